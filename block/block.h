@@ -1,0 +1,128 @@
+/*
+ * Disk images: what the VMM's devices, the image tool and the tests see of block/.
+ *
+ * A struct block is an open image with its backing chain. It has one owner thread at a time and no
+ * locks: set-up opens it on any thread, block_attach hands it to the thread that runs `loop`, and
+ * from then on that thread alone calls in, until block_detach hands it back.
+ *
+ * Requests are asynchronous; many may be in flight, and they may complete in any order. Requests
+ * whose ranges overlap are not ordered against each other (virtio-blk and qemu-img ask for no
+ * more). A flush covers the requests that completed before it was submitted.
+ */
+#ifndef MINIVMM_BLOCK_H
+#define MINIVMM_BLOCK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "vmm/base/compiler.h"
+#include "vmm/base/err.h"
+#include "vmm/base/list.h"
+#include "vmm/base/loop.h"
+
+#define BLOCK_SECTOR_SIZE 512u
+
+enum block_format { BLOCK_FORMAT_PROBE, BLOCK_FORMAT_RAW, BLOCK_FORMAT_QCOW2 };
+
+enum block_cache {
+    BLOCK_CACHE_WRITEBACK, /* host page cache; a flush makes data durable */
+    BLOCK_CACHE_NONE,      /* O_DIRECT; alignment is handled below this interface */
+    BLOCK_CACHE_UNSAFE,    /* host page cache; a flush does not wait for the host's disk */
+};
+
+enum block_aio { BLOCK_AIO_AUTO, BLOCK_AIO_URING, BLOCK_AIO_THREADS };
+
+struct block_options {
+    const char *path;
+    enum block_format format;
+    bool readonly;
+    enum block_cache cache;
+    enum block_aio aio; /* AUTO: io_uring, or threads where it is missing or forbidden */
+    bool discard;       /* pass discards on to the host file; off: they succeed and do nothing */
+};
+
+struct block;
+
+/*
+ * Open an image and its backing chain, locked against other writers.
+ *
+ * A disk opened as raw because probing found no other format refuses writes that would turn its
+ * first sector into another format's header (-EPERM).
+ * 0, or a negative errno with *err filled; nothing stays open or locked then.
+ */
+int block_open(const struct block_options *options, struct block **ret_block,
+               struct err *err) MUST_CHECK;
+
+/* Start asynchronous I/O on `loop`. 0, or a negative errno with *err filled. */
+int block_attach(struct block *block, struct loop *loop, struct err *err) MUST_CHECK;
+
+/*
+ * Wait for all requests, flush, stop asynchronous I/O. On the loop's thread.
+ * 0 or the flush's -errno.
+ */
+int block_detach(struct block *block);
+
+/* Flush if it was written, release locks, free. Detached or never attached. 0 or -errno. */
+int block_close(struct block *block);
+
+struct block_info {
+    uint64_t len;           /* virtual size in bytes; a raw file's tail is rounded up to a sector */
+    uint32_t logical_block; /* smallest unit the guest may address: a power of two >= 512 */
+    uint32_t physical_block; /* unit that avoids read-modify-write */
+    uint32_t opt_io;         /* preferred I/O size in bytes, e.g. the cluster size; 0 unknown */
+    uint32_t discard_align;  /* granularity of useful discards in bytes */
+    bool readonly;
+    bool discard;
+    const char *format; /* "raw" or "qcow2" */
+};
+
+void block_get_info(const struct block *block, struct block_info *ret_info);
+
+enum block_op {
+    BLOCK_READ,
+    BLOCK_WRITE,
+    BLOCK_FLUSH,
+    BLOCK_DISCARD,      /* contents may read as zero or unchanged afterwards */
+    BLOCK_WRITE_ZEROES, /* reads as zero afterwards */
+};
+
+enum {
+    BLOCK_REQ_FUA = 1 << 0,   /* BLOCK_WRITE, BLOCK_WRITE_ZEROES: durable when done */
+    BLOCK_REQ_UNMAP = 1 << 1, /* BLOCK_WRITE_ZEROES: host space may be released */
+};
+
+/*
+ * One request; owned by the caller, untouched by it from block_submit until `done` is called,
+ * exactly once, on the loop's thread, never from inside block_submit.
+ */
+struct block_req {
+    enum block_op op;
+    unsigned flags;
+    uint64_t off;            /* bytes; a multiple of logical_block */
+    uint64_t len;            /* bytes; for READ and WRITE it equals the sum of iov */
+    const struct iovec *iov; /* READ and WRITE only; elements of any length and alignment */
+    unsigned niov;
+
+    /* 0 or -errno. May submit again or free the request. */
+    void (*done)(struct block_req *req, int result);
+
+    /* owner: block/ while in flight */
+    struct block *block;
+    struct list link;
+    int result;
+};
+
+/* A range outside the image, or a write to a read-only one, completes with -EINVAL or -EROFS. */
+void block_submit(struct block *block, struct block_req *req);
+
+/* Requests submitted and not yet done. */
+unsigned block_in_flight(const struct block *block);
+
+/*
+ * Switch between writing back and writing through (virtio-blk CONFIG_WCE): with `writeback` off
+ * every write is durable when it completes.
+ */
+void block_set_writeback(struct block *block, bool writeback);
+
+#endif

@@ -1,0 +1,66 @@
+/*
+ * From kernel, initrds and command line to a guest that can be entered: files are opened once and
+ * loaded at every start of the guest.
+ *
+ * boot/ writes guest memory only and returns a plan; vmm/arch_x86.c turns the plan into registers.
+ */
+#ifndef MINIVMM_BOOT_H
+#define MINIVMM_BOOT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vmm/base/compiler.h"
+#include "vmm/base/err.h"
+#include "vmm/guest_mem.h"
+
+struct boot_config {
+    const char *kernel;         /* path: bzImage or ELF vmlinux */
+    const char *const *initrds; /* paths, concatenated in order, each on a 4-byte boundary */
+    size_t ninitrds;
+};
+
+struct boot;
+
+/* Open and check all files. 0, or a negative errno with *err filled. */
+int boot_open(const struct boot_config *config, struct boot **ret_boot, struct err *err) MUST_CHECK;
+void boot_close(struct boot *boot);
+
+/* What the guest is told about the machine, by ACPI, or MP table and command line. */
+struct boot_virtio_mmio {
+    uint64_t gpa;
+    uint64_t len;
+    uint32_t gsi;
+};
+
+struct boot_machine {
+    unsigned ncpus; /* APIC IDs 0 to ncpus - 1 */
+    bool acpi;      /* false: MP table, and virtio_mmio.device= appended to the command line */
+    const struct boot_virtio_mmio *virtio;
+    size_t nvirtio;
+    const char *cmdline; /* checked against the kernel's own limit */
+};
+
+enum boot_entry {
+    BOOT_ENTRY_LINUX64, /* 64-bit mode, paging on, rsi = zero page (Linux x86 boot protocol) */
+    BOOT_ENTRY_PVH,     /* 32-bit protected mode, paging off, ebx = hvm_start_info */
+};
+
+struct boot_plan {
+    enum boot_entry entry;
+    uint64_t rip;
+    uint64_t params_gpa; /* zero page or hvm_start_info */
+    uint64_t cr3;        /* LINUX64: identity-mapped page tables */
+    uint64_t gdt_gpa;    /* four entries: null, unused, __BOOT_CS at 0x10, __BOOT_DS at 0x18 */
+    uint16_t gdt_limit;
+};
+
+/*
+ * Write kernel, initrd, zero page, page tables, GDT, and firmware tables into fresh (zeroed) guest
+ * memory. 0, or a negative errno with *err filled.
+ */
+int boot_load(struct boot *boot, const struct boot_machine *machine, struct guest_mem *mem,
+              struct boot_plan *ret_plan, struct err *err) MUST_CHECK;
+
+#endif

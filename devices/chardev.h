@@ -1,0 +1,45 @@
+/*
+ * The host's end of a character device, as an emulated UART sees it. vmm/console.c implements
+ * it for stdio, ptys, files and sockets; unit tests implement it with arrays.
+ */
+#ifndef MINIVMM_DEVICES_CHARDEV_H
+#define MINIVMM_DEVICES_CHARDEV_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct chardev;
+
+/* What the front end (the UART) provides; called on the main loop's thread. */
+struct chardev_front {
+    /* How many bytes of input can be taken now. */
+    size_t (*can_receive)(struct chardev_front *front);
+    /* Take input, at most what can_receive returned just before. */
+    void (*receive)(struct chardev_front *front, const uint8_t *data, size_t len);
+    /* Output has room again after chardev_ops.is_full was true. */
+    void (*writable)(struct chardev_front *front);
+    /* A break condition from the host side. */
+    void (*break_received)(struct chardev_front *front);
+};
+
+struct chardev_ops {
+    /*
+     * Queue output; never blocks; any thread. It also takes bytes while is_full is true, up to a
+     * documented bound, because some guests ignore the UART's busy bit; beyond that they are
+     * dropped and a warning says so.
+     */
+    void (*write)(struct chardev *chardev, const uint8_t *data, size_t len);
+    /* Should the UART report itself busy? Any thread. */
+    bool (*is_full)(struct chardev *chardev);
+    /* can_receive has grown: the back end may deliver more. Any thread. */
+    void (*accept_input)(struct chardev *chardev);
+    /* Attach the front end, or detach with NULL. Main thread, while no vCPU runs. */
+    void (*set_front)(struct chardev *chardev, struct chardev_front *front);
+};
+
+struct chardev {
+    const struct chardev_ops *ops;
+};
+
+#endif

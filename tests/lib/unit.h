@@ -1,0 +1,47 @@
+/*
+ * The frame of a unit test program: one suite, run by check, result as the exit status.
+ *
+ * A program ends with UNIT_MAIN("name", add_tests) where add_tests(suite) adds test cases.
+ */
+#ifndef MINIVMM_TESTS_UNIT_H
+#define MINIVMM_TESTS_UNIT_H
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Exit status that says: not run; the reason is the last line printed. */
+#define UNIT_SKIP 77
+
+static inline int unit_main(const char *name, void (*add_tests)(Suite *suite))
+{
+    Suite *suite = suite_create(name);
+    SRunner *runner;
+    int failed;
+
+    add_tests(suite);
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+/* A test case with the tests given, in the form unit_case(suite, "name", test_a, test_b, …). */
+#define unit_case(suite, name, ...)                                                                \
+    do {                                                                                           \
+        const TTest *const unit_tests_[] = {__VA_ARGS__};                                          \
+        TCase *unit_case_ = tcase_create(name);                                                    \
+        for (size_t unit_i_ = 0; unit_i_ < sizeof(unit_tests_) / sizeof(unit_tests_[0]);           \
+             unit_i_++)                                                                            \
+            tcase_add_test(unit_case_, unit_tests_[unit_i_]);                                      \
+        suite_add_tcase(suite, unit_case_);                                                        \
+    } while (0)
+
+#define UNIT_MAIN(name, add_tests)                                                                 \
+    int main(void)                                                                                 \
+    {                                                                                              \
+        return unit_main(name, add_tests);                                                         \
+    }
+
+#endif

@@ -1,0 +1,94 @@
+/*
+ * What the user asked for: filled with defaults, then from a JSON file, then from the command
+ * line (vmm/config_json.c, vmm/options.c); checked as a whole at the end.
+ */
+#ifndef MINIVMM_CONFIG_H
+#define MINIVMM_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "block/block.h"
+#include "vmm/base/compiler.h"
+#include "vmm/base/err.h"
+#include "vmm/base/log.h"
+
+#define CONFIG_MEMORY_DEFAULT (512ull << 20)
+#define CONFIG_MEMORY_MIN (32ull << 20)
+#define CONFIG_MEMORY_MAX (1ull << 42) /* 4 TiB */
+#define CONFIG_CPUS_MAX 255u           /* 8-bit APIC IDs */
+
+/* Exit codes of the process: documented in docs/minivmm.1. */
+enum exit_code {
+    EXIT_POWER_OFF = 0, /* also --help and --version */
+    EXIT_SETUP = 1,
+    EXIT_USAGE = 2,
+    EXIT_REBOOT = 3, /* --on-reboot exit */
+    EXIT_KILLED = 4, /* Ctrl-A x, second signal, time-out after the power button */
+    EXIT_VMM = 5,    /* KVM or the VMM failed while the guest ran */
+};
+
+enum serial_kind { SERIAL_STDIO, SERIAL_NULL, SERIAL_PTY, SERIAL_FILE, SERIAL_UNIX };
+
+struct config_disk {
+    char *path;
+    enum block_format format;
+    enum block_cache cache;
+    enum block_aio aio;
+    bool readonly;
+    bool discard;
+    unsigned nqueues; /* 0: one per CPU, at most VIRTIO_QUEUES_MAX */
+    char *serial;     /* NULL: none */
+};
+
+struct config {
+    char *kernel;
+    char **initrds;
+    size_t ninitrds;
+    char *append;  /* added to the default command line; NULL: nothing */
+    char *cmdline; /* replaces it; NULL: default */
+    struct config_disk *disks;
+    size_t ndisks;
+    uint64_t memory; /* bytes, a multiple of 1 MiB */
+    unsigned ncpus;
+    enum serial_kind serial;
+    char *serial_path; /* SERIAL_FILE, SERIAL_UNIX */
+    bool restart_on_reboot;
+    bool acpi;
+    enum log_level log_level;
+};
+
+void config_init(struct config *config);
+void config_done(struct config *config);
+
+/* Checks that need the whole: kernel given, bounds, append and cmdline exclusive. */
+int config_check(const struct config *config, struct err *err) MUST_CHECK;
+
+/*
+ * The command line for the guest: cmdline, or the defaults for this machine with append behind
+ * them. Returns a string to free; NULL without memory.
+ */
+char *config_kernel_cmdline(const struct config *config);
+
+/* Read settings from a JSON file into `config`. 0, or a negative errno with *err filled. */
+int config_load_json(struct config *config, const char *path, struct err *err) MUST_CHECK;
+
+/* What the command line asked for besides a VM. */
+enum options_action { OPTIONS_RUN, OPTIONS_HELP, OPTIONS_VERSION };
+
+/* Parse argv; --config is read first, wherever it stands. 0, or -errno with *err filled. */
+int options_parse(int argc, char **argv, struct config *config, enum options_action *ret_action,
+                  struct err *err) MUST_CHECK;
+void options_print_help(void);
+
+/*
+ * Parse "FILE[,key=value]…" into a disk with defaults; a comma in a file name is written ",,".
+ * Exposed for the unit test.
+ */
+int config_parse_disk(const char *text, struct config_disk *ret_disk, struct err *err) MUST_CHECK;
+
+/* Set one setting by its name, as the JSON keys and the long options share them. */
+void config_disk_done(struct config_disk *disk);
+
+#endif

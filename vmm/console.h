@@ -1,0 +1,48 @@
+/*
+ * The host's end of the guest's serial port: stdio with escape keys, a pty, a file, a unix socket,
+ * or nothing. Input and output run on the main loop; `write` may come from any thread.
+ *
+ * Output is kept in a buffer that grows on demand up to CONSOLE_BUFFER_MAX. Above
+ * CONSOLE_BUFFER_FULL the UART is told to be busy, so a guest that obeys it loses nothing however
+ * slow the reader is; only a guest that ignores the busy bit for a very long time overruns it.
+ */
+#ifndef MINIVMM_CONSOLE_H
+#define MINIVMM_CONSOLE_H
+
+#include "devices/chardev.h"
+#include "vmm/base/compiler.h"
+#include "vmm/base/err.h"
+#include "vmm/base/loop.h"
+#include "vmm/config.h"
+
+#define CONSOLE_BUFFER_FULL (64u << 10)
+#define CONSOLE_BUFFER_MAX (1u << 20)
+
+/* What the user asked for with an escape key (stdio only). Main thread. */
+struct console_events {
+    void (*quit)(void *opaque); /* Ctrl-A x */
+    void *opaque;
+};
+
+struct console;
+
+/*
+ * Open the back end; with stdio on a terminal, make it raw. `path` is for SERIAL_FILE and
+ * SERIAL_UNIX. 0, or a negative errno with *err filled and the terminal untouched.
+ */
+int console_open(enum serial_kind kind, const char *path, struct loop *loop,
+                 const struct console_events *events, struct console **ret_console,
+                 struct err *err) MUST_CHECK;
+
+/* Write out what is left (for a bounded time), restore the terminal, free. */
+void console_close(struct console *console);
+
+struct chardev *console_chardev(struct console *console);
+
+/*
+ * Put the terminal back as it was. Async-signal-safe and idempotent: for fatal-signal handlers
+ * and atexit.
+ */
+void console_restore_terminal(void);
+
+#endif

@@ -1,0 +1,60 @@
+/*
+ * Guest physical memory: RAM regions, each one piece of host memory.
+ *
+ * The table is built at set-up and constant while vCPUs run, so lookups take no lock and any
+ * thread may make them. The pages are mapped and untouched until the guest or a loader touches
+ * them. A guest can change what it points at any time: copy a value once, decide on the copy.
+ */
+#ifndef MINIVMM_GUEST_MEM_H
+#define MINIVMM_GUEST_MEM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vmm/base/compiler.h"
+#include "vmm/base/err.h"
+
+struct mem_region {
+    uint64_t gpa;
+    uint64_t len;
+    uint8_t *host;
+};
+
+#define GUEST_MEM_REGIONS_MAX 8
+
+struct guest_mem {
+    struct mem_region regions[GUEST_MEM_REGIONS_MAX]; /* ascending, not touching each other */
+    size_t nregions;
+};
+
+struct mem_range {
+    uint64_t gpa;
+    uint64_t len;
+};
+
+/*
+ * Map RAM for each range (page-aligned, ascending, not overlapping). Cost does not depend on the
+ * size. 0, or a negative errno with *err filled.
+ */
+int guest_mem_new(const struct mem_range *ranges, size_t nranges, struct guest_mem **ret_mem,
+                  struct err *err) MUST_CHECK;
+void guest_mem_free(struct guest_mem *mem);
+
+/*
+ * Map a guest range to host memory.
+ *
+ * Returns 0 and sets *ret_ptr, valid until guest_mem_free; -EFAULT if any byte of
+ * [gpa, gpa + len) lies outside RAM or the range crosses two regions. len 0 is valid anywhere in
+ * RAM.
+ */
+int guest_mem_at(const struct guest_mem *mem, uint64_t gpa, size_t len, void **ret_ptr) MUST_CHECK;
+
+/* Copy out of or into guest memory. 0 or -EFAULT, nothing copied then. */
+int guest_mem_read(const struct guest_mem *mem, uint64_t gpa, void *buf, size_t len) MUST_CHECK;
+int guest_mem_write(const struct guest_mem *mem, uint64_t gpa, const void *buf,
+                    size_t len) MUST_CHECK;
+
+/* Sum of all regions in bytes. */
+uint64_t guest_mem_size(const struct guest_mem *mem);
+
+#endif
