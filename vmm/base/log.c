@@ -1,0 +1,132 @@
+#include "vmm/base/log.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "vmm/base/loop.h"
+#include "vmm/base/text.h"
+
+/* With prefix and line end a line stays below PIPE_BUF, so a pipe takes it whole or not at all. */
+#define LOG_LINE_MAX 1024
+
+static const char *const level_names[] = {
+    [LOG_ERROR] = "error",
+    [LOG_WARN] = "warn",
+    [LOG_INFO] = "info",
+    [LOG_DEBUG] = "debug",
+};
+
+static enum log_level max_level = LOG_WARN;
+static atomic_bool raw_terminal;
+
+/* Guards every struct log_limit: they are touched rarely and shortly. */
+static pthread_mutex_t limit_lock = PTHREAD_MUTEX_INITIALIZER;
+
+void log_set_level(enum log_level level)
+{
+    max_level = level;
+}
+
+bool log_enabled(enum log_level level)
+{
+    return level <= max_level;
+}
+
+int log_level_parse(const char *text, enum log_level *ret_level)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(level_names); i++) {
+        if (strcmp(text, level_names[i]) == 0) {
+            *ret_level = (enum log_level)i;
+            return 0;
+        }
+    }
+    return -EINVAL;
+}
+
+void log_set_raw_terminal(bool raw)
+{
+    atomic_store(&raw_terminal, raw);
+}
+
+static void write_line(enum log_level level, char *msg)
+{
+    char prefix[32];
+    const char *eol = atomic_load(&raw_terminal) ? "\r\n" : "\n";
+    int prefix_len;
+
+    text_replace_control(msg);
+    prefix_len = snprintf(prefix, sizeof(prefix), "minivmm: %s: ", level_names[level]);
+    struct iovec iov[] = {
+        {.iov_base = prefix, .iov_len = (size_t)prefix_len},
+        {.iov_base = msg, .iov_len = strlen(msg)},
+        {.iov_base = (void *)eol, .iov_len = strlen(eol)},
+    };
+
+    /* There is nobody to tell that stderr does not work; a vCPU does not wait for it either. */
+    while (writev(STDERR_FILENO, iov, ARRAY_SIZE(iov)) < 0 && errno == EINTR)
+        ;
+}
+
+void log_at(enum log_level level, const char *fmt, ...)
+{
+    char msg[LOG_LINE_MAX];
+    int saved_errno = errno;
+    va_list ap;
+
+    if (!log_enabled(level))
+        return;
+    va_start(ap, fmt);
+    (void)vsnprintf(msg, sizeof(msg), fmt, ap); /* a longer line is cut off */
+    va_end(ap);
+    write_line(level, msg);
+    errno = saved_errno;
+}
+
+/* May one more line be printed? *ret_dropped is how many were not since the last one that was. */
+static bool limit_allows(struct log_limit *limit, unsigned *ret_dropped)
+{
+    uint64_t now = monotonic_ns();
+    bool allowed;
+
+    pthread_mutex_lock(&limit_lock);
+    if (limit->printed == 0 || now - limit->window_start_ns >= LOG_LIMIT_NS) {
+        limit->window_start_ns = now;
+        limit->printed = 0;
+    }
+    allowed = limit->printed < LOG_LIMIT_BURST;
+    if (allowed) {
+        limit->printed++;
+        *ret_dropped = limit->dropped;
+        limit->dropped = 0;
+    } else {
+        limit->dropped++;
+    }
+    pthread_mutex_unlock(&limit_lock);
+    return allowed;
+}
+
+void log_limited_at(struct log_limit *limit, enum log_level level, const char *fmt, ...)
+{
+    char msg[LOG_LINE_MAX];
+    int saved_errno = errno;
+    unsigned dropped;
+    va_list ap;
+    int len;
+
+    if (!log_enabled(level) || !limit_allows(limit, &dropped))
+        return;
+    va_start(ap, fmt);
+    len = vsnprintf(msg, sizeof(msg), fmt, ap);
+    va_end(ap);
+    if (dropped > 0 && len >= 0 && (size_t)len < sizeof(msg))
+        (void)snprintf(msg + len, sizeof(msg) - (size_t)len, " (%u such lines before not shown)",
+                       dropped);
+    write_line(level, msg);
+    errno = saved_errno;
+}
