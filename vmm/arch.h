@@ -1,0 +1,57 @@
+/*
+ * What differs between processor architectures, as kvm.c, vcpu.c and machine.c see it. One file
+ * implements it for the architecture that the program is built for: arch_x86.c.
+ *
+ * Set-up only, except arch_vcpu_report, which the vCPU's own thread calls.
+ */
+#ifndef MINIVMM_ARCH_H
+#define MINIVMM_ARCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "boot/boot.h"
+#include "vmm/base/compiler.h"
+#include "vmm/base/err.h"
+#include "vmm/guest_mem.h"
+#include "vmm/kvm.h"
+
+struct kvm_run;
+
+/* Where RAM of `size` bytes lies. Fills `ranges`, returns how many there are. */
+#define ARCH_RAM_RANGES_MAX 2
+size_t arch_ram_ranges(uint64_t size, struct mem_range ranges[ARCH_RAM_RANGES_MAX]);
+
+/* Registers and interrupt of virtio device `index`; false: there is no room for so many. */
+bool arch_virtio_slot(unsigned index, struct boot_virtio_mmio *ret_slot);
+
+/* What all vCPUs of a VM share. */
+struct arch_vm;
+
+/*
+ * Check what this architecture needs of KVM and give the VM its interrupt controllers, before the
+ * first vCPU. `legacy`: the guest has no ACPI and may want the timer of an old PC.
+ * 0, or a negative errno with *err filled.
+ */
+int arch_vm_new(const struct kvm_vm *vm, bool legacy, unsigned ncpus, struct arch_vm **ret_arch,
+                struct err *err) MUST_CHECK;
+void arch_vm_free(struct arch_vm *arch);
+
+/* Make vCPU `id` a processor of this machine. CPUs but the first wait for the guest's start-up. */
+int arch_vcpu_init(const struct arch_vm *arch, int vcpu_fd, unsigned id,
+                   struct err *err) MUST_CHECK;
+
+/* Set the registers of the first vCPU as the boot protocol wants them. */
+int arch_vcpu_enter(int vcpu_fd, const struct boot_plan *plan, struct err *err) MUST_CHECK;
+
+/* Log the registers of a vCPU that stopped, and the bytes at its instruction pointer. */
+void arch_vcpu_report(int vcpu_fd, const struct guest_mem *mem);
+
+/*
+ * Can the processor run guests itself? Without that KVM emulates the kernel part of a guest, and
+ * not every instruction.
+ */
+bool arch_has_virtualization(void);
+
+#endif
