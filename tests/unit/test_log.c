@@ -1,0 +1,201 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/lib/unit.h"
+#include "vmm/base/log.h"
+
+/* stderr goes into a pipe; each test runs in a process of its own. */
+static int read_end;
+
+static void capture_stderr(void)
+{
+    int fds[2];
+
+    ck_assert_int_eq(pipe2(fds, O_NONBLOCK), 0);
+    ck_assert_int_eq(fcntl(fds[1], F_SETPIPE_SZ, 1 << 20), 1 << 20);
+    ck_assert_int_ge(dup2(fds[1], STDERR_FILENO), 0);
+    close(fds[1]);
+    read_end = fds[0];
+}
+
+/* Everything logged since the last call. */
+static const char *captured(void)
+{
+    static char text[1 << 20];
+    ssize_t n = read(read_end, text, sizeof(text) - 1);
+
+    text[n < 0 ? 0 : n] = '\0';
+    return text;
+}
+
+static unsigned count(const char *text, const char *what)
+{
+    unsigned n = 0;
+
+    for (text = strstr(text, what); text; text = strstr(text + 1, what))
+        n++;
+    return n;
+}
+
+START_TEST(line_has_program_level_and_newline)
+{
+    capture_stderr();
+    log_error("disk %s: %d", "vda", 5);
+    ck_assert_str_eq(captured(), "minivmm: error: disk vda: 5\n");
+    log_warn("careful");
+    ck_assert_str_eq(captured(), "minivmm: warn: careful\n");
+}
+END_TEST
+
+START_TEST(levels_above_the_limit_are_silent)
+{
+    capture_stderr();
+    log_info("not by default");
+    ck_assert_str_eq(captured(), "");
+
+    log_set_level(LOG_DEBUG);
+    ck_assert(log_enabled(LOG_DEBUG));
+    log_debug("now");
+    ck_assert_str_eq(captured(), "minivmm: debug: now\n");
+
+    log_set_level(LOG_ERROR);
+    ck_assert(!log_enabled(LOG_WARN));
+    log_warn("not any more");
+    log_guest(LOG_WARN, "nor this");
+    ck_assert_str_eq(captured(), "");
+}
+END_TEST
+
+START_TEST(raw_terminal_gets_carriage_returns)
+{
+    capture_stderr();
+    log_set_raw_terminal(true);
+    log_error("one");
+    ck_assert_str_eq(captured(), "minivmm: error: one\r\n");
+    log_set_raw_terminal(false);
+    log_error("two");
+    ck_assert_str_eq(captured(), "minivmm: error: two\n");
+}
+END_TEST
+
+START_TEST(control_characters_and_long_lines_are_tamed)
+{
+    char text[8192];
+
+    capture_stderr();
+    log_error("a\nb\033c");
+    ck_assert_str_eq(captured(), "minivmm: error: a?b?c\n");
+
+    memset(text, 'x', sizeof(text) - 1);
+    text[sizeof(text) - 1] = '\0';
+    log_error("%s", text);
+    ck_assert_uint_lt(strlen(captured()), 4096);
+}
+END_TEST
+
+START_TEST(errno_survives)
+{
+    capture_stderr();
+    close(STDERR_FILENO);
+    errno = ENOSPC;
+    log_error("into the void");
+    ck_assert_int_eq(errno, ENOSPC);
+}
+END_TEST
+
+START_TEST(level_names_parse)
+{
+    static const struct {
+        const char *text;
+        int result;
+        enum log_level level;
+    } cases[] = {
+        {"error", 0, LOG_ERROR}, {"warn", 0, LOG_WARN},  {"info", 0, LOG_INFO},
+        {"debug", 0, LOG_DEBUG}, {"", -EINVAL, 0},       {"Error", -EINVAL, 0},
+        {"warning", -EINVAL, 0}, {"debug ", -EINVAL, 0},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        enum log_level level = LOG_ERROR;
+
+        ck_assert_int_eq(log_level_parse(cases[i].text, &level), cases[i].result);
+        if (cases[i].result == 0)
+            ck_assert_int_eq(level, cases[i].level);
+    }
+}
+END_TEST
+
+START_TEST(guest_lines_are_limited_per_call_site)
+{
+    capture_stderr();
+    for (int i = 0; i < 1000; i++)
+        log_guest(LOG_WARN, "nonsense %d", i);
+    log_guest(LOG_WARN, "another site");
+    const char *text = captured();
+
+    ck_assert_uint_eq(count(text, "nonsense"), LOG_LIMIT_BURST);
+    ck_assert_uint_eq(count(text, "another site"), 1);
+}
+END_TEST
+
+START_TEST(line_after_the_window_says_how_many_were_dropped)
+{
+    struct log_limit limit = {0};
+
+    capture_stderr();
+    for (int i = 0; i < 12; i++)
+        log_limited_at(&limit, LOG_WARN, "early");
+    (void)captured();
+    limit.window_start_ns -= LOG_LIMIT_NS; /* as if that long had passed */
+    log_limited_at(&limit, LOG_WARN, "late");
+    ck_assert_str_eq(captured(), "minivmm: warn: late (7 such lines before not shown)\n");
+    log_limited_at(&limit, LOG_WARN, "later");
+    ck_assert_str_eq(captured(), "minivmm: warn: later\n");
+}
+END_TEST
+
+#define THREADS 8
+
+static struct log_limit shared_limit;
+
+static void *log_a_lot(void *opaque)
+{
+    for (int i = 0; i < 200; i++) {
+        log_limited_at(&shared_limit, LOG_WARN, "limited");
+        log_error("free");
+    }
+    return NULL;
+}
+
+START_TEST(threads_share_a_limit_and_never_mix_lines)
+{
+    pthread_t threads[THREADS];
+
+    capture_stderr();
+    for (int i = 0; i < THREADS; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, log_a_lot, NULL), 0);
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    const char *text = captured();
+
+    ck_assert_uint_eq(count(text, "minivmm: warn: limited\n"), LOG_LIMIT_BURST);
+    ck_assert_uint_eq(count(text, "minivmm: error: free\n"), THREADS * 200);
+    ck_assert_uint_eq(count(text, "\n"), THREADS * 200 + LOG_LIMIT_BURST);
+    ck_assert_uint_eq(shared_limit.dropped, THREADS * 200 - LOG_LIMIT_BURST);
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+    unit_case(suite, "log", line_has_program_level_and_newline, levels_above_the_limit_are_silent,
+              raw_terminal_gets_carriage_returns, control_characters_and_long_lines_are_tamed,
+              errno_survives, level_names_parse);
+    unit_case(suite, "limit", guest_lines_are_limited_per_call_site,
+              line_after_the_window_says_how_many_were_dropped,
+              threads_share_a_limit_and_never_mix_lines);
+}
+
+UNIT_MAIN("log", add_tests)
