@@ -1,0 +1,327 @@
+#include "vmm/vcpu.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "vmm/arch.h"
+#include "vmm/base/bytes.h"
+#include "vmm/base/log.h"
+#include "vmm/base/thread.h"
+#include "vmm/startup.h"
+
+/* Interrupts KVM_RUN; its handler does nothing. */
+#define VCPU_SIGNAL SIGRTMIN
+
+struct vcpu {
+    const struct vcpu_env *env;
+    unsigned id;
+    int fd;
+    struct kvm_run *run; /* shared with the kernel */
+    pthread_t thread;
+    bool started;
+    atomic_bool stop;
+};
+
+/* Exit reasons that this program does not ask for and no x86 guest can cause by itself. */
+static const char *const exit_names[] = {
+    [KVM_EXIT_UNKNOWN] = "UNKNOWN",
+    [KVM_EXIT_EXCEPTION] = "EXCEPTION",
+    [KVM_EXIT_HYPERCALL] = "HYPERCALL",
+    [KVM_EXIT_DEBUG] = "DEBUG",
+    [KVM_EXIT_HLT] = "HLT",
+    [KVM_EXIT_IRQ_WINDOW_OPEN] = "IRQ_WINDOW_OPEN",
+    [KVM_EXIT_SET_TPR] = "SET_TPR",
+    [KVM_EXIT_TPR_ACCESS] = "TPR_ACCESS",
+    [KVM_EXIT_NMI] = "NMI",
+    [KVM_EXIT_IOAPIC_EOI] = "IOAPIC_EOI",
+    [KVM_EXIT_HYPERV] = "HYPERV",
+    [KVM_EXIT_X86_RDMSR] = "X86_RDMSR",
+    [KVM_EXIT_X86_WRMSR] = "X86_WRMSR",
+    [KVM_EXIT_DIRTY_RING_FULL] = "DIRTY_RING_FULL",
+    [KVM_EXIT_AP_RESET_HOLD] = "AP_RESET_HOLD",
+    [KVM_EXIT_X86_BUS_LOCK] = "X86_BUS_LOCK",
+    [KVM_EXIT_XEN] = "XEN",
+    [KVM_EXIT_NOTIFY] = "NOTIFY",
+};
+
+int vcpu_new(const struct vcpu_env *env, unsigned id, struct vcpu **ret_vcpu, struct err *err)
+{
+    struct vcpu *vcpu = calloc(1, sizeof(*vcpu));
+    int r;
+
+    if (!vcpu)
+        return err_set(err, -ENOMEM, "vCPU %u: out of memory", id);
+    vcpu->env = env;
+    vcpu->id = id;
+    vcpu->fd = ioctl(env->vm->fd, KVM_CREATE_VCPU, (unsigned long)id);
+    if (vcpu->fd < 0) {
+        r = err_set_errno(err, -errno, "vCPU %u: KVM_CREATE_VCPU", id);
+        goto free_vcpu;
+    }
+    vcpu->run =
+        mmap(NULL, env->vm->kvm->vcpu_map_len, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
+    if (vcpu->run == MAP_FAILED) {
+        r = err_set_errno(err, -errno, "vCPU %u: cannot map its shared area", id);
+        goto close_fd;
+    }
+    *ret_vcpu = vcpu;
+    return 0;
+
+close_fd:
+    close(vcpu->fd);
+free_vcpu:
+    free(vcpu);
+    return r;
+}
+
+void vcpu_free(struct vcpu *vcpu)
+{
+    if (!vcpu)
+        return;
+    munmap(vcpu->run, vcpu->env->vm->kvm->vcpu_map_len);
+    close(vcpu->fd);
+    free(vcpu);
+}
+
+int vcpu_fd(const struct vcpu *vcpu)
+{
+    return vcpu->fd;
+}
+
+/* ---- a guest that cannot go on ---------------------------------------------------------------- */
+
+/* Say what happened; always returns false, "do not enter the guest again". */
+static bool PRINTF_LIKE(2, 3) fail(struct vcpu *vcpu, const char *fmt, ...)
+{
+    struct err err = {0};
+    char text[ERR_MSG_MAX];
+    va_list args;
+
+    va_start(args, fmt);
+    (void)vsnprintf(text, sizeof(text), fmt, args); /* cut off where too long */
+    va_end(args);
+    err_set(&err, -EIO, "vCPU %u: %s", vcpu->id, text);
+
+    log_error("vCPU %u stopped; its registers:", vcpu->id);
+    arch_vcpu_report(vcpu->fd, vcpu->env->mem);
+    vcpu->env->failed(vcpu->env, &err);
+    return false;
+}
+
+/* The bytes KVM was working on; not every kernel tells. */
+static void format_failed_insn(const struct kvm_run *run, char *text, size_t size)
+{
+    const uint64_t words_needed = 3; /* flags, then 16 bytes of size and instruction */
+    uint8_t len = run->emulation_failure.insn_size;
+    size_t pos = 0;
+
+    text[0] = '\0';
+    if (run->emulation_failure.ndata < words_needed ||
+        !(run->emulation_failure.flags & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES))
+        return;
+    for (uint8_t i = 0; i < len && i < sizeof(run->emulation_failure.insn_bytes); i++)
+        pos += (size_t)snprintf(text + pos, size - pos, "%s%02x", i == 0 ? ": " : " ",
+                                run->emulation_failure.insn_bytes[i]);
+}
+
+static bool handle_internal_error(struct vcpu *vcpu)
+{
+    const struct kvm_run *run = vcpu->run;
+    char insn[64];
+
+    if (run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION)
+        return fail(vcpu, "KVM gave up with internal error %u", run->internal.suberror);
+
+    format_failed_insn(run, insn, sizeof(insn));
+    if (!arch_has_virtualization())
+        return fail(vcpu,
+                    "this host's KVM cannot run this guest: the processor has no VT-x or SVM, and "
+                    "the software KVM in its place does not emulate an instruction the guest "
+                    "needs%s",
+                    insn);
+    return fail(vcpu,
+                "the guest executed an instruction that KVM cannot emulate, or executed from where "
+                "there is no memory%s",
+                insn);
+}
+
+static bool handle_unexpected(struct vcpu *vcpu)
+{
+    const struct kvm_run *run = vcpu->run;
+    const char *name =
+        run->exit_reason < ARRAY_SIZE(exit_names) ? exit_names[run->exit_reason] : NULL;
+
+    if (run->exit_reason == KVM_EXIT_UNKNOWN)
+        return fail(vcpu, "unexpected exit UNKNOWN (hardware reason %#" PRIx64 ")",
+                    (uint64_t)run->hw.hardware_exit_reason);
+    if (run->exit_reason == KVM_EXIT_X86_RDMSR || run->exit_reason == KVM_EXIT_X86_WRMSR)
+        return fail(vcpu, "unexpected exit %s for MSR %#x", name, run->msr.index);
+    return fail(vcpu, "unexpected exit %s (reason %u)",
+                name ? name : "of a kind newer than this VMM", run->exit_reason);
+}
+
+/* ---- exits ------------------------------------------------------------------------------------ */
+
+/* Each handler returns whether to enter the guest again. */
+
+static bool handle_io(struct vcpu *vcpu)
+{
+    const struct kvm_run *run = vcpu->run;
+    /* A string instruction brings several items at once, one after the other at one port. */
+    uint8_t *item = (uint8_t *)vcpu->run + run->io.data_offset;
+
+    for (uint32_t i = 0; i < run->io.count; i++, item += run->io.size) {
+        if (run->io.direction == KVM_EXIT_IO_OUT)
+            bus_write(vcpu->env->pio, run->io.port, item, run->io.size);
+        else
+            bus_read(vcpu->env->pio, run->io.port, item, run->io.size);
+    }
+    return true;
+}
+
+static bool handle_mmio(struct vcpu *vcpu)
+{
+    struct kvm_run *run = vcpu->run;
+
+    if (run->mmio.is_write)
+        bus_write(vcpu->env->mmio, run->mmio.phys_addr, run->mmio.data, run->mmio.len);
+    else
+        bus_read(vcpu->env->mmio, run->mmio.phys_addr, run->mmio.data, run->mmio.len);
+    return true;
+}
+
+/* A fault while handling a double fault resets a PC; some kernels reboot that way on purpose. */
+static bool handle_shutdown(struct vcpu *vcpu)
+{
+    log_warn("vCPU %u: triple fault: the guest is reset", vcpu->id);
+    if (log_enabled(LOG_INFO))
+        arch_vcpu_report(vcpu->fd, vcpu->env->mem);
+    vcpu->env->power->request(vcpu->env->power, POWER_REQUEST_RESET);
+    return false;
+}
+
+static bool handle_system_event(struct vcpu *vcpu)
+{
+    struct power_sink *power = vcpu->env->power;
+
+    switch (vcpu->run->system_event.type) {
+    case KVM_SYSTEM_EVENT_SHUTDOWN:
+        power->request(power, POWER_REQUEST_OFF);
+        return false;
+    case KVM_SYSTEM_EVENT_RESET:
+        power->request(power, POWER_REQUEST_RESET);
+        return false;
+    default:
+        return fail(vcpu, "unexpected system event %u", vcpu->run->system_event.type);
+    }
+}
+
+static bool handle_exit(struct vcpu *vcpu)
+{
+    switch (vcpu->run->exit_reason) {
+    case KVM_EXIT_IO:
+        return handle_io(vcpu);
+    case KVM_EXIT_MMIO:
+        return handle_mmio(vcpu);
+    case KVM_EXIT_INTR:
+        return true;
+    case KVM_EXIT_SHUTDOWN:
+        return handle_shutdown(vcpu);
+    case KVM_EXIT_SYSTEM_EVENT:
+        return handle_system_event(vcpu);
+    case KVM_EXIT_FAIL_ENTRY:
+        return fail(vcpu, "the processor refused to enter the guest (hardware reason %#" PRIx64 ")",
+                    (uint64_t)vcpu->run->fail_entry.hardware_entry_failure_reason);
+    case KVM_EXIT_INTERNAL_ERROR:
+        return handle_internal_error(vcpu);
+    default:
+        return handle_unexpected(vcpu);
+    }
+}
+
+/* ---- the thread ------------------------------------------------------------------------------- */
+
+static bool run_once(struct vcpu *vcpu)
+{
+    if (ioctl(vcpu->fd, KVM_RUN, 0) == 0)
+        return handle_exit(vcpu);
+    /* EAGAIN: a CPU that waits for its start-up was woken for something else. */
+    if (errno == EINTR || errno == EAGAIN)
+        return true;
+    return fail(vcpu, "KVM_RUN failed: %s", strerror(errno));
+}
+
+static void *vcpu_main(void *arg)
+{
+    struct vcpu *vcpu = arg;
+    sigset_t set;
+
+    /* Whoever started this process may have blocked it. */
+    sigemptyset(&set);
+    sigaddset(&set, VCPU_SIGNAL);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+
+    if (vcpu->id == 0)
+        startup_step(STARTUP_FIRST_RUN);
+    while (!atomic_load(&vcpu->stop) && run_once(vcpu))
+        ;
+    return NULL;
+}
+
+static void on_vcpu_signal(int signo)
+{
+}
+
+int vcpu_start(struct vcpu *vcpu, struct err *err)
+{
+    /* Without SA_RESTART: KVM_RUN has to return. */
+    struct sigaction action = {.sa_handler = on_vcpu_signal};
+    char name[THREAD_NAME_MAX + 1];
+    int r;
+
+    sigemptyset(&action.sa_mask);
+    if (sigaction(VCPU_SIGNAL, &action, NULL) < 0)
+        return err_set_errno(err, -errno, "vCPU %u: cannot handle its signal", vcpu->id);
+
+    snprintf(name, sizeof(name), "vcpu%u", vcpu->id);
+    r = thread_start(&vcpu->thread, name, vcpu_main, vcpu);
+    if (r < 0)
+        return err_set_errno(err, r, "vCPU %u: cannot start its thread", vcpu->id);
+    vcpu->started = true;
+    return 0;
+}
+
+/*
+ * The order makes the stop certain. A thread that has looked at `stop` before it was set is on its
+ * way into KVM_RUN or inside: if immediate_exit is set by then, KVM_RUN returns at once; if not,
+ * the signal, which comes after it, interrupts KVM_RUN.
+ */
+void vcpu_request_stop(struct vcpu *vcpu)
+{
+    if (!vcpu->started)
+        return;
+    atomic_store(&vcpu->stop, true);
+    __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+    /* Fails only if the thread has ended already. */
+    (void)pthread_kill(vcpu->thread, VCPU_SIGNAL);
+}
+
+void vcpu_wait(struct vcpu *vcpu)
+{
+    if (!vcpu->started)
+        return;
+    pthread_join(vcpu->thread, NULL);
+    vcpu->started = false;
+}

@@ -1,0 +1,50 @@
+/*
+ * A virtual CPU and its thread.
+ *
+ * The thread runs the guest until it is told to stop or cannot go on. Accesses to registers go to
+ * the buses on this thread; devices hand I/O to other threads and never block it.
+ */
+#ifndef MINIVMM_VCPU_H
+#define MINIVMM_VCPU_H
+
+#include "devices/bus.h"
+#include "devices/power.h"
+#include "vmm/base/compiler.h"
+#include "vmm/base/err.h"
+#include "vmm/guest_mem.h"
+#include "vmm/kvm.h"
+
+/* What all vCPUs of a machine share; outlives them. */
+struct vcpu_env {
+    const struct kvm_vm *vm;
+    const struct guest_mem *mem;
+    const struct bus *pio;
+    const struct bus *mmio;
+    struct power_sink *power;
+    /* The guest cannot go on; the registers were logged. On the vCPU's thread, at most once. */
+    void (*failed)(const struct vcpu_env *env, const struct err *err);
+};
+
+struct vcpu;
+
+/* 0, or a negative errno with *err filled. */
+int vcpu_new(const struct vcpu_env *env, unsigned id, struct vcpu **ret_vcpu,
+             struct err *err) MUST_CHECK;
+
+/* Must have been stopped, if it was started. */
+void vcpu_free(struct vcpu *vcpu);
+
+/* For arch_vcpu_init and arch_vcpu_enter, before the start. */
+int vcpu_fd(const struct vcpu *vcpu);
+
+/* Let it run on a thread of its own. 0, or a negative errno with *err filled. */
+int vcpu_start(struct vcpu *vcpu, struct err *err) MUST_CHECK;
+
+/*
+ * Make the thread leave the guest for good, wherever it is; then wait for it. Two steps, so that
+ * many CPUs stop at the same time. Harmless if it was not started.
+ */
+void vcpu_request_stop(struct vcpu *vcpu);
+void vcpu_wait(struct vcpu *vcpu);
+
+#endif
