@@ -16,21 +16,28 @@ die() {
     exit 1
 }
 
-# step TEXT COMMAND…: one progress line with the time it took; output goes to a log, whose end is
-# shown when the command fails. Returns the command's status.
+# step TEXT COMMAND…: one progress line with the time it took; output goes to a log. When the command
+# fails, the log's end is shown and the script ends. Never call this after `if`, `||` or the like:
+# the shell would then ignore failures inside COMMAND.
 step() {
-    local text=$1 log status=0 start=$SECONDS
+    local text=$1 log status start=$SECONDS
     shift
     log=$logs/$program-$(tr -cs 'a-zA-Z0-9' - <<<"$text" | sed 's/-$//').log
     printf '%s: %s … ' "$program" "$text" >&2
-    "$@" </dev/null >"$log" 2>&1 || status=$?
+    set +e
+    (
+        set -e
+        "$@"
+    ) </dev/null >"$log" 2>&1
+    status=$?
+    set -e
     if [ "$status" = 0 ]; then
         echo "$((SECONDS - start)) s" >&2
     else
         echo "failed (exit status $status); the end of $log:" >&2
         tail -n 20 "$log" | sed 's/^/    | /' >&2
+        exit 1
     fi
-    return "$status"
 }
 
 as_root() {
@@ -51,7 +58,47 @@ want_root() {
     sudo -v || die "$1: sudo refused"
 }
 
-# stamp_of FILE…: what a product made from these files is stamped with.
-stamp_of() {
-    cat -- "$@" | sha256sum | cut -c1-16
+# ---- products ----------------------------------------------------------------------------------
+# A product is complete when its stamp, .NAME in the folder $products, is there and matches what it
+# was made from. Everything is made in a work folder, so that a killed run leaves nothing half-made.
+
+product=
+stamp=
+work=
+
+# current NAME VERSION FILE…: is the product there, made by this version from these files?
+current() {
+    product=$1
+    stamp=$2-$(cat /dev/null "${@:3}" | sha256sum | cut -c1-16)
+    [ "$(cat "$products/.$product" 2>/dev/null)" = "$stamp" ]
+}
+
+begin() {
+    trap clean_up EXIT
+    trap 'exit 1' HUP INT TERM
+    rm -f "$products/.$product"
+    work=$(mktemp -d "$products/.work-XXXXXX")
+}
+
+# finish FILE…: the product consists of these, made in $work.
+finish() {
+    local name
+    for name in "$@"; do
+        rm -rf "${products:?}/$name"
+        mv "$work/$name" "$products/$name"
+    done
+    echo "$stamp" >"$products/.$product"
+    clean_up
+}
+
+clean_up() {
+    [ -z "$work" ] || as_root rm -rf "$work"
+    work=
+}
+
+# One process at a time makes products.
+lock_products() {
+    mkdir -p "$products"
+    exec 9>"$products/.lock"
+    flock 9
 }
