@@ -4,35 +4,35 @@
  * A device type is one file with one `const struct virtio_ops`. The transport (virtio_mmio.c)
  * owns status, features and queue addresses, and calls the device:
  *
- *   vCPU threads, under the transport's lock: features, config_read, config_write, start, stop
+ *   vCPU threads, one at a time (the transport's lock): all of virtio_ops
  *   the device's own I/O thread: whatever follows a kick of a queue
  *
- * Queues belong to the transport until `start` and to the device's I/O thread from then until
- * `stop` returns. `stop` waits until no request is in flight, so that the guest may reuse its
- * memory as soon as a reset is done.
+ * A queue belongs to the transport until `queue_start` and to the device's I/O thread from then
+ * until `queue_stop` returns. The I/O thread never takes the transport's lock, so that a vCPU may
+ * hold the lock while it waits for the I/O thread.
  */
 #ifndef MINIVMM_DEVICES_VIRTIO_H
 #define MINIVMM_DEVICES_VIRTIO_H
 
+#include <linux/virtio_config.h>
+#include <linux/virtio_ids.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "devices/irq.h"
 #include "devices/virtq.h"
 #include "vmm/base/compiler.h"
 #include "vmm/guest_mem.h"
 
-#define VIRTIO_ID_BLOCK 2u
-
-/* Reserved feature bits (virtio 1.2, 6). */
-#define VIRTIO_F_INDIRECT_DESC (1ull << 28)
-#define VIRTIO_F_EVENT_IDX (1ull << 29)
-#define VIRTIO_F_VERSION_1 (1ull << 32)
-#define VIRTIO_F_RING_RESET (1ull << 40)
-
 #define VIRTIO_QUEUES_MAX 16u
-#define VIRTIO_QUEUE_SIZE_MAX 1024u
+
+/* A feature as a mask; `bit` is one of the kernel headers' VIRTIO_…_F_…. */
+#define VIRTIO_FEATURE(bit) (1ull << (bit))
+
+/* The reserved feature bits (virtio 1.2, 6) that every device offers. */
+#define VIRTIO_FEATURES_COMMON                                                                     \
+    (VIRTIO_FEATURE(VIRTIO_F_VERSION_1) | VIRTIO_FEATURE(VIRTIO_RING_F_INDIRECT_DESC) |            \
+     VIRTIO_FEATURE(VIRTIO_RING_F_EVENT_IDX) | VIRTIO_FEATURE(VIRTIO_F_RING_RESET))
 
 struct virtio_dev;
 
@@ -44,11 +44,16 @@ struct virtio_ops {
     /* Device configuration space; the range may lie outside it: reads as zero, writes ignored. */
     void (*config_read)(struct virtio_dev *dev, uint32_t off, void *buf, uint32_t len);
     void (*config_write)(struct virtio_dev *dev, uint32_t off, const void *buf, uint32_t len);
-    /* DRIVER_OK with `dev->features` agreed on and the queues set up. 0 or -errno. */
-    int (*start)(struct virtio_dev *dev) MUST_CHECK;
-    /* Reset, or the end of the VM: quiesce; no queue or guest memory is touched afterwards. */
-    void (*stop)(struct virtio_dev *dev);
-    /* stop must have been called. */
+    /* The driver set FEATURES_OK after a reset: `dev->features` is agreed on. No queue runs. */
+    void (*features_ok)(struct virtio_dev *dev);
+    /* DRIVER_OK, once for each queue that is ready; later again after a reset of the queue. */
+    int (*queue_start)(struct virtio_dev *dev, unsigned queue) MUST_CHECK;
+    /*
+     * Reset, or the end of the VM. Waits until no request of the queue is in flight: neither the
+     * rings nor a buffer is touched afterwards, and the guest may use that memory again.
+     */
+    void (*queue_stop)(struct virtio_dev *dev, unsigned queue);
+    /* All queues are stopped. */
     void (*free)(struct virtio_dev *dev);
 };
 
@@ -59,7 +64,7 @@ struct virtio_dev {
     unsigned nqueues;
     struct virtq queues[VIRTIO_QUEUES_MAX];
     int kick_fds[VIRTIO_QUEUES_MAX]; /* eventfds: the transport or KVM writes, the device reads */
-    uint64_t features;               /* agreed on; constant from start to stop */
+    uint64_t features;               /* agreed on; constant from FEATURES_OK to the reset */
     struct virtio_transport *transport;
 };
 
@@ -73,9 +78,13 @@ struct virtio_transport {
     void (*needs_reset)(struct virtio_transport *transport);
 };
 
-/* Fill in the common part: eventfds, queue count and sizes. 0 or -errno. */
+/* Fill in the common part and make the eventfds. 0 or -errno. */
 int virtio_dev_init(struct virtio_dev *dev, const struct virtio_ops *ops,
                     const struct guest_mem *mem, unsigned nqueues) MUST_CHECK;
 void virtio_dev_done(struct virtio_dev *dev);
+
+/* For config_read: bytes [off, off + len) of `config`, zeroes where that is outside. */
+void virtio_config_copy(const void *config, size_t config_len, uint32_t off, void *buf,
+                        uint32_t len);
 
 #endif

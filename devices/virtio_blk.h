@@ -14,14 +14,14 @@
 
 #define VIRTIO_BLK_SERIAL_MAX 20u
 
-struct virtio_blk_config {
+struct virtio_blk_options {
     struct block *block; /* attached to `loop`; not owned; outlives the device */
     struct loop *loop;   /* run by the disk's I/O thread while the device exists */
     const char *serial;  /* at most VIRTIO_BLK_SERIAL_MAX bytes, copied; "" for none */
     unsigned nqueues;    /* 1 to VIRTIO_QUEUES_MAX */
 };
 
-int virtio_blk_new(const struct virtio_blk_config *config, const struct guest_mem *mem,
+int virtio_blk_new(const struct virtio_blk_options *options, const struct guest_mem *mem,
                    struct virtio_dev **ret_dev) MUST_CHECK;
 
 #endif
