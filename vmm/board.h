@@ -1,0 +1,39 @@
+/*
+ * The devices that every machine of this architecture has at fixed places: the serial port, the
+ * ways to power off and reset, and what a guest would wait for in vain if it did not answer.
+ * board_x86.c implements it.
+ *
+ * Made and freed on the main thread while no vCPU runs.
+ */
+#ifndef MINIVMM_BOARD_H
+#define MINIVMM_BOARD_H
+
+#include <stdbool.h>
+
+#include "devices/bus.h"
+#include "devices/chardev.h"
+#include "devices/power.h"
+#include "vmm/base/compiler.h"
+#include "vmm/base/err.h"
+#include "vmm/kvm.h"
+
+/* What the board is plugged into; all of it outlives the board. */
+struct board_config {
+    const struct kvm_vm *vm;
+    struct bus *pio;
+    struct chardev *serial;
+    struct power_sink *power;
+    bool acpi;
+};
+
+struct board;
+
+/* 0, or a negative errno with *err filled. */
+int board_new(const struct board_config *config, struct board **ret_board,
+              struct err *err) MUST_CHECK;
+void board_free(struct board *board);
+
+/* Press the power button; false if the machine has none. */
+bool board_press_power_button(struct board *board);
+
+#endif

@@ -1,0 +1,120 @@
+#include <errno.h>
+#include <stdlib.h>
+
+#include "devices/acpi_pm.h"
+#include "devices/i8042.h"
+#include "devices/serial.h"
+#include "vmm/board.h"
+#include "vmm/layout_x86.h"
+
+struct board {
+    struct irq serial_irq;
+    struct serial *serial;
+    struct irq ged_irq;
+    struct acpi_pm *acpi_pm; /* NULL: no ACPI */
+};
+
+static int add_irq(const struct kvm_vm *vm, struct irq *irq, uint32_t gsi, struct err *err)
+{
+    int r = irq_init(irq, gsi);
+
+    if (r < 0)
+        return err_set_errno(err, r, "cannot make an eventfd for GSI %u", gsi);
+    r = kvm_vm_add_irq(vm, irq, err);
+    if (r < 0)
+        irq_done(irq);
+    return r;
+}
+
+static int add_ports(struct bus *pio, uint64_t base, uint64_t len, const struct bus_ops *ops,
+                     void *dev, const char *name, struct err *err)
+{
+    const struct bus_range range = {.base = base, .len = len, .ops = ops, .dev = dev, .name = name};
+    int r = bus_add(pio, &range);
+
+    return r < 0 ? err_set_errno(err, r, "cannot place %s", name) : 0;
+}
+
+static int add_serial(struct board *board, const struct board_config *config, struct err *err)
+{
+    int r = add_irq(config->vm, &board->serial_irq, X86_GSI_COM1, err);
+
+    if (r < 0)
+        return r;
+    r = serial_new(&board->serial_irq, config->serial, &board->serial);
+    if (r < 0) {
+        irq_done(&board->serial_irq);
+        return err_set_errno(err, r, "cannot make the serial port");
+    }
+    return add_ports(config->pio, X86_PORT_COM1, SERIAL_PORTS, &serial_bus_ops, board->serial,
+                     "serial", err);
+}
+
+static int add_i8042(const struct board_config *config, struct err *err)
+{
+    int r = add_ports(config->pio, X86_PORT_I8042_DATA, 1, &i8042_data_ops, config->power,
+                      "i8042 data", err);
+
+    if (r < 0)
+        return r;
+    return add_ports(config->pio, X86_PORT_I8042_COMMAND, 1, &i8042_command_ops, config->power,
+                     "i8042 command", err);
+}
+
+static int add_acpi_pm(struct board *board, const struct board_config *config, struct err *err)
+{
+    int r = add_irq(config->vm, &board->ged_irq, X86_GSI_GED, err);
+
+    if (r < 0)
+        return r;
+    r = acpi_pm_new(&board->ged_irq, config->power, &board->acpi_pm);
+    if (r < 0) {
+        irq_done(&board->ged_irq);
+        return err_set_errno(err, r, "cannot make the ACPI registers");
+    }
+    return add_ports(config->pio, X86_PORT_ACPI_PM, ACPI_PM_LEN, &acpi_pm_bus_ops, board->acpi_pm,
+                     "ACPI registers", err);
+}
+
+int board_new(const struct board_config *config, struct board **ret_board, struct err *err)
+{
+    struct board *board = calloc(1, sizeof(*board));
+    int r;
+
+    if (!board)
+        return err_set(err, -ENOMEM, "out of memory");
+    r = add_serial(board, config, err);
+    if (r == 0)
+        r = add_i8042(config, err);
+    if (r == 0 && config->acpi)
+        r = add_acpi_pm(board, config, err);
+    if (r < 0) {
+        board_free(board);
+        return r;
+    }
+    *ret_board = board;
+    return 0;
+}
+
+void board_free(struct board *board)
+{
+    if (!board)
+        return;
+    if (board->acpi_pm) {
+        acpi_pm_free(board->acpi_pm);
+        irq_done(&board->ged_irq);
+    }
+    if (board->serial) {
+        serial_free(board->serial);
+        irq_done(&board->serial_irq);
+    }
+    free(board);
+}
+
+bool board_press_power_button(struct board *board)
+{
+    if (!board->acpi_pm)
+        return false;
+    acpi_pm_press_power_button(board->acpi_pm);
+    return true;
+}

@@ -1,0 +1,144 @@
+#include "vmm/disk.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "vmm/base/thread.h"
+
+struct disk {
+    const struct config_disk *config;
+    struct block *block; /* owner: the disk's thread, while attached */
+    struct loop *loop;
+    pthread_t thread;
+};
+
+static void *disk_main(void *arg)
+{
+    struct disk *disk = arg;
+    int r = loop_run(disk->loop);
+
+    /* epoll_wait does not fail on a descriptor and a buffer that are ours. */
+    assert(r == 0);
+    (void)r;
+    return NULL;
+}
+
+static int start_thread(struct disk *disk, unsigned index, struct err *err)
+{
+    char name[THREAD_NAME_MAX + 1];
+    int r;
+
+    r = loop_new(&disk->loop);
+    if (r < 0)
+        return err_set_errno(err, r, "%s: cannot make an event loop", disk->config->path);
+    snprintf(name, sizeof(name), "disk%u", index);
+    r = thread_start(&disk->thread, name, disk_main, disk);
+    if (r < 0) {
+        err_set_errno(err, r, "%s: cannot start its I/O thread", disk->config->path);
+        loop_free(disk->loop);
+    }
+    return r;
+}
+
+static void end_thread(struct disk *disk)
+{
+    loop_stop(disk->loop);
+    pthread_join(disk->thread, NULL);
+    loop_free(disk->loop);
+}
+
+/* block_attach and block_detach run on the disk's thread. */
+struct hand_over {
+    struct disk *disk;
+    struct err *err;
+    int result;
+};
+
+static void attach(void *opaque)
+{
+    struct hand_over *job = opaque;
+
+    job->result = block_attach(job->disk->block, job->disk->loop, job->err);
+}
+
+static void detach(void *opaque)
+{
+    struct hand_over *job = opaque;
+
+    job->result = block_detach(job->disk->block);
+}
+
+int disk_open(const struct config_disk *config, unsigned index, struct disk **ret_disk,
+              struct err *err)
+{
+    const struct block_options options = {
+        .path = config->path,
+        .format = config->format,
+        .readonly = config->readonly,
+        .cache = config->cache,
+        .aio = config->aio,
+        .discard = config->discard,
+    };
+    struct disk *disk = calloc(1, sizeof(*disk));
+    struct hand_over job = {.disk = disk, .err = err};
+    int r;
+
+    if (!disk)
+        return err_set(err, -ENOMEM, "%s: out of memory", config->path);
+    disk->config = config;
+    r = block_open(&options, &disk->block, err);
+    if (r < 0)
+        goto free_disk;
+    r = start_thread(disk, index, err);
+    if (r < 0)
+        goto close_block;
+    loop_call(disk->loop, attach, &job);
+    r = job.result;
+    if (r < 0)
+        goto end_thread;
+    *ret_disk = disk;
+    return 0;
+
+end_thread:
+    end_thread(disk);
+close_block:
+    (void)block_close(disk->block); /* nothing was written; the first failure is the one to tell */
+free_disk:
+    free(disk);
+    return r;
+}
+
+int disk_close(struct disk *disk, struct err *err)
+{
+    struct hand_over job = {.disk = disk};
+    int r;
+
+    loop_call(disk->loop, detach, &job);
+    end_thread(disk);
+    r = block_close(disk->block);
+    if (job.result < 0)
+        r = job.result;
+    if (r < 0)
+        err_set_errno(err, r, "%s: cannot flush: writes of the guest may be lost",
+                      disk->config->path);
+    free(disk);
+    return r;
+}
+
+struct block *disk_block(struct disk *disk)
+{
+    return disk->block;
+}
+
+struct loop *disk_loop(struct disk *disk)
+{
+    return disk->loop;
+}
+
+const struct config_disk *disk_config(const struct disk *disk)
+{
+    return disk->config;
+}

@@ -1,0 +1,35 @@
+/*
+ * A disk of the machine: an open image and the I/O thread that owns it.
+ *
+ * Disks outlive the guest: a restart of the guest in the same process keeps them open. Main
+ * thread only.
+ */
+#ifndef MINIVMM_DISK_H
+#define MINIVMM_DISK_H
+
+#include "block/block.h"
+#include "vmm/base/compiler.h"
+#include "vmm/base/err.h"
+#include "vmm/base/loop.h"
+#include "vmm/config.h"
+
+struct disk;
+
+/*
+ * Open the image, start the thread "diskN" and hand the image over to it. `config` outlives the
+ * disk. 0, or a negative errno with *err filled and nothing left open.
+ */
+int disk_open(const struct config_disk *config, unsigned index, struct disk **ret_disk,
+              struct err *err) MUST_CHECK;
+
+/*
+ * Flush and close the image, end the thread. No device uses the disk any more.
+ * 0, or a negative errno with *err filled if not everything written is safe; closed in any case.
+ */
+int disk_close(struct disk *disk, struct err *err) MUST_CHECK;
+
+struct block *disk_block(struct disk *disk);
+struct loop *disk_loop(struct disk *disk);
+const struct config_disk *disk_config(const struct disk *disk);
+
+#endif

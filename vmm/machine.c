@@ -1,0 +1,464 @@
+#include "vmm/machine.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "devices/bus.h"
+#include "devices/virtio_blk.h"
+#include "devices/virtio_mmio.h"
+#include "vmm/arch.h"
+#include "vmm/base/bytes.h"
+#include "vmm/base/log.h"
+#include "vmm/base/thread.h"
+#include "vmm/board.h"
+#include "vmm/guest_mem.h"
+#include "vmm/startup.h"
+#include "vmm/vcpu.h"
+
+/* A virtio device in its slot. */
+struct slot {
+    struct irq irq;
+    struct virtio_mmio *mmio;
+};
+
+struct machine {
+    const struct machine_parts *parts;
+
+    struct guest_mem *mem;
+    struct kvm_vm vm;
+    struct arch_vm *arch;
+    struct bus pio;
+    struct bus mmio;
+
+    struct board *board;
+    struct boot_virtio_mmio *virtio; /* where the slots are: nslots_planned of them */
+    struct slot *slots;
+    size_t nslots_planned;
+    size_t nslots;
+
+    struct vcpu_env vcpu_env;
+    struct vcpu **vcpus;
+    unsigned nvcpus;
+
+    /* How it ends: the first to report wins, from any thread. */
+    struct power_sink power;
+    pthread_mutex_t end_lock;
+    bool end_reported;        /* end_lock */
+    enum machine_end how;     /* written once, before the eventfd; then read by the main thread */
+    struct err failure;       /* the same */
+    struct loop_fd end_watch; /* eventfd; a watch, since it can be removed at any time */
+};
+
+/* ---- the end ---------------------------------------------------------------------------------- */
+
+static void report_end(struct machine *machine, enum machine_end how, const struct err *failure)
+{
+    pthread_mutex_lock(&machine->end_lock);
+    if (!machine->end_reported) {
+        machine->end_reported = true;
+        machine->how = how;
+        if (failure)
+            machine->failure = *failure;
+        (void)eventfd_write(machine->end_watch.fd, 1); /* the first write to it: cannot fail */
+    }
+    pthread_mutex_unlock(&machine->end_lock);
+}
+
+/* Any vCPU thread. */
+static void on_power_request(struct power_sink *sink, enum power_request what)
+{
+    struct machine *machine = container_of(sink, struct machine, power);
+
+    report_end(machine, what == POWER_REQUEST_OFF ? MACHINE_POWER_OFF : MACHINE_RESET, NULL);
+}
+
+/* Any vCPU thread. */
+static void on_vcpu_failed(const struct vcpu_env *env, const struct err *err)
+{
+    struct machine *machine = container_of(env, struct machine, vcpu_env);
+
+    report_end(machine, MACHINE_FAILED, err);
+}
+
+static void on_end(struct loop_fd *watch, uint32_t events)
+{
+    struct machine *machine = container_of(watch, struct machine, end_watch);
+    enum machine_end how;
+
+    loop_remove_fd(watch);
+    pthread_mutex_lock(&machine->end_lock);
+    how = machine->how;
+    pthread_mutex_unlock(&machine->end_lock);
+    machine->parts->ended(machine->parts, how);
+}
+
+static int watch_end(struct machine *machine, struct err *err)
+{
+    int r;
+
+    machine->end_watch.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (machine->end_watch.fd < 0)
+        return err_set_errno(err, -errno, "cannot make an eventfd");
+    machine->end_watch.events = EPOLLIN;
+    machine->end_watch.ready = on_end;
+    r = loop_add_fd(machine->parts->loop, &machine->end_watch);
+    return r < 0 ? err_set_errno(err, r, "cannot watch an eventfd") : 0;
+}
+
+/* ---- devices ---------------------------------------------------------------------------------- */
+
+static int add_board(struct machine *machine, struct err *err)
+{
+    const struct board_config config = {
+        .vm = &machine->vm,
+        .pio = &machine->pio,
+        .serial = machine->parts->serial,
+        .power = &machine->power,
+        .acpi = machine->parts->config->acpi,
+    };
+
+    return board_new(&config, &machine->board, err);
+}
+
+/* Connect a virtio device to the guest: registers, interrupt, and a doorbell for each queue. */
+static int plug_virtio(struct machine *machine, const struct boot_virtio_mmio *place,
+                       struct virtio_dev *dev, const struct slot *slot, struct err *err)
+{
+    const struct bus_range range = {
+        .base = place->gpa,
+        .len = place->len,
+        .ops = &virtio_mmio_bus_ops,
+        .dev = slot->mmio,
+        .name = dev->ops->name,
+    };
+    int r;
+
+    r = bus_add(&machine->mmio, &range);
+    if (r < 0)
+        return err_set_errno(err, r, "%s: cannot place it at %#" PRIx64, dev->ops->name,
+                             place->gpa);
+    r = kvm_vm_add_irq(&machine->vm, &slot->irq, err);
+    for (unsigned i = 0; r == 0 && i < dev->nqueues; i++)
+        r = kvm_vm_add_doorbell(&machine->vm, place->gpa + VIRTIO_MMIO_QUEUE_NOTIFY_OFF, i,
+                                dev->kick_fds[i], err);
+    return r;
+}
+
+/* Give `dev` the next slot; takes ownership of it, also on failure. */
+static int add_virtio(struct machine *machine, struct virtio_dev *dev, struct err *err)
+{
+    const struct boot_virtio_mmio *place = &machine->virtio[machine->nslots];
+    struct slot *slot = &machine->slots[machine->nslots];
+    int r;
+
+    r = irq_init(&slot->irq, place->gsi);
+    if (r < 0) {
+        err_set_errno(err, r, "%s: cannot make an eventfd", dev->ops->name);
+        goto free_dev;
+    }
+    r = virtio_mmio_new(dev, &slot->irq, &slot->mmio);
+    if (r < 0) {
+        err_set_errno(err, r, "%s: cannot make its transport", dev->ops->name);
+        goto irq_done;
+    }
+    /* From here on the slot owns everything. */
+    machine->nslots++;
+    return plug_virtio(machine, place, dev, slot, err);
+
+irq_done:
+    irq_done(&slot->irq);
+free_dev:
+    dev->ops->free(dev);
+    return r;
+}
+
+static int add_disk(struct machine *machine, struct disk *disk, struct err *err)
+{
+    const struct config_disk *config = disk_config(disk);
+    unsigned nqueues = config->nqueues ? config->nqueues : machine->parts->config->ncpus;
+    const struct virtio_blk_options blk = {
+        .block = disk_block(disk),
+        .loop = disk_loop(disk),
+        .serial = config->serial ? config->serial : "",
+        .nqueues = (unsigned)min_u64(nqueues, VIRTIO_QUEUES_MAX),
+    };
+    struct virtio_dev *dev;
+    int r = virtio_blk_new(&blk, machine->mem, &dev);
+
+    if (r < 0)
+        return err_set_errno(err, r, "%s: cannot make its device", config->path);
+    return add_virtio(machine, dev, err);
+}
+
+static int add_disks(struct machine *machine, struct err *err)
+{
+    for (size_t i = 0; i < machine->parts->ndisks; i++) {
+        int r = add_disk(machine, machine->parts->disks[i], err);
+
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+/* The device table: one line per type, in the order in which slots are given out. */
+static const struct device_type {
+    const char *name;
+    int (*add)(struct machine *machine, struct err *err);
+} device_types[] = {
+    {"board", add_board},
+    {"virtio-blk", add_disks},
+};
+
+static int add_devices(struct machine *machine, struct err *err)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(device_types); i++) {
+        int r = device_types[i].add(machine, err);
+
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+/* Later devices first. A device that runs is stopped: no request is in flight afterwards. */
+static void free_devices(struct machine *machine)
+{
+    while (machine->nslots > 0) {
+        struct slot *slot = &machine->slots[--machine->nslots];
+
+        virtio_mmio_free(slot->mmio);
+        irq_done(&slot->irq);
+    }
+    board_free(machine->board);
+}
+
+/* Decide where virtio devices will be: the guest's tables say so before the devices exist. */
+static int plan_slots(struct machine *machine, struct err *err)
+{
+    size_t n = machine->parts->ndisks;
+
+    machine->virtio = calloc(n + 1, sizeof(*machine->virtio)); /* never 0, which may give NULL */
+    machine->slots = calloc(n + 1, sizeof(*machine->slots));
+    if (!machine->virtio || !machine->slots)
+        return err_set(err, -ENOMEM, "out of memory");
+    for (unsigned i = 0; i < n; i++)
+        if (!arch_virtio_slot(i, &machine->virtio[i]))
+            return err_set(err, -ENOSPC, "%zu disks: this machine has room for %u", n, i);
+    machine->nslots_planned = n;
+    return 0;
+}
+
+/* ---- memory, VM, vCPUs ------------------------------------------------------------------------ */
+
+static int map_memory(struct machine *machine, struct err *err)
+{
+    struct mem_range ranges[ARCH_RAM_RANGES_MAX];
+    size_t n = arch_ram_ranges(machine->parts->config->memory, ranges);
+
+    return guest_mem_new(ranges, n, &machine->mem, err);
+}
+
+static int create_vm(struct machine *machine, struct err *err)
+{
+    const struct machine_parts *parts = machine->parts;
+    int r;
+
+    r = kvm_vm_create(parts->kvm, &machine->vm, err);
+    if (r < 0)
+        return r;
+    r = kvm_vm_add_memory(&machine->vm, machine->mem, err);
+    if (r < 0)
+        return r;
+    r = arch_vm_new(&machine->vm, !parts->config->acpi, parts->config->ncpus, &machine->arch, err);
+    if (r < 0)
+        return r;
+    startup_step("VM created");
+    return 0;
+}
+
+static int create_vcpus(struct machine *machine, struct err *err)
+{
+    unsigned ncpus = machine->parts->config->ncpus;
+
+    machine->vcpu_env = (struct vcpu_env){
+        .vm = &machine->vm,
+        .mem = machine->mem,
+        .pio = &machine->pio,
+        .mmio = &machine->mmio,
+        .power = &machine->power,
+        .failed = on_vcpu_failed,
+    };
+    machine->vcpus = calloc(ncpus, sizeof(struct vcpu *));
+    if (!machine->vcpus)
+        return err_set(err, -ENOMEM, "out of memory");
+    for (unsigned i = 0; i < ncpus; i++) {
+        int r = vcpu_new(&machine->vcpu_env, i, &machine->vcpus[i], err);
+
+        if (r < 0)
+            return r;
+        machine->nvcpus++;
+        r = arch_vcpu_init(machine->arch, vcpu_fd(machine->vcpus[i]), i, err);
+        if (r < 0)
+            return r;
+    }
+    startup_step("vCPUs created");
+    return 0;
+}
+
+/* ---- loading ---------------------------------------------------------------------------------- */
+
+/*
+ * Reading the kernel takes most of the start-up time and needs nothing but guest memory, so it
+ * has a thread of its own while this one sets up KVM.
+ */
+struct load_job {
+    struct machine *machine;
+    pthread_t thread;
+    struct boot_plan plan;
+    struct err err;
+    int result;
+};
+
+static void *load_main(void *arg)
+{
+    struct load_job *job = arg;
+    const struct machine *machine = job->machine;
+    const struct boot_machine description = {
+        .ncpus = machine->parts->config->ncpus,
+        .acpi = machine->parts->config->acpi,
+        .virtio = machine->virtio,
+        .nvirtio = machine->nslots_planned,
+        .cmdline = machine->parts->cmdline,
+    };
+
+    job->result =
+        boot_load(machine->parts->boot, &description, machine->mem, &job->plan, &job->err);
+    startup_step("guest loaded");
+    return NULL;
+}
+
+static int start_loading(struct load_job *job, struct err *err)
+{
+    int r = thread_start(&job->thread, "load", load_main, job);
+
+    return r < 0 ? err_set_errno(err, r, "cannot start a thread") : 0;
+}
+
+static int finish_loading(struct load_job *job, struct err *err)
+{
+    pthread_join(job->thread, NULL);
+    if (job->result < 0)
+        *err = job->err;
+    return job->result;
+}
+
+static int build(struct machine *machine, struct err *err)
+{
+    struct load_job load = {.machine = machine};
+    struct err load_err = {0};
+    int r, load_r;
+
+    r = watch_end(machine, err);
+    if (r == 0)
+        r = plan_slots(machine, err);
+    if (r == 0)
+        r = map_memory(machine, err);
+    if (r == 0)
+        r = start_loading(&load, err);
+    if (r < 0)
+        return r;
+
+    r = create_vm(machine, err);
+    if (r == 0)
+        r = add_devices(machine, err);
+    if (r == 0)
+        r = create_vcpus(machine, err);
+    load_r = finish_loading(&load, &load_err);
+    if (r == 0 && load_r < 0) {
+        *err = load_err;
+        r = load_r;
+    }
+    if (r < 0)
+        return r;
+    return arch_vcpu_enter(vcpu_fd(machine->vcpus[0]), &load.plan, err);
+}
+
+/* ---- life cycle ------------------------------------------------------------------------------- */
+
+int machine_new(const struct machine_parts *parts, struct machine **ret_machine, struct err *err)
+{
+    struct machine *machine = calloc(1, sizeof(*machine));
+    int r;
+
+    if (!machine)
+        return err_set(err, -ENOMEM, "out of memory");
+    machine->parts = parts;
+    machine->vm.fd = -1;
+    machine->end_watch.fd = -1;
+    machine->power.request = on_power_request;
+    pthread_mutex_init(&machine->end_lock, NULL);
+
+    r = build(machine, err);
+    if (r < 0) {
+        machine_free(machine);
+        return r;
+    }
+    *ret_machine = machine;
+    return 0;
+}
+
+int machine_start(struct machine *machine, struct err *err)
+{
+    for (unsigned i = 0; i < machine->nvcpus; i++) {
+        int r = vcpu_start(machine->vcpus[i], err);
+
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+void machine_stop(struct machine *machine)
+{
+    for (unsigned i = 0; i < machine->nvcpus; i++)
+        vcpu_request_stop(machine->vcpus[i]);
+    for (unsigned i = 0; i < machine->nvcpus; i++)
+        vcpu_wait(machine->vcpus[i]);
+}
+
+/* Nothing may use what is freed before it: vCPUs, devices, the VM, and last its memory. */
+void machine_free(struct machine *machine)
+{
+    if (!machine)
+        return;
+    for (unsigned i = 0; i < machine->nvcpus; i++)
+        vcpu_free(machine->vcpus[i]);
+    free(machine->vcpus);
+    free_devices(machine);
+    free(machine->slots);
+    free(machine->virtio);
+    arch_vm_free(machine->arch);
+    if (machine->vm.fd >= 0)
+        kvm_vm_close(&machine->vm);
+    guest_mem_free(machine->mem);
+    loop_remove_fd(&machine->end_watch);
+    if (machine->end_watch.fd >= 0)
+        close(machine->end_watch.fd);
+    pthread_mutex_destroy(&machine->end_lock);
+    free(machine);
+}
+
+const struct err *machine_failure(const struct machine *machine)
+{
+    return &machine->failure;
+}
+
+bool machine_press_power_button(struct machine *machine)
+{
+    return board_press_power_button(machine->board);
+}

@@ -1,0 +1,63 @@
+/*
+ * A machine as the guest sees it, from power-on to power-off or reset: memory, KVM VM, devices,
+ * the loaded kernel, vCPUs. A reset ends it, and a new one is made of the same parts.
+ *
+ * The only module that knows all the others. Main thread, except where noted.
+ */
+#ifndef MINIVMM_MACHINE_H
+#define MINIVMM_MACHINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "boot/boot.h"
+#include "devices/chardev.h"
+#include "vmm/base/compiler.h"
+#include "vmm/base/err.h"
+#include "vmm/base/loop.h"
+#include "vmm/config.h"
+#include "vmm/disk.h"
+#include "vmm/kvm.h"
+
+enum machine_end {
+    MACHINE_POWER_OFF,
+    MACHINE_RESET,
+    MACHINE_FAILED, /* KVM or the VMM cannot go on; see machine_failure */
+};
+
+/* What outlives the machine; none of it is owned. */
+struct machine_parts {
+    const struct config *config;
+    const struct kvm *kvm;
+    struct boot *boot;
+    const char *cmdline;
+    struct loop *loop; /* of the main thread */
+    struct chardev *serial;
+    struct disk *const *disks;
+    size_t ndisks;
+    /* The guest's life is over: on the main loop, once; call machine_stop then. */
+    void (*ended)(const struct machine_parts *parts, enum machine_end how);
+};
+
+struct machine;
+
+/* Put the machine together and load the guest. 0, or a negative errno with *err filled. */
+int machine_new(const struct machine_parts *parts, struct machine **ret_machine,
+                struct err *err) MUST_CHECK;
+
+/* Let the vCPUs run. On an error some may run already: machine_stop. */
+int machine_start(struct machine *machine, struct err *err) MUST_CHECK;
+
+/* Stop the vCPUs, wherever they are. Afterwards the guest changes nothing any more. */
+void machine_stop(struct machine *machine);
+
+/* Must not run. Devices are stopped with no request in flight; the disks stay open. */
+void machine_free(struct machine *machine);
+
+/* After MACHINE_FAILED. */
+const struct err *machine_failure(const struct machine *machine);
+
+/* Ask the guest to power off; false if there is no button to press. */
+bool machine_press_power_button(struct machine *machine);
+
+#endif

@@ -1,0 +1,83 @@
+/*
+ * The process: options, signals, the one error line, the exit code.
+ */
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "vmm/base/err.h"
+#include "vmm/base/log.h"
+#include "vmm/config.h"
+#include "vmm/console.h"
+#include "vmm/runner.h"
+#include "vmm/startup.h"
+
+/* Signals that end the process and leave a core: the terminal must not stay raw. */
+static const int fatal_signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGQUIT, SIGSYS};
+
+/* SA_RESETHAND has put the default action back, so the signal ends the process. */
+static void on_fatal_signal(int signo)
+{
+    console_restore_terminal();
+    raise(signo);
+}
+
+static void set_up_signals(void)
+{
+    struct sigaction fatal = {.sa_handler = on_fatal_signal, .sa_flags = SA_RESETHAND};
+    sigset_t blocked;
+
+    sigemptyset(&fatal.sa_mask);
+    for (size_t i = 0; i < ARRAY_SIZE(fatal_signals); i++)
+        (void)sigaction(fatal_signals[i], &fatal, NULL); /* fails for bad numbers only */
+
+    /* A reader that went away, or a file at its size limit, is an error of the write. */
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN);
+
+    /* Threads inherit this: the signals are read from a descriptor, whichever thread runs. */
+    runner_get_signals(&blocked);
+    (void)sigprocmask(SIG_BLOCK, &blocked, NULL);
+}
+
+static enum exit_code run(int argc, char **argv, struct config *config, struct err *err)
+{
+    enum options_action action;
+
+    if (options_parse(argc, argv, config, &action, err) < 0)
+        return EXIT_USAGE;
+    if (action == OPTIONS_HELP) {
+        options_print_help();
+        return EXIT_POWER_OFF;
+    }
+    if (action == OPTIONS_VERSION) {
+        puts("minivmm " MINIVMM_VERSION);
+        return EXIT_POWER_OFF;
+    }
+    if (config_check(config, err) < 0)
+        return EXIT_USAGE;
+
+    log_set_level(config->log_level);
+    set_up_signals();
+    startup_step("options read");
+    return runner_run(config, err);
+}
+
+int main(int argc, char **argv)
+{
+    struct config config;
+    struct err err = {0};
+    enum exit_code code;
+
+    startup_begin();
+    /* One heap for all threads: an arena for each would cost an idle VM more than it saves. */
+    (void)mallopt(M_ARENA_MAX, 1);
+
+    config_init(&config);
+    code = run(argc, argv, &config, &err);
+    if (err.code != 0)
+        fprintf(stderr, "minivmm: %s\n", err.msg);
+    config_done(&config);
+    return code;
+}
