@@ -102,3 +102,26 @@ lock_products() {
     exec 9>"$products/.lock"
     flock 9
 }
+
+unlock_products() {
+    exec 9>&-
+}
+
+# copy_modules BASE TO MODULE…: modules from BASE/lib/modules, those they need first, unpacked; their
+# order is written to TO/order.
+copy_modules() {
+    local base=$1 to=$2 path name
+    mkdir -p "$to"
+    modprobe -d "$base" -S "$(ls "$base/lib/modules")" -a --show-depends "${@:3}" |
+        awk '$1 == "insmod" && !seen[$2]++ {print $2}' >"$to/paths"
+    while read -r path; do
+        name=${path##*/}
+        name=${name%.ko*}.ko
+        case $path in
+        *.xz) xz -dc "$path" ;;
+        *) cat "$path" ;;
+        esac >"$to/$name"
+        echo "$name" >>"$to/order"
+    done <"$to/paths"
+    rm "$to/paths"
+}
