@@ -10,6 +10,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "vmm/base/compiler.h"
 #include "vmm/base/err.h"
@@ -33,8 +34,8 @@ struct mem_range {
 };
 
 /*
- * Map RAM for each range (page-aligned, ascending, not overlapping). Cost does not depend on the
- * size. 0, or a negative errno with *err filled.
+ * Map RAM for each range (page-aligned, ascending, not touching each other). Cost does not depend
+ * on the size. 0, or a negative errno with *err filled.
  */
 int guest_mem_new(const struct mem_range *ranges, size_t nranges, struct guest_mem **ret_mem,
                   struct err *err) MUST_CHECK;
@@ -48,6 +49,16 @@ void guest_mem_free(struct guest_mem *mem);
  * RAM.
  */
 int guest_mem_at(const struct guest_mem *mem, uint64_t gpa, size_t len, void **ret_ptr) MUST_CHECK;
+
+/*
+ * Fetch a value through a pointer that guest_mem_at gave. The compiler may not look at `host` again
+ * when `buf` is used: what was checked is what is acted on.
+ */
+static inline void guest_mem_fetch(void *buf, const void *host, size_t len)
+{
+    memcpy(buf, host, len);
+    __asm__ volatile("" : : : "memory");
+}
 
 /* Copy out of or into guest memory. 0 or -EFAULT, nothing copied then. */
 int guest_mem_read(const struct guest_mem *mem, uint64_t gpa, void *buf, size_t len) MUST_CHECK;

@@ -1,0 +1,151 @@
+#include "vmm/guest_mem.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "vmm/base/bytes.h"
+
+#define PAGE_SIZE 4096u
+
+/*
+ * Host addresses of regions are multiples of the huge page size, as the guest addresses of all but
+ * odd regions are: only then can the host back guest memory with transparent huge pages.
+ */
+#define HUGE_PAGE_SIZE (2 * MIB)
+
+static int check_ranges(const struct mem_range *ranges, size_t nranges, struct err *err)
+{
+    uint64_t min_gpa = 0;
+
+    if (nranges == 0 || nranges > GUEST_MEM_REGIONS_MAX)
+        return err_set(err, -EINVAL, "guest memory: %zu regions, expected 1 to %d", nranges,
+                       GUEST_MEM_REGIONS_MAX);
+    for (size_t i = 0; i < nranges; i++) {
+        const struct mem_range *range = &ranges[i];
+        uint64_t end;
+
+        if (range->len == 0 || !is_aligned(range->gpa | range->len, PAGE_SIZE) ||
+            !add_u64(range->gpa, range->len, &end) || range->gpa < min_gpa)
+            return err_set(err, -EINVAL,
+                           "guest memory: bad region of %#llx bytes at %#llx: expected whole "
+                           "pages above the region before",
+                           (unsigned long long)range->len, (unsigned long long)range->gpa);
+        min_gpa = end + 1; /* regions that touch should have been one */
+    }
+    return 0;
+}
+
+/*
+ * Reserve more than asked for and give back what lies before and after the aligned part. No page
+ * is touched and none is accounted for (MAP_NORESERVE), so 64 GiB cost what 128 MiB cost. Guest
+ * memory stays out of core dumps: it is large and not ours to show.
+ */
+static int map_region(struct mem_region *region, const struct mem_range *range, struct err *err)
+{
+    uint64_t reserved;
+    uint64_t head;
+    uint8_t *host;
+
+    if (!add_u64(range->len, HUGE_PAGE_SIZE, &reserved) || reserved > SIZE_MAX)
+        return err_set(err, -ENOMEM, "guest memory: cannot map %llu MiB: no such address space",
+                       (unsigned long long)(range->len / MIB));
+    host = mmap(NULL, reserved, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                -1, 0);
+    if (host == MAP_FAILED)
+        return err_set_errno(err, -errno, "guest memory: cannot map %llu MiB",
+                             (unsigned long long)(range->len / MIB));
+
+    head = align_up((uintptr_t)host, HUGE_PAGE_SIZE) - (uintptr_t)host;
+    if (head > 0)
+        (void)munmap(host, head); /* cannot fail; what stays mapped would be address space only */
+    (void)munmap(host + head + range->len, HUGE_PAGE_SIZE - head);
+    host += head;
+    (void)madvise(host, range->len, MADV_DONTDUMP); /* advice */
+
+    *region = (struct mem_region){.gpa = range->gpa, .len = range->len, .host = host};
+    return 0;
+}
+
+int guest_mem_new(const struct mem_range *ranges, size_t nranges, struct guest_mem **ret_mem,
+                  struct err *err)
+{
+    struct guest_mem *mem;
+    int r;
+
+    r = check_ranges(ranges, nranges, err);
+    if (r < 0)
+        return r;
+    mem = calloc(1, sizeof(*mem));
+    if (!mem)
+        return err_set(err, -ENOMEM, "guest memory: out of memory");
+    for (size_t i = 0; i < nranges; i++) {
+        r = map_region(&mem->regions[i], &ranges[i], err);
+        if (r < 0) {
+            guest_mem_free(mem);
+            return r;
+        }
+        mem->nregions++;
+    }
+    *ret_mem = mem;
+    return 0;
+}
+
+void guest_mem_free(struct guest_mem *mem)
+{
+    if (!mem)
+        return;
+    for (size_t i = 0; i < mem->nregions; i++)
+        (void)munmap(mem->regions[i].host, mem->regions[i].len); /* ours, so it cannot fail */
+    free(mem);
+}
+
+int guest_mem_at(const struct guest_mem *mem, uint64_t gpa, size_t len, void **ret_ptr)
+{
+    for (size_t i = 0; i < mem->nregions; i++) {
+        const struct mem_region *region = &mem->regions[i];
+
+        if (gpa >= region->gpa && gpa - region->gpa < region->len) {
+            uint64_t off = gpa - region->gpa;
+
+            if (!range_fits(off, len, region->len))
+                return -EFAULT;
+            *ret_ptr = region->host + off;
+            return 0;
+        }
+    }
+    return -EFAULT;
+}
+
+int guest_mem_read(const struct guest_mem *mem, uint64_t gpa, void *buf, size_t len)
+{
+    void *host;
+    int r;
+
+    r = guest_mem_at(mem, gpa, len, &host);
+    if (r < 0)
+        return r;
+    guest_mem_fetch(buf, host, len);
+    return 0;
+}
+
+int guest_mem_write(const struct guest_mem *mem, uint64_t gpa, const void *buf, size_t len)
+{
+    void *host;
+    int r;
+
+    r = guest_mem_at(mem, gpa, len, &host);
+    if (r < 0)
+        return r;
+    memcpy(host, buf, len);
+    return 0;
+}
+
+uint64_t guest_mem_size(const struct guest_mem *mem)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < mem->nregions; i++)
+        sum += mem->regions[i].len;
+    return sum;
+}
