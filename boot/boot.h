@@ -23,9 +23,12 @@ struct boot_config {
 
 struct boot;
 
-/* Open and check all files. 0, or a negative errno with *err filled. */
+/*
+ * Open all files and check the kernel's headers; `config` need not outlive the call. 0, or a
+ * negative errno with *err filled.
+ */
 int boot_open(const struct boot_config *config, struct boot **ret_boot, struct err *err) MUST_CHECK;
-void boot_close(struct boot *boot);
+void boot_close(struct boot *boot); /* NULL is fine */
 
 /* What the guest is told about the machine, by ACPI, or MP table and command line. */
 struct boot_virtio_mmio {
@@ -36,7 +39,7 @@ struct boot_virtio_mmio {
 
 struct boot_machine {
     unsigned ncpus; /* APIC IDs 0 to ncpus - 1 */
-    bool acpi;      /* false: MP table, and virtio_mmio.device= appended to the command line */
+    bool acpi;      /* false: MP table, and virtio_mmio.device= in front of the command line */
     const struct boot_virtio_mmio *virtio;
     size_t nvirtio;
     const char *cmdline; /* checked against the kernel's own limit */
@@ -51,7 +54,7 @@ struct boot_plan {
     enum boot_entry entry;
     uint64_t rip;
     uint64_t params_gpa; /* zero page or hvm_start_info */
-    uint64_t cr3;        /* LINUX64: identity-mapped page tables */
+    uint64_t cr3;        /* LINUX64: page tables that map the first 4 GiB to themselves */
     uint64_t gdt_gpa;    /* four entries: null, unused, __BOOT_CS at 0x10, __BOOT_DS at 0x18 */
     uint16_t gdt_limit;
 };

@@ -16,11 +16,9 @@
 #define X86_PVH_INFO 0x6000u
 #define X86_PAGE_TABLES 0x9000u /* PML4, PDPT, 4 page directories */
 #define X86_CMDLINE 0x20000u
-#define X86_CMDLINE_MAX 0x10000u /* room kept; the kernel's own limit is usually 2047 */
-#define X86_EBDA_START 0x9fc00u  /* MP floating pointer and table live here */
-#define X86_EBDA_END 0xa0000u
-#define X86_ACPI_START 0xe0000u /* RSDP and tables */
-#define X86_ACPI_END 0x100000u
+#define X86_CMDLINE_MAX 0x10000u     /* room kept; the kernel's own limit is usually 2047 */
+#define X86_EBDA_START 0x9fc00u      /* MP floating pointer: its last KiB is where kernels look */
+#define X86_FIRMWARE_TABLES 0xe0000u /* RSDP and ACPI tables, or the MP table */
 #define X86_KERNEL_START 0x100000u
 
 /* MMIO in the hole. */

@@ -1,0 +1,275 @@
+#include "boot/boot.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "boot/acpi.h"
+#include "boot/cmdline.h"
+#include "boot/file.h"
+#include "boot/guest_info.h"
+#include "boot/kernel.h"
+#include "boot/loader.h"
+#include "boot/longmode_x86.h"
+#include "boot/mptable_x86.h"
+#include "boot/pvh_x86.h"
+#include "boot/ram_map.h"
+#include "boot/zero_page_x86.h"
+#include "vmm/base/bytes.h"
+#include "vmm/layout_x86.h"
+
+#define PAGE 4096u
+
+/* Where one initrd follows another: cpio archives begin on multiples of 4 bytes. */
+#define INITRD_PIECE_ALIGN 4u
+
+#define PVH_INFO_SIZE PAGE
+
+struct boot {
+    struct boot_file kernel_file;
+    struct kernel_image kernel;
+    struct boot_file *initrds;
+    size_t ninitrds;
+};
+
+/* One boot_load in progress. */
+struct session {
+    const struct boot *boot;
+    const struct boot_machine *machine;
+    struct ram_map map;
+    struct guest_info info;
+
+    /* What files go where; room for all segments and initrds. */
+    struct load *loads;
+    size_t nloads;
+
+    /* Host memory behind the fixed addresses. */
+    uint8_t *gdt;
+    uint8_t *pvh_info;
+    uint8_t *zero_page;
+    uint8_t *page_tables;
+    uint8_t *cmdline;
+    uint8_t *legacy_area; /* X86_EBDA_START to 1 MiB */
+};
+
+static int open_initrds(struct boot *boot, const struct boot_config *config, struct err *err)
+{
+    boot->initrds = calloc(config->ninitrds + 1, sizeof(boot->initrds[0]));
+    if (!boot->initrds)
+        return err_set(err, -ENOMEM, "out of memory");
+    for (; boot->ninitrds < config->ninitrds; boot->ninitrds++) {
+        int r =
+            boot_file_open(config->initrds[boot->ninitrds], &boot->initrds[boot->ninitrds], err);
+
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static void close_initrds(struct boot *boot)
+{
+    for (size_t i = 0; i < boot->ninitrds; i++)
+        boot_file_close(&boot->initrds[i]);
+    free(boot->initrds);
+}
+
+int boot_open(const struct boot_config *config, struct boot **ret_boot, struct err *err)
+{
+    struct boot *boot = calloc(1, sizeof(*boot));
+    int r;
+
+    if (!boot)
+        return err_set(err, -ENOMEM, "out of memory");
+    r = boot_file_open(config->kernel, &boot->kernel_file, err);
+    if (r < 0)
+        goto free_boot;
+    r = kernel_identify(&boot->kernel_file, &boot->kernel, err);
+    if (r < 0)
+        goto close_kernel;
+    r = open_initrds(boot, config, err);
+    if (r < 0)
+        goto close_initrds;
+    *ret_boot = boot;
+    return 0;
+
+close_initrds:
+    close_initrds(boot);
+close_kernel:
+    boot_file_close(&boot->kernel_file);
+free_boot:
+    free(boot);
+    return r;
+}
+
+void boot_close(struct boot *boot)
+{
+    if (!boot)
+        return;
+    close_initrds(boot);
+    boot_file_close(&boot->kernel_file);
+    free(boot);
+}
+
+/* First of all, so that no kernel can have what boot/ itself writes. */
+static int take_low_memory(struct session *s, struct err *err)
+{
+    const struct {
+        uint64_t gpa;
+        uint64_t len;
+        const char *what;
+        uint8_t **ret_host;
+    } places[] = {
+        {X86_GDT, LONGMODE_GDT_SIZE, "the boot GDT", &s->gdt},
+        {X86_PVH_INFO, PVH_INFO_SIZE, "the PVH start info", &s->pvh_info},
+        {X86_ZERO_PAGE, ZERO_PAGE_SIZE, "the zero page", &s->zero_page},
+        {X86_PAGE_TABLES, LONGMODE_TABLES_SIZE, "the page tables", &s->page_tables},
+        {X86_CMDLINE, X86_CMDLINE_MAX, "the command line", &s->cmdline},
+        {X86_EBDA_START, X86_KERNEL_START - X86_EBDA_START, "the legacy area", &s->legacy_area},
+    };
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < ARRAY_SIZE(places); i++)
+        r = ram_map_take(&s->map, places[i].gpa, places[i].len, places[i].what, places[i].ret_host,
+                         err);
+    return r;
+}
+
+static int place_kernel(struct session *s, struct err *err)
+{
+    const struct kernel_image *kernel = &s->boot->kernel;
+
+    for (size_t i = 0; i < kernel->nsegments; i++) {
+        const struct kernel_segment *segment = &kernel->segments[i];
+        uint8_t *host;
+        int r = ram_map_take(&s->map, segment->gpa, segment->mem_len, "the kernel", &host, err);
+
+        if (r < 0)
+            return r;
+        s->loads[s->nloads++] = (struct load){
+            .file = &s->boot->kernel_file,
+            .off = segment->file_off,
+            .len = segment->file_len,
+            .dst = host,
+        };
+    }
+    if (kernel->entry_gpa >= X86_HIGH_RAM_START)
+        return err_set(err, -EINVAL, "entry point %#llx, expected one below 4 GiB",
+                       (unsigned long long)kernel->entry_gpa);
+    return 0;
+}
+
+/* All initrds one behind the other, as high as the kernel allows: out of the way of what it does. */
+static int place_initrds(struct session *s, struct err *err)
+{
+    const struct boot *boot = s->boot;
+    uint64_t total = 0, off = 0;
+    uint8_t *host;
+    int r;
+
+    if (boot->ninitrds == 0)
+        return 0;
+    for (size_t i = 0; i < boot->ninitrds; i++) {
+        /* A file is smaller than 2^63 bytes. */
+        if (!add_u64(align_up(total, INITRD_PIECE_ALIGN), boot->initrds[i].size, &total) ||
+            total > INT64_MAX)
+            return err_set(err, -EFBIG, "the initrds are too big");
+    }
+    r = ram_map_take_highest(&s->map, total, PAGE, boot->kernel.initrd_limit, "initrd",
+                             &s->info.initrd_gpa, &host, err);
+    if (r < 0)
+        return r;
+    s->info.initrd_len = total;
+
+    for (size_t i = 0; i < boot->ninitrds; i++) {
+        const struct boot_file *file = &boot->initrds[i];
+
+        off = align_up(off, INITRD_PIECE_ALIGN);
+        s->loads[s->nloads++] = (struct load){.file = file, .len = file->size, .dst = host + off};
+        off += file->size;
+    }
+    return 0;
+}
+
+static void write_firmware_tables(struct session *s)
+{
+    uint8_t *area = s->legacy_area + (X86_FIRMWARE_TABLES - X86_EBDA_START);
+    size_t size = X86_KERNEL_START - X86_FIRMWARE_TABLES;
+
+    if (s->machine->acpi) {
+        (void)acpi_build(s->machine, X86_FIRMWARE_TABLES, area, size); /* its size: for tests */
+        s->info.rsdp_gpa = X86_FIRMWARE_TABLES;
+    } else {
+        (void)mptable_build(s->machine->ncpus, area, size);
+        mptable_build_pointer(X86_FIRMWARE_TABLES, s->legacy_area);
+    }
+}
+
+static void write_entry(struct session *s, struct boot_plan *plan)
+{
+    const struct kernel_image *kernel = &s->boot->kernel;
+
+    *plan = (struct boot_plan){
+        .entry = kernel->entry,
+        .rip = kernel->entry_gpa,
+        .gdt_gpa = X86_GDT,
+        .gdt_limit = LONGMODE_GDT_SIZE - 1,
+    };
+    longmode_fill_gdt(s->gdt);
+    switch (kernel->entry) {
+    case BOOT_ENTRY_LINUX64:
+        longmode_fill_tables(X86_PAGE_TABLES, s->page_tables);
+        zero_page_fill(kernel, &s->info, s->zero_page);
+        plan->params_gpa = X86_ZERO_PAGE;
+        plan->cr3 = X86_PAGE_TABLES;
+        break;
+    case BOOT_ENTRY_PVH:
+        (void)pvh_build(&s->info, X86_PVH_INFO, s->pvh_info, PVH_INFO_SIZE);
+        plan->params_gpa = X86_PVH_INFO;
+        break;
+    }
+}
+
+static int load(struct session *s, struct boot_plan *ret_plan, struct err *err)
+{
+    int r = take_low_memory(s, err);
+
+    if (r < 0)
+        return r;
+    r = place_kernel(s, err);
+    if (r < 0) {
+        err_prefix(err, "%s", s->boot->kernel_file.path);
+        return r;
+    }
+    r = place_initrds(s, err);
+    if (r < 0)
+        return r;
+    r = cmdline_build(s->machine, s->boot->kernel.cmdline_max, (char *)s->cmdline, X86_CMDLINE_MAX,
+                      err);
+    if (r < 0)
+        return r;
+    r = loader_run(s->loads, s->nloads, err);
+    if (r < 0)
+        return r;
+
+    s->info.cmdline_gpa = X86_CMDLINE;
+    s->info.ne820 = e820_build(s->map.mem, s->info.e820);
+    write_firmware_tables(s);
+    write_entry(s, ret_plan);
+    return 0;
+}
+
+int boot_load(struct boot *boot, const struct boot_machine *machine, struct guest_mem *mem,
+              struct boot_plan *ret_plan, struct err *err)
+{
+    struct session s = {.boot = boot, .machine = machine};
+    int r;
+
+    ram_map_init(&s.map, mem);
+    s.loads = calloc(boot->kernel.nsegments + boot->ninitrds, sizeof(s.loads[0]));
+    if (!s.loads)
+        return err_set(err, -ENOMEM, "out of memory");
+    r = load(&s, ret_plan, err);
+    free(s.loads);
+    return r;
+}

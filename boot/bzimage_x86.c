@@ -1,0 +1,138 @@
+#include "boot/bzimage_x86.h"
+
+#include <asm/bootparam.h>
+#include <errno.h>
+#include <string.h>
+
+#include "vmm/base/bytes.h"
+#include "vmm/layout_x86.h"
+
+/* Offsets in the file. */
+#define HEADER_START 0x1f1u
+#define BOOT_FLAG 0x1feu
+#define JUMP 0x200u
+#define JUMP_TARGET_BASE 0x202u
+#define MAGIC 0x202u
+
+#define SECTOR 512u
+#define SETUP_SECTS_DEFAULT 4u /* "for backwards compatibility, if setup_sects is 0" */
+#define PARAGRAPH 16u
+#define ENTRY_64 0x200u
+
+/* 2.12 brought xloadflags, and with it a way to know that there is a 64-bit entry. */
+#define PROTOCOL_MIN 0x020cu
+
+#define JMP_SHORT 0xebu
+
+bool bzimage_probe(const uint8_t *head, size_t len)
+{
+    return len >= MAGIC + 4 && load_le16(head + BOOT_FLAG) == 0xaa55 &&
+           memcmp(head + MAGIC, "HdrS", 4) == 0;
+}
+
+/*
+ * The header ends where the jump in front of its magic leads to: later protocols make it longer.
+ * Copy as much as the zero page has room for.
+ */
+static int copy_header(const uint8_t *head, size_t len, struct kernel_image *image,
+                       struct setup_header *hdr, struct err *err)
+{
+    size_t end;
+
+    if (head[JUMP] != JMP_SHORT)
+        return err_set(err, -EINVAL, "setup header starts with byte %#x, expected a short jump",
+                       head[JUMP]);
+    end = JUMP_TARGET_BASE + head[JUMP + 1];
+    if (end > len)
+        return err_set(err, -EINVAL,
+                       "truncated: the setup header ends at byte %zu, the file at %zu", end, len);
+
+    image->setup_header_len = min_u64(end - HEADER_START, KERNEL_SETUP_HEADER_MAX);
+    memcpy(image->setup_header, head + HEADER_START, image->setup_header_len);
+
+    /* What an older header does not have reads as zero. */
+    memset(hdr, 0, sizeof(*hdr));
+    memcpy(hdr, image->setup_header, min_u64(image->setup_header_len, sizeof(*hdr)));
+    return 0;
+}
+
+static int check_protocol(const struct setup_header *hdr, size_t hdr_len, struct err *err)
+{
+    if (hdr->version < PROTOCOL_MIN)
+        return err_set(err, -EINVAL,
+                       "kernel too old: boot protocol %u.%02u, expected 2.12 (Linux 3.8) or later",
+                       hdr->version >> 8, hdr->version & 0xff);
+    if (hdr_len < offsetof(struct setup_header, init_size) + sizeof(hdr->init_size))
+        return err_set(err, -EINVAL, "setup header of %zu bytes is too short for protocol 2.12",
+                       hdr_len);
+    if (!(hdr->loadflags & LOADED_HIGH))
+        return err_set(err, -EINVAL, "a zImage, which loads below 1 MiB: expected a bzImage");
+    if (!(hdr->xloadflags & XLF_KERNEL_64))
+        return err_set(err, -EINVAL, "a 32-bit kernel: expected one with a 64-bit entry point");
+    return 0;
+}
+
+static int find_kernel(const struct setup_header *hdr, uint64_t file_size,
+                       struct kernel_segment *kernel, struct err *err)
+{
+    uint64_t sects = hdr->setup_sects ? hdr->setup_sects : SETUP_SECTS_DEFAULT;
+
+    kernel->file_off = (sects + 1) * SECTOR;
+    kernel->file_len = (uint64_t)hdr->syssize * PARAGRAPH;
+    if (!range_fits(kernel->file_off, kernel->file_len, file_size))
+        return err_set(err, -EINVAL, "truncated: the kernel ends at byte %llu, the file at %llu",
+                       (unsigned long long)(kernel->file_off + kernel->file_len),
+                       (unsigned long long)file_size);
+    if (kernel->file_len <= ENTRY_64)
+        return err_set(err, -EINVAL, "the header announces a kernel of %llu bytes only",
+                       (unsigned long long)kernel->file_len);
+    return 0;
+}
+
+/*
+ * The kernel needs init_size bytes from where it is loaded, or from pref_address if that is
+ * higher. So a place below pref_address saves nothing, and a relocatable kernel moves up from
+ * there only as far as its alignment and low memory ask for.
+ */
+static int choose_place(const struct setup_header *hdr, struct kernel_segment *kernel,
+                        struct err *err)
+{
+    kernel->gpa = hdr->pref_address;
+    kernel->mem_len = max_u64(hdr->init_size, kernel->file_len);
+
+    if (hdr->pref_address >= X86_HIGH_RAM_START)
+        return err_set(err, -EINVAL, "preferred address %#llx, expected one below 4 GiB",
+                       (unsigned long long)hdr->pref_address);
+    if (!hdr->relocatable_kernel)
+        return 0;
+    if (!is_pow2(hdr->kernel_alignment))
+        return err_set(err, -EINVAL, "kernel alignment %#x, expected a power of two",
+                       hdr->kernel_alignment);
+    kernel->gpa = align_up(max_u64(kernel->gpa, X86_KERNEL_START), hdr->kernel_alignment);
+    return 0;
+}
+
+int bzimage_parse(const uint8_t *head, size_t len, uint64_t file_size, struct kernel_image *image,
+                  struct err *err)
+{
+    struct kernel_segment *kernel = &image->segments[0];
+    struct setup_header hdr;
+    int r;
+
+    r = copy_header(head, len, image, &hdr, err);
+    if (r == 0)
+        r = check_protocol(&hdr, image->setup_header_len, err);
+    if (r == 0)
+        r = find_kernel(&hdr, file_size, kernel, err);
+    if (r == 0)
+        r = choose_place(&hdr, kernel, err);
+    if (r < 0)
+        return r;
+
+    image->nsegments = 1;
+    image->entry = BOOT_ENTRY_LINUX64;
+    image->entry_gpa = kernel->gpa + ENTRY_64;
+    image->initrd_limit = (uint64_t)hdr.initrd_addr_max + 1;
+    image->cmdline_max = hdr.cmdline_size;
+    return 0;
+}

@@ -1,0 +1,24 @@
+/*
+ * The kernel's command line.
+ */
+#ifndef MINIVMM_BOOT_CMDLINE_H
+#define MINIVMM_BOOT_CMDLINE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "boot/boot.h"
+#include "vmm/base/compiler.h"
+#include "vmm/base/err.h"
+
+/*
+ * Write the command line, with the NUL, to `dst` of `size` bytes. Without ACPI it begins with the
+ * virtio devices: behind the user's text they could end up behind a "--", where the kernel hands
+ * all words to init.
+ *
+ * 0, or -E2BIG with *err filled if it is longer than `max` bytes, the kernel's limit, or `size`.
+ */
+int cmdline_build(const struct boot_machine *machine, uint64_t max, char *dst, size_t size,
+                  struct err *err) MUST_CHECK;
+
+#endif

@@ -1,0 +1,21 @@
+/*
+ * What the kernel is told on entry, in the form of its boot protocol.
+ */
+#ifndef MINIVMM_BOOT_GUEST_INFO_H
+#define MINIVMM_BOOT_GUEST_INFO_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "boot/e820.h"
+
+struct guest_info {
+    uint64_t cmdline_gpa;
+    uint64_t initrd_gpa;
+    uint64_t initrd_len; /* 0: none */
+    uint64_t rsdp_gpa;   /* 0: no ACPI */
+    struct e820_entry e820[E820_ENTRIES_MAX];
+    size_t ne820;
+};
+
+#endif

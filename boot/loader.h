@@ -1,0 +1,25 @@
+/*
+ * Reading files into guest memory, by two threads where there are two CPUs: most of the time goes
+ * into the page faults of fresh memory, and those scale.
+ */
+#ifndef MINIVMM_BOOT_LOADER_H
+#define MINIVMM_BOOT_LOADER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "boot/file.h"
+#include "vmm/base/compiler.h"
+#include "vmm/base/err.h"
+
+struct load {
+    const struct boot_file *file;
+    uint64_t off;
+    size_t len;
+    uint8_t *dst;
+};
+
+/* Carry out all loads. 0, or a negative errno with *err filled; no thread is left behind. */
+int loader_run(const struct load *loads, size_t nloads, struct err *err) MUST_CHECK;
+
+#endif

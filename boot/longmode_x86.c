@@ -1,0 +1,31 @@
+#include "boot/longmode_x86.h"
+
+#include "vmm/base/bytes.h"
+
+#define PAGE 4096u
+#define DIRECTORIES 4u /* 1 GiB each */
+#define ENTRIES 512u
+
+#define PTE_PRESENT_WRITE 0x3u
+#define PTE_2M 0x80u
+
+/* Intel SDM 3A, 3.4.5: flat, present, ring 0; execute/read in 64-bit mode, and read/write. */
+#define GDT_CODE64 0x00af9b000000ffffull
+#define GDT_DATA 0x00cf93000000ffffull
+
+void longmode_fill_tables(uint64_t gpa, uint8_t tables[LONGMODE_TABLES_SIZE])
+{
+    uint8_t *pml4 = tables, *pdpt = tables + PAGE, *directories = tables + 2 * PAGE;
+
+    store_le64(pml4, (gpa + PAGE) | PTE_PRESENT_WRITE);
+    for (uint64_t i = 0; i < DIRECTORIES; i++)
+        store_le64(pdpt + 8 * i, (gpa + (2 + i) * PAGE) | PTE_PRESENT_WRITE);
+    for (uint64_t i = 0; i < DIRECTORIES * ENTRIES; i++)
+        store_le64(directories + 8 * i, i * 2 * MIB | PTE_2M | PTE_PRESENT_WRITE);
+}
+
+void longmode_fill_gdt(uint8_t gdt[LONGMODE_GDT_SIZE])
+{
+    store_le64(gdt + 0x10, GDT_CODE64);
+    store_le64(gdt + 0x18, GDT_DATA);
+}

@@ -1,0 +1,21 @@
+/*
+ * Page tables and GDT for entry in 64-bit mode.
+ */
+#ifndef MINIVMM_BOOT_LONGMODE_X86_H
+#define MINIVMM_BOOT_LONGMODE_X86_H
+
+#include <stdint.h>
+
+#define LONGMODE_TABLES_SIZE (6 * 4096)
+#define LONGMODE_GDT_SIZE (4 * 8)
+
+/*
+ * Map the first 4 GiB to themselves in pages of 2 MiB: PML4 (which CR3 points at), PDPT and four
+ * page directories, for `gpa`.
+ */
+void longmode_fill_tables(uint64_t gpa, uint8_t tables[LONGMODE_TABLES_SIZE]);
+
+/* null, unused, __BOOT_CS = 0x10, __BOOT_DS = 0x18, as the boot protocol asks. */
+void longmode_fill_gdt(uint8_t gdt[LONGMODE_GDT_SIZE]);
+
+#endif

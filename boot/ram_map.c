@@ -1,0 +1,89 @@
+#include "boot/ram_map.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdbool.h>
+
+#include "vmm/base/bytes.h"
+
+void ram_map_init(struct ram_map *map, const struct guest_mem *mem)
+{
+    map->mem = mem;
+    map->nuses = 0;
+}
+
+static const struct ram_use *find_overlap(const struct ram_map *map, uint64_t gpa, uint64_t len)
+{
+    for (size_t i = 0; i < map->nuses; i++)
+        if (ranges_overlap(gpa, len, map->uses[i].gpa, map->uses[i].len))
+            return &map->uses[i];
+    return NULL;
+}
+
+static void add_use(struct ram_map *map, uint64_t gpa, uint64_t len, const char *what)
+{
+    /* The number of low tables and the limit for kernel segments are ours. */
+    assert(map->nuses < RAM_MAP_USES_MAX);
+    map->uses[map->nuses++] = (struct ram_use){.gpa = gpa, .len = len, .what = what};
+}
+
+int ram_map_take(struct ram_map *map, uint64_t gpa, uint64_t len, const char *what,
+                 uint8_t **ret_host, struct err *err)
+{
+    const struct ram_use *use;
+    void *host;
+
+    if (guest_mem_at(map->mem, gpa, len, &host) < 0)
+        return err_set(err, -ENOSPC,
+                       "%s needs %llu KiB at %#llx, which is outside the guest's %llu MiB of RAM",
+                       what, (unsigned long long)div_round_up(len, KIB), (unsigned long long)gpa,
+                       (unsigned long long)(guest_mem_size(map->mem) / MIB));
+    use = find_overlap(map, gpa, len);
+    if (use)
+        return err_set(err, -EINVAL, "%s at %#llx, %llu bytes, overlaps %s at %#llx, %llu bytes",
+                       what, (unsigned long long)gpa, (unsigned long long)len, use->what,
+                       (unsigned long long)use->gpa, (unsigned long long)use->len);
+    add_use(map, gpa, len, what);
+    *ret_host = host;
+    return 0;
+}
+
+/* The highest place in [start, end), below everything that is in the way. */
+static bool find_highest(const struct ram_map *map, uint64_t start, uint64_t end, uint64_t len,
+                         uint64_t align, uint64_t *ret_gpa)
+{
+    while (end > start && len <= end - start) {
+        uint64_t gpa = align_down(end - len, align);
+        const struct ram_use *use;
+
+        if (gpa < start)
+            return false;
+        use = find_overlap(map, gpa, len);
+        if (!use) {
+            *ret_gpa = gpa;
+            return true;
+        }
+        end = use->gpa;
+    }
+    return false;
+}
+
+int ram_map_take_highest(struct ram_map *map, uint64_t len, uint64_t align, uint64_t limit,
+                         const char *what, uint64_t *ret_gpa, uint8_t **ret_host, struct err *err)
+{
+    for (size_t i = map->mem->nregions; i-- > 0;) {
+        const struct mem_region *region = &map->mem->regions[i];
+        uint64_t end = min_u64(region->gpa + region->len, limit);
+
+        if (find_highest(map, region->gpa, end, len, align, ret_gpa)) {
+            add_use(map, *ret_gpa, len, what);
+            *ret_host = region->host + (*ret_gpa - region->gpa);
+            return 0;
+        }
+    }
+    return err_set(err, -ENOSPC,
+                   "%s of %llu KiB does not fit: the guest has %llu MiB of RAM, and it must lie "
+                   "below %#llx beside everything else",
+                   what, (unsigned long long)div_round_up(len, KIB),
+                   (unsigned long long)(guest_mem_size(map->mem) / MIB), (unsigned long long)limit);
+}
