@@ -1,6 +1,11 @@
 /*
  * The host's end of a character device, as an emulated UART sees it. vmm/console.c implements
  * it for stdio, ptys, files and sockets; unit tests implement it with arrays.
+ *
+ * Locks: the front end calls the operations with its own lock held, and its callbacks take that
+ * lock. So an operation never calls the front end, not even indirectly, and the back end calls the
+ * front end while it holds no lock that an operation takes. The main loop's thread alone calls
+ * the front end, so between can_receive and receive nobody else fills the room.
  */
 #ifndef MINIVMM_DEVICES_CHARDEV_H
 #define MINIVMM_DEVICES_CHARDEV_H
@@ -13,11 +18,11 @@ struct chardev;
 
 /* What the front end (the UART) provides; called on the main loop's thread. */
 struct chardev_front {
-    /* How many bytes of input can be taken now. */
+    /* How many bytes of input can be taken now; 0 for as long as the guest does not listen. */
     size_t (*can_receive)(struct chardev_front *front);
     /* Take input, at most what can_receive returned just before. */
     void (*receive)(struct chardev_front *front, const uint8_t *data, size_t len);
-    /* Output has room again after chardev_ops.is_full was true. */
+    /* chardev_ops.is_full has answered true and would answer false now. */
     void (*writable)(struct chardev_front *front);
     /* A break condition from the host side. */
     void (*break_received)(struct chardev_front *front);
@@ -32,7 +37,7 @@ struct chardev_ops {
     void (*write)(struct chardev *chardev, const uint8_t *data, size_t len);
     /* Should the UART report itself busy? Any thread. */
     bool (*is_full)(struct chardev *chardev);
-    /* can_receive has grown: the back end may deliver more. Any thread. */
+    /* can_receive may have grown: ask it again, later, on the main thread. Any thread. */
     void (*accept_input)(struct chardev *chardev);
     /* Attach the front end, or detach with NULL. Main thread, while no vCPU runs. */
     void (*set_front)(struct chardev *chardev, struct chardev_front *front);
