@@ -1,0 +1,244 @@
+#include "vmm/base/aio.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "vmm/base/aio_engine.h"
+#include "vmm/base/log.h"
+
+struct aio {
+    struct loop *loop;
+    unsigned refs;    /* owner: registry_lock */
+    struct list link; /* in the registry; owner: registry_lock */
+
+    struct co_sched sched;
+    struct list tasks;
+    struct aio_engine *uring;   /* NULL until needed */
+    struct aio_engine *threads; /* NULL until needed */
+    bool no_uring;              /* it was tried in vain */
+};
+
+/* The loops that have a struct aio: few, and looked up only when an image is attached. */
+static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct list registry = LIST_INIT(registry);
+
+/* ---- one round ---------------------------------------------------------------------------------- */
+
+static bool run_tasks(struct aio *aio)
+{
+    struct list *first;
+    bool any = false;
+
+    while ((first = list_first(&aio->tasks))) {
+        struct aio_task *task = container_of(first, struct aio_task, link);
+
+        list_remove(first);
+        task->queued = false;
+        task->run(task);
+        any = true;
+    }
+    return any;
+}
+
+static bool poll_engine(struct aio_engine *engine, bool wait)
+{
+    return engine && engine->ops->poll(engine, wait);
+}
+
+static bool run_ready(struct aio *aio)
+{
+    bool ran = co_sched_run(&aio->sched);
+
+    return run_tasks(aio) || ran;
+}
+
+/*
+ * Run all that can run. What the page cache answers at once is followed up at once; a disk that
+ * keeps the loop here does so only with work that its owner asked for in this round.
+ */
+static void before_sleep(void *opaque)
+{
+    struct aio *aio = opaque;
+    bool busy;
+
+    do {
+        busy = run_ready(aio);
+        busy |= poll_engine(aio->uring, false);
+        busy |= poll_engine(aio->threads, false);
+    } while (busy);
+    co_sched_trim(&aio->sched);
+}
+
+void aio_wait(struct aio *aio)
+{
+    if (run_ready(aio) || poll_engine(aio->uring, false) || poll_engine(aio->threads, false))
+        return;
+
+    /* Both are in use only where two images with different options share a loop. */
+    if (aio->uring && aio->uring->in_flight > 0)
+        (void)poll_engine(aio->uring, true);
+    else if (aio->threads && aio->threads->in_flight > 0)
+        (void)poll_engine(aio->threads, true);
+}
+
+/* ---- engines ------------------------------------------------------------------------------------ */
+
+static int start_uring(struct aio *aio)
+{
+    return aio->uring ? 0 : aio_uring_new(aio->loop, &aio->uring);
+}
+
+static int start_threads(struct aio *aio)
+{
+    return aio->threads ? 0 : aio_threads_new(aio->loop, &aio->threads);
+}
+
+static struct aio_engine *pick_engine(struct aio *aio, enum aio_kind kind)
+{
+    int r;
+
+    if (kind == AIO_AUTO && !aio->no_uring) {
+        r = start_uring(aio);
+        if (r == 0)
+            return aio->uring;
+        log_info("io_uring is not available (error %d): using threads for disk I/O", -r);
+        aio->no_uring = true;
+    }
+    if (kind == AIO_URING)
+        return aio->uring;
+    return start_threads(aio) == 0 ? aio->threads : NULL;
+}
+
+void aio_submit(struct aio *aio, enum aio_kind kind, struct file_io *io)
+{
+    struct aio_engine *engine = pick_engine(aio, kind);
+
+    if (engine)
+        engine->ops->submit(engine, io);
+    else
+        io->done(io, -ENOMEM); /* no descriptors or no memory left for the thread pool */
+}
+
+/* ---- reference counting ------------------------------------------------------------------------- */
+
+static struct aio *find(const struct loop *loop)
+{
+    list_for_each (item, &registry) {
+        struct aio *aio = container_of(item, struct aio, link);
+
+        if (aio->loop == loop)
+            return aio;
+    }
+    return NULL;
+}
+
+static struct aio *find_or_make(struct loop *loop)
+{
+    struct aio *aio = find(loop);
+
+    if (!aio) {
+        aio = calloc(1, sizeof(*aio));
+        if (!aio)
+            return NULL;
+        aio->loop = loop;
+        co_sched_init(&aio->sched);
+        list_init(&aio->tasks);
+        list_add_tail(&registry, &aio->link);
+        loop_set_before_sleep(loop, before_sleep, aio);
+    }
+    aio->refs++;
+    return aio;
+}
+
+int aio_get(struct loop *loop, enum aio_kind kind, struct aio **ret_aio, struct err *err)
+{
+    struct aio *aio;
+    int r;
+
+    pthread_mutex_lock(&registry_lock);
+    aio = find_or_make(loop);
+    pthread_mutex_unlock(&registry_lock);
+    if (!aio)
+        return err_set(err, -ENOMEM, "out of memory for disk I/O");
+
+    if (kind == AIO_URING) {
+        r = start_uring(aio);
+        if (r < 0) {
+            aio_put(aio);
+            return err_set_errno(err, r, "aio=io_uring: this host does not allow io_uring");
+        }
+    }
+    *ret_aio = aio;
+    return 0;
+}
+
+static void aio_free(struct aio *aio)
+{
+    assert(list_is_empty(&aio->tasks));
+    loop_set_before_sleep(aio->loop, NULL, NULL);
+    if (aio->uring)
+        aio->uring->ops->free(aio->uring);
+    if (aio->threads)
+        aio->threads->ops->free(aio->threads);
+    co_sched_done(&aio->sched);
+    free(aio);
+}
+
+void aio_put(struct aio *aio)
+{
+    bool last;
+
+    if (!aio)
+        return;
+    pthread_mutex_lock(&registry_lock);
+    last = --aio->refs == 0;
+    if (last)
+        list_remove(&aio->link);
+    pthread_mutex_unlock(&registry_lock);
+    if (last)
+        aio_free(aio);
+}
+
+struct co_sched *aio_sched(struct aio *aio)
+{
+    return &aio->sched;
+}
+
+void aio_defer(struct aio *aio, struct aio_task *task)
+{
+    if (task->queued)
+        return;
+    task->queued = true;
+    list_add_tail(&aio->tasks, &task->link);
+}
+
+int aio_execute(const struct file_io *io)
+{
+    off_t off = (off_t)io->off;
+    ssize_t r = -1;
+
+    switch (io->op) {
+    case FILE_READ:
+        r = preadv(io->fd, io->iov, (int)io->niov, off);
+        break;
+    case FILE_WRITE:
+        r = pwritev(io->fd, io->iov, (int)io->niov, off);
+        break;
+    case FILE_SYNC:
+        r = fdatasync(io->fd);
+        break;
+    case FILE_ZERO:
+        r = fallocate(io->fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, off, (off_t)io->len);
+        break;
+    case FILE_PUNCH:
+        r = fallocate(io->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, (off_t)io->len);
+        break;
+    }
+    return r < 0 ? -errno : (int)r;
+}

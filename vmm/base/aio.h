@@ -1,0 +1,60 @@
+/*
+ * Asynchronous file I/O on an event loop, and the coroutines that wait for it.
+ *
+ * There is one struct aio per loop, shared by all images attached to it. Just before the loop
+ * sleeps it runs the coroutines that are ready, hands everything they asked of the host to the
+ * kernel in one call, and takes what is finished; so whatever arrived in one round of the loop is
+ * one batch. io_uring does the work, or a few threads where it is missing or forbidden. Ring,
+ * threads and stacks are made by the first operation that needs them.
+ *
+ * All calls on the loop's thread.
+ */
+#ifndef MINIVMM_BASE_AIO_H
+#define MINIVMM_BASE_AIO_H
+
+#include <stdbool.h>
+
+#include "vmm/base/co.h"
+#include "vmm/base/compiler.h"
+#include "vmm/base/err.h"
+#include "vmm/base/file.h"
+#include "vmm/base/loop.h"
+
+struct aio;
+
+enum aio_kind { AIO_AUTO, AIO_URING, AIO_THREADS };
+
+/*
+ * Take a reference to the loop's struct aio, making it if it is the first.
+ * AIO_URING makes the ring now: -errno with *err filled if that is impossible.
+ */
+int aio_get(struct loop *loop, enum aio_kind kind, struct aio **ret_aio,
+            struct err *err) MUST_CHECK;
+
+/* Give a reference back; nothing that was submitted with it is in flight. NULL is fine. */
+void aio_put(struct aio *aio);
+
+struct co_sched *aio_sched(struct aio *aio);
+
+/* Carry out `io` on io->fd and call io->done later, never from inside this call. */
+void aio_submit(struct aio *aio, enum aio_kind kind, struct file_io *io);
+
+/* Something to be run soon: after the coroutines that are ready, before the loop sleeps. */
+struct aio_task {
+    void (*run)(struct aio_task *task);
+    struct list link;
+    bool queued;
+};
+
+void aio_defer(struct aio *aio, struct aio_task *task);
+
+/*
+ * One step without the loop: run what is ready; if nothing was, sleep until an operation is done.
+ * For a caller on the loop's thread that must wait for requests. Outside coroutines.
+ */
+void aio_wait(struct aio *aio);
+
+/* Carry out `io` on io->fd here and now. Bytes, 0, or -errno. Any thread. */
+int aio_execute(const struct file_io *io);
+
+#endif

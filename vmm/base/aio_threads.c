@@ -1,0 +1,217 @@
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "vmm/base/aio.h"
+#include "vmm/base/aio_engine.h"
+#include "vmm/base/list.h"
+#include "vmm/base/thread.h"
+
+/* Enough to keep a disk busy at the depths of a guest; each costs a stack while it lives. */
+#define THREADS_MAX 8u
+
+/* A thread without work ends after this time, so that an idle VM has none. */
+#define THREAD_IDLE_SEC 2
+
+struct pool {
+    struct aio_engine engine;
+    struct loop_fd watch; /* eventfd: something was finished */
+
+    pthread_mutex_t lock; /* guards the rest */
+    pthread_cond_t work;  /* `todo` or `quit` changed */
+    pthread_cond_t news;  /* `finished` or `nthreads` changed */
+    struct list todo;
+    struct list finished;
+    unsigned ntodo;
+    unsigned nthreads;
+    unsigned nidle;
+    bool quit;
+};
+
+static struct pool *of_engine(struct aio_engine *engine)
+{
+    return container_of(engine, struct pool, engine);
+}
+
+static void finish_locked(struct pool *pool, struct file_io *io, int result)
+{
+    bool first = list_is_empty(&pool->finished);
+
+    io->result = result;
+    list_add_tail(&pool->finished, &io->link);
+    if (first) {
+        /* Cannot block: the loop would have to miss 2^64 - 2 of them. */
+        (void)eventfd_write(pool->watch.fd, 1);
+        pthread_cond_broadcast(&pool->news);
+    }
+}
+
+/* Sleep until there is something to do. False: end the thread. */
+static bool wait_for_work(struct pool *pool)
+{
+    struct timespec deadline;
+    bool timed_out = false;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &deadline);
+    deadline.tv_sec += THREAD_IDLE_SEC;
+    pool->nidle++;
+    while (list_is_empty(&pool->todo) && !pool->quit && !timed_out)
+        timed_out = pthread_cond_timedwait(&pool->work, &pool->lock, &deadline) == ETIMEDOUT;
+    pool->nidle--;
+    return !list_is_empty(&pool->todo);
+}
+
+static void *worker(void *arg)
+{
+    struct pool *pool = arg;
+
+    (void)pthread_detach(pthread_self()); /* `nthreads` says when it is gone */
+    pthread_mutex_lock(&pool->lock);
+    while (wait_for_work(pool)) {
+        struct list *first = list_first(&pool->todo);
+        struct file_io *io = container_of(first, struct file_io, link);
+        int result;
+
+        list_remove(first);
+        pool->ntodo--;
+        pthread_mutex_unlock(&pool->lock);
+        result = aio_execute(io);
+        pthread_mutex_lock(&pool->lock);
+        finish_locked(pool, io, result);
+    }
+    pool->nthreads--;
+    pthread_cond_broadcast(&pool->news);
+    pthread_mutex_unlock(&pool->lock);
+    return NULL;
+}
+
+static void pool_submit(struct aio_engine *engine, struct file_io *io)
+{
+    struct pool *pool = of_engine(engine);
+
+    engine->in_flight++;
+    pthread_mutex_lock(&pool->lock);
+    list_add_tail(&pool->todo, &io->link);
+    pool->ntodo++;
+    if (pool->ntodo > pool->nidle && pool->nthreads < THREADS_MAX) {
+        pthread_t thread;
+        int r = thread_start(&thread, "aio", worker, pool);
+
+        if (r == 0) {
+            pool->nthreads++;
+        } else if (pool->nthreads == 0) {
+            /* Nobody would ever carry it out. */
+            list_remove(&io->link);
+            pool->ntodo--;
+            finish_locked(pool, io, r);
+        }
+    }
+    pthread_cond_signal(&pool->work);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+static bool pool_poll(struct aio_engine *engine, bool wait)
+{
+    struct pool *pool = of_engine(engine);
+    struct list finished = LIST_INIT(finished);
+    struct list *first;
+    bool any = false;
+
+    if (engine->in_flight == 0)
+        return false;
+    pthread_mutex_lock(&pool->lock);
+    while (wait && list_is_empty(&pool->finished))
+        pthread_cond_wait(&pool->news, &pool->lock);
+    while ((first = list_first(&pool->finished))) {
+        list_remove(first);
+        list_add_tail(&finished, first);
+    }
+    pthread_mutex_unlock(&pool->lock);
+
+    while ((first = list_first(&finished))) {
+        struct file_io *io = container_of(first, struct file_io, link);
+
+        list_remove(first);
+        engine->in_flight--;
+        io->done(io, io->result);
+        any = true;
+    }
+    return any;
+}
+
+static void pool_free(struct aio_engine *engine)
+{
+    struct pool *pool = of_engine(engine);
+
+    assert(engine->in_flight == 0);
+    pthread_mutex_lock(&pool->lock);
+    pool->quit = true;
+    pthread_cond_broadcast(&pool->work);
+    while (pool->nthreads > 0)
+        pthread_cond_wait(&pool->news, &pool->lock);
+    pthread_mutex_unlock(&pool->lock);
+
+    loop_remove_fd(&pool->watch);
+    close(pool->watch.fd);
+    pthread_cond_destroy(&pool->news);
+    pthread_cond_destroy(&pool->work);
+    pthread_mutex_destroy(&pool->lock);
+    free(pool);
+}
+
+static const struct aio_engine_ops pool_ops = {
+    .submit = pool_submit,
+    .poll = pool_poll,
+    .free = pool_free,
+};
+
+/* What is finished is taken before the loop sleeps again; here the wake-up is acknowledged. */
+static void pool_ready(struct loop_fd *watch, uint32_t events)
+{
+    eventfd_t count;
+
+    (void)eventfd_read(watch->fd, &count);
+}
+
+int aio_threads_new(struct loop *loop, struct aio_engine **ret_engine)
+{
+    struct pool *pool = calloc(1, sizeof(*pool));
+    pthread_condattr_t attr;
+    int r;
+
+    if (!pool)
+        return -ENOMEM;
+    pool->engine.ops = &pool_ops;
+    list_init(&pool->todo);
+    list_init(&pool->finished);
+
+    pool->watch.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (pool->watch.fd < 0) {
+        r = -errno;
+        goto free_pool;
+    }
+    pool->watch.events = EPOLLIN;
+    pool->watch.ready = pool_ready;
+    r = loop_add_fd(loop, &pool->watch);
+    if (r < 0)
+        goto close_watch;
+
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&pool->work, &attr);
+    pthread_cond_init(&pool->news, &attr);
+    pthread_condattr_destroy(&attr);
+    *ret_engine = &pool->engine;
+    return 0;
+
+close_watch:
+    close(pool->watch.fd);
+free_pool:
+    free(pool);
+    return r;
+}

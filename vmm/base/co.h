@@ -1,0 +1,83 @@
+/*
+ * Coroutines: functions that wait in the middle and let their thread go on with something else.
+ *
+ * A request of the disk engine reads from top to bottom although it waits for the host several
+ * times. A coroutine runs on a stack of its own, on one thread for all its life, and gives way only
+ * inside co_suspend; between two suspensions nothing else of its scheduler runs, so what it sees
+ * stays as it is.
+ *
+ * Stacks are mapped when a coroutine starts, have a guard page, and are kept for the next one; a
+ * scheduler that went idle keeps CO_IDLE_STACKS of them. Only touched pages cost memory.
+ *
+ * A scheduler belongs to one thread; nothing here takes a lock.
+ */
+#ifndef MINIVMM_BASE_CO_H
+#define MINIVMM_BASE_CO_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/base/compiler.h"
+#include "vmm/base/list.h"
+
+#define CO_IDLE_STACKS 4
+
+struct co;
+
+struct co_sched {
+    struct list ready; /* coroutines to be resumed, in order */
+    struct list idle;  /* stacks kept for the next coroutine */
+    unsigned nidle;
+    unsigned live; /* started and not ended */
+};
+
+void co_sched_init(struct co_sched *sched);
+
+/* No coroutine may be live. */
+void co_sched_done(struct co_sched *sched);
+
+/*
+ * Start fn(opaque) in a new coroutine; it first runs in the next co_sched_run.
+ * 0, or -ENOMEM if there is no memory for a stack.
+ */
+int co_start(struct co_sched *sched, void (*fn)(void *opaque), void *opaque) MUST_CHECK;
+
+/* Run coroutines until none is ready. Returns whether any ran. Not from inside a coroutine. */
+bool co_sched_run(struct co_sched *sched);
+
+/* Unmap the stacks that an idle scheduler need not keep. */
+void co_sched_trim(struct co_sched *sched);
+
+/* The running coroutine, or NULL outside of any. */
+struct co *co_self(void);
+
+/* Wait until somebody calls co_wake. Inside a coroutine only. */
+void co_suspend(void);
+
+/* Make a suspended coroutine ready. Once per suspension, on its thread. */
+void co_wake(struct co *co);
+
+/* Coroutines that wait for a condition, woken in the order in which they came. */
+struct co_queue {
+    struct list waiting;
+};
+
+void co_queue_init(struct co_queue *queue);
+void co_queue_wait(struct co_queue *queue);
+bool co_queue_wake_one(struct co_queue *queue); /* false: nobody waits */
+void co_queue_wake_all(struct co_queue *queue);
+
+/*
+ * Mutual exclusion across suspensions, first come first served. Code that runs outside coroutines
+ * may lock too: it never waits, because nothing else runs then that could hold the lock.
+ */
+struct co_mutex {
+    bool locked;
+    struct co_queue queue;
+};
+
+void co_mutex_init(struct co_mutex *mutex);
+void co_mutex_lock(struct co_mutex *mutex);
+void co_mutex_unlock(struct co_mutex *mutex);
+
+#endif

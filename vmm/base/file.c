@@ -1,0 +1,395 @@
+#include "vmm/base/file.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/base/bytes.h"
+#include "vmm/base/co.h"
+#include "vmm/base/iov.h"
+
+/* Bounce buffers are bounded: larger requests go through in pieces. */
+#define BOUNCE_MAX (1u << 20)
+
+/*
+ * How often an operation is repeated that the kernel answered with EAGAIN (no resources at the
+ * moment) before that becomes the request's result.
+ */
+#define AGAIN_MAX 16
+
+const uint8_t file_zeroes[FILE_ZEROES_LEN] __attribute__((aligned(4096)));
+
+void file_init(struct file *file, const struct file_ops *ops)
+{
+    file->ops = ops;
+    file->no_sync = false;
+    file->align = 1;
+    file->mem_align = 1;
+    file->len_limit = UINT64_MAX;
+    range_lock_init(&file->writes);
+    file->sync_error = 0;
+}
+
+void file_free(struct file *file)
+{
+    if (file)
+        file->ops->free(file);
+}
+
+/* ---- one operation, waited for ----------------------------------------------------------------- */
+
+/* A struct file_io on its owner's stack, and the coroutine that waits for it. */
+struct waited_io {
+    struct file_io io;
+    struct co *co;
+    bool finished;
+    int result;
+};
+
+static void waited_done(struct file_io *io, int result)
+{
+    struct waited_io *waited = container_of(io, struct waited_io, io);
+
+    waited->result = result;
+    waited->finished = true;
+    if (waited->co)
+        co_wake(waited->co);
+}
+
+static int submit_and_wait(struct file *file, struct waited_io *waited)
+{
+    waited->io.done = waited_done;
+    waited->finished = false;
+    waited->co = NULL;
+    file->ops->submit(file, &waited->io);
+    if (!waited->finished) {
+        waited->co = co_self();
+        assert(waited->co); /* outside coroutines files are not attached, and finish at once */
+        co_suspend();
+    }
+    return waited->result;
+}
+
+static int run_io(struct file *file, struct waited_io *waited)
+{
+    unsigned again = 0;
+    int r;
+
+    do {
+        r = submit_and_wait(file, waited);
+    } while (r == -EINTR || (r == -EAGAIN && ++again < AGAIN_MAX));
+    return r;
+}
+
+/* ---- transfers --------------------------------------------------------------------------------- */
+
+/*
+ * The part of `iov` from byte `off` on, in at most FILE_IOV_MAX elements and FILE_IO_MAX bytes.
+ * Returns the number of elements.
+ */
+static unsigned iov_window(const struct iovec *iov, unsigned niov, size_t off, struct iovec *dst,
+                           size_t *ret_len)
+{
+    unsigned n = 0;
+    size_t len = 0;
+
+    for (unsigned i = 0; i < niov && n < FILE_IOV_MAX && len < FILE_IO_MAX; i++) {
+        size_t take;
+
+        if (off >= iov[i].iov_len) {
+            off -= iov[i].iov_len;
+            continue;
+        }
+        take = (size_t)min_u64(iov[i].iov_len - off, FILE_IO_MAX - len);
+        dst[n].iov_base = (char *)iov[i].iov_base + off;
+        dst[n++].iov_len = take;
+        len += take;
+        off = 0;
+    }
+    *ret_len = len;
+    return n;
+}
+
+/* Transfer all of `iov`, however many operations that takes. */
+static int transfer(struct file *file, enum file_op op, uint64_t off, const struct iovec *iov,
+                    unsigned niov, size_t len)
+{
+    struct waited_io waited = {.io = {.op = op}};
+    struct iovec *window = NULL;
+    size_t done = 0;
+    int r = 0;
+
+    while (done < len) {
+        struct file_io *io = &waited.io;
+
+        io->off = off + done;
+        if (done == 0 && niov <= FILE_IOV_MAX && len <= FILE_IO_MAX) {
+            io->iov = iov;
+            io->niov = niov;
+            io->len = len;
+        } else {
+            size_t window_len;
+
+            if (!window)
+                window = malloc(FILE_IOV_MAX * sizeof(*window));
+            if (!window)
+                return -ENOMEM;
+            io->iov = window;
+            io->niov = iov_window(iov, niov, done, window, &window_len);
+            io->len = window_len;
+        }
+        r = run_io(file, &waited);
+        if (r <= 0)
+            break;
+        done += (size_t)r;
+    }
+    free(window);
+
+    if (r == 0 && done < len) {
+        if (op == FILE_WRITE)
+            return -EIO; /* a write that makes no progress would never end */
+        iov_memset(iov, niov, done, 0, len - done);
+    }
+    return r < 0 ? r : 0;
+}
+
+static bool iov_is_aligned(const struct file *file, const struct iovec *iov, unsigned niov)
+{
+    for (unsigned i = 0; i < niov; i++)
+        if (!is_aligned((uintptr_t)iov[i].iov_base, file->mem_align) ||
+            !is_aligned(iov[i].iov_len, file->align))
+            return false;
+    return true;
+}
+
+/* ---- bounced transfers ------------------------------------------------------------------------- */
+
+/*
+ * A piece of a request and the aligned buffer that stands in for its memory:
+ *
+ *     start        off              off + len      end
+ *       |<- read -->|<-- the request -->|<- read -->|     start, end: multiples of file->align
+ */
+struct bounce {
+    uint64_t off;
+    uint64_t len;
+    uint64_t start;
+    uint64_t end;
+    uint8_t *buf;
+};
+
+static int bounce_transfer(struct file *file, const struct bounce *bounce, enum file_op op,
+                           uint64_t off, uint64_t len)
+{
+    struct iovec iov = {bounce->buf + (off - bounce->start), len};
+
+    return transfer(file, op, off, &iov, 1, len);
+}
+
+/* Fetch the bytes beside the request that share its first and last block. */
+static int bounce_read_edges(struct file *file, const struct bounce *bounce)
+{
+    uint64_t last = bounce->end - file->align;
+    int r;
+
+    if (bounce->off != bounce->start) {
+        r = bounce_transfer(file, bounce, FILE_READ, bounce->start, file->align);
+        if (r < 0 || last == bounce->start)
+            return r;
+    }
+    if (bounce->off + bounce->len == bounce->end)
+        return 0;
+    return bounce_transfer(file, bounce, FILE_READ, last, file->align);
+}
+
+static int bounce_piece(struct file *file, const struct bounce *bounce, enum file_op op,
+                        const struct iovec *iov, unsigned niov, size_t iov_off)
+{
+    uint8_t *data = bounce->buf + (bounce->off - bounce->start);
+    int r;
+
+    if (op == FILE_READ) {
+        r = bounce_transfer(file, bounce, FILE_READ, bounce->start, bounce->end - bounce->start);
+        if (r == 0)
+            iov_from_buf(iov, niov, iov_off, data, bounce->len);
+        return r;
+    }
+    r = bounce_read_edges(file, bounce);
+    if (r < 0)
+        return r;
+    iov_to_buf(iov, niov, iov_off, data, bounce->len);
+    return bounce_transfer(file, bounce, FILE_WRITE, bounce->start, bounce->end - bounce->start);
+}
+
+static int bounce_all(struct file *file, enum file_op op, uint64_t off, const struct iovec *iov,
+                      unsigned niov, size_t len)
+{
+    uint64_t end = off + len;
+    size_t buf_len = (size_t)min_u64(align_up(end, file->align) - align_down(off, file->align),
+                                     max_u64(BOUNCE_MAX, file->align));
+    struct bounce bounce = {.off = off};
+    int r = 0;
+
+    bounce.buf = aligned_alloc(max_u64(file->mem_align, file->align), buf_len);
+    if (!bounce.buf)
+        return -ENOMEM;
+    while (r == 0 && bounce.off < end) {
+        bounce.start = align_down(bounce.off, file->align);
+        bounce.len = min_u64(end, bounce.start + buf_len) - bounce.off;
+        bounce.end = align_up(bounce.off + bounce.len, file->align);
+        r = bounce_piece(file, &bounce, op, iov, niov, (size_t)(bounce.off - off));
+        bounce.off += bounce.len;
+    }
+    free(bounce.buf);
+
+    /* Padding written past the end of a raw image would change the size that its guest sees. */
+    if (r == 0 && op == FILE_WRITE && align_up(end, file->align) > file->len_limit)
+        r = file->ops->truncate(file, file->len_limit);
+    return r;
+}
+
+/* ---- requests ---------------------------------------------------------------------------------- */
+
+int file_readv(struct file *file, uint64_t off, const struct iovec *iov, unsigned niov)
+{
+    size_t len = iov_len(iov, niov);
+
+    if (file->align == 1 || (is_aligned(off, file->align) && iov_is_aligned(file, iov, niov)))
+        return transfer(file, FILE_READ, off, iov, niov, len);
+    return bounce_all(file, FILE_READ, off, iov, niov, len);
+}
+
+int file_writev(struct file *file, uint64_t off, const struct iovec *iov, unsigned niov)
+{
+    size_t len = iov_len(iov, niov);
+    struct range range;
+    bool whole_blocks;
+    bool direct;
+    int r;
+
+    if (!file->writable)
+        return -EROFS;
+    if (file->align == 1 || len == 0)
+        return transfer(file, FILE_WRITE, off, iov, niov, len);
+
+    /*
+     * A read-modify-write of a block must not put back what another write has just replaced there,
+     * so it keeps all other writes away from its blocks.
+     */
+    whole_blocks = is_aligned(off | len, file->align);
+    direct = is_aligned(off, file->align) && iov_is_aligned(file, iov, niov);
+    range_acquire(&file->writes, &range, align_down(off, file->align),
+                  align_up(off + len, file->align) - align_down(off, file->align), !whole_blocks);
+    if (direct)
+        r = transfer(file, FILE_WRITE, off, iov, niov, len);
+    else
+        r = bounce_all(file, FILE_WRITE, off, iov, niov, len);
+    range_release(&file->writes, &range);
+    return r;
+}
+
+int file_read(struct file *file, uint64_t off, void *buf, size_t len)
+{
+    struct iovec iov = {buf, len};
+
+    return file_readv(file, off, &iov, 1);
+}
+
+int file_write(struct file *file, uint64_t off, const void *buf, size_t len)
+{
+    struct iovec iov = {(void *)(uintptr_t)buf, len};
+
+    return file_writev(file, off, &iov, 1);
+}
+
+int file_sync(struct file *file)
+{
+    struct waited_io waited = {.io = {.op = FILE_SYNC}};
+    int r;
+
+    if (file->no_sync)
+        return 0;
+    if (file->sync_error == 0) {
+        r = run_io(file, &waited);
+        if (r < 0 && file->sync_error == 0)
+            file->sync_error = r;
+    }
+    return file->sync_error;
+}
+
+int file_zero_fast(struct file *file, uint64_t off, uint64_t len, bool unmap)
+{
+    struct waited_io waited = {
+        .io = {.op = unmap ? FILE_PUNCH : FILE_ZERO, .off = off, .len = len}};
+    struct range range;
+    int r;
+
+    if (!file->writable)
+        return -EROFS;
+    if (len == 0)
+        return 0;
+    range_acquire(&file->writes, &range, off, len, false);
+    r = run_io(file, &waited);
+    range_release(&file->writes, &range);
+    return r < 0 ? r : 0;
+}
+
+static int write_zeroes(struct file *file, uint64_t off, uint64_t len)
+{
+    struct iovec iov[16];
+
+    while (len > 0) {
+        unsigned niov = 0;
+        uint64_t piece = 0;
+        int r;
+
+        for (; niov < ARRAY_SIZE(iov) && piece < len; niov++) {
+            iov[niov].iov_base = (void *)(uintptr_t)file_zeroes;
+            iov[niov].iov_len = (size_t)min_u64(len - piece, FILE_ZEROES_LEN);
+            piece += iov[niov].iov_len;
+        }
+        r = file_writev(file, off, iov, niov);
+        if (r < 0)
+            return r;
+        off += piece;
+        len -= piece;
+    }
+    return 0;
+}
+
+int file_zero(struct file *file, uint64_t off, uint64_t len, bool unmap)
+{
+    int r = file_zero_fast(file, off, len, unmap);
+
+    if (r == -EOPNOTSUPP && unmap)
+        r = file_zero_fast(file, off, len, false);
+    return r == -EOPNOTSUPP ? write_zeroes(file, off, len) : r;
+}
+
+int file_get_len(struct file *file, uint64_t *ret_len)
+{
+    return file->ops->get_len(file, ret_len);
+}
+
+int file_truncate(struct file *file, uint64_t len)
+{
+    return file->writable ? file->ops->truncate(file, len) : -EROFS;
+}
+
+bool file_is_hole(struct file *file, uint64_t off, uint64_t len)
+{
+    return file->ops->is_hole && file->ops->is_hole(file, off, len);
+}
+
+int file_attach(struct file *file, struct aio *aio, struct err *err)
+{
+    return file->ops->attach ? file->ops->attach(file, aio, err) : 0;
+}
+
+void file_detach(struct file *file)
+{
+    if (file->ops->detach)
+        file->ops->detach(file);
+}

@@ -1,0 +1,129 @@
+/*
+ * Files under disk images, and the seam through which tests watch and break them.
+ *
+ * A struct file_ops carries out single operations: it may finish them later, in any order, only in
+ * part, or not at all. The functions on top of it (file_read, file_write, …) make that whole: they
+ * continue short transfers, repeat interrupted ones, read zeroes past the end of the file, and
+ * bounce what direct I/O does not take. Inside a coroutine they suspend it until the operation is
+ * done; outside of one they block the thread, which is what set-up wants.
+ *
+ * A file has one owner thread at a time, like the image above it.
+ */
+#ifndef MINIVMM_BASE_FILE_H
+#define MINIVMM_BASE_FILE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "vmm/base/compiler.h"
+#include "vmm/base/err.h"
+#include "vmm/base/list.h"
+#include "vmm/base/range_lock.h"
+
+struct aio;
+
+enum file_op {
+    FILE_READ,
+    FILE_WRITE,
+    FILE_SYNC,  /* what was written before is durable afterwards */
+    FILE_ZERO,  /* the range reads as zero; the file does not grow */
+    FILE_PUNCH, /* the same, and its space goes back to the host */
+};
+
+/* One operation in flight; untouched by its owner until `done` was called. */
+struct file_io {
+    enum file_op op;
+    uint64_t off;
+    uint64_t len;            /* READ and WRITE: the sum of iov */
+    const struct iovec *iov; /* at most FILE_IOV_MAX elements */
+    unsigned niov;
+
+    /*
+     * Called once, on the file's thread, possibly from inside `submit`. Bytes transferred (READ,
+     * WRITE), 0, or -errno; fewer bytes than asked for are allowed, 0 of a READ is the end.
+     */
+    void (*done)(struct file_io *io, int result);
+
+    /* owner: whoever carries the operation out */
+    struct list link;
+    int fd;
+    int result;
+};
+
+#define FILE_IOV_MAX 1024u
+
+/* Longest single transfer: keeps results in an int, and alignment with any block size. */
+#define FILE_IO_MAX (1u << 30)
+
+/* Zeroes to write from: never written, so it costs address space only. */
+#define FILE_ZEROES_LEN (64u << 10)
+extern const uint8_t file_zeroes[FILE_ZEROES_LEN];
+
+struct file;
+
+struct file_ops {
+    void (*submit)(struct file *file, struct file_io *io);
+
+    /* Immediate calls: cheap enough for the file's thread, or used in set-up only. */
+    int (*get_len)(struct file *file, uint64_t *ret_len);
+    int (*truncate)(struct file *file, uint64_t len);
+
+    /* Is [off, off + len) a hole, as far as can be told without reading? NULL: never known. */
+    bool (*is_hole)(struct file *file, uint64_t off, uint64_t len);
+
+    /* Go asynchronous, and back; no operation is in flight. NULL: nothing to do. */
+    int (*attach)(struct file *file, struct aio *aio, struct err *err);
+    void (*detach)(struct file *file);
+
+    void (*free)(struct file *file);
+};
+
+/* Embedded in the implementation's struct, which sets these fields and calls file_init. */
+struct file {
+    const struct file_ops *ops;
+    bool writable;
+    bool no_sync;       /* FILE_SYNC succeeds without being carried out: cache=unsafe */
+    uint32_t align;     /* of offsets and lengths, a power of two; 1: anything goes */
+    uint32_t mem_align; /* of buffers */
+    uint64_t len_limit; /* cut what aligned writes add past this length; UINT64_MAX: leave it */
+
+    struct range_lock writes; /* keeps read-modify-write apart from other writes */
+    int sync_error;           /* the first failure to sync, for ever */
+};
+
+void file_init(struct file *file, const struct file_ops *ops);
+
+/* NULL is fine. */
+void file_free(struct file *file);
+
+/* All of [off, off + len) or -errno; past the end of the file there are zeroes. */
+int file_readv(struct file *file, uint64_t off, const struct iovec *iov, unsigned niov) MUST_CHECK;
+int file_read(struct file *file, uint64_t off, void *buf, size_t len) MUST_CHECK;
+
+int file_writev(struct file *file, uint64_t off, const struct iovec *iov, unsigned niov) MUST_CHECK;
+int file_write(struct file *file, uint64_t off, const void *buf, size_t len) MUST_CHECK;
+
+/*
+ * Make what was written durable. After one failure all later calls fail: the kernel reports a
+ * write-back error once and drops the pages, so a second success would mean nothing.
+ */
+int file_sync(struct file *file) MUST_CHECK;
+
+/*
+ * Zero a range without writing a buffer; with `unmap`, give its space back.
+ * -EOPNOTSUPP where the file system cannot.
+ */
+int file_zero_fast(struct file *file, uint64_t off, uint64_t len, bool unmap) MUST_CHECK;
+
+/* Zero a range, by writing zeroes where there is no faster way. */
+int file_zero(struct file *file, uint64_t off, uint64_t len, bool unmap) MUST_CHECK;
+
+int file_get_len(struct file *file, uint64_t *ret_len) MUST_CHECK;
+int file_truncate(struct file *file, uint64_t len) MUST_CHECK;
+bool file_is_hole(struct file *file, uint64_t off, uint64_t len);
+
+int file_attach(struct file *file, struct aio *aio, struct err *err) MUST_CHECK;
+void file_detach(struct file *file);
+
+#endif

@@ -1,0 +1,271 @@
+#include "vmm/base/file_host.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vmm/base/bytes.h"
+#include "vmm/base/log.h"
+
+/* Taken where the kernel does not tell: no disk in use has larger blocks. */
+#define DIRECT_ALIGN_DEFAULT 4096u
+
+struct host_file {
+    struct file file;
+    int fd;
+    bool is_device;
+    enum aio_kind aio_kind;
+    struct aio *aio; /* NULL: operations are carried out at once */
+};
+
+static struct host_file *of_file(struct file *file)
+{
+    return container_of(file, struct host_file, file);
+}
+
+/* ---- locks -------------------------------------------------------------------------------------- */
+
+/*
+ * QEMU's scheme (block/file-posix.c): one byte per permission. Whoever uses a permission holds a
+ * read lock on LOCK_USED + bit; whoever cannot bear others using it holds one on LOCK_UNSHARED +
+ * bit. Nobody takes write locks: they are only asked for, to see who else holds the byte. The locks
+ * belong to the open file description (OFD), so other opens in the same process conflict too.
+ */
+enum { LOCK_USED = 100, LOCK_UNSHARED = 200 };
+enum {
+    PERM_CONSISTENT_READ = 1 << 0,
+    PERM_WRITE = 1 << 1,
+    PERM_RESIZE = 1 << 3,
+    PERM_BITS = 5,
+};
+
+static int lock_byte(int fd, off_t at)
+{
+    struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = at, .l_len = 1};
+
+    return fcntl(fd, F_OFD_SETLK, &lock) < 0 ? -errno : 0;
+}
+
+/* -EAGAIN if anybody else holds the byte. */
+static int test_byte(int fd, off_t at)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = at, .l_len = 1};
+
+    if (fcntl(fd, F_OFD_GETLK, &lock) < 0)
+        return -errno;
+    return lock.l_type == F_UNLCK ? 0 : -EAGAIN;
+}
+
+/* Announce what we do first, then look at the others: of two that start at once, one sees the other. */
+static int lock_perms(int fd, unsigned used, unsigned unshared)
+{
+    int r = 0;
+
+    for (int i = 0; i < PERM_BITS && r == 0; i++) {
+        if (used & (1u << i))
+            r = lock_byte(fd, LOCK_USED + i);
+        if (r == 0 && (unshared & (1u << i)))
+            r = lock_byte(fd, LOCK_UNSHARED + i);
+    }
+    for (int i = 0; i < PERM_BITS && r == 0; i++) {
+        if (used & (1u << i))
+            r = test_byte(fd, LOCK_UNSHARED + i);
+        if (r == 0 && (unshared & (1u << i)))
+            r = test_byte(fd, LOCK_USED + i);
+    }
+    return r;
+}
+
+static int lock_file(int fd, const char *path, bool writable, struct err *err)
+{
+    unsigned used = PERM_CONSISTENT_READ | (writable ? PERM_WRITE | PERM_RESIZE : 0);
+    int r = lock_perms(fd, used, PERM_WRITE | PERM_RESIZE);
+
+    if (r == -EAGAIN || r == -EACCES)
+        return err_set(err, -EAGAIN,
+                       "%s: the image is in use by another process%s: close it there first", path,
+                       writable ? "" : " that may write to it");
+    if (r < 0) /* a file system without locks: there is nothing to be kept out by */
+        log_warn("%s: cannot lock the image (error %d): make sure that nothing else writes to it",
+                 path, -r);
+    return 0;
+}
+
+/* ---- operations --------------------------------------------------------------------------------- */
+
+static void host_submit(struct file *file, struct file_io *io)
+{
+    struct host_file *host = of_file(file);
+
+    io->fd = host->fd;
+    if (host->aio)
+        aio_submit(host->aio, host->aio_kind, io);
+    else
+        io->done(io, aio_execute(io));
+}
+
+static int host_get_len(struct file *file, uint64_t *ret_len)
+{
+    struct host_file *host = of_file(file);
+    struct stat st;
+
+    if (host->is_device) {
+        if (ioctl(host->fd, BLKGETSIZE64, ret_len) < 0)
+            return -errno;
+        return 0;
+    }
+    if (fstat(host->fd, &st) < 0)
+        return -errno;
+    *ret_len = (uint64_t)st.st_size;
+    return 0;
+}
+
+static int host_truncate(struct file *file, uint64_t len)
+{
+    struct host_file *host = of_file(file);
+
+    if (host->is_device)
+        return -ENOTSUP;
+    return ftruncate(host->fd, (off_t)len) < 0 ? -errno : 0;
+}
+
+static bool host_is_hole(struct file *file, uint64_t off, uint64_t len)
+{
+    struct host_file *host = of_file(file);
+    off_t data = lseek(host->fd, (off_t)off, SEEK_DATA);
+
+    return data < 0 ? errno == ENXIO && !host->is_device : (uint64_t)data >= off + len;
+}
+
+static int host_attach(struct file *file, struct aio *aio, struct err *err)
+{
+    of_file(file)->aio = aio;
+    return 0;
+}
+
+static void host_detach(struct file *file)
+{
+    of_file(file)->aio = NULL;
+}
+
+static void host_free(struct file *file)
+{
+    struct host_file *host = of_file(file);
+
+    /* What had to be durable was synced; close reports nothing more that could be acted on. */
+    close(host->fd);
+    free(host);
+}
+
+static const struct file_ops host_ops = {
+    .submit = host_submit,
+    .get_len = host_get_len,
+    .truncate = host_truncate,
+    .is_hole = host_is_hole,
+    .attach = host_attach,
+    .detach = host_detach,
+    .free = host_free,
+};
+
+/* ---- opening ------------------------------------------------------------------------------------ */
+
+static int check_type(struct host_file *host, const char *path, struct err *err)
+{
+    struct stat st;
+
+    if (fstat(host->fd, &st) < 0)
+        return err_set_errno(err, -errno, "%s: cannot stat", path);
+    host->is_device = S_ISBLK(st.st_mode);
+    if (!S_ISREG(st.st_mode) && !host->is_device)
+        return err_set(err, -EINVAL, "%s: not a disk image: expected a file or a block device",
+                       path);
+    return 0;
+}
+
+static void find_direct_alignment(struct host_file *host)
+{
+    struct file *file = &host->file;
+    int block;
+
+    file->align = DIRECT_ALIGN_DEFAULT;
+    file->mem_align = DIRECT_ALIGN_DEFAULT;
+#ifdef STATX_DIOALIGN
+    struct statx stx;
+
+    if (statx(host->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &stx) == 0 &&
+        (stx.stx_mask & STATX_DIOALIGN) && is_pow2(stx.stx_dio_offset_align) &&
+        is_pow2(stx.stx_dio_mem_align)) {
+        file->align = stx.stx_dio_offset_align;
+        file->mem_align = stx.stx_dio_mem_align;
+        return;
+    }
+#endif
+    if (host->is_device && ioctl(host->fd, BLKSSZGET, &block) == 0 && is_pow2((uint64_t)block))
+        file->align = (uint32_t)block;
+}
+
+/*
+ * O_NONBLOCK only keeps the open itself from waiting (a FIFO); left in place it would make io_uring
+ * answer EAGAIN instead of waiting for the disk.
+ */
+static int open_fd(const char *path, const struct file_host_options *options, int *ret_fd,
+                   struct err *err)
+{
+    int flags = (options->writable ? O_RDWR : O_RDONLY) | (options->direct ? O_DIRECT : 0);
+    int fd = open(path, flags | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    int r;
+
+    if (fd < 0) {
+        r = -errno;
+        if (r == -EINVAL && options->direct)
+            return err_set(err, r, "%s: this file system has no direct I/O, use cache=writeback",
+                           path);
+        return err_set_errno(err, r, "%s: cannot open for %s", path,
+                             options->writable ? "reading and writing" : "reading");
+    }
+    if (fcntl(fd, F_SETFL, flags) < 0) {
+        r = -errno;
+        close(fd);
+        return err_set_errno(err, r, "%s: cannot set file flags", path);
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
+int file_host_open(const char *path, const struct file_host_options *options,
+                   struct file **ret_file, struct err *err)
+{
+    struct host_file *host = calloc(1, sizeof(*host));
+    int r;
+
+    if (!host)
+        return err_set(err, -ENOMEM, "%s: out of memory", path);
+    r = open_fd(path, options, &host->fd, err);
+    if (r < 0)
+        goto free_host;
+    r = check_type(host, path, err);
+    if (r < 0)
+        goto close_fd;
+    r = lock_file(host->fd, path, options->writable, err);
+    if (r < 0)
+        goto close_fd;
+
+    file_init(&host->file, &host_ops);
+    host->file.writable = options->writable;
+    host->file.no_sync = options->no_sync;
+    host->aio_kind = options->aio;
+    if (options->direct)
+        find_direct_alignment(host);
+    *ret_file = &host->file;
+    return 0;
+
+close_fd:
+    close(host->fd);
+free_host:
+    free(host);
+    return r;
+}

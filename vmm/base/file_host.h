@@ -1,0 +1,30 @@
+/*
+ * Files of the host as struct file: regular files and block devices, buffered or direct, locked the
+ * way QEMU locks its images.
+ */
+#ifndef MINIVMM_BASE_FILE_HOST_H
+#define MINIVMM_BASE_FILE_HOST_H
+
+#include <stdbool.h>
+
+#include "vmm/base/aio.h"
+#include "vmm/base/compiler.h"
+#include "vmm/base/err.h"
+#include "vmm/base/file.h"
+
+struct file_host_options {
+    bool writable;
+    bool direct;  /* O_DIRECT: past the host's page cache */
+    bool no_sync; /* FILE_SYNC does nothing */
+    enum aio_kind aio;
+};
+
+/*
+ * Open and lock `path`. Anything but a regular file or a block device is refused, and a file that
+ * is open elsewhere for writing, or that is to be written while open elsewhere at all.
+ * 0, or -errno with *err filled.
+ */
+int file_host_open(const char *path, const struct file_host_options *options,
+                   struct file **ret_file, struct err *err) MUST_CHECK;
+
+#endif
