@@ -1,0 +1,496 @@
+#include <asm/bootparam.h>
+#include <errno.h>
+#include <glob.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "boot/boot.h"
+#include "tests/lib/kernel_file.h"
+#include "tests/lib/unit.h"
+#include "vmm/base/bytes.h"
+#include "vmm/layout_x86.h"
+
+#define STOCK_KERNELS "/boot/vmlinuz-*"
+
+static struct err err;
+
+static const struct boot_virtio_mmio disks[] = {
+    {.gpa = 0xd0000000, .len = 0x1000, .gsi = 5},
+    {.gpa = 0xd0001000, .len = 0x1000, .gsi = 23},
+};
+
+static const struct boot_machine machine = {
+    .ncpus = 2,
+    .acpi = true,
+    .virtio = disks,
+    .nvirtio = ARRAY_SIZE(disks),
+    .cmdline = "console=ttyS0 quiet",
+};
+
+static struct guest_mem *memory_of(uint64_t size)
+{
+    const struct mem_range ranges[] = {
+        {.gpa = 0, .len = min_u64(size, X86_LOW_RAM_END)},
+        {.gpa = X86_HIGH_RAM_START, .len = size - min_u64(size, X86_LOW_RAM_END)},
+    };
+    struct guest_mem *mem;
+
+    ck_assert_int_eq(guest_mem_new(ranges, size > X86_LOW_RAM_END ? 2 : 1, &mem, &err), 0);
+    return mem;
+}
+
+static const uint8_t *at(const struct guest_mem *mem, uint64_t gpa, size_t len)
+{
+    void *host;
+
+    ck_assert_int_eq(guest_mem_at(mem, gpa, len, &host), 0);
+    return host;
+}
+
+/* Open a kernel, load it into memory of `size` bytes, and leave memory and plan. */
+static int open_and_load(const char *kernel, const struct boot_machine *m, uint64_t size,
+                         struct guest_mem **ret_mem, struct boot_plan *plan)
+{
+    struct boot_config config = {.kernel = kernel};
+    struct boot *boot;
+    int r = boot_open(&config, &boot, &err);
+
+    if (r < 0)
+        return r;
+    *ret_mem = memory_of(size);
+    r = boot_load(boot, m, *ret_mem, plan, &err);
+    boot_close(boot);
+    if (r < 0)
+        guest_mem_free(*ret_mem);
+    return r;
+}
+
+static int load_bytes(const void *data, size_t len, const struct boot_machine *m, uint64_t size,
+                      struct guest_mem **ret_mem, struct boot_plan *plan)
+{
+    struct test_file file = test_file_new(data, len);
+    int r = open_and_load(file.path, m, size, ret_mem, plan);
+
+    test_file_free(&file);
+    return r;
+}
+
+START_TEST(a_bzimage_is_entered_with_a_zero_page)
+{
+    struct test_bzimage image;
+    const struct boot_params *params;
+    struct guest_mem *mem;
+    struct boot_plan plan;
+
+    test_bzimage_init(&image);
+    ck_assert_int_eq(load_bytes(&image, sizeof(image), &machine, 64 * MIB, &mem, &plan), 0);
+    ck_assert_int_eq(plan.entry, BOOT_ENTRY_LINUX64);
+    ck_assert_uint_eq(plan.rip, TEST_KERNEL_GPA + 0x200);
+    ck_assert_mem_eq(at(mem, TEST_KERNEL_GPA, sizeof(image.kernel)), image.kernel,
+                     sizeof(image.kernel));
+
+    params = (const struct boot_params *)at(mem, plan.params_gpa, sizeof(*params));
+    ck_assert_uint_eq(params->hdr.header, 0x53726448);
+    ck_assert_uint_eq(params->hdr.type_of_loader, 0xff);
+    ck_assert_uint_eq(params->hdr.ramdisk_size, 0);
+    ck_assert_uint_eq(params->acpi_rsdp_addr, X86_FIRMWARE_TABLES);
+    ck_assert_mem_eq(at(mem, params->acpi_rsdp_addr, 8), "RSD PTR ", 8);
+    ck_assert_str_eq((const char *)at(mem, params->hdr.cmd_line_ptr, 64), machine.cmdline);
+    ck_assert_uint_gt(params->e820_entries, 2);
+    guest_mem_free(mem);
+}
+END_TEST
+
+START_TEST(page_tables_map_the_first_4_gib_to_themselves)
+{
+    static const uint64_t addresses[] = {0,          0x1000200,  0x3fffffff,
+                                         0x40000000, 0xd0000000, 0xffffffff};
+    const uint64_t table = 0x000ffffffffff000, page_2m = 0x000fffffffe00000;
+    struct test_bzimage image;
+    struct guest_mem *mem;
+    struct boot_plan plan;
+
+    test_bzimage_init(&image);
+    ck_assert_int_eq(load_bytes(&image, sizeof(image), &machine, 64 * MIB, &mem, &plan), 0);
+    for (size_t i = 0; i < ARRAY_SIZE(addresses); i++) {
+        uint64_t a = addresses[i], entry;
+
+        entry = load_le64(at(mem, plan.cr3 + 8 * (a >> 39), 8));
+        ck_assert_uint_eq(entry & 0xfff, 3);
+        entry = load_le64(at(mem, (entry & table) + 8 * (a >> 30 & 511), 8));
+        ck_assert_uint_eq(entry & 0xfff, 3);
+        entry = load_le64(at(mem, (entry & table) + 8 * (a >> 21 & 511), 8));
+        ck_assert_uint_eq(entry & 0xfff, 0x83);
+        ck_assert_uint_eq(entry & page_2m, a & page_2m);
+    }
+    ck_assert_uint_eq(load_le64(at(mem, plan.gdt_gpa + 0x10, 8)), 0x00af9b000000ffff);
+    ck_assert_uint_eq(load_le64(at(mem, plan.gdt_gpa + 0x18, 8)), 0x00cf93000000ffff);
+    ck_assert_uint_eq(plan.gdt_limit, 0x1f);
+    guest_mem_free(mem);
+}
+END_TEST
+
+START_TEST(an_elf_kernel_with_a_note_is_entered_by_pvh)
+{
+    struct test_elf elf;
+    struct guest_mem *mem;
+    struct boot_plan plan;
+    const uint8_t *info;
+
+    test_elf_init(&elf);
+    ck_assert_int_eq(load_bytes(&elf, sizeof(elf), &machine, 64 * MIB, &mem, &plan), 0);
+    ck_assert_int_eq(plan.entry, BOOT_ENTRY_PVH);
+    ck_assert_uint_eq(plan.rip, TEST_KERNEL_GPA + 16);
+    ck_assert_mem_eq(at(mem, TEST_KERNEL_GPA, sizeof(elf.text)), elf.text, sizeof(elf.text));
+    info = at(mem, plan.params_gpa, 4096);
+    ck_assert_uint_eq(load_le32(info), 0x336ec578);
+    ck_assert_str_eq((const char *)at(mem, load_le64(info + 24), 64), machine.cmdline);
+    ck_assert_uint_eq(load_le64(info + 32), X86_FIRMWARE_TABLES);
+    guest_mem_free(mem);
+}
+END_TEST
+
+START_TEST(an_elf_kernel_without_a_note_is_entered_as_linux)
+{
+    const struct boot_params *params;
+    struct test_elf elf;
+    struct guest_mem *mem;
+    struct boot_plan plan;
+
+    test_elf_init(&elf);
+    elf.ehdr.e_phnum = 1;
+    ck_assert_int_eq(load_bytes(&elf, sizeof(elf), &machine, 64 * MIB, &mem, &plan), 0);
+    ck_assert_int_eq(plan.entry, BOOT_ENTRY_LINUX64);
+    ck_assert_uint_eq(plan.rip, TEST_KERNEL_GPA);
+    params = (const struct boot_params *)at(mem, plan.params_gpa, sizeof(*params));
+    ck_assert_uint_eq(params->hdr.boot_flag, 0xaa55);
+    ck_assert_uint_eq(params->hdr.header, 0x53726448);
+    ck_assert_str_eq((const char *)at(mem, params->hdr.cmd_line_ptr, 64), machine.cmdline);
+    guest_mem_free(mem);
+}
+END_TEST
+
+START_TEST(without_acpi_there_is_an_mp_table_and_devices_on_the_command_line)
+{
+    struct boot_machine m = machine;
+    const struct boot_params *params;
+    struct test_bzimage image;
+    struct guest_mem *mem;
+    struct boot_plan plan;
+
+    m.acpi = false;
+    test_bzimage_init(&image);
+    ck_assert_int_eq(load_bytes(&image, sizeof(image), &m, 64 * MIB, &mem, &plan), 0);
+    params = (const struct boot_params *)at(mem, plan.params_gpa, sizeof(*params));
+    ck_assert_uint_eq(params->acpi_rsdp_addr, 0);
+    ck_assert_mem_eq(at(mem, X86_EBDA_START, 4), "_MP_", 4);
+    ck_assert_mem_eq(at(mem, load_le32(at(mem, X86_EBDA_START + 4, 4)), 4), "PCMP", 4);
+    ck_assert_str_eq((const char *)at(mem, params->hdr.cmd_line_ptr, 256),
+                     "virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:23 "
+                     "console=ttyS0 quiet");
+    guest_mem_free(mem);
+}
+END_TEST
+
+START_TEST(a_guest_can_be_loaded_again_into_fresh_memory)
+{
+    struct test_bzimage image;
+    struct test_file file;
+    struct boot_config config;
+    struct boot *boot;
+
+    test_bzimage_init(&image);
+    file = test_file_new(&image, sizeof(image));
+    config = (struct boot_config){.kernel = file.path};
+    ck_assert_int_eq(boot_open(&config, &boot, &err), 0);
+    for (int start = 0; start < 2; start++) {
+        struct guest_mem *mem = memory_of(64 * MIB);
+        struct boot_plan plan;
+
+        ck_assert_int_eq(boot_load(boot, &machine, mem, &plan, &err), 0);
+        ck_assert_mem_eq(at(mem, TEST_KERNEL_GPA, 4096), image.kernel, 4096);
+        guest_mem_free(mem);
+    }
+    boot_close(boot);
+    test_file_free(&file);
+}
+END_TEST
+
+START_TEST(the_command_line_may_be_as_long_as_the_kernel_says)
+{
+    char text[2048 + 1];
+    struct boot_machine m = machine;
+    struct test_bzimage image;
+    struct guest_mem *mem;
+    struct boot_plan plan;
+
+    m.cmdline = text;
+    memset(text, 'a', sizeof(text));
+    test_bzimage_init(&image);
+    text[2047] = '\0';
+    ck_assert_int_eq(load_bytes(&image, sizeof(image), &m, 64 * MIB, &mem, &plan), 0);
+    guest_mem_free(mem);
+
+    text[2047] = 'a';
+    text[2048] = '\0';
+    ck_assert_int_eq(load_bytes(&image, sizeof(image), &m, 64 * MIB, &mem, &plan), -E2BIG);
+    ck_assert_str_eq(err.msg, "command line of 2048 bytes: this kernel takes at most 2047");
+}
+END_TEST
+
+START_TEST(a_kernel_that_sets_no_limit_is_limited_by_our_room)
+{
+    static char text[X86_CMDLINE_MAX + 1];
+    struct boot_machine m = machine;
+    struct test_bzimage image;
+    struct guest_mem *mem;
+    struct boot_plan plan;
+
+    m.cmdline = text;
+    memset(text, 'a', sizeof(text) - 1);
+    test_bzimage_init(&image);
+    image.hdr.cmdline_size = UINT32_MAX;
+    ck_assert_int_eq(load_bytes(&image, sizeof(image), &m, 64 * MIB, &mem, &plan), -E2BIG);
+    text[X86_CMDLINE_MAX - 1] = '\0';
+    ck_assert_int_eq(load_bytes(&image, sizeof(image), &m, 64 * MIB, &mem, &plan), 0);
+    guest_mem_free(mem);
+}
+END_TEST
+
+START_TEST(a_kernel_that_needs_more_ram_than_there_is_is_refused)
+{
+    struct test_bzimage image;
+    struct guest_mem *mem;
+    struct boot_plan plan;
+
+    test_bzimage_init(&image);
+    image.hdr.init_size = 17 * MIB;
+    ck_assert_int_eq(load_bytes(&image, sizeof(image), &machine, 33 * MIB, &mem, &plan), 0);
+    guest_mem_free(mem);
+    ck_assert_int_eq(load_bytes(&image, sizeof(image), &machine, 32 * MIB, &mem, &plan), -ENOSPC);
+    ck_assert_msg(strstr(err.msg, "the kernel needs 17408 KiB at 0x1000000, which is outside the "
+                                  "guest's 32 MiB of RAM"),
+                  "%s", err.msg);
+}
+END_TEST
+
+/* Nothing of the machine's own is given to a kernel. */
+START_TEST(segments_on_top_of_boot_tables_are_refused)
+{
+    static const struct {
+        uint64_t gpa;
+        const char *message;
+    } cases[] = {
+        {0, "overlaps the boot GDT"},
+        {X86_PVH_INFO, "overlaps the PVH start info"},
+        {X86_ZERO_PAGE + 8, "overlaps the zero page"},
+        {X86_PAGE_TABLES, "overlaps the page tables"},
+        {X86_CMDLINE - 1, "overlaps the command line"},
+        {X86_EBDA_START - 1, "overlaps the legacy area"},
+        {0xc0000, "overlaps the legacy area"},
+        {X86_KERNEL_START - 1, "overlaps the legacy area"},
+        {64 * MIB - 1, "outside the guest's 64 MiB of RAM"},
+        {64 * MIB, "outside the guest's 64 MiB of RAM"},
+        {5 * GIB, "outside the guest's 64 MiB of RAM"},
+        {UINT64_MAX - 0x4000, "outside the guest's 64 MiB of RAM"},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct guest_mem *mem;
+        struct boot_plan plan;
+        struct test_elf elf;
+
+        test_elf_init(&elf);
+        elf.ehdr.e_phnum = 1;
+        elf.ehdr.e_entry = elf.load.p_paddr = cases[i].gpa;
+        ck_assert_int_lt(load_bytes(&elf, sizeof(elf), &machine, 64 * MIB, &mem, &plan), 0);
+        ck_assert_msg(strstr(err.msg, cases[i].message), "%s", err.msg);
+    }
+}
+END_TEST
+
+START_TEST(segments_on_top_of_each_other_are_refused)
+{
+    struct guest_mem *mem;
+    struct boot_plan plan;
+    struct test_elf elf;
+
+    test_elf_init(&elf);
+    elf.note = elf.load;
+    elf.note.p_paddr += elf.load.p_memsz - 1;
+    ck_assert_int_eq(load_bytes(&elf, sizeof(elf), &machine, 64 * MIB, &mem, &plan), -EINVAL);
+    ck_assert_msg(strstr(err.msg, "overlaps the kernel"), "%s", err.msg);
+}
+END_TEST
+
+START_TEST(an_entry_point_above_4_gib_is_refused)
+{
+    struct guest_mem *mem;
+    struct boot_plan plan;
+    struct test_elf elf;
+
+    test_elf_init(&elf);
+    elf.ehdr.e_phnum = 1;
+    elf.ehdr.e_entry = elf.load.p_paddr = 4 * GIB;
+    ck_assert_int_eq(load_bytes(&elf, sizeof(elf), &machine, 4 * GIB, &mem, &plan), -EINVAL);
+    ck_assert_msg(strstr(err.msg, "expected one below 4 GiB"), "%s", err.msg);
+}
+END_TEST
+
+START_TEST(a_file_that_became_shorter_is_noticed)
+{
+    struct guest_mem *mem = memory_of(64 * MIB);
+    struct boot_config config;
+    struct test_bzimage image;
+    struct test_file file;
+    struct boot_plan plan;
+    struct boot *boot;
+
+    test_bzimage_init(&image);
+    file = test_file_new(&image, sizeof(image));
+    config = (struct boot_config){.kernel = file.path};
+    ck_assert_int_eq(boot_open(&config, &boot, &err), 0);
+    ck_assert_int_eq(ftruncate(file.fd, 2000), 0);
+    ck_assert_int_eq(boot_load(boot, &machine, mem, &plan, &err), -EIO);
+    ck_assert_msg(strstr(err.msg, "was 5120 bytes when opened and ends at 2000 now"), "%s",
+                  err.msg);
+    ck_assert_msg(strstr(err.msg, file.path) == err.msg, "%s", err.msg);
+    boot_close(boot);
+    test_file_free(&file);
+    guest_mem_free(mem);
+}
+END_TEST
+
+static const struct {
+    const char *bytes;
+    size_t len;
+    const char *message;
+} strangers[] = {
+    {"", 0, "the file is empty"},
+    {"x", 1, "not a kernel"},
+    {"#!/bin/sh\n", 10, "not a kernel"},
+    {"\x1f\x8b\x08", 3, "gzip"},
+    {"\x28\xb5\x2f\xfd", 4, "zstd"},
+    {"\xfd\x37zXZ\0", 6, "xz"},
+    {"QFI\xfb\0\0\0\3", 8, "qcow2 disk image"},
+    {"\x7f"
+     "ELF",
+     4, "truncated: 4 bytes, an ELF header has 64"},
+};
+
+START_TEST(files_that_are_no_kernels_are_named_and_told_apart)
+{
+    struct test_file file = test_file_new(strangers[_i].bytes, strangers[_i].len);
+    struct boot_config config = {.kernel = file.path};
+    struct boot *boot;
+
+    ck_assert_int_eq(boot_open(&config, &boot, &err), -EINVAL);
+    ck_assert_msg(strstr(err.msg, file.path) == err.msg, "%s", err.msg);
+    ck_assert_msg(strstr(err.msg, strangers[_i].message), "%s", err.msg);
+    test_file_free(&file);
+}
+END_TEST
+
+START_TEST(an_arm64_image_is_named)
+{
+    uint8_t bytes[4096] = "MZ";
+    struct boot_config config;
+    struct test_file file;
+    struct boot *boot;
+
+    memcpy(bytes + 56, "ARM\x64", 4);
+    file = test_file_new(bytes, sizeof(bytes));
+    config = (struct boot_config){.kernel = file.path};
+    ck_assert_int_eq(boot_open(&config, &boot, &err), -EINVAL);
+    ck_assert_msg(strstr(err.msg, "an Image for arm64"), "%s", err.msg);
+    test_file_free(&file);
+}
+END_TEST
+
+START_TEST(what_is_no_regular_file_is_refused_without_waiting)
+{
+    char fifo[] = "/tmp/test_boot.XXXXXX";
+    struct boot_config config = {.kernel = fifo};
+    struct boot *boot;
+
+    ck_assert_ptr_nonnull(mkdtemp(fifo));
+    ck_assert_int_eq(boot_open(&config, &boot, &err), -EINVAL);
+    ck_assert_msg(strstr(err.msg, "a directory, expected a regular file"), "%s", err.msg);
+    ck_assert_int_eq(rmdir(fifo), 0);
+
+    ck_assert_int_eq(boot_open(&config, &boot, &err), -ENOENT);
+
+    ck_assert_int_eq(mkfifo(fifo, 0600), 0);
+    ck_assert_int_eq(boot_open(&config, &boot, &err), -EINVAL);
+    ck_assert_msg(strstr(err.msg, "expected a regular file"), "%s", err.msg);
+    ck_assert_int_eq(unlink(fifo), 0);
+
+    config.kernel = "/dev/zero";
+    ck_assert_int_eq(boot_open(&config, &boot, &err), -EINVAL);
+}
+END_TEST
+
+START_TEST(a_missing_initrd_is_named)
+{
+    const char *const initrds[] = {"/nonexistent/initrd"};
+    struct test_bzimage image;
+    struct boot_config config;
+    struct test_file file;
+    struct boot *boot;
+
+    test_bzimage_init(&image);
+    file = test_file_new(&image, sizeof(image));
+    config = (struct boot_config){.kernel = file.path, .initrds = initrds, .ninitrds = 1};
+    ck_assert_int_eq(boot_open(&config, &boot, &err), -ENOENT);
+    ck_assert_msg(strstr(err.msg, initrds[0]) == err.msg, "%s", err.msg);
+    test_file_free(&file);
+}
+END_TEST
+
+START_TEST(the_kernels_of_this_machine_load)
+{
+    glob_t found;
+
+    if (glob(STOCK_KERNELS, 0, NULL, &found) != 0) {
+        printf("no kernel in " STOCK_KERNELS ": not loaded\n");
+        return;
+    }
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        struct guest_mem *mem;
+        struct boot_plan plan;
+
+        if (access(found.gl_pathv[i], R_OK) < 0)
+            continue;
+        ck_assert_msg(open_and_load(found.gl_pathv[i], &machine, 256 * MIB, &mem, &plan) == 0, "%s",
+                      err.msg);
+        ck_assert_int_eq(plan.entry, BOOT_ENTRY_LINUX64);
+        guest_mem_free(mem);
+    }
+    globfree(&found);
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+    TCase *table = tcase_create("strangers");
+
+    unit_case(suite, "load", a_bzimage_is_entered_with_a_zero_page,
+              page_tables_map_the_first_4_gib_to_themselves,
+              an_elf_kernel_with_a_note_is_entered_by_pvh,
+              an_elf_kernel_without_a_note_is_entered_as_linux,
+              without_acpi_there_is_an_mp_table_and_devices_on_the_command_line,
+              a_guest_can_be_loaded_again_into_fresh_memory, the_kernels_of_this_machine_load);
+    unit_case(suite, "command line", the_command_line_may_be_as_long_as_the_kernel_says,
+              a_kernel_that_sets_no_limit_is_limited_by_our_room);
+    unit_case(suite, "refused", a_kernel_that_needs_more_ram_than_there_is_is_refused,
+              segments_on_top_of_boot_tables_are_refused, segments_on_top_of_each_other_are_refused,
+              an_entry_point_above_4_gib_is_refused, a_file_that_became_shorter_is_noticed);
+    tcase_add_loop_test(table, files_that_are_no_kernels_are_named_and_told_apart, 0,
+                        ARRAY_SIZE(strangers));
+    suite_add_tcase(suite, table);
+    unit_case(suite, "files", an_arm64_image_is_named,
+              what_is_no_regular_file_is_refused_without_waiting, a_missing_initrd_is_named);
+}
+
+UNIT_MAIN("boot", add_tests)
