@@ -1,6 +1,11 @@
 /*
  * What the user asked for: filled with defaults, then from a JSON file, then from the command
  * line (vmm/config_json.c, vmm/options.c); checked as a whole at the end.
+ *
+ * Each setting is described once, in the tables of vmm/config_settings.c, which the command line,
+ * the JSON file and --help share.
+ *
+ * Set-up only, on one thread.
  */
 #ifndef MINIVMM_CONFIG_H
 #define MINIVMM_CONFIG_H
@@ -18,6 +23,8 @@
 #define CONFIG_MEMORY_MIN (32ull << 20)
 #define CONFIG_MEMORY_MAX (1ull << 42) /* 4 TiB */
 #define CONFIG_CPUS_MAX 255u           /* 8-bit APIC IDs */
+#define CONFIG_QUEUES_MAX 16u          /* per disk; the same as VIRTIO_QUEUES_MAX */
+#define CONFIG_DISK_SERIAL_MAX 20u     /* bytes; virtio 1.2, 5.2.6: the device ID string */
 
 /* Exit codes of the process: documented in docs/minivmm.1. */
 enum exit_code {
@@ -38,8 +45,8 @@ struct config_disk {
     enum block_aio aio;
     bool readonly;
     bool discard;
-    unsigned nqueues; /* 0: one per CPU, at most VIRTIO_QUEUES_MAX */
-    char *serial;     /* NULL: none */
+    unsigned nqueues; /* 1 to CONFIG_QUEUES_MAX */
+    char *serial;     /* 1 to CONFIG_DISK_SERIAL_MAX printable ASCII characters; NULL: none */
 };
 
 struct config {
@@ -62,33 +69,40 @@ struct config {
 void config_init(struct config *config);
 void config_done(struct config *config);
 
-/* Checks that need the whole: kernel given, bounds, append and cmdline exclusive. */
+void config_disk_init(struct config_disk *disk);
+void config_disk_done(struct config_disk *disk);
+
+/*
+ * What needs a look at the whole: a kernel is given, `append` and `cmdline` are not both given.
+ * Single values were checked when they were set.
+ */
 int config_check(const struct config *config, struct err *err) MUST_CHECK;
 
 /*
- * The command line for the guest: cmdline, or the defaults for this machine with append behind
+ * The command line for the guest: `cmdline`, or the defaults for this machine with `append` behind
  * them. Returns a string to free; NULL without memory.
  */
 char *config_kernel_cmdline(const struct config *config);
 
-/* Read settings from a JSON file into `config`. 0, or a negative errno with *err filled. */
+/*
+ * Read settings from a JSON file into `config`; relative paths in it are relative to the file's
+ * folder. 0, or a negative errno with *err filled; `config` may be filled in part then.
+ */
 int config_load_json(struct config *config, const char *path, struct err *err) MUST_CHECK;
+
+/* The same from memory: `name` is for messages, `dir` as in struct setting_value. */
+int config_parse_json(struct config *config, const char *text, size_t len, const char *name,
+                      const char *dir, struct err *err) MUST_CHECK;
 
 /* What the command line asked for besides a VM. */
 enum options_action { OPTIONS_RUN, OPTIONS_HELP, OPTIONS_VERSION };
 
-/* Parse argv; --config is read first, wherever it stands. 0, or -errno with *err filled. */
+/*
+ * Parse argv into `config`, which config_init has filled. --config is read first, wherever it
+ * stands. 0, or a negative errno with *err filled; `config` may be filled in part then.
+ */
 int options_parse(int argc, char **argv, struct config *config, enum options_action *ret_action,
                   struct err *err) MUST_CHECK;
 void options_print_help(void);
-
-/*
- * Parse "FILE[,key=value]…" into a disk with defaults; a comma in a file name is written ",,".
- * Exposed for the unit test.
- */
-int config_parse_disk(const char *text, struct config_disk *ret_disk, struct err *err) MUST_CHECK;
-
-/* Set one setting by its name, as the JSON keys and the long options share them. */
-void config_disk_done(struct config_disk *disk);
 
 #endif

@@ -1,0 +1,94 @@
+#include "vmm/config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void config_init(struct config *config)
+{
+    *config = (struct config){
+        .memory = CONFIG_MEMORY_DEFAULT,
+        .ncpus = 1,
+        .serial = SERIAL_STDIO,
+        .acpi = true,
+        .log_level = LOG_WARN,
+    };
+}
+
+void config_done(struct config *config)
+{
+    for (size_t i = 0; i < config->ninitrds; i++)
+        free(config->initrds[i]);
+    for (size_t i = 0; i < config->ndisks; i++)
+        config_disk_done(&config->disks[i]);
+    free(config->initrds);
+    free(config->disks);
+    free(config->kernel);
+    free(config->append);
+    free(config->cmdline);
+    free(config->serial_path);
+    *config = (struct config){0};
+}
+
+/*
+ * Discards reach the host file unless told otherwise: fstrim in the guest is how an image stays as
+ * small as what is in it.
+ */
+void config_disk_init(struct config_disk *disk)
+{
+    *disk = (struct config_disk){
+        .format = BLOCK_FORMAT_PROBE,
+        .cache = BLOCK_CACHE_WRITEBACK,
+        .aio = BLOCK_AIO_AUTO,
+        .discard = true,
+        .nqueues = 1,
+    };
+}
+
+void config_disk_done(struct config_disk *disk)
+{
+    free(disk->path);
+    free(disk->serial);
+    *disk = (struct config_disk){0};
+}
+
+int config_check(const struct config *config, struct err *err)
+{
+    if (!config->kernel)
+        return err_set(err, -EINVAL, "--kernel is missing: expected a bzImage or an ELF vmlinux");
+    if (config->append && config->cmdline)
+        return err_set(err, -EINVAL, "append and cmdline are both given: expected one of them");
+    return 0;
+}
+
+/*
+ * Behind console and root stands what saves a stock kernel from looking for hardware that this
+ * machine does not have, and nothing that changes how the guest behaves:
+ *
+ * - 8250.nr_uarts=1: distributions register up to 32 serial ports, probe four of them, and udev
+ *   handles each.
+ * - pci=off: there is no PCI bus. Without it Linux reads the configuration space of hundreds of
+ *   devices by port I/O before it knows (early quirks, the search for an AMD northbridge and an
+ *   AGP bridge), each read being two exits.
+ * - acpi=off, without ACPI only: no error messages about tables that are absent on purpose.
+ *
+ * Rebooting needs no parameter: Linux tries the ACPI reset register, then the keyboard
+ * controller's reset line, and the machine has both. There is no panic= either: it would take the
+ * rescue shell of Debian's initramfs away, and a guest that panics early would restart for ever.
+ */
+char *config_kernel_cmdline(const struct config *config)
+{
+    const char *root = "";
+    char *cmdline;
+
+    if (config->cmdline)
+        return strdup(config->cmdline);
+    if (config->ndisks > 0)
+        root = config->disks[0].readonly ? " root=/dev/vda ro" : " root=/dev/vda rw";
+    if (asprintf(&cmdline, "console=ttyS0%s 8250.nr_uarts=1 pci=off%s%s%s", root,
+                 config->acpi ? "" : " acpi=off", config->append ? " " : "",
+                 config->append ? config->append : "") < 0)
+        return NULL;
+    return cmdline;
+}
