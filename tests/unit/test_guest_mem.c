@@ -1,0 +1,197 @@
+#include "vmm/guest_mem.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "tests/lib/unit.h"
+#include "vmm/base/bytes.h"
+
+/* 1 MiB at 0, a hole, 2 MiB at 16 MiB. */
+static const struct mem_range two_ranges[] = {
+    {.gpa = 0, .len = 1 * MIB},
+    {.gpa = 16 * MIB, .len = 2 * MIB},
+};
+
+static struct guest_mem *new_mem(const struct mem_range *ranges, size_t nranges)
+{
+    struct guest_mem *mem;
+    struct err err = {0};
+
+    ck_assert_msg(guest_mem_new(ranges, nranges, &mem, &err) == 0, "%s", err.msg);
+    return mem;
+}
+
+START_TEST(addresses_inside_and_outside)
+{
+    static const struct {
+        uint64_t gpa;
+        size_t len;
+        int result;
+    } cases[] = {
+        {0, 1, 0},
+        {0, 1 * MIB, 0},
+        {1 * MIB - 1, 1, 0},
+        {1 * MIB - 1, 2, -EFAULT},             /* leaves the region */
+        {1 * MIB, 1, -EFAULT},                 /* the hole */
+        {0, 17 * MIB, -EFAULT},                /* across the hole */
+        {16 * MIB, 2 * MIB, 0},                /* all of the second */
+        {16 * MIB, 2 * MIB + 1, -EFAULT},      /* one byte too many */
+        {18 * MIB, 0, -EFAULT},                /* behind the end, even for nothing */
+        {16 * MIB, 0, 0},                      /* nothing, inside */
+        {17 * MIB, SIZE_MAX, -EFAULT},         /* the sum wraps */
+        {UINT64_MAX, 1, -EFAULT},              /* */
+        {UINT64_MAX, SIZE_MAX, -EFAULT},       /* */
+        {UINT64_MAX - 4095, 4096 * 2, -EFAULT} /* wraps to a valid address */
+    };
+    struct guest_mem *mem = new_mem(two_ranges, 2);
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        void *ptr = NULL;
+
+        ck_assert_msg(guest_mem_at(mem, cases[i].gpa, cases[i].len, &ptr) == cases[i].result,
+                      "case %zu", i);
+        ck_assert_msg((ptr != NULL) == (cases[i].result == 0), "case %zu", i);
+    }
+    guest_mem_free(mem);
+}
+END_TEST
+
+START_TEST(memory_is_zero_and_keeps_what_is_written)
+{
+    struct guest_mem *mem = new_mem(two_ranges, 2);
+    uint8_t buf[4] = {1, 2, 3, 4};
+    uint8_t back[4] = {9, 9, 9, 9};
+
+    ck_assert_int_eq(guest_mem_read(mem, 18 * MIB - 4, back, 4), 0);
+    ck_assert_mem_eq(back, "\0\0\0\0", 4);
+    ck_assert_int_eq(guest_mem_write(mem, 18 * MIB - 4, buf, 4), 0);
+    ck_assert_int_eq(guest_mem_read(mem, 18 * MIB - 4, back, 4), 0);
+    ck_assert_mem_eq(back, buf, 4);
+    guest_mem_free(mem);
+}
+END_TEST
+
+START_TEST(access_outside_copies_nothing)
+{
+    struct guest_mem *mem = new_mem(two_ranges, 2);
+    uint8_t buf[2] = {7, 7};
+    uint8_t last = 9;
+
+    ck_assert_int_eq(guest_mem_write(mem, 1 * MIB - 1, buf, 2), -EFAULT);
+    ck_assert_int_eq(guest_mem_read(mem, 1 * MIB - 1, &last, 1), 0);
+    ck_assert_int_eq(last, 0);
+    ck_assert_int_eq(guest_mem_read(mem, 1 * MIB - 1, buf, 2), -EFAULT);
+    ck_assert_int_eq(buf[0], 7);
+    guest_mem_free(mem);
+}
+END_TEST
+
+START_TEST(host_addresses_allow_huge_pages)
+{
+    struct guest_mem *mem = new_mem(two_ranges, 2);
+
+    for (size_t i = 0; i < mem->nregions; i++)
+        ck_assert(is_aligned((uintptr_t)mem->regions[i].host, 2 * MIB));
+    ck_assert_uint_eq(guest_mem_size(mem), 3 * MIB);
+    guest_mem_free(mem);
+}
+END_TEST
+
+/* Memory of this process in pages. */
+static void get_statm(unsigned long *ret_mapped, unsigned long *ret_resident)
+{
+    FILE *file = fopen("/proc/self/statm", "r");
+
+    ck_assert_ptr_nonnull(file);
+    ck_assert_int_eq(fscanf(file, "%lu %lu", ret_mapped, ret_resident), 2);
+    fclose(file);
+}
+
+START_TEST(large_memory_costs_nothing_until_touched)
+{
+    const struct mem_range range = {.gpa = 0, .len = 64 * GIB};
+    unsigned long mapped;
+    unsigned long before;
+    unsigned long after;
+    struct guest_mem *mem;
+
+    get_statm(&mapped, &before);
+    mem = new_mem(&range, 1);
+    get_statm(&mapped, &after);
+    ck_assert_uint_lt(after, before + 1024); /* a sanitizer touches some of its own */
+    ck_assert_int_eq(guest_mem_write(mem, 64 * GIB - 1, "x", 1), 0);
+    guest_mem_free(mem);
+}
+END_TEST
+
+START_TEST(bad_ranges_are_refused_by_name)
+{
+    static const struct {
+        struct mem_range ranges[2];
+        size_t nranges;
+    } cases[] = {
+        {{{0, 0}}, 1},                                  /* empty */
+        {{{0, 4095}}, 1},                               /* not whole pages */
+        {{{1, 4096}}, 1},                               /* not on a page */
+        {{{0, 8192}, {4096, 4096}}, 2},                 /* overlap */
+        {{{0, 4096}, {4096, 4096}}, 2},                 /* touch */
+        {{{8192, 4096}, {0, 4096}}, 2},                 /* descending */
+        {{{UINT64_MAX - 4095, 8192}}, 1},               /* wraps */
+        {{{0, 4096}}, 0},                               /* none */
+        {{{0, 4096}, {8192, UINT64_MAX - 8192 + 1}}, 2} /* ends behind the last address */
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct guest_mem *mem = NULL;
+        struct err err = {0};
+
+        ck_assert_msg(guest_mem_new(cases[i].ranges, cases[i].nranges, &mem, &err) == -EINVAL,
+                      "case %zu", i);
+        ck_assert_ptr_null(mem);
+        ck_assert_ptr_nonnull(strstr(err.msg, "guest memory"));
+    }
+}
+END_TEST
+
+START_TEST(no_address_space_says_how_much_was_wanted)
+{
+    const struct mem_range range = {.gpa = 0, .len = 1ull << 60};
+    struct guest_mem *mem = NULL;
+    struct err err = {0};
+
+    ck_assert_int_eq(guest_mem_new(&range, 1, &mem, &err), -ENOMEM);
+    ck_assert_ptr_null(mem);
+    ck_assert_ptr_nonnull(strstr(err.msg, "1099511627776 MiB"));
+}
+END_TEST
+
+START_TEST(failure_of_a_later_region_unmaps_the_earlier)
+{
+    const struct mem_range ranges[] = {
+        {.gpa = 0, .len = 1 * GIB},
+        {.gpa = 4 * GIB, .len = 1ull << 60},
+    };
+    struct guest_mem *mem = NULL;
+    unsigned long resident;
+    unsigned long before;
+    unsigned long after;
+
+    get_statm(&before, &resident);
+    ck_assert_int_eq(guest_mem_new(ranges, 2, &mem, NULL), -ENOMEM);
+    get_statm(&after, &resident);
+    ck_assert_ptr_null(mem);
+    ck_assert_uint_lt(after, before + 1 * GIB / 4096);
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+    unit_case(suite, "access", addresses_inside_and_outside,
+              memory_is_zero_and_keeps_what_is_written, access_outside_copies_nothing);
+    unit_case(suite, "mapping", host_addresses_allow_huge_pages,
+              large_memory_costs_nothing_until_touched, bad_ranges_are_refused_by_name,
+              no_address_space_says_how_much_was_wanted,
+              failure_of_a_later_region_unmaps_the_earlier);
+}
+
+UNIT_MAIN("guest_mem", add_tests)
