@@ -27,11 +27,17 @@ static inline int unit_main(const char *name, void (*add_tests)(Suite *suite))
     return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-/* A test case with the tests given, in the form unit_case(suite, "name", test_a, test_b, …). */
-#define unit_case(suite, name, ...)                                                                \
+/*
+ * A test case with the tests given, in the form unit_case(suite, "name", test_a, test_b, …).
+ * unit_case_with runs `set_up` before and `tear_down` after each test; either may be NULL.
+ */
+#define unit_case(suite, name, ...) unit_case_with(suite, name, NULL, NULL, __VA_ARGS__)
+
+#define unit_case_with(suite, name, set_up, tear_down, ...)                                        \
     do {                                                                                           \
         const TTest *const unit_tests_[] = {__VA_ARGS__};                                          \
         TCase *unit_case_ = tcase_create(name);                                                    \
+        tcase_add_checked_fixture(unit_case_, set_up, tear_down);                                  \
         for (size_t unit_i_ = 0; unit_i_ < sizeof(unit_tests_) / sizeof(unit_tests_[0]);           \
              unit_i_++)                                                                            \
             tcase_add_test(unit_case_, unit_tests_[unit_i_]);                                      \

@@ -174,23 +174,12 @@ END_TEST
 
 static void add_tests(Suite *suite)
 {
-    const TTest *const tests[] = {
-        soft_off_needs_the_enable_bit,
-        other_sleep_types_wake_up_at_once,
-        sleep_control_reads_back_without_the_enable_bit,
-        wake_status_is_cleared_by_writing_one,
-        only_the_reset_value_resets,
-        power_button_is_seen_once,
-        pressing_again_interrupts_again,
-        wide_access_reaches_each_register,
-        last_press_is_never_lost,
-    };
-    TCase *tcase = tcase_create("acpi_pm");
-
-    tcase_add_checked_fixture(tcase, setup, teardown);
-    for (size_t i = 0; i < ARRAY_SIZE(tests); i++)
-        tcase_add_test(tcase, tests[i]);
-    suite_add_tcase(suite, tcase);
+    unit_case_with(suite, "acpi_pm", setup, teardown, soft_off_needs_the_enable_bit,
+                   other_sleep_types_wake_up_at_once,
+                   sleep_control_reads_back_without_the_enable_bit,
+                   wake_status_is_cleared_by_writing_one, only_the_reset_value_resets,
+                   power_button_is_seen_once, pressing_again_interrupts_again,
+                   wide_access_reaches_each_register, last_press_is_never_lost);
 }
 
 UNIT_MAIN("acpi_pm", add_tests)

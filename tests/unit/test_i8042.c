@@ -40,7 +40,6 @@ static void out(uint64_t port, uint8_t value)
 
 START_TEST(only_the_reset_command_resets)
 {
-    setup();
     for (unsigned value = 0; value <= 0xff; value++) {
         out(DATA, (uint8_t)value);
         if (value != I8042_COMMAND_RESET)
@@ -55,7 +54,6 @@ END_TEST
 /* What Linux does: it flushes up to 16 bytes, and takes a buffer that stays full for no device. */
 START_TEST(flush_finds_no_controller)
 {
-    setup();
     for (int i = 0; i < 17; i++) {
         ck_assert_uint_eq(in(COMMAND)&I8042_STATUS_OUTPUT_FULL, I8042_STATUS_OUTPUT_FULL);
         (void)in(DATA);
@@ -65,7 +63,6 @@ END_TEST
 
 START_TEST(input_buffer_is_always_free)
 {
-    setup();
     out(COMMAND, 0xaa);
     ck_assert_uint_eq(in(COMMAND)&I8042_STATUS_INPUT_FULL, 0);
     out(DATA, 0xed);
@@ -75,8 +72,8 @@ END_TEST
 
 static void add_tests(Suite *suite)
 {
-    unit_case(suite, "i8042", only_the_reset_command_resets, flush_finds_no_controller,
-              input_buffer_is_always_free);
+    unit_case_with(suite, "i8042", setup, NULL, only_the_reset_command_resets,
+                   flush_finds_no_controller, input_buffer_is_always_free);
 }
 
 UNIT_MAIN("i8042", add_tests)

@@ -293,6 +293,21 @@ START_TEST(work_posted_before_the_run_is_done_once)
 }
 END_TEST
 
+START_TEST(work_taken_back_does_not_run)
+{
+    struct counter a = {.work.run = count_run};
+    struct counter b = {.work.run = count_run, .stop_after = 1};
+
+    loop_post(loop, &a.work);
+    loop_post(loop, &b.work);
+    loop_cancel(loop, &a.work);
+    loop_cancel(loop, &a.work);
+    ck_assert_int_eq(loop_run(loop), 0);
+    ck_assert_uint_eq(a.runs, 0);
+    ck_assert_uint_eq(b.runs, 1);
+}
+END_TEST
+
 static void free_work(struct loop_work *work)
 {
     free(work);
@@ -462,50 +477,21 @@ START_TEST(free_takes_null)
 }
 END_TEST
 
-static void add_case(Suite *suite, const char *name, const TTest *const *tests, size_t ntests)
-{
-    TCase *tcase = tcase_create(name);
-
-    tcase_add_checked_fixture(tcase, setup, teardown);
-    for (size_t i = 0; i < ntests; i++)
-        tcase_add_test(tcase, tests[i]);
-    suite_add_tcase(suite, tcase);
-}
-
 static void add_tests(Suite *suite)
 {
-    const TTest *const fds[] = {
-        ready_descriptor_is_reported,
-        watch_removed_in_the_round_is_not_called,
-        lost_interest_counts_in_the_same_round,
-        watch_replaced_in_the_round_gets_no_old_event,
-        watch_may_free_itself,
-        no_interest_still_reports_hang_up,
-        regular_file_is_refused,
-    };
-    const TTest *const timer[] = {
-        timers_expire_in_order_and_never_early,
-        timer_disarmed_in_the_round_does_not_expire,
-        timer_may_arm_itself_again,
-    };
-    const TTest *const work[] = {
-        work_posted_before_the_run_is_done_once,
-        work_may_free_itself,
-        work_that_posts_itself_does_not_starve_descriptors,
-        stop_before_run_is_not_lost,
-        calls_from_many_threads_all_run,
-        call_on_the_own_thread_is_direct,
-    };
-    const TTest *const sleeping[] = {
-        hook_runs_before_each_sleep_and_after_the_last_round,
-        idle_loop_does_not_wake_up,
-        free_takes_null,
-    };
-
-    add_case(suite, "fds", fds, ARRAY_SIZE(fds));
-    add_case(suite, "timers", timer, ARRAY_SIZE(timer));
-    add_case(suite, "work", work, ARRAY_SIZE(work));
-    add_case(suite, "sleep", sleeping, ARRAY_SIZE(sleeping));
+    unit_case_with(suite, "fds", setup, teardown, ready_descriptor_is_reported,
+                   watch_removed_in_the_round_is_not_called, lost_interest_counts_in_the_same_round,
+                   watch_replaced_in_the_round_gets_no_old_event, watch_may_free_itself,
+                   no_interest_still_reports_hang_up, regular_file_is_refused);
+    unit_case_with(suite, "timers", setup, teardown, timers_expire_in_order_and_never_early,
+                   timer_disarmed_in_the_round_does_not_expire, timer_may_arm_itself_again);
+    unit_case_with(suite, "work", setup, teardown, work_posted_before_the_run_is_done_once,
+                   work_taken_back_does_not_run, work_may_free_itself,
+                   work_that_posts_itself_does_not_starve_descriptors, stop_before_run_is_not_lost,
+                   calls_from_many_threads_all_run, call_on_the_own_thread_is_direct);
+    unit_case_with(suite, "sleep", setup, teardown,
+                   hook_runs_before_each_sleep_and_after_the_last_round, idle_loop_does_not_wake_up,
+                   free_takes_null);
 }
 
 UNIT_MAIN("loop", add_tests)
