@@ -1,0 +1,44 @@
+/*
+ * Input: a kernel file. It is opened and loaded into a small guest with an initrd, as a whole: bad
+ * files are refused, and no byte outside guest memory is touched.
+ */
+#include <stdint.h>
+#include <stdlib.h>
+
+#include "boot/boot.h"
+#include "tests/lib/kernel_file.h"
+#include "vmm/base/bytes.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static const struct mem_range range = {.gpa = 0, .len = 32 * MIB};
+    static const struct boot_virtio_mmio disk = {.gpa = 0xd0000000, .len = 0x1000, .gsi = 5};
+    struct test_file kernel = test_file_new(data, size), initrd = test_file_new("initrd", 6);
+    const char *const initrds[] = {initrd.path};
+    const struct boot_config config = {.kernel = kernel.path, .initrds = initrds, .ninitrds = 1};
+    struct boot_machine machine = {
+        .ncpus = 1,
+        .acpi = size % 2 == 0,
+        .virtio = &disk,
+        .nvirtio = 1,
+        .cmdline = "quiet",
+    };
+    struct boot_plan plan;
+    struct guest_mem *mem;
+    struct boot *boot;
+    struct err err;
+
+    if (boot_open(&config, &boot, &err) == 0) {
+        if (guest_mem_new(&range, 1, &mem, &err) < 0)
+            abort();
+        if (boot_load(boot, &machine, mem, &plan, &err) == 0 && plan.rip >= 4 * GIB)
+            abort();
+        guest_mem_free(mem);
+        boot_close(boot);
+    }
+    test_file_free(&kernel);
+    test_file_free(&initrd);
+    return 0;
+}
