@@ -259,6 +259,16 @@ void loop_post(struct loop *loop, struct loop_work *work)
     pthread_mutex_unlock(&loop->lock);
 }
 
+void loop_cancel(struct loop *loop, struct loop_work *work)
+{
+    pthread_mutex_lock(&loop->lock);
+    if (work->queued) {
+        work->queued = false;
+        list_remove(&work->link);
+    }
+    pthread_mutex_unlock(&loop->lock);
+}
+
 void loop_stop(struct loop *loop)
 {
     pthread_mutex_lock(&loop->lock);

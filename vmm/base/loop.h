@@ -72,6 +72,12 @@ void loop_disarm(struct loop_timer *timer); /* harmless when not armed */
 void loop_post(struct loop *loop, struct loop_work *work);
 
 /*
+ * Take work back that may be queued; it does not run afterwards unless it is posted again. On the
+ * loop's thread, or while the loop does not run.
+ */
+void loop_cancel(struct loop *loop, struct loop_work *work);
+
+/*
  * Run `fn(opaque)` on the loop's thread and wait until it returned. From another thread, while
  * the loop runs; called on the loop's own thread it runs fn directly.
  */
