@@ -76,7 +76,8 @@ static void check_port_works(void)
 
     must(com_deliver("ab", 2) == 2);
     must(com_edges() == 1 && com_iir() == UART_IIR_RDI);
-    must(com_in(UART_RX) == 'a' && com_in(UART_RX) == 'b');
+    must(com_in(UART_RX) == 'a');
+    must(com_in(UART_RX) == 'b');
     (void)com_in(UART_LSR);
     must(com_in(UART_LSR) == (UART_LSR_THRE | UART_LSR_TEMT));
     must(com_iir() == UART_IIR_NO_INT);

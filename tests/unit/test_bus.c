@@ -9,8 +9,8 @@
 /* A device that answers with its offset and size and records the last write. */
 struct probe {
     uint64_t off;
-    unsigned size;
     uint64_t value;
+    unsigned size;
     unsigned writes;
 };
 
@@ -23,7 +23,7 @@ static void probe_write(void *dev, uint64_t off, unsigned size, uint64_t value)
 {
     struct probe *probe = dev;
 
-    *probe = (struct probe){off, size, value, probe->writes + 1};
+    *probe = (struct probe){off, value, size, probe->writes + 1};
 }
 
 static const struct bus_ops probe_ops = {.read = probe_read, .write = probe_write};
@@ -165,7 +165,7 @@ END_TEST
 /* ---- many vCPUs ------------------------------------------------------------------------------ */
 
 #define THREADS 4
-#define ACCESSES 5000u
+#define ACCESSES 5000ul
 
 static void counter_write(void *dev, uint64_t off, unsigned size, uint64_t value)
 {

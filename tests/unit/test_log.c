@@ -158,12 +158,13 @@ START_TEST(line_after_the_window_says_how_many_were_dropped)
 END_TEST
 
 #define THREADS 8
+#define LINES 200ul /* of each thread */
 
 static struct log_limit shared_limit;
 
 static void *log_a_lot(void *opaque)
 {
-    for (int i = 0; i < 200; i++) {
+    for (size_t i = 0; i < LINES; i++) {
         log_limited_at(&shared_limit, LOG_WARN, "limited");
         log_error("free");
     }
@@ -182,9 +183,9 @@ START_TEST(threads_share_a_limit_and_never_mix_lines)
     const char *text = captured();
 
     ck_assert_uint_eq(count(text, "minivmm: warn: limited\n"), LOG_LIMIT_BURST);
-    ck_assert_uint_eq(count(text, "minivmm: error: free\n"), THREADS * 200);
-    ck_assert_uint_eq(count(text, "\n"), THREADS * 200 + LOG_LIMIT_BURST);
-    ck_assert_uint_eq(shared_limit.dropped, THREADS * 200 - LOG_LIMIT_BURST);
+    ck_assert_uint_eq(count(text, "minivmm: error: free\n"), THREADS * LINES);
+    ck_assert_uint_eq(count(text, "\n"), THREADS * LINES + LOG_LIMIT_BURST);
+    ck_assert_uint_eq(shared_limit.dropped, THREADS * LINES - LOG_LIMIT_BURST);
 }
 END_TEST
 

@@ -377,7 +377,7 @@ static void stop_loop_thread(pthread_t thread)
 }
 
 #define POSTERS 4
-#define POSTS 2000
+#define POSTS 2000ul
 
 static unsigned shared_count; /* owner: the loop's thread */
 
@@ -388,7 +388,7 @@ static void add_one(void *opaque)
 
 static void *call_often(void *opaque)
 {
-    for (int i = 0; i < POSTS; i++)
+    for (size_t i = 0; i < POSTS; i++)
         loop_call(loop, add_one, NULL);
     return NULL;
 }
