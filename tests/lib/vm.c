@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -9,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -59,6 +61,38 @@ void vm_require(void)
         printf("%s: %s\n", program(), strerror(errno));
         exit(EXIT_SKIPPED);
     }
+}
+
+static char folder[] = "/tmp/minivmm-guest-XXXXXX";
+static pid_t folder_owner;
+
+void vm_make_folder(void)
+{
+    folder_owner = getpid();
+    if (!mkdtemp(folder))
+        die(folder);
+}
+
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    return remove(path);
+}
+
+void vm_remove_folder(void)
+{
+    /* Each test is a forked process, which also comes here when it exits. */
+    if (getpid() == folder_owner)
+        nftw(folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+const char *vm_path(const char *name)
+{
+    static char paths[8][PATH_MAX];
+    static unsigned next;
+    char *path = paths[next++ % 8];
+
+    snprintf(path, PATH_MAX, "%s/%s", folder, name);
+    return path;
 }
 
 static void exec_child(const int in[2], const int out[2], const int err[2],

@@ -35,6 +35,14 @@ struct vm {
  */
 void vm_require(void);
 
+/*
+ * A folder for the files of this program's tests: made once, before the first test, and removed
+ * with what is in it at the end. vm_path gives the path of a file in it, until the next but seven.
+ */
+void vm_make_folder(void);
+void vm_remove_folder(void);
+const char *vm_path(const char *name);
+
 /* Start minivmm with these arguments, up to NULL. */
 void vm_start(struct vm *vm, const char *const args[]);
 

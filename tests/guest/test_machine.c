@@ -1,0 +1,344 @@
+/*
+ * What a guest does to the machine as a whole: start, print, interrupt, power off, reset, crash,
+ * start its other CPUs.
+ */
+#include <dirent.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "devices/acpi_pm.h"
+#include "tests/lib/guest_test.h"
+#include "vmm/config.h"
+#include "vmm/layout_x86.h"
+
+#define VECTOR 0x40u
+
+static struct guest guest;
+static struct vm vm;
+
+/* Write the guest and start it with `extra` arguments behind the common ones. */
+static void start(const char *const extra[])
+{
+    const char *kernel = vm_path("kernel");
+    const char *args[VM_ARGS_MAX] = {"--kernel", kernel, "--memory", GUEST_MEMORY};
+    size_t n = 4;
+
+    guest_write_kernel(&guest, kernel);
+    while (extra && *extra)
+        args[n++] = *extra++;
+    vm_start(&vm, args);
+}
+
+static void expect_end(int code)
+{
+    int got = vm_wait(&vm);
+
+    ck_assert_msg(got == code, "exit code %d, expected %d; stderr: %s", got, code,
+                  vm.err.data ? vm.err.data : "");
+}
+
+static void set_up(void)
+{
+    guest_init(&guest);
+}
+
+static void tear_down(void)
+{
+    vm_done(&vm);
+    guest_done(&guest);
+}
+
+/* Read a byte from the serial port into 8 bytes at `addr`. */
+static void read_serial(uint64_t addr)
+{
+    guest_op(&guest, GUEST_WAIT_IN8, X86_PORT_COM1 + 5, 1, 0); /* line status: data ready */
+    guest_op(&guest, GUEST_IN8, X86_PORT_COM1, 0, 0);
+    guest_op(&guest, GUEST_ST64_ACC, addr, 0, 0);
+}
+
+static void signal_vm(int signo)
+{
+    ck_assert_int_eq(kill(vm.pid, signo), 0);
+}
+
+/* ---- serial port ------------------------------------------------------------------------------ */
+
+START_TEST(string_output_reaches_stdout)
+{
+    guest_put_text(&guest, "hello from ring 0\n");
+    guest_power_off(&guest);
+    start(NULL);
+    expect_end(EXIT_POWER_OFF);
+    ck_assert_str_eq(vm.out.data, "hello from ring 0\n");
+}
+END_TEST
+
+START_TEST(stdin_reaches_the_guest)
+{
+    size_t again = guest.nops;
+
+    read_serial(GUEST_DATA);
+    guest_op(&guest, GUEST_PUT_ACC, 1, 0, 0);
+    guest_op(&guest, GUEST_GOTO_UNLESS, GUEST_DATA, '.', again);
+    guest_power_off(&guest);
+    start(NULL);
+    vm_send(&vm, "echo this.", 10);
+    expect_end(EXIT_POWER_OFF);
+    ck_assert_str_eq(vm.out.data, "echo this.");
+}
+END_TEST
+
+START_TEST(end_of_stdin_does_not_end_the_guest)
+{
+    const char *const serial[] = {"--serial", "stdio", NULL};
+
+    guest_route_irq(&guest, X86_GSI_GED, VECTOR);
+    guest_put_text(&guest, "waiting");
+    guest_wait_pending(&guest, VECTOR);
+    guest_power_off(&guest);
+    start(serial);
+    vm_close_input(&vm);
+    ck_assert(vm_wait_output(&vm, "waiting"));
+    usleep(100000);
+    signal_vm(SIGTERM);
+    expect_end(EXIT_POWER_OFF);
+}
+END_TEST
+
+START_TEST(serial_input_interrupts)
+{
+    guest_route_irq(&guest, X86_GSI_COM1, VECTOR);
+    guest_op(&guest, GUEST_OUT8, X86_PORT_COM1 + 4, 0x08, 0); /* modem control: OUT2 */
+    guest_op(&guest, GUEST_OUT8, X86_PORT_COM1 + 1, 0x01, 0); /* enable: received data */
+    guest_put_text(&guest, "ready");
+    guest_wait_pending(&guest, VECTOR);
+    read_serial(GUEST_DATA);
+    guest_op(&guest, GUEST_PUT_ACC, 1, 0, 0);
+    guest_power_off(&guest);
+    start(NULL);
+    ck_assert(vm_wait_output(&vm, "ready"));
+    vm_send(&vm, "!", 1);
+    expect_end(EXIT_POWER_OFF);
+    ck_assert_str_eq(vm.out.data, "ready!");
+}
+END_TEST
+
+START_TEST(transmitter_empty_interrupts)
+{
+    guest_route_irq(&guest, X86_GSI_COM1, VECTOR);
+    guest_op(&guest, GUEST_OUT8, X86_PORT_COM1 + 4, 0x08, 0);
+    guest_op(&guest, GUEST_OUT8, X86_PORT_COM1 + 1, 0x02, 0); /* enable: transmitter empty */
+    guest_wait_pending(&guest, VECTOR);
+    guest_op(&guest, GUEST_IN8, X86_PORT_COM1 + 2, 0, 0); /* identifies and acknowledges it */
+    guest_route_irq(&guest, X86_GSI_COM1, VECTOR + 1);
+    guest_op(&guest, GUEST_OUT8, X86_PORT_COM1, 'x', 0);
+    guest_wait_pending(&guest, VECTOR + 1);
+    guest_power_off(&guest);
+    start(NULL);
+    expect_end(EXIT_POWER_OFF);
+    ck_assert_str_eq(vm.out.data, "x");
+}
+END_TEST
+
+/* ---- power off, reset, crash ------------------------------------------------------------------ */
+
+START_TEST(acpi_reset_ends_with_the_reboot_code)
+{
+    guest_reset_acpi(&guest);
+    start(NULL);
+    expect_end(EXIT_REBOOT);
+}
+END_TEST
+
+START_TEST(keyboard_controller_reset_ends_with_the_reboot_code)
+{
+    const char *const no_acpi[] = {"--no-acpi", NULL};
+
+    guest_reset_i8042(&guest);
+    start(no_acpi);
+    expect_end(EXIT_REBOOT);
+}
+END_TEST
+
+START_TEST(triple_fault_is_a_reset)
+{
+    guest_op(&guest, GUEST_TRIPLE_FAULT, 0, 0, 0);
+    start(NULL);
+    expect_end(EXIT_REBOOT);
+    ck_assert_ptr_nonnull(strstr(vm.err.data, "triple fault"));
+}
+END_TEST
+
+static size_t count_fds(void)
+{
+    char path[64];
+    struct dirent *entry;
+    size_t n = 0;
+    DIR *dir;
+
+    snprintf(path, sizeof(path), "/proc/%d/fd", vm.pid);
+    dir = opendir(path);
+    ck_assert_ptr_nonnull(dir);
+    while ((entry = readdir(dir)))
+        n++;
+    closedir(dir);
+    return n;
+}
+
+/* The guest says how it found its memory, spoils it, and obeys: r resets, anything else is off. */
+START_TEST(restart_begins_anew_as_often_as_the_guest_likes)
+{
+    const char *const restart[] = {"--on-reboot", "restart", "--cpus", "2", NULL};
+    const unsigned resets = 20;
+    size_t off, fds = 0;
+
+    guest_op(&guest, GUEST_LD64, GUEST_DATA, 0, 0);
+    guest_op(&guest, GUEST_PUT_ACC, 1, 0, 0);
+    guest_op(&guest, GUEST_ST64, GUEST_DATA, 'D', 0);
+    read_serial(GUEST_DATA + 8);
+    off = guest_op(&guest, GUEST_GOTO_UNLESS, GUEST_DATA + 8, 'r', 0);
+    guest_reset_acpi(&guest);
+    guest.ops[off].c = guest.nops;
+    guest_power_off(&guest);
+
+    start(restart);
+    for (unsigned i = 0; i < resets; i++) {
+        ck_assert(vm_wait_output_len(&vm, i + 1));
+        if (i == 1)
+            fds = count_fds();
+        vm_send(&vm, "r", 1);
+    }
+    ck_assert(vm_wait_output_len(&vm, resets + 1));
+    ck_assert_uint_eq(count_fds(), fds);
+    vm_send(&vm, "p", 1);
+    expect_end(EXIT_POWER_OFF);
+    for (unsigned i = 0; i <= resets; i++)
+        ck_assert_int_eq(vm.out.data[i], 0);
+}
+END_TEST
+
+/* Where there is no memory, there is no instruction. */
+START_TEST(guest_that_cannot_go_on_is_reported_with_registers)
+{
+    guest_op(&guest, GUEST_JUMP, 0xc8000000, 0, 0);
+    start(NULL);
+    expect_end(EXIT_VMM);
+    ck_assert_ptr_nonnull(strstr(vm.err.data, "rip 00000000c8000000"));
+    ck_assert_ptr_nonnull(strstr(vm.err.data, "instruction bytes"));
+    ck_assert_ptr_nonnull(strstr(vm.err.data, "minivmm: vCPU 0: "));
+}
+END_TEST
+
+/* A processor executes it and then faults thrice; a KVM that emulates guests may not know it. */
+START_TEST(host_that_cannot_run_the_guest_is_told_in_words)
+{
+    const uint64_t lock_cmpxchg16b_rdi_ud2 = 0x0b0f0fc70f48f0; /* little endian */
+    int code;
+
+    guest_op(&guest, GUEST_ST64, GUEST_DATA, lock_cmpxchg16b_rdi_ud2, 0);
+    guest_op(&guest, GUEST_JUMP, GUEST_DATA, 0, 0);
+    start(NULL);
+    code = vm_wait(&vm);
+    if (code == EXIT_VMM)
+        ck_assert_ptr_nonnull(strstr(vm.err.data, "this host's KVM cannot run this guest"));
+    else
+        ck_assert_int_eq(code, EXIT_REBOOT);
+}
+END_TEST
+
+/* ---- signals ---------------------------------------------------------------------------------- */
+
+START_TEST(signal_presses_the_power_button)
+{
+    static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
+
+    guest_route_irq(&guest, X86_GSI_GED, VECTOR);
+    guest_put_text(&guest, "ready");
+    guest_wait_pending(&guest, VECTOR);
+    guest_op(&guest, GUEST_IN8, X86_PORT_ACPI_PM + ACPI_PM_GED_EVENTS, 0, 0);
+    guest_op(&guest, GUEST_PUT_ACC, 1, 0, 0);
+    guest_power_off(&guest);
+    start(NULL);
+    ck_assert(vm_wait_output(&vm, "ready"));
+    signal_vm(signals[_i]);
+    expect_end(EXIT_POWER_OFF);
+    ck_assert_uint_eq(vm.out.len, 6);
+    ck_assert_int_eq(vm.out.data[5], ACPI_PM_EVENT_POWER_BUTTON);
+}
+END_TEST
+
+/* Asleep for ever, or busy for ever without leaving the guest: neither may delay the stop. */
+START_TEST(second_signal_ends_a_guest_that_does_not_listen)
+{
+    static const enum guest_opcode deaf[] = {GUEST_HALT, GUEST_SPIN};
+    const char *const cpus[] = {"--cpus", "2", "--log", "info", NULL};
+
+    guest_put_text(&guest, "ready");
+    guest_op(&guest, deaf[_i], 0, 0, 0);
+    start(cpus);
+    ck_assert(vm_wait_output(&vm, "ready"));
+    signal_vm(SIGTERM);
+    ck_assert(vm_wait_error(&vm, "power button"));
+    signal_vm(SIGTERM);
+    expect_end(EXIT_KILLED);
+}
+END_TEST
+
+START_TEST(without_a_power_button_the_first_signal_ends_it)
+{
+    const char *const no_acpi[] = {"--no-acpi", NULL};
+
+    guest_put_text(&guest, "ready");
+    guest_op(&guest, GUEST_HALT, 0, 0, 0);
+    start(no_acpi);
+    ck_assert(vm_wait_output(&vm, "ready"));
+    signal_vm(SIGTERM);
+    expect_end(EXIT_KILLED);
+}
+END_TEST
+
+/* ---- more than one CPU ------------------------------------------------------------------------ */
+
+START_TEST(all_cpus_start)
+{
+    static const struct {
+        const char *text;
+        unsigned n;
+    } cpus[] = {{"2", 2}, {"4", 4}, {"9", 9}};
+    const char *const args[] = {"--cpus", cpus[_i].text, NULL};
+
+    guest_start_cpus(&guest);
+    guest_op(&guest, GUEST_WAIT16, GUEST_CPU_COUNT_LOW, cpus[_i].n - 1, 0);
+    guest_put_text(&guest, "all here");
+    guest_power_off(&guest);
+    start(args);
+    expect_end(EXIT_POWER_OFF);
+    ck_assert_str_eq(vm.out.data, "all here");
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+    TCase *tcase = tcase_create("machine");
+
+    tcase_add_checked_fixture(tcase, set_up, tear_down);
+    tcase_add_test(tcase, string_output_reaches_stdout);
+    tcase_add_test(tcase, stdin_reaches_the_guest);
+    tcase_add_test(tcase, end_of_stdin_does_not_end_the_guest);
+    tcase_add_test(tcase, serial_input_interrupts);
+    tcase_add_test(tcase, transmitter_empty_interrupts);
+    tcase_add_test(tcase, acpi_reset_ends_with_the_reboot_code);
+    tcase_add_test(tcase, keyboard_controller_reset_ends_with_the_reboot_code);
+    tcase_add_test(tcase, triple_fault_is_a_reset);
+    tcase_add_test(tcase, restart_begins_anew_as_often_as_the_guest_likes);
+    tcase_add_test(tcase, guest_that_cannot_go_on_is_reported_with_registers);
+    tcase_add_test(tcase, host_that_cannot_run_the_guest_is_told_in_words);
+    tcase_add_loop_test(tcase, signal_presses_the_power_button, 0, 3);
+    tcase_add_loop_test(tcase, second_signal_ends_a_guest_that_does_not_listen, 0, 2);
+    tcase_add_test(tcase, without_a_power_button_the_first_signal_ends_it);
+    tcase_add_loop_test(tcase, all_cpus_start, 0, 3);
+    suite_add_tcase(suite, tcase);
+}
+
+GUEST_TEST_MAIN("guest machine", add_tests)

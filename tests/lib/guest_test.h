@@ -1,0 +1,33 @@
+/*
+ * The frame of a guest test program: as UNIT_MAIN, but skipped without /dev/kvm, with a folder for
+ * the files of each test, and with more time.
+ */
+#ifndef MINIVMM_TESTS_GUEST_TEST_H
+#define MINIVMM_TESTS_GUEST_TEST_H
+
+#include "tests/lib/guest.h"
+#include "tests/lib/unit.h"
+#include "tests/lib/vm.h"
+
+/* Memory that every guest fits in, and starts fast with. */
+#define GUEST_MEMORY "64M"
+
+/* Several machines one after the other, each with VM_TIMEOUT_S at worst. */
+#define GUEST_TEST_TIMEOUT_S "240"
+
+static inline int guest_test_main(const char *name, void (*add_tests)(Suite *suite))
+{
+    vm_require();
+    setenv("CK_DEFAULT_TIMEOUT", GUEST_TEST_TIMEOUT_S, 0);
+    vm_make_folder();
+    atexit(vm_remove_folder);
+    return unit_main(name, add_tests);
+}
+
+#define GUEST_TEST_MAIN(name, add_tests)                                                           \
+    int main(void)                                                                                 \
+    {                                                                                              \
+        return guest_test_main(name, add_tests);                                                   \
+    }
+
+#endif
