@@ -2,6 +2,7 @@
 
 #include <asm/bootparam.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "vmm/base/bytes.h"
@@ -16,7 +17,7 @@
 
 #define SECTOR 512u
 #define SETUP_SECTS_DEFAULT 4u /* "for backwards compatibility, if setup_sects is 0" */
-#define PARAGRAPH 16u
+#define PARAGRAPH 16ull
 #define ENTRY_64 0x200u
 
 /* 2.12 brought xloadflags, and with it a way to know that there is a 64-bit entry. */
@@ -50,8 +51,6 @@ static int copy_header(const uint8_t *head, size_t len, struct kernel_image *ima
     image->setup_header_len = min_u64(end - HEADER_START, KERNEL_SETUP_HEADER_MAX);
     memcpy(image->setup_header, head + HEADER_START, image->setup_header_len);
 
-    /* What an older header does not have reads as zero. */
-    memset(hdr, 0, sizeof(*hdr));
     memcpy(hdr, image->setup_header, min_u64(image->setup_header_len, sizeof(*hdr)));
     return 0;
 }
@@ -78,11 +77,11 @@ static int find_kernel(const struct setup_header *hdr, uint64_t file_size,
     uint64_t sects = hdr->setup_sects ? hdr->setup_sects : SETUP_SECTS_DEFAULT;
 
     kernel->file_off = (sects + 1) * SECTOR;
-    kernel->file_len = (uint64_t)hdr->syssize * PARAGRAPH;
+    kernel->file_len = hdr->syssize * PARAGRAPH;
     if (!range_fits(kernel->file_off, kernel->file_len, file_size))
-        return err_set(err, -EINVAL, "truncated: the kernel ends at byte %llu, the file at %llu",
-                       (unsigned long long)(kernel->file_off + kernel->file_len),
-                       (unsigned long long)file_size);
+        return err_set(err, -EINVAL,
+                       "truncated: the kernel ends at byte %" PRIu64 ", the file at %" PRIu64,
+                       kernel->file_off + kernel->file_len, file_size);
     if (kernel->file_len <= ENTRY_64)
         return err_set(err, -EINVAL, "the header announces a kernel of %llu bytes only",
                        (unsigned long long)kernel->file_len);
@@ -116,7 +115,7 @@ int bzimage_parse(const uint8_t *head, size_t len, uint64_t file_size, struct ke
                   struct err *err)
 {
     struct kernel_segment *kernel = &image->segments[0];
-    struct setup_header hdr;
+    struct setup_header hdr = {0}; /* what an older one does not have reads as zero */
     int r;
 
     r = copy_header(head, len, image, &hdr, err);

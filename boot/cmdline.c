@@ -2,8 +2,8 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "vmm/base/bytes.h"
 
@@ -14,16 +14,23 @@ struct text {
     size_t len;
 };
 
-static void PRINTF_LIKE(2, 3) append(struct text *text, const char *fmt, ...)
+static void append(struct text *text, const char *s)
 {
     size_t at = min_u64(text->len, text->size);
-    va_list ap;
-    int n;
+    size_t len = strlen(s);
 
-    va_start(ap, fmt);
-    n = vsnprintf(text->dst + at, text->size - at, fmt, ap);
-    va_end(ap);
-    text->len += n < 0 ? 0 : (size_t)n;
+    memcpy(text->dst + at, s, min_u64(len, text->size - at));
+    text->len += len;
+}
+
+static void append_device(struct text *text, const struct boot_virtio_mmio *virtio)
+{
+    char device[96]; /* three 64-bit numbers and 24 characters */
+
+    (void)snprintf(device, sizeof(device),
+                   "virtio_mmio.device=%" PRIu64 "K@%#" PRIx64 ":%" PRIu32 " ",
+                   virtio->len / (uint64_t)KIB, virtio->gpa, virtio->gsi);
+    append(text, device);
 }
 
 int cmdline_build(const struct boot_machine *machine, uint64_t max, char *dst, size_t size,
@@ -32,16 +39,13 @@ int cmdline_build(const struct boot_machine *machine, uint64_t max, char *dst, s
     struct text text = {.dst = dst, .size = size};
 
     max = min_u64(max, size - 1);
-    for (size_t i = 0; !machine->acpi && i < machine->nvirtio; i++) {
-        const struct boot_virtio_mmio *virtio = &machine->virtio[i];
-
-        append(&text, "virtio_mmio.device=%" PRIu64 "K@%#" PRIx64 ":%" PRIu32 " ",
-               virtio->len / (uint64_t)KIB, virtio->gpa, virtio->gsi);
-    }
-    append(&text, "%s", machine->cmdline);
+    for (size_t i = 0; !machine->acpi && i < machine->nvirtio; i++)
+        append_device(&text, &machine->virtio[i]);
+    append(&text, machine->cmdline);
 
     if (text.len > max)
         return err_set(err, -E2BIG, "command line of %zu bytes: this kernel takes at most %" PRIu64,
                        text.len, max);
+    dst[text.len] = '\0';
     return 0;
 }

@@ -2,9 +2,8 @@
 
 #include "vmm/base/bytes.h"
 
-#define PAGE 4096u
-#define DIRECTORIES 4u /* 1 GiB each */
-#define ENTRIES 512u
+#define DIRECTORIES 4ull /* 1 GiB each */
+#define ENTRIES 512ull
 
 #define PTE_PRESENT_WRITE 0x3u
 #define PTE_2M 0x80u
@@ -15,11 +14,12 @@
 
 void longmode_fill_tables(uint64_t gpa, uint8_t tables[LONGMODE_TABLES_SIZE])
 {
-    uint8_t *pml4 = tables, *pdpt = tables + PAGE, *directories = tables + 2 * PAGE;
+    uint8_t *pml4 = tables, *pdpt = tables + LONGMODE_PAGE,
+            *directories = tables + 2 * LONGMODE_PAGE;
 
-    store_le64(pml4, (gpa + PAGE) | PTE_PRESENT_WRITE);
+    store_le64(pml4, (gpa + LONGMODE_PAGE) | PTE_PRESENT_WRITE);
     for (uint64_t i = 0; i < DIRECTORIES; i++)
-        store_le64(pdpt + 8 * i, (gpa + (2 + i) * PAGE) | PTE_PRESENT_WRITE);
+        store_le64(pdpt + 8 * i, (gpa + (2 + i) * LONGMODE_PAGE) | PTE_PRESENT_WRITE);
     for (uint64_t i = 0; i < DIRECTORIES * ENTRIES; i++)
         store_le64(directories + 8 * i, i * 2 * MIB | PTE_2M | PTE_PRESENT_WRITE);
 }

@@ -6,8 +6,11 @@
 
 #include <stdint.h>
 
-#define LONGMODE_TABLES_SIZE (6 * 4096)
-#define LONGMODE_GDT_SIZE (4 * 8)
+#include "vmm/base/bytes.h"
+
+#define LONGMODE_PAGE 4096ull
+#define LONGMODE_TABLES_SIZE (6 * LONGMODE_PAGE)
+#define LONGMODE_GDT_SIZE (4 * sizeof(uint64_t))
 
 /*
  * Map the first 4 GiB to themselves in pages of 2 MiB: PML4 (which CR3 points at), PDPT and four

@@ -5,7 +5,7 @@
 #define PVH_MAGIC 0x336ec578u
 #define PVH_VERSION 1 /* with a memory map */
 #define PVH_START_INFO_SIZE 56
-#define PVH_MODULE_SIZE 32
+#define PVH_MODULE_SIZE 32ull
 
 size_t pvh_build(const struct guest_info *info, uint64_t gpa, uint8_t *area, size_t size)
 {

@@ -399,7 +399,7 @@ START_TEST(an_arm64_image_is_named)
     struct test_file file;
     struct boot *boot;
 
-    memcpy(bytes + 56, "ARM\x64", 4);
+    store_le32(bytes + 56, 0x644d5241);
     file = test_file_new(bytes, sizeof(bytes));
     config = (struct boot_config){.kernel = file.path};
     ck_assert_int_eq(boot_open(&config, &boot, &err), -EINVAL);

@@ -5,6 +5,8 @@
 #include "tests/lib/kernel_file.h"
 #include "tests/lib/unit.h"
 
+#define SECTOR 512ull
+
 static struct test_bzimage file;
 static struct kernel_image image;
 static struct err err;
@@ -71,8 +73,8 @@ START_TEST(no_setup_sectors_stand_for_four)
 {
     test_bzimage_init(&file);
     file.hdr.setup_sects = 0;
-    ck_assert_int_eq(parse_part(1024, 5 * 512 + TEST_BZIMAGE_KERNEL_LEN), 0);
-    ck_assert_uint_eq(image.segments[0].file_off, 5 * 512);
+    ck_assert_int_eq(parse_part(1024, 5 * SECTOR + TEST_BZIMAGE_KERNEL_LEN), 0);
+    ck_assert_uint_eq(image.segments[0].file_off, 5 * SECTOR);
 }
 END_TEST
 

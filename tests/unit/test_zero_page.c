@@ -131,7 +131,7 @@ START_TEST(pvh_start_info_leads_to_its_lists)
     ck_assert_uint_eq(load_le64(entry + 24), 0x9fc00);
     ck_assert_uint_eq(load_le64(entry + 32), 0x400);
     ck_assert_uint_eq(load_le32(entry + 40), E820_RESERVED);
-    ck_assert_ptr_eq(entry + 3 * 24, area + len);
+    ck_assert_ptr_eq(entry + 72, area + len);
 }
 END_TEST
 
