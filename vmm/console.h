@@ -5,6 +5,13 @@
  * Output is kept in a buffer that grows on demand up to CONSOLE_BUFFER_MAX. Above
  * CONSOLE_BUFFER_FULL the UART is told to be busy, so a guest that obeys it loses nothing however
  * slow the reader is; only a guest that ignores the busy bit for a very long time overruns it.
+ * While nobody is connected (pty, unix socket), the guest is never held up: the latest
+ * CONSOLE_BUFFER_FULL bytes are kept for whoever comes.
+ *
+ * Locks: the chardev calls here take the console's own lock and never call the front end; the
+ * front end is called without it, on the main thread. So a UART may call in under its lock.
+ *
+ * SIGPIPE must be ignored.
  */
 #ifndef MINIVMM_CONSOLE_H
 #define MINIVMM_CONSOLE_H
@@ -17,6 +24,10 @@
 
 #define CONSOLE_BUFFER_FULL (64u << 10)
 #define CONSOLE_BUFFER_MAX (1u << 20)
+/* Input that the guest has not taken: a generous paste. More is dropped. */
+#define CONSOLE_INPUT_MAX (64u << 10)
+/* How long console_close waits for a reader that takes nothing. */
+#define CONSOLE_CLOSE_STALL_MS 3000
 
 /* What the user asked for with an escape key (stdio only). Main thread. */
 struct console_events {
@@ -34,7 +45,11 @@ int console_open(enum serial_kind kind, const char *path, struct loop *loop,
                  const struct console_events *events, struct console **ret_console,
                  struct err *err) MUST_CHECK;
 
-/* Write out what is left (for a bounded time), restore the terminal, free. */
+/*
+ * Write out what is left, as long as the reader takes some of it every CONSOLE_CLOSE_STALL_MS;
+ * restore the terminal; free. Main thread, while the loop does not run; no thread writes any more.
+ * NULL is fine.
+ */
 void console_close(struct console *console);
 
 struct chardev *console_chardev(struct console *console);

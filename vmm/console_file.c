@@ -1,0 +1,78 @@
+/*
+ * The serial port's output into a file, or nowhere. There is no input.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmm/base/log.h"
+#include "vmm/console_impl.h"
+
+struct console_file {
+    struct console console;
+    int fd;           /* -1: nowhere */
+    const char *path; /* the configuration's */
+};
+
+static struct console_file *file_of(struct console *console)
+{
+    return container_of(console, struct console_file, console);
+}
+
+/* Never connected to any input. */
+static void file_no_input(struct console *console)
+{
+    console_end_input(console);
+}
+
+static void file_output_failed(struct console *console, int error)
+{
+    log_warn("%s: %s: the guest's output is dropped from here on", file_of(console)->path,
+             strerror(error));
+    console_disconnect(console);
+}
+
+static void file_close(struct console *console)
+{
+    struct console_file *file = file_of(console);
+
+    if (file->fd >= 0 && close(file->fd) < 0)
+        log_warn("%s: %s", file->path, strerror(errno));
+    console_done(console);
+    free(file);
+}
+
+static const struct console_ops file_ops = {
+    .input_ended = file_no_input,
+    .hung_up = file_no_input,
+    .output_failed = file_output_failed,
+    .close = file_close,
+};
+
+int console_file_open(const char *path, struct loop *loop, struct console **ret_console,
+                      struct err *err)
+{
+    struct console_file *file = calloc(1, sizeof(*file));
+
+    if (!file)
+        return err_set(err, -ENOMEM, "serial port: out of memory");
+    file->path = path;
+    file->fd = -1;
+    if (path) {
+        /* Not to wait for the reader of a FIFO, and not to make a terminal our controlling one. */
+        file->fd =
+            open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0666);
+        if (file->fd < 0) {
+            int r = err_set_errno(err, -errno, "%s: cannot open for the serial port", path);
+
+            free(file);
+            return r;
+        }
+    }
+    console_init(&file->console, &file_ops, loop);
+    console_connect(&file->console, -1, file->fd);
+    *ret_console = &file->console;
+    return 0;
+}

@@ -1,0 +1,156 @@
+/*
+ * The serial port on standard input and output, with escape keys if input is a terminal.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "vmm/base/log.h"
+#include "vmm/console_impl.h"
+#include "vmm/console_pump.h"
+#include "vmm/terminal.h"
+
+#define CTRL_A 0x01
+
+static const char help_text[] = "\r\n"
+                                "Ctrl-A h       this help\r\n"
+                                "Ctrl-A x       end the VM\r\n"
+                                "Ctrl-A b       send a break\r\n"
+                                "Ctrl-A Ctrl-A  send Ctrl-A (also Ctrl-A a)\r\n";
+
+struct console_stdio {
+    struct console console;
+    struct console_events events;
+    struct console_pump *pump;
+    bool is_terminal;
+    bool escaped; /* the last key was Ctrl-A */
+};
+
+static struct console_stdio *stdio_of(struct console *console)
+{
+    return container_of(console, struct console_stdio, console);
+}
+
+/* The key behind Ctrl-A. True: it sends Ctrl-A to the guest. */
+static bool escape_key(struct console_stdio *stdio, uint8_t key)
+{
+    struct chardev_front *front = stdio->console.front;
+
+    switch (key) {
+    case 'a':
+    case CTRL_A:
+        return true;
+    case 'b':
+        if (front)
+            front->break_received(front);
+        break;
+    case 'h':
+    case '?':
+        console_print(&stdio->console, help_text);
+        break;
+    case 'x':
+        stdio->events.quit(stdio->events.opaque);
+        break;
+    default: /* no such key: not worth a beep */
+        break;
+    }
+    return false;
+}
+
+static size_t stdio_filter(struct console *console, uint8_t *data, size_t len)
+{
+    struct console_stdio *stdio = stdio_of(console);
+    size_t kept = 0;
+
+    if (!stdio->is_terminal)
+        return len;
+    terminal_refresh(); /* `fg` tells us nothing, but now somebody types here */
+    for (size_t i = 0; i < len; i++) {
+        bool escaped = stdio->escaped;
+
+        stdio->escaped = !escaped && data[i] == CTRL_A;
+        if (stdio->escaped)
+            continue;
+        if (!escaped)
+            data[kept++] = data[i];
+        else if (escape_key(stdio, data[i]))
+            data[kept++] = CTRL_A;
+    }
+    return kept;
+}
+
+static void stdio_input_ended(struct console *console)
+{
+    log_info("end of standard input: the guest gets no more");
+    console_end_input(console);
+}
+
+/* What a pipe still holds is read when the guest takes it; until then epoll would tell for ever. */
+static void stdio_hung_up(struct console *console)
+{
+    console_suspend_input(console);
+}
+
+/* The pump swallows whatever the real output refuses, so only the pipe to it can fail. */
+static void stdio_output_failed(struct console *console, int error)
+{
+    log_warn("standard output: error %d: the guest's output is dropped from here on", error);
+    console_disconnect(console);
+}
+
+static void stdio_close(struct console *console)
+{
+    struct console_stdio *stdio = stdio_of(console);
+
+    console_pump_stop(stdio->pump, CONSOLE_CLOSE_STALL_MS);
+    if (stdio->is_terminal)
+        terminal_restore();
+    console_done(console);
+    free(stdio);
+}
+
+static const struct console_ops stdio_ops = {
+    .input_ended = stdio_input_ended,
+    .hung_up = stdio_hung_up,
+    .output_failed = stdio_output_failed,
+    .filter = stdio_filter,
+    .close = stdio_close,
+};
+
+int console_stdio_open(struct loop *loop, const struct console_events *events,
+                       struct console **ret_console, struct err *err)
+{
+    struct console_stdio *stdio = calloc(1, sizeof(*stdio));
+    int pipe_fd;
+    int r;
+
+    if (!stdio)
+        return err_set(err, -ENOMEM, "serial port: out of memory");
+    console_init(&stdio->console, &stdio_ops, loop);
+    stdio->events = *events;
+    stdio->is_terminal = isatty(STDIN_FILENO);
+    stdio->console.input_always = stdio->is_terminal;
+
+    r = console_pump_start(STDOUT_FILENO, &pipe_fd, &stdio->pump);
+    if (r < 0) {
+        err_set_errno(err, r, "serial port: cannot start the thread for standard output");
+        goto free_stdio;
+    }
+    if (stdio->is_terminal) {
+        r = terminal_make_raw(STDIN_FILENO);
+        if (r < 0) {
+            err_set_errno(err, r, "standard input: cannot set up the terminal");
+            goto stop_pump;
+        }
+    }
+    console_connect(&stdio->console, STDIN_FILENO, pipe_fd);
+    *ret_console = &stdio->console;
+    return 0;
+
+stop_pump:
+    console_pump_stop(stdio->pump, 0);
+free_stdio:
+    console_done(&stdio->console);
+    free(stdio);
+    return r;
+}
