@@ -22,6 +22,12 @@
 
 #define DIVISOR_9600 12u
 
+/*
+ * A guest that reads LSR as often as this and does nothing else with the port waits for input.
+ * Drivers that probe, or wait to send, read it once or twice.
+ */
+#define LSR_POLLS 16u
+
 struct rx_char {
     uint8_t data;
     uint8_t errors; /* LSR bits that belong to this character */
@@ -46,6 +52,7 @@ struct serial {
     unsigned rx_head;
     unsigned rx_count;
     bool rx_overrun;
+    unsigned lsr_polls; /* reads of LSR in a row, up to LSR_POLLS */
 
     bool tx_busy;     /* the chardev was full after the last character */
     bool thr_pending; /* the THR became empty, and IIR has not said so yet */
@@ -146,13 +153,17 @@ static bool rx_has_errors(const struct serial *serial)
 
 /*
  * Is anybody listening? Not in loopback, which cuts the receiver off from outside, and not before
- * the guest has opened the port: it would discard what comes while it still probes. Until then
- * input waits in the chardev, as with a terminal that obeys RTS.
+ * the guest raises RTS, enables and connects the interrupt, or polls: while it still probes the
+ * port it would discard what comes. Until then input waits in the chardev, as with a terminal that
+ * obeys RTS.
  */
 static bool rx_is_open(const struct serial *serial)
 {
-    return !(serial->mcr & UART_MCR_LOOP) &&
-           (serial->mcr & UART_MCR_RTS || serial->ier & UART_IER_RDI);
+    bool irq_used = serial->mcr & UART_MCR_OUT2 && serial->ier & UART_IER_RDI;
+
+    if (serial->mcr & UART_MCR_LOOP)
+        return false;
+    return serial->mcr & UART_MCR_RTS || irq_used || serial->lsr_polls == LSR_POLLS;
 }
 
 /* can_receive may say more than before. */
@@ -322,10 +333,24 @@ static uint8_t read_lsr(struct serial *serial)
     return lsr;
 }
 
+/* Count reads of LSR in a row; see LSR_POLLS. */
+static void note_access(struct serial *serial, bool reads_lsr)
+{
+    bool was_open = rx_is_open(serial);
+
+    if (!reads_lsr || serial->tx_busy)
+        serial->lsr_polls = 0;
+    else if (serial->lsr_polls < LSR_POLLS)
+        serial->lsr_polls++;
+    if (!was_open && rx_is_open(serial))
+        rx_room_grew(serial);
+}
+
 static uint8_t read_reg(struct serial *serial, uint64_t off)
 {
     bool dlab = serial->lcr & UART_LCR_DLAB;
 
+    note_access(serial, off == UART_LSR);
     switch (off) {
     case UART_RX:
         return dlab ? serial->divisor & 0xff : read_rbr(serial);
@@ -350,6 +375,7 @@ static void write_reg(struct serial *serial, uint64_t off, uint8_t value)
 {
     bool dlab = serial->lcr & UART_LCR_DLAB;
 
+    note_access(serial, false);
     switch (off) {
     case UART_TX:
         if (dlab)

@@ -5,7 +5,7 @@
  * Output goes to a struct chardev, which never blocks: while the chardev says that it is full, the
  * transmitter reports itself busy (no THRE), so a driver that obeys the UART waits and loses
  * nothing. Input is pulled from the chardev as the receive FIFO has room, once the guest has raised
- * RTS or enabled the receive interrupt.
+ * RTS, enabled the receive interrupt, or polls.
  *
  * There is no wire behind it: characters take no time, speed, parity and word length change
  * nothing, and nothing is timed, so an idle port costs nothing.

@@ -348,9 +348,41 @@ START_TEST(closed_port_leaves_input_with_the_host)
     ck_assert_uint_eq(com_room(), 0);
     com_out(UART_MCR, 0);
     ck_assert_uint_eq(com_room(), 0);
-    com_out(UART_IER, UART_IER_RDI);
+    com_out(UART_IER, UART_IER_RDI); /* as a probe does; OUT2 is down */
+    ck_assert_uint_eq(com_room(), 0);
+    com_out(UART_MCR, UART_MCR_OUT2);
     ck_assert_uint_eq(com_host.accepts, 2);
     ck_assert_uint_eq(com_room(), 1);
+}
+END_TEST
+
+START_TEST(polling_for_input_opens_the_port)
+{
+    for (int i = 0; i < 15; i++)
+        (void)com_in(UART_LSR);
+    ck_assert_uint_eq(com_room(), 0);
+    ck_assert_uint_eq(com_host.accepts, 0);
+    (void)com_in(UART_LSR);
+    ck_assert_uint_eq(com_host.accepts, 1);
+    ck_assert_uint_eq(com_deliver("a", 1), 1);
+    ck_assert_uint_eq(com_in(UART_LSR) & UART_LSR_DR, UART_LSR_DR);
+    ck_assert_uint_eq(com_in(UART_RX), 'a');
+    ck_assert_uint_eq(com_room(), 0);
+}
+END_TEST
+
+START_TEST(polling_to_send_leaves_input_with_the_host)
+{
+    for (int i = 0; i < 100; i++) {
+        (void)com_in(UART_LSR);
+        com_out(UART_TX, 'x');
+    }
+    com_host.full = true;
+    com_out(UART_TX, 'x');
+    for (int i = 0; i < 100; i++)
+        (void)com_in(UART_LSR);
+    ck_assert_uint_eq(com_host.accepts, 0);
+    ck_assert_uint_eq(com_room(), 0);
 }
 END_TEST
 
@@ -437,7 +469,8 @@ static void add_tests(Suite *suite)
     unit_case_with(suite, "receiver", com_setup, com_teardown, input_arrives_in_order,
                    trigger_level_tells_data_from_timeout, timeout_is_raised_again_for_what_is_left,
                    room_is_what_the_fifo_has_left, without_fifo_there_is_room_for_one,
-                   closed_port_leaves_input_with_the_host, fifo_overrun_keeps_the_old,
+                   closed_port_leaves_input_with_the_host, polling_for_input_opens_the_port,
+                   polling_to_send_leaves_input_with_the_host, fifo_overrun_keeps_the_old,
                    buffer_overrun_keeps_the_new, fifo_reset_and_toggle_discard_input,
                    fcr_bits_need_the_enable_bit, break_is_shown_with_its_character);
 }
