@@ -1,0 +1,259 @@
+/*
+ * Disks through a tiny virtio-blk driver in the guest, down to the file on the host.
+ */
+#include <fcntl.h>
+#include <linux/virtio_blk.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/lib/guest_disk.h"
+#include "tests/lib/guest_test.h"
+#include "vmm/base/bytes.h"
+#include "vmm/config.h"
+
+#define SECTORS 2048u
+#define VECTOR 0x40u
+#define PATTERN 0x1122334455667788ull
+#define BUFFER GUEST_DISK_BUFFER
+
+static struct guest guest;
+static struct vm vm;
+
+static void set_up(void)
+{
+    guest_init(&guest);
+}
+
+static void tear_down(void)
+{
+    vm_done(&vm);
+    guest_done(&guest);
+}
+
+/* A raw file; sector i is filled with 64-bit numbers of value i. */
+static const char *make_disk(const char *name)
+{
+    const char *path = vm_path(name);
+    int fd = open(path, O_CREAT | O_TRUNC | O_WRONLY, 0600);
+    uint64_t sector[BLOCK_SECTOR_SIZE / 8];
+
+    ck_assert_int_ge(fd, 0);
+    for (uint64_t i = 0; i < SECTORS; i++) {
+        for (size_t k = 0; k < ARRAY_SIZE(sector); k++)
+            sector[k] = htole64(i);
+        ck_assert_int_eq(write(fd, sector, sizeof(sector)), sizeof(sector));
+    }
+    close(fd);
+    return path;
+}
+
+/* The value that fills `sector` of a file. */
+static uint64_t sector_of(const char *path, uint64_t sector)
+{
+    int fd = open(path, O_RDONLY);
+    uint8_t data[BLOCK_SECTOR_SIZE];
+
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(pread(fd, data, sizeof(data), (off_t)(sector * sizeof(data))), sizeof(data));
+    close(fd);
+    ck_assert_mem_eq(data, data + 8, sizeof(data) - 8); /* all the same */
+    return load_le64(data);
+}
+
+/* Run the guest, which ends by powering off, with these disks (arguments of --disk). */
+static int run(const char *disk0, const char *disk1)
+{
+    const char *kernel = vm_path("kernel");
+    const char *args[] = {"--kernel", kernel,   "--memory", GUEST_MEMORY, "--disk",
+                          disk0,      "--disk", disk1,      NULL};
+
+    if (!disk1)
+        args[6] = NULL;
+    guest_power_off(&guest);
+    guest_write_kernel(&guest, kernel);
+    return vm_run(&vm, args);
+}
+
+static const char *with_options(const char *path, const char *options)
+{
+    static char text[512];
+
+    snprintf(text, sizeof(text), "%s,%s", path, options);
+    return text;
+}
+
+static void check_end(int code)
+{
+    ck_assert_msg(code == EXIT_POWER_OFF, "exit code %d; stderr: %s", code,
+                  vm.err.data ? vm.err.data : "");
+}
+
+START_TEST(written_sectors_reach_the_file_and_are_read_back)
+{
+    static const char *const options[] = {
+        "format=raw",
+        "format=raw,cache=none",
+        "format=raw,cache=unsafe",
+        "format=raw,aio=threads",
+        "format=raw,queues=4",
+        "format=raw,cache=none,aio=threads",
+    };
+    const char *path = make_disk("disk");
+    struct guest_disk disk;
+
+    guest_disk_init(&disk, &guest, 0);
+    guest_fill(&guest, BUFFER, PATTERN, 8192);
+    guest_disk_request(&disk, VIRTIO_BLK_T_OUT, 100, BUFFER, 8192);
+    guest_disk_put_status(&disk);
+    guest_disk_request(&disk, VIRTIO_BLK_T_FLUSH, 0, 0, 0);
+    guest_disk_put_status(&disk);
+    guest_disk_request(&disk, VIRTIO_BLK_T_IN, 99, BUFFER + 0x10000, 1024);
+    guest_disk_put_status(&disk);
+    guest_op(&guest, GUEST_PUT, BUFFER + 0x10000 + 504, 16, 0);
+    check_end(run(with_options(path, options[_i]), NULL));
+
+    ck_assert_uint_eq(vm.out.len, 3 + 16);
+    ck_assert_mem_eq(vm.out.data, "\0\0\0", 3);
+    ck_assert_uint_eq(load_le64(vm.out.data + 3), 99);
+    ck_assert_uint_eq(load_le64(vm.out.data + 11), PATTERN);
+    ck_assert_uint_eq(sector_of(path, 99), 99);
+    for (unsigned i = 100; i < 116; i++)
+        ck_assert_uint_eq(sector_of(path, i), PATTERN);
+    ck_assert_uint_eq(sector_of(path, 116), 116);
+}
+END_TEST
+
+START_TEST(read_only_disk_refuses_writes)
+{
+    const char *path = make_disk("disk");
+    struct guest_disk disk;
+
+    guest_disk_init(&disk, &guest, 0);
+    guest_fill(&guest, BUFFER, PATTERN, 512);
+    guest_disk_request(&disk, VIRTIO_BLK_T_OUT, 5, BUFFER, 512);
+    guest_disk_put_status(&disk);
+    guest_disk_request(&disk, VIRTIO_BLK_T_IN, 5, BUFFER, 512);
+    guest_disk_put_status(&disk);
+    check_end(run(with_options(path, "format=raw,readonly=on"), NULL));
+    ck_assert_uint_eq(vm.out.len, 2);
+    ck_assert_int_eq(vm.out.data[0], VIRTIO_BLK_S_IOERR);
+    ck_assert_int_eq(vm.out.data[1], VIRTIO_BLK_S_OK);
+    ck_assert_uint_eq(sector_of(path, 5), 5);
+}
+END_TEST
+
+START_TEST(requests_outside_the_disk_fail)
+{
+    static const uint64_t sectors[] = {SECTORS, SECTORS - 1, UINT64_MAX, UINT64_MAX >> 9};
+    const char *path = make_disk("disk");
+    struct guest_disk disk;
+
+    guest_disk_init(&disk, &guest, 0);
+    for (size_t i = 0; i < ARRAY_SIZE(sectors); i++) {
+        guest_disk_request(&disk, VIRTIO_BLK_T_OUT, sectors[i], BUFFER, 1024);
+        guest_disk_put_status(&disk);
+    }
+    check_end(run(with_options(path, "format=raw"), NULL));
+    ck_assert_uint_eq(vm.out.len, ARRAY_SIZE(sectors));
+    for (size_t i = 0; i < ARRAY_SIZE(sectors); i++)
+        ck_assert_int_eq(vm.out.data[i], VIRTIO_BLK_S_IOERR);
+    ck_assert_uint_eq(sector_of(path, SECTORS - 1), SECTORS - 1);
+}
+END_TEST
+
+START_TEST(disks_come_in_order_with_their_serial_numbers)
+{
+    const char *first = make_disk("first"), *second = make_disk("second");
+    struct guest_disk disks[2];
+    char args[2][512];
+
+    for (unsigned i = 0; i < 2; i++) {
+        guest_disk_init(&disks[i], &guest, i);
+        guest_disk_request(&disks[i], VIRTIO_BLK_T_GET_ID, 0, BUFFER, VIRTIO_BLK_ID_BYTES);
+        guest_op(&guest, GUEST_PUT, BUFFER, 5, 0);
+    }
+    guest_fill(&guest, BUFFER, PATTERN, 512);
+    guest_disk_request(&disks[1], VIRTIO_BLK_T_OUT, 7, BUFFER, 512);
+    snprintf(args[0], sizeof(args[0]), "%s,format=raw,serial=alpha", first);
+    snprintf(args[1], sizeof(args[1]), "%s,format=raw,serial=gamma", second);
+    check_end(run(args[0], args[1]));
+    ck_assert_str_eq(vm.out.data, "alphagamma");
+    ck_assert_uint_eq(sector_of(first, 7), 7);
+    ck_assert_uint_eq(sector_of(second, 7), PATTERN);
+}
+END_TEST
+
+START_TEST(completion_raises_the_disks_interrupt)
+{
+    const char *path = make_disk("disk");
+    struct guest_disk disk;
+
+    guest_disk_init(&disk, &guest, 0);
+    guest_route_irq(&guest, disk.gsi, VECTOR);
+    guest_disk_request(&disk, VIRTIO_BLK_T_IN, 0, BUFFER, 512);
+    guest_wait_pending(&guest, VECTOR);
+    guest_put_text(&guest, "interrupted");
+    check_end(run(with_options(path, "format=raw"), NULL));
+    ck_assert_str_eq(vm.out.data, "interrupted");
+}
+END_TEST
+
+/* The first life writes and resets; the second finds the mark on the disk and powers off. */
+START_TEST(disk_stays_open_across_a_restart)
+{
+    const char *path = make_disk("disk"), *kernel = vm_path("kernel");
+    const char *const args[] = {"--kernel",    kernel,    "--memory",
+                                GUEST_MEMORY,  "--disk",  with_options(path, "format=raw"),
+                                "--on-reboot", "restart", NULL};
+    struct guest_disk disk;
+    size_t decide;
+
+    guest_disk_init(&disk, &guest, 0);
+    guest_disk_request(&disk, VIRTIO_BLK_T_IN, 3, BUFFER, 512);
+    guest_op(&guest, GUEST_PUT, BUFFER, 1, 0);
+    decide = guest_op(&guest, GUEST_GOTO_UNLESS, BUFFER, 3, 0);
+    guest_fill(&guest, BUFFER, 'W', 512);
+    guest_disk_request(&disk, VIRTIO_BLK_T_OUT, 3, BUFFER, 512);
+    guest_reset_acpi(&guest);
+    guest.ops[decide].c = guest.nops;
+    guest_power_off(&guest);
+    guest_write_kernel(&guest, kernel);
+
+    check_end(vm_run(&vm, args));
+    ck_assert_uint_eq(vm.out.len, 2);
+    ck_assert_int_eq(vm.out.data[0], 3);
+    ck_assert_int_eq(vm.out.data[1], 'W');
+    ck_assert_uint_eq(sector_of(path, 3), 'W');
+}
+END_TEST
+
+/* What the guest wrote without a flush is safe all the same when it is ended from outside. */
+START_TEST(unflushed_write_survives_power_off)
+{
+    const char *path = make_disk("disk");
+    struct guest_disk disk;
+
+    guest_disk_init(&disk, &guest, 0);
+    guest_fill(&guest, BUFFER, PATTERN, 512);
+    guest_disk_request(&disk, VIRTIO_BLK_T_OUT, 9, BUFFER, 512);
+    check_end(run(with_options(path, "format=raw"), NULL));
+    ck_assert_uint_eq(sector_of(path, 9), PATTERN);
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+    TCase *tcase = tcase_create("disk");
+
+    tcase_add_checked_fixture(tcase, set_up, tear_down);
+    tcase_add_loop_test(tcase, written_sectors_reach_the_file_and_are_read_back, 0, 6);
+    tcase_add_test(tcase, read_only_disk_refuses_writes);
+    tcase_add_test(tcase, requests_outside_the_disk_fail);
+    tcase_add_test(tcase, disks_come_in_order_with_their_serial_numbers);
+    tcase_add_test(tcase, completion_raises_the_disks_interrupt);
+    tcase_add_test(tcase, disk_stays_open_across_a_restart);
+    tcase_add_test(tcase, unflushed_write_survives_power_off);
+    suite_add_tcase(suite, tcase);
+}
+
+GUEST_TEST_MAIN("guest disk", add_tests)
