@@ -89,9 +89,11 @@ finish() {
     done
     echo "$stamp" >"$products/.$product"
     clean_up
+    trap - EXIT HUP INT TERM
 }
 
 clean_up() {
+    trap '' HUP INT TERM
     [ -z "$work" ] || as_root rm -rf "$work"
     work=
 }

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <termios.h>
 #include <unistd.h>
 
 #define SECTOR 512u
@@ -86,5 +87,7 @@ int main(int argc, char **argv)
         }
         printf("minivmm-guest: synced %llu\n", (unsigned long long)record);
         fflush(stdout);
+        /* So that at most a few batches are under way when the VMM is killed. */
+        (void)tcdrain(STDOUT_FILENO);
     }
 }

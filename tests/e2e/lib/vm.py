@@ -1,0 +1,202 @@
+"""One VMM process and its console: an expect in the standard library."""
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import termios
+import time
+
+# Generous: emulated hosts on busy machines are slow, and a time-out is only ever a failure.
+BOOT_TIMEOUT_S = 240
+TIMEOUT_S = 180
+TAIL = 300
+F_SETPIPE_SZ = 1031  # not in Python 3.9's fcntl
+
+
+class VmError(Exception):
+    pass
+
+
+class Vm:
+    """
+    A VMM that runs from construction to close().
+
+    console="pipe": stdin and stdout are pipes; "pty": a terminal; "null": stdin is /dev/null,
+    stdout a pipe; "none": stdin is /dev/null and stdout goes to the log. stderr always goes to the
+    log's sibling, *.stderr.log.
+    """
+
+    def __init__(self, argv, log, console="pipe"):
+        self.output = b""
+        self.position = 0
+        self.log = open(log, "wb")
+        self.log.write(f"$ {' '.join(argv)}\n".encode())
+        self.log.flush()
+        self.stderr_path = log[:-len(".log")] + ".stderr.log"
+        self.terminal = None
+        stdout = subprocess.PIPE
+        stdin = subprocess.PIPE if console == "pipe" else subprocess.DEVNULL
+        if console == "none":
+            stdout = self.log
+        if console == "pty":
+            master, self.terminal = pty.openpty()
+            stdin = stdout = self.terminal
+        with open(self.stderr_path, "wb") as stderr:
+            self.process = subprocess.Popen(
+                argv, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True,
+                preexec_fn=self.take_terminal if console == "pty" else None)
+        if console == "pty":
+            self.reader = self.writer = master
+        else:
+            self.reader = self.process.stdout.fileno() if self.process.stdout else None
+            self.writer = self.process.stdin.fileno() if self.process.stdin else None
+
+    @staticmethod
+    def take_terminal():
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    # ---- console
+
+    def read_some(self, timeout):
+        """Read what there is, waiting at most `timeout`. Returns False at the end of output."""
+        if not select.select([self.reader], [], [], max(timeout, 0))[0]:
+            return True
+        try:
+            data = os.read(self.reader, 65536)
+        except OSError:  # a terminal whose other side is closed
+            data = b""
+        self.output += data
+        self.log.write(data)
+        self.log.flush()
+        return bool(data)
+
+    def expect(self, pattern, timeout=TIMEOUT_S):
+        """Wait until a regular expression matches after what was matched last; the match."""
+        regex = re.compile(pattern.encode() if isinstance(pattern, str) else pattern)
+        deadline = time.monotonic() + timeout
+        open_still = True
+        while True:
+            match = regex.search(self.output, self.position)
+            if match:
+                self.position = match.end()
+                return match
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise VmError(self.story(f"no {pattern!r} in {timeout} s"))
+            if not open_still:
+                raise VmError(self.story(f"ended before {pattern!r}"))
+            # Noticing the end also where a terminal stays open because we hold its other side.
+            ended = self.process.poll() is not None
+            open_still = self.read_some(0 if ended else min(left, 0.5))
+            if ended and not select.select([self.reader], [], [], 0)[0]:
+                open_still = False
+
+    def story(self, what):
+        tail = self.output[self.position:][-TAIL:].decode(errors="replace").split("\n")
+        tail = " | ".join(line.strip() for line in tail if line.strip())[-TAIL:]
+        stderr = self.stderr().strip().replace("\n", " | ")
+        status = self.process.poll()
+        parts = [what]
+        if status is not None:
+            parts.append(f"exit status {status}")
+        if stderr:
+            parts.append(f"stderr: {stderr[-TAIL:]}")
+        parts.append(f"console: …{tail}")
+        return "; ".join(parts)
+
+    def stderr(self):
+        with open(self.stderr_path, encoding="utf-8", errors="replace") as f:
+            return f.read()
+
+    def send(self, text):
+        data = text.encode() if isinstance(text, str) else text
+        while data:
+            # Reading meanwhile, so that an echo that fills the pipe cannot block both sides.
+            readable, writable, _ = select.select([self.reader], [self.writer], [], TIMEOUT_S)
+            if readable and not self.read_some(0):
+                raise VmError(self.story("ended before its input was sent"))
+            if writable:
+                data = data[os.write(self.writer, data[:256]):]
+            elif not readable:
+                raise VmError(self.story("takes no input"))
+
+    def boot(self, timeout=BOOT_TIMEOUT_S):
+        """Wait until a busybox guest is in user space."""
+        self.expect("minivmm-guest: userspace", timeout)
+
+    def shell(self):
+        """Wait for the prompt of a busybox guest with do=shell, or of a root login."""
+        self.expect(r"guest# |root@minivmm:~# ")
+
+    def sh(self, command, timeout=TIMEOUT_S):
+        """Run a command line in the guest's shell. Returns its status and its output."""
+        # The echo of what is typed must not look like the end of the output.
+        self.send(f"{command}; echo E''ND:$?:\n")
+        start = self.expect(r"ND:\$\?:\r*\n", timeout).end()
+        match = self.expect(r"END:(\d+):", timeout)
+        output = self.output[start:match.start()].replace(b"\r", b"").decode(errors="replace")
+        self.shell()
+        return int(match.group(1)), output
+
+    def shrink_pipe(self):
+        """Make the output pipe as small as it can be: it is full soon when nobody reads."""
+        fcntl.fcntl(self.reader, F_SETPIPE_SZ, 4096)
+
+    def login(self):
+        self.expect("minivmm login: ", BOOT_TIMEOUT_S)
+        self.send("root\n")
+        self.expect("root@minivmm:~# ", BOOT_TIMEOUT_S)
+        # No line editing, no colours: what comes back is what was typed.
+        self.send("PS1='guest# ' TERM=dumb exec sh\n")
+        self.shell()
+
+    # ---- process
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def kill(self):
+        """SIGKILL, then the rest of what it had printed."""
+        self.process.kill()
+        self.process.wait()
+        while self.read_some(0.1) and select.select([self.reader], [], [], 0)[0]:
+            pass
+
+    def wait(self, timeout=TIMEOUT_S):
+        """Read until it ends. Returns the exit status."""
+        deadline = time.monotonic() + timeout
+        while self.process.poll() is None:
+            if time.monotonic() > deadline:
+                raise VmError(self.story(f"has not ended in {timeout} s"))
+            if self.reader is None or not self.read_some(0.2):
+                time.sleep(0.05)
+        while self.reader is not None and select.select([self.reader], [], [], 0)[0]:
+            if not self.read_some(0):
+                break
+        return self.process.returncode
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream:
+                try:
+                    stream.close()
+                except BrokenPipeError:
+                    pass
+        if self.terminal is not None:
+            os.close(self.terminal)
+            os.close(self.reader)
+            self.terminal = None
+        self.log.close()
