@@ -16,6 +16,7 @@ import sys
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+RESULTS = os.path.join(ROOT, "build/compare")
 MARKER = b"minivmm-guest: userspace"
 
 
@@ -90,6 +91,21 @@ class Run:
     def failure(self, what):
         tail = self.output[-600:].decode(errors="replace")
         return f"{shlex.join(self.argv)}: {what}; its last output:\n{tail}"
+
+
+def move_to_capable_host(files, out_dir):
+    """Where this machine's KVM cannot run a stock kernel, run this script in the emulated host."""
+    capable = os.path.join(ROOT, "scripts/kvm-capable")
+    if os.environ.get("MINIVMM_EMULATED_HOST") or subprocess.call([capable]) == 0:
+        return
+    os.makedirs(out_dir, exist_ok=True)
+    command = [os.path.join(ROOT, "scripts/emulated-host"), "run", "--out", out_dir,
+               "--env", "MINIVMM_EMULATED_HOST=1"]
+    for path in [os.path.join(ROOT, "compare"), os.path.join(ROOT, "build/release/minivmm"),
+                 *(os.path.abspath(f) for f in files if f)]:
+        command += ["--in", path]
+    sys.stdout.flush()
+    os.execv(command[0], command + ["--", os.path.abspath(sys.argv[0]), *sys.argv[1:]])
 
 
 def median(values):
