@@ -58,7 +58,7 @@ int block_open(const struct block_options *options, struct block **ret_block,
 int block_attach(struct block *block, struct loop *loop, struct err *err) MUST_CHECK;
 
 /*
- * Wait for all requests, flush, stop asynchronous I/O. On the loop's thread.
+ * Wait for all requests, flush, stop asynchronous I/O. On the loop's thread; not from `done`.
  * 0 or the flush's -errno.
  */
 int block_detach(struct block *block);
@@ -115,6 +115,12 @@ struct block_req {
 
 /* A range outside the image, or a write to a read-only one, completes with -EINVAL or -EROFS. */
 void block_submit(struct block *block, struct block_req *req);
+
+/*
+ * Carry out one request here and now, on an image that is not attached; `done` is not called.
+ * 0 or -errno. For tools and tests.
+ */
+int block_execute(struct block *block, struct block_req *req) MUST_CHECK;
 
 /* Requests submitted and not yet done. */
 unsigned block_in_flight(const struct block *block);

@@ -333,6 +333,10 @@ int file_zero_fast(struct file *file, uint64_t off, uint64_t len, bool unmap)
     range_acquire(&file->writes, &range, off, len, false);
     r = run_io(file, &waited);
     range_release(&file->writes, &range);
+
+    /* What file systems and block devices answer that cannot do this at all, or not with this range. */
+    if (r == -ENOSYS || r == -EINVAL || r == -ENODEV || r == -ENOTTY)
+        return -EOPNOTSUPP;
     return r < 0 ? r : 0;
 }
 
@@ -383,13 +387,13 @@ bool file_is_hole(struct file *file, uint64_t off, uint64_t len)
     return file->ops->is_hole && file->ops->is_hole(file, off, len);
 }
 
-int file_attach(struct file *file, struct aio *aio, struct err *err)
+int file_lock(struct file *file, const char *path, struct err *err)
 {
-    return file->ops->attach ? file->ops->attach(file, aio, err) : 0;
+    return file->ops->lock ? file->ops->lock(file, path, err) : 0;
 }
 
-void file_detach(struct file *file)
+void file_set_aio(struct file *file, struct aio *aio)
 {
-    if (file->ops->detach)
-        file->ops->detach(file);
+    if (file->ops->set_aio)
+        file->ops->set_aio(file, aio);
 }

@@ -72,9 +72,14 @@ struct file_ops {
     /* Is [off, off + len) a hole, as far as can be told without reading? NULL: never known. */
     bool (*is_hole)(struct file *file, uint64_t off, uint64_t len);
 
-    /* Go asynchronous, and back; no operation is in flight. NULL: nothing to do. */
-    int (*attach)(struct file *file, struct aio *aio, struct err *err);
-    void (*detach)(struct file *file);
+    /*
+     * Keep other users out; NULL: nothing to do. -EAGAIN with *err filled if the file is in use by
+     * a writer, or if it is to be written and is in use at all.
+     */
+    int (*lock)(struct file *file, const char *path, struct err *err);
+
+    /* Finish operations through `aio` from now on, or at once (NULL). None is in flight. */
+    void (*set_aio)(struct file *file, struct aio *aio);
 
     void (*free)(struct file *file);
 };
@@ -82,6 +87,7 @@ struct file_ops {
 /* Embedded in the implementation's struct, which sets these fields and calls file_init. */
 struct file {
     const struct file_ops *ops;
+    uint64_t id[2]; /* equal for two opens of the same file: device and inode */
     bool writable;
     bool no_sync;       /* FILE_SYNC succeeds without being carried out: cache=unsafe */
     uint32_t align;     /* of offsets and lengths, a power of two; 1: anything goes */
@@ -123,7 +129,7 @@ int file_get_len(struct file *file, uint64_t *ret_len) MUST_CHECK;
 int file_truncate(struct file *file, uint64_t len) MUST_CHECK;
 bool file_is_hole(struct file *file, uint64_t off, uint64_t len);
 
-int file_attach(struct file *file, struct aio *aio, struct err *err) MUST_CHECK;
-void file_detach(struct file *file);
+int file_lock(struct file *file, const char *path, struct err *err) MUST_CHECK;
+void file_set_aio(struct file *file, struct aio *aio);
 
 #endif

@@ -80,15 +80,15 @@ static int lock_perms(int fd, unsigned used, unsigned unshared)
     return r;
 }
 
-static int lock_file(int fd, const char *path, bool writable, struct err *err)
+static int host_lock(struct file *file, const char *path, struct err *err)
 {
-    unsigned used = PERM_CONSISTENT_READ | (writable ? PERM_WRITE | PERM_RESIZE : 0);
-    int r = lock_perms(fd, used, PERM_WRITE | PERM_RESIZE);
+    unsigned used = PERM_CONSISTENT_READ | (file->writable ? PERM_WRITE | PERM_RESIZE : 0);
+    int r = lock_perms(of_file(file)->fd, used, PERM_WRITE | PERM_RESIZE);
 
     if (r == -EAGAIN || r == -EACCES)
         return err_set(err, -EAGAIN,
                        "%s: the image is in use by another process%s: close it there first", path,
-                       writable ? "" : " that may write to it");
+                       file->writable ? "" : " that may write to it");
     if (r < 0) /* a file system without locks: there is nothing to be kept out by */
         log_warn("%s: cannot lock the image (error %d): make sure that nothing else writes to it",
                  path, -r);
@@ -141,15 +141,9 @@ static bool host_is_hole(struct file *file, uint64_t off, uint64_t len)
     return data < 0 ? errno == ENXIO && !host->is_device : (uint64_t)data >= off + len;
 }
 
-static int host_attach(struct file *file, struct aio *aio, struct err *err)
+static void host_set_aio(struct file *file, struct aio *aio)
 {
     of_file(file)->aio = aio;
-    return 0;
-}
-
-static void host_detach(struct file *file)
-{
-    of_file(file)->aio = NULL;
 }
 
 static void host_free(struct file *file)
@@ -166,8 +160,8 @@ static const struct file_ops host_ops = {
     .get_len = host_get_len,
     .truncate = host_truncate,
     .is_hole = host_is_hole,
-    .attach = host_attach,
-    .detach = host_detach,
+    .lock = host_lock,
+    .set_aio = host_set_aio,
     .free = host_free,
 };
 
@@ -180,6 +174,8 @@ static int check_type(struct host_file *host, const char *path, struct err *err)
     if (fstat(host->fd, &st) < 0)
         return err_set_errno(err, -errno, "%s: cannot stat", path);
     host->is_device = S_ISBLK(st.st_mode);
+    host->file.id[0] = host->is_device ? st.st_rdev : st.st_dev;
+    host->file.id[1] = host->is_device ? 0 : st.st_ino;
     if (!S_ISREG(st.st_mode) && !host->is_device)
         return err_set(err, -EINVAL, "%s: not a disk image: expected a file or a block device",
                        path);
@@ -244,17 +240,13 @@ int file_host_open(const char *path, const struct file_host_options *options,
 
     if (!host)
         return err_set(err, -ENOMEM, "%s: out of memory", path);
+    file_init(&host->file, &host_ops);
     r = open_fd(path, options, &host->fd, err);
     if (r < 0)
         goto free_host;
     r = check_type(host, path, err);
     if (r < 0)
         goto close_fd;
-    r = lock_file(host->fd, path, options->writable, err);
-    if (r < 0)
-        goto close_fd;
-
-    file_init(&host->file, &host_ops);
     host->file.writable = options->writable;
     host->file.no_sync = options->no_sync;
     host->aio_kind = options->aio;

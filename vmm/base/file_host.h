@@ -20,9 +20,8 @@ struct file_host_options {
 };
 
 /*
- * Open and lock `path`. Anything but a regular file or a block device is refused, and a file that
- * is open elsewhere for writing, or that is to be written while open elsewhere at all.
- * 0, or -errno with *err filled.
+ * Open `path`; anything but a regular file or a block device is refused. It is locked by
+ * file_lock. 0, or -errno with *err filled.
  */
 int file_host_open(const char *path, const struct file_host_options *options,
                    struct file **ret_file, struct err *err) MUST_CHECK;

@@ -1,0 +1,284 @@
+#include "block/block.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "block/block_int.h"
+#include "vmm/base/bytes.h"
+#include "vmm/base/iov.h"
+
+/*
+ * Requests carried out at a time; the others wait. Beyond the depth that keeps any disk busy, more
+ * only costs memory: each one holds a coroutine's stack.
+ */
+#define BLOCK_WORKERS_MAX 128u
+
+void block_init(struct block *block, const struct block_driver *driver,
+                const struct block_source *source)
+{
+    block->driver = driver;
+    block->file = source->file;
+    block->writable = source->writable;
+    block->discard = source->discard;
+    list_init(&block->pending);
+    list_init(&block->finished);
+}
+
+/* ---- carrying out one request ------------------------------------------------------------------ */
+
+static bool is_write(const struct block_req *req)
+{
+    return req->op == BLOCK_WRITE || req->op == BLOCK_DISCARD || req->op == BLOCK_WRITE_ZEROES;
+}
+
+static int check(const struct block *block, const struct block_req *req)
+{
+    if (req->op == BLOCK_FLUSH)
+        return 0;
+    if (!range_fits(req->off, req->len, block->len) ||
+        !is_aligned(req->off | req->len, BLOCK_SECTOR_SIZE))
+        return -EINVAL;
+    if ((req->op == BLOCK_READ || req->op == BLOCK_WRITE) &&
+        iov_len(req->iov, req->niov) != req->len)
+        return -EINVAL;
+    return is_write(req) && !block->writable ? -EROFS : 0;
+}
+
+static int flush(struct block *block)
+{
+    int r;
+
+    if (!block->writable)
+        return 0;
+    block->written = false;
+    r = block->driver->flush(block);
+    if (r < 0)
+        block->written = true;
+    return r;
+}
+
+static int carry_out_op(struct block *block, const struct block_req *req)
+{
+    const struct block_driver *driver = block->driver;
+
+    if (req->op == BLOCK_FLUSH)
+        return flush(block);
+    if (req->len == 0)
+        return 0;
+    switch (req->op) {
+    case BLOCK_READ:
+        return driver->read(block, req->off, req->len, req->iov, req->niov);
+    case BLOCK_WRITE:
+        return driver->write(block, req->off, req->len, req->iov, req->niov);
+    case BLOCK_DISCARD:
+        return block->discard ? driver->discard(block, req->off, req->len) : 0;
+    case BLOCK_WRITE_ZEROES:
+        return driver->write_zeroes(block, req->off, req->len, req->flags & BLOCK_REQ_UNMAP);
+    default:
+        return -ENOTSUP;
+    }
+}
+
+static int carry_out(struct block *block, const struct block_req *req)
+{
+    bool durable = (req->flags & BLOCK_REQ_FUA) || block->writethrough;
+    int r;
+
+    if (is_write(req))
+        block->written = true;
+    r = carry_out_op(block, req);
+    if (r == 0 && durable && is_write(req))
+        r = flush(block);
+    return r;
+}
+
+/* ---- requests in flight ------------------------------------------------------------------------- */
+
+static void finish(struct block *block, struct block_req *req, int result)
+{
+    req->result = result;
+    list_add_tail(&block->finished, &req->link);
+    aio_defer(block->aio, &block->finish);
+}
+
+/* Answer what is finished, outside any coroutine and outside block_submit. */
+static void finish_run(struct aio_task *task)
+{
+    struct block *block = container_of(task, struct block, finish);
+    struct list *first;
+
+    while ((first = list_first(&block->finished))) {
+        struct block_req *req = container_of(first, struct block_req, link);
+
+        list_remove(first);
+        block->in_flight--;
+        req->done(req, req->result);
+    }
+}
+
+/* A coroutine that carries out requests until none is waiting. */
+static void worker(void *opaque)
+{
+    struct block *block = opaque;
+    struct list *first;
+
+    while ((first = list_first(&block->pending))) {
+        struct block_req *req = container_of(first, struct block_req, link);
+
+        list_remove(first);
+        finish(block, req, carry_out(block, req));
+    }
+    block->workers--;
+}
+
+void block_submit(struct block *block, struct block_req *req)
+{
+    int r;
+
+    assert(block->loop);
+    req->block = block;
+    block->in_flight++;
+
+    r = check(block, req);
+    if (r < 0) {
+        finish(block, req, r);
+        return;
+    }
+    list_add_tail(&block->pending, &req->link);
+    if (block->workers == BLOCK_WORKERS_MAX)
+        return;
+    r = co_start(aio_sched(block->aio), worker, block);
+    if (r == 0) {
+        block->workers++;
+    } else if (block->workers == 0) {
+        /* Nobody is there who would take it later. */
+        list_remove(&req->link);
+        finish(block, req, r);
+    }
+}
+
+int block_execute(struct block *block, struct block_req *req)
+{
+    int r = check(block, req);
+
+    assert(!block->loop);
+    return r < 0 ? r : carry_out(block, req);
+}
+
+unsigned block_in_flight(const struct block *block)
+{
+    return block->in_flight;
+}
+
+void block_set_writeback(struct block *block, bool writeback)
+{
+    block->writethrough = !writeback;
+}
+
+/* ---- life --------------------------------------------------------------------------------------- */
+
+static void set_chain_aio(struct block *block, struct aio *aio)
+{
+    for (; block; block = block->backing)
+        file_set_aio(block->file, aio);
+}
+
+int block_attach(struct block *block, struct loop *loop, struct err *err)
+{
+    int r;
+
+    assert(!block->loop);
+    r = aio_get(loop, block->aio_kind, &block->aio, err);
+    if (r < 0)
+        return r;
+    block->loop = loop;
+    block->finish.run = finish_run;
+    set_chain_aio(block, block->aio);
+    return 0;
+}
+
+int block_detach(struct block *block)
+{
+    assert(block->loop);
+    while (block->in_flight > 0 || block->workers > 0)
+        aio_wait(block->aio);
+
+    set_chain_aio(block, NULL);
+    aio_put(block->aio);
+    block->aio = NULL;
+    block->loop = NULL;
+    return block->written ? flush(block) : 0;
+}
+
+int block_close(struct block *block)
+{
+    int r = 0;
+    int r2;
+
+    if (!block)
+        return 0;
+    assert(!block->loop);
+    if (block->writable) {
+        if (block->written)
+            r = flush(block);
+        r2 = block->driver->close(block);
+        r = r < 0 ? r : r2;
+    }
+    (void)block_close(block->backing); /* never written */
+    file_free(block->file);
+    free(block->backing_name);
+    free(block->backing_format);
+    block->driver->free(block);
+    return r;
+}
+
+void block_get_info(const struct block *block, struct block_info *ret_info)
+{
+    *ret_info = (struct block_info){
+        .len = block->len,
+        .logical_block = BLOCK_SECTOR_SIZE,
+        .physical_block = (uint32_t)max_u64(block->file->align, 4096),
+        .discard_align = 4096,
+        .readonly = !block->writable,
+        .discard = block->discard,
+        .format = block->driver->name,
+    };
+    block->driver->get_info(block, ret_info);
+}
+
+/* ---- vectors ------------------------------------------------------------------------------------- */
+
+int iov_part_take(struct iov_part *part, const struct iovec *iov, unsigned niov, uint64_t off,
+                  uint64_t len)
+{
+    int r;
+
+    part->many = NULL;
+    if (off == 0 && iov_len(iov, niov) == len) {
+        part->iov = iov;
+        part->niov = niov;
+        return 0;
+    }
+    part->iov = part->few;
+    r = iov_slice(iov, niov, off, len, part->few, ARRAY_SIZE(part->few));
+    if (r == -E2BIG) {
+        part->many = malloc(niov * sizeof(*iov));
+        if (!part->many)
+            return -ENOMEM;
+        part->iov = part->many;
+        r = iov_slice(iov, niov, off, len, part->many, niov);
+    }
+    if (r < 0) {
+        iov_part_done(part);
+        return r;
+    }
+    part->niov = (unsigned)r;
+    return 0;
+}
+
+void iov_part_done(struct iov_part *part)
+{
+    free(part->many);
+    part->many = NULL;
+}

@@ -1,0 +1,121 @@
+/*
+ * What is common to the image formats; private to block/.
+ *
+ * A format driver works on bytes, from top to bottom: its functions run in a coroutine while the
+ * image is attached, and straight through while it is not. block.c has checked requests against the
+ * image's size and write protection before a driver sees them.
+ */
+#ifndef MINIVMM_BLOCK_INT_H
+#define MINIVMM_BLOCK_INT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "block/block.h"
+#include "vmm/base/aio.h"
+#include "vmm/base/file.h"
+#include "vmm/base/file_host.h"
+#include "vmm/base/list.h"
+
+/* Images on top of each other. More than any tool makes; it bounds memory, files and stack. */
+#define BLOCK_CHAIN_MAX 32u
+
+/* Longest backing file name that the format allows (1023), and its end. */
+#define BLOCK_NAME_MAX 1024u
+
+struct block_driver {
+    const char *name;
+    int (*read)(struct block *block, uint64_t off, uint64_t len, const struct iovec *iov,
+                unsigned niov);
+    int (*write)(struct block *block, uint64_t off, uint64_t len, const struct iovec *iov,
+                 unsigned niov);
+    int (*write_zeroes)(struct block *block, uint64_t off, uint64_t len, bool unmap);
+    int (*discard)(struct block *block, uint64_t off, uint64_t len);
+    int (*flush)(struct block *block);
+
+    /* Is the range known to read as zero? Answered without I/O; false also means: don't know. */
+    bool (*is_zero)(struct block *block, uint64_t off, uint64_t len);
+
+    void (*get_info)(const struct block *block, struct block_info *info);
+
+    /* Write out what remains; nothing is in flight. The result is reported by block_close. */
+    int (*close)(struct block *block);
+
+    void (*free)(struct block *block);
+};
+
+/* Embedded in the driver's struct. */
+struct block {
+    const struct block_driver *driver;
+    struct file *file;     /* owned */
+    struct block *backing; /* owned; NULL if there is none */
+    uint64_t len;
+    bool writable;
+    bool discard;
+    bool written; /* since the last flush, as far as block.c can tell */
+
+    /* What the header says about the backing file; free'd when it is open. */
+    char *backing_name;
+    char *backing_format;
+
+    bool writethrough;
+    struct loop *loop; /* NULL while not attached */
+    struct aio *aio;
+    enum aio_kind aio_kind;
+    unsigned in_flight;
+    unsigned workers;     /* coroutines that carry out requests */
+    struct list pending;  /* requests that wait for one */
+    struct list finished; /* requests whose `done` is to be called */
+    struct aio_task finish;
+};
+
+/* What a driver's open gets. The file stays the caller's if it fails. */
+struct block_source {
+    struct file *file;
+    const char *path; /* for messages */
+    bool writable;
+    bool discard;
+    bool probed; /* the user did not say that it is this format */
+};
+
+void block_init(struct block *block, const struct block_driver *driver,
+                const struct block_source *source);
+
+int raw_open(const struct block_source *source, struct block **ret_block,
+             struct err *err) MUST_CHECK;
+int qcow2_open(const struct block_source *source, struct block **ret_block,
+               struct err *err) MUST_CHECK;
+
+/* Does this beginning of a file say qcow2 (any version)? */
+bool qcow2_probe(const uint8_t *data, size_t len);
+
+/*
+ * The seam below block_open: where files come from. Tests and fuzzers put their own in; block_open
+ * uses the host's.
+ */
+struct block_env {
+    int (*open_file)(const struct block_env *env, const char *path,
+                     const struct file_host_options *options, struct file **ret_file,
+                     struct err *err);
+};
+
+int block_open_in(const struct block_env *env, const struct block_options *options,
+                  struct block **ret_block, struct err *err) MUST_CHECK;
+
+/*
+ * Bytes [off, off + len) of a vector, without copying data and, for short vectors, without
+ * allocating. The part must lie inside.
+ */
+struct iov_part {
+    const struct iovec *iov;
+    unsigned niov;
+    struct iovec few[8];
+    struct iovec *many; /* NULL: `few` or the original is in use */
+};
+
+int iov_part_take(struct iov_part *part, const struct iovec *iov, unsigned niov, uint64_t off,
+                  uint64_t len) MUST_CHECK;
+void iov_part_done(struct iov_part *part);
+
+#endif

@@ -1,0 +1,212 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "block/block_int.h"
+#include "vmm/base/log.h"
+
+/* Enough for any format's magic number; one read. */
+#define PROBE_LEN 512u
+
+static int host_open_file(const struct block_env *env, const char *path,
+                          const struct file_host_options *options, struct file **ret_file,
+                          struct err *err)
+{
+    return file_host_open(path, options, ret_file, err);
+}
+
+static const struct block_env host_env = {.open_file = host_open_file};
+
+/* The images opened so far, from the one that the user named down. */
+struct chain {
+    const struct block_env *env;
+    struct file_host_options file_options;
+    const struct file *files[BLOCK_CHAIN_MAX];
+    unsigned len;
+};
+
+static int format_from_name(const char *name, enum block_format *ret_format, struct err *err)
+{
+    if (strcmp(name, "qcow2") == 0)
+        *ret_format = BLOCK_FORMAT_QCOW2;
+    else if (strcmp(name, "raw") == 0)
+        *ret_format = BLOCK_FORMAT_RAW;
+    else
+        return err_set(err, -ENOTSUP, "format '%s': expected qcow2 or raw", name);
+    return 0;
+}
+
+/* ---- names --------------------------------------------------------------------------------------- */
+
+/*
+ * The path of a backing file: relative to the folder of the image that names it, not to where this
+ * process happens to run. QEMU's "protocol:name" is understood for plain files only.
+ */
+static int resolve(const char *image, const char *name, char **ret_path, struct err *err)
+{
+    size_t prefix = strcspn(name, ":/");
+    const char *slash = strrchr(image, '/');
+    size_t dir_len = slash ? (size_t)(slash - image) + 1 : 0;
+    char *path;
+
+    if (name[prefix] == ':') {
+        if (strncmp(name, "file:", 5) != 0)
+            return err_set(err, -ENOTSUP, "'%s': expected the name of a file", name);
+        name += strlen("file:");
+    }
+    if (name[0] == '/')
+        dir_len = 0;
+    path = malloc(dir_len + strlen(name) + 1);
+    if (!path)
+        return err_set(err, -ENOMEM, "out of memory");
+    memcpy(path, image, dir_len);
+    memcpy(path + dir_len, name, strlen(name) + 1);
+    *ret_path = path;
+    return 0;
+}
+
+/* ---- one image ----------------------------------------------------------------------------------- */
+
+static int check_not_in_chain(const struct chain *chain, const struct file *file, const char *path,
+                              struct err *err)
+{
+    for (unsigned i = 0; i < chain->len; i++)
+        if (memcmp(chain->files[i]->id, file->id, sizeof(file->id)) == 0)
+            return err_set(err, -ELOOP, "%s: the image is its own backing file", path);
+    return 0;
+}
+
+static int probe(struct file *file, const char *path, enum block_format *ret_format,
+                 struct err *err)
+{
+    uint8_t data[PROBE_LEN];
+    int r = file_read(file, 0, data, sizeof(data));
+
+    if (r < 0)
+        return err_set_errno(err, r, "%s: cannot read", path);
+    *ret_format = qcow2_probe(data, sizeof(data)) ? BLOCK_FORMAT_QCOW2 : BLOCK_FORMAT_RAW;
+    return 0;
+}
+
+static int open_image(struct chain *chain, const char *path, enum block_format format, bool discard,
+                      struct block **ret_block, struct err *err)
+{
+    struct block_source source = {
+        .path = path,
+        .writable = chain->file_options.writable,
+        .discard = discard,
+        .probed = format == BLOCK_FORMAT_PROBE,
+    };
+    int r;
+
+    r = chain->env->open_file(chain->env, path, &chain->file_options, &source.file, err);
+    if (r < 0)
+        return r;
+    r = check_not_in_chain(chain, source.file, path, err);
+    if (r == 0)
+        r = file_lock(source.file, path, err);
+    if (r == 0 && source.probed)
+        r = probe(source.file, path, &format, err);
+    if (r == 0) {
+        if (format == BLOCK_FORMAT_QCOW2)
+            r = qcow2_open(&source, ret_block, err);
+        else
+            r = raw_open(&source, ret_block, err);
+    }
+    if (r < 0) {
+        file_free(source.file);
+        return r;
+    }
+    chain->files[chain->len++] = source.file;
+    return 0;
+}
+
+/* Open what `block`, opened from `path`, names as its backing file; *ret_path is to be freed. */
+static int open_backing(struct chain *chain, struct block *block, const char *path, char **ret_path,
+                        struct err *err)
+{
+    enum block_format format = BLOCK_FORMAT_PROBE;
+    int r = 0;
+
+    if (chain->len == BLOCK_CHAIN_MAX)
+        return err_set(err, -ELOOP, "more than %u images on top of each other", BLOCK_CHAIN_MAX);
+    if (block->backing_format)
+        r = format_from_name(block->backing_format, &format, err);
+    if (r < 0)
+        return r;
+    r = resolve(path, block->backing_name, ret_path, err);
+    if (r < 0)
+        return r;
+    if (format == BLOCK_FORMAT_PROBE)
+        log_warn("%s does not say which format its backing file %s has: probing it", path,
+                 *ret_path);
+    return open_image(chain, *ret_path, format, false, &block->backing, err);
+}
+
+static int open_chain_below(struct chain *chain, struct block *top, const char *top_path,
+                            struct err *err)
+{
+    char *path = NULL;
+    int r = 0;
+
+    for (struct block *block = top; r == 0 && block->backing_name; block = block->backing) {
+        const char *image = path ? path : top_path;
+        char *next = NULL;
+
+        r = open_backing(chain, block, image, &next, err);
+        if (r < 0)
+            err_prefix(err, "backing file of %s", image);
+        free(path);
+        path = next;
+        if (r < 0)
+            break;
+    }
+    free(path);
+    return r;
+}
+
+int block_open_in(const struct block_env *env, const struct block_options *options,
+                  struct block **ret_block, struct err *err)
+{
+    struct chain chain = {
+        .env = env,
+        .file_options =
+            {
+                .writable = !options->readonly,
+                .direct = options->cache == BLOCK_CACHE_NONE,
+                .no_sync = options->cache == BLOCK_CACHE_UNSAFE,
+            },
+    };
+    struct block *block;
+    int r;
+
+    switch (options->aio) {
+    case BLOCK_AIO_AUTO:
+        chain.file_options.aio = AIO_AUTO;
+        break;
+    case BLOCK_AIO_URING:
+        chain.file_options.aio = AIO_URING;
+        break;
+    case BLOCK_AIO_THREADS:
+        chain.file_options.aio = AIO_THREADS;
+        break;
+    }
+    r = open_image(&chain, options->path, options->format, options->discard, &block, err);
+    if (r < 0)
+        return r;
+    block->aio_kind = chain.file_options.aio;
+
+    chain.file_options.writable = false;
+    r = open_chain_below(&chain, block, options->path, err);
+    if (r < 0) {
+        (void)block_close(block); /* nothing was written */
+        return r;
+    }
+    *ret_block = block;
+    return 0;
+}
+
+int block_open(const struct block_options *options, struct block **ret_block, struct err *err)
+{
+    return block_open_in(&host_env, options, ret_block, err);
+}

@@ -1,0 +1,545 @@
+/*
+ * The header and its extensions: what an image claims to be, checked before anything is believed.
+ *
+ * The header is never rewritten as a whole; single fields are changed in place, so extensions and
+ * feature bits that are unknown here stay as they are.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "block/qcow2.h"
+#include "vmm/base/bytes.h"
+#include "vmm/base/log.h"
+
+/* Byte offsets of header fields. */
+enum {
+    HDR_VERSION = 4,
+    HDR_BACKING_OFF = 8,
+    HDR_BACKING_LEN = 16,
+    HDR_CLUSTER_BITS = 20,
+    HDR_SIZE = 24,
+    HDR_CRYPT = 32,
+    HDR_L1_SIZE = 36,
+    HDR_L1_OFF = 40,
+    HDR_REFTABLE_OFF = 48,
+    HDR_REFTABLE_CLUSTERS = 56,
+    HDR_NB_SNAPSHOTS = 60,
+    HDR_SNAPSHOTS_OFF = 64,
+    HDR_V2_LEN = 72,
+    HDR_INCOMPATIBLE = 72,
+    HDR_AUTOCLEAR = 88,
+    HDR_REFCOUNT_ORDER = 96,
+    HDR_HEADER_LEN = 100,
+    HDR_V3_LEN = 104,
+    HDR_COMPRESSION = 104,
+};
+
+enum {
+    EXT_END = 0,
+    EXT_BACKING_FORMAT = 0xe2792aca,
+    EXT_FEATURE_NAMES = 0x6803f857,
+    EXT_CRYPTO = 0x0537be77,
+};
+
+/* Header, extensions and backing file name: more than 64 KiB of them nobody has. */
+#define HEADER_AREA_MAX (64u << 10)
+
+#define FEATURE_NAME_LEN 46u
+#define FEATURE_ENTRY_LEN (2 + FEATURE_NAME_LEN)
+
+/* The beginning of the file while it is being parsed. */
+struct header {
+    const char *path;
+    uint8_t *data;
+    size_t len; /* bytes in `data` */
+    uint32_t header_len;
+    uint64_t backing_off;
+    uint32_t backing_len;
+    uint64_t file_len;
+    const uint8_t *feature_names; /* entries of FEATURE_ENTRY_LEN; NULL if there are none */
+    size_t nfeature_names;
+};
+
+bool qcow2_probe(const uint8_t *data, size_t len)
+{
+    return len >= 4 && load_be32(data) == QCOW2_MAGIC;
+}
+
+/* ---- fields ---------------------------------------------------------------------------------------- */
+
+static int bad(const struct header *hdr, struct err *err, const char *what, uint64_t value)
+{
+    return err_set(err, -EINVAL, "%s: damaged qcow2 header: %s (%#" PRIx64 ")", hdr->path, what,
+                   value);
+}
+
+static int parse_version(struct qcow2 *q, struct header *hdr, struct err *err)
+{
+    if (hdr->len < HDR_V2_LEN || !qcow2_probe(hdr->data, hdr->len))
+        return err_set(err, -EINVAL, "%s: not a qcow2 image", hdr->path);
+    q->version = load_be32(hdr->data + HDR_VERSION);
+    if (q->version != 2 && q->version != 3)
+        return err_set(err, -ENOTSUP, "%s: qcow2 version %u: expected 2 or 3", hdr->path,
+                       q->version);
+    if (q->version == 3 && hdr->len < HDR_V3_LEN)
+        return err_set(err, -EINVAL, "%s: truncated qcow2 header", hdr->path);
+
+    q->cluster_bits = load_be32(hdr->data + HDR_CLUSTER_BITS);
+    if (q->cluster_bits < QCOW2_CLUSTER_BITS_MIN || q->cluster_bits > QCOW2_CLUSTER_BITS_MAX)
+        return bad(hdr, err, "cluster bits outside 9 to 21", q->cluster_bits);
+    q->cluster_size = 1ull << q->cluster_bits;
+    return 0;
+}
+
+static int parse_v3(struct qcow2 *q, struct header *hdr, struct err *err)
+{
+    hdr->header_len = HDR_V2_LEN;
+    q->refcount_order = 4;
+    if (q->version < 3)
+        return 0;
+
+    q->incompatible = load_be64(hdr->data + HDR_INCOMPATIBLE);
+    q->autoclear = load_be64(hdr->data + HDR_AUTOCLEAR);
+    q->refcount_order = load_be32(hdr->data + HDR_REFCOUNT_ORDER);
+    hdr->header_len = load_be32(hdr->data + HDR_HEADER_LEN);
+    if (q->refcount_order > QCOW2_REFCOUNT_ORDER_MAX)
+        return bad(hdr, err, "refcount order above 6", q->refcount_order);
+    if (hdr->header_len < HDR_V3_LEN || hdr->header_len > q->cluster_size ||
+        hdr->header_len > hdr->len || !is_aligned(hdr->header_len, 8))
+        return bad(hdr, err, "header length", hdr->header_len);
+    return 0;
+}
+
+static int parse_compression(struct qcow2 *q, const struct header *hdr, struct err *err)
+{
+    uint8_t type = hdr->header_len > HDR_COMPRESSION ? hdr->data[HDR_COMPRESSION] : QCOW2_ZLIB;
+
+    if (type != QCOW2_ZLIB && type != QCOW2_ZSTD)
+        return err_set(err, -ENOTSUP, "%s: compression type %u: expected 0 (zlib) or 1 (zstd)",
+                       hdr->path, type);
+    if ((type != QCOW2_ZLIB) != !!(q->incompatible & QCOW2_INCOMPAT_COMPRESSION))
+        return bad(hdr, err, "compression type and its feature bit disagree", type);
+    q->compression = type;
+    return 0;
+}
+
+/* ---- extensions ------------------------------------------------------------------------------------ */
+
+static int copy_text(const struct header *hdr, const uint8_t *text, size_t len, char **ret_text,
+                     struct err *err)
+{
+    if (memchr(text, 0, len))
+        return bad(hdr, err, "a name with a zero byte, length", len);
+    *ret_text = strndup((const char *)text, len);
+    return *ret_text ? 0 : err_set(err, -ENOMEM, "%s: out of memory", hdr->path);
+}
+
+static int parse_extension(struct qcow2 *q, struct header *hdr, uint32_t type, const uint8_t *data,
+                           uint32_t len, struct err *err)
+{
+    switch (type) {
+    case EXT_BACKING_FORMAT:
+        if (len == 0 || q->block.backing_format)
+            return 0;
+        return copy_text(hdr, data, len, &q->block.backing_format, err);
+    case EXT_FEATURE_NAMES:
+        hdr->feature_names = data;
+        hdr->nfeature_names = len / FEATURE_ENTRY_LEN;
+        return 0;
+    case EXT_CRYPTO:
+        return err_set(err, -ENOTSUP, "%s: encrypted (LUKS) images are not supported", hdr->path);
+    default:
+        return 0; /* the external data file's has a feature bit, which is what decides */
+    }
+}
+
+static int parse_extensions(struct qcow2 *q, struct header *hdr, struct err *err)
+{
+    uint64_t end = min_u64(hdr->len, q->cluster_size);
+    uint64_t at = hdr->header_len;
+    int r = 0;
+
+    if (hdr->backing_off)
+        end = min_u64(end, hdr->backing_off);
+    while (r == 0 && range_fits(at, 8, end)) {
+        uint32_t type = load_be32(hdr->data + at);
+        uint32_t len = load_be32(hdr->data + at + 4);
+
+        if (type == EXT_END)
+            break;
+        if (!range_fits(at + 8, len, end))
+            return bad(hdr, err, "header extension of length", len);
+        r = parse_extension(q, hdr, type, hdr->data + at + 8, len, err);
+        at += 8 + align_up(len, 8);
+    }
+    return r;
+}
+
+static int parse_backing_name(struct qcow2 *q, struct header *hdr, struct err *err)
+{
+    if (hdr->backing_off == 0 || hdr->backing_len == 0)
+        return 0;
+    if (hdr->backing_len >= BLOCK_NAME_MAX || hdr->backing_off < hdr->header_len ||
+        !range_fits(hdr->backing_off, hdr->backing_len, min_u64(hdr->len, q->cluster_size)))
+        return bad(hdr, err, "backing file name of length", hdr->backing_len);
+    return copy_text(hdr, hdr->data + hdr->backing_off, hdr->backing_len, &q->block.backing_name,
+                     err);
+}
+
+/* ---- features -------------------------------------------------------------------------------------- */
+
+/* The image's own name for an incompatible feature; empty if it gives none. */
+static void feature_name(const struct header *hdr, unsigned bit, char name[FEATURE_NAME_LEN + 1])
+{
+    name[0] = '\0';
+    for (size_t i = 0; i < hdr->nfeature_names; i++) {
+        const uint8_t *entry = hdr->feature_names + i * FEATURE_ENTRY_LEN;
+
+        if (entry[0] != 0 || entry[1] != bit)
+            continue;
+        memcpy(name, entry + 2, FEATURE_NAME_LEN);
+        name[FEATURE_NAME_LEN] = '\0';
+        return;
+    }
+}
+
+static int check_features(const struct qcow2 *q, const struct header *hdr, struct err *err)
+{
+    uint64_t known = QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT | QCOW2_INCOMPAT_COMPRESSION;
+    uint64_t unknown = q->incompatible & ~known;
+    char name[FEATURE_NAME_LEN + 1];
+
+    if (unknown & QCOW2_INCOMPAT_DATA_FILE)
+        return err_set(err, -ENOTSUP, "%s: external data files are not supported", hdr->path);
+    if (unknown & QCOW2_INCOMPAT_EXTL2)
+        return err_set(err, -ENOTSUP, "%s: extended L2 entries are not supported", hdr->path);
+    if (unknown) {
+        feature_name(hdr, (unsigned)__builtin_ctzll(unknown), name);
+        return err_set(err, -ENOTSUP, "%s: unknown incompatible features %#" PRIx64 "%s%s",
+                       hdr->path, unknown, name[0] ? ": " : "", name);
+    }
+    if (!q->block.writable)
+        return 0;
+    if (q->incompatible & QCOW2_INCOMPAT_CORRUPT)
+        return err_set(err, -EROFS,
+                       "%s: the image is marked corrupt: open it read-only, or repair it with "
+                       "qemu-img check -r all",
+                       hdr->path);
+    if (q->incompatible & QCOW2_INCOMPAT_DIRTY)
+        return err_set(err, -EROFS,
+                       "%s: the image was not closed cleanly and its refcounts are out of date "
+                       "(lazy refcounts): open it read-only, or repair it with "
+                       "qemu-img check -r all",
+                       hdr->path);
+    return 0;
+}
+
+/* ---- tables ---------------------------------------------------------------------------------------- */
+
+static int check_table(const struct qcow2 *q, const struct header *hdr,
+                       const struct qcow2_table *table, const char *what, struct err *err)
+{
+    uint64_t len = (uint64_t)table->n * sizeof(uint64_t);
+
+    if (table->n > 0 && (table->host == 0 || !is_aligned(table->host, q->cluster_size) ||
+                         !range_fits(table->host, len, q->file_end)))
+        return bad(hdr, err, what, table->host);
+    return 0;
+}
+
+static int parse_tables(struct qcow2 *q, const struct header *hdr, struct err *err)
+{
+    uint64_t size = load_be64(hdr->data + HDR_SIZE);
+    uint64_t l2_covers = 1ull << (q->cluster_bits + q->l2_bits);
+    uint32_t clusters = load_be32(hdr->data + HDR_REFTABLE_CLUSTERS);
+    int r;
+
+    q->l1.n = load_be32(hdr->data + HDR_L1_SIZE);
+    q->l1.host = load_be64(hdr->data + HDR_L1_OFF);
+    q->reftable.host = load_be64(hdr->data + HDR_REFTABLE_OFF);
+
+    if (size > INT64_MAX - BLOCK_SECTOR_SIZE)
+        return bad(hdr, err, "disk size", size);
+    q->block.len = align_up(size, BLOCK_SECTOR_SIZE);
+    if (q->l1.n > QCOW2_L1_BYTES_MAX / sizeof(uint64_t))
+        return bad(hdr, err, "L1 table of entries", q->l1.n);
+    if (div_round_up(q->block.len, l2_covers) > q->l1.n)
+        return bad(hdr, err, "L1 table too small for the disk, entries", q->l1.n);
+    if (clusters == 0 || clusters > QCOW2_REFTABLE_BYTES_MAX >> q->cluster_bits)
+        return bad(hdr, err, "refcount table of clusters", clusters);
+    q->reftable.n = (uint32_t)((clusters << q->cluster_bits) / sizeof(uint64_t));
+
+    r = check_table(q, hdr, &q->l1, "L1 table at", err);
+    return r < 0 ? r : check_table(q, hdr, &q->reftable, "refcount table at", err);
+}
+
+static int check_snapshots(const struct qcow2 *q, const struct header *hdr, struct err *err)
+{
+    uint32_t n = load_be32(hdr->data + HDR_NB_SNAPSHOTS);
+    uint64_t host = load_be64(hdr->data + HDR_SNAPSHOTS_OFF);
+
+    if (n > QCOW2_SNAPSHOTS_MAX)
+        return bad(hdr, err, "number of snapshots", n);
+    if (n > 0 && (!is_aligned(host, q->cluster_size) || host >= q->file_end))
+        return bad(hdr, err, "snapshot table at", host);
+    return 0;
+}
+
+static uint32_t dirty_words(const struct qcow2_table *table)
+{
+    return (uint32_t)div_round_up(table->n, QCOW2_TABLE_PART * 64);
+}
+
+int qcow2_table_load(struct qcow2 *q, struct qcow2_table *table)
+{
+    size_t len = table->n * sizeof(uint64_t);
+    uint64_t *entries = malloc(len + 1);
+    uint64_t *dirty = calloc(dirty_words(table) + 1, sizeof(uint64_t));
+    int r = -ENOMEM;
+
+    if (!entries || !dirty)
+        goto free_both;
+    r = file_read(q->block.file, table->host, entries, len);
+    if (r < 0)
+        goto free_both;
+    for (uint32_t i = 0; i < table->n; i++)
+        entries[i] = be64toh(entries[i]);
+    table->entries = entries;
+    table->dirty = dirty;
+    return 0;
+
+free_both:
+    free(entries);
+    free(dirty);
+    return r;
+}
+
+void qcow2_table_set(struct qcow2_table *table, uint32_t i, uint64_t entry)
+{
+    uint32_t part = i / QCOW2_TABLE_PART;
+
+    table->entries[i] = entry;
+    table->dirty[part / 64] |= 1ull << (part % 64);
+    table->any_dirty = true;
+}
+
+void qcow2_table_done(struct qcow2_table *table)
+{
+    free(table->entries);
+    free(table->dirty);
+    table->entries = NULL;
+    table->dirty = NULL;
+}
+
+/* ---- changes --------------------------------------------------------------------------------------- */
+
+int qcow2_write_reftable_pointer(struct qcow2 *q, uint64_t host, uint32_t clusters)
+{
+    uint8_t data[12]; /* both fields in one write: they lie in one sector */
+    int r;
+
+    store_be64(data, host);
+    store_be32(data + 8, clusters);
+    r = file_write(q->block.file, HDR_REFTABLE_OFF, data, sizeof(data));
+    return r < 0 ? r : file_sync(q->block.file);
+}
+
+static int write_feature_bits(struct qcow2 *q, uint64_t at, uint64_t bits)
+{
+    uint8_t data[8];
+    int r;
+
+    store_be64(data, bits);
+    r = file_write(q->block.file, at, data, sizeof(data));
+    return r < 0 ? r : file_sync(q->block.file);
+}
+
+/*
+ * Autoclear bits say that something in the image (bitmaps, say) matches the data. That ends before
+ * the first change of the data.
+ */
+static int clear_autoclear(struct qcow2 *q)
+{
+    int r = q->autoclear ? write_feature_bits(q, HDR_AUTOCLEAR, 0) : 0;
+
+    if (r == 0)
+        q->autoclear = 0;
+    return r;
+}
+
+static int become_writable(struct qcow2 *q)
+{
+    int r = 0;
+
+    if (!q->reftable.entries)
+        r = qcow2_table_load(q, &q->reftable);
+    if (r < 0)
+        return r;
+    r = qcow2_find_metadata(q);
+    if (r == -EIO || r == -EEXIST)
+        r = qcow2_mark_corrupt(q, "metadata tables overlap or lie at odd places", 0);
+    if (r == 0)
+        r = clear_autoclear(q);
+    if (r < 0) {
+        free(q->metadata.slots);
+        q->metadata = (struct qcow2_set){0};
+        return r;
+    }
+    q->write_ready = true;
+    return 0;
+}
+
+int qcow2_prepare_write(struct qcow2 *q)
+{
+    int r = 0;
+
+    if (q->corrupt)
+        return -EIO;
+    if (q->write_ready)
+        return 0;
+    co_mutex_lock(&q->lock);
+    if (!q->write_ready)
+        r = q->corrupt ? -EIO : become_writable(q);
+    co_mutex_unlock(&q->lock);
+    return r;
+}
+
+int qcow2_mark_corrupt(struct qcow2 *q, const char *what, uint64_t host)
+{
+    if (q->corrupt)
+        return -EIO;
+    q->corrupt = true;
+    log_error("%s: corrupt qcow2 image: %s (offset %#" PRIx64 "): nothing is written any more; "
+              "repair it with qemu-img check -r all",
+              q->path, what, host);
+    if (q->version < 3)
+        return -EIO;
+    q->incompatible |= QCOW2_INCOMPAT_CORRUPT;
+    if (write_feature_bits(q, HDR_INCOMPATIBLE, q->incompatible) < 0)
+        log_error("%s: the image could not be marked as corrupt", q->path);
+    return -EIO;
+}
+
+/* ---- open and close --------------------------------------------------------------------------------- */
+
+static int read_header(struct qcow2 *q, struct header *hdr, struct err *err)
+{
+    int r = file_get_len(q->block.file, &hdr->file_len);
+
+    if (r < 0)
+        return err_set_errno(err, r, "%s: cannot tell the size", hdr->path);
+    hdr->len = (size_t)min_u64(hdr->file_len, HEADER_AREA_MAX);
+    hdr->data = calloc(1, hdr->len + 1);
+    if (!hdr->data)
+        return err_set(err, -ENOMEM, "%s: out of memory", hdr->path);
+    r = file_read(q->block.file, 0, hdr->data, hdr->len);
+    return r < 0 ? err_set_errno(err, r, "%s: cannot read", hdr->path) : 0;
+}
+
+static int parse_header(struct qcow2 *q, struct header *hdr, struct err *err)
+{
+    int r = parse_version(q, hdr, err);
+
+    if (r == 0)
+        r = parse_v3(q, hdr, err);
+    if (r < 0)
+        return r;
+    q->l2_bits = q->cluster_bits - 3;
+    q->refblock_bits = q->cluster_bits + 3 - q->refcount_order;
+    q->slice_bits = (unsigned)min_u64(q->cluster_bits, QCOW2_SLICE_BITS_MAX);
+    q->file_end = align_up(hdr->file_len, q->cluster_size);
+    hdr->backing_off = load_be64(hdr->data + HDR_BACKING_OFF);
+    hdr->backing_len = load_be32(hdr->data + HDR_BACKING_LEN);
+    if (load_be32(hdr->data + HDR_CRYPT) != 0)
+        return err_set(err, -ENOTSUP, "%s: encrypted images are not supported", hdr->path);
+
+    r = parse_extensions(q, hdr, err);
+    if (r == 0)
+        r = check_features(q, hdr, err);
+    if (r == 0)
+        r = parse_compression(q, hdr, err);
+    if (r == 0)
+        r = parse_backing_name(q, hdr, err);
+    if (r == 0)
+        r = parse_tables(q, hdr, err);
+    if (r == 0)
+        r = check_snapshots(q, hdr, err);
+    return r;
+}
+
+void qcow2_free(struct block *block)
+{
+    struct qcow2 *q = qcow2_of(block);
+
+    qcow2_cache_done(q);
+    qcow2_table_done(&q->l1);
+    qcow2_table_done(&q->reftable);
+    free(q->metadata.slots);
+    free(q->freed.runs);
+    free(q->unreferenced.runs);
+    free(q->inflated.data);
+    free(q->path);
+    free(q);
+}
+
+int qcow2_close(struct block *block)
+{
+    struct qcow2 *q = qcow2_of(block);
+
+    /* Counts of what the last flush released. */
+    return q->cache.ndirty[QCOW2_REFBLOCK] > 0 ? qcow2_flush(q) : 0;
+}
+
+static int open_tables(struct qcow2 *q, struct err *err)
+{
+    int r = qcow2_cache_init(q);
+
+    if (r == 0)
+        r = qcow2_table_load(q, &q->l1);
+    return r < 0 ? err_set_errno(err, r, "%s: cannot read the L1 table", q->path) : 0;
+}
+
+static struct qcow2 *qcow2_new(const struct block_source *source)
+{
+    struct qcow2 *q = calloc(1, sizeof(*q));
+
+    if (!q)
+        return NULL;
+    q->path = strdup(source->path);
+    if (!q->path) {
+        free(q);
+        return NULL;
+    }
+    block_init(&q->block, &qcow2_driver, source);
+    range_lock_init(&q->ranges);
+    co_mutex_init(&q->lock);
+    co_mutex_init(&q->writing_back);
+    co_mutex_init(&q->inflated.lock);
+    return q;
+}
+
+int qcow2_open(const struct block_source *source, struct block **ret_block, struct err *err)
+{
+    struct qcow2 *q = qcow2_new(source);
+    struct header hdr = {.path = source->path};
+    int r;
+
+    if (!q)
+        return err_set(err, -ENOMEM, "%s: out of memory", source->path);
+    r = read_header(q, &hdr, err);
+    if (r == 0)
+        r = parse_header(q, &hdr, err);
+    free(hdr.data);
+    if (r == 0)
+        r = open_tables(q, err);
+    if (r < 0) {
+        free(q->block.backing_name);
+        free(q->block.backing_format);
+        qcow2_free(&q->block);
+        return r;
+    }
+    *ret_block = &q->block;
+    return 0;
+}

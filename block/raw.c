@@ -1,0 +1,204 @@
+/*
+ * Raw images: the file's bytes are the disk's.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "block/block_int.h"
+#include "vmm/base/bytes.h"
+#include "vmm/base/iov.h"
+#include "vmm/base/log.h"
+
+struct raw {
+    struct block block;
+    bool probed;
+};
+
+static struct raw *of_block(struct block *block)
+{
+    return container_of(block, struct raw, block);
+}
+
+/* ---- guests that would turn their disk into another format --------------------------------------- */
+
+/*
+ * Formats whose headers name other files of the host: next time the image is probed, here or by
+ * another tool, such a header would let a guest read and write them.
+ */
+static const struct {
+    const char *format;
+    unsigned off;
+    unsigned len;
+    const char *magic;
+} dangerous[] = {
+    {"qcow", 0, 4, "QFI\xfb"},
+    {"qed", 0, 4, "QED\0"},
+    {"vmdk", 0, 4, "KDMV"},
+    {"vmdk", 0, 4, "COWD"},
+    {"vhdx", 0, 8, "vhdxfile"},
+    {"vpc", 0, 8, "conectix"},
+    {"vdi", 64, 4, "\x7f\x10\xda\xbe"},
+};
+
+/*
+ * A VMDK descriptor is text: QEMU takes any file for one whose first line that is neither blank nor
+ * a comment is a version.
+ */
+static bool is_vmdk_text(const char *text, const char *end)
+{
+    static const char version[] = "version=";
+
+    while (text < end) {
+        if (*text == '#') {
+            text = memchr(text, '\n', (size_t)(end - text));
+            if (!text)
+                return false;
+        } else if (*text != ' ' && *text != '\n' && *text != '\r') {
+            return (size_t)(end - text) >= sizeof(version) - 1 &&
+                   memcmp(text, version, sizeof(version) - 1) == 0;
+        }
+        text++;
+    }
+    return false;
+}
+
+static const char *format_of_sector(const char sector[BLOCK_SECTOR_SIZE])
+{
+    for (size_t i = 0; i < ARRAY_SIZE(dangerous); i++)
+        if (memcmp(sector + dangerous[i].off, dangerous[i].magic, dangerous[i].len) == 0)
+            return dangerous[i].format;
+    return is_vmdk_text(sector, sector + BLOCK_SECTOR_SIZE) ? "vmdk" : NULL;
+}
+
+/* Requests are whole sectors, so one that touches the first sector brings all of it. */
+static int check_first_sector(const struct iovec *iov, unsigned niov, char *sector)
+{
+    const char *format;
+
+    iov_to_buf(iov, niov, 0, sector, BLOCK_SECTOR_SIZE);
+    format = format_of_sector(sector);
+    if (!format)
+        return 0;
+    log_guest(
+        LOG_WARN,
+        "a write that makes the first sector of a disk look like a %s image was refused: give "
+        "format=raw if the guest may do that",
+        format);
+    return -EPERM;
+}
+
+/*
+ * What is checked is what is written: the guest can still change its memory while the request is
+ * in flight, so the first sector goes to the file from a copy.
+ */
+static int write_first_sector(struct raw *raw, uint64_t len, const struct iovec *iov, unsigned niov)
+{
+    char sector[BLOCK_SECTOR_SIZE];
+    struct iov_part rest;
+    int r;
+
+    r = check_first_sector(iov, niov, sector);
+    if (r < 0)
+        return r;
+    r = file_write(raw->block.file, 0, sector, sizeof(sector));
+    if (r < 0 || len == sizeof(sector))
+        return r;
+    r = iov_part_take(&rest, iov, niov, sizeof(sector), len - sizeof(sector));
+    if (r < 0)
+        return r;
+    r = file_writev(raw->block.file, sizeof(sector), rest.iov, rest.niov);
+    iov_part_done(&rest);
+    return r;
+}
+
+/* ---- operations ----------------------------------------------------------------------------------- */
+
+static int raw_read(struct block *block, uint64_t off, uint64_t len, const struct iovec *iov,
+                    unsigned niov)
+{
+    return file_readv(block->file, off, iov, niov);
+}
+
+static int raw_write(struct block *block, uint64_t off, uint64_t len, const struct iovec *iov,
+                     unsigned niov)
+{
+    if (off == 0 && of_block(block)->probed)
+        return write_first_sector(of_block(block), len, iov, niov);
+    return file_writev(block->file, off, iov, niov);
+}
+
+static int raw_write_zeroes(struct block *block, uint64_t off, uint64_t len, bool unmap)
+{
+    return file_zero(block->file, off, len, unmap && block->discard);
+}
+
+static int raw_discard(struct block *block, uint64_t off, uint64_t len)
+{
+    int r = file_zero_fast(block->file, off, len, true);
+
+    return r == -EOPNOTSUPP ? 0 : r; /* a discard is a hint */
+}
+
+static int raw_flush(struct block *block)
+{
+    return file_sync(block->file);
+}
+
+static bool raw_is_zero(struct block *block, uint64_t off, uint64_t len)
+{
+    return file_is_hole(block->file, off, len);
+}
+
+static void raw_get_info(const struct block *block, struct block_info *info)
+{
+}
+
+static int raw_close(struct block *block)
+{
+    return 0;
+}
+
+static void raw_free(struct block *block)
+{
+    free(of_block(block));
+}
+
+static const struct block_driver raw_driver = {
+    .name = "raw",
+    .read = raw_read,
+    .write = raw_write,
+    .write_zeroes = raw_write_zeroes,
+    .discard = raw_discard,
+    .flush = raw_flush,
+    .is_zero = raw_is_zero,
+    .get_info = raw_get_info,
+    .close = raw_close,
+    .free = raw_free,
+};
+
+int raw_open(const struct block_source *source, struct block **ret_block, struct err *err)
+{
+    struct raw *raw = calloc(1, sizeof(*raw));
+    uint64_t len;
+    int r;
+
+    if (!raw)
+        return err_set(err, -ENOMEM, "%s: out of memory", source->path);
+    r = file_get_len(source->file, &len);
+    if (r < 0) {
+        free(raw);
+        return err_set_errno(err, r, "%s: cannot tell the size", source->path);
+    }
+    block_init(&raw->block, &raw_driver, source);
+    raw->probed = source->probed;
+
+    /*
+     * A file that ends inside a sector reads as zeroes up to the sector's end, and grows to it when
+     * that sector is written; but no further, whatever direct I/O has to write.
+     */
+    raw->block.len = align_up(len, BLOCK_SECTOR_SIZE);
+    source->file->len_limit = raw->block.len;
+    *ret_block = &raw->block;
+    return 0;
+}
