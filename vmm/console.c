@@ -372,6 +372,7 @@ static void drain(struct console *console)
 
         if (poll(&pfd, 1, CONSOLE_CLOSE_STALL_MS) <= 0) {
             log_warn("serial port: %zu bytes not written: nobody reads", console->nunsent);
+            console->stalled = true;
             return;
         }
         flush(console);

@@ -11,7 +11,8 @@
  * Locks: the chardev calls here take the console's own lock and never call the front end; the
  * front end is called without it, on the main thread. So a UART may call in under its lock.
  *
- * SIGPIPE must be ignored.
+ * SIGPIPE must be ignored, and descriptors 0 to 2 must be open: a closed one would be given to the
+ * next file, which may be a disk image.
  */
 #ifndef MINIVMM_CONSOLE_H
 #define MINIVMM_CONSOLE_H

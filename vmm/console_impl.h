@@ -50,6 +50,7 @@ struct console {
     struct console_queue sending; /* taken out of `queued`, so that writing needs no lock */
     size_t backlog_max;           /* what is kept while not connected */
     atomic_bool full;             /* the UART reports itself busy */
+    bool stalled;                 /* at the end: the reader took nothing, so do not wait again */
 
     pthread_mutex_t lock; /* guards the rest */
     struct console_queue queued;

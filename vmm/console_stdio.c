@@ -102,7 +102,7 @@ static void stdio_close(struct console *console)
 {
     struct console_stdio *stdio = stdio_of(console);
 
-    console_pump_stop(stdio->pump, CONSOLE_CLOSE_STALL_MS);
+    console_pump_stop(stdio->pump, console->stalled ? 0 : CONSOLE_CLOSE_STALL_MS);
     if (stdio->is_terminal)
         terminal_restore();
     console_done(console);

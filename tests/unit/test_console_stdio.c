@@ -1,0 +1,451 @@
+#include <fcntl.h>
+#include <pthread.h>
+#include <pty.h>
+#include <stdio.h>
+#include <string.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "tests/lib/console_rig.h"
+#include "tests/lib/unit.h"
+
+/* Each test runs in a process of its own, so it may do as it likes with standard input. */
+
+static int feed_fd = -1; /* what the test writes here is standard input */
+static int sink_fd = -1; /* what comes out here went to standard output */
+
+static void stdin_from(int fd)
+{
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(dup2(fd, STDIN_FILENO), STDIN_FILENO);
+    close(fd);
+}
+
+static void stdin_is_a_pipe(void)
+{
+    int fds[2];
+
+    ck_assert_int_eq(pipe(fds), 0);
+    stdin_from(fds[0]);
+    feed_fd = fds[1];
+}
+
+static void stdout_is_a_pipe(void)
+{
+    int fds[2];
+
+    ck_assert_int_eq(pipe(fds), 0);
+    ck_assert_int_eq(dup2(fds[1], STDOUT_FILENO), STDOUT_FILENO);
+    close(fds[1]);
+    sink_fd = fds[0];
+    ck_assert_int_eq(fcntl(sink_fd, F_SETFL, O_NONBLOCK), 0);
+}
+
+/* The pump is another thread: wait for what it writes. */
+static void read_sink(char *buf, size_t len)
+{
+    size_t n = 0;
+
+    for (unsigned i = 0; i < 5000 && n < len; i++) {
+        n += rig_read(sink_fd, buf + n, len - n);
+        rig_settle();
+    }
+    buf[n] = '\0';
+}
+
+#define assert_sink(text)                                                                          \
+    do {                                                                                           \
+        char sink_buf_[sizeof(text)];                                                              \
+                                                                                                   \
+        read_sink(sink_buf_, sizeof(text) - 1);                                                    \
+        ck_assert_str_eq(sink_buf_, text);                                                         \
+    } while (0)
+
+/* ---- input that is no terminal ---------------------------------------------------------------- */
+
+START_TEST(pipe_passes_escape_keys_through)
+{
+    stdin_is_a_pipe();
+    stdout_is_a_pipe();
+    rig_open(SERIAL_STDIO, NULL);
+    ck_assert_int_eq(write(feed_fd, "\x01x\x01h\x03\x04", 6), 6);
+    rig_settle();
+    rig_assert_received("\x01x\x01h\x03\x04");
+    ck_assert(!rig.front.quit);
+}
+END_TEST
+
+START_TEST(end_of_input_is_quiet_and_output_goes_on)
+{
+    stdin_is_a_pipe();
+    stdout_is_a_pipe();
+    rig_open(SERIAL_STDIO, NULL);
+    ck_assert_int_eq(write(feed_fd, "last", 4), 4);
+    close(feed_fd);
+    rig_settle();
+    rig_assert_received("last");
+    ck_assert_uint_le(rig_idle_rounds(), RIG_IDLE_ROUNDS);
+    rig_print("still here");
+    assert_sink("still here");
+}
+END_TEST
+
+START_TEST(closed_pipe_is_read_to_its_end_as_the_guest_takes_it)
+{
+    rig.front.room = 1;
+    stdin_is_a_pipe();
+    stdout_is_a_pipe();
+    ck_assert_int_eq(write(feed_fd, "abcdef", 6), 6);
+    close(feed_fd);
+    rig_open(SERIAL_STDIO, NULL);
+    rig_settle();
+    rig_assert_received("a");
+    ck_assert_uint_le(rig_idle_rounds(), RIG_IDLE_ROUNDS);
+    rig_give_room(2);
+    rig_assert_received("abc");
+    rig_give_room(10);
+    rig_assert_received("abcdef");
+    ck_assert_uint_le(rig_idle_rounds(), RIG_IDLE_ROUNDS);
+}
+END_TEST
+
+START_TEST(regular_file_is_read_as_the_guest_takes_it)
+{
+    size_t total = 100000;
+    int fd = open(rig.path, O_RDWR | O_CREAT, 0600);
+    bool same = true;
+
+    for (size_t i = 0; i < total; i++) {
+        uint8_t byte = rig_pattern(i);
+
+        ck_assert_int_eq(write(fd, &byte, 1), 1);
+    }
+    ck_assert_int_eq(lseek(fd, 0, SEEK_SET), 0);
+    stdin_from(fd);
+    stdout_is_a_pipe();
+    rig.front.room = 16;
+    rig_open(SERIAL_STDIO, NULL);
+    rig_settle();
+    ck_assert_uint_eq(rig.front.len, 16);
+    ck_assert_uint_le(rig_idle_rounds(), RIG_IDLE_ROUNDS);
+    while (rig.front.len < total) {
+        size_t before = rig.front.len;
+
+        rig_give_room(9999);
+        ck_assert_uint_gt(rig.front.len, before);
+    }
+    for (size_t i = 0; i < total; i++)
+        same = same && rig.front.data[i] == rig_pattern(i);
+    ck_assert(same);
+    ck_assert_uint_le(rig_idle_rounds(), RIG_IDLE_ROUNDS);
+}
+END_TEST
+
+START_TEST(dev_null_as_input_is_quiet)
+{
+    stdout_is_a_pipe();
+    stdin_from(open("/dev/null", O_RDONLY));
+    rig_open(SERIAL_STDIO, NULL);
+    ck_assert_uint_le(rig_idle_rounds(), RIG_IDLE_ROUNDS);
+    rig_print("hello");
+    assert_sink("hello");
+}
+END_TEST
+
+/* ---- output ----------------------------------------------------------------------------------- */
+
+START_TEST(blocked_output_loses_nothing_and_blocks_nobody)
+{
+    size_t written = 0;
+    size_t seen = 0;
+
+    stdin_is_a_pipe();
+    stdout_is_a_pipe();
+    rig_open(SERIAL_STDIO, NULL);
+    do {
+        while (rig_print_pattern(&written, 256))
+            ;
+        rig_settle();
+    } while (!rig.chardev->ops->is_full(rig.chardev));
+    ck_assert_uint_ge(written, CONSOLE_BUFFER_FULL);
+    ck_assert_uint_le(rig_idle_rounds(), RIG_IDLE_ROUNDS);
+
+    for (unsigned i = 0; i < 5000 && seen < written; i++) {
+        rig_check_pattern(sink_fd, &seen);
+        rig_settle();
+    }
+    ck_assert_uint_eq(seen, written);
+    ck_assert(!rig.chardev->ops->is_full(rig.chardev));
+    ck_assert_uint_ge(rig.front.nwritable, 1);
+}
+END_TEST
+
+START_TEST(output_is_not_made_non_blocking)
+{
+    stdin_is_a_pipe();
+    stdout_is_a_pipe();
+    rig_open(SERIAL_STDIO, NULL);
+    rig_print("hello");
+    assert_sink("hello");
+    ck_assert_int_eq(fcntl(STDOUT_FILENO, F_GETFL) & O_NONBLOCK, 0);
+    ck_assert_int_eq(fcntl(STDIN_FILENO, F_GETFL) & O_NONBLOCK, 0);
+}
+END_TEST
+
+START_TEST(non_blocking_output_of_others_loses_nothing)
+{
+    size_t written = 0;
+    size_t seen = 0;
+
+    stdin_is_a_pipe();
+    stdout_is_a_pipe();
+    ck_assert_int_eq(fcntl(STDOUT_FILENO, F_SETFL, O_NONBLOCK), 0);
+    rig_open(SERIAL_STDIO, NULL);
+    while (written < 200u << 10) {
+        if (!rig_print_pattern(&written, 256))
+            rig_check_pattern(sink_fd, &seen);
+        rig_settle();
+    }
+    rig_wait_for((rig_check_pattern(sink_fd, &seen), seen == written));
+}
+END_TEST
+
+START_TEST(output_without_reader_is_dropped_and_the_guest_goes_on)
+{
+    stdin_is_a_pipe();
+    stdout_is_a_pipe();
+    close(sink_fd);
+    rig_open(SERIAL_STDIO, NULL);
+    for (size_t pos = 0; pos < 4 * CONSOLE_BUFFER_FULL;) {
+        if (!rig_print_pattern(&pos, 256))
+            rig_settle();
+    }
+    rig_wait_for(!rig.chardev->ops->is_full(rig.chardev));
+}
+END_TEST
+
+static void *read_late(void *arg)
+{
+    size_t *seen = arg;
+
+    usleep(100000);
+    ck_assert_int_eq(fcntl(sink_fd, F_SETFL, 0), 0);
+    rig_check_pattern(sink_fd, seen);
+    return NULL;
+}
+
+START_TEST(close_waits_for_a_slow_reader)
+{
+    size_t written = 0;
+    size_t seen = 0;
+    pthread_t reader;
+
+    stdin_is_a_pipe();
+    stdout_is_a_pipe();
+    rig_open(SERIAL_STDIO, NULL);
+    do {
+        while (rig_print_pattern(&written, 256))
+            ;
+        rig_settle();
+    } while (!rig.chardev->ops->is_full(rig.chardev));
+    ck_assert_int_eq(pthread_create(&reader, NULL, read_late, &seen), 0);
+    rig_close();
+    close(STDOUT_FILENO);
+    pthread_join(reader, NULL);
+    ck_assert_uint_eq(seen, written);
+}
+END_TEST
+
+START_TEST(close_gives_up_on_a_reader_that_takes_nothing)
+{
+    size_t written = 0;
+
+    stdin_is_a_pipe();
+    stdout_is_a_pipe();
+    rig_open(SERIAL_STDIO, NULL);
+    do {
+        while (rig_print_pattern(&written, 256))
+            ;
+        rig_settle();
+    } while (!rig.chardev->ops->is_full(rig.chardev));
+    rig_close(); /* returns: the test's time-out says so if not */
+}
+END_TEST
+
+/* ---- a terminal ------------------------------------------------------------------------------- */
+
+/* The user's terminal: standard input is the slave, the test types at the master. */
+static void stdin_is_a_terminal(void)
+{
+    int slave;
+
+    ck_assert_int_eq(openpty(&feed_fd, &slave, NULL, NULL, NULL), 0);
+    ck_assert_int_eq(fcntl(feed_fd, F_SETFL, O_NONBLOCK), 0);
+    stdin_from(slave);
+}
+
+static bool terminal_is_raw(int fd)
+{
+    struct termios now;
+
+    ck_assert_int_eq(tcgetattr(fd, &now), 0);
+    return !(now.c_lflag & (ICANON | ECHO | ISIG)) && !(now.c_oflag & OPOST);
+}
+
+static bool terminal_is_cooked(int fd)
+{
+    struct termios now;
+
+    ck_assert_int_eq(tcgetattr(fd, &now), 0);
+    return (now.c_lflag & ICANON) && (now.c_lflag & ECHO) && (now.c_lflag & ISIG) &&
+           (now.c_oflag & OPOST);
+}
+
+static void type(const char *keys, size_t len)
+{
+    ck_assert_int_eq(write(feed_fd, keys, len), (ssize_t)len);
+    rig_settle();
+}
+
+static void open_on_terminal(void)
+{
+    stdin_is_a_terminal();
+    stdout_is_a_pipe();
+    rig_open(SERIAL_STDIO, NULL);
+}
+
+START_TEST(terminal_is_raw_while_open)
+{
+    stdin_is_a_terminal();
+    stdout_is_a_pipe();
+    ck_assert(terminal_is_cooked(STDIN_FILENO));
+    rig_open(SERIAL_STDIO, NULL);
+    ck_assert(terminal_is_raw(STDIN_FILENO));
+    type("\x03\x1a\r\x7f", 4); /* Ctrl-C, Ctrl-Z, Enter, Backspace */
+    rig_assert_received("\x03\x1a\r\x7f");
+    rig_close();
+    ck_assert(terminal_is_cooked(STDIN_FILENO));
+}
+END_TEST
+
+START_TEST(ctrl_a_x_quits)
+{
+    open_on_terminal();
+    type("a\x01", 2);
+    ck_assert(!rig.front.quit);
+    type("x", 1);
+    ck_assert(rig.front.quit);
+    rig_assert_received("a");
+}
+END_TEST
+
+START_TEST(ctrl_a_twice_or_a_sends_ctrl_a)
+{
+    open_on_terminal();
+    type("\x01\x01x\x01"
+         "ax",
+         6);
+    rig_assert_received("\x01x\x01x");
+    ck_assert(!rig.front.quit);
+}
+END_TEST
+
+START_TEST(ctrl_a_b_sends_a_break)
+{
+    open_on_terminal();
+    type("\x01"
+         "bh",
+         3);
+    ck_assert_uint_eq(rig.front.nbreaks, 1);
+    rig_assert_received("h");
+}
+END_TEST
+
+START_TEST(ctrl_a_h_prints_help)
+{
+    open_on_terminal();
+    type("\x01h", 2);
+    assert_sink("\r\nCtrl-A h       this help\r\n");
+    ck_assert_uint_eq(rig.front.len, 0);
+}
+END_TEST
+
+START_TEST(unknown_escape_key_does_nothing)
+{
+    open_on_terminal();
+    type("\x01qz", 3);
+    rig_assert_received("z");
+}
+END_TEST
+
+START_TEST(guest_that_hangs_can_be_quit)
+{
+    char keys[1000];
+
+    rig.front.room = 0;
+    open_on_terminal();
+    memset(keys, 'k', sizeof(keys));
+    for (unsigned i = 0; i < 100; i++)
+        type(keys, sizeof(keys));
+    type("\x01x", 2);
+    ck_assert(rig.front.quit);
+}
+END_TEST
+
+START_TEST(pasted_text_waits_for_the_guest)
+{
+    char keys[1000];
+
+    rig.front.room = 16;
+    open_on_terminal();
+    memset(keys, 'k', sizeof(keys));
+    for (unsigned i = 0; i < 60; i++)
+        type(keys, sizeof(keys));
+    rig_give_room(100000);
+    ck_assert_uint_eq(rig.front.len, 60000);
+}
+END_TEST
+
+START_TEST(hang_up_of_the_terminal_is_quiet)
+{
+    open_on_terminal();
+    close(feed_fd);
+    rig_settle();
+    ck_assert_uint_le(rig_idle_rounds(), RIG_IDLE_ROUNDS);
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+    const TTest *const with_rig[] = {
+        pipe_passes_escape_keys_through,
+        end_of_input_is_quiet_and_output_goes_on,
+        closed_pipe_is_read_to_its_end_as_the_guest_takes_it,
+        regular_file_is_read_as_the_guest_takes_it,
+        dev_null_as_input_is_quiet,
+        blocked_output_loses_nothing_and_blocks_nobody,
+        output_is_not_made_non_blocking,
+        non_blocking_output_of_others_loses_nothing,
+        output_without_reader_is_dropped_and_the_guest_goes_on,
+        close_waits_for_a_slow_reader,
+        close_gives_up_on_a_reader_that_takes_nothing,
+        terminal_is_raw_while_open,
+        ctrl_a_x_quits,
+        ctrl_a_twice_or_a_sends_ctrl_a,
+        ctrl_a_b_sends_a_break,
+        ctrl_a_h_prints_help,
+        unknown_escape_key_does_nothing,
+        guest_that_hangs_can_be_quit,
+        pasted_text_waits_for_the_guest,
+        hang_up_of_the_terminal_is_quiet,
+    };
+    TCase *tcase = tcase_create("stdio");
+
+    tcase_add_checked_fixture(tcase, rig_setup, rig_teardown);
+    tcase_set_timeout(tcase, 60);
+    for (size_t i = 0; i < ARRAY_SIZE(with_rig); i++)
+        tcase_add_test(tcase, with_rig[i]);
+    suite_add_tcase(suite, tcase);
+}
+
+UNIT_MAIN("console_stdio", add_tests)

@@ -1,0 +1,226 @@
+#include <fcntl.h>
+#include <pty.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "tests/lib/unit.h"
+#include "vmm/console.h"
+#include "vmm/terminal.h"
+
+static bool terminal_is_raw(int fd)
+{
+    struct termios now;
+
+    ck_assert_int_eq(tcgetattr(fd, &now), 0);
+    return !(now.c_lflag & (ICANON | ECHO | ISIG)) && !(now.c_oflag & OPOST);
+}
+
+static bool terminal_is_cooked(int fd)
+{
+    struct termios now;
+
+    ck_assert_int_eq(tcgetattr(fd, &now), 0);
+    return (now.c_lflag & ICANON) && (now.c_lflag & ECHO) && (now.c_lflag & ISIG) &&
+           (now.c_oflag & OPOST);
+}
+
+/* A process with a terminal of its own, as under a shell: raw, and then it does `then`. */
+static pid_t start_job(int *ret_master, void (*then)(void))
+{
+    int master;
+    pid_t pid = forkpty(&master, NULL, NULL, NULL);
+
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        if (terminal_make_raw(STDIN_FILENO) < 0)
+            _exit(99);
+        if (write(STDOUT_FILENO, "!", 1) != 1) /* ready */
+            _exit(98);
+        then();
+        _exit(97);
+    }
+    *ret_master = master;
+    return pid;
+}
+
+static void press_key(int master)
+{
+    ck_assert_int_eq(write(master, "k", 1), 1);
+}
+
+static void wait_ready(int master)
+{
+    char ready;
+
+    ck_assert_int_eq(read(master, &ready, 1), 1);
+    ck_assert_int_eq(ready, '!');
+}
+
+static void wait_for_key(void)
+{
+    char key;
+
+    (void)!read(STDIN_FILENO, &key, 1);
+}
+
+static void then_exit(void)
+{
+    wait_for_key();
+    exit(0); /* not _exit: what atexit registered runs */
+}
+
+static void restore_and_die(int signo)
+{
+    console_restore_terminal();
+    raise(signo);
+}
+
+static void then_crash(void)
+{
+    struct sigaction fatal = {.sa_handler = restore_and_die, .sa_flags = SA_RESETHAND};
+
+    (void)sigaction(SIGABRT, &fatal, NULL);
+    wait_for_key();
+    abort();
+}
+
+static void then_wait(void)
+{
+    for (;;)
+        pause();
+}
+
+/* The settings of the pty, seen from its master, reach a state. */
+#define wait_terminal(master, is)                                                                  \
+    do {                                                                                           \
+        for (unsigned i_ = 0; i_ < 2000 && !is(master); i_++)                                      \
+            usleep(1000);                                                                          \
+        ck_assert(is(master));                                                                     \
+    } while (0)
+
+START_TEST(terminal_is_restored_on_exit)
+{
+    int master;
+    pid_t pid;
+    int status;
+
+    pid = start_job(&master, then_exit);
+    wait_ready(master);
+    ck_assert(terminal_is_raw(master));
+    press_key(master);
+    wait_terminal(master, terminal_is_cooked);
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert(WIFEXITED(status));
+}
+END_TEST
+
+START_TEST(terminal_is_restored_on_a_crash)
+{
+    int master;
+    pid_t pid;
+    int status;
+
+    pid = start_job(&master, then_crash);
+    wait_ready(master);
+    ck_assert(terminal_is_raw(master));
+    press_key(master);
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert(WIFSIGNALED(status));
+    ck_assert_int_eq(WTERMSIG(status), SIGABRT);
+    ck_assert(terminal_is_cooked(master));
+}
+END_TEST
+
+START_TEST(terminal_is_raw_again_after_sigstop)
+{
+    struct termios cooked;
+    int master;
+    pid_t pid;
+    int status;
+
+    pid = start_job(&master, then_wait);
+    wait_ready(master);
+    kill(pid, SIGSTOP);
+    ck_assert_int_eq(waitpid(pid, &status, WUNTRACED), pid);
+    /* What a shell does when its job stopped. */
+    ck_assert_int_eq(tcgetattr(master, &cooked), 0);
+    cooked.c_lflag |= ICANON | ECHO | ISIG;
+    cooked.c_oflag |= OPOST;
+    ck_assert_int_eq(tcsetattr(master, TCSANOW, &cooked), 0);
+    kill(pid, SIGCONT);
+    wait_terminal(master, terminal_is_raw);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+}
+END_TEST
+
+/* A shell with one job: stops it, and lets it go on in the foreground. */
+static void run_shell(int report_fd, int command_fd)
+{
+    char command;
+    pid_t job = fork();
+    int status;
+
+    if (job == 0) {
+        setpgid(0, 0);
+        signal(SIGTTOU, SIG_IGN);
+        tcsetpgrp(STDIN_FILENO, getpid());
+        signal(SIGTTOU, SIG_DFL);
+        if (terminal_make_raw(STDIN_FILENO) < 0 || write(STDOUT_FILENO, "!", 1) != 1)
+            _exit(99);
+        then_wait();
+    }
+    signal(SIGTTOU, SIG_IGN);
+    while (waitpid(job, &status, WUNTRACED) == job && WIFSTOPPED(status)) {
+        tcsetpgrp(STDIN_FILENO, getpid());
+        if (write(report_fd, "s", 1) != 1 || read(command_fd, &command, 1) != 1)
+            break;
+        tcsetpgrp(STDIN_FILENO, job);
+        kill(job, SIGCONT);
+    }
+    _exit(0);
+}
+
+START_TEST(terminal_is_the_shells_while_stopped)
+{
+    int report[2];
+    int command[2];
+    int master;
+    pid_t shell;
+    pid_t job;
+    char byte;
+
+    ck_assert_int_eq(pipe(report), 0);
+    ck_assert_int_eq(pipe(command), 0);
+    shell = forkpty(&master, NULL, NULL, NULL);
+    if (shell == 0)
+        run_shell(report[1], command[0]);
+    wait_ready(master);
+    ck_assert(terminal_is_raw(master));
+    ck_assert_int_eq(ioctl(master, TIOCGPGRP, &job), 0);
+    ck_assert_int_ne(job, shell);
+
+    kill(job, SIGTSTP);
+    ck_assert_int_eq(read(report[0], &byte, 1), 1);
+    ck_assert(terminal_is_cooked(master));
+    ck_assert_int_eq(write(command[1], "f", 1), 1);
+    wait_terminal(master, terminal_is_raw);
+
+    kill(job, SIGKILL);
+    waitpid(shell, NULL, 0);
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+    unit_case(suite, "ways out", terminal_is_restored_on_exit, terminal_is_restored_on_a_crash);
+    unit_case(suite, "job control", terminal_is_raw_again_after_sigstop,
+              terminal_is_the_shells_while_stopped);
+}
+
+UNIT_MAIN("terminal", add_tests)
