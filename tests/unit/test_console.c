@@ -393,6 +393,7 @@ END_TEST
 #define WRITER_BYTES 50000u
 
 static atomic_uint writers_done;
+static atomic_bool reader_connected;
 
 static void *write_often(void *arg)
 {
@@ -418,6 +419,7 @@ static void *count_bytes(void *arg)
 
     if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
         return NULL;
+    atomic_store(&reader_connected, true);
     while ((n = rig_read(fd, buf, sizeof(buf))) > 0) {
         for (size_t i = 0; i < n; i++)
             counts[(uint8_t)buf[i] % WRITERS]++;
@@ -435,6 +437,7 @@ START_TEST(many_threads_write)
     atomic_store(&writers_done, 0);
     rig_open(SERIAL_UNIX, rig.path);
     ck_assert_int_eq(pthread_create(&reader, NULL, count_bytes, counts), 0);
+    rig_wait_for(atomic_load(&reader_connected));
     rig_settle();
     for (size_t i = 0; i < WRITERS; i++)
         ck_assert_int_eq(pthread_create(&writers[i], NULL, write_often, (void *)i), 0);
