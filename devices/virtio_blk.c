@@ -62,8 +62,6 @@ struct blk_queue {
     struct loop_work more;    /* pop on: a round ended with chains left */
     struct loop_work publish; /* show the driver what was completed in this round of the loop */
     struct loop_work stop;
-    bool more_posted;
-    bool publish_posted;
     bool stopping;
     sem_t stopped;
 };
@@ -92,7 +90,6 @@ static struct virtio_blk *blk_of(struct virtio_dev *dev)
 static void push(struct blk_queue *queue, uint16_t head, uint32_t written)
 {
     virtq_push(queue->vq, head, written);
-    queue->publish_posted = true;
     loop_post(queue->blk->loop, &queue->publish);
 }
 
@@ -323,13 +320,15 @@ static void handle_chain(struct blk_queue *queue, const struct virtq_chain *chai
 
 /* ---- running queues: the loop's thread ------------------------------------------------------- */
 
-/* The last of a queue that stops: nothing is in flight, and no work of it is posted. */
+/* The end of a queue that stops, once nothing is in flight. */
 static void finish_stop(struct blk_queue *queue)
 {
     struct list *first;
 
-    if (!queue->stopping || queue->vq->in_flight > 0 || queue->more_posted || queue->publish_posted)
+    if (!queue->stopping || queue->vq->in_flight > 0)
         return;
+    loop_cancel(queue->blk->loop, &queue->more);
+    loop_cancel(queue->blk->loop, &queue->publish);
     while ((first = list_first(&queue->idle))) {
         list_remove(first);
         free_request(container_of(first, struct blk_request, link));
@@ -343,16 +342,9 @@ static void publish(struct loop_work *work)
     struct blk_queue *queue = container_of(work, struct blk_queue, publish);
     struct virtio_transport *transport = queue->blk->dev.transport;
 
-    queue->publish_posted = false;
     if (virtq_publish(queue->vq))
         transport->notify_used(transport, queue->index);
     finish_stop(queue);
-}
-
-static void post_more(struct blk_queue *queue)
-{
-    queue->more_posted = true;
-    loop_post(queue->blk->loop, &queue->more);
 }
 
 /*
@@ -372,7 +364,7 @@ static void process(struct blk_queue *queue)
         while ((r = virtq_pop(queue->vq, &blk->chain)) > 0) {
             handle_chain(queue, &blk->chain);
             if (--budget == 0) {
-                post_more(queue);
+                loop_post(blk->loop, &queue->more);
                 return;
             }
         }
@@ -387,11 +379,7 @@ static void process(struct blk_queue *queue)
 
 static void process_more(struct loop_work *work)
 {
-    struct blk_queue *queue = container_of(work, struct blk_queue, more);
-
-    queue->more_posted = false;
-    process(queue);
-    finish_stop(queue);
+    process(container_of(work, struct blk_queue, more));
 }
 
 static void kicked(struct loop_fd *watch, uint32_t events)
@@ -419,7 +407,7 @@ static void start_on_loop(void *opaque)
     call->result = loop_add_fd(queue->blk->loop, &queue->kick);
     /* The driver may have filled the ring before DRIVER_OK and need not kick again (3.1.1). */
     if (call->result == 0)
-        post_more(queue);
+        loop_post(queue->blk->loop, &queue->more);
 }
 
 static int blk_queue_start(struct virtio_dev *dev, unsigned index)
