@@ -39,6 +39,9 @@ void guest_disk_init(struct guest_disk *disk, struct guest *guest, unsigned inde
     status |= VIRTIO_CONFIG_S_FEATURES_OK;
     set(disk, VIRTIO_MMIO_STATUS, status);
 
+    /* Flags and index: a kick from before the reset may make the device look at once. */
+    guest_op(guest, GUEST_ST32, disk->mem + GUEST_DISK_AVAIL, 0, 0);
+    guest_op(guest, GUEST_ST32, disk->mem + GUEST_DISK_USED, 0, 0);
     set(disk, VIRTIO_MMIO_QUEUE_SEL, 0);
     set(disk, VIRTIO_MMIO_QUEUE_NUM, GUEST_DISK_QUEUE_SIZE);
     set_address(disk, VIRTIO_MMIO_QUEUE_DESC_LOW, disk->mem + GUEST_DISK_DESC);
