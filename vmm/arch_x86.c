@@ -220,29 +220,28 @@ static int set_cpuid(const struct arch_vm *arch, int vcpu_fd, unsigned id, struc
  */
 static int set_msrs(int vcpu_fd, struct err *err)
 {
-    struct {
-        struct kvm_msrs head;
-        struct kvm_msr_entry entries[2];
-    } msrs = {
-        .head = {.nmsrs = 2},
-        .entries = {{.index = MSR_MISC_ENABLE},
-                    {.index = MSR_MTRR_DEF_TYPE, .data = MTRR_ENABLED | MTRR_WRITE_BACK}},
-    };
-    struct {
-        struct kvm_msrs head;
-        struct kvm_msr_entry misc;
-    } now = {.head = {.nmsrs = 1}, .misc = {.index = MSR_MISC_ENABLE}};
-    int done = ioctl(vcpu_fd, KVM_GET_MSRS, &now);
+    /* A list has its entries behind it, up to two here. */
+    union {
+        struct kvm_msrs list;
+        uint8_t room[sizeof(struct kvm_msrs) + 2 * sizeof(struct kvm_msr_entry)];
+    } msrs = {.list = {.nmsrs = 1}};
+    struct kvm_msr_entry *entries = msrs.list.entries;
+    int done;
 
-    if (done < 0)
+    entries[0] = (struct kvm_msr_entry){.index = MSR_MISC_ENABLE};
+    if (ioctl(vcpu_fd, KVM_GET_MSRS, &msrs) < 0)
         return err_set_errno(err, -errno, "KVM_GET_MSRS");
-    msrs.entries[0].data = now.misc.data | MISC_ENABLE_FAST_STRINGS;
+
+    msrs.list.nmsrs = 2;
+    entries[0].data |= MISC_ENABLE_FAST_STRINGS;
+    entries[1] =
+        (struct kvm_msr_entry){.index = MSR_MTRR_DEF_TYPE, .data = MTRR_ENABLED | MTRR_WRITE_BACK};
     done = ioctl(vcpu_fd, KVM_SET_MSRS, &msrs);
     if (done < 0)
         return err_set_errno(err, -errno, "KVM_SET_MSRS");
-    if (done < (int)msrs.head.nmsrs)
+    if (done < (int)msrs.list.nmsrs)
         return err_set(err, -EINVAL, "KVM_SET_MSRS: KVM refuses %#" PRIx64 " for MSR %#x",
-                       (uint64_t)msrs.entries[done].data, msrs.entries[done].index);
+                       (uint64_t)entries[done].data, entries[done].index);
     return 0;
 }
 

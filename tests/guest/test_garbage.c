@@ -271,7 +271,7 @@ static void set(uint64_t regs, uint32_t reg, uint64_t value)
 /* Descriptors that point anywhere, and an available ring with nonsense in it. */
 static void spoil_rings(const struct guest_disk *disk)
 {
-    for (unsigned i = 0; i < GUEST_DISK_QUEUE_SIZE; i++) {
+    for (uint64_t i = 0; i < GUEST_DISK_QUEUE_SIZE; i++) {
         uint64_t desc = disk->mem + GUEST_DISK_DESC + 16 * i;
 
         guest_op(&guest, GUEST_ST64, desc, nonsense_address(), 0);

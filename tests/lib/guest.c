@@ -324,7 +324,7 @@ static void fill_idt(uint8_t *idt)
 {
     uint64_t handler = INTERPRETER + (uint64_t)(guest_interrupt - guest_interpreter);
 
-    for (unsigned i = GUEST_VECTOR_FIRST; i < IDT_VECTORS; i++) {
+    for (size_t i = GUEST_VECTOR_FIRST; i < IDT_VECTORS; i++) {
         uint8_t *gate = idt + 16 * i;
 
         store_le16(gate, (uint16_t)handler);

@@ -51,7 +51,7 @@ void guest_disk_init(struct guest_disk *disk, struct guest *guest, unsigned inde
     set(disk, VIRTIO_MMIO_STATUS, status | VIRTIO_CONFIG_S_DRIVER_OK);
 }
 
-static void set_desc(struct guest_disk *disk, unsigned i, uint64_t gpa, uint32_t len,
+static void set_desc(struct guest_disk *disk, uint64_t i, uint64_t gpa, uint32_t len,
                      unsigned flags)
 {
     uint64_t desc = disk->mem + GUEST_DISK_DESC + 16 * i;
@@ -68,7 +68,7 @@ void guest_disk_request(struct guest_disk *disk, uint32_t type, uint64_t sector,
     bool device_writes = type == VIRTIO_BLK_T_IN || type == VIRTIO_BLK_T_GET_ID;
     uint64_t header = disk->mem + GUEST_DISK_HEADER;
     uint64_t slot =
-        disk->mem + GUEST_DISK_AVAIL + 4 + 2 * (disk->submitted % GUEST_DISK_QUEUE_SIZE);
+        disk->mem + GUEST_DISK_AVAIL + 4 + 2 * (uint64_t)(disk->submitted % GUEST_DISK_QUEUE_SIZE);
     unsigned n = 0;
 
     guest_op(disk->guest, GUEST_ST32, header, type, 0);

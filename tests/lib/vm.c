@@ -28,23 +28,24 @@ static void die(const char *what)
 /* build/CONFIG/minivmm from build/CONFIG/tests/guest/test_foo, unless $MINIVMM says otherwise. */
 static const char *program(void)
 {
-    static char path[PATH_MAX];
+    static char path[PATH_MAX + sizeof("/minivmm")];
     const char *override = getenv("MINIVMM");
+    char self[PATH_MAX];
     ssize_t len;
 
     if (override)
         return override;
-    len = readlink("/proc/self/exe", path, sizeof(path) - sizeof("/minivmm"));
+    len = readlink("/proc/self/exe", self, sizeof(self) - 1);
     if (len < 0)
         die("/proc/self/exe");
-    path[len] = '\0';
+    self[len] = '\0';
     for (int i = 0; i < 3; i++) {
-        char *slash = strrchr(path, '/');
+        char *slash = strrchr(self, '/');
 
         if (slash)
             *slash = '\0';
     }
-    strcat(path, "/minivmm");
+    snprintf(path, sizeof(path), "%s/minivmm", self);
     return path;
 }
 
