@@ -14,6 +14,7 @@
 #include "boot/mptable_x86.h"
 #include "boot/pvh_x86.h"
 #include "boot/ram_map.h"
+#include "boot/reset_vector_x86.h"
 #include "boot/zero_page_x86.h"
 #include "vmm/base/bytes.h"
 #include "vmm/layout_x86.h"
@@ -191,10 +192,10 @@ static int place_initrds(struct session *s, struct err *err)
     return 0;
 }
 
-static void write_firmware_tables(struct session *s)
+static void write_firmware(struct session *s)
 {
     uint8_t *area = s->legacy_area + (X86_FIRMWARE_TABLES - X86_EBDA_START);
-    size_t size = X86_KERNEL_START - X86_FIRMWARE_TABLES;
+    size_t size = X86_RESET_VECTOR - X86_FIRMWARE_TABLES;
 
     if (s->machine->acpi) {
         (void)acpi_build(s->machine, X86_FIRMWARE_TABLES, area, size); /* its size: for tests */
@@ -203,6 +204,7 @@ static void write_firmware_tables(struct session *s)
         (void)mptable_build(s->machine->ncpus, area, size);
         mptable_build_pointer(X86_FIRMWARE_TABLES, s->legacy_area);
     }
+    reset_vector_fill(s->legacy_area + (X86_RESET_VECTOR - X86_EBDA_START));
 }
 
 static void write_entry(struct session *s, struct boot_plan *plan)
@@ -254,7 +256,7 @@ static int load(struct session *s, struct boot_plan *ret_plan, struct err *err)
 
     s->info.cmdline_gpa = X86_CMDLINE;
     s->info.ne820 = e820_build(s->map.mem, s->info.e820);
-    write_firmware_tables(s);
+    write_firmware(s);
     write_entry(s, ret_plan);
     return 0;
 }

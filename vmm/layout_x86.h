@@ -19,6 +19,7 @@
 #define X86_CMDLINE_MAX 0x10000u     /* room kept; the kernel's own limit is usually 2047 */
 #define X86_EBDA_START 0x9fc00u      /* MP floating pointer: its last KiB is where kernels look */
 #define X86_FIRMWARE_TABLES 0xe0000u /* RSDP and ACPI tables, or the MP table */
+#define X86_RESET_VECTOR 0xffff0u    /* ffff:0000 */
 #define X86_KERNEL_START 0x100000u
 
 /* MMIO in the hole. */

@@ -193,6 +193,21 @@ START_TEST(without_acpi_there_is_an_mp_table_and_devices_on_the_command_line)
 }
 END_TEST
 
+/* As Linux does when it reboots a machine with hardware-reduced ACPI. */
+START_TEST(a_jump_to_the_bios_resets_by_the_keyboard_controller)
+{
+    static const uint8_t reset[] = {0xb0, 0xfe, 0xe6, 0x64};
+    struct test_bzimage image;
+    struct guest_mem *mem;
+    struct boot_plan plan;
+
+    test_bzimage_init(&image);
+    ck_assert_int_eq(load_bytes(&image, sizeof(image), &machine, 64 * MIB, &mem, &plan), 0);
+    ck_assert_mem_eq(at(mem, 0xffff0, 16), reset, sizeof(reset));
+    guest_mem_free(mem);
+}
+END_TEST
+
 START_TEST(a_guest_can_be_loaded_again_into_fresh_memory)
 {
     struct test_bzimage image;
@@ -480,6 +495,7 @@ static void add_tests(Suite *suite)
               an_elf_kernel_with_a_note_is_entered_by_pvh,
               an_elf_kernel_without_a_note_is_entered_as_linux,
               without_acpi_there_is_an_mp_table_and_devices_on_the_command_line,
+              a_jump_to_the_bios_resets_by_the_keyboard_controller,
               a_guest_can_be_loaded_again_into_fresh_memory, the_kernels_of_this_machine_load);
     unit_case(suite, "command line", the_command_line_may_be_as_long_as_the_kernel_says,
               a_kernel_that_sets_no_limit_is_limited_by_our_room);
