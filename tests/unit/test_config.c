@@ -1,0 +1,119 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/lib/unit.h"
+#include "vmm/config.h"
+#include "vmm/config_settings.h"
+
+static struct config config;
+
+static void setup(void)
+{
+    config_init(&config);
+}
+
+static void teardown(void)
+{
+    config_done(&config);
+}
+
+static void add_disk(const char *text)
+{
+    struct config_disk disk;
+
+    ck_assert_int_eq(config_parse_disk(text, &disk, NULL), 0);
+    ck_assert_int_eq(config_add_disk(&config, &disk), 0);
+}
+
+static void check_cmdline(const char *expected)
+{
+    char *cmdline = config_kernel_cmdline(&config);
+
+    ck_assert_str_eq(cmdline, expected);
+    free(cmdline);
+}
+
+START_TEST(default_cmdline_without_disk_has_no_root)
+{
+    check_cmdline("console=ttyS0 8250.nr_uarts=1 pci=off");
+}
+END_TEST
+
+START_TEST(default_cmdline_has_the_first_disk_as_root)
+{
+    add_disk("a");
+    add_disk("b,readonly=on");
+    check_cmdline("console=ttyS0 root=/dev/vda rw 8250.nr_uarts=1 pci=off");
+}
+END_TEST
+
+START_TEST(root_on_a_readonly_disk_is_readonly)
+{
+    add_disk("a,readonly=on");
+    check_cmdline("console=ttyS0 root=/dev/vda ro 8250.nr_uarts=1 pci=off");
+}
+END_TEST
+
+START_TEST(append_stands_last)
+{
+    config.append = strdup("root=/dev/vdb quiet -- single");
+    config.acpi = false;
+    add_disk("a");
+    check_cmdline("console=ttyS0 root=/dev/vda rw 8250.nr_uarts=1 pci=off acpi=off "
+                  "root=/dev/vdb quiet -- single");
+}
+END_TEST
+
+START_TEST(cmdline_replaces_everything)
+{
+    config.cmdline = strdup("init=/bin/sh");
+    config.acpi = false;
+    add_disk("a");
+    check_cmdline("init=/bin/sh");
+}
+END_TEST
+
+START_TEST(empty_cmdline_is_possible)
+{
+    config.cmdline = strdup("");
+    check_cmdline("");
+}
+END_TEST
+
+START_TEST(done_twice_is_harmless)
+{
+    add_disk("a,serial=x");
+    config_done(&config);
+    config_done(&config);
+}
+END_TEST
+
+/* The names of settings are found by strcmp: one name, one meaning. */
+START_TEST(names_of_settings_are_unique)
+{
+    for (const struct setting *s = config_settings; s->name; s++)
+        ck_assert_ptr_eq(setting_find(config_settings, s->name), s);
+    for (const struct setting *s = config_disk_settings; s->name; s++)
+        ck_assert_ptr_eq(setting_find(config_disk_settings, s->name), s);
+    ck_assert_ptr_null(setting_find(config_settings, "kern"));
+    ck_assert_ptr_null(setting_find(config_settings, ""));
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+    TCase *tcase = tcase_create("config");
+
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_test(tcase, default_cmdline_without_disk_has_no_root);
+    tcase_add_test(tcase, default_cmdline_has_the_first_disk_as_root);
+    tcase_add_test(tcase, root_on_a_readonly_disk_is_readonly);
+    tcase_add_test(tcase, append_stands_last);
+    tcase_add_test(tcase, cmdline_replaces_everything);
+    tcase_add_test(tcase, empty_cmdline_is_possible);
+    tcase_add_test(tcase, done_twice_is_harmless);
+    tcase_add_test(tcase, names_of_settings_are_unique);
+    suite_add_tcase(suite, tcase);
+}
+
+UNIT_MAIN("config", add_tests)

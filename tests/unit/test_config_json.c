@@ -1,0 +1,226 @@
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/lib/unit.h"
+#include "vmm/config.h"
+
+static struct config config;
+static struct err err;
+
+static void setup(void)
+{
+    config_init(&config);
+    err = (struct err){0};
+}
+
+static void teardown(void)
+{
+    config_done(&config);
+}
+
+static int parse(const char *text, const char *dir)
+{
+    return config_parse_json(&config, text, strlen(text), "vm.json", dir, &err);
+}
+
+#define parse_ok(text, dir) ck_assert_msg(parse(text, dir) == 0, "%s", err.msg)
+
+START_TEST(every_setting_is_taken)
+{
+    const struct config_disk *disk;
+
+    parse_ok("{\"kernel\": \"/k\", \"initrd\": [\"/a\", \"/b\"], \"append\": \"x y\","
+             " \"disk\": [{\"file\": \"/d\", \"format\": \"qcow2\", \"readonly\": true,"
+             " \"cache\": \"unsafe\", \"aio\": \"io_uring\", \"serial\": \"S\", \"queues\": 2,"
+             " \"discard\": false}, {\"file\": \"/e\"}],"
+             " \"memory\": \"1G\", \"cpus\": 4, \"serial\": \"pty\", \"on-reboot\": \"restart\","
+             " \"acpi\": false, \"log\": \"error\"}",
+             NULL);
+    ck_assert_str_eq(config.kernel, "/k");
+    ck_assert_uint_eq(config.ninitrds, 2);
+    ck_assert_str_eq(config.initrds[1], "/b");
+    ck_assert_str_eq(config.append, "x y");
+    ck_assert_uint_eq(config.memory, 1u << 30);
+    ck_assert_uint_eq(config.ncpus, 4);
+    ck_assert_int_eq(config.serial, SERIAL_PTY);
+    ck_assert(config.restart_on_reboot);
+    ck_assert(!config.acpi);
+    ck_assert_int_eq(config.log_level, LOG_ERROR);
+    ck_assert_uint_eq(config.ndisks, 2);
+    disk = &config.disks[0];
+    ck_assert_str_eq(disk->path, "/d");
+    ck_assert_int_eq(disk->format, BLOCK_FORMAT_QCOW2);
+    ck_assert(disk->readonly);
+    ck_assert_int_eq(disk->cache, BLOCK_CACHE_UNSAFE);
+    ck_assert_int_eq(disk->aio, BLOCK_AIO_URING);
+    ck_assert_str_eq(disk->serial, "S");
+    ck_assert_uint_eq(disk->nqueues, 2);
+    ck_assert(!disk->discard);
+    ck_assert(config.disks[1].discard);
+}
+END_TEST
+
+START_TEST(memory_may_be_a_number_of_bytes)
+{
+    parse_ok("{\"memory\": 67108864}", NULL);
+    ck_assert_uint_eq(config.memory, 64u << 20);
+}
+END_TEST
+
+START_TEST(relative_paths_start_at_the_files_folder)
+{
+    parse_ok("{\"kernel\": \"k\", \"initrd\": [\"sub/i\", \"/i\"], \"cmdline\": \"c\","
+             " \"disk\": [{\"file\": \"a,b=c\"}], \"serial\": \"file:log\"}",
+             "/vm/one");
+    ck_assert_str_eq(config.kernel, "/vm/one/k");
+    ck_assert_str_eq(config.initrds[0], "/vm/one/sub/i");
+    ck_assert_str_eq(config.initrds[1], "/i");
+    ck_assert_str_eq(config.cmdline, "c");
+    ck_assert_str_eq(config.disks[0].path, "/vm/one/a,b=c");
+    ck_assert_str_eq(config.serial_path, "/vm/one/log");
+}
+END_TEST
+
+static const struct {
+    const char *text;
+    const char *message; /* how it begins: the parser's own words may change */
+} bad[] = {
+    {"", "vm.json:1:0: expected JSON: "},
+    {"[]", "vm.json: expected an object with the settings of a VM"},
+    {"{\"kernel\": \"k\"} x", "vm.json:1:17: expected JSON: "},
+    {"{\"cpus\": 1, \"cpus\": 2}", "vm.json:1:18: expected JSON: duplicate"},
+    {"{\"kernle\": \"k\"}", "vm.json: kernle: unknown key: expected a setting of a VM"},
+    {"{\"no-acpi\": true}", "vm.json: no-acpi: unknown key: expected a setting of a VM"},
+    {"{\"config\": \"x\"}", "vm.json: config: unknown key: expected a setting of a VM"},
+    {"{\"kernel\": 1}", "vm.json: kernel: expected a string"},
+    {"{\"kernel\": \"\"}", "vm.json: kernel: '': expected a file name"},
+    {"{\"cpus\": \"1\"}", "vm.json: cpus: expected an integer"},
+    {"{\"cpus\": 1.0}", "vm.json: cpus: expected an integer"},
+    {"{\"cpus\": -1}", "vm.json: cpus: '-1': expected a number from 1 to 255"},
+    {"{\"acpi\": \"off\"}", "vm.json: acpi: expected true or false"},
+    {"{\"acpi\": null}", "vm.json: acpi: expected true or false"},
+    {"{\"memory\": true}",
+     "vm.json: memory: expected a string such as \"512M\", or a number of bytes"},
+    {"{\"memory\": 512}", "vm.json: memory: '512': expected a size from 32M to 4T in whole "
+                          "megabytes, such as 512M"},
+    {"{\"initrd\": \"i\"}", "vm.json: initrd: expected an array of strings"},
+    {"{\"initrd\": [\"i\", 2]}", "vm.json: initrd[1]: expected a string"},
+    {"{\"disk\": {\"file\": \"d\"}}", "vm.json: disk: expected an array of objects"},
+    {"{\"disk\": [\"d\"]}", "vm.json: disk[0]: expected an object with the settings of a disk"},
+    {"{\"disk\": [{}]}", "vm.json: disk[0].file is missing: expected an image file"},
+    {"{\"disk\": [{\"file\": \"d\"}, {\"format\": \"raw\"}]}",
+     "vm.json: disk[1].file is missing: expected an image file"},
+    {"{\"disk\": [{\"file\": \"d\", \"readonly\": \"on\"}]}",
+     "vm.json: disk[0].readonly: expected true or false"},
+    {"{\"disk\": [{\"file\": \"d\", \"cache\": \"full\"}]}",
+     "vm.json: disk[0].cache: 'full': expected one of writeback|none|unsafe"},
+    {"{\"disk\": [{\"file\": \"d\", \"path\": \"e\"}]}",
+     "vm.json: disk[0].path: unknown key: expected a setting of a disk"},
+    {"{\"kernel\": \"a\\u0000b\"}", "vm.json:1:21: expected JSON: "},
+};
+
+START_TEST(bad_file_gets_one_clear_line)
+{
+    ck_assert_int_eq(parse(bad[_i].text, NULL), -EINVAL);
+    ck_assert_msg(strncmp(err.msg, bad[_i].message, strlen(bad[_i].message)) == 0, "%s", err.msg);
+}
+END_TEST
+
+START_TEST(deep_nesting_is_refused)
+{
+    size_t depth = 100000;
+    char *text = malloc(depth + 1);
+
+    memset(text, '[', depth);
+    text[depth] = '\0';
+    ck_assert_int_eq(parse(text, NULL), -EINVAL);
+    free(text);
+}
+END_TEST
+
+/* ---- files ------------------------------------------------------------------------------------ */
+
+START_TEST(fifo_is_refused_without_waiting)
+{
+    char dir[] = "/tmp/minivmm-json-XXXXXX";
+    char path[64];
+
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    snprintf(path, sizeof(path), "%s/fifo", dir);
+    ck_assert_int_eq(mkfifo(path, 0600), 0);
+    ck_assert_int_eq(config_load_json(&config, path, &err), -EINVAL);
+    ck_assert_ptr_nonnull(strstr(err.msg, "expected a regular file"));
+    unlink(path);
+    rmdir(dir);
+}
+END_TEST
+
+START_TEST(huge_file_is_refused_unread)
+{
+    char path[] = "/tmp/minivmm-json-XXXXXX";
+    int fd = mkstemp(path);
+
+    ck_assert_int_eq(ftruncate(fd, (off_t)1 << 40), 0);
+    close(fd);
+    ck_assert_int_eq(config_load_json(&config, path, &err), -EFBIG);
+    ck_assert_ptr_nonnull(strstr(err.msg, "1099511627776 bytes: expected at most 262144"));
+    unlink(path);
+}
+END_TEST
+
+START_TEST(missing_file_is_named)
+{
+    ck_assert_int_eq(config_load_json(&config, "/nowhere/vm.json", &err), -ENOENT);
+    ck_assert_str_eq(err.msg, "/nowhere/vm.json: cannot open: No such file or directory");
+}
+END_TEST
+
+START_TEST(samples_are_good)
+{
+    DIR *dir = opendir("configs");
+    struct dirent *entry;
+    unsigned n = 0;
+
+    ck_assert_msg(dir != NULL, "configs/ not found: run from the top of the source tree");
+    while ((entry = readdir(dir))) {
+        char path[512];
+
+        if (!strstr(entry->d_name, ".json"))
+            continue;
+        snprintf(path, sizeof(path), "configs/%s", entry->d_name);
+        config_done(&config);
+        config_init(&config);
+        ck_assert_msg(config_load_json(&config, path, &err) == 0, "%s", err.msg);
+        ck_assert_msg(config_check(&config, &err) == 0, "%s: %s", path, err.msg);
+        ck_assert_int_eq(strncmp(config.kernel, "configs/", 8), 0);
+        n++;
+    }
+    closedir(dir);
+    ck_assert_uint_ge(n, 4);
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+    TCase *tcase = tcase_create("json");
+
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_test(tcase, every_setting_is_taken);
+    tcase_add_test(tcase, memory_may_be_a_number_of_bytes);
+    tcase_add_test(tcase, relative_paths_start_at_the_files_folder);
+    tcase_add_loop_test(tcase, bad_file_gets_one_clear_line, 0, ARRAY_SIZE(bad));
+    tcase_add_test(tcase, deep_nesting_is_refused);
+    tcase_add_test(tcase, fifo_is_refused_without_waiting);
+    tcase_add_test(tcase, huge_file_is_refused_unread);
+    tcase_add_test(tcase, missing_file_is_named);
+    tcase_add_test(tcase, samples_are_good);
+    suite_add_tcase(suite, tcase);
+}
+
+UNIT_MAIN("config_json", add_tests)

@@ -1,0 +1,454 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/lib/unit.h"
+#include "vmm/config.h"
+#include "vmm/config_settings.h"
+
+#define ARGS_MAX 16
+
+static struct config config;
+static struct err err;
+static enum options_action action;
+
+/* Parse the arguments, up to the first NULL, as main does. */
+static int parse(const char *const args[ARGS_MAX])
+{
+    char *argv[ARGS_MAX + 2] = {(char *)"minivmm"};
+    int argc = 1;
+    int r;
+
+    while (argc <= ARGS_MAX && args[argc - 1]) {
+        argv[argc] = (char *)args[argc - 1];
+        argc++;
+    }
+    config_done(&config);
+    config_init(&config);
+    err = (struct err){0};
+    r = options_parse(argc, argv, &config, &action, &err);
+    if (r == 0 && action == OPTIONS_RUN)
+        r = config_check(&config, &err);
+    return r;
+}
+
+#define parse_args(...) parse((const char *const[ARGS_MAX]){__VA_ARGS__})
+
+/* ---- good ------------------------------------------------------------------------------------- */
+
+START_TEST(kernel_alone_gives_the_defaults)
+{
+    ck_assert_int_eq(parse_args("--kernel", "bzImage"), 0);
+    ck_assert_int_eq(action, OPTIONS_RUN);
+    ck_assert_str_eq(config.kernel, "bzImage");
+    ck_assert_uint_eq(config.memory, 512u << 20);
+    ck_assert_uint_eq(config.ncpus, 1);
+    ck_assert_int_eq(config.serial, SERIAL_STDIO);
+    ck_assert(config.acpi);
+    ck_assert(!config.restart_on_reboot);
+    ck_assert_int_eq(config.log_level, LOG_WARN);
+    ck_assert_uint_eq(config.ndisks, 0);
+    ck_assert_uint_eq(config.ninitrds, 0);
+}
+END_TEST
+
+START_TEST(every_option_is_taken)
+{
+    ck_assert_int_eq(parse_args("--kernel=k", "--initrd", "a", "--initrd=b", "--append", "x y",
+                                "--memory", "2G", "--cpus=255", "--serial", "unix:/run/s",
+                                "--on-reboot", "restart", "--no-acpi", "--log=debug"),
+                     0);
+    ck_assert_str_eq(config.kernel, "k");
+    ck_assert_uint_eq(config.ninitrds, 2);
+    ck_assert_str_eq(config.initrds[0], "a");
+    ck_assert_str_eq(config.initrds[1], "b");
+    ck_assert_str_eq(config.append, "x y");
+    ck_assert_uint_eq(config.memory, 2ull << 30);
+    ck_assert_uint_eq(config.ncpus, 255);
+    ck_assert_int_eq(config.serial, SERIAL_UNIX);
+    ck_assert_str_eq(config.serial_path, "/run/s");
+    ck_assert(config.restart_on_reboot);
+    ck_assert(!config.acpi);
+    ck_assert_int_eq(config.log_level, LOG_DEBUG);
+}
+END_TEST
+
+START_TEST(every_disk_key_is_taken)
+{
+    const struct config_disk *disk;
+
+    ck_assert_int_eq(parse_args("--kernel=k", "--disk", "plain.qcow2", "--disk",
+                                "a,,b=c,format=raw,readonly=on,cache=none,aio=threads,serial=S 1,"
+                                "queues=16,discard=off"),
+                     0);
+    ck_assert_uint_eq(config.ndisks, 2);
+    disk = &config.disks[0];
+    ck_assert_str_eq(disk->path, "plain.qcow2");
+    ck_assert_int_eq(disk->format, BLOCK_FORMAT_PROBE);
+    ck_assert_int_eq(disk->cache, BLOCK_CACHE_WRITEBACK);
+    ck_assert_int_eq(disk->aio, BLOCK_AIO_AUTO);
+    ck_assert(!disk->readonly);
+    ck_assert(disk->discard);
+    ck_assert_uint_eq(disk->nqueues, 1);
+    ck_assert_ptr_null(disk->serial);
+
+    disk = &config.disks[1];
+    ck_assert_str_eq(disk->path, "a,b=c");
+    ck_assert_int_eq(disk->format, BLOCK_FORMAT_RAW);
+    ck_assert_int_eq(disk->cache, BLOCK_CACHE_NONE);
+    ck_assert_int_eq(disk->aio, BLOCK_AIO_THREADS);
+    ck_assert(disk->readonly);
+    ck_assert(!disk->discard);
+    ck_assert_uint_eq(disk->nqueues, 16);
+    ck_assert_str_eq(disk->serial, "S 1");
+}
+END_TEST
+
+START_TEST(commas_in_file_names_are_doubled)
+{
+    static const struct {
+        const char *text;
+        const char *path;
+    } table[] = {
+        {"a", "a"},
+        {"a,,b", "a,b"},
+        {",,", ","},
+        {"a,,", "a,"},
+        {"a,,,,b", "a,,b"},
+        {"a,,,readonly=on", "a,"},
+        {",,,,a", ",,a"},
+        {"a=b", "a=b"},
+        {"a,readonly=off", "a"},
+        {"/x/y z", "/x/y z"},
+        {"a,,b,serial=,,", "a,b"},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+        struct config_disk disk;
+
+        ck_assert_msg(config_parse_disk(table[i].text, &disk, &err) == 0, "%s: %s", table[i].text,
+                      err.msg);
+        ck_assert_str_eq(disk.path, table[i].path);
+        config_disk_done(&disk);
+    }
+}
+END_TEST
+
+START_TEST(sizes_are_taken)
+{
+    static const struct {
+        const char *text;
+        uint64_t size;
+    } table[] = {
+        {"32M", 32ull << 20},     {"33554432", 32ull << 20}, {"65536K", 64ull << 20},
+        {"0x40000000", 1u << 30}, {"64g", 64ull << 30},      {"4T", 4ull << 40},
+        {"4096G", 4ull << 40},    {"3073m", 3073ull << 20},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+        ck_assert_msg(parse_args("--kernel=k", "--memory", table[i].text) == 0, "%s", err.msg);
+        ck_assert_uint_eq(config.memory, table[i].size);
+    }
+}
+END_TEST
+
+START_TEST(last_of_a_repeated_option_wins)
+{
+    ck_assert_int_eq(parse_args("--kernel=a", "--cpus=2", "--kernel=b", "--cpus=3",
+                                "--disk=d,"
+                                "queues=2,queues=3",
+                                "--serial=file:x", "--serial=null"),
+                     0);
+    ck_assert_str_eq(config.kernel, "b");
+    ck_assert_uint_eq(config.ncpus, 3);
+    ck_assert_uint_eq(config.disks[0].nqueues, 3);
+    ck_assert_int_eq(config.serial, SERIAL_NULL);
+}
+END_TEST
+
+START_TEST(value_may_look_like_an_option_behind_equals)
+{
+    ck_assert_int_eq(parse_args("--kernel=--help", "--append", "-- single", "--initrd=-"), 0);
+    ck_assert_str_eq(config.kernel, "--help");
+    ck_assert_str_eq(config.append, "-- single");
+    ck_assert_str_eq(config.initrds[0], "-");
+}
+END_TEST
+
+START_TEST(help_and_version_need_nothing_else)
+{
+    ck_assert_int_eq(parse_args("--help"), 0);
+    ck_assert_int_eq(action, OPTIONS_HELP);
+    ck_assert_int_eq(parse_args("--cpus", "0", "-h"), 0);
+    ck_assert_int_eq(action, OPTIONS_HELP);
+    ck_assert_int_eq(parse_args("--version", "--help"), 0);
+    ck_assert_int_eq(action, OPTIONS_VERSION);
+}
+END_TEST
+
+/* ---- bad -------------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *args[4];
+    const char *message; /* the whole of it */
+} bad[] = {
+    {{"--kernle", "x"}, "--kernle: unknown option: expected one that --help lists"},
+    {{"--kern", "x"}, "--kern: unknown option: expected one that --help lists"},
+    {{"--"}, "--: unknown option: expected one that --help lists"},
+    {{"--=x"}, "--=x: unknown option: expected one that --help lists"},
+    {{"-k", "x"}, "-k: unknown option: expected one that --help lists"},
+    {{"--acpi"}, "--acpi: unknown option: expected one that --help lists"},
+    {{"bzImage"}, "bzImage: stray argument: expected an option"},
+    {{"--kernel=k", "-"}, "-: stray argument: expected an option"},
+    {{"--kernel=k", ""}, ": stray argument: expected an option"},
+    {{"--kernel"}, "--kernel: value missing: expected FILE"},
+    {{"--kernel", "--disk", "x"}, "--kernel: value missing: expected FILE"},
+    {{"--no-acpi=off"}, "--no-acpi: 'off': expected no value"},
+    {{"--help=me"}, "--help: 'me': expected no value"},
+    {{"--cpus=1"}, "--kernel is missing: expected a bzImage or an ELF vmlinux"},
+    {{"--kernel="}, "--kernel: '': expected a file name"},
+    {{"--initrd="}, "--initrd: '': expected a file name"},
+    {{"--kernel=k", "--append=a", "--cmdline=b"},
+     "append and cmdline are both given: expected one of them"},
+    {{"--cpus=0"}, "--cpus: '0': expected a number from 1 to 255"},
+    {{"--cpus=256"}, "--cpus: '256': expected a number from 1 to 255"},
+    {{"--cpus=-1"}, "--cpus: '-1': expected a number from 1 to 255"},
+    {{"--cpus=4294967297"}, "--cpus: '4294967297': expected a number from 1 to 255"},
+    {{"--cpus="}, "--cpus: '': expected a number from 1 to 255"},
+    {{"--memory=31M"},
+     "--memory: '31M': expected a size from 32M to 4T in whole megabytes, such as 512M"},
+    {{"--memory=512"},
+     "--memory: '512': expected a size from 32M to 4T in whole megabytes, such as 512M"},
+    {{"--memory=4097G"},
+     "--memory: '4097G': expected a size from 32M to 4T in whole megabytes, such as 512M"},
+    {{"--memory=65537K"},
+     "--memory: '65537K': expected a size from 32M to 4T in whole megabytes, such as 512M"},
+    {{"--memory=1GB"},
+     "--memory: '1GB': expected a size from 32M to 4T in whole megabytes, such as 512M"},
+    {{"--memory=18446744073709551615T"},
+     "--memory: '18446744073709551615T': expected a size from "
+     "32M to 4T in whole megabytes, such as 512M"},
+    {{"--serial=tty"}, "--serial: 'tty': expected one of stdio|null|pty|file:PATH|unix:PATH"},
+    {{"--serial=file:"}, "--serial: 'file:': expected one of stdio|null|pty|file:PATH|unix:PATH"},
+    {{"--serial=ptyx"}, "--serial: 'ptyx': expected one of stdio|null|pty|file:PATH|unix:PATH"},
+    {{"--on-reboot=halt"}, "--on-reboot: 'halt': expected one of exit|restart"},
+    {{"--log=trace"}, "--log: 'trace': expected one of error|warn|info|debug"},
+    {{"--disk="}, "--disk: '': expected a file name"},
+    {{"--disk=,readonly=on"}, "--disk: '': expected a file name"},
+    {{"--disk=a,"}, "--disk: a: '': expected key=value"},
+    {{"--disk=a,ro"}, "--disk: a: 'ro': expected key=value"},
+    {{"--disk=a,b.img,x=y"}, "--disk: a: 'b.img': expected key=value"},
+    {{"--disk=a,file=b"},
+     "--disk: a: 'file': expected a key that --help lists (a comma in a file name is written ,,)"},
+    {{"--disk=a,form=raw"},
+     "--disk: a: 'form': expected a key that --help lists (a comma in a file name is written ,,)"},
+    {{"--disk=a,format=vmdk"}, "--disk: a: format: 'vmdk': expected one of qcow2|raw"},
+    {{"--disk=a,readonly=yes"}, "--disk: a: readonly: 'yes': expected on or off"},
+    {{"--disk=a,cache="}, "--disk: a: cache: '': expected one of writeback|none|unsafe"},
+    {{"--disk=a,aio=native"}, "--disk: a: aio: 'native': expected one of io_uring|threads"},
+    {{"--disk=a,queues=17"}, "--disk: a: queues: '17': expected a number from 1 to 16"},
+    {{"--disk=a,discard=unmap"}, "--disk: a: discard: 'unmap': expected on or off"},
+    {{"--disk=a,serial="}, "--disk: a: serial: '': expected 1 to 20 printable ASCII characters"},
+    {{"--disk=a,serial=123456789012345678901"},
+     "--disk: a: serial: '123456789012345678901': expected 1 to 20 printable ASCII characters"},
+    {{"--disk=a,serial=\n"}, "--disk: a: serial: '?': expected 1 to 20 printable ASCII characters"},
+    {{"--config=/nowhere/vm.json"}, "/nowhere/vm.json: cannot open: No such file or directory"},
+    {{"--config=/dev/null"}, "/dev/null: expected a regular file"},
+};
+
+START_TEST(bad_command_line_gets_one_clear_line)
+{
+    const char *args[ARGS_MAX] = {0};
+
+    memcpy(args, bad[_i].args, sizeof(bad[_i].args));
+    ck_assert_int_lt(parse(args), 0);
+    ck_assert_str_eq(err.msg, bad[_i].message);
+}
+END_TEST
+
+START_TEST(long_value_leaves_room_for_what_was_expected)
+{
+    char arg[1 << 14] = "--cpus=";
+
+    memset(arg + 7, '9', sizeof(arg) - 8);
+    arg[sizeof(arg) - 1] = '\0';
+    ck_assert_int_lt(parse_args(arg), 0);
+    ck_assert_ptr_nonnull(strstr(err.msg, "': expected a number from 1 to 255"));
+}
+END_TEST
+
+/* ---- with a file ------------------------------------------------------------------------------ */
+
+static char file[64];
+
+static void write_file(const char *text)
+{
+    int fd;
+
+    strcpy(file, "/tmp/minivmm-options-XXXXXX");
+    fd = mkstemp(file);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+    close(fd);
+}
+
+static void remove_file(void)
+{
+    config_done(&config);
+    if (file[0])
+        unlink(file);
+}
+
+START_TEST(command_line_wins_over_the_file)
+{
+    write_file("{\"kernel\": \"f\", \"cpus\": 2, \"memory\": \"64M\", \"append\": \"x\","
+               " \"disk\": [{\"file\": \"/a\"}, {\"file\": \"/b\"}], \"initrd\": [\"/i\"]}");
+    ck_assert_msg(parse_args("--cpus=3", "--disk=c", "--cmdline=y", "--config", file) == 0, "%s",
+                  err.msg);
+    ck_assert_str_eq(config.kernel, "/tmp/f");
+    ck_assert_uint_eq(config.ncpus, 3);
+    ck_assert_uint_eq(config.memory, 64u << 20);
+    ck_assert_ptr_null(config.append);
+    ck_assert_str_eq(config.cmdline, "y");
+    ck_assert_uint_eq(config.ndisks, 1);
+    ck_assert_str_eq(config.disks[0].path, "c");
+    ck_assert_uint_eq(config.ninitrds, 1);
+    ck_assert_str_eq(config.initrds[0], "/i");
+}
+END_TEST
+
+START_TEST(last_file_is_read_alone)
+{
+    write_file("{\"kernel\": \"/k\", \"cpus\": 7}");
+    ck_assert_msg(parse_args("--config=/nowhere", "--config", file) == 0, "%s", err.msg);
+    ck_assert_uint_eq(config.ncpus, 7);
+}
+END_TEST
+
+START_TEST(error_in_the_file_names_the_file)
+{
+    write_file("{\"kernel\": \"/k\", \"cpus\": 0}");
+    ck_assert_int_eq(parse_args("--config", file), -EINVAL);
+    ck_assert_int_eq(strncmp(err.msg, file, strlen(file)), 0);
+    ck_assert_str_eq(err.msg + strlen(file), ": cpus: '0': expected a number from 1 to 255");
+}
+END_TEST
+
+/* ---- what people read ------------------------------------------------------------------------- */
+
+/* The whole of a file; "" if there is none: tests run at the top of the source tree. */
+static const char *slurp(const char *path)
+{
+    static char text[1 << 17];
+    FILE *stream = fopen(path, "r");
+    size_t len = stream ? fread(text, 1, sizeof(text) - 1, stream) : 0;
+
+    if (stream)
+        fclose(stream);
+    text[len] = '\0';
+    return text;
+}
+
+static char *captured_help(void)
+{
+    static char path[] = "/tmp/minivmm-help-XXXXXX";
+    int fd = mkstemp(path);
+    int saved = dup(STDOUT_FILENO);
+
+    fflush(stdout);
+    dup2(fd, STDOUT_FILENO);
+    options_print_help();
+    fflush(stdout);
+    dup2(saved, STDOUT_FILENO);
+    close(saved);
+    close(fd);
+    return path;
+}
+
+START_TEST(help_names_every_setting_and_fits_a_terminal)
+{
+    char *path = captured_help();
+    const char *text = slurp(path);
+
+    unlink(path);
+    for (const struct setting *s = config_settings; s->name; s++) {
+        char name[64];
+
+        snprintf(name, sizeof(name), "\n  --%s", s->option ? s->option : s->name);
+        ck_assert_msg(strstr(text, name) && strstr(text, s->help), "%s", name);
+    }
+    for (const struct setting *s = config_disk_settings + 1; s->name; s++) {
+        char name[64];
+
+        snprintf(name, sizeof(name), "\n  %s=%s", s->name, s->value);
+        ck_assert_msg(strstr(text, name) && strstr(text, s->help), "%s", name);
+    }
+    for (const char *line = text; *line; line += strcspn(line, "\n") + 1)
+        ck_assert_uint_le(strcspn(line, "\n"), 80);
+}
+END_TEST
+
+/* Every name stands in the man page as an option or key of its own, and in docs/config.md. */
+START_TEST(manual_describes_every_setting)
+{
+    const char *text = slurp("docs/minivmm.1");
+
+    for (const struct setting *s = config_settings; s->name; s++) {
+        char name[64];
+
+        snprintf(name, sizeof(name), ".It Fl -%s", s->option ? s->option : s->name);
+        ck_assert_msg(strstr(text, name), "%s", name);
+    }
+    for (const struct setting *s = config_disk_settings + 1; s->name; s++) {
+        char name[64];
+
+        snprintf(name, sizeof(name), ".It Cm %s Ns =", s->name);
+        ck_assert_msg(strstr(text, name), "%s", name);
+    }
+}
+END_TEST
+
+static void check_keys(const char *text, const struct setting *table)
+{
+    for (const struct setting *s = table; s->name; s++) {
+        char row[64];
+
+        snprintf(row, sizeof(row), "| `%s` |", s->name);
+        ck_assert_msg(strstr(text, row), "%s", row);
+    }
+}
+
+START_TEST(schema_describes_every_setting)
+{
+    const char *text = slurp("docs/config.md");
+
+    check_keys(text, config_settings);
+    check_keys(text, config_disk_settings);
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+    TCase *tcase = tcase_create("bad");
+
+    tcase_add_loop_test(tcase, bad_command_line_gets_one_clear_line, 0, ARRAY_SIZE(bad));
+    tcase_add_test(tcase, long_value_leaves_room_for_what_was_expected);
+    suite_add_tcase(suite, tcase);
+
+    tcase = tcase_create("file");
+    tcase_add_checked_fixture(tcase, NULL, remove_file);
+    tcase_add_test(tcase, command_line_wins_over_the_file);
+    tcase_add_test(tcase, last_file_is_read_alone);
+    tcase_add_test(tcase, error_in_the_file_names_the_file);
+    suite_add_tcase(suite, tcase);
+
+    unit_case(suite, "good", kernel_alone_gives_the_defaults, every_option_is_taken,
+              every_disk_key_is_taken, commas_in_file_names_are_doubled, sizes_are_taken,
+              last_of_a_repeated_option_wins, value_may_look_like_an_option_behind_equals,
+              help_and_version_need_nothing_else);
+    unit_case(suite, "documents", help_names_every_setting_and_fits_a_terminal,
+              manual_describes_every_setting, schema_describes_every_setting);
+}
+
+UNIT_MAIN("options", add_tests)
