@@ -9,9 +9,9 @@
 #include <sys/ioctl.h>
 
 #include "vmm/arch.h"
+#include "vmm/arch_x86_cpuid.h"
 #include "vmm/base/bytes.h"
 #include "vmm/base/log.h"
-#include "vmm/cpuid_x86.h"
 #include "vmm/layout_x86.h"
 
 #define CR0_PE (1u << 0)

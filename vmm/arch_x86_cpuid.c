@@ -1,4 +1,4 @@
-#include "vmm/cpuid_x86.h"
+#include "vmm/arch_x86_cpuid.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "tests/lib/unit.h"
-#include "vmm/cpuid_x86.h"
+#include "vmm/arch_x86_cpuid.h"
 
 #define INTEL_EBX 0x756e6547u
 #define AMD_EBX 0x68747541u
@@ -254,4 +254,4 @@ static void add_tests(Suite *suite)
     suite_add_tcase(suite, sizes_case);
 }
 
-UNIT_MAIN("cpuid_x86", add_tests)
+UNIT_MAIN("arch_x86_cpuid", add_tests)

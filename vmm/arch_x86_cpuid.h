@@ -2,8 +2,8 @@
  * What CPUID tells the guest: KVM's list of what this host supports, made to describe this machine
  * and one of its CPUs. Works on the table only; arch_x86.c gets it from KVM and hands it back.
  */
-#ifndef MINIVMM_CPUID_X86_H
-#define MINIVMM_CPUID_X86_H
+#ifndef MINIVMM_ARCH_X86_CPUID_H
+#define MINIVMM_ARCH_X86_CPUID_H
 
 #include <linux/kvm.h>
 #include <stdbool.h>
