@@ -1,0 +1,256 @@
+/*
+ * minivmm is killed with SIGKILL while its guest writes, again and again: the image stays sound,
+ * and everything the guest had flushed is there.
+ *
+ * The guest writes random runs of sectors, each filled with a number of its own, and flushes now
+ * and then. After each flush it says on the serial port how many writes that covers. After the
+ * kill, another program reads the image. A sector must hold its value from before this round or
+ * from the last write that a flush covered, or from any later write.
+ *
+ * GUEST_SEED=N repeats the guests, though not the moments; GUEST_KILL_ROUNDS=N sets how many.
+ */
+#include <fcntl.h>
+#include <linux/virtio_blk.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tests/lib/guest_disk.h"
+#include "tests/lib/guest_test.h"
+#include "vmm/base/bytes.h"
+#include "vmm/config.h"
+
+#define ROUNDS_DEFAULT 12u
+
+/* Small enough to hit the same clusters often, large enough for several tables. */
+#define DISK_LEN (16ull << 20)
+#define SECTORS (DISK_LEN / BLOCK_SECTOR_SIZE)
+#define WRITES_MAX 1500u
+#define WRITE_SECTORS_MAX 160u
+
+struct write {
+    uint64_t sector;
+    uint64_t nsectors;
+    uint64_t value;
+};
+
+static struct write writes[WRITES_MAX];
+static uint64_t before[SECTORS]; /* what each sector held when the round began */
+static uint64_t random_state;
+static uint64_t next_value = 1;
+
+static uint64_t next_random(void)
+{
+    random_state ^= random_state >> 12;
+    random_state ^= random_state << 25;
+    random_state ^= random_state >> 27;
+    return random_state * 0x2545f4914f6cdd1dull;
+}
+
+static void seed_random(void)
+{
+    const char *seed = getenv("GUEST_SEED");
+
+    random_state = seed ? strtoull(seed, NULL, 0) : (uint64_t)time(NULL) << 16 | (uint64_t)getpid();
+    random_state |= 1;
+    printf("GUEST_SEED=%llu\n", (unsigned long long)random_state);
+    fflush(stdout);
+}
+
+/* ---- qemu-img --------------------------------------------------------------------------------- */
+
+/* Run qemu-img, quietly; its exit status. */
+static int qemu_img(const char *const args[])
+{
+    const char *argv[16] = {"qemu-img"};
+    int status;
+    pid_t pid;
+
+    for (size_t i = 0; args[i] && i < ARRAY_SIZE(argv) - 2; i++)
+        argv[i + 1] = args[i];
+    pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        int null = open("/dev/null", O_WRONLY);
+
+        dup2(null, STDOUT_FILENO);
+        execvp(argv[0], (char *const *)argv);
+        _exit(127);
+    }
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static bool have_qemu_img(void)
+{
+    const char *const version[] = {"--version", NULL};
+
+    return qemu_img(version) == 0;
+}
+
+static void create_image(const char *path, const char *options)
+{
+    char size[32];
+    const char *const args[] = {"create", "-f", "qcow2", "-o", options, path, size, NULL};
+
+    snprintf(size, sizeof(size), "%llu", DISK_LEN);
+    ck_assert_int_eq(qemu_img(args), 0);
+}
+
+static void check_image(const char *path)
+{
+    enum { SOUND = 0, LEAKS = 3 }; /* 2: errors */
+    const char *const args[] = {"check", "-f", "qcow2", path, NULL};
+    int status = qemu_img(args);
+
+    ck_assert_msg(status == SOUND || status == LEAKS, "qemu-img check says %d", status);
+}
+
+/* Read the image, sector by sector, into `ret_values`. */
+static void read_image(const char *path, uint64_t ret_values[SECTORS])
+{
+    const char *raw = vm_path("raw");
+    const char *const args[] = {"convert", "-f", "qcow2", "-O", "raw", path, raw, NULL};
+    uint8_t data[BLOCK_SECTOR_SIZE];
+    FILE *file;
+
+    ck_assert_int_eq(qemu_img(args), 0);
+    file = fopen(raw, "rb");
+    ck_assert_ptr_nonnull(file);
+    for (uint64_t i = 0; i < SECTORS; i++) {
+        ck_assert_uint_eq(fread(data, sizeof(data), 1, file), 1);
+        ck_assert_msg(memcmp(data, data + 8, sizeof(data) - 8) == 0, "sector %llu is torn",
+                      (unsigned long long)i);
+        ret_values[i] = load_le64(data);
+    }
+    fclose(file);
+}
+
+/* ---- one round -------------------------------------------------------------------------------- */
+
+static void write_guest(const char *kernel)
+{
+    struct guest_disk disk;
+    struct guest guest;
+
+    guest_init(&guest);
+    guest_disk_init(&disk, &guest, 0);
+    for (uint32_t i = 0; i < WRITES_MAX; i++) {
+        struct write *write = &writes[i];
+
+        write->nsectors = 1 + next_random() % (next_random() % 4 ? 8 : WRITE_SECTORS_MAX);
+        write->sector = next_random() % (SECTORS - write->nsectors);
+        write->value = next_value++;
+        guest_fill(&guest, GUEST_DISK_BUFFER, write->value, write->nsectors * BLOCK_SECTOR_SIZE);
+        guest_disk_request(&disk, VIRTIO_BLK_T_OUT, write->sector, GUEST_DISK_BUFFER,
+                           (uint32_t)(write->nsectors * BLOCK_SECTOR_SIZE));
+        if (next_random() % 8 != 0)
+            continue;
+        guest_disk_request(&disk, VIRTIO_BLK_T_FLUSH, 0, 0, 0);
+        guest_op(&guest, GUEST_ST64, GUEST_DISK_BUFFER, i + 1, 0);
+        guest_op(&guest, GUEST_LD64, GUEST_DISK_BUFFER, 0, 0);
+        guest_op(&guest, GUEST_PUT_ACC, 4, 0, 0);
+    }
+    guest_op(&guest, GUEST_HALT, 0, 0, 0);
+    guest_write_kernel(&guest, kernel);
+    guest_done(&guest);
+}
+
+/* Run the guest for a random time; returns how many writes are known to be flushed. */
+static uint32_t run_and_kill(const char *kernel, const char *image)
+{
+    static const char *const options[] = {"", ",cache=none", ",aio=threads", ",queues=2"};
+    char disk[512];
+    const char *const args[] = {"--kernel", kernel, "--memory", GUEST_MEMORY, "--disk", disk, NULL};
+    uint64_t run_us = next_random() % 300000;
+    uint32_t flushed = 0;
+    struct vm vm;
+    int code;
+
+    snprintf(disk, sizeof(disk), "%s,format=qcow2%s", image,
+             options[next_random() % ARRAY_SIZE(options)]);
+    vm_start(&vm, args);
+    /* The first flush proves that it runs at all. */
+    ck_assert_msg(vm_wait_output_len(&vm, 4), "stderr: %s", vm.err.data ? vm.err.data : "");
+    usleep((useconds_t)run_us);
+    kill(vm.pid, SIGKILL);
+    code = vm_wait(&vm);
+    ck_assert_msg(code == -SIGKILL, "exit code %d; stderr: %s", code,
+                  vm.err.data ? vm.err.data : "");
+    if (vm.out.len >= 4)
+        flushed = load_le32(vm.out.data + (vm.out.len & ~(size_t)3) - 4);
+    vm_done(&vm);
+    return flushed;
+}
+
+static bool covers(const struct write *write, uint64_t sector)
+{
+    return sector >= write->sector && sector - write->sector < write->nsectors;
+}
+
+/* May the sector hold `value`, given how many writes were flushed? */
+static bool is_allowed(uint64_t sector, uint64_t value, uint32_t flushed)
+{
+    uint64_t durable = before[sector];
+
+    for (uint32_t i = 0; i < flushed; i++)
+        if (covers(&writes[i], sector))
+            durable = writes[i].value;
+    if (value == durable)
+        return true;
+    for (uint32_t i = flushed; i < WRITES_MAX; i++)
+        if (covers(&writes[i], sector) && writes[i].value == value)
+            return true;
+    return false;
+}
+
+static void round_of(const char *kernel, const char *image)
+{
+    static uint64_t after[SECTORS];
+    uint32_t flushed;
+
+    write_guest(kernel);
+    flushed = run_and_kill(kernel, image);
+    check_image(image);
+    read_image(image, after);
+    for (uint64_t i = 0; i < SECTORS; i++)
+        ck_assert_msg(is_allowed(i, after[i], flushed),
+                      "sector %llu holds %llu, %u writes were flushed", (unsigned long long)i,
+                      (unsigned long long)after[i], flushed);
+    memcpy(before, after, sizeof(before));
+}
+
+START_TEST(killed_at_random_the_image_is_sound_and_flushed_data_is_there)
+{
+    static const char *const formats[] = {"cluster_size=65536", "cluster_size=4096",
+                                          "cluster_size=512,refcount_bits=1"};
+    const char *text = getenv("GUEST_KILL_ROUNDS");
+    unsigned long rounds = text ? strtoul(text, NULL, 0) : ROUNDS_DEFAULT;
+    const char *kernel = vm_path("kernel"), *image = vm_path("image");
+
+    seed_random();
+    create_image(image, formats[_i]);
+    for (unsigned long i = 0; i < rounds; i++)
+        round_of(kernel, image);
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+    TCase *tcase = tcase_create("kill");
+
+    tcase_add_loop_test(tcase, killed_at_random_the_image_is_sound_and_flushed_data_is_there, 0, 3);
+    suite_add_tcase(suite, tcase);
+}
+
+int main(void)
+{
+    if (!have_qemu_img()) {
+        printf("qemu-img: not found (Debian package qemu-utils)\n");
+        return UNIT_SKIP;
+    }
+    return guest_test_main("guest kill", add_tests);
+}
