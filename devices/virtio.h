@@ -47,7 +47,7 @@ struct virtio_ops {
     /* The driver set FEATURES_OK after a reset: `dev->features` is agreed on. No queue runs. */
     void (*features_ok)(struct virtio_dev *dev);
     /* DRIVER_OK, once for each queue that is ready; later again after a reset of the queue. */
-    int (*queue_start)(struct virtio_dev *dev, unsigned queue) MUST_CHECK;
+    int (*queue_start)(struct virtio_dev *dev, unsigned queue);
     /*
      * Reset, or the end of the VM. Waits until no request of the queue is in flight: neither the
      * rings nor a buffer is touched afterwards, and the guest may use that memory again.

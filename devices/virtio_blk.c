@@ -41,7 +41,7 @@ struct reply {
 struct blk_request {
     struct block_req block;
     struct blk_queue *queue;
-    struct list link; /* in blk_queue.idle */
+    struct blk_request *next; /* in blk_queue.idle */
     struct reply reply;
     unsigned iov_max;
     struct iovec *iov;
@@ -58,7 +58,7 @@ struct blk_queue {
      * never had many in flight has few. virtq bounds those in use to the queue size, and a chain
      * to VIRTQ_CHAIN_MAX buffers, so a queue holds at most 1024 × 1024 × 16 bytes = 16 MiB.
      */
-    struct list idle;
+    struct blk_request *idle;
     struct loop_work more;    /* pop on: a round ended with chains left */
     struct loop_work publish; /* show the driver what was completed in this round of the loop */
     struct loop_work stop;
@@ -119,7 +119,8 @@ static void request_done(struct block_req *block, int result)
         log_guest(LOG_WARN, "virtio-blk: request at %llu, %llu bytes, failed: %s",
                   (unsigned long long)block->off, (unsigned long long)block->len,
                   strerror(-result));
-    list_add_head(&queue->idle, &request->link);
+    request->next = queue->idle;
+    queue->idle = request;
     answer(queue, &request->reply, status_of(result), result == 0 && block->op == BLOCK_READ);
 }
 
@@ -134,17 +135,14 @@ static void free_request(struct blk_request *request)
 /* A request with room for `niov` buffers; NULL if memory is short. */
 static struct blk_request *take_request(struct blk_queue *queue, unsigned niov)
 {
-    struct list *first = list_first(&queue->idle);
-    struct blk_request *request;
+    struct blk_request *request = queue->idle;
 
-    if (first) {
-        request = container_of(first, struct blk_request, link);
-        list_remove(&request->link);
+    if (request) {
+        queue->idle = request->next;
     } else {
         request = calloc(1, sizeof(*request));
         if (!request)
             return NULL;
-        list_init(&request->link);
         request->queue = queue;
     }
     if (niov > request->iov_max) {
@@ -323,15 +321,15 @@ static void handle_chain(struct blk_queue *queue, const struct virtq_chain *chai
 /* The end of a queue that stops, once nothing is in flight. */
 static void finish_stop(struct blk_queue *queue)
 {
-    struct list *first;
+    struct blk_request *request;
 
     if (!queue->stopping || queue->vq->in_flight > 0)
         return;
     loop_cancel(queue->blk->loop, &queue->more);
     loop_cancel(queue->blk->loop, &queue->publish);
-    while ((first = list_first(&queue->idle))) {
-        list_remove(first);
-        free_request(container_of(first, struct blk_request, link));
+    while ((request = queue->idle)) {
+        queue->idle = request->next;
+        free_request(request);
     }
     queue->stopping = false;
     sem_post(&queue->stopped); /* from here on the queue belongs to the vCPU that waits */
@@ -564,7 +562,6 @@ static void init_queue(struct virtio_blk *blk, unsigned index)
         .events = EPOLLIN,
         .ready = kicked,
     };
-    list_init(&queue->idle);
     queue->more.run = process_more;
     queue->publish.run = publish;
     queue->stop.run = stop_on_loop;

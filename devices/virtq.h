@@ -40,9 +40,9 @@
 #define VIRTQ_CHAIN_MAX VIRTQ_SIZE_MAX
 
 /* Size of each ring in bytes (2.7). The event index is there even when it is not negotiated. */
-#define VIRTQ_DESC_BYTES(size) (16u * (size))
-#define VIRTQ_AVAIL_BYTES(size) (6u + 2u * (size))
-#define VIRTQ_USED_BYTES(size) (6u + 8u * (size))
+#define VIRTQ_DESC_BYTES(size) (16ul * (size))
+#define VIRTQ_AVAIL_BYTES(size) (6ul + 2ul * (size))
+#define VIRTQ_USED_BYTES(size) (6ul + 8ul * (size))
 
 struct virtq {
     /* What the driver asked for through the transport's registers. */

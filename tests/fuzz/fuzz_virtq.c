@@ -81,9 +81,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     virtq_reset(&vq);
     vq.size = (uint16_t)(1u << (data[0] % 12));
-    vq.desc_gpa = data[2] * 256u;
-    vq.avail_gpa = data[3] * 256u;
-    vq.used_gpa = data[4] * 256u;
+    vq.desc_gpa = data[2] * 256ull;
+    vq.avail_gpa = data[3] * 256ull;
+    vq.used_gpa = data[4] * 256ull;
     if (virtq_enable(&vq, mem) < 0)
         return 0;
     virtq_start(&vq, (uint64_t)data[1] << VIRTIO_RING_F_INDIRECT_DESC);

@@ -49,7 +49,7 @@ struct driver_buf {
 };
 
 /* Bytes that a ring of `size` takes from `gpa` on. */
-#define DRIVER_RING_BYTES(size) (16u * (size) + 8u + 2u * (size) + 8u + 8u * (size))
+#define DRIVER_RING_BYTES(size) (16ul * (size) + 8ul + 2ul * (size) + 8ul + 8ul * (size))
 
 /* Lay out a ring at `gpa` (16-byte aligned) and clear it. */
 void driver_ring_init(struct driver_ring *ring, struct guest_mem *mem, uint64_t gpa, uint16_t size,

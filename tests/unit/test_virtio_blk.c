@@ -188,9 +188,9 @@ START_TEST(read_brings_what_is_on_the_disk)
     uint32_t written;
 
     bring_up();
-    memset(disk->data + 512 * 7, 'r', 1024);
+    memset(disk->data + 512ul * 7, 'r', 1024);
     ck_assert_uint_eq(request(VIRTIO_BLK_T_IN, 7, 1024, &written), VIRTIO_BLK_S_OK);
-    ck_assert_mem_eq(guest(DATA_GPA, 1024), disk->data + 512 * 7, 1024);
+    ck_assert_mem_eq(guest(DATA_GPA, 1024), disk->data + 512ul * 7, 1024);
     ck_assert_uint_eq(*guest(DATA_GPA + 1024, 1), 0);
     ck_assert_uint_eq(written, 1025);
 }
@@ -260,19 +260,19 @@ START_TEST(bad_segments_are_refused)
 {
     static const struct {
         uint32_t type;
+        uint32_t flags;
         uint64_t sector;
         uint32_t nsectors;
-        uint32_t flags;
         uint8_t status;
     } cases[] = {
-        {VIRTIO_BLK_T_DISCARD, 0, 1, 1, VIRTIO_BLK_S_UNSUPP}, /* unmap is for write zeroes */
-        {VIRTIO_BLK_T_DISCARD, 0, 1, 2, VIRTIO_BLK_S_UNSUPP},
-        {VIRTIO_BLK_T_WRITE_ZEROES, 0, 1, 3, VIRTIO_BLK_S_UNSUPP},
-        {VIRTIO_BLK_T_DISCARD, DISK_SECTORS, 1, 0, VIRTIO_BLK_S_IOERR},
-        {VIRTIO_BLK_T_DISCARD, DISK_SECTORS - 1, 2, 0, VIRTIO_BLK_S_IOERR},
-        {VIRTIO_BLK_T_DISCARD, UINT64_MAX, 1, 0, VIRTIO_BLK_S_IOERR},
-        {VIRTIO_BLK_T_WRITE_ZEROES, 1ull << 55, 1, 0, VIRTIO_BLK_S_IOERR}, /* × 512 wraps */
-        {VIRTIO_BLK_T_WRITE_ZEROES, 0, UINT32_MAX, 0, VIRTIO_BLK_S_IOERR},
+        {VIRTIO_BLK_T_DISCARD, 1, 0, 1, VIRTIO_BLK_S_UNSUPP}, /* unmap is for write zeroes */
+        {VIRTIO_BLK_T_DISCARD, 2, 0, 1, VIRTIO_BLK_S_UNSUPP},
+        {VIRTIO_BLK_T_WRITE_ZEROES, 3, 0, 1, VIRTIO_BLK_S_UNSUPP},
+        {VIRTIO_BLK_T_DISCARD, 0, DISK_SECTORS, 1, VIRTIO_BLK_S_IOERR},
+        {VIRTIO_BLK_T_DISCARD, 0, DISK_SECTORS - 1, 2, VIRTIO_BLK_S_IOERR},
+        {VIRTIO_BLK_T_DISCARD, 0, UINT64_MAX, 1, VIRTIO_BLK_S_IOERR},
+        {VIRTIO_BLK_T_WRITE_ZEROES, 0, 1ull << 55, 1, VIRTIO_BLK_S_IOERR}, /* × 512 wraps */
+        {VIRTIO_BLK_T_WRITE_ZEROES, 0, 0, UINT32_MAX, VIRTIO_BLK_S_IOERR},
         {VIRTIO_BLK_T_DISCARD, 0, 0, 0, VIRTIO_BLK_S_OK}, /* nothing to do */
     };
 
@@ -382,7 +382,7 @@ START_TEST(header_data_and_status_may_be_split_anyhow)
         memset(guest(DATA_GPA + 4097, 500), 'b', 500);
         memset(guest(DATA_GPA + 9000, 11), (uint8_t)('c' + indirect), 11);
         ck_assert_uint_eq(run_bufs(pieces, ARRAY_SIZE(pieces), indirect), VIRTIO_BLK_S_OK);
-        data = disk->data + 3 * 512;
+        data = disk->data + 3ul * 512;
         ck_assert_uint_eq(data[0], 'a');
         ck_assert_uint_eq(data[1], 'b');
         ck_assert_uint_eq(data[500], 'b');
@@ -456,10 +456,10 @@ START_TEST(request_of_very_many_buffers)
     bufs[VIRTQ_CHAIN_MAX - 1] = (struct driver_buf){STATUS_GPA(0), 1, true};
     bring_up();
     put_header(0, VIRTIO_BLK_T_OUT, 0);
-    memset(guest(DATA_GPA + 1024 * 1022, 512), 'z', 512);
+    memset(guest(DATA_GPA + 1024ul * 1022, 512), 'z', 512);
     ck_assert_uint_eq(run_bufs(bufs, VIRTQ_CHAIN_MAX, true), VIRTIO_BLK_S_OK);
-    ck_assert_uint_eq(disk->data[512 * 1022 - 1], 'z');
-    ck_assert_uint_eq(disk->data[512 * 1022], 0);
+    ck_assert_uint_eq(disk->data[512ul * 1022 - 1], 'z');
+    ck_assert_uint_eq(disk->data[512ul * 1022], 0);
 }
 END_TEST
 
@@ -724,7 +724,7 @@ START_TEST(reset_waits_for_requests_in_flight)
     disk->hold = true;
     bring_up();
     for (unsigned i = 0; i < 4; i++)
-        (void)add_request(i, VIRTIO_BLK_T_IN, i, DATA_GPA + 512 * i, 512);
+        (void)add_request(i, VIRTIO_BLK_T_IN, i, DATA_GPA + 512ull * i, 512);
     kick();
     settle();
     ck_assert_int_eq(pthread_create(&vcpu, NULL, reset_device, NULL), 0);

@@ -478,7 +478,7 @@ START_TEST(config_is_accessed_in_all_widths)
 {
     const struct bus_ops *ops = &virtio_mmio_bus_ops;
 
-    for (uint8_t i = 0; i < sizeof(rec.config); i++)
+    for (size_t i = 0; i < sizeof(rec.config); i++)
         rec.config[i] = (uint8_t)(i + 1);
     ck_assert_uint_eq(ops->read(mmio, VIRTIO_MMIO_CONFIG, 1), 0x01);
     ck_assert_uint_eq(ops->read(mmio, VIRTIO_MMIO_CONFIG + 1, 2), 0x0302);

@@ -63,7 +63,7 @@ static void pop_and_push(void)
 START_TEST(rings_are_checked_when_enabled)
 {
     static const struct {
-        uint16_t size;
+        uint64_t size;
         uint64_t desc;
         uint64_t avail;
         uint64_t used;
@@ -82,8 +82,8 @@ START_TEST(rings_are_checked_when_enabled)
         {8, MEM_LEN, 0x2000, 0x3000, -EFAULT},
         {8, 0x1000, MEM_LEN, 0x3000, -EFAULT},
         {8, 0x1000, 0x2000, MEM_LEN, -EFAULT},
-        {8, MEM_LEN - 8 * 16, 0x2000, 0x3000, 0}, /* ends where memory ends */
-        {8, MEM_LEN - 7 * 16, 0x2000, 0x3000, -EFAULT},
+        {8, MEM_LEN - 8ull * 16, 0x2000, 0x3000, 0}, /* ends where memory ends */
+        {8, MEM_LEN - 7ull * 16, 0x2000, 0x3000, -EFAULT},
         {8, 0x1000, MEM_LEN - 22, 0x3000, 0},
         {8, 0x1000, MEM_LEN - 20, 0x3000, -EFAULT},
         {8, 0x1000, 0x2000, MEM_LEN - 72, 0}, /* 70 bytes, 4-byte aligned */
@@ -96,7 +96,7 @@ START_TEST(rings_are_checked_when_enabled)
     mem = driver_mem_new(MEM_LEN);
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         virtq_reset(&vq);
-        vq.size = cases[i].size;
+        vq.size = (uint16_t)cases[i].size;
         vq.desc_gpa = cases[i].desc;
         vq.avail_gpa = cases[i].avail;
         vq.used_gpa = cases[i].used;
@@ -576,7 +576,7 @@ static void take_all(uint16_t skip)
 START_TEST(event_idx_interrupts_when_the_event_is_passed)
 {
     static const struct {
-        uint16_t skip;  /* the event lies this many elements ahead */
+        unsigned skip;  /* the event lies this many elements ahead */
         unsigned npush; /* elements published at once */
         bool interrupt;
     } cases[] = {
@@ -589,7 +589,7 @@ START_TEST(event_idx_interrupts_when_the_event_is_passed)
     for (unsigned turn = 0; turn < 65600; turn++) {
         unsigned i = turn % ARRAY_SIZE(cases);
 
-        take_all(cases[i].skip);
+        take_all((uint16_t)cases[i].skip);
         for (unsigned j = 0; j < cases[i].npush; j++)
             (void)add_one();
         (void)driver_show(&ring);
