@@ -247,8 +247,8 @@ static int folder_of(const char *path, char **ret_dir)
 
 int config_load_json(struct config *config, const char *path, struct err *err)
 {
-    char *text;
-    size_t len;
+    char *text = NULL;
+    size_t len = 0;
     char *dir;
     int fd;
     int r;

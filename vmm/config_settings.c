@@ -136,7 +136,7 @@ static int set_on_reboot(const struct setting *setting, void *object,
                          const struct setting_value *value, struct err *err)
 {
     struct config *config = object;
-    int restart;
+    int restart = 0;
     int r = find_choice(setting, value, &restart, err);
 
     if (r == 0)

@@ -23,10 +23,10 @@
 #include "vmm/base/loop.h"
 #include "vmm/config.h"
 
-#define CONSOLE_BUFFER_FULL (64u << 10)
-#define CONSOLE_BUFFER_MAX (1u << 20)
+#define CONSOLE_BUFFER_FULL ((size_t)64 << 10)
+#define CONSOLE_BUFFER_MAX ((size_t)1 << 20)
 /* Input that the guest has not taken: a generous paste. More is dropped. */
-#define CONSOLE_INPUT_MAX (64u << 10)
+#define CONSOLE_INPUT_MAX ((size_t)64 << 10)
 /* How long console_close waits for a reader that takes nothing. */
 #define CONSOLE_CLOSE_STALL_MS 3000
 

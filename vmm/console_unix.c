@@ -197,7 +197,7 @@ int console_unix_open(const char *path, struct loop *loop, struct console **ret_
     un->client_fds[0] = -1;
     un->client_fds[1] = -1;
     un->addr.sun_family = AF_UNIX;
-    strcpy(un->addr.sun_path, path); /* its length was checked */
+    memcpy(un->addr.sun_path, path, strlen(path)); /* fits, and zeroes follow */
     un->listener.events = EPOLLIN;
     un->listener.ready = on_client;
 

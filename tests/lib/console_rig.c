@@ -11,6 +11,8 @@
 
 struct rig rig;
 
+static char dir[64];
+
 static size_t front_can_receive(struct chardev_front *ops)
 {
     return rig.front.room;
@@ -121,9 +123,9 @@ void rig_setup(void)
         (struct chardev_front){front_can_receive, front_receive, front_writable, front_break};
     rig.front.room = sizeof(rig.front.data);
     ck_assert_int_eq(loop_new(&rig.loop), 0);
-    strcpy(rig.path, "/tmp/minivmm-console-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(rig.path));
-    strcat(rig.path, "/serial");
+    snprintf(dir, sizeof(dir), "/tmp/minivmm-console-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    snprintf(rig.path, sizeof(rig.path), "%s/serial", dir);
 }
 
 void rig_teardown(void)
@@ -131,8 +133,7 @@ void rig_teardown(void)
     rig_close();
     loop_free(rig.loop);
     unlink(rig.path);
-    *strrchr(rig.path, '/') = '\0';
-    rmdir(rig.path);
+    rmdir(dir);
 }
 
 size_t rig_read(int fd, char *buf, size_t len)

@@ -128,7 +128,7 @@ static struct sockaddr_un address_of(const char *where)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
 
-    strcpy(addr.sun_path, where);
+    snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", where);
     return addr;
 }
 

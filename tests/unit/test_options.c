@@ -76,12 +76,11 @@ END_TEST
 
 START_TEST(every_disk_key_is_taken)
 {
+    const char *all_keys = "a,,b=c,format=raw,readonly=on,cache=none,aio=threads,serial=S 1,"
+                           "queues=16,discard=off";
     const struct config_disk *disk;
 
-    ck_assert_int_eq(parse_args("--kernel=k", "--disk", "plain.qcow2", "--disk",
-                                "a,,b=c,format=raw,readonly=on,cache=none,aio=threads,serial=S 1,"
-                                "queues=16,discard=off"),
-                     0);
+    ck_assert_int_eq(parse_args("--kernel=k", "--disk", "plain.qcow2", "--disk", all_keys), 0);
     ck_assert_uint_eq(config.ndisks, 2);
     disk = &config.disks[0];
     ck_assert_str_eq(disk->path, "plain.qcow2");
@@ -156,9 +155,7 @@ END_TEST
 START_TEST(last_of_a_repeated_option_wins)
 {
     ck_assert_int_eq(parse_args("--kernel=a", "--cpus=2", "--kernel=b", "--cpus=3",
-                                "--disk=d,"
-                                "queues=2,queues=3",
-                                "--serial=file:x", "--serial=null"),
+                                "--disk=d,queues=2,queues=3", "--serial=file:x", "--serial=null"),
                      0);
     ck_assert_str_eq(config.kernel, "b");
     ck_assert_uint_eq(config.ncpus, 3);
@@ -286,7 +283,7 @@ static void write_file(const char *text)
 {
     int fd;
 
-    strcpy(file, "/tmp/minivmm-options-XXXXXX");
+    snprintf(file, sizeof(file), "/tmp/minivmm-options-XXXXXX");
     fd = mkstemp(file);
     ck_assert_int_ge(fd, 0);
     ck_assert_int_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
