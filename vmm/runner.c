@@ -30,11 +30,10 @@ struct runner {
     struct machine *machine; /* NULL between two guests */
     struct loop_fd signals;
     struct loop_timer power_off_timer;
-    bool asked_to_power_off;
+    bool asked_to_power_off; /* a guest that restarts instead does not start anew here */
 
     bool killed;
-    bool ended;
-    enum machine_end how; /* valid when ended */
+    enum machine_end how; /* unless killed: how the last machine ended */
 };
 
 /* ---- events on the main loop ------------------------------------------------------------------ */
@@ -49,7 +48,6 @@ static void on_machine_end(const struct machine_parts *parts, enum machine_end h
 {
     struct runner *runner = container_of(parts, struct runner, parts);
 
-    runner->ended = true;
     runner->how = how;
     loop_stop(runner->loop);
 }
@@ -214,6 +212,7 @@ static int close_parts(struct runner *runner, struct err *err)
 {
     int result = 0;
 
+    loop_disarm(&runner->power_off_timer);
     console_close(runner->console);
     while (runner->ndisks > 0) {
         struct err disk_err = {0};
@@ -261,10 +260,7 @@ static enum exit_code wait_for_end(struct runner *runner, struct err *err)
 {
     int r;
 
-    runner->ended = false;
-    runner->asked_to_power_off = false;
     r = loop_run(runner->loop);
-    loop_disarm(&runner->power_off_timer);
     machine_stop(runner->machine);
     if (r < 0) {
         err_set_errno(err, r, "the event loop failed");
