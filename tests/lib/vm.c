@@ -19,6 +19,9 @@
 #define NS_PER_MS 1000000ull
 #define EXIT_SKIPPED 77
 
+/* Files that one test may name. */
+#define FILES_MAX 8
+
 static void die(const char *what)
 {
     perror(what);
@@ -88,12 +91,18 @@ void vm_remove_folder(void)
 
 const char *vm_path(const char *name)
 {
-    static char paths[8][PATH_MAX];
-    static unsigned next;
-    char *path = paths[next++ % 8];
+    static char paths[FILES_MAX][PATH_MAX];
+    char path[PATH_MAX];
 
-    snprintf(path, PATH_MAX, "%s/%s", folder, name);
-    return path;
+    snprintf(path, sizeof(path), "%s/%s", folder, name);
+    for (size_t i = 0; i < FILES_MAX; i++) {
+        if (paths[i][0] == '\0')
+            memcpy(paths[i], path, sizeof(path));
+        if (strcmp(paths[i], path) == 0)
+            return paths[i];
+    }
+    fprintf(stderr, "%s: more than %d files\n", path, FILES_MAX);
+    exit(EXIT_FAILURE);
 }
 
 static void exec_child(const int in[2], const int out[2], const int err[2],

@@ -37,7 +37,7 @@ void vm_require(void);
 
 /*
  * A folder for the files of this program's tests: made once, before the first test, and removed
- * with what is in it at the end. vm_path gives the path of a file in it, until the next but seven.
+ * with what is in it at the end. vm_path gives the path of a file in it; the text stays valid.
  */
 void vm_make_folder(void);
 void vm_remove_folder(void);
