@@ -197,8 +197,9 @@ static void write_firmware(struct session *s)
     uint8_t *area = s->legacy_area + (X86_FIRMWARE_TABLES - X86_EBDA_START);
     size_t size = X86_RESET_VECTOR - X86_FIRMWARE_TABLES;
 
+    /* The area is reserved as a whole: how much of it is used does not matter. */
     if (s->machine->acpi) {
-        (void)acpi_build(s->machine, X86_FIRMWARE_TABLES, area, size); /* its size: for tests */
+        (void)acpi_build(s->machine, X86_FIRMWARE_TABLES, area, size);
         s->info.rsdp_gpa = X86_FIRMWARE_TABLES;
     } else {
         (void)mptable_build(s->machine->ncpus, area, size);
