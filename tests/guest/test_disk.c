@@ -169,11 +169,13 @@ START_TEST(disks_come_in_order_with_their_serial_numbers)
 
     for (unsigned i = 0; i < 2; i++) {
         guest_disk_init(&disks[i], &guest, i);
-        guest_disk_request(&disks[i], VIRTIO_BLK_T_GET_ID, 0, BUFFER, VIRTIO_BLK_ID_BYTES);
-        guest_op(&guest, GUEST_PUT, BUFFER, 5, 0);
+        /* A buffer for each: the sanitizer does not see the order that the guest makes. */
+        guest_disk_request(&disks[i], VIRTIO_BLK_T_GET_ID, 0, BUFFER + i * 512,
+                           VIRTIO_BLK_ID_BYTES);
+        guest_op(&guest, GUEST_PUT, BUFFER + i * 512, 5, 0);
     }
-    guest_fill(&guest, BUFFER, PATTERN, 512);
-    guest_disk_request(&disks[1], VIRTIO_BLK_T_OUT, 7, BUFFER, 512);
+    guest_fill(&guest, BUFFER + 512, PATTERN, 512);
+    guest_disk_request(&disks[1], VIRTIO_BLK_T_OUT, 7, BUFFER + 512, 512);
     snprintf(args[0], sizeof(args[0]), "%s,format=raw,serial=alpha", first);
     snprintf(args[1], sizeof(args[1]), "%s,format=raw,serial=gamma", second);
     check_end(run(args[0], args[1]));
