@@ -95,7 +95,7 @@ static int set_disk_values(const struct reader *reader, const char *where, json_
         char path[KEY_PATH_MAX];
         int r;
 
-        snprintf(path, sizeof(path), "%s.%s", where, key); /* a longer one is cut off */
+        snprintf(path, sizeof(path), "%.50s.%.70s", where, key); /* enough to find it */
         if (!setting)
             return unknown_key(reader, path, "disk");
         r = set_value(reader, setting, setting->json, path, disk, member);
