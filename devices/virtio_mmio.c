@@ -240,9 +240,6 @@ static uint32_t read_features(struct virtio_mmio *mmio)
 
 static void write_features(struct virtio_mmio *mmio, uint32_t value)
 {
-    /* 3.1.1: what was agreed on stays. */
-    if (get_status(mmio) & VIRTIO_CONFIG_S_FEATURES_OK)
-        return;
     switch (mmio->driver_features_sel) {
     case 0:
         set_low(&mmio->driver_features, value);
@@ -256,7 +253,10 @@ static void write_features(struct virtio_mmio *mmio, uint32_t value)
     }
 }
 
-/* The driver sets FEATURES_OK. False if the device cannot work with its choice (2.2.2). */
+/*
+ * The driver sets FEATURES_OK. False if the device cannot work with its choice (2.2.2). What is
+ * agreed on is a copy, so later writes to the register change nothing (3.1.1).
+ */
 static bool agree_on_features(struct virtio_mmio *mmio)
 {
     uint64_t features = mmio->driver_features;
@@ -326,11 +326,9 @@ static void write_status(struct virtio_mmio *mmio, uint32_t value)
         reset(mmio);
         return;
     }
-    /* 2.1.1: no bit is cleared but by a reset, and nothing but a reset follows FAILED. */
-    if ((old & ~value) || (old & VIRTIO_CONFIG_S_FAILED)) {
-        log_guest(LOG_DEBUG, "%s: status %#x written over %#x", mmio->dev->ops->name, value, old);
+    /* 2.1.1: bits stay until a reset, and nothing but a reset follows FAILED. */
+    if (old & VIRTIO_CONFIG_S_FAILED)
         return;
-    }
     if (value & VIRTIO_CONFIG_S_FAILED) {
         set_status(mmio, VIRTIO_CONFIG_S_FAILED);
         return;

@@ -71,8 +71,7 @@ static uint16_t *avail_event(struct virtq *vq)
 /* A table of descriptors that is being walked: the queue's own, or an indirect one. */
 struct desc_table {
     const uint8_t *host;
-    uint32_t size;    /* in descriptors */
-    uint32_t nwalked; /* more than `size` would be a loop */
+    uint32_t size; /* in descriptors */
     bool is_indirect;
 };
 
@@ -152,22 +151,21 @@ static int enter_indirect(const struct virtq *vq, const struct vring_desc *desc,
 }
 
 /*
- * Walk the chain from descriptor `index`. It ends: each table is walked for as many steps as it
- * has descriptors, and there are at most two. (A table of 2^32 / 16 descriptors is cut short by
- * add_buffer unless its buffers are empty, hence the second bound.)
+ * Walk the chain from descriptor `index`. A loop has no end, so it is a chain that is too long; one
+ * descriptor more than there may be buffers, because the one that refers to a table is none.
  */
 static int walk_chain(const struct virtq *vq, uint16_t index, struct virtq_chain *chain)
 {
     struct desc_table table = {.host = (const uint8_t *)vq->desc, .size = vq->size};
     struct vring_desc desc;
+    unsigned nwalked = 0;
     int r;
 
     for (;;) {
         if (index >= table.size)
             return broken("descriptor index out of range", index);
-        if (table.nwalked == table.size || table.nwalked == VIRTQ_CHAIN_MAX)
-            return broken("descriptor chain too long or a loop", table.nwalked);
-        table.nwalked++;
+        if (nwalked++ > VIRTQ_CHAIN_MAX)
+            return broken("descriptor chain too long or a loop, at index", index);
         desc = fetch_desc(&table, index);
 
         if (desc.flags & VRING_DESC_F_INDIRECT) {

@@ -31,16 +31,16 @@ START_TEST(addresses_inside_and_outside)
         {0, 1, 0},
         {0, 1 * MIB, 0},
         {1 * MIB - 1, 1, 0},
-        {1 * MIB - 1, 2, -EFAULT},         /* leaves the region */
-        {1 * MIB, 1, -EFAULT},             /* the hole */
-        {0, 17 * MIB, -EFAULT},            /* across the hole */
-        {16 * MIB, 2 * MIB, 0},            /* all of the second */
-        {16 * MIB, 2 * MIB + 1, -EFAULT},  /* one byte too many */
-        {18 * MIB, 0, -EFAULT},            /* behind the end, even for nothing */
-        {16 * MIB, 0, 0},                  /* nothing, inside */
-        {17 * MIB, SIZE_MAX, -EFAULT},     /* the sum wraps */
-        {UINT64_MAX, 1, -EFAULT},          /* */
-        {UINT64_MAX, SIZE_MAX, -EFAULT},   /* */
+        {1 * MIB - 1, 2, -EFAULT},        /* leaves the region */
+        {1 * MIB, 1, -EFAULT},            /* the hole */
+        {0, 17 * MIB, -EFAULT},           /* across the hole */
+        {16 * MIB, 2 * MIB, 0},           /* all of the second */
+        {16 * MIB, 2 * MIB + 1, -EFAULT}, /* one byte too many */
+        {18 * MIB, 0, -EFAULT},           /* behind the end, even for nothing */
+        {16 * MIB, 0, 0},                 /* nothing, inside */
+        {17 * MIB, SIZE_MAX, -EFAULT},    /* the sum wraps */
+        {UINT64_MAX, 1, -EFAULT},
+        {UINT64_MAX, SIZE_MAX, -EFAULT},
         {UINT64_MAX - 4095, 8192, -EFAULT} /* wraps to a valid address */
     };
     struct guest_mem *mem = new_mem(two_ranges, 2);

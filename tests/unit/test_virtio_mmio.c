@@ -241,8 +241,8 @@ START_TEST(status_goes_forward_step_by_step)
         {{ACK, 0x30}, ACK},                  /* no such bits */
         {{ACK, ACK | NEEDS_RESET}, ACK},     /* not the driver's */
         {{ACK, ACK | FAILED}, ACK | FAILED},
-        {{ACK, ACK | FAILED, ACK | FAILED | DRIVER}, ACK | FAILED}, /* the end */
-        {{ACK | DRIVER | FEATURES_OK | DRIVER_OK}, ACK | DRIVER},   /* features missing */
+        {{ACK, ACK | FAILED, ACK | DRIVER}, ACK | FAILED},        /* the end */
+        {{ACK | DRIVER | FEATURES_OK | DRIVER_OK}, ACK | DRIVER}, /* features missing */
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
