@@ -1,9 +1,7 @@
 /*
  * Interrupts all the way: device, eventfd, KVM's I/O APIC, the guest's IDT, its handler.
  */
-#include "devices/acpi_pm.h"
 #include "tests/lib/guest_test.h"
-#include "vmm/arch.h"
 #include "vmm/config.h"
 #include "vmm/layout_x86.h"
 
@@ -66,12 +64,4 @@ static void add_tests(Suite *suite)
               handler_runs_for_vectors_of_all_priorities);
 }
 
-int main(void)
-{
-    if (!arch_has_virtualization()) {
-        printf("no VT-x or SVM: the software KVM in its place delivers no interrupts through an "
-               "IDT\n");
-        return UNIT_SKIP;
-    }
-    return guest_test_main("guest interrupts", add_tests);
-}
+GUEST_TEST_MAIN("guest interrupts", add_tests)

@@ -95,7 +95,7 @@ START_TEST(end_of_stdin_does_not_end_the_guest)
 
     guest_route_irq(&guest, X86_GSI_GED, VECTOR);
     guest_put_text(&guest, "waiting");
-    guest_wait_pending(&guest, VECTOR);
+    guest_op(&guest, GUEST_WAIT_IRQ, 1, 0, 0);
     guest_power_off(&guest);
     start(serial);
     vm_close_input(&vm);
@@ -112,7 +112,7 @@ START_TEST(serial_input_interrupts)
     guest_op(&guest, GUEST_OUT8, X86_PORT_COM1 + 4, 0x08, 0); /* modem control: OUT2 */
     guest_op(&guest, GUEST_OUT8, X86_PORT_COM1 + 1, 0x01, 0); /* enable: received data */
     guest_put_text(&guest, "ready");
-    guest_wait_pending(&guest, VECTOR);
+    guest_op(&guest, GUEST_WAIT_IRQ, 1, 0, 0);
     read_serial(GUEST_DATA);
     guest_op(&guest, GUEST_PUT_ACC, 1, 0, 0);
     guest_power_off(&guest);
@@ -129,11 +129,10 @@ START_TEST(transmitter_empty_interrupts)
     guest_route_irq(&guest, X86_GSI_COM1, VECTOR);
     guest_op(&guest, GUEST_OUT8, X86_PORT_COM1 + 4, 0x08, 0);
     guest_op(&guest, GUEST_OUT8, X86_PORT_COM1 + 1, 0x02, 0); /* enable: transmitter empty */
-    guest_wait_pending(&guest, VECTOR);
+    guest_op(&guest, GUEST_WAIT_IRQ, 1, 0, 0);
     guest_op(&guest, GUEST_IN8, X86_PORT_COM1 + 2, 0, 0); /* identifies and acknowledges it */
-    guest_route_irq(&guest, X86_GSI_COM1, VECTOR + 1);
     guest_op(&guest, GUEST_OUT8, X86_PORT_COM1, 'x', 0);
-    guest_wait_pending(&guest, VECTOR + 1);
+    guest_op(&guest, GUEST_WAIT_IRQ, 2, 0, 0);
     guest_power_off(&guest);
     start(NULL);
     expect_end(EXIT_POWER_OFF);
@@ -255,7 +254,7 @@ START_TEST(signal_presses_the_power_button)
 
     guest_route_irq(&guest, X86_GSI_GED, VECTOR);
     guest_put_text(&guest, "ready");
-    guest_wait_pending(&guest, VECTOR);
+    guest_op(&guest, GUEST_WAIT_IRQ, 1, 0, 0);
     guest_op(&guest, GUEST_IN8, X86_PORT_ACPI_PM + ACPI_PM_GED_EVENTS, 0, 0);
     guest_op(&guest, GUEST_PUT_ACC, 1, 0, 0);
     guest_power_off(&guest);

@@ -56,7 +56,7 @@ __asm__(".pushsection .rodata\n"
         "    .long op_st8 - table, op_st16 - table, op_st32 - table, op_st64 - table\n"
         "    .long op_ld8 - table, op_ld16 - table, op_ld32 - table, op_ld64 - table\n"
         "    .long op_st64_acc - table, op_fill_acc - table, op_copy - table, op_add64 - table\n"
-        "    .long op_wait16 - table, op_wait_bits32 - table, op_wait_irq - table\n"
+        "    .long op_wait16 - table, op_wait_irq - table\n"
         "    .long op_goto - table, op_goto_unless - table\n"
         "    .long op_put_acc - table, op_put - table\n"
         "op_halt:\n"
@@ -153,11 +153,6 @@ __asm__(".pushsection .rodata\n"
         "op_wait16:\n"
         "    cmpw %cx, (%rdi)\n"
         "    jne op_wait16\n"
-        "    jmp next\n"
-        "op_wait_bits32:\n"
-        "    movl (%rdi), %eax\n"
-        "    testl %ecx, %eax\n"
-        "    jz op_wait_bits32\n"
         "    jmp next\n"
         "op_wait_irq:\n"
         "    movl $0x103000, %esi\n" /* GUEST_IRQ_COUNT */
@@ -292,18 +287,14 @@ void guest_route_irq(struct guest *guest, unsigned gsi, unsigned vector)
     const uint32_t ioapic_window = X86_IOAPIC + 0x10;
     const uint32_t spurious = X86_LAPIC + 0xf0; /* bit 8: APIC on; vector 255 */
 
+    /* Mask the 8259s: the pins below 16 lead there as well, and from there to vectors 0 to 15. */
+    guest_op(guest, GUEST_OUT8, 0x21, 0xff, 0);
+    guest_op(guest, GUEST_OUT8, 0xa1, 0xff, 0);
     guest_op(guest, GUEST_ST32, spurious, 0x1ff, 0);
     guest_op(guest, GUEST_ST32, ioapic_select, 0x10 + 2 * gsi + 1, 0);
     guest_op(guest, GUEST_ST32, ioapic_window, 0, 0); /* destination: APIC ID 0 */
     guest_op(guest, GUEST_ST32, ioapic_select, 0x10 + 2 * gsi, 0);
     guest_op(guest, GUEST_ST32, ioapic_window, vector, 0); /* fixed, edge, not masked */
-}
-
-void guest_wait_pending(struct guest *guest, unsigned vector)
-{
-    const uint32_t requested = X86_LAPIC + 0x200; /* 256 bits, 32 every 16 bytes */
-
-    guest_op(guest, GUEST_WAIT_BITS32, requested + 0x10 * (vector / 32), 1u << vector % 32, 0);
 }
 
 void guest_start_cpus(struct guest *guest)

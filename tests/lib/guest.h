@@ -43,7 +43,6 @@ enum guest_opcode {
     GUEST_COPY,        /* c bytes from b to a */
     GUEST_ADD64,       /* 8 bytes of memory a += b */
     GUEST_WAIT16,      /* until 2 bytes of memory a equal b */
-    GUEST_WAIT_BITS32, /* until 4 bytes of memory a have any bit of b set */
     GUEST_WAIT_IRQ,    /* hlt until at least a interrupts were taken */
     GUEST_GOTO,        /* operation number a */
     GUEST_GOTO_UNLESS, /* operation number c, unless 8 bytes of memory a equal b */
@@ -97,13 +96,6 @@ void guest_reset_i8042(struct guest *guest);
 
 /* Route I/O APIC pin `gsi` to `vector` on the first CPU, edge-triggered; switch the APIC on. */
 void guest_route_irq(struct guest *guest, unsigned gsi, unsigned vector);
-
-/*
- * Wait until the local APIC has accepted an interrupt with `vector`. It stays pending, as the
- * guest has interrupts off, so this works for each vector once. Needs no delivery through an IDT,
- * which a KVM without hardware virtualisation cannot do.
- */
-void guest_wait_pending(struct guest *guest, unsigned vector);
 
 /* Copy the start-up code for other CPUs to GUEST_AP_START, then start all of them. */
 void guest_start_cpus(struct guest *guest);

@@ -105,6 +105,18 @@ const char *vm_path(const char *name)
     exit(EXIT_FAILURE);
 }
 
+bool vm_has_direct_io(void)
+{
+    int fd = open(vm_path("direct"), O_CREAT | O_RDWR | O_DIRECT, 0600);
+
+    if (fd < 0) {
+        printf("%s: no direct I/O there: cache=none is not tested\n", folder);
+        return false;
+    }
+    close(fd);
+    return true;
+}
+
 static void exec_child(const int in[2], const int out[2], const int err[2],
                        const char *const args[])
 {

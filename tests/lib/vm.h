@@ -43,6 +43,9 @@ void vm_make_folder(void);
 void vm_remove_folder(void);
 const char *vm_path(const char *name);
 
+/* Can files there be opened with O_DIRECT (cache=none)? Prints a line if not. */
+bool vm_has_direct_io(void);
+
 /* Start minivmm with these arguments, up to NULL. */
 void vm_start(struct vm *vm, const char *const args[]);
 
