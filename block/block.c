@@ -83,14 +83,12 @@ static int carry_out_op(struct block *block, const struct block_req *req)
 static int carry_out(struct block *block, const struct block_req *req)
 {
     bool durable = (req->flags & BLOCK_REQ_FUA) || block->writethrough;
-    int r;
+    int r = carry_out_op(block, req);
 
-    if (is_write(req))
-        block->written = true;
-    r = carry_out_op(block, req);
-    if (r == 0 && durable && is_write(req))
-        r = flush(block);
-    return r;
+    if (!is_write(req))
+        return r;
+    block->written = true; /* now, not before: a flush that ran meanwhile did not cover it */
+    return r == 0 && durable ? flush(block) : r;
 }
 
 /* ---- requests in flight ------------------------------------------------------------------------- */

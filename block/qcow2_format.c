@@ -484,12 +484,21 @@ void qcow2_free(struct block *block)
     free(q);
 }
 
+static bool is_dirty(const struct qcow2 *q)
+{
+    return q->cache.ndirty[QCOW2_REFBLOCK] > 0 || q->cache.ndirty[QCOW2_L2] > 0 ||
+           q->l1.any_dirty || q->reftable.any_dirty || q->freed.n > 0;
+}
+
 int qcow2_close(struct block *block)
 {
     struct qcow2 *q = qcow2_of(block);
+    int r = 0;
 
-    /* Counts of what the last flush released. */
-    return q->cache.ndirty[QCOW2_REFBLOCK] > 0 ? qcow2_flush(q) : 0;
+    /* Twice: the first flush releases clusters, the second one writes their counts. */
+    for (int i = 0; r == 0 && i < 2 && is_dirty(q); i++)
+        r = qcow2_flush(q);
+    return r;
 }
 
 static int open_tables(struct qcow2 *q, struct err *err)

@@ -144,6 +144,11 @@ static int transfer(struct file *file, enum file_op op, uint64_t off, const stru
         if (r <= 0)
             break;
         done += (size_t)r;
+        /* Direct I/O ends inside a block only at the end of the file, and cannot go on there. */
+        if (!is_aligned((uint64_t)r, file->align)) {
+            r = 0;
+            break;
+        }
     }
     free(window);
 

@@ -1,0 +1,32 @@
+/*
+ * qcow2 images for tests: made and checked without the engine under test, and without qemu-img.
+ */
+#ifndef MINIVMM_TESTS_QCOW2_IMAGE_H
+#define MINIVMM_TESTS_QCOW2_IMAGE_H
+
+#include <stdint.h>
+
+#include "tests/lib/mem_file.h"
+
+struct qcow2_image_options {
+    unsigned version;        /* 0: 3 */
+    unsigned cluster_bits;   /* 0: 16 */
+    unsigned refcount_order; /* as it is; version 2 needs 4 */
+    uint64_t size;
+    const char *backing;
+    const char *backing_format;
+};
+
+/* Write an empty image. */
+void qcow2_image_make(struct mem_disk *disk, const struct qcow2_image_options *options);
+
+struct qcow2_image_check {
+    unsigned errors; /* counted less often than used, used twice, outside the file */
+    unsigned leaks;  /* counted more often than used */
+    char first[128]; /* the first error in words */
+};
+
+/* Compare all refcounts with what the active tables use. Images without snapshots. */
+void qcow2_image_check(const struct mem_disk *disk, struct qcow2_image_check *ret_check);
+
+#endif
