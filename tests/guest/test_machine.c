@@ -172,14 +172,13 @@ END_TEST
 static size_t count_fds(void)
 {
     char path[64];
-    struct dirent *entry;
     size_t n = 0;
     DIR *dir;
 
     snprintf(path, sizeof(path), "/proc/%d/fd", vm.pid);
     dir = opendir(path);
     ck_assert_ptr_nonnull(dir);
-    while ((entry = readdir(dir)))
+    while (readdir(dir))
         n++;
     closedir(dir);
     return n;
