@@ -73,9 +73,9 @@ int config_check(const struct config *config, struct err *err)
  *   AGP bridge), each read being two exits.
  * - acpi=off, without ACPI only: no error messages about tables that are absent on purpose.
  *
- * Rebooting needs no parameter: Linux tries the ACPI reset register, then the keyboard
- * controller's reset line, and the machine has both. There is no panic= either: it would take the
- * rescue shell of Debian's initramfs away, and a guest that panics early would restart for ever.
+ * Rebooting needs no parameter: each way that Linux knows ends at a reset (docs/boot.md). There
+ * is no panic= either: it would take the rescue shell of Debian's initramfs away, and a guest that
+ * panics early would restart for ever.
  */
 char *config_kernel_cmdline(const struct config *config)
 {

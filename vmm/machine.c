@@ -179,12 +179,11 @@ free_dev:
 static int add_disk(struct machine *machine, struct disk *disk, struct err *err)
 {
     const struct config_disk *config = disk_config(disk);
-    unsigned nqueues = config->nqueues ? config->nqueues : machine->parts->config->ncpus;
     const struct virtio_blk_options blk = {
         .block = disk_block(disk),
         .loop = disk_loop(disk),
         .serial = config->serial ? config->serial : "",
-        .nqueues = (unsigned)min_u64(nqueues, VIRTIO_QUEUES_MAX),
+        .nqueues = config->nqueues,
     };
     struct virtio_dev *dev;
     int r = virtio_blk_new(&blk, machine->mem, &dev);
