@@ -21,6 +21,7 @@ struct virtio_blk_options {
     unsigned nqueues;    /* 1 to VIRTIO_QUEUES_MAX */
 };
 
+/* The device is handed to a transport, whose end frees it. 0 or -errno. */
 int virtio_blk_new(const struct virtio_blk_options *options, const struct guest_mem *mem,
                    struct virtio_dev **ret_dev) MUST_CHECK;
 

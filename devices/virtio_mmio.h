@@ -1,5 +1,9 @@
 /*
- * The MMIO transport, version 2 (virtio 1.2, 4.2). Registers run on vCPU threads under one lock.
+ * The MMIO transport, version 2 (virtio 1.2, 4.2).
+ *
+ * Registers run on vCPU threads under one lock. A write that stops a queue (Status 0, QueueReady 0,
+ * QueueReset) waits there until none of its requests is in flight; interrupts of the device can be
+ * served by other vCPUs meanwhile.
  */
 #ifndef MINIVMM_DEVICES_VIRTIO_MMIO_H
 #define MINIVMM_DEVICES_VIRTIO_MMIO_H
