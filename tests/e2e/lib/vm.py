@@ -94,6 +94,7 @@ class Vm:
             if left <= 0:
                 raise VmError(self.story(f"no {pattern!r} in {timeout} s"))
             if not open_still:
+                self.process.wait(TIMEOUT_S)
                 raise VmError(self.story(f"ended before {pattern!r}"))
             # Noticing the end also where a terminal stays open because we hold its other side.
             ended = self.process.poll() is not None
@@ -157,7 +158,7 @@ class Vm:
         self.send("root\n")
         self.expect("root@minivmm:~# ", BOOT_TIMEOUT_S)
         # No line editing, no colours: what comes back is what was typed.
-        self.send("PS1='guest# ' TERM=dumb exec sh\n")
+        self.send("PS1='gue''st# ' TERM=dumb exec sh\n")
         self.shell()
 
     # ---- process
