@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "vmm/base/bytes.h"
@@ -80,11 +81,23 @@ static int lock_perms(int fd, unsigned used, unsigned unshared)
     return r;
 }
 
+/*
+ * A process that was killed keeps its locks until the kernel has taken its io_uring down, a moment
+ * after it is gone. Whoever starts it again at once should not be told that the image is in use.
+ */
+#define LOCK_PATIENCE_MS 500
+#define LOCK_RETRY_MS 10
+
 static int host_lock(struct file *file, const char *path, struct err *err)
 {
+    const struct timespec pause = {.tv_nsec = LOCK_RETRY_MS * 1000000L};
     unsigned used = PERM_CONSISTENT_READ | (file->writable ? PERM_WRITE | PERM_RESIZE : 0);
     int r = lock_perms(of_file(file)->fd, used, PERM_WRITE | PERM_RESIZE);
 
+    for (int waited = 0; r == -EAGAIN && waited < LOCK_PATIENCE_MS; waited += LOCK_RETRY_MS) {
+        (void)nanosleep(&pause, NULL); /* shorter if a signal comes: it is only patience */
+        r = lock_perms(of_file(file)->fd, used, PERM_WRITE | PERM_RESIZE);
+    }
     if (r == -EAGAIN || r == -EACCES)
         return err_set(err, -EAGAIN,
                        "%s: the image is in use by another process%s: close it there first", path,
