@@ -1,0 +1,399 @@
+/*
+ * Opening images and their backing chains, and the life of requests.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/lib/mem_file.h"
+#include "tests/lib/qcow2_image.h"
+#include "tests/lib/unit.h"
+#include "vmm/base/bytes.h"
+#include "vmm/base/loop.h"
+
+#define DISK_SIZE (1u << 20)
+
+static struct mem_env env;
+static struct mem_disk disks[MEM_ENV_DISKS];
+static char names[MEM_ENV_DISKS][16];
+static char dir[] = "/tmp/minivmm-block-XXXXXX";
+
+static void setup(void)
+{
+    mem_env_init(&env);
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+}
+
+static void teardown(void)
+{
+    for (unsigned i = 0; i < env.ndisks; i++)
+        mem_disk_done(env.disks[i]);
+    rmdir(dir);
+}
+
+/* Add image number `i`, over `backing`. */
+static struct mem_disk *add_image(unsigned i, const char *backing, const char *format)
+{
+    snprintf(names[i], sizeof(names[i]), "i%u", i);
+    mem_disk_init(&disks[i], names[i]);
+    qcow2_image_make(&disks[i], &(struct qcow2_image_options){.refcount_order = 4,
+                                                              .size = DISK_SIZE,
+                                                              .backing = backing,
+                                                              .backing_format = format});
+    mem_env_add(&env, &disks[i]);
+    return &disks[i];
+}
+
+static int open_it(const char *path, struct block **ret_block, struct err *err)
+{
+    struct block_options options = {.path = path, .discard = true};
+
+    *err = (struct err){0};
+    return block_open_in(&env.env, &options, ret_block, err);
+}
+
+static void assert_refused(const char *path, int code, const char *words)
+{
+    struct block *block;
+    struct err err;
+
+    ck_assert_int_eq(open_it(path, &block, &err), code);
+    ck_assert_msg(strstr(err.msg, words) != NULL, "\"%s\" lacks \"%s\"", err.msg, words);
+}
+
+/* ---- chains -------------------------------------------------------------------------------------------- */
+
+static void make_chain(unsigned n)
+{
+    char below[16];
+
+    for (unsigned i = 0; i < n; i++) {
+        snprintf(below, sizeof(below), "i%u", i + 1);
+        add_image(i, i + 1 < n ? below : NULL, i + 1 < n ? "qcow2" : NULL);
+    }
+}
+
+START_TEST(chain_of_the_greatest_depth_is_read_to_its_end)
+{
+    struct block *block;
+    struct err err;
+    uint8_t data[512];
+
+    make_chain(BLOCK_CHAIN_MAX);
+    block = mem_env_open(&env, names[BLOCK_CHAIN_MAX - 1], BLOCK_FORMAT_QCOW2, false);
+    memset(data, 7, sizeof(data));
+    ck_assert_int_eq(mem_block_write(block, 512, data, sizeof(data)), 0);
+    ck_assert_int_eq(block_close(block), 0);
+
+    ck_assert_int_eq(open_it("i0", &block, &err), 0);
+    memset(data, 0, sizeof(data));
+    ck_assert_int_eq(mem_block_read(block, 512, data, sizeof(data)), 0);
+    ck_assert_uint_eq(data[100], 7);
+    ck_assert_int_eq(block_close(block), 0);
+}
+END_TEST
+
+START_TEST(longer_chain_is_refused)
+{
+    make_chain(BLOCK_CHAIN_MAX + 1);
+    assert_refused("i0", -ELOOP, "more than 32 images");
+}
+END_TEST
+
+START_TEST(loops_are_refused)
+{
+    add_image(0, "i1", "qcow2");
+    add_image(1, "i2", "qcow2");
+    add_image(2, "i0", "qcow2");
+    add_image(3, "i3", "qcow2");
+    assert_refused("i0", -ELOOP, "its own backing file");
+    assert_refused("i3", -ELOOP, "its own backing file");
+}
+END_TEST
+
+START_TEST(missing_and_foreign_backing_files_are_refused_by_name)
+{
+    add_image(0, "gone", "qcow2");
+    add_image(1, "nbd://host/x", "qcow2");
+    add_image(2, "json:{}", "qcow2");
+    add_image(3, "i4", "vmdk");
+    add_image(4, NULL, NULL);
+    assert_refused("i0", -ENOENT, "backing file of i0: gone: cannot open");
+    assert_refused("i1", -ENOTSUP, "nbd://host/x");
+    assert_refused("i2", -ENOTSUP, "json:");
+    assert_refused("i3", -ENOTSUP, "'vmdk'");
+}
+END_TEST
+
+START_TEST(backing_format_decides_over_contents)
+{
+    struct block *block;
+    struct err err;
+    uint8_t data[512];
+
+    add_image(0, "i1", "raw"); /* a qcow2 image, shown as the bytes that it consists of */
+    add_image(1, NULL, NULL);
+    ck_assert_int_eq(open_it("i0", &block, &err), 0);
+    ck_assert_int_eq(mem_block_read(block, 0, data, sizeof(data)), 0);
+    ck_assert_uint_eq(load_be32(data), 0x514649fb);
+    ck_assert_int_eq(block_close(block), 0);
+}
+END_TEST
+
+START_TEST(backing_names_are_relative_to_the_image_that_names_them)
+{
+    char sub[64], top[80], base[80], cwd[256];
+    struct block_options options = {.path = top, .readonly = true};
+    struct block *block;
+    struct err err = {0};
+
+    snprintf(sub, sizeof(sub), "%s/sub", dir);
+    snprintf(top, sizeof(top), "%s/top", sub);
+    snprintf(base, sizeof(base), "%s/base", sub);
+    ck_assert_int_eq(mkdir(sub, 0755), 0);
+    mem_disk_save(add_image(0, "base", "qcow2"), top);
+    mem_disk_save(add_image(1, NULL, NULL), base);
+    ck_assert_ptr_nonnull(getcwd(cwd, sizeof(cwd)));
+    ck_assert_int_eq(chdir("/"), 0);
+    ck_assert_msg(block_open(&options, &block, &err) == 0, "%s", err.msg);
+    ck_assert_int_eq(block_close(block), 0);
+    ck_assert_int_eq(chdir(cwd), 0);
+    unlink(top);
+    unlink(base);
+    rmdir(sub);
+}
+END_TEST
+
+/* ---- files that are no images ---------------------------------------------------------------------------- */
+
+static int open_host(const char *path, bool readonly, struct block **ret_block, struct err *err)
+{
+    struct block_options options = {.path = path, .readonly = readonly};
+
+    *err = (struct err){0};
+    return block_open(&options, ret_block, err);
+}
+
+START_TEST(directories_devices_and_fifos_are_refused)
+{
+    char fifo[64];
+    struct block *block;
+    struct err err;
+
+    snprintf(fifo, sizeof(fifo), "%s/fifo", dir);
+    ck_assert_int_eq(mkfifo(fifo, 0600), 0);
+    ck_assert_int_lt(open_host(fifo, true, &block, &err), 0);
+    ck_assert_ptr_nonnull(strstr(err.msg, fifo));
+    ck_assert_int_lt(open_host(fifo, false, &block, &err), 0);
+    ck_assert_int_lt(open_host(dir, true, &block, &err), 0);
+    ck_assert_int_lt(open_host("/dev/null", false, &block, &err), 0);
+    ck_assert_int_eq(open_host("/nonexistent/disk", false, &block, &err), -ENOENT);
+    ck_assert_ptr_nonnull(strstr(err.msg, "/nonexistent/disk"));
+    unlink(fifo);
+}
+END_TEST
+
+START_TEST(image_open_for_writing_is_locked_and_readers_share)
+{
+    char path[64];
+    struct block *one;
+    struct block *two;
+    struct err err;
+
+    snprintf(path, sizeof(path), "%s/image", dir);
+    mem_disk_save(add_image(0, NULL, NULL), path);
+    ck_assert_int_eq(open_host(path, false, &one, &err), 0);
+    ck_assert_int_eq(open_host(path, false, &two, &err), -EAGAIN);
+    ck_assert_ptr_nonnull(strstr(err.msg, path));
+    ck_assert_ptr_nonnull(strstr(err.msg, "in use"));
+    ck_assert_int_eq(open_host(path, true, &two, &err), -EAGAIN);
+    ck_assert_int_eq(block_close(one), 0);
+
+    ck_assert_int_eq(open_host(path, true, &one, &err), 0);
+    ck_assert_int_eq(open_host(path, true, &two, &err), 0);
+    ck_assert_int_eq(block_close(two), 0);
+    ck_assert_int_eq(open_host(path, false, &two, &err), -EAGAIN);
+    ck_assert_int_eq(block_close(one), 0);
+    unlink(path);
+}
+END_TEST
+
+/* ---- requests --------------------------------------------------------------------------------------------- */
+
+START_TEST(requests_outside_the_disk_or_between_sectors_are_refused)
+{
+    static const struct {
+        uint64_t off;
+        uint64_t len;
+        int result;
+    } cases[] = {
+        {0, 0, 0},
+        {DISK_SIZE, 0, 0},
+        {DISK_SIZE - 512, 512, 0},
+        {DISK_SIZE, 512, -EINVAL},
+        {DISK_SIZE - 512, 1024, -EINVAL},
+        {UINT64_MAX - 511, 512, -EINVAL},
+        {UINT64_MAX - 511, 1024, -EINVAL},
+        {1, 512, -EINVAL},
+        {0, 511, -EINVAL},
+    };
+    struct block *block;
+    uint8_t data[1024] = {0};
+
+    add_image(0, NULL, NULL);
+    block = mem_env_open(&env, "i0", BLOCK_FORMAT_QCOW2, false);
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        ck_assert_int_eq(mem_block_read(block, cases[i].off, data, cases[i].len), cases[i].result);
+        ck_assert_int_eq(mem_block_write(block, cases[i].off, data, cases[i].len), cases[i].result);
+        ck_assert_int_eq(mem_block_op(block, BLOCK_DISCARD, 0, cases[i].off, cases[i].len),
+                         cases[i].result);
+        ck_assert_int_eq(mem_block_op(block, BLOCK_WRITE_ZEROES, 0, cases[i].off, cases[i].len),
+                         cases[i].result);
+    }
+    ck_assert_int_eq(block_close(block), 0);
+}
+END_TEST
+
+START_TEST(read_only_image_refuses_changes_and_accepts_flushes)
+{
+    struct block *block;
+    uint8_t data[512] = {0};
+
+    add_image(0, NULL, NULL);
+    disks[0].record = true;
+    block = mem_env_open(&env, "i0", BLOCK_FORMAT_QCOW2, true);
+    ck_assert_int_eq(mem_block_write(block, 0, data, sizeof(data)), -EROFS);
+    ck_assert_int_eq(mem_block_op(block, BLOCK_DISCARD, 0, 0, 512), -EROFS);
+    ck_assert_int_eq(mem_block_op(block, BLOCK_WRITE_ZEROES, 0, 0, 512), -EROFS);
+    ck_assert_int_eq(mem_block_op(block, BLOCK_FLUSH, 0, 0, 0), 0);
+    ck_assert_int_eq(block_close(block), 0);
+    ck_assert_uint_eq(disks[0].nops, 0);
+}
+END_TEST
+
+START_TEST(writes_are_synced_with_fua_and_without_writeback_only)
+{
+    struct block *block;
+    uint8_t data[512] = {1};
+    struct iovec iov = {data, sizeof(data)};
+    struct block_req req = {.op = BLOCK_WRITE, .len = 512, .iov = &iov, .niov = 1};
+
+    add_image(0, NULL, NULL);
+    block = mem_env_open(&env, "i0", BLOCK_FORMAT_QCOW2, false);
+    ck_assert_int_eq(block_execute(block, &req), 0);
+    ck_assert_uint_eq(disks[0].counts[FILE_SYNC], 0);
+    req.flags = BLOCK_REQ_FUA;
+    ck_assert_int_eq(block_execute(block, &req), 0);
+    ck_assert_uint_gt(disks[0].counts[FILE_SYNC], 0);
+    disks[0].counts[FILE_SYNC] = 0;
+    req.flags = 0;
+    block_set_writeback(block, false);
+    ck_assert_int_eq(block_execute(block, &req), 0);
+    ck_assert_uint_eq(disks[0].counts[FILE_SYNC], 1);
+    ck_assert_int_eq(block_close(block), 0);
+}
+END_TEST
+
+static unsigned ndone;
+static bool in_submit;
+
+static void count_done(struct block_req *req, int result)
+{
+    ck_assert(!in_submit);
+    ck_assert_int_eq(result, req->off >= DISK_SIZE ? -EINVAL : 0);
+    ndone++;
+}
+
+START_TEST(detach_waits_for_every_request_and_flushes)
+{
+    enum { N = 300 }; /* more than are carried out at a time */
+    static struct block_req reqs[N];
+    uint8_t data[512] = {1};
+    struct iovec iov = {data, sizeof(data)};
+    struct block *block;
+    struct loop *loop;
+    struct err err = {0};
+
+    add_image(0, NULL, NULL);
+    disks[0].shuffle = true;
+    block = mem_env_open(&env, "i0", BLOCK_FORMAT_QCOW2, false);
+    ck_assert_int_eq(loop_new(&loop), 0);
+    ck_assert_int_eq(block_attach(block, loop, &err), 0);
+    in_submit = true;
+    for (unsigned i = 0; i < N; i++) {
+        reqs[i] = (struct block_req){.op = BLOCK_WRITE,
+                                     .off = (i % 16 ? i : DISK_SIZE / 512) * 512,
+                                     .len = 512,
+                                     .iov = &iov,
+                                     .niov = 1,
+                                     .done = count_done};
+        block_submit(block, &reqs[i]);
+    }
+    in_submit = false;
+    ck_assert_uint_eq(block_in_flight(block), N);
+    ck_assert_int_eq(block_detach(block), 0);
+    ck_assert_uint_eq(ndone, N);
+    ck_assert_uint_eq(block_in_flight(block), 0);
+    ck_assert_uint_gt(disks[0].counts[FILE_SYNC], 0);
+    ck_assert_int_eq(block_close(block), 0);
+    loop_free(loop);
+}
+END_TEST
+
+START_TEST(two_images_share_a_loop)
+{
+    static struct block_req reqs[2];
+    uint8_t data[512] = {1};
+    struct iovec iov = {data, sizeof(data)};
+    struct block *blocks[2];
+    struct loop *loop;
+    struct err err = {0};
+
+    ndone = 0;
+    ck_assert_int_eq(loop_new(&loop), 0);
+    for (unsigned i = 0; i < 2; i++) {
+        add_image(i, NULL, NULL);
+        blocks[i] = mem_env_open(&env, names[i], BLOCK_FORMAT_QCOW2, false);
+        ck_assert_int_eq(block_attach(blocks[i], loop, &err), 0);
+        reqs[i] = (struct block_req){
+            .op = BLOCK_WRITE, .len = 512, .iov = &iov, .niov = 1, .done = count_done};
+        block_submit(blocks[i], &reqs[i]);
+    }
+    ck_assert_int_eq(block_detach(blocks[0]), 0);
+    ck_assert_int_eq(block_detach(blocks[1]), 0);
+    ck_assert_uint_eq(ndone, 2);
+    ck_assert_int_eq(block_close(blocks[0]), 0);
+    ck_assert_int_eq(block_close(blocks[1]), 0);
+    loop_free(loop);
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+    const TTest *const tests[] = {
+        chain_of_the_greatest_depth_is_read_to_its_end,
+        longer_chain_is_refused,
+        loops_are_refused,
+        missing_and_foreign_backing_files_are_refused_by_name,
+        backing_format_decides_over_contents,
+        backing_names_are_relative_to_the_image_that_names_them,
+        directories_devices_and_fifos_are_refused,
+        image_open_for_writing_is_locked_and_readers_share,
+        requests_outside_the_disk_or_between_sectors_are_refused,
+        read_only_image_refuses_changes_and_accepts_flushes,
+        writes_are_synced_with_fua_and_without_writeback_only,
+        detach_waits_for_every_request_and_flushes,
+        two_images_share_a_loop,
+    };
+    TCase *tcase = tcase_create("block");
+
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    for (size_t i = 0; i < ARRAY_SIZE(tests); i++)
+        tcase_add_test(tcase, tests[i]);
+    suite_add_tcase(suite, tcase);
+}
+
+UNIT_MAIN("block", add_tests)

@@ -1,0 +1,165 @@
+/*
+ * Raw images: their ends, zeroes and discards, and guests that would change the format.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/lib/mem_file.h"
+#include "tests/lib/unit.h"
+#include "vmm/base/bytes.h"
+
+static struct mem_disk disk;
+static struct mem_env env;
+static uint8_t data[65536];
+
+static void setup(void)
+{
+    mem_disk_init(&disk, "disk");
+    mem_env_init(&env);
+    mem_env_add(&env, &disk);
+    memset(data, 1, sizeof(data));
+}
+
+static void teardown(void)
+{
+    mem_disk_done(&disk);
+}
+
+static struct block *open_len(uint64_t len, enum block_format format)
+{
+    disk.len = len;
+    memset(disk.data, 9, len);
+    return mem_env_open(&env, "disk", format, false);
+}
+
+START_TEST(odd_file_reads_as_zero_up_to_the_end_of_its_last_sector)
+{
+    struct block *block = open_len(1000, BLOCK_FORMAT_RAW);
+    struct block_info info;
+
+    block_get_info(block, &info);
+    ck_assert_uint_eq(info.len, 1024);
+    ck_assert_int_eq(mem_block_read(block, 512, data, 512), 0);
+    ck_assert_uint_eq(data[1000 - 512 - 1], 9);
+    ck_assert_uint_eq(data[1000 - 512], 0);
+    ck_assert_uint_eq(data[511], 0);
+    ck_assert_int_eq(block_close(block), 0);
+}
+END_TEST
+
+START_TEST(writing_the_last_sector_grows_the_file_to_its_end_and_no_further)
+{
+    static const uint32_t aligns[] = {1, 512, 4096};
+    struct block *block;
+
+    disk.align = aligns[_i];
+    block = open_len(5000, BLOCK_FORMAT_RAW);
+    ck_assert_int_eq(mem_block_write(block, 4608, data, 512), 0);
+    ck_assert_uint_eq(disk.len, 5120);
+    ck_assert_uint_eq(disk.data[4607], 9);
+    ck_assert_uint_eq(disk.data[5119], 1);
+    ck_assert_int_eq(block_close(block), 0);
+}
+END_TEST
+
+START_TEST(zeroes_are_written_where_the_file_system_has_no_way_to_zero)
+{
+    struct block *block;
+
+    disk.no_zero = _i;
+    block = open_len(1 << 20, BLOCK_FORMAT_RAW);
+    ck_assert_int_eq(mem_block_op(block, BLOCK_WRITE_ZEROES, 0, 512, 300 * 512), 0);
+    ck_assert_int_eq(mem_block_op(block, BLOCK_WRITE_ZEROES, BLOCK_REQ_UNMAP, 512000, 512), 0);
+    ck_assert_uint_eq(disk.data[511], 9);
+    for (unsigned i = 512; i < 301 * 512; i++)
+        if (disk.data[i] != 0)
+            ck_abort_msg("byte %u is %u", i, disk.data[i]);
+    ck_assert_uint_eq(disk.data[301 * 512], 9);
+    ck_assert_uint_eq(disk.data[512000], 0);
+    ck_assert_int_eq(block_close(block), 0);
+}
+END_TEST
+
+START_TEST(discard_punches_holes_or_does_nothing)
+{
+    struct block *block;
+
+    disk.no_zero = _i;
+    block = open_len(1 << 20, BLOCK_FORMAT_RAW);
+    ck_assert_int_eq(mem_block_op(block, BLOCK_DISCARD, 0, 4096, 8192), 0);
+    ck_assert_uint_eq(disk.counts[FILE_PUNCH], 1);
+    ck_assert_uint_eq(disk.counts[FILE_WRITE], 0);
+    ck_assert_uint_eq(disk.data[4096], _i ? 9 : 0);
+    ck_assert_int_eq(block_close(block), 0);
+}
+END_TEST
+
+/* ---- the first sector --------------------------------------------------------------------------------- */
+
+static const struct magic_case {
+    const char *text;
+    unsigned len;
+    unsigned off;
+    bool refused;
+} magic_cases[] = {
+    {"QFI\xfb", 4, 0, true},
+    {"QED", 4, 0, true},
+    {"KDMV", 4, 0, true},
+    {"COWD", 4, 0, true},
+    {"vhdxfile", 8, 0, true},
+    {"conectix", 8, 0, true},
+    {"\x7f\x10\xda\xbe", 4, 64, true},
+    {"version=1\n", 10, 0, true},
+    {"# Disk DescriptorFile\nversion=1\n", 32, 0, true},
+    {"#\n\n  \nversion=3\n", 16, 0, true},
+    {"#version=3", 10, 0, false},
+    {"# only comments\n# to the end", 28, 0, false},
+    {"QFI", 3, 0, false},
+    {"QFI\xfb", 4, 1, false},
+    {"LUKS\xba\xbe", 6, 0, false}, /* names no files: guests may encrypt whole disks */
+    {"\xeb\x63\x90", 3, 0, false}, /* a boot sector */
+};
+
+START_TEST(probed_image_refuses_headers_of_other_formats_in_its_first_sector)
+{
+    const struct magic_case *c = &magic_cases[_i];
+    static const uint64_t lens[] = {512, 4096, 65536};
+
+    for (size_t i = 0; i < ARRAY_SIZE(lens); i++) {
+        struct block *block = open_len(1 << 20, BLOCK_FORMAT_PROBE);
+
+        memset(data, 1, sizeof(data));
+        memset(data, 0, 128);
+        memcpy(data + c->off, c->text, c->len);
+        if (strstr(c->text, "comments"))
+            memset(data + c->len, '#', 512 - c->len);
+        ck_assert_int_eq(mem_block_write(block, 0, data, lens[i]), c->refused ? -EPERM : 0);
+        ck_assert_uint_eq(disk.data[0], c->refused ? 9 : data[0]);
+        ck_assert_uint_eq(disk.data[lens[i] - 1], c->refused ? 9 : data[lens[i] - 1]);
+        ck_assert_int_eq(mem_block_write(block, 512, data, 512), 0); /* harmless there */
+        ck_assert_int_eq(block_close(block), 0);
+
+        block = open_len(1 << 20, BLOCK_FORMAT_RAW);
+        ck_assert_int_eq(mem_block_write(block, 0, data, lens[i]), 0);
+        ck_assert_int_eq(block_close(block), 0);
+    }
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+    TCase *tcase = tcase_create("raw");
+
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_test(tcase, odd_file_reads_as_zero_up_to_the_end_of_its_last_sector);
+    tcase_add_loop_test(tcase, writing_the_last_sector_grows_the_file_to_its_end_and_no_further, 0,
+                        3);
+    tcase_add_loop_test(tcase, zeroes_are_written_where_the_file_system_has_no_way_to_zero, 0, 2);
+    tcase_add_loop_test(tcase, discard_punches_holes_or_does_nothing, 0, 2);
+    tcase_add_loop_test(tcase, probed_image_refuses_headers_of_other_formats_in_its_first_sector, 0,
+                        ARRAY_SIZE(magic_cases));
+    suite_add_tcase(suite, tcase);
+}
+
+UNIT_MAIN("raw", add_tests)
