@@ -379,22 +379,37 @@ static void drain(struct console *console)
     }
 }
 
-int console_open(enum serial_kind kind, const char *path, struct loop *loop,
-                 const struct console_events *events, struct console **ret_console, struct err *err)
+int console_new(enum serial_kind kind, const char *path, struct loop *loop,
+                const struct console_events *events, struct console **ret_console, struct err *err)
 {
+    struct console *console = NULL;
+
     switch (kind) {
     case SERIAL_STDIO:
-        return console_stdio_open(loop, events, ret_console, err);
+        console = console_stdio_new(loop, events);
+        break;
     case SERIAL_PTY:
-        return console_pty_open(loop, ret_console, err);
+        console = console_pty_new(loop);
+        break;
     case SERIAL_UNIX:
-        return console_unix_open(path, loop, ret_console, err);
+        console = console_unix_new(path, loop);
+        break;
     case SERIAL_FILE:
-        return console_file_open(path, loop, ret_console, err);
+        console = console_file_new(path, loop);
+        break;
     case SERIAL_NULL:
-        return console_file_open(NULL, loop, ret_console, err);
+        console = console_file_new(NULL, loop);
+        break;
     }
-    return err_set(err, -EINVAL, "serial port: unknown kind %d", kind);
+    if (!console)
+        return err_set(err, -ENOMEM, "serial port: out of memory");
+    *ret_console = console;
+    return 0;
+}
+
+int console_start(struct console *console, struct err *err)
+{
+    return console->ops->start(console, err);
 }
 
 void console_close(struct console *console)

@@ -8,6 +8,10 @@
  * While nobody is connected (pty, unix socket), the guest is never held up: the latest
  * CONSOLE_BUFFER_FULL bytes are kept for whoever comes.
  *
+ * Two steps, so that a VM which cannot be set up leaves no trace: console_new only makes the object
+ * that the UART is connected to, and console_start does all that others can see. Before that, the
+ * console is as one that nobody is connected to.
+ *
  * Locks: the chardev calls here take the console's own lock and never call the front end; the
  * front end is called without it, on the main thread. So a UART may call in under its lock.
  *
@@ -39,12 +43,18 @@ struct console_events {
 struct console;
 
 /*
- * Open the back end; with stdio on a terminal, make it raw. `path` is for SERIAL_FILE and
- * SERIAL_UNIX. 0, or a negative errno with *err filled and the terminal untouched.
+ * `path` is for SERIAL_FILE and SERIAL_UNIX and stays the caller's. 0, or a negative errno with
+ * *err filled.
  */
-int console_open(enum serial_kind kind, const char *path, struct loop *loop,
-                 const struct console_events *events, struct console **ret_console,
-                 struct err *err) MUST_CHECK;
+int console_new(enum serial_kind kind, const char *path, struct loop *loop,
+                const struct console_events *events, struct console **ret_console,
+                struct err *err) MUST_CHECK;
+
+/*
+ * Open the file, socket or pty; with stdio on a terminal, make it raw. 0, or a negative errno with
+ * *err filled, the terminal untouched, and nothing left to do but console_close.
+ */
+int console_start(struct console *console, struct err *err) MUST_CHECK;
 
 /*
  * Write out what is left, as long as the reader takes some of it every CONSOLE_CLOSE_STALL_MS;

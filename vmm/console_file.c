@@ -12,8 +12,8 @@
 
 struct console_file {
     struct console console;
-    int fd;           /* -1: nowhere */
-    const char *path; /* the configuration's */
+    int fd;           /* -1: not open */
+    const char *path; /* the configuration's; NULL: nowhere */
 };
 
 static struct console_file *file_of(struct console *console)
@@ -44,35 +44,37 @@ static void file_close(struct console *console)
     free(file);
 }
 
+static int file_start(struct console *console, struct err *err)
+{
+    struct console_file *file = file_of(console);
+
+    if (!file->path)
+        return 0;
+    /* Not to wait for the reader of a FIFO, and not to make a terminal our controlling one. */
+    file->fd =
+        open(file->path, O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0666);
+    if (file->fd < 0)
+        return err_set_errno(err, -errno, "%s: cannot open for the serial port", file->path);
+    console_connect(console, -1, file->fd);
+    return 0;
+}
+
 static const struct console_ops file_ops = {
+    .start = file_start,
     .input_ended = file_no_input,
     .hung_up = file_no_input,
     .output_failed = file_output_failed,
     .close = file_close,
 };
 
-int console_file_open(const char *path, struct loop *loop, struct console **ret_console,
-                      struct err *err)
+struct console *console_file_new(const char *path, struct loop *loop)
 {
     struct console_file *file = calloc(1, sizeof(*file));
 
     if (!file)
-        return err_set(err, -ENOMEM, "serial port: out of memory");
+        return NULL;
     file->path = path;
     file->fd = -1;
-    if (path) {
-        /* Not to wait for the reader of a FIFO, and not to make a terminal our controlling one. */
-        file->fd =
-            open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0666);
-        if (file->fd < 0) {
-            int r = err_set_errno(err, -errno, "%s: cannot open for the serial port", path);
-
-            free(file);
-            return r;
-        }
-    }
     console_init(&file->console, &file_ops, loop);
-    console_connect(&file->console, -1, file->fd);
-    *ret_console = &file->console;
-    return 0;
+    return &file->console;
 }

@@ -15,6 +15,8 @@
 #include "vmm/console_queue.h"
 
 struct console_ops {
+    /* Open what the back end needs, and connect; `close` releases also what an error left open. */
+    int (*start)(struct console *console, struct err *err);
     /* The input came to its end, or failed: disconnect, or end_input, or set input_eof. */
     void (*input_ended)(struct console *console);
     /* The peer hung up while input is not read. */
@@ -26,7 +28,10 @@ struct console_ops {
      * the guest. NULL: all.
      */
     size_t (*filter)(struct console *console, uint8_t *data, size_t len);
-    /* Release what the back end owns, and the console itself. Nothing is connected any more. */
+    /*
+     * Release what the back end owns, started or not, and the console itself. Nothing is connected
+     * any more.
+     */
     void (*close)(struct console *console);
 };
 
@@ -83,13 +88,10 @@ void console_end_input(struct console *console);
 /* Put text in front of the user, as if the guest had printed it. */
 void console_print(struct console *console, const char *text);
 
-/* The back ends, one per file. 0, or a negative errno with *err filled. */
-int console_stdio_open(struct loop *loop, const struct console_events *events,
-                       struct console **ret_console, struct err *err) MUST_CHECK;
-int console_pty_open(struct loop *loop, struct console **ret_console, struct err *err) MUST_CHECK;
-int console_file_open(const char *path, struct loop *loop, struct console **ret_console,
-                      struct err *err) MUST_CHECK;
-int console_unix_open(const char *path, struct loop *loop, struct console **ret_console,
-                      struct err *err) MUST_CHECK;
+/* The back ends, one per file. NULL without memory. */
+struct console *console_stdio_new(struct loop *loop, const struct console_events *events);
+struct console *console_pty_new(struct loop *loop);
+struct console *console_file_new(const char *path, struct loop *loop);
+struct console *console_unix_new(const char *path, struct loop *loop);
 
 #endif

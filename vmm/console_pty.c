@@ -67,34 +67,6 @@ static void pty_output_failed(struct console *console, int error)
     pty_hung_up(console);
 }
 
-static void close_fds(struct console_pty *pty)
-{
-    for (size_t i = 0; i < ARRAY_SIZE(pty->master_fds); i++) {
-        if (pty->master_fds[i] >= 0)
-            close(pty->master_fds[i]);
-    }
-    if (pty->opened.fd >= 0) {
-        loop_remove_fd(&pty->opened);
-        close(pty->opened.fd);
-    }
-}
-
-static void pty_close(struct console *console)
-{
-    struct console_pty *pty = pty_of(console);
-
-    close_fds(pty);
-    console_done(console);
-    free(pty);
-}
-
-static const struct console_ops pty_ops = {
-    .input_ended = pty_hung_up,
-    .hung_up = pty_hung_up,
-    .output_failed = pty_output_failed,
-    .close = pty_close,
-};
-
 /*
  * Set the slave raw, before anybody uses it: echoing would send the guest its own output. The
  * setting stays while the master is open.
@@ -143,36 +115,56 @@ static int watch_slave(struct console_pty *pty)
     return loop_add_fd(pty->console.loop, &pty->opened);
 }
 
-int console_pty_open(struct loop *loop, struct console **ret_console, struct err *err)
+static int pty_start(struct console *console, struct err *err)
 {
-    struct console_pty *pty = calloc(1, sizeof(*pty));
+    struct console_pty *pty = pty_of(console);
     int r;
 
+    r = open_master(pty);
+    if (r < 0)
+        return err_set_errno(err, r, "serial port: cannot make a pseudo-terminal");
+    r = watch_slave(pty);
+    if (r < 0)
+        return err_set_errno(err, r, "%s: cannot watch who opens it (fs.inotify limits?)",
+                             pty->name);
+    fprintf(stderr, "minivmm: serial port: %s\n", pty->name);
+    return 0;
+}
+
+static void pty_close(struct console *console)
+{
+    struct console_pty *pty = pty_of(console);
+
+    for (size_t i = 0; i < ARRAY_SIZE(pty->master_fds); i++) {
+        if (pty->master_fds[i] >= 0)
+            close(pty->master_fds[i]);
+    }
+    if (pty->opened.fd >= 0) {
+        loop_remove_fd(&pty->opened);
+        close(pty->opened.fd);
+    }
+    console_done(console);
+    free(pty);
+}
+
+static const struct console_ops pty_ops = {
+    .start = pty_start,
+    .input_ended = pty_hung_up,
+    .hung_up = pty_hung_up,
+    .output_failed = pty_output_failed,
+    .close = pty_close,
+};
+
+struct console *console_pty_new(struct loop *loop)
+{
+    struct console_pty *pty = calloc(1, sizeof(*pty));
+
     if (!pty)
-        return err_set(err, -ENOMEM, "serial port: out of memory");
+        return NULL;
     console_init(&pty->console, &pty_ops, loop);
     pty->console.backlog_max = CONSOLE_BUFFER_FULL;
     pty->master_fds[0] = -1;
     pty->master_fds[1] = -1;
     pty->opened = (struct loop_fd){.fd = -1, .events = EPOLLIN, .ready = on_opened};
-
-    r = open_master(pty);
-    if (r < 0) {
-        err_set_errno(err, r, "serial port: cannot make a pseudo-terminal");
-        goto free_pty;
-    }
-    r = watch_slave(pty);
-    if (r < 0) {
-        err_set_errno(err, r, "%s: cannot watch who opens it (fs.inotify limits?)", pty->name);
-        goto free_pty;
-    }
-    fprintf(stderr, "minivmm: serial port: %s\n", pty->name);
-    *ret_console = &pty->console;
-    return 0;
-
-free_pty:
-    close_fds(pty);
-    console_done(&pty->console);
-    free(pty);
-    return r;
+    return &pty->console;
 }

@@ -21,7 +21,7 @@ static const char help_text[] = "\r\n"
 struct console_stdio {
     struct console console;
     struct console_events events;
-    struct console_pump *pump;
+    struct console_pump *pump; /* NULL: not started */
     bool is_terminal;
     bool escaped; /* the last key was Ctrl-A */
 };
@@ -98,11 +98,30 @@ static void stdio_output_failed(struct console *console, int error)
     console_disconnect(console);
 }
 
+static int stdio_start(struct console *console, struct err *err)
+{
+    struct console_stdio *stdio = stdio_of(console);
+    int pipe_fd;
+    int r;
+
+    r = console_pump_start(STDOUT_FILENO, &pipe_fd, &stdio->pump);
+    if (r < 0)
+        return err_set_errno(err, r, "serial port: cannot start the thread for standard output");
+    if (stdio->is_terminal) {
+        r = terminal_make_raw(STDIN_FILENO);
+        if (r < 0)
+            return err_set_errno(err, r, "standard input: cannot set up the terminal");
+    }
+    console_connect(console, STDIN_FILENO, pipe_fd);
+    return 0;
+}
+
 static void stdio_close(struct console *console)
 {
     struct console_stdio *stdio = stdio_of(console);
 
-    console_pump_stop(stdio->pump, console->stalled ? 0 : CONSOLE_CLOSE_STALL_MS);
+    if (stdio->pump)
+        console_pump_stop(stdio->pump, console->stalled ? 0 : CONSOLE_CLOSE_STALL_MS);
     if (stdio->is_terminal)
         terminal_restore();
     console_done(console);
@@ -110,6 +129,7 @@ static void stdio_close(struct console *console)
 }
 
 static const struct console_ops stdio_ops = {
+    .start = stdio_start,
     .input_ended = stdio_input_ended,
     .hung_up = stdio_hung_up,
     .output_failed = stdio_output_failed,
@@ -117,40 +137,15 @@ static const struct console_ops stdio_ops = {
     .close = stdio_close,
 };
 
-int console_stdio_open(struct loop *loop, const struct console_events *events,
-                       struct console **ret_console, struct err *err)
+struct console *console_stdio_new(struct loop *loop, const struct console_events *events)
 {
     struct console_stdio *stdio = calloc(1, sizeof(*stdio));
-    int pipe_fd;
-    int r;
 
     if (!stdio)
-        return err_set(err, -ENOMEM, "serial port: out of memory");
+        return NULL;
     console_init(&stdio->console, &stdio_ops, loop);
     stdio->events = *events;
     stdio->is_terminal = isatty(STDIN_FILENO);
     stdio->console.input_always = stdio->is_terminal;
-
-    r = console_pump_start(STDOUT_FILENO, &pipe_fd, &stdio->pump);
-    if (r < 0) {
-        err_set_errno(err, r, "serial port: cannot start the thread for standard output");
-        goto free_stdio;
-    }
-    if (stdio->is_terminal) {
-        r = terminal_make_raw(STDIN_FILENO);
-        if (r < 0) {
-            err_set_errno(err, r, "standard input: cannot set up the terminal");
-            goto stop_pump;
-        }
-    }
-    console_connect(&stdio->console, STDIN_FILENO, pipe_fd);
-    *ret_console = &stdio->console;
-    return 0;
-
-stop_pump:
-    console_pump_stop(stdio->pump, 0);
-free_stdio:
-    console_done(&stdio->console);
-    free(stdio);
-    return r;
+    return &stdio->console;
 }

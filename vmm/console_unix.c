@@ -16,7 +16,8 @@
 
 struct console_unix {
     struct console console;
-    struct loop_fd listener;
+    const char *path;        /* the configuration's */
+    struct loop_fd listener; /* fd -1: not open */
     struct sockaddr_un addr;
     struct stat made;  /* the socket that we made, so that we unlink no other */
     int client_fds[2]; /* the client, twice: input and output; -1: none */
@@ -158,7 +159,21 @@ static int open_listener(struct console_unix *un, struct err *err)
 
 close_fd:
     close(fd);
+    un->listener.fd = -1;
     return r;
+}
+
+static int unix_start(struct console *console, struct err *err)
+{
+    struct console_unix *un = unix_of(console);
+    size_t len = strlen(un->path);
+
+    if (len >= sizeof(un->addr.sun_path))
+        return err_set(err, -ENAMETOOLONG, "%.200s: expected a socket path of at most %zu bytes",
+                       un->path, sizeof(un->addr.sun_path) - 1);
+    un->addr.sun_family = AF_UNIX;
+    memcpy(un->addr.sun_path, un->path, len); /* fits, and zeroes follow */
+    return open_listener(un, err);
 }
 
 static void unix_close(struct console *console)
@@ -166,47 +181,34 @@ static void unix_close(struct console *console)
     struct console_unix *un = unix_of(console);
 
     close_client(un);
-    loop_remove_fd(&un->listener);
-    close(un->listener.fd);
-    unlink_socket(un);
+    if (un->listener.fd >= 0) {
+        loop_remove_fd(&un->listener);
+        close(un->listener.fd);
+        unlink_socket(un);
+    }
     console_done(console);
     free(un);
 }
 
 static const struct console_ops unix_ops = {
+    .start = unix_start,
     .input_ended = unix_input_ended,
     .hung_up = drop_client,
     .output_failed = unix_output_failed,
     .close = unix_close,
 };
 
-int console_unix_open(const char *path, struct loop *loop, struct console **ret_console,
-                      struct err *err)
+struct console *console_unix_new(const char *path, struct loop *loop)
 {
-    struct console_unix *un;
-    int r;
+    struct console_unix *un = calloc(1, sizeof(*un));
 
-    if (strlen(path) >= sizeof(un->addr.sun_path))
-        return err_set(err, -ENAMETOOLONG, "%.200s: expected a socket path of at most %zu bytes",
-                       path, sizeof(un->addr.sun_path) - 1);
-    un = calloc(1, sizeof(*un));
     if (!un)
-        return err_set(err, -ENOMEM, "serial port: out of memory");
+        return NULL;
     console_init(&un->console, &unix_ops, loop);
     un->console.backlog_max = CONSOLE_BUFFER_FULL;
+    un->path = path;
+    un->listener = (struct loop_fd){.fd = -1, .events = EPOLLIN, .ready = on_client};
     un->client_fds[0] = -1;
     un->client_fds[1] = -1;
-    un->addr.sun_family = AF_UNIX;
-    memcpy(un->addr.sun_path, path, strlen(path)); /* fits, and zeroes follow */
-    un->listener.events = EPOLLIN;
-    un->listener.ready = on_client;
-
-    r = open_listener(un, err);
-    if (r < 0) {
-        console_done(&un->console);
-        free(un);
-        return r;
-    }
-    *ret_console = &un->console;
-    return 0;
+    return &un->console;
 }

@@ -25,6 +25,7 @@ struct runner {
     struct disk **disks;
     size_t ndisks;
     struct console *console;
+    bool console_started;
     struct machine_parts parts;
 
     struct machine *machine; /* NULL between two guests */
@@ -143,12 +144,12 @@ static int open_disks(struct runner *runner, struct err *err)
     return 0;
 }
 
-static int open_console(struct runner *runner, struct err *err)
+static int make_console(struct runner *runner, struct err *err)
 {
     const struct console_events events = {.quit = on_quit_key, .opaque = runner};
 
-    return console_open(runner->config->serial, runner->config->serial_path, runner->loop, &events,
-                        &runner->console, err);
+    return console_new(runner->config->serial, runner->config->serial_path, runner->loop, &events,
+                       &runner->console, err);
 }
 
 static int check_ncpus(const struct runner *runner, struct err *err)
@@ -159,7 +160,7 @@ static int check_ncpus(const struct runner *runner, struct err *err)
                    runner->kvm.max_vcpus);
 }
 
-/* In the order in which it is most useful to fail; the terminal is touched last. */
+/* In the order in which it is most useful to fail. */
 static int open_parts(struct runner *runner, struct err *err)
 {
     int r;
@@ -185,10 +186,9 @@ static int open_parts(struct runner *runner, struct err *err)
     if (r < 0)
         return r;
     startup_step("disks opened");
-    r = open_console(runner, err);
+    r = make_console(runner, err);
     if (r < 0)
         return r;
-    startup_step("console opened");
 
     runner->parts = (struct machine_parts){
         .config = runner->config,
@@ -271,13 +271,29 @@ static enum exit_code wait_for_end(struct runner *runner, struct err *err)
     return exit_code_of(runner);
 }
 
+/*
+ * The first guest can start: only now touch the terminal, and the file or socket of the serial
+ * port. A VM that cannot be set up leaves them as they were.
+ */
+static int start_console(struct runner *runner, struct err *err)
+{
+    int r = 0;
+
+    if (!runner->console_started) {
+        r = console_start(runner->console, err);
+        runner->console_started = true;
+        startup_step("console started");
+    }
+    return r;
+}
+
 static enum exit_code run_guest(struct runner *runner, struct err *err)
 {
     enum exit_code code = EXIT_SETUP;
 
     if (machine_new(&runner->parts, &runner->machine, err) < 0)
         return EXIT_SETUP;
-    if (machine_start(runner->machine, err) == 0)
+    if (start_console(runner, err) == 0 && machine_start(runner->machine, err) == 0)
         code = wait_for_end(runner, err);
     else
         machine_stop(runner->machine);

@@ -93,9 +93,14 @@ void rig_print(const char *text)
 int rig_try_open(enum serial_kind kind, const char *path, struct err *err)
 {
     const struct console_events events = {.quit = on_quit};
-    int r = console_open(kind, path, rig.loop, &events, &rig.console, err);
+    int r = console_new(kind, path, rig.loop, &events, &rig.console, err);
 
-    if (r == 0) {
+    if (r < 0)
+        return r;
+    r = console_start(rig.console, err);
+    if (r < 0) {
+        rig_close();
+    } else {
         rig.chardev = console_chardev(rig.console);
         rig.chardev->ops->set_front(rig.chardev, &rig.front.ops);
     }
