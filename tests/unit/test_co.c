@@ -1,0 +1,265 @@
+/*
+ * Coroutines, what they wait for, and locks on ranges.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/lib/unit.h"
+#include "vmm/base/co.h"
+#include "vmm/base/range_lock.h"
+
+static struct co_sched sched;
+static char trace[256];
+
+static void note(char what)
+{
+    size_t len = strlen(trace);
+
+    ck_assert_uint_lt(len + 1, sizeof(trace));
+    trace[len] = what;
+    trace[len + 1] = '\0';
+}
+
+static void setup(void)
+{
+    co_sched_init(&sched);
+    trace[0] = '\0';
+}
+
+static void teardown(void)
+{
+    co_sched_done(&sched);
+}
+
+static void start(void (*fn)(void *opaque), void *opaque)
+{
+    ck_assert_int_eq(co_start(&sched, fn, opaque), 0);
+}
+
+/* ---- coroutines ---------------------------------------------------------------------------------------- */
+
+static struct co *suspended;
+
+static void note_suspend_note(void *opaque)
+{
+    const char *names = opaque;
+    double kept = names[0] * 1.5;
+
+    note(names[0]);
+    suspended = co_self();
+    co_suspend();
+    ck_assert(kept == names[0] * 1.5);
+    note(names[1]);
+}
+
+START_TEST(coroutine_runs_later_and_goes_on_where_it_suspended)
+{
+    start(note_suspend_note, "ab");
+    ck_assert_str_eq(trace, "");
+    ck_assert_ptr_null(co_self());
+    ck_assert(co_sched_run(&sched));
+    ck_assert_str_eq(trace, "a");
+    ck_assert(!co_sched_run(&sched));
+    co_wake(suspended);
+    ck_assert(co_sched_run(&sched));
+    ck_assert_str_eq(trace, "ab");
+    ck_assert_uint_eq(sched.live, 0);
+}
+END_TEST
+
+static void starts_another(void *opaque)
+{
+    note('1');
+    start(note_suspend_note, "23");
+    note('4');
+}
+
+START_TEST(coroutine_can_start_another)
+{
+    start(starts_another, NULL);
+    co_sched_run(&sched);
+    co_wake(suspended);
+    co_sched_run(&sched);
+    ck_assert_str_eq(trace, "1423");
+}
+END_TEST
+
+static void use_stack(void *opaque)
+{
+    volatile char big[64 * 1024];
+
+    memset((char *)big, 1, sizeof(big));
+    note(big[4711] == 1 ? '.' : 'x');
+}
+
+START_TEST(stacks_are_used_again_and_an_idle_scheduler_keeps_few)
+{
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 20; i++)
+            start(use_stack, NULL);
+        ck_assert_uint_eq(sched.live, 20);
+        co_sched_run(&sched);
+        ck_assert_uint_eq(sched.live, 0);
+        ck_assert_uint_eq(sched.nidle, 20);
+    }
+    co_sched_trim(&sched);
+    ck_assert_uint_eq(sched.nidle, CO_IDLE_STACKS);
+}
+END_TEST
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+static void write_below(void *opaque)
+{
+    volatile char here = 1;
+    volatile uintptr_t at = (uintptr_t)&here;
+
+    while (here) {
+        at -= 4096;
+        *(volatile char *)at = 0;
+    }
+}
+
+START_TEST(overflowing_stack_hits_the_guard_page)
+{
+    start(write_below, NULL);
+    co_sched_run(&sched);
+}
+END_TEST
+#endif
+
+/* ---- waiting -------------------------------------------------------------------------------------------- */
+
+static struct co_mutex mutex;
+static struct co_queue queue;
+
+static void lock_and_wait(void *opaque)
+{
+    const char *names = opaque;
+
+    co_mutex_lock(&mutex);
+    note(names[0]);
+    co_queue_wait(&queue);
+    note(names[1]);
+    co_mutex_unlock(&mutex);
+}
+
+START_TEST(mutex_is_handed_over_in_order)
+{
+    co_mutex_init(&mutex);
+    co_queue_init(&queue);
+    start(lock_and_wait, "aA");
+    start(lock_and_wait, "bB");
+    start(lock_and_wait, "cC");
+    for (int i = 0; i < 3; i++) {
+        co_sched_run(&sched);
+        ck_assert(co_queue_wake_one(&queue));
+    }
+    co_sched_run(&sched);
+    ck_assert(!co_queue_wake_one(&queue));
+    ck_assert_str_eq(trace, "aAbBcC");
+    co_mutex_lock(&mutex); /* free again, outside coroutines */
+    co_mutex_unlock(&mutex);
+}
+END_TEST
+
+/* ---- ranges --------------------------------------------------------------------------------------------- */
+
+static struct range_lock lock;
+
+static struct holder {
+    uint64_t off;
+    uint64_t len;
+    bool exclusive;
+    char name;
+    struct co *co;
+} holders[8];
+
+static void hold(void *opaque)
+{
+    struct holder *holder = opaque;
+    struct range range;
+
+    holder->co = co_self();
+    range_acquire(&lock, &range, holder->off, holder->len, holder->exclusive);
+    note(holder->name);
+    co_suspend();
+    range_release(&lock, &range);
+}
+
+static void start_holder(int i, uint64_t off, uint64_t len, bool exclusive)
+{
+    holders[i] = (struct holder){off, len, exclusive, (char)('a' + i), NULL};
+    start(hold, &holders[i]);
+    co_sched_run(&sched);
+}
+
+static void release(int i)
+{
+    co_wake(holders[i].co);
+    co_sched_run(&sched);
+}
+
+START_TEST(shared_ranges_overlap_and_exclusive_ones_do_not)
+{
+    range_lock_init(&lock);
+    start_holder(0, 0, 100, false);
+    start_holder(1, 50, 100, false);
+    start_holder(2, 120, 10, true); /* waits for b */
+    start_holder(3, 200, 10, true);
+    ck_assert_str_eq(trace, "abd");
+    release(0);
+    ck_assert_str_eq(trace, "abd");
+    release(1);
+    ck_assert_str_eq(trace, "abdc");
+    release(2);
+    release(3);
+}
+END_TEST
+
+START_TEST(later_shared_range_does_not_overtake_a_waiting_exclusive_one)
+{
+    range_lock_init(&lock);
+    start_holder(0, 0, 10, false);
+    start_holder(1, 0, 10, true);
+    start_holder(2, 5, 10, false); /* overlaps b, which came before it */
+    start_holder(3, 10, 10, false);
+    ck_assert_str_eq(trace, "ad");
+    release(0);
+    ck_assert_str_eq(trace, "adb");
+    release(1);
+    ck_assert_str_eq(trace, "adbc");
+    release(2);
+    release(3);
+}
+END_TEST
+
+START_TEST(neighbouring_ranges_do_not_conflict)
+{
+    range_lock_init(&lock);
+    start_holder(0, 0, 10, true);
+    start_holder(1, 10, 10, true);
+    ck_assert_str_eq(trace, "ab");
+    release(1);
+    release(0);
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+    TCase *tcase = tcase_create("co");
+
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_test(tcase, coroutine_runs_later_and_goes_on_where_it_suspended);
+    tcase_add_test(tcase, coroutine_can_start_another);
+    tcase_add_test(tcase, stacks_are_used_again_and_an_idle_scheduler_keeps_few);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    tcase_add_test_raise_signal(tcase, overflowing_stack_hits_the_guard_page, 11);
+#endif
+    tcase_add_test(tcase, mutex_is_handed_over_in_order);
+    tcase_add_test(tcase, shared_ranges_overlap_and_exclusive_ones_do_not);
+    tcase_add_test(tcase, later_shared_range_does_not_overtake_a_waiting_exclusive_one);
+    tcase_add_test(tcase, neighbouring_ranges_do_not_conflict);
+    suite_add_tcase(suite, tcase);
+}
+
+UNIT_MAIN("co", add_tests)

@@ -1,0 +1,289 @@
+/*
+ * Whole transfers over operations that are not: short, interrupted, unaligned; and the two engines.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/lib/mem_file.h"
+#include "tests/lib/unit.h"
+#include "vmm/base/aio.h"
+#include "vmm/base/bytes.h"
+#include "vmm/base/co.h"
+#include "vmm/base/loop.h"
+
+#define LEN (256u << 10)
+
+static struct mem_disk disk;
+static struct file *file;
+static uint8_t expected[LEN];
+static uint8_t buf[LEN] __attribute__((aligned(4096)));
+
+static void open_file(uint32_t align)
+{
+    disk.align = align;
+    file = mem_file_new(&disk, true);
+}
+
+static void setup(void)
+{
+    mem_disk_init(&disk, "file");
+    disk.len = LEN;
+    for (unsigned i = 0; i < LEN; i++)
+        disk.data[i] = expected[i] = (uint8_t)(i * 7 + i / 512);
+}
+
+static void teardown(void)
+{
+    file_free(file);
+    mem_disk_done(&disk);
+}
+
+/* ---- transfers ------------------------------------------------------------------------------------------- */
+
+START_TEST(short_transfers_are_continued)
+{
+    open_file(1);
+    disk.fail_short = true;
+    disk.fail_after = 0;
+    ck_assert_int_eq(file_read(file, 100, buf, 5000), 0);
+    ck_assert_mem_eq(buf, expected + 100, 5000);
+    ck_assert_uint_eq(disk.counts[FILE_READ], 2);
+    memset(buf, 3, 5000);
+    disk.fail_after = 0;
+    ck_assert_int_eq(file_write(file, 100, buf, 5000), 0);
+    ck_assert_mem_eq(disk.data + 100, buf, 5000);
+    ck_assert_uint_eq(disk.counts[FILE_WRITE], 2);
+}
+END_TEST
+
+START_TEST(interrupted_operations_are_repeated_and_failed_ones_are_not)
+{
+    static const struct {
+        int error;
+        int result;
+    } cases[] = {{-EINTR, 0}, {-EAGAIN, 0}, {-EIO, -EIO}, {-ENOSPC, -ENOSPC}};
+
+    open_file(1);
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        disk.fail_with = cases[i].error;
+        disk.fail_after = 0;
+        ck_assert_int_eq(file_read(file, 0, buf, 512), cases[i].result);
+        disk.fail_after = 0;
+        ck_assert_int_eq(file_write(file, 0, buf, 512), cases[i].result);
+    }
+}
+END_TEST
+
+START_TEST(reads_past_the_end_are_zero)
+{
+    open_file(1);
+    memset(buf, 1, 2000);
+    ck_assert_int_eq(file_read(file, LEN - 500, buf, 1000), 0);
+    ck_assert_mem_eq(buf, expected + LEN - 500, 500);
+    ck_assert_uint_eq(buf[500], 0);
+    ck_assert_uint_eq(buf[999], 0);
+    ck_assert_int_eq(file_read(file, 1ull << 40, buf, 1000), 0);
+    ck_assert_uint_eq(buf[0], 0);
+}
+END_TEST
+
+START_TEST(write_that_makes_no_progress_fails)
+{
+    open_file(1);
+    disk.fail_with = 0;
+    disk.fail_after = 0;
+    ck_assert_int_eq(file_write(file, 0, buf, 512), -EIO);
+}
+END_TEST
+
+START_TEST(vectors_longer_than_the_kernel_takes_are_split)
+{
+    enum { N = 3000 };
+    static struct iovec iov[N];
+
+    open_file(1);
+    for (unsigned i = 0; i < N; i++)
+        iov[i] = (struct iovec){buf + i * 32, 32};
+    ck_assert_int_eq(file_readv(file, 64, iov, N), 0);
+    ck_assert_mem_eq(buf, expected + 64, N * 32);
+    ck_assert_uint_eq(disk.counts[FILE_READ], 3);
+}
+END_TEST
+
+START_TEST(unaligned_requests_are_bounced_and_neighbours_kept)
+{
+    static const struct {
+        uint64_t off;
+        size_t len;
+    } cases[] = {{0, 1},       {4095, 2},       {1, 4094},        {512, 512},     {4096, 4096},
+                 {4097, 4096}, {100, 3 * 4096}, {LEN - 700, 700}, {LEN - 1, 5000}};
+
+    open_file(4096);
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        uint64_t off = cases[i].off;
+        size_t len = cases[i].len;
+        size_t kept = (size_t)min_u64(len, LEN - off);
+
+        ck_assert_int_eq(file_read(file, off, buf + 1, len), 0);
+        ck_assert_mem_eq(buf + 1, expected + off, kept);
+        memset(buf + 1, (int)(i + 100), len);
+        memset(expected + off, (int)(i + 100), kept);
+        ck_assert_int_eq(file_write(file, off, buf + 1, len), 0);
+        ck_assert_mem_eq(disk.data, expected, LEN);
+    }
+}
+END_TEST
+
+START_TEST(aligned_requests_are_not_bounced)
+{
+    open_file(4096);
+    ck_assert_int_eq(file_write(file, 8192, buf, 4096), 0);
+    ck_assert_uint_eq(disk.counts[FILE_READ], 0);
+    ck_assert_uint_eq(disk.counts[FILE_WRITE], 1);
+}
+END_TEST
+
+START_TEST(failed_sync_stays_failed)
+{
+    open_file(1);
+    ck_assert_int_eq(file_sync(file), 0);
+    disk.fail_with = -EIO;
+    disk.fail_after = 0;
+    ck_assert_int_eq(file_sync(file), -EIO);
+    ck_assert_int_eq(file_sync(file), -EIO);
+}
+END_TEST
+
+START_TEST(read_only_file_refuses_changes)
+{
+    file = mem_file_new(&disk, false);
+    ck_assert_int_eq(file_write(file, 0, buf, 512), -EROFS);
+    ck_assert_int_eq(file_zero(file, 0, 512, false), -EROFS);
+    ck_assert_int_eq(file_truncate(file, 0), -EROFS);
+}
+END_TEST
+
+/* ---- files of the host, both engines ---------------------------------------------------------------------- */
+
+enum { WRITERS = 64, PIECE = 4000 };
+
+struct job {
+    struct file *file;
+    struct loop *loop;
+    unsigned *left;
+    unsigned i;
+};
+
+/* Write a piece at an odd place, read it back, zero a part, read that back. */
+static void job_run(void *opaque)
+{
+    struct job *job = opaque;
+    uint64_t off = job->i * PIECE;
+    uint8_t data[PIECE];
+    uint8_t back[PIECE];
+
+    memset(data, (int)job->i + 1, sizeof(data));
+    ck_assert_int_eq(file_write(job->file, off, data, sizeof(data)), 0);
+    ck_assert_int_eq(file_sync(job->file), 0);
+    ck_assert_int_eq(file_read(job->file, off, back, sizeof(back)), 0);
+    ck_assert_mem_eq(back, data, sizeof(data));
+    ck_assert_int_eq(file_zero(job->file, off + 100, 500, job->i % 2), 0);
+    memset(data + 100, 0, 500);
+    ck_assert_int_eq(file_read(job->file, off, back, sizeof(back)), 0);
+    ck_assert_mem_eq(back, data, sizeof(data));
+    if (--*job->left == 0)
+        loop_stop(job->loop);
+}
+
+static const struct engine {
+    enum aio_kind kind;
+    bool direct;
+} engines[] = {{AIO_AUTO, false}, {AIO_AUTO, true}, {AIO_THREADS, false}, {AIO_THREADS, true}};
+
+START_TEST(coroutines_write_and_read_through_the_engine)
+{
+    const struct engine *engine = &engines[_i];
+    char path[] = "test_file-XXXXXX"; /* here rather than in /tmp, which may have no direct I/O */
+    struct file_host_options options = {
+        .writable = true, .direct = engine->direct, .aio = engine->kind};
+    struct job jobs[WRITERS];
+    unsigned left = WRITERS;
+    struct err err = {0};
+    struct loop *loop;
+    struct aio *aio;
+    int fd = mkstemp(path);
+
+    ck_assert_int_ge(fd, 0);
+    close(fd);
+    if (file_host_open(path, &options, &file, &err) < 0) {
+        unlink(path);
+        ck_assert_msg(engine->direct, "%s", err.msg);
+        printf("not run: %s\n", err.msg);
+        return;
+    }
+    unlink(path);
+    ck_assert_int_eq(loop_new(&loop), 0);
+    ck_assert_int_eq(aio_get(loop, engine->kind, &aio, &err), 0);
+    file_set_aio(file, aio);
+    for (unsigned i = 0; i < WRITERS; i++) {
+        jobs[i] = (struct job){file, loop, &left, i};
+        ck_assert_int_eq(co_start(aio_sched(aio), job_run, &jobs[i]), 0);
+    }
+    ck_assert_int_eq(loop_run(loop), 0);
+    ck_assert_uint_eq(left, 0);
+    file_set_aio(file, NULL);
+    aio_put(aio);
+    loop_free(loop);
+}
+END_TEST
+
+START_TEST(holes_are_known_without_reading)
+{
+    char path[] = "test_file-XXXXXX";
+    struct file_host_options options = {.writable = true};
+    struct err err = {0};
+    uint64_t len;
+    int fd = mkstemp(path);
+
+    ck_assert_int_ge(fd, 0);
+    close(fd);
+    ck_assert_int_eq(file_host_open(path, &options, &file, &err), 0);
+    unlink(path);
+    ck_assert_int_eq(file_truncate(file, 1 << 20), 0);
+    ck_assert_int_eq(file_get_len(file, &len), 0);
+    ck_assert_uint_eq(len, 1 << 20);
+    ck_assert(file_is_hole(file, 0, 1 << 20));
+    ck_assert(file_is_hole(file, 2 << 20, 4096)); /* behind the end */
+    ck_assert_int_eq(file_write(file, 512 << 10, buf, 4096), 0);
+    ck_assert(!file_is_hole(file, 0, 1 << 20));
+    ck_assert(!file_is_hole(file, 512 << 10, 512));
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+    TCase *transfers = tcase_create("transfers");
+    TCase *host = tcase_create("host");
+
+    tcase_add_checked_fixture(transfers, setup, teardown);
+    tcase_add_test(transfers, short_transfers_are_continued);
+    tcase_add_test(transfers, interrupted_operations_are_repeated_and_failed_ones_are_not);
+    tcase_add_test(transfers, reads_past_the_end_are_zero);
+    tcase_add_test(transfers, write_that_makes_no_progress_fails);
+    tcase_add_test(transfers, vectors_longer_than_the_kernel_takes_are_split);
+    tcase_add_test(transfers, unaligned_requests_are_bounced_and_neighbours_kept);
+    tcase_add_test(transfers, aligned_requests_are_not_bounced);
+    tcase_add_test(transfers, failed_sync_stays_failed);
+    tcase_add_test(transfers, read_only_file_refuses_changes);
+    suite_add_tcase(suite, transfers);
+
+    tcase_add_checked_fixture(host, setup, teardown);
+    tcase_add_loop_test(host, coroutines_write_and_read_through_the_engine, 0, ARRAY_SIZE(engines));
+    tcase_add_test(host, holes_are_known_without_reading);
+    suite_add_tcase(suite, host);
+}
+
+UNIT_MAIN("file", add_tests)
