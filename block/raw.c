@@ -177,6 +177,34 @@ static const struct block_driver raw_driver = {
     .free = raw_free,
 };
 
+/* ---- opening -------------------------------------------------------------------------------------- */
+
+/*
+ * Any file can be a raw image, so one that nobody called raw has to look like one: not empty, whole
+ * sectors, and none of the formats that we know by their mark only.
+ */
+static int check_probed(const struct block_source *source, uint64_t len, struct err *err)
+{
+    char sector[BLOCK_SECTOR_SIZE];
+    const char *format;
+    int r;
+
+    if (len == 0 || !is_aligned(len, BLOCK_SECTOR_SIZE))
+        return err_set(err, -EINVAL,
+                       "%s: not a disk image: %llu bytes, expected a qcow2 image or whole sectors "
+                       "of %u bytes (format=raw takes any file)",
+                       source->path, (unsigned long long)len, BLOCK_SECTOR_SIZE);
+    r = file_read(source->file, 0, sector, sizeof(sector));
+    if (r < 0)
+        return err_set_errno(err, r, "%s: cannot read", source->path);
+    format = format_of_sector(sector);
+    if (format)
+        return err_set(err, -ENOTSUP,
+                       "%s: a %s image, expected qcow2 or raw (format=raw takes any file)",
+                       source->path, format);
+    return 0;
+}
+
 int raw_open(const struct block_source *source, struct block **ret_block, struct err *err)
 {
     struct raw *raw = calloc(1, sizeof(*raw));
@@ -186,9 +214,13 @@ int raw_open(const struct block_source *source, struct block **ret_block, struct
     if (!raw)
         return err_set(err, -ENOMEM, "%s: out of memory", source->path);
     r = file_get_len(source->file, &len);
+    if (r < 0)
+        err_set_errno(err, r, "%s: cannot tell the size", source->path);
+    else if (source->probed)
+        r = check_probed(source, len, err);
     if (r < 0) {
         free(raw);
-        return err_set_errno(err, r, "%s: cannot tell the size", source->path);
+        return r;
     }
     block_init(&raw->block, &raw_driver, source);
     raw->probed = source->probed;

@@ -147,6 +147,41 @@ START_TEST(probed_image_refuses_headers_of_other_formats_in_its_first_sector)
 }
 END_TEST
 
+START_TEST(probed_image_that_is_of_another_format_is_refused)
+{
+    const struct magic_case *c = &magic_cases[_i];
+    const struct block_options options = {.path = "disk", .readonly = true};
+    struct err err = {0};
+    struct block *block;
+
+    disk.len = 65536;
+    memcpy(disk.data + c->off, c->text, c->len);
+    if (strstr(c->text, "comments"))
+        memset(disk.data + c->len, '#', 512 - c->len);
+    if (!c->refused) {
+        ck_assert_int_eq(block_open_in(&env.env, &options, &block, &err), 0);
+        ck_assert_int_eq(block_close(block), 0);
+        return;
+    }
+    ck_assert_int_lt(block_open_in(&env.env, &options, &block, &err), 0);
+    ck_assert_ptr_nonnull(strstr(err.msg, "disk: "));
+    ck_assert_ptr_nonnull(strstr(err.msg, "expected"));
+}
+END_TEST
+
+START_TEST(probed_file_without_whole_sectors_is_no_image)
+{
+    static const uint64_t lens[] = {0, 1, 511, 513, 1000};
+    const struct block_options options = {.path = "disk"};
+    struct err err = {0};
+    struct block *block;
+
+    disk.len = lens[_i];
+    ck_assert_int_eq(block_open_in(&env.env, &options, &block, &err), -EINVAL);
+    ck_assert_ptr_nonnull(strstr(err.msg, "disk: not a disk image"));
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     TCase *tcase = tcase_create("raw");
@@ -159,6 +194,9 @@ static void add_tests(Suite *suite)
     tcase_add_loop_test(tcase, discard_punches_holes_or_does_nothing, 0, 2);
     tcase_add_loop_test(tcase, probed_image_refuses_headers_of_other_formats_in_its_first_sector, 0,
                         ARRAY_SIZE(magic_cases));
+    tcase_add_loop_test(tcase, probed_image_that_is_of_another_format_is_refused, 0,
+                        ARRAY_SIZE(magic_cases));
+    tcase_add_loop_test(tcase, probed_file_without_whole_sectors_is_no_image, 0, 5);
     suite_add_tcase(suite, tcase);
 }
 
