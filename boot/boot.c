@@ -62,8 +62,10 @@ static int open_initrds(struct boot *boot, const struct boot_config *config, str
         int r =
             boot_file_open(config->initrds[boot->ninitrds], &boot->initrds[boot->ninitrds], err);
 
-        if (r < 0)
+        if (r < 0) {
+            err_prefix(err, "initrd");
             return r;
+        }
     }
     return 0;
 }
@@ -75,6 +77,20 @@ static void close_initrds(struct boot *boot)
     free(boot->initrds);
 }
 
+static int open_kernel(struct boot *boot, const struct boot_config *config, struct err *err)
+{
+    int r = boot_file_open(config->kernel, &boot->kernel_file, err);
+
+    if (r == 0) {
+        r = kernel_identify(&boot->kernel_file, &boot->kernel, err);
+        if (r < 0)
+            boot_file_close(&boot->kernel_file);
+    }
+    if (r < 0)
+        err_prefix(err, "kernel");
+    return r;
+}
+
 int boot_open(const struct boot_config *config, struct boot **ret_boot, struct err *err)
 {
     struct boot *boot = calloc(1, sizeof(*boot));
@@ -82,12 +98,9 @@ int boot_open(const struct boot_config *config, struct boot **ret_boot, struct e
 
     if (!boot)
         return err_set(err, -ENOMEM, "out of memory");
-    r = boot_file_open(config->kernel, &boot->kernel_file, err);
+    r = open_kernel(boot, config, err);
     if (r < 0)
         goto free_boot;
-    r = kernel_identify(&boot->kernel_file, &boot->kernel, err);
-    if (r < 0)
-        goto close_kernel;
     r = open_initrds(boot, config, err);
     if (r < 0)
         goto close_initrds;
@@ -96,7 +109,6 @@ int boot_open(const struct boot_config *config, struct boot **ret_boot, struct e
 
 close_initrds:
     close_initrds(boot);
-close_kernel:
     boot_file_close(&boot->kernel_file);
 free_boot:
     free(boot);
@@ -174,9 +186,9 @@ static int place_initrds(struct session *s, struct err *err)
         /* A file is smaller than 2^63 bytes. */
         if (!add_u64(align_up(total, INITRD_PIECE_ALIGN), boot->initrds[i].size, &total) ||
             total > INT64_MAX)
-            return err_set(err, -EFBIG, "the initrds are too big");
+            return err_set(err, -EFBIG, "too big: expected less than 2^63 bytes in all");
     }
-    r = ram_map_take_highest(&s->map, total, PAGE, boot->kernel.initrd_limit, "initrd",
+    r = ram_map_take_highest(&s->map, total, PAGE, boot->kernel.initrd_limit, "a ramdisk",
                              &s->info.initrd_gpa, &host, err);
     if (r < 0)
         return r;
@@ -241,12 +253,15 @@ static int load(struct session *s, struct boot_plan *ret_plan, struct err *err)
         return r;
     r = place_kernel(s, err);
     if (r < 0) {
-        err_prefix(err, "%s", s->boot->kernel_file.path);
+        err_prefix(err, "kernel: %s", s->boot->kernel_file.path);
         return r;
     }
     r = place_initrds(s, err);
-    if (r < 0)
+    if (r < 0) {
+        err_prefix(err, "initrd: %s%s", s->boot->initrds[0].path,
+                   s->boot->ninitrds > 1 ? " and more" : "");
         return r;
+    }
     r = cmdline_build(s->machine, s->boot->kernel.cmdline_max, (char *)s->cmdline, X86_CMDLINE_MAX,
                       err);
     if (r < 0)

@@ -108,6 +108,7 @@ close_block:
     (void)block_close(disk->block); /* nothing was written; the first failure is the one to tell */
 free_disk:
     free(disk);
+    err_prefix(err, "disk");
     return r;
 }
 

@@ -370,7 +370,7 @@ START_TEST(a_file_that_became_shorter_is_noticed)
     ck_assert_int_eq(boot_load(boot, &machine, mem, &plan, &err), -EIO);
     ck_assert_msg(strstr(err.msg, "was 5120 bytes when opened and ends at 2000 now"), "%s",
                   err.msg);
-    ck_assert_msg(strstr(err.msg, file.path) == err.msg, "%s", err.msg);
+    ck_assert_msg(strstr(err.msg, file.path) != NULL, "%s", err.msg);
     boot_close(boot);
     test_file_free(&file);
     guest_mem_free(mem);
@@ -401,7 +401,7 @@ START_TEST(files_that_are_no_kernels_are_named_and_told_apart)
     struct boot *boot;
 
     ck_assert_int_eq(boot_open(&config, &boot, &err), -EINVAL);
-    ck_assert_msg(strstr(err.msg, file.path) == err.msg, "%s", err.msg);
+    ck_assert_msg(strstr(err.msg, file.path) != NULL, "%s", err.msg);
     ck_assert_msg(strstr(err.msg, strangers[_i].message), "%s", err.msg);
     test_file_free(&file);
 }
@@ -458,7 +458,7 @@ START_TEST(a_missing_initrd_is_named)
     file = test_file_new(&image, sizeof(image));
     config = (struct boot_config){.kernel = file.path, .initrds = initrds, .ninitrds = 1};
     ck_assert_int_eq(boot_open(&config, &boot, &err), -ENOENT);
-    ck_assert_msg(strstr(err.msg, initrds[0]) == err.msg, "%s", err.msg);
+    ck_assert_msg(strstr(err.msg, initrds[0]) != NULL, "%s", err.msg);
     test_file_free(&file);
 }
 END_TEST

@@ -133,8 +133,9 @@ START_TEST(an_initrd_that_does_not_fit_is_refused_with_the_sizes)
     test_bzimage_init(&kernel);
     kernel.hdr.init_size = 40 * MIB; /* 8 MiB remain above, 15 MiB below */
     ck_assert_int_eq(load_initrds(&kernel, &len, 1, 64 * MIB), -ENOSPC);
-    ck_assert_msg(strstr(err.msg, "initrd of 16384 KiB does not fit: the guest has 64 MiB of RAM"),
-                  "%s", err.msg);
+    ck_assert_msg(
+        strstr(err.msg, "a ramdisk of 16384 KiB does not fit: the guest has 64 MiB of RAM"), "%s",
+        err.msg);
 
     test_bzimage_init(&kernel);
     kernel.hdr.initrd_addr_max = 0;
@@ -164,7 +165,7 @@ START_TEST(an_initrd_file_that_became_shorter_is_noticed)
     ck_assert_int_eq(ftruncate(initrd.fd, 3 * (off_t)MIB + 1), 0);
     ck_assert_int_eq(guest_mem_new(&range, 1, &mem, &err), 0);
     ck_assert_int_eq(boot_load(boot, &machine, mem, &plan, &err), -EIO);
-    ck_assert_msg(strstr(err.msg, initrd.path) == err.msg, "%s", err.msg);
+    ck_assert_msg(strstr(err.msg, initrd.path) != NULL, "%s", err.msg);
     ck_assert_msg(strstr(err.msg, "was 5242880 bytes when opened and ends at"), "%s", err.msg);
     guest_mem_free(mem);
     boot_close(boot);
