@@ -9,7 +9,7 @@ GUEST_OFF, GUEST_REBOOT, ENDED_BY_USER = 0, 3, 4
 BOOT_S = 400
 
 
-@scenario(seconds=90, guest=["debian"])
+@scenario(seconds=80, guest=["debian"])
 def debian_boots_writes_files_and_powers_off(t):
     """Debian to its login prompt; files it wrote are there for other tools."""
     t.tool("cp", t.guest_file("debian.qcow2"), t.path("root.qcow2"))
@@ -37,7 +37,7 @@ def debian_boots_writes_files_and_powers_off(t):
                 f"/root/many/{i}")
 
 
-@scenario(seconds=80, guest=["debian"])
+@scenario(seconds=60, guest=["debian"])
 def sigterm_presses_the_power_button(t):
     """SIGTERM shuts a Debian on an overlay down cleanly; its backing file stays as it was."""
     t.qemu_img("create", "-f", "qcow2", "-F", "qcow2", "-b", t.guest_file("debian.qcow2"),
@@ -95,7 +95,7 @@ def reboot_restarts_in_the_same_process(t):
     """--on-reboot restart: the guest boots again, sees its disk again, in the same process."""
     t.qemu_img("create", "-f", "qcow2", t.path("a.qcow2"), "16M")
     with t.busybox("--on-reboot", "restart", "--disk", t.path("a.qcow2"), "--cpus", "2",
-                   do="reboot") as vm:
+                   do="reboot", console="pty") as vm:
         for _ in range(3):
             vm.boot()
             vm.expect("cpus 2 .* disks vda")

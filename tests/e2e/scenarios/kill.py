@@ -39,14 +39,14 @@ def kill_rounds(t, image, expected, disk_options):
         start = synced + records.IN_FLIGHT
 
 
-@scenario(seconds=70)
+@scenario(seconds=45)
 def killed_while_writing_keeps_what_was_synced(t):
     """Plain qcow2, the default cache."""
     t.qemu_img("create", "-f", "qcow2", t.path("a.qcow2"), str(records.DISK_BYTES))
     kill_rounds(t, "a.qcow2", records.Expected(), "")
 
 
-@scenario(seconds=70)
+@scenario(seconds=45)
 def killed_while_copying_on_write_keeps_what_was_synced(t):
     """qcow2 over a raw backing file, past host caching: partial clusters are copied up."""
     expected = records.Expected(backing_bytes=records.DISK_BYTES * 2 // 3)
