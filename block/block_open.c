@@ -103,22 +103,28 @@ static int open_image(struct chain *chain, const char *path, enum block_format f
     if (r < 0)
         return r;
     r = check_not_in_chain(chain, source.file, path, err);
-    if (r == 0)
-        r = file_lock(source.file, path, err);
-    if (r == 0 && source.probed)
+    if (r < 0)
+        goto free_file;
+    r = file_lock(source.file, path, err);
+    if (r < 0)
+        goto free_file;
+    if (source.probed) {
         r = probe(source.file, path, &format, err);
-    if (r == 0) {
-        if (format == BLOCK_FORMAT_QCOW2)
-            r = qcow2_open(&source, ret_block, err);
-        else
-            r = raw_open(&source, ret_block, err);
+        if (r < 0)
+            goto free_file;
     }
-    if (r < 0) {
-        file_free(source.file);
-        return r;
-    }
+    if (format == BLOCK_FORMAT_QCOW2)
+        r = qcow2_open(&source, ret_block, err);
+    else
+        r = raw_open(&source, ret_block, err);
+    if (r < 0)
+        goto free_file;
     chain->files[chain->len++] = source.file;
     return 0;
+
+free_file:
+    file_free(source.file);
+    return r;
 }
 
 /* Open what `block`, opened from `path`, names as its backing file; *ret_path is to be freed. */

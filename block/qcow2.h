@@ -81,7 +81,7 @@ struct qcow2_slice {
     bool stale; /* could not be read: not in the hash any more */
     unsigned pins;
     struct co_queue loaded;
-    struct list hash;
+    struct qcow2_slice *hash_next;
     struct list lru;  /* least recently used first */
     struct list mark; /* in the list of dirty slices of its kind */
     uint8_t data[];
@@ -90,7 +90,7 @@ struct qcow2_slice {
 #define QCOW2_SLICE_BITS_MAX 12u
 
 struct qcow2_cache {
-    struct list *buckets;
+    struct qcow2_slice **buckets;
     unsigned nbuckets; /* a power of two */
     unsigned nslices;
     unsigned limit; /* of slices; exceeded only by what is pinned or dirty */

@@ -15,20 +15,11 @@
 
 #define BUCKETS_FIRST 64u
 
-static unsigned bucket_of(const struct qcow2_cache *cache, unsigned slice_bits, uint64_t host)
+static unsigned bucket_of(const struct qcow2 *q, uint64_t host)
 {
-    uint64_t hash = (host >> slice_bits) * 0x9e3779b97f4a7c15ull; /* 2^64 / golden ratio */
+    uint64_t hash = (host >> q->slice_bits) * 0x9e3779b97f4a7c15ull; /* 2^64 / golden ratio */
 
-    return (unsigned)(hash >> 32) & (cache->nbuckets - 1);
-}
-
-static struct list *buckets_new(unsigned n)
-{
-    struct list *buckets = malloc(n * sizeof(*buckets));
-
-    for (unsigned i = 0; buckets && i < n; i++)
-        list_init(&buckets[i]);
-    return buckets;
+    return (unsigned)(hash >> 32) & (q->cache.nbuckets - 1);
 }
 
 int qcow2_cache_init(struct qcow2 *q)
@@ -42,51 +33,54 @@ int qcow2_cache_init(struct qcow2 *q)
     list_init(&cache->lru);
     for (int i = 0; i < QCOW2_METAS; i++)
         list_init(&cache->dirty[i]);
-    cache->buckets = buckets_new(cache->nbuckets);
+    cache->buckets = calloc(cache->nbuckets, sizeof(struct qcow2_slice *));
     return cache->buckets ? 0 : -ENOMEM;
+}
+
+static void hash_insert(struct qcow2 *q, struct qcow2_slice *slice)
+{
+    struct qcow2_slice **bucket = &q->cache.buckets[bucket_of(q, slice->host)];
+
+    slice->hash_next = *bucket;
+    *bucket = slice;
+}
+
+static void hash_remove(struct qcow2 *q, struct qcow2_slice *slice)
+{
+    struct qcow2_slice **at = &q->cache.buckets[bucket_of(q, slice->host)];
+
+    while (*at != slice)
+        at = &(*at)->hash_next;
+    *at = slice->hash_next;
 }
 
 /* Keep chains short. Without memory for more buckets they just get longer. */
 static void grow_buckets(struct qcow2 *q)
 {
     struct qcow2_cache *cache = &q->cache;
-    struct list *old = cache->buckets;
-    unsigned nold = cache->nbuckets;
-    struct list *buckets = buckets_new(nold * 2);
+    struct qcow2_slice **buckets = calloc(cache->nbuckets * 2ull, sizeof(struct qcow2_slice *));
 
     if (!buckets)
         return;
+    free(cache->buckets);
     cache->buckets = buckets;
-    cache->nbuckets = nold * 2;
-    for (unsigned i = 0; i < nold; i++) {
-        struct list *item;
-
-        while ((item = list_first(&old[i]))) {
-            struct qcow2_slice *slice = container_of(item, struct qcow2_slice, hash);
-
-            list_remove(item);
-            list_add_head(&buckets[bucket_of(cache, q->slice_bits, slice->host)], item);
-        }
-    }
-    free(old);
+    cache->nbuckets *= 2;
+    list_for_each (item, &cache->lru)
+        hash_insert(q, container_of(item, struct qcow2_slice, lru));
 }
 
 static struct qcow2_slice *find(struct qcow2 *q, uint64_t host)
 {
-    struct list *bucket = &q->cache.buckets[bucket_of(&q->cache, q->slice_bits, host)];
+    struct qcow2_slice *slice = q->cache.buckets[bucket_of(q, host)];
 
-    list_for_each (item, bucket) {
-        struct qcow2_slice *slice = container_of(item, struct qcow2_slice, hash);
-
-        if (slice->host == host)
-            return slice;
-    }
-    return NULL;
+    while (slice && slice->host != host)
+        slice = slice->hash_next;
+    return slice;
 }
 
 static void forget(struct qcow2 *q, struct qcow2_slice *slice)
 {
-    list_remove(&slice->hash);
+    hash_remove(q, slice);
     list_remove(&slice->lru);
     q->cache.nslices--;
 }
@@ -125,7 +119,7 @@ static struct qcow2_slice *insert(struct qcow2 *q, enum qcow2_meta kind, uint64_
     slice->loading = true;
     co_queue_init(&slice->loaded);
     list_init(&slice->mark);
-    list_add_head(&cache->buckets[bucket_of(cache, q->slice_bits, host)], &slice->hash);
+    hash_insert(q, slice);
     list_add_tail(&cache->lru, &slice->lru);
     cache->nslices++;
     return slice;
@@ -241,11 +235,9 @@ int qcow2_cache_take_dirty(struct qcow2 *q, enum qcow2_meta kind, struct qcow2_s
 
 void qcow2_cache_done(struct qcow2 *q)
 {
-    struct list *item;
-
     if (!q->cache.buckets)
         return;
-    while ((item = list_first(&q->cache.lru))) {
+    list_for_each_safe (item, &q->cache.lru) {
         struct qcow2_slice *slice = container_of(item, struct qcow2_slice, lru);
 
         forget(q, slice);

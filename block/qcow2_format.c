@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "block/qcow2.h"
 #include "vmm/base/bytes.h"
@@ -289,7 +290,7 @@ static int check_snapshots(const struct qcow2 *q, const struct header *hdr, stru
 
 static uint32_t dirty_words(const struct qcow2_table *table)
 {
-    return (uint32_t)div_round_up(table->n, QCOW2_TABLE_PART * 64);
+    return (uint32_t)div_round_up(table->n, 64ull * QCOW2_TABLE_PART);
 }
 
 int qcow2_table_load(struct qcow2 *q, struct qcow2_table *table)
@@ -427,13 +428,16 @@ int qcow2_mark_corrupt(struct qcow2 *q, const char *what, uint64_t host)
 static int read_header(struct qcow2 *q, struct header *hdr, struct err *err)
 {
     int r = file_get_len(q->block.file, &hdr->file_len);
+    void *data;
 
     if (r < 0)
         return err_set_errno(err, r, "%s: cannot tell the size", hdr->path);
     hdr->len = (size_t)min_u64(hdr->file_len, HEADER_AREA_MAX);
-    hdr->data = calloc(1, hdr->len + 1);
-    if (!hdr->data)
+    /* Mapped, not allocated: 64 KiB of freed heap would stay with the process for ever. */
+    data = mmap(NULL, HEADER_AREA_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (data == MAP_FAILED)
         return err_set(err, -ENOMEM, "%s: out of memory", hdr->path);
+    hdr->data = data;
     r = file_read(q->block.file, 0, hdr->data, hdr->len);
     return r < 0 ? err_set_errno(err, r, "%s: cannot read", hdr->path) : 0;
 }
@@ -540,7 +544,8 @@ int qcow2_open(const struct block_source *source, struct block **ret_block, stru
     r = read_header(q, &hdr, err);
     if (r == 0)
         r = parse_header(q, &hdr, err);
-    free(hdr.data);
+    if (hdr.data)
+        (void)munmap(hdr.data, HEADER_AREA_MAX); /* cannot fail for a mapping of our own */
     if (r == 0)
         r = open_tables(q, err);
     if (r < 0) {

@@ -71,8 +71,9 @@ static int read_held(struct qcow2 *q, uint64_t off, uint64_t len, const struct i
         struct iov_part part;
 
         r = qcow2_map(q, off + done, len - done, false, &extent);
-        if (r == 0)
-            r = iov_part_take(&part, iov, niov, done, extent.len);
+        if (r < 0)
+            break;
+        r = iov_part_take(&part, iov, niov, done, extent.len);
         if (r < 0)
             break;
         r = read_extent(q, off + done, &extent, part.iov, part.niov);
@@ -447,6 +448,7 @@ static int qcow2_write_zeroes(struct block *block, uint64_t off, uint64_t len, b
 
     if (r < 0)
         return r;
+    at = off;
     whole_clusters(q, off, len, &first, &last);
     r = write_zero_data(q, off, min_u64(first, end) - off);
     if (r == 0)

@@ -397,10 +397,12 @@ static int cleared_entry(const struct qcow2 *q, uint64_t off, const struct qcow2
 {
     bool below = q->block.backing && off < q->block.backing->len;
 
-    if (extent->kind == QCOW2_ZEROES && (!extent->host || how == QCOW2_CLEAR_ZERO))
-        *ret_entry = extent->entry;
-    else if (extent->kind == QCOW2_UNALLOCATED && (!below || how == QCOW2_CLEAR_DISCARD))
-        *ret_entry = extent->entry;
+    bool reads_zero = extent->kind == QCOW2_ZEROES || (extent->kind == QCOW2_UNALLOCATED && !below);
+    bool space_to_free = extent->host && how != QCOW2_CLEAR_ZERO;
+
+    if ((reads_zero && !space_to_free) ||
+        (extent->kind == QCOW2_UNALLOCATED && how == QCOW2_CLEAR_DISCARD))
+        *ret_entry = extent->entry; /* as it should be already */
     else if (how == QCOW2_CLEAR_ZERO && extent->copied && q->version >= 3)
         *ret_entry = extent->entry | QCOW2_ZERO;
     else if (!below)

@@ -137,7 +137,7 @@ struct count {
 static uint64_t count_get(const struct qcow2 *q, const struct count *count)
 {
     const uint8_t *data = count->slice->data;
-    unsigned i = count->i;
+    size_t i = count->i;
 
     switch (q->refcount_order) {
     case 3:
@@ -160,7 +160,7 @@ static uint64_t count_get(const struct qcow2 *q, const struct count *count)
 static void count_set(struct qcow2 *q, const struct count *count, uint64_t value)
 {
     uint8_t *data = count->slice->data;
-    unsigned i = count->i;
+    size_t i = count->i;
 
     switch (q->refcount_order) {
     case 3:
@@ -351,7 +351,7 @@ static int load_bigger(struct qcow2 *q, struct bigger_reftable *plan)
     int r = 0;
 
     table->entries = calloc(table->n, sizeof(uint64_t));
-    table->dirty = calloc(div_round_up(table->n, QCOW2_TABLE_PART * 64), sizeof(uint64_t));
+    table->dirty = calloc(div_round_up(table->n, 64ull * QCOW2_TABLE_PART), sizeof(uint64_t));
     if (!table->entries || !table->dirty)
         return -ENOMEM;
     memcpy(table->entries, q->reftable.entries, q->reftable.n * sizeof(uint64_t));

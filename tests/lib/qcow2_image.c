@@ -37,10 +37,13 @@ static uint64_t get_count(const uint8_t *block, unsigned order, uint64_t i)
 
 static size_t add_extension(uint8_t *header, size_t at, uint32_t type, const char *text)
 {
+    size_t len = strlen(text);
+
     store_be32(header + at, type);
-    store_be32(header + at + 4, (uint32_t)strlen(text));
-    memcpy(header + at + 8, text, strlen(text));
-    return at + 8 + align_up(strlen(text), 8);
+    store_be32(header + at + 4, (uint32_t)len);
+    for (size_t i = 0; i < len; i++)
+        header[at + 8 + i] = (uint8_t)text[i];
+    return at + 8 + align_up(len, 8);
 }
 
 /* Clusters: header, refcount table, refcount block, L1 table. */

@@ -49,18 +49,22 @@ static void set_option(struct block_options *options, const char *key, const cha
     static const char *const caches[] = {"writeback", "none", "unsafe"};
     static const char *const aios[] = {"auto", "io_uring", "threads"};
 
+    bool bad_switch = false;
+
     if (strcmp(key, "format") == 0)
         options->format = (enum block_format)choice(value, formats, 3);
     else if (strcmp(key, "cache") == 0)
         options->cache = (enum block_cache)choice(value, caches, 3);
     else if (strcmp(key, "aio") == 0)
         options->aio = (enum block_aio)choice(value, aios, 3);
-    else if (strcmp(key, "readonly") == 0 && parse_on_off(value, &options->readonly) == 0)
-        return;
-    else if (strcmp(key, "discard") == 0 && parse_on_off(value, &options->discard) == 0)
-        return;
+    else if (strcmp(key, "readonly") == 0)
+        bad_switch = parse_on_off(value, &options->readonly) < 0;
+    else if (strcmp(key, "discard") == 0)
+        bad_switch = parse_on_off(value, &options->discard) < 0;
     else
         die(key);
+    if (bad_switch)
+        die(value);
 }
 
 /* ---- one request ----------------------------------------------------------------------------------- */
@@ -95,7 +99,7 @@ static int transfer(bool write, uint64_t off, uint64_t len, int byte)
     for (uint64_t i = 0; i < len && r == 0 && !write; i++) {
         if (buf[i] != (uint8_t)byte) {
             fprintf(stderr, "blockio: offset %llu: read %u, expected %d\n",
-                    (unsigned long long)(off + i), buf[i], byte);
+                    (unsigned long long)off + i, buf[i], byte);
             r = -EILSEQ;
         }
     }

@@ -325,7 +325,7 @@ START_TEST(detach_waits_for_every_request_and_flushes)
     in_submit = true;
     for (unsigned i = 0; i < N; i++) {
         reqs[i] = (struct block_req){.op = BLOCK_WRITE,
-                                     .off = (i % 16 ? i : DISK_SIZE / 512) * 512,
+                                     .off = (i % 16 ? i : DISK_SIZE / 512) * 512ull,
                                      .len = 512,
                                      .iov = &iov,
                                      .niov = 1,

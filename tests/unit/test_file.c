@@ -101,14 +101,14 @@ END_TEST
 
 START_TEST(vectors_longer_than_the_kernel_takes_are_split)
 {
-    enum { N = 3000 };
-    static struct iovec iov[N];
+    static struct iovec iov[3000];
+    const size_t n = ARRAY_SIZE(iov);
 
     open_file(1);
-    for (unsigned i = 0; i < N; i++)
+    for (size_t i = 0; i < n; i++)
         iov[i] = (struct iovec){buf + i * 32, 32};
-    ck_assert_int_eq(file_readv(file, 64, iov, N), 0);
-    ck_assert_mem_eq(buf, expected + 64, N * 32);
+    ck_assert_int_eq(file_readv(file, 64, iov, (unsigned)n), 0);
+    ck_assert_mem_eq(buf, expected + 64, n * 32);
     ck_assert_uint_eq(disk.counts[FILE_READ], 3);
 }
 END_TEST
@@ -118,8 +118,8 @@ START_TEST(unaligned_requests_are_bounced_and_neighbours_kept)
     static const struct {
         uint64_t off;
         size_t len;
-    } cases[] = {{0, 1},       {4095, 2},       {1, 4094},        {512, 512},     {4096, 4096},
-                 {4097, 4096}, {100, 3 * 4096}, {LEN - 700, 700}, {LEN - 1, 5000}};
+    } cases[] = {{0, 1},       {4095, 2},    {1, 4094},        {512, 512},     {4096, 4096},
+                 {4097, 4096}, {100, 12288}, {LEN - 700, 700}, {LEN - 1, 5000}};
 
     open_file(4096);
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -181,7 +181,7 @@ struct job {
 static void job_run(void *opaque)
 {
     struct job *job = opaque;
-    uint64_t off = job->i * PIECE;
+    uint64_t off = (uint64_t)job->i * PIECE;
     uint8_t data[PIECE];
     uint8_t back[PIECE];
 

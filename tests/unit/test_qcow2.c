@@ -108,7 +108,7 @@ static void rig_init(struct rig *rig, const struct variant *variant, unsigned se
 
     memset(rig, 0, sizeof(*rig));
     rig->seed = seed;
-    rig->size = size + 3 * SECTOR;
+    rig->size = size + 3ull * SECTOR;
     rig->max_len = size / 16;
     rig->model = calloc(1, rig->size);
     ck_assert_ptr_nonnull(rig->model);
@@ -170,7 +170,7 @@ static void rig_done(struct rig *rig)
 
 static void pick_range(struct rig *rig, uint64_t *ret_off, uint64_t *ret_len)
 {
-    uint64_t max = rnd(rig, 3) ? 16 * SECTOR : rig->max_len;
+    uint64_t max = rnd(rig, 3) ? 16ull * SECTOR : rig->max_len;
     uint64_t off = align_down(rnd(rig, (unsigned)rig->size), SECTOR);
     uint64_t len = SECTOR + align_down(rnd(rig, (unsigned)max), SECTOR);
 

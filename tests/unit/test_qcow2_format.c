@@ -10,7 +10,7 @@
 #include "tests/lib/unit.h"
 #include "vmm/base/bytes.h"
 
-#define CLUSTER 65536u
+#define CLUSTER 65536ull
 #define DISK_SIZE (8u << 20)
 
 /* Tables of an image by qcow2_image_make. */
@@ -251,7 +251,7 @@ START_TEST(bad_table_entries_fail_their_requests_only)
     /* An L2 table that is counted, as are its data clusters. */
     disk.len = 8 * CLUSTER;
     for (int i = 4; i < 8; i++)
-        put(2 * CLUSTER + 2 * i, 2, 1);
+        put(2 * CLUSTER + 2ull * i, 2, 1);
     put(L1_AT, 8, c->l1);
     put(L2_AT, 8, c->l2);
     put(L2_AT + 8, 8, (7 * CLUSTER) | 1ull << 63);
@@ -273,7 +273,7 @@ START_TEST(metadata_counted_as_free_marks_the_image_corrupt)
     struct block *block;
     struct err err = {0};
 
-    put(2 * CLUSTER + 2 * 3, 2, 0); /* the L1 table's count */
+    put(2 * CLUSTER + 2ull * 3, 2, 0); /* the L1 table's count */
     ck_assert_int_eq(open_image(false, &block, &err), 0);
     ck_assert_int_eq(mem_block_write(block, 0, sector, sizeof(sector)), -EIO);
     ck_assert_int_eq(mem_block_write(block, 0, sector, sizeof(sector)), -EIO);
@@ -292,8 +292,8 @@ START_TEST(cluster_released_twice_marks_the_image_corrupt)
 
     /* Two entries for one cluster that is counted once. */
     disk.len = 6 * CLUSTER;
-    put(2 * CLUSTER + 2 * 4, 2, 1);
-    put(2 * CLUSTER + 2 * 5, 2, 1);
+    put(2 * CLUSTER + 2ull * 4, 2, 1);
+    put(2 * CLUSTER + 2ull * 5, 2, 1);
     put(L1_AT, 8, L2_AT | 1ull << 63);
     put(L2_AT, 8, 5 * CLUSTER);
     put(L2_AT + 8, 8, 5 * CLUSTER);

@@ -69,13 +69,13 @@ START_TEST(zeroes_are_written_where_the_file_system_has_no_way_to_zero)
 
     disk.no_zero = _i;
     block = open_len(1 << 20, BLOCK_FORMAT_RAW);
-    ck_assert_int_eq(mem_block_op(block, BLOCK_WRITE_ZEROES, 0, 512, 300 * 512), 0);
+    ck_assert_int_eq(mem_block_op(block, BLOCK_WRITE_ZEROES, 0, 512, 300 * 512ull), 0);
     ck_assert_int_eq(mem_block_op(block, BLOCK_WRITE_ZEROES, BLOCK_REQ_UNMAP, 512000, 512), 0);
     ck_assert_uint_eq(disk.data[511], 9);
     for (unsigned i = 512; i < 301 * 512; i++)
         if (disk.data[i] != 0)
             ck_abort_msg("byte %u is %u", i, disk.data[i]);
-    ck_assert_uint_eq(disk.data[301 * 512], 9);
+    ck_assert_uint_eq(disk.data[301 * 512ull], 9);
     ck_assert_uint_eq(disk.data[512000], 0);
     ck_assert_int_eq(block_close(block), 0);
 }

@@ -36,7 +36,7 @@ void aio_put(struct aio *aio);
 
 struct co_sched *aio_sched(struct aio *aio);
 
-/* Carry out `io` on io->fd and call io->done later, never from inside this call. */
+/* Carry out `io` on io->fd and call io->done: later, or at once if it cannot even be queued. */
 void aio_submit(struct aio *aio, enum aio_kind kind, struct file_io *io);
 
 /* Something to be run soon: after the coroutines that are ready, before the loop sleeps. */

@@ -233,8 +233,9 @@ static int open_fd(const char *path, const struct file_host_options *options, in
         if (r == -EINVAL && options->direct)
             return err_set(err, r, "%s: this file system has no direct I/O, use cache=writeback",
                            path);
-        return err_set_errno(err, r, "%s: cannot open for %s", path,
-                             options->writable ? "reading and writing" : "reading");
+        if (options->writable && (r == -EACCES || r == -EROFS))
+            return err_set(err, r, "%s: cannot be written: give readonly=on to only read it", path);
+        return err_set_errno(err, r, "%s: cannot open", path);
     }
     if (fcntl(fd, F_SETFL, flags) < 0) {
         r = -errno;
