@@ -20,7 +20,7 @@
 #define EXIT_SKIPPED 77
 
 /* Files that one test may name. */
-#define FILES_MAX 8
+#define FILES_MAX 64
 
 static void die(const char *what)
 {
@@ -117,23 +117,36 @@ bool vm_has_direct_io(void)
     return true;
 }
 
-static void exec_child(const int in[2], const int out[2], const int err[2],
-                       const char *const args[])
+static void exec_child(int in, int out, int err, const char *const args[],
+                       const struct vm_setup *setup)
 {
     const char *argv[VM_ARGS_MAX + 2] = {program()};
+    int fd = open(argv[0], O_RDONLY | O_CLOEXEC); /* in_child may take away the way to it */
 
     for (size_t i = 0; args[i] && i < VM_ARGS_MAX; i++)
         argv[i + 1] = args[i];
-    /* Does not outlive a test that is stopped half-way. */
+    dup2(in, STDIN_FILENO);
+    dup2(out, STDOUT_FILENO);
+    dup2(err, STDERR_FILENO);
+    if (setup->in_child)
+        setup->in_child();
+    /* Does not outlive a test that is stopped half-way. Changing the user would clear this. */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    dup2(in[0], STDIN_FILENO);
-    dup2(out[1], STDOUT_FILENO);
-    dup2(err[1], STDERR_FILENO);
-    execv(argv[0], (char *const *)argv);
+    if (setup->in_child)
+        fexecve(fd, (char *const *)argv, environ);
+    else
+        execv(argv[0], (char *const *)argv);
     _exit(127);
 }
 
 void vm_start(struct vm *vm, const char *const args[])
+{
+    static const struct vm_setup usual;
+
+    vm_start_with(vm, args, &usual);
+}
+
+void vm_start_with(struct vm *vm, const char *const args[], const struct vm_setup *setup)
 {
     int in[2], out[2], err[2];
 
@@ -144,7 +157,7 @@ void vm_start(struct vm *vm, const char *const args[])
     if (vm->pid < 0)
         die("fork");
     if (vm->pid == 0)
-        exec_child(in, out, err, args);
+        exec_child(setup->terminal ? setup->terminal : in[0], out[1], err[1], args, setup);
     close(in[0]);
     close(out[1]);
     close(err[1]);

@@ -13,7 +13,7 @@
 /* Far more than anything here needs, on a busy machine without hardware virtualisation too. */
 #define VM_TIMEOUT_S 60
 
-#define VM_ARGS_MAX 32
+#define VM_ARGS_MAX 64
 
 /* What came out of a pipe so far; always followed by a NUL byte. */
 struct vm_stream {
@@ -48,6 +48,14 @@ bool vm_has_direct_io(void);
 
 /* Start minivmm with these arguments, up to NULL. */
 void vm_start(struct vm *vm, const char *const args[]);
+
+/* How a start may be different; all 0 for vm_start. */
+struct vm_setup {
+    int terminal;           /* standard input; 0: a pipe */
+    void (*in_child)(void); /* last thing before minivmm runs, in its process; may _exit */
+};
+
+void vm_start_with(struct vm *vm, const char *const args[], const struct vm_setup *setup);
 
 void vm_send(struct vm *vm, const void *data, size_t len);
 void vm_close_input(struct vm *vm);
