@@ -19,9 +19,8 @@ struct aio {
 
     struct co_sched sched;
     struct list tasks;
-    struct aio_engine *uring;   /* NULL until needed */
-    struct aio_engine *threads; /* NULL until needed */
-    bool no_uring;              /* it was tried in vain */
+    struct aio_engine *uring;   /* NULL: no image wants it, or it is not to be had */
+    struct aio_engine *threads; /* NULL: no image needs it */
 };
 
 /* The loops that have a struct aio: few, and looked up only when an image is attached. */
@@ -89,40 +88,37 @@ void aio_wait(struct aio *aio)
 
 /* ---- engines ------------------------------------------------------------------------------------ */
 
-static int start_uring(struct aio *aio)
+static int start_threads(struct aio *aio, struct err *err)
 {
-    return aio->uring ? 0 : aio_uring_new(aio->loop, &aio->uring);
+    int r = aio->threads ? 0 : aio_threads_new(aio->loop, &aio->threads);
+
+    return r < 0 ? err_set_errno(err, r, "cannot set up threads for disk I/O") : 0;
 }
 
-static int start_threads(struct aio *aio)
-{
-    return aio->threads ? 0 : aio_threads_new(aio->loop, &aio->threads);
-}
-
-static struct aio_engine *pick_engine(struct aio *aio, enum aio_kind kind)
+/* Not with the first request: what the host refuses is to be a failure of set-up. */
+static int start_engine(struct aio *aio, enum aio_kind kind, struct err *err)
 {
     int r;
 
-    if (kind == AIO_AUTO && !aio->no_uring) {
-        r = start_uring(aio);
-        if (r == 0)
-            return aio->uring;
-        log_info("io_uring is not available (error %d): using threads for disk I/O", -r);
-        aio->no_uring = true;
-    }
+    if (kind == AIO_THREADS)
+        return start_threads(aio, err);
+    r = aio->uring ? 0 : aio_uring_new(aio->loop, &aio->uring);
+    if (r == 0)
+        return 0;
     if (kind == AIO_URING)
-        return aio->uring;
-    return start_threads(aio) == 0 ? aio->threads : NULL;
+        return err_set_errno(err, r,
+                             "aio=io_uring: this host does not allow io_uring, expected "
+                             "aio=threads");
+    log_info("io_uring is not available (error %d): using threads for disk I/O", -r);
+    return start_threads(aio, err);
 }
 
 void aio_submit(struct aio *aio, enum aio_kind kind, struct file_io *io)
 {
-    struct aio_engine *engine = pick_engine(aio, kind);
+    bool uring = kind != AIO_THREADS && aio->uring;
+    struct aio_engine *engine = uring ? aio->uring : aio->threads;
 
-    if (engine)
-        engine->ops->submit(engine, io);
-    else
-        io->done(io, -ENOMEM); /* no descriptors or no memory left for the thread pool */
+    engine->ops->submit(engine, io);
 }
 
 /* ---- reference counting ------------------------------------------------------------------------- */
@@ -167,12 +163,10 @@ int aio_get(struct loop *loop, enum aio_kind kind, struct aio **ret_aio, struct 
     if (!aio)
         return err_set(err, -ENOMEM, "out of memory for disk I/O");
 
-    if (kind == AIO_URING) {
-        r = start_uring(aio);
-        if (r < 0) {
-            aio_put(aio);
-            return err_set_errno(err, r, "aio=io_uring: this host does not allow io_uring");
-        }
+    r = start_engine(aio, kind, err);
+    if (r < 0) {
+        aio_put(aio);
+        return r;
     }
     *ret_aio = aio;
     return 0;

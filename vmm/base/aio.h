@@ -4,8 +4,8 @@
  * There is one struct aio per loop, shared by all images attached to it. Just before the loop
  * sleeps it runs the coroutines that are ready, hands everything they asked of the host to the
  * kernel in one call, and takes what is finished; so whatever arrived in one round of the loop is
- * one batch. io_uring does the work, or a few threads where it is missing or forbidden. Ring,
- * threads and stacks are made by the first operation that needs them.
+ * one batch. io_uring does the work, or a few threads where it is missing or forbidden. Threads
+ * and stacks are made by the first operation that needs them.
  *
  * All calls on the loop's thread.
  */
@@ -25,8 +25,8 @@ struct aio;
 enum aio_kind { AIO_AUTO, AIO_URING, AIO_THREADS };
 
 /*
- * Take a reference to the loop's struct aio, making it if it is the first.
- * AIO_URING makes the ring now: -errno with *err filled if that is impossible.
+ * Take a reference to the loop's struct aio, making it if it is the first, and get ready for
+ * operations of this kind. 0, or -errno with *err filled.
  */
 int aio_get(struct loop *loop, enum aio_kind kind, struct aio **ret_aio,
             struct err *err) MUST_CHECK;
@@ -36,7 +36,7 @@ void aio_put(struct aio *aio);
 
 struct co_sched *aio_sched(struct aio *aio);
 
-/* Carry out `io` on io->fd and call io->done: later, or at once if it cannot even be queued. */
+/* Carry out `io` on io->fd and call io->done later. `kind` is one that aio_get was called with. */
 void aio_submit(struct aio *aio, enum aio_kind kind, struct file_io *io);
 
 /* Something to be run soon: after the coroutines that are ready, before the loop sleeps. */

@@ -99,15 +99,14 @@ static void pool_submit(struct aio_engine *engine, struct file_io *io)
     pool->ntodo++;
     if (pool->ntodo > pool->nidle && pool->nthreads < THREADS_MAX) {
         pthread_t thread;
-        int r = thread_start(&thread, "aio", worker, pool);
 
-        if (r == 0) {
+        if (thread_start(&thread, "aio", worker, pool) == 0) {
             pool->nthreads++;
         } else if (pool->nthreads == 0) {
-            /* Nobody would ever carry it out. */
+            /* Nobody else would ever carry it out: be slow rather than fail. */
             list_remove(&io->link);
             pool->ntodo--;
-            finish_locked(pool, io, r);
+            finish_locked(pool, io, aio_execute(io));
         }
     }
     pthread_cond_signal(&pool->work);
