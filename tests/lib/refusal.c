@@ -49,6 +49,11 @@ static uint64_t hash_of(const char *name)
     return hash;
 }
 
+static int is_not_parent(const struct dirent *entry)
+{
+    return strcmp(entry->d_name, "..") != 0;
+}
+
 /* Every file in the folder: what it is, and what it holds. To be freed. */
 static char *list_files(void)
 {
@@ -56,7 +61,7 @@ static char *list_files(void)
     size_t len;
     char *text;
     FILE *out = open_memstream(&text, &len);
-    int n = scandir(".", &entries, NULL, alphasort);
+    int n = scandir(".", &entries, is_not_parent, alphasort);
 
     ck_assert(out != NULL && n >= 0);
     for (int i = 0; i < n; i++) {
@@ -153,7 +158,9 @@ void refusal_check(const struct refusal *refusal)
     ck_assert_uint_lt(monotonic_ns() - start_ns, SOON_NS);
     after = list_files();
 
-    if (code != REFUSAL_SKIPPED) {
+    if (code == REFUSAL_SKIPPED) {
+        printf("this machine cannot make it fail: '%s' is not tested\n", refusal->says[0]);
+    } else {
         ck_assert_msg(code == refusal->code, "exit code %d, expected %d; stderr: %s", code,
                       refusal->code, vm.err.data ? vm.err.data : "");
         refusal_check_line(&vm, refusal->says);
