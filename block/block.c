@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 
 #include "block/block_int.h"
@@ -13,6 +14,9 @@
  * only costs memory: each one holds a coroutine's stack.
  */
 #define BLOCK_WORKERS_MAX 128u
+
+/* A disk without requests for this long, or up to twice as long, gives memory back. */
+#define IDLE_NS 2000000000ull
 
 void block_init(struct block *block, const struct block_driver *driver,
                 const struct block_source *source)
@@ -100,12 +104,38 @@ static void finish(struct block *block, struct block_req *req, int result)
     aio_defer(block->aio, &block->finish);
 }
 
+static void trim_chain(struct block *block)
+{
+    for (; block; block = block->backing)
+        if (block->driver->trim)
+            block->driver->trim(block);
+#ifdef __GLIBC__
+    (void)malloc_trim(0); /* what was freed goes back to the host, whatever it lies between */
+#endif
+}
+
+/* Armed again by the first request after it fired for the last time: an idle disk has no timer. */
+static void idle_expired(struct loop_timer *timer)
+{
+    struct block *block = container_of(timer, struct block, idle);
+
+    if (block->busy || block->in_flight > 0) {
+        block->busy = false;
+        loop_arm(block->loop, timer, IDLE_NS);
+    } else {
+        trim_chain(block);
+    }
+}
+
 /* Answer what is finished, outside any coroutine and outside block_submit. */
 static void finish_run(struct aio_task *task)
 {
     struct block *block = container_of(task, struct block, finish);
     struct list *first;
 
+    block->busy = true;
+    if (!block->idle.loop)
+        loop_arm(block->loop, &block->idle, IDLE_NS);
     while ((first = list_first(&block->finished))) {
         struct block_req *req = container_of(first, struct block_req, link);
 
@@ -192,6 +222,7 @@ int block_attach(struct block *block, struct loop *loop, struct err *err)
         return r;
     block->loop = loop;
     block->finish.run = finish_run;
+    block->idle.expired = idle_expired;
     set_chain_aio(block, block->aio);
     return 0;
 }
@@ -201,6 +232,7 @@ int block_detach(struct block *block)
     assert(block->loop);
     while (block->in_flight > 0 || block->workers > 0)
         aio_wait(block->aio);
+    loop_disarm(&block->idle);
 
     set_chain_aio(block, NULL);
     aio_put(block->aio);
@@ -220,7 +252,7 @@ int block_close(struct block *block)
     if (block->writable) {
         if (block->written)
             r = flush(block);
-        r2 = block->driver->close(block);
+        r2 = block->driver->close ? block->driver->close(block) : 0;
         r = r < 0 ? r : r2;
     }
     (void)block_close(block->backing); /* never written */
@@ -242,7 +274,8 @@ void block_get_info(const struct block *block, struct block_info *ret_info)
         .discard = block->discard,
         .format = block->driver->name,
     };
-    block->driver->get_info(block, ret_info);
+    if (block->driver->get_info)
+        block->driver->get_info(block, ret_info);
 }
 
 /* ---- vectors ------------------------------------------------------------------------------------- */

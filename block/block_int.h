@@ -37,12 +37,17 @@ struct block_driver {
     /* Is the range known to read as zero? Answered without I/O; false also means: don't know. */
     bool (*is_zero)(struct block *block, uint64_t off, uint64_t len);
 
+    /* The rest may be NULL: nothing to do. */
+
     void (*get_info)(const struct block *block, struct block_info *info);
+
+    /* The disk has been idle for a while: free memory that only makes requests faster. */
+    void (*trim)(struct block *block);
 
     /* Write out what remains; nothing is in flight. The result is reported by block_close. */
     int (*close)(struct block *block);
 
-    void (*free)(struct block *block);
+    void (*free)(struct block *block); /* never NULL */
 };
 
 /* Embedded in the driver's struct. */
@@ -68,6 +73,8 @@ struct block {
     struct list pending;  /* requests that wait for one */
     struct list finished; /* requests whose `done` is to be called */
     struct aio_task finish;
+    struct loop_timer idle; /* armed while there were requests lately */
+    bool busy;              /* a request was finished since it was armed */
 };
 
 /* What a driver's open gets. The file stays the caller's if it fails. */

@@ -211,6 +211,9 @@ int qcow2_write_reftable_pointer(struct qcow2 *q, uint64_t host, uint32_t cluste
 int qcow2_cache_init(struct qcow2 *q) MUST_CHECK;
 void qcow2_cache_done(struct qcow2 *q);
 
+/* Drop what need not be written, but for the slices used last. */
+void qcow2_cache_trim(struct qcow2 *q);
+
 /*
  * Get and pin the slice at `host` (slice-aligned), reading it if need be. -EIO if it lies outside
  * the file or is in use as another kind of metadata.
@@ -346,5 +349,8 @@ int qcow2_read_packed(struct qcow2 *q, uint64_t entry, uint64_t in_cluster, uint
 
 /* Forget what was inflated: its clusters were released. */
 void qcow2_drop_inflated(struct qcow2 *q);
+
+/* Free the memory for it as well. No request is in flight. */
+void qcow2_free_inflated(struct qcow2 *q);
 
 #endif

@@ -15,6 +15,9 @@
 
 #define BUCKETS_FIRST 64u
 
+/* What an idle disk keeps: 32 KiB. */
+#define IDLE_SLICES 8u
+
 static unsigned bucket_of(const struct qcow2 *q, uint64_t host)
 {
     uint64_t hash = (host >> q->slice_bits) * 0x9e3779b97f4a7c15ull; /* 2^64 / golden ratio */
@@ -85,15 +88,15 @@ static void forget(struct qcow2 *q, struct qcow2_slice *slice)
     q->cache.nslices--;
 }
 
-/* Make room, as far as there are slices that nobody uses and that need not be written. */
-static void evict(struct qcow2 *q)
+/* Shrink to `keep` slices, as far as there are some that nobody uses and that need no writing. */
+static void evict(struct qcow2 *q, unsigned keep)
 {
     struct qcow2_cache *cache = &q->cache;
 
     list_for_each_safe (item, &cache->lru) {
         struct qcow2_slice *slice = container_of(item, struct qcow2_slice, lru);
 
-        if (cache->nslices < cache->limit)
+        if (cache->nslices <= keep)
             return;
         if (slice->pins == 0 && !slice->dirty) {
             forget(q, slice);
@@ -102,13 +105,18 @@ static void evict(struct qcow2 *q)
     }
 }
 
+void qcow2_cache_trim(struct qcow2 *q)
+{
+    evict(q, IDLE_SLICES);
+}
+
 static struct qcow2_slice *insert(struct qcow2 *q, enum qcow2_meta kind, uint64_t host)
 {
     struct qcow2_cache *cache = &q->cache;
     struct qcow2_slice *slice;
 
     if (cache->nslices >= cache->limit)
-        evict(q);
+        evict(q, cache->limit - 1);
     if (cache->nslices >= cache->nbuckets)
         grow_buckets(q);
     slice = calloc(1, sizeof(*slice) + qcow2_slice_size(q));

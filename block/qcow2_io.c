@@ -492,6 +492,14 @@ static void qcow2_get_info(const struct block *block, struct block_info *info)
     info->discard_align = (uint32_t)q->cluster_size;
 }
 
+static void qcow2_trim(struct block *block)
+{
+    struct qcow2 *q = qcow2_of(block);
+
+    qcow2_cache_trim(q);
+    qcow2_free_inflated(q);
+}
+
 const struct block_driver qcow2_driver = {
     .name = "qcow2",
     .read = qcow2_read,
@@ -501,6 +509,7 @@ const struct block_driver qcow2_driver = {
     .flush = qcow2_flush_request,
     .is_zero = qcow2_is_zero,
     .get_info = qcow2_get_info,
+    .trim = qcow2_trim,
     .close = qcow2_close,
     .free = qcow2_free,
 };

@@ -107,3 +107,10 @@ void qcow2_drop_inflated(struct qcow2 *q)
 {
     q->inflated.entry = 0;
 }
+
+void qcow2_free_inflated(struct qcow2 *q)
+{
+    qcow2_drop_inflated(q);
+    free(q->inflated.data);
+    q->inflated.data = NULL;
+}

@@ -150,15 +150,6 @@ static bool raw_is_zero(struct block *block, uint64_t off, uint64_t len)
     return file_is_hole(block->file, off, len);
 }
 
-static void raw_get_info(const struct block *block, struct block_info *info)
-{
-}
-
-static int raw_close(struct block *block)
-{
-    return 0;
-}
-
 static void raw_free(struct block *block)
 {
     free(of_block(block));
@@ -172,8 +163,6 @@ static const struct block_driver raw_driver = {
     .discard = raw_discard,
     .flush = raw_flush,
     .is_zero = raw_is_zero,
-    .get_info = raw_get_info,
-    .close = raw_close,
     .free = raw_free,
 };
 

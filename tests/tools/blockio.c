@@ -7,6 +7,7 @@
  *   verify:OFF:LEN:BYTE     read, and fail unless every byte is BYTE
  *   zero:OFF:LEN            write zeroes; unmap:OFF:LEN lets the space go, discard:OFF:LEN
  *   flush
+ *   idle:SECONDS            do nothing, as an idle guest does
  *   bench:read|write:LEN:STEP:COUNT:DEPTH[:FLUSH]   requests of LEN bytes every STEP bytes; FLUSH:
  *                           a flush after each so many; prints requests per second
  *
@@ -112,6 +113,19 @@ static int without_data(enum block_op op, unsigned flags, uint64_t off, uint64_t
     struct block_req req = {.op = op, .flags = flags, .off = off, .len = len};
 
     return run_one(&req);
+}
+
+static void idle_over(struct loop_timer *timer)
+{
+    loop_stop(loop);
+}
+
+static int idle(uint64_t seconds)
+{
+    struct loop_timer timer = {.expired = idle_over};
+
+    loop_arm(loop, &timer, seconds * 1000000000ull);
+    return loop_run(loop);
 }
 
 /* ---- many requests --------------------------------------------------------------------------------- */
@@ -230,6 +244,8 @@ static int run_command(char *text)
     n = rest ? numbers(rest, args, 3) : 0;
     if (strcmp(text, "flush") == 0 && n == 0)
         return without_data(BLOCK_FLUSH, 0, 0, 0);
+    if (strcmp(text, "idle") == 0 && n == 1)
+        return idle(args[0]);
     if (strcmp(text, "write") == 0 && n == 3)
         return transfer(true, args[0], args[1], (int)args[2]);
     if (strcmp(text, "verify") == 0 && n == 3)
