@@ -6,7 +6,9 @@
  *
  * tests/e2e/lib/records.py computes the same places and contents; keep the two together.
  */
+#ifndef _GNU_SOURCE /* built without the Makefile for a guest */
 #define _GNU_SOURCE
+#endif
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -51,7 +51,7 @@ static void run_image(struct mem_disk *disk, const uint8_t *requests, unsigned n
     if (block_open_in(&env.env, &options, &block, &err) < 0)
         return;
     for (unsigned i = 0; i < n; i++)
-        run_request(block, requests + i * REQUEST_LEN);
+        run_request(block, requests + (size_t)i * REQUEST_LEN);
     (void)block_close(block);
 }
 

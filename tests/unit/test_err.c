@@ -72,7 +72,7 @@ END_TEST
 
 START_TEST(of_long_messages_the_middle_is_left_out)
 {
-    static const size_t lens[] = {ERR_MSG_MAX, 2 * ERR_MSG_MAX, 4095, 100000};
+    static const size_t lens[] = {ERR_MSG_MAX, (size_t)2 * ERR_MSG_MAX, 4095, 100000};
     static char text[100000];
     struct err err = {0};
 

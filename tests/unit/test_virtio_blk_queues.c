@@ -79,7 +79,7 @@ START_TEST(full_ring_is_one_round_and_kicks_come_back)
                                                   {STATUS_GPA(i), 1, true}};
 
                 put_header(i, VIRTIO_BLK_T_FLUSH + 100, 0); /* answered at once: unsupported */
-                (void)driver_add_indirect(&ring, TABLE_GPA + 32 * i, bufs, 2);
+                (void)driver_add_indirect(&ring, TABLE_GPA + 32ull * i, bufs, 2);
             }
             kick();
             for (unsigned i = 0; i < 8; i++)
