@@ -143,9 +143,6 @@ static int open_backing(struct chain *chain, struct block *block, const char *pa
     r = resolve(path, block->backing_name, ret_path, err);
     if (r < 0)
         return r;
-    if (format == BLOCK_FORMAT_PROBE)
-        log_warn("%s does not say which format its backing file %s has: probing it", path,
-                 *ret_path);
     return open_image(chain, *ret_path, format, false, &block->backing, err);
 }
 
@@ -169,6 +166,16 @@ static int open_chain_below(struct chain *chain, struct block *top, const char *
     }
     free(path);
     return r;
+}
+
+/* When all is open: an image that cannot be used is one error and no warnings. */
+static void warn_of_probed(const struct block *top)
+{
+    for (const struct block *block = top; block->backing; block = block->backing)
+        if (!block->backing_format)
+            log_warn("backing file %s: the image on top of it does not say its format: taken for "
+                     "%s",
+                     block->backing_name, block->backing->driver->name);
 }
 
 int block_open_in(const struct block_env *env, const struct block_options *options,
@@ -208,6 +215,7 @@ int block_open_in(const struct block_env *env, const struct block_options *optio
         (void)block_close(block); /* nothing was written */
         return r;
     }
+    warn_of_probed(block);
     *ret_block = block;
     return 0;
 }

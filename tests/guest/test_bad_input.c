@@ -283,6 +283,7 @@ static const struct refusal disks[] = {
     DISK("backing-folder", "backing-folder", "folder"),
     DISK("backing-network", "backing-network", "nbd:", "expected the name of a file"),
     DISK("backing-format", "backing-format", "vmdk", "expected qcow2 or raw"),
+    DISK("backing-probed-0", "backing-probed-1", "missing", "No such file"),
     DISK("backing-self", "backing-self", "its own backing file"),
     DISK("backing-loop-0", "backing-loop-0", "its own backing file"),
     DISK("deep-0", "more than 32 images"),
@@ -488,6 +489,8 @@ static void make_images(void)
     make_overlay(&disk, "backing-folder", "folder", "raw");
     make_overlay(&disk, "backing-network", "nbd://host/disk", "raw");
     make_overlay(&disk, "backing-format", "disk.raw", "vmdk");
+    make_overlay(&disk, "backing-probed-0", "backing-probed-1", NULL);
+    make_overlay(&disk, "backing-probed-1", "missing", NULL);
     make_overlay(&disk, "backing-self", "backing-self", "qcow2");
     make_overlay(&disk, "backing-loop-0", "backing-loop-1", "qcow2");
     make_overlay(&disk, "backing-loop-1", "backing-loop-0", "qcow2");
