@@ -124,19 +124,6 @@ def kernel_boots_without_acpi(t):
         t.equal(vm.wait(), GUEST_REBOOT, "exit status")
 
 
-@scenario()
-def disk_is_found_without_acpi(t):
-    """--no-acpi: a kernel that knows virtio_mmio.device= finds its disk."""
-    t.qemu_img("create", "-f", "qcow2", t.path("a.qcow2"), "16M")
-    with t.busybox("--no-acpi", "--on-reboot", "exit", "--disk", t.path("a.qcow2"),
-                   do="reboot") as vm:
-        vm.boot()
-        disks = vm.expect(r"disks (\w+)\s").group(1)
-        if disks == b"none":
-            t.skip("Debian's kernel has VIRTIO_MMIO_CMDLINE_DEVICES unset, no other is at hand")
-        t.equal(disks, b"vda", "disks of the guest")
-
-
 @scenario(guest=["trixie"])
 def debian_13_kernel_boots_with_a_disk(t):
     """A zstd-packed 6.12 kernel reaches user space on two CPUs and reads its disk."""
