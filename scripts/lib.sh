@@ -6,6 +6,8 @@ build=$root/build
 logs=$build/logs
 mkdir -p "$logs"
 program=${0##*/}
+# Where Debian keeps mke2fs, depmod and their like, which work for everyone.
+PATH=$PATH:/usr/sbin:/sbin
 
 say() {
     echo "$program: $*" >&2
@@ -94,7 +96,8 @@ finish() {
 
 clean_up() {
     trap '' HUP INT TERM
-    [ -z "$work" ] || as_root rm -rf "$work"
+    # A Debian tree is root's.
+    [ -z "$work" ] || rm -rf "$work" 2>/dev/null || as_root rm -rf "$work"
     work=
 }
 
