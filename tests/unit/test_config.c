@@ -60,6 +60,7 @@ START_TEST(append_stands_last)
     config.acpi = false;
     add_disk("a");
     check_cmdline("console=ttyS0 root=/dev/vda rw 8250.nr_uarts=1 pci=off acpi=off "
+                  "initcall_blacklist=cmos_init "
                   "root=/dev/vdb quiet -- single");
 }
 END_TEST
