@@ -154,7 +154,7 @@ check:
 
 .PHONY: run
 run:
-	@scripts/setup all
+	@scripts/setup build guest
 	@$(MAKE) --no-print-directory all tests CONFIG=release
 	@scripts/run
 
