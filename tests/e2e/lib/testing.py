@@ -173,8 +173,8 @@ def run_one(item, logs, guest):
 def run_patiently(item, logs, guest):
     """
     As run_one; in an emulated host, a scenario whose guest kernel panicked runs once more, and the
-    output says so. QEMU's emulation of nested virtualisation corrupts newer kernels now and then,
-    under any VMM.
+    output says so. Debian 13's kernel was seen to panic there under QEMU's microvm too; that the
+    emulation is to blame is likely, not proven.
     """
     result, reason = run_one(item, logs, guest)
     if result == "FAIL" and "Kernel panic" in (reason or "") and "E2E_EMULATED" in os.environ:
