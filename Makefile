@@ -167,6 +167,12 @@ FUZZ_SECONDS ?= 60
 fuzz:
 	@scripts/fuzz $(FUZZ_SECONDS) $(FUZZERS)
 
+SOAK_SECONDS ?= 600
+.PHONY: soak
+soak:
+	@$(MAKE) --no-print-directory tests CONFIG=release
+	@scripts/soak $(SOAK_SECONDS)
+
 # ---- source care -------------------------------------------------------------------------------
 
 C_FILES = $(shell git ls-files '*.[ch]' 2>/dev/null)
@@ -201,6 +207,7 @@ help:
 	@echo 'make check-unit      unit tests and fuzz corpora only: seconds, no KVM, no root'
 	@echo 'make bench           measure minivmm beside its peers'
 	@echo 'make fuzz            run the fuzzers, FUZZ_SECONDS=60 each'
+	@echo 'make soak            random tests of the disk engine with fresh seeds, SOAK_SECONDS=600'
 	@echo 'make lint, format    static checks; reformat the source'
 	@echo 'make install         DESTDIR= PREFIX=/usr/local'
 	@echo 'make clean           remove what was built; build/guest and build/host stay'

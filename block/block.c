@@ -25,6 +25,7 @@ void block_init(struct block *block, const struct block_driver *driver,
     block->file = source->file;
     block->writable = source->writable;
     block->discard = source->discard;
+    block->without = source->without;
     list_init(&block->pending);
     list_init(&block->finished);
 }
@@ -62,6 +63,13 @@ static int flush(struct block *block)
     return r;
 }
 
+static int write_compressed(struct block *block, const struct block_req *req)
+{
+    if (!block->driver->write_compressed)
+        return -ENOTSUP;
+    return block->driver->write_compressed(block, req->off, req->len, req->iov, req->niov);
+}
+
 static int carry_out_op(struct block *block, const struct block_req *req)
 {
     const struct block_driver *driver = block->driver;
@@ -74,6 +82,8 @@ static int carry_out_op(struct block *block, const struct block_req *req)
     case BLOCK_READ:
         return driver->read(block, req->off, req->len, req->iov, req->niov);
     case BLOCK_WRITE:
+        if (req->flags & BLOCK_REQ_COMPRESSED)
+            return write_compressed(block, req);
         return driver->write(block, req->off, req->len, req->iov, req->niov);
     case BLOCK_DISCARD:
         return block->discard ? driver->discard(block, req->off, req->len) : 0;
@@ -145,6 +155,21 @@ static void finish_run(struct aio_task *task)
     }
 }
 
+/* Requests that failed as one are tried by themselves: one bad sector is not all's error. */
+static void carry_out_merged(struct block *block, struct block_merged *merged)
+{
+    int r = carry_out(block, &merged->req);
+    struct list *first;
+
+    free(merged->iov);
+    while ((first = list_first(&merged->parts))) {
+        struct block_req *req = container_of(first, struct block_req, link);
+
+        list_remove(first);
+        finish(block, req, r < 0 ? carry_out(block, req) : 0);
+    }
+}
+
 /* A coroutine that carries out requests until none is waiting. */
 static void worker(void *opaque)
 {
@@ -153,9 +178,13 @@ static void worker(void *opaque)
 
     while ((first = list_first(&block->pending))) {
         struct block_req *req = container_of(first, struct block_req, link);
+        struct block_merged merged;
 
         list_remove(first);
-        finish(block, req, carry_out(block, req));
+        if (block_merge(block, req, &merged))
+            carry_out_merged(block, &merged);
+        else
+            finish(block, req, carry_out(block, req));
     }
     block->workers--;
 }
@@ -208,8 +237,11 @@ void block_set_writeback(struct block *block, bool writeback)
 
 static void set_chain_aio(struct block *block, struct aio *aio)
 {
-    for (; block; block = block->backing)
+    for (; block; block = block->backing) {
         file_set_aio(block->file, aio);
+        if (block->data_file)
+            file_set_aio(block->data_file, aio);
+    }
 }
 
 int block_attach(struct block *block, struct loop *loop, struct err *err)
@@ -255,12 +287,20 @@ int block_close(struct block *block)
         r2 = block->driver->close ? block->driver->close(block) : 0;
         r = r < 0 ? r : r2;
     }
-    (void)block_close(block->backing); /* never written */
+    r2 = block_close(block->backing);
+    r = r < 0 ? r : r2;
     file_free(block->file);
+    file_free(block->data_file);
+    free(block->data_name);
     free(block->backing_name);
     free(block->backing_format);
     block->driver->free(block);
     return r;
+}
+
+const struct block_stats *block_get_stats(const struct block *block)
+{
+    return &block->stats;
 }
 
 void block_get_info(const struct block *block, struct block_info *ret_info)

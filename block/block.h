@@ -33,6 +33,26 @@ enum block_cache {
 
 enum block_aio { BLOCK_AIO_AUTO, BLOCK_AIO_URING, BLOCK_AIO_THREADS };
 
+enum {
+    BLOCK_WITHOUT_ZERO_COW = 1 << 0,   /* read and write what is known to be zero, like any data */
+    BLOCK_WITHOUT_MERGE_COW = 1 << 1,  /* head, data and tail are read and written one by one */
+    BLOCK_WITHOUT_MERGE_REQS = 1 << 2, /* each request goes to the host by itself */
+};
+
+enum {
+    /*
+     * For block_check only: open what its tables make unusable otherwise, as long as the header makes
+     * sense, and images marked corrupt or dirty for writing. Backing files are not opened.
+     */
+    BLOCK_OPEN_CHECK = 1 << 0,
+
+    /*
+     * Take no locks: look at an image that somebody may be writing. What is seen can be older than
+     * what was written, or not fit together. With `readonly` only.
+     */
+    BLOCK_OPEN_SHARE = 1 << 1,
+};
+
 struct block_options {
     const char *path;
     enum block_format format;
@@ -40,6 +60,14 @@ struct block_options {
     enum block_cache cache;
     enum block_aio aio; /* AUTO: io_uring, or threads where it is missing or forbidden */
     bool discard;       /* pass discards on to the host file; off: they succeed and do nothing */
+    unsigned flags;     /* BLOCK_OPEN_… */
+    unsigned without;   /* BLOCK_WITHOUT_…: to measure what a technique gains */
+
+    /*
+     * Open a backing file for writing too: 1 is the image's own, 2 that one's, …; 0: none. Only
+     * block_commit writes to it.
+     */
+    unsigned write_backing;
 };
 
 struct block;
@@ -77,6 +105,56 @@ struct block_info {
     const char *format; /* "raw" or "qcow2" */
 };
 
+/* ---- what is where ------------------------------------------------------------------------------ */
+
+enum {
+    BLOCK_STATUS_DATA = 1 << 0,       /* has to be read to know what it is */
+    BLOCK_STATUS_ZERO = 1 << 1,       /* reads as zero */
+    BLOCK_STATUS_ALLOCATED = 1 << 2,  /* the layer says so itself; backing files do not count */
+    BLOCK_STATUS_COMPRESSED = 1 << 3, /* DATA, compressed */
+    BLOCK_STATUS_OFFSET = 1 << 4,     /* `host` is valid */
+};
+
+struct block_status {
+    unsigned flags;
+    uint64_t len;              /* bytes from the offset asked for: > 0 */
+    uint64_t host;             /* offset in the layer's file of data */
+    unsigned depth;            /* of the layer that says so: 0 is the image itself */
+    const struct block *layer; /* it; valid until the image is closed */
+};
+
+/*
+ * What the bytes at `off` are, for as far as one look shows, at most `len` (both inside the image,
+ * len > 0). Through the chain of backing files, or with `own_layer` what the image itself says.
+ * On the image's thread. 0 or -errno.
+ */
+int block_get_status(struct block *block, uint64_t off, uint64_t len, bool own_layer,
+                     struct block_status *ret_status) MUST_CHECK;
+
+/*
+ * What the engine has done for this image (not its backing files) since it was opened. Operations of
+ * the host are counted when they are asked for, whether they succeed or not.
+ */
+struct block_stats {
+    uint64_t merged_reqs; /* requests that went to the host as part of another one */
+    uint64_t data_reads;
+    uint64_t data_read_bytes;
+    uint64_t data_writes;
+    uint64_t data_write_bytes;
+    uint64_t fallocates; /* ranges zeroed or given back without writing a buffer */
+    uint64_t meta_reads;
+    uint64_t meta_read_bytes;
+    uint64_t meta_writes;
+    uint64_t meta_write_bytes;
+    uint64_t barriers;
+    uint64_t cow_copied_bytes; /* read from the old cluster and written to the new one */
+    uint64_t cow_zeroed_bytes; /* not read, but zeroed in the new cluster */
+    uint64_t cow_saved_bytes;  /* neither read nor written */
+};
+
+/* On the image's thread; valid until it is closed. */
+const struct block_stats *block_get_stats(const struct block *block);
+
 void block_get_info(const struct block *block, struct block_info *ret_info);
 
 enum block_op {
@@ -90,6 +168,12 @@ enum block_op {
 enum {
     BLOCK_REQ_FUA = 1 << 0,   /* BLOCK_WRITE, BLOCK_WRITE_ZEROES: durable when done */
     BLOCK_REQ_UNMAP = 1 << 1, /* BLOCK_WRITE_ZEROES: host space may be released */
+
+    /*
+     * BLOCK_WRITE of whole clusters (opt_io; the disk's end completes the last one): compress what
+     * shrinks. -EINVAL for parts of clusters, -ENOTSUP where the image has no compressed clusters.
+     */
+    BLOCK_REQ_COMPRESSED = 1 << 2,
 };
 
 /*

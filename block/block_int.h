@@ -13,6 +13,7 @@
 #include <sys/uio.h>
 
 #include "block/block.h"
+#include "block/block_ops.h"
 #include "vmm/base/aio.h"
 #include "vmm/base/file.h"
 #include "vmm/base/file_host.h"
@@ -30,6 +31,11 @@ struct block_driver {
                 unsigned niov);
     int (*write)(struct block *block, uint64_t off, uint64_t len, const struct iovec *iov,
                  unsigned niov);
+
+    /* NULL: not possible. */
+    int (*write_compressed)(struct block *block, uint64_t off, uint64_t len,
+                            const struct iovec *iov, unsigned niov);
+
     int (*write_zeroes)(struct block *block, uint64_t off, uint64_t len, bool unmap);
     int (*discard)(struct block *block, uint64_t off, uint64_t len);
     int (*flush)(struct block *block);
@@ -37,12 +43,32 @@ struct block_driver {
     /* Is the range known to read as zero? Answered without I/O; false also means: don't know. */
     bool (*is_zero)(struct block *block, uint64_t off, uint64_t len);
 
+    /* What this image alone, without its backing files, has at `off`; for at most `len` bytes. */
+    int (*get_status)(struct block *block, uint64_t off, uint64_t len, unsigned *ret_flags,
+                      uint64_t *ret_len, uint64_t *ret_host);
+
     /* The rest may be NULL: nothing to do. */
 
     void (*get_info)(const struct block *block, struct block_info *info);
 
     /* The disk has been idle for a while: free memory that only makes requests faster. */
     void (*trim)(struct block *block);
+
+    /*
+     * Change the length: another one, whole sectors; shrinking is intended, and preallocates nothing.
+     * What was written before is flushed. On failure block->len is the old one.
+     */
+    int (*resize)(struct block *block, uint64_t len, enum block_prealloc prealloc, struct err *err);
+
+    /* See block_check. */
+    int (*check)(struct block *block, unsigned fix, struct block_check_report *report,
+                 struct block_check_result *ret_result, struct err *err);
+
+    /*
+     * Forget all that the image itself has, so that it shows its backing file, in one step. What was
+     * written before is flushed.
+     */
+    int (*make_empty)(struct block *block);
 
     /* Write out what remains; nothing is in flight. The result is reported by block_close. */
     int (*close)(struct block *block);
@@ -58,11 +84,16 @@ struct block {
     uint64_t len;
     bool writable;
     bool discard;
-    bool written; /* since the last flush, as far as block.c can tell */
+    bool written;     /* since the last flush, as far as block.c can tell */
+    unsigned without; /* BLOCK_WITHOUT_… */
+    struct block_stats stats;
 
     /* What the header says about the backing file; free'd when it is open. */
     char *backing_name;
     char *backing_format;
+
+    char *data_name;        /* of the external data file, in the same way */
+    struct file *data_file; /* owned; NULL if there is none */
 
     bool writethrough;
     struct loop *loop; /* NULL while not attached */
@@ -83,8 +114,23 @@ struct block_source {
     const char *path; /* for messages */
     bool writable;
     bool discard;
-    bool probed; /* the user did not say that it is this format */
+    bool probed;      /* the user did not say that it is this format */
+    unsigned flags;   /* BLOCK_OPEN_… */
+    unsigned without; /* BLOCK_WITHOUT_… */
 };
+
+/* Requests carried out as one. */
+struct block_merged {
+    struct block_req req; /* all of them together */
+    struct list parts;    /* the requests, linked as the pending ones are */
+    struct iovec *iov;    /* to be freed */
+};
+
+/*
+ * Take from the pending requests those that continue `req`, which was taken already. False if there
+ * are none, or no memory.
+ */
+bool block_merge(struct block *block, struct block_req *req, struct block_merged *ret_merged);
 
 void block_init(struct block *block, const struct block_driver *driver,
                 const struct block_source *source);
@@ -93,6 +139,9 @@ int raw_open(const struct block_source *source, struct block **ret_block,
              struct err *err) MUST_CHECK;
 int qcow2_open(const struct block_source *source, struct block **ret_block,
                struct err *err) MUST_CHECK;
+
+/* Hand over the data file of an image that names one (block->data_name), before any request. */
+void qcow2_set_data_file(struct block *block, struct file *file);
 
 /* Does this beginning of a file say qcow2 (any version)? */
 bool qcow2_probe(const uint8_t *data, size_t len);
@@ -105,10 +154,23 @@ struct block_env {
     int (*open_file)(const struct block_env *env, const char *path,
                      const struct file_host_options *options, struct file **ret_file,
                      struct err *err);
+
+    /* As file_host_create, file_host_keep and file_host_drop. */
+    int (*create_file)(const struct block_env *env, const char *path,
+                       const struct file_host_options *options, struct file **ret_file,
+                       struct err *err);
+    int (*keep_file)(const struct block_env *env, struct file *file, const char *path,
+                     struct err *err);
+    void (*drop_file)(const struct block_env *env, struct file *file, const char *path);
 };
+
+extern const struct block_env block_host_env;
 
 int block_open_in(const struct block_env *env, const struct block_options *options,
                   struct block **ret_block, struct err *err) MUST_CHECK;
+
+/* The path of a file that the image at `image` names; to be freed. */
+int block_resolve(const char *image, const char *name, char **ret_path, struct err *err) MUST_CHECK;
 
 /*
  * Bytes [off, off + len) of a vector, without copying data and, for short vectors, without

@@ -15,14 +15,40 @@ static int host_open_file(const struct block_env *env, const char *path,
     return file_host_open(path, options, ret_file, err);
 }
 
-static const struct block_env host_env = {.open_file = host_open_file};
+static int host_create_file(const struct block_env *env, const char *path,
+                            const struct file_host_options *options, struct file **ret_file,
+                            struct err *err)
+{
+    return file_host_create(path, options, ret_file, err);
+}
+
+static int host_keep_file(const struct block_env *env, struct file *file, const char *path,
+                          struct err *err)
+{
+    return file_host_keep(file, path, err);
+}
+
+static void host_drop_file(const struct block_env *env, struct file *file, const char *path)
+{
+    file_host_drop(file, path);
+}
+
+const struct block_env block_host_env = {
+    .open_file = host_open_file,
+    .create_file = host_create_file,
+    .keep_file = host_keep_file,
+    .drop_file = host_drop_file,
+};
 
 /* The images opened so far, from the one that the user named down. */
 struct chain {
     const struct block_env *env;
     struct file_host_options file_options;
-    const struct file *files[BLOCK_CHAIN_MAX];
+    unsigned flags;
+    unsigned without;
     unsigned len;
+    const struct file *files[2 * BLOCK_CHAIN_MAX]; /* images and their data files */
+    unsigned nfiles;
 };
 
 static int format_from_name(const char *name, enum block_format *ret_format, struct err *err)
@@ -42,7 +68,7 @@ static int format_from_name(const char *name, enum block_format *ret_format, str
  * The path of a backing file: relative to the folder of the image that names it, not to where this
  * process happens to run. QEMU's "protocol:name" is understood for plain files only.
  */
-static int resolve(const char *image, const char *name, char **ret_path, struct err *err)
+int block_resolve(const char *image, const char *name, char **ret_path, struct err *err)
 {
     size_t prefix = strcspn(name, ":/");
     const char *slash = strrchr(image, '/');
@@ -51,7 +77,10 @@ static int resolve(const char *image, const char *name, char **ret_path, struct 
 
     if (name[prefix] == ':') {
         if (strncmp(name, "file:", 5) != 0)
-            return err_set(err, -ENOTSUP, "'%s': expected the name of a file", name);
+            return err_set(err, -ENOTSUP,
+                           "'%s': a file of the host is expected: protocols and json: descriptions "
+                           "are not supported",
+                           name);
         name += strlen("file:");
     }
     if (name[0] == '/')
@@ -70,9 +99,9 @@ static int resolve(const char *image, const char *name, char **ret_path, struct 
 static int check_not_in_chain(const struct chain *chain, const struct file *file, const char *path,
                               struct err *err)
 {
-    for (unsigned i = 0; i < chain->len; i++)
+    for (unsigned i = 0; i < chain->nfiles; i++)
         if (memcmp(chain->files[i]->id, file->id, sizeof(file->id)) == 0)
-            return err_set(err, -ELOOP, "%s: the image is its own backing file", path);
+            return err_set(err, -ELOOP, "%s: the image is its own backing file or data file", path);
     return 0;
 }
 
@@ -88,6 +117,44 @@ static int probe(struct file *file, const char *path, enum block_format *ret_for
     return 0;
 }
 
+/* Open a file of the host that is not in the chain yet, locked. */
+static int open_file(struct chain *chain, const char *path, struct file **ret_file, struct err *err)
+{
+    struct file *file;
+    int r = chain->env->open_file(chain->env, path, &chain->file_options, &file, err);
+
+    if (r < 0)
+        return r;
+    r = check_not_in_chain(chain, file, path, err);
+    if (r == 0 && !(chain->flags & BLOCK_OPEN_SHARE))
+        r = file_lock(file, path, err);
+    if (r < 0) {
+        file_free(file);
+        return r;
+    }
+    chain->files[chain->nfiles++] = file;
+    *ret_file = file;
+    return 0;
+}
+
+/* Open the external data file that `block`, opened from `path`, names. */
+static int open_data_file(struct chain *chain, struct block *block, const char *path,
+                          struct err *err)
+{
+    struct file *file = NULL;
+    char *data_path = NULL;
+    int r = block_resolve(path, block->data_name, &data_path, err);
+
+    if (r == 0)
+        r = open_file(chain, data_path, &file, err);
+    free(data_path);
+    if (r == 0)
+        qcow2_set_data_file(block, file);
+    else
+        err_prefix(err, "data file of %s", path);
+    return r;
+}
+
 static int open_image(struct chain *chain, const char *path, enum block_format format, bool discard,
                       struct block **ret_block, struct err *err)
 {
@@ -95,19 +162,15 @@ static int open_image(struct chain *chain, const char *path, enum block_format f
         .path = path,
         .writable = chain->file_options.writable,
         .discard = discard,
+        .flags = chain->flags,
+        .without = chain->without,
         .probed = format == BLOCK_FORMAT_PROBE,
     };
     int r;
 
-    r = chain->env->open_file(chain->env, path, &chain->file_options, &source.file, err);
+    r = open_file(chain, path, &source.file, err);
     if (r < 0)
         return r;
-    r = check_not_in_chain(chain, source.file, path, err);
-    if (r < 0)
-        goto free_file;
-    r = file_lock(source.file, path, err);
-    if (r < 0)
-        goto free_file;
     if (source.probed) {
         r = probe(source.file, path, &format, err);
         if (r < 0)
@@ -119,8 +182,14 @@ static int open_image(struct chain *chain, const char *path, enum block_format f
         r = raw_open(&source, ret_block, err);
     if (r < 0)
         goto free_file;
-    chain->files[chain->len++] = source.file;
-    return 0;
+    chain->len++;
+    if ((*ret_block)->data_name)
+        r = open_data_file(chain, *ret_block, path, err);
+    if (r < 0) {
+        (void)block_close(*ret_block); /* nothing was written */
+        *ret_block = NULL;
+    }
+    return r;
 
 free_file:
     file_free(source.file);
@@ -128,8 +197,8 @@ free_file:
 }
 
 /* Open what `block`, opened from `path`, names as its backing file; *ret_path is to be freed. */
-static int open_backing(struct chain *chain, struct block *block, const char *path, char **ret_path,
-                        struct err *err)
+static int open_backing(struct chain *chain, struct block *block, const char *path, bool discard,
+                        char **ret_path, struct err *err)
 {
     enum block_format format = BLOCK_FORMAT_PROBE;
     int r = 0;
@@ -140,23 +209,26 @@ static int open_backing(struct chain *chain, struct block *block, const char *pa
         r = format_from_name(block->backing_format, &format, err);
     if (r < 0)
         return r;
-    r = resolve(path, block->backing_name, ret_path, err);
+    r = block_resolve(path, block->backing_name, ret_path, err);
     if (r < 0)
         return r;
-    return open_image(chain, *ret_path, format, false, &block->backing, err);
+    return open_image(chain, *ret_path, format, discard, &block->backing, err);
 }
 
-static int open_chain_below(struct chain *chain, struct block *top, const char *top_path,
-                            struct err *err)
+static int open_chain_below(struct chain *chain, struct block *top,
+                            const struct block_options *options, struct err *err)
 {
+    unsigned depth = 0;
     char *path = NULL;
     int r = 0;
 
     for (struct block *block = top; r == 0 && block->backing_name; block = block->backing) {
-        const char *image = path ? path : top_path;
+        const char *image = path ? path : options->path;
         char *next = NULL;
 
-        r = open_backing(chain, block, image, &next, err);
+        chain->file_options.writable = ++depth == options->write_backing;
+        r = open_backing(chain, block, image, chain->file_options.writable && options->discard,
+                         &next, err);
         if (r < 0)
             err_prefix(err, "backing file of %s", image);
         free(path);
@@ -183,6 +255,8 @@ int block_open_in(const struct block_env *env, const struct block_options *optio
 {
     struct chain chain = {
         .env = env,
+        .flags = options->flags,
+        .without = options->without,
         .file_options =
             {
                 .writable = !options->readonly,
@@ -193,6 +267,8 @@ int block_open_in(const struct block_env *env, const struct block_options *optio
     struct block *block;
     int r;
 
+    if ((options->flags & BLOCK_OPEN_SHARE) && !options->readonly)
+        return err_set(err, -EINVAL, "%s: without locks an image can only be read", options->path);
     switch (options->aio) {
     case BLOCK_AIO_AUTO:
         chain.file_options.aio = AIO_AUTO;
@@ -209,8 +285,7 @@ int block_open_in(const struct block_env *env, const struct block_options *optio
         return r;
     block->aio_kind = chain.file_options.aio;
 
-    chain.file_options.writable = false;
-    r = open_chain_below(&chain, block, options->path, err);
+    r = options->flags & BLOCK_OPEN_CHECK ? 0 : open_chain_below(&chain, block, options, err);
     if (r < 0) {
         (void)block_close(block); /* nothing was written */
         return r;
@@ -222,5 +297,5 @@ int block_open_in(const struct block_env *env, const struct block_options *optio
 
 int block_open(const struct block_options *options, struct block **ret_block, struct err *err)
 {
-    return block_open_in(&host_env, options, ret_block, err);
+    return block_open_in(&block_host_env, options, ret_block, err);
 }

@@ -2,12 +2,24 @@
  * The qcow2 format; private to block/qcow2*.c. docs/block.md explains the order of writes.
  *
  *   qcow2_format    header and extensions; open, close
+ *   qcow2_file      the host I/O of all of them
  *   qcow2_cache     pieces of L2 tables and refcount blocks in memory
  *   qcow2_flush     writing metadata back, in an order that survives a crash
+ *   qcow2_metadata  where the metadata is, so that nothing else is put there
  *   qcow2_refcount  which host clusters are in use: allocation and release
+ *   qcow2_space     where to look for free ones
  *   qcow2_map       guest offset to host offset: L1 and L2 tables
+ *   qcow2_alloc     changing that: allocating writes, zeroes, discards
  *   qcow2_io        requests
- *   qcow2_zip       compressed clusters
+ *   qcow2_parts     reads and writes of what is mapped already
+ *   qcow2_packed    compressed clusters
+ *   qcow2_zip       compression itself
+ *   qcow2_create    new images
+ *   qcow2_check     finding what is wrong with the metadata
+ *   qcow2_repair    making it right
+ *   qcow2_refs      counts of a whole image in memory; new tables (qcow2_refs.h)
+ *   qcow2_commit    switching to them
+ *   qcow2_resize    longer and shorter disks
  *
  * Names follow the specification (QEMU, docs/interop/qcow2). A "cluster" argument is an index, an
  * "off" a byte offset. Guest offsets are `off`, offsets in the image file `host`.
@@ -20,6 +32,7 @@
 #include <stdint.h>
 
 #include "block/block_int.h"
+#include "vmm/base/bytes.h"
 #include "vmm/base/co.h"
 #include "vmm/base/list.h"
 #include "vmm/base/range_lock.h"
@@ -119,16 +132,42 @@ struct qcow2_freed {
     size_t max;
 };
 
-/* The cluster inflated last: sequential reads of compressed images find it here. */
-struct qcow2_inflated {
-    struct co_mutex lock;
+/* Hints where free clusters are; a "slice" is one of refcounts. */
+struct qcow2_space {
+    uint64_t *free_slices; /* a bit for each slice with free clusters */
+    size_t nwords;
+    uint64_t lowest;   /* no cluster below is free in those */
+    uint64_t seen;     /* clusters that were looked at since the image was opened */
+    uint64_t scan_end; /* the end of those to look at */
+    uint64_t behind;   /* from here on nothing was taken */
+};
+
+/*
+ * A compressed cluster, inflated. It goes by its place on the guest's disk, whose range is held by
+ * whoever reads or replaces it: so space of the file that is used again cannot be mistaken for what
+ * was there before.
+ */
+struct qcow2_inflated_slot {
+    uint64_t off;
     uint64_t entry; /* L2 entry; 0: nothing */
+    uint64_t used;  /* when, in uses */
+    bool loading;
     uint8_t *data;
+};
+
+struct qcow2_inflated {
+    struct qcow2_inflated_slot *slots;
+    unsigned n;
+    uint64_t uses;
+    struct co_queue changed; /* a slot was filled */
 };
 
 struct qcow2 {
     struct block block;
-    char *path; /* for messages */
+    char *path;        /* for messages */
+    bool checking;     /* opened with BLOCK_OPEN_CHECK */
+    struct file *data; /* where the guest's clusters are: block.file, or a file of their own */
+    bool raw_data;     /* which is a raw image too: what reads as zero must be zero in it */
 
     /* From the header; constant. */
     unsigned version;
@@ -136,6 +175,7 @@ struct qcow2 {
     uint64_t cluster_size;
     unsigned refcount_order;
     unsigned refblock_bits; /* log2 of the entries in a refcount block */
+    unsigned l2_entry_bits; /* log2 of the bytes of an L2 entry */
     unsigned l2_bits;       /* log2 of the entries in an L2 table */
     unsigned slice_bits;    /* log2 of the bytes in a slice */
     enum qcow2_compression compression;
@@ -154,13 +194,19 @@ struct qcow2 {
     struct range_lock ranges;
     struct co_mutex lock; /* changes of metadata */
 
-    bool write_ready;          /* reftable and metadata are loaded, autoclear bits are cleared */
-    bool corrupt;              /* found while running: nothing is written any more */
-    struct qcow2_set metadata; /* active L2 tables and refcount blocks */
+    bool write_ready; /* reftable and metadata are loaded, autoclear bits are cleared */
+    bool corrupt;     /* found while running: nothing is written any more */
+    /* Where metadata is, besides header, L1 and refcount table. */
+    struct qcow2_set metadata;        /* active L2 tables and refcount blocks */
+    struct qcow2_set snapshot_tables; /* L2 tables of snapshots, some of them active as well */
+    struct qcow2_set other_metadata;  /* snapshots' L1 tables, their table, bitmaps */
 
     /* Owner: q->lock */
-    uint64_t next_cluster; /* where to look for a free one */
-    uint64_t file_end;     /* the file was never longer, so from here on it reads as zero */
+    struct qcow2_space space;
+    uint64_t packed_end; /* where the next compressed data goes; 0: into a new cluster */
+    uint64_t file_end;   /* nothing was ever behind it, so from here on the file reads as zero */
+    uint64_t file_len;   /* of the image file; ahead of file_end if we made it longer */
+    bool file_grown;     /* it is: to be cut when the image is closed */
 
     struct qcow2_freed freed;        /* no longer referred to by the tables in memory */
     struct qcow2_freed unreferenced; /* nor by those in the file: to be counted down */
@@ -188,6 +234,12 @@ static inline uint64_t qcow2_cluster_of(const struct qcow2 *q, uint64_t host)
     return host >> q->cluster_bits;
 }
 
+/* Bytes of the file that a table takes. */
+static inline uint64_t qcow2_table_len(const struct qcow2 *q, const struct qcow2_table *table)
+{
+    return align_up(table->n * sizeof(uint64_t), q->cluster_size);
+}
+
 /* ---- qcow2_format ------------------------------------------------------------------------------- */
 
 /* Before the first write: load what writing needs, and say in the header that we write. */
@@ -205,6 +257,41 @@ void qcow2_free(struct block *block);
 
 /* Point the header at another refcount table. */
 int qcow2_write_reftable_pointer(struct qcow2 *q, uint64_t host, uint32_t clusters) MUST_CHECK;
+
+/* ---- qcow2_file --------------------------------------------------------------------------------- */
+
+int qcow2_meta_read(struct qcow2 *q, uint64_t host, void *buf, size_t len) MUST_CHECK;
+int qcow2_meta_write(struct qcow2 *q, uint64_t host, const void *buf, size_t len) MUST_CHECK;
+int qcow2_meta_zero(struct qcow2 *q, uint64_t host, uint64_t len) MUST_CHECK;
+
+/* Compressed clusters: always in the image file. */
+int qcow2_packed_read(struct qcow2 *q, uint64_t host, void *buf, size_t len) MUST_CHECK;
+int qcow2_packed_write(struct qcow2 *q, uint64_t host, const void *buf, size_t len) MUST_CHECK;
+
+int qcow2_data_readv(struct qcow2 *q, uint64_t host, const struct iovec *iov,
+                     unsigned niov) MUST_CHECK;
+int qcow2_data_writev(struct qcow2 *q, uint64_t host, const struct iovec *iov,
+                      unsigned niov) MUST_CHECK;
+
+int qcow2_data_zero(struct qcow2 *q, uint64_t host, uint64_t len, bool unmap) MUST_CHECK;
+
+/* Does the range read as zero because nothing is stored there? False also means: don't know. */
+bool qcow2_data_is_hole(struct qcow2 *q, uint64_t host, uint64_t len);
+
+/* -EOPNOTSUPP where the file system has no way but writing a buffer. */
+int qcow2_data_zero_fast(struct qcow2 *q, uint64_t host, uint64_t len, bool unmap) MUST_CHECK;
+
+/*
+ * Space up to `end` is about to be used: let the image file be that long, and a good deal longer. A
+ * hint: where it fails, writes make the file longer by themselves.
+ */
+void qcow2_file_grow(struct qcow2 *q, uint64_t end);
+
+/* Take back what qcow2_file_grow added and nobody has used. Nothing is in flight. */
+void qcow2_file_shrink(struct qcow2 *q);
+
+/* All that was written before, metadata and data, is durable. */
+int qcow2_barrier(struct qcow2 *q) MUST_CHECK;
 
 /* ---- qcow2_cache -------------------------------------------------------------------------------- */
 
@@ -255,6 +342,15 @@ int qcow2_alloc_clusters(struct qcow2 *q, uint64_t want, uint64_t *ret_cluster, 
 void qcow2_unalloc_clusters(struct qcow2 *q, uint64_t cluster, uint64_t n);
 
 /*
+ * Take space for `len` bytes of compressed data, at most a cluster, behind what was packed last; each
+ * cluster that it touches is counted once more. With q->lock held.
+ */
+int qcow2_alloc_bytes(struct qcow2 *q, uint64_t len, uint64_t *ret_host) MUST_CHECK;
+
+/* Give it back: it was never referred to. With q->lock held. */
+void qcow2_unalloc_bytes(struct qcow2 *q, uint64_t host, uint64_t len);
+
+/*
  * Remember clusters that lost a reference. Without memory for it they stay counted, which is lost
  * space that the image checker finds.
  */
@@ -264,21 +360,46 @@ void qcow2_freed_move(struct qcow2_freed *to, struct qcow2_freed *from);
 /* Count down what is in q->unreferenced. Takes q->lock. */
 void qcow2_release(struct qcow2 *q);
 
+/* Fill refcount blocks of `len` bytes whose first `n` counts are one. */
+void qcow2_fill_counts(unsigned refcount_order, uint8_t *data, size_t len, uint64_t n);
+
+/* ---- qcow2_space --------------------------------------------------------------------------------- */
+
+/* Forget everything. The metadata in memory is that of the file. */
+void qcow2_space_reset(struct qcow2 *q);
+
+/* Where to look for a free cluster; it need not be one. With q->lock held. */
+int qcow2_space_find(struct qcow2 *q, uint64_t *ret_cluster) MUST_CHECK;
+
+/*
+ * The slice was searched from that cluster on: `n` clusters up to `next` were taken, or it has none
+ * from there on, and the next slice begins at `next`.
+ */
+void qcow2_space_taken(struct qcow2 *q, uint64_t from, uint64_t n, uint64_t next);
+
+void qcow2_space_freed(struct qcow2 *q, uint64_t cluster);
+
+/* ---- qcow2_metadata ------------------------------------------------------------------------------ */
+
 int qcow2_set_add(struct qcow2_set *set, uint64_t cluster) MUST_CHECK; /* -EEXIST if it is there */
 bool qcow2_set_has(const struct qcow2_set *set, uint64_t cluster);
 void qcow2_set_remove(struct qcow2_set *set, uint64_t cluster);
 
-/* Collect where the metadata is. -EIO if a cluster is used twice. */
+/* Collect where the metadata is. -EEXIST or -EINVAL for tables that make no sense; -EIO. */
 int qcow2_find_metadata(struct qcow2 *q) MUST_CHECK;
+void qcow2_forget_metadata(struct qcow2 *q);
 
 /* Is any byte of [host, host + len) metadata? */
 bool qcow2_is_metadata(const struct qcow2 *q, uint64_t host, uint64_t len);
+
+/* Does `host` lie in an active L2 table or refcount block, and in nothing else? */
+bool qcow2_may_write_table(const struct qcow2 *q, uint64_t host);
 
 /* ---- qcow2_map ----------------------------------------------------------------------------------- */
 
 enum qcow2_kind {
     QCOW2_UNALLOCATED, /* reads from the backing file */
-    QCOW2_ZEROES,      /* reads as zero; `host` is space kept for it, or 0 */
+    QCOW2_ZEROES,      /* reads as zero */
     QCOW2_NORMAL,
     QCOW2_PACKED, /* compressed */
 };
@@ -286,9 +407,10 @@ enum qcow2_kind {
 /* What is at a guest offset, and how far it goes on. */
 struct qcow2_extent {
     enum qcow2_kind kind;
-    bool copied;    /* `host` may be written in place */
+    bool has_space; /* there is a `host`: NORMAL always, ZEROES and UNALLOCATED sometimes */
+    bool copied;    /* it may be written in place */
     uint64_t len;   /* bytes of the same kind, adjacent in the file */
-    uint64_t host;  /* of the byte at the offset asked for; NORMAL and ZEROES */
+    uint64_t host;  /* of the byte at the offset asked for */
     uint64_t entry; /* the raw entry: PACKED */
 };
 
@@ -302,13 +424,17 @@ int qcow2_map(struct qcow2 *q, uint64_t off, uint64_t len, bool cached_only,
 /* Does the range read as zero through the whole chain, as far as is known without I/O? */
 bool qcow2_reads_zero(struct qcow2 *q, uint64_t off, uint64_t len);
 
-/* Space for clusters that are about to be written, and where in the L2 table it will go. */
+/*
+ * Space for clusters of the disk that are about to be written, and the part of them, whole clusters
+ * or subclusters, that is to be in it before the L2 entries say so.
+ */
 struct qcow2_alloc {
-    uint64_t off; /* of the first cluster */
-    uint64_t n;   /* clusters; 0: nothing to allocate, write in place */
-    uint64_t host;
-    bool fresh; /* the space reads as zero */
-    bool reuse; /* it belonged to the guest's zero clusters already */
+    uint64_t start;
+    uint64_t end;
+    uint64_t n;    /* clusters; 0: nothing to allocate, write in place */
+    uint64_t host; /* of the first of them */
+    bool fresh;    /* the space reads as zero */
+    bool reuse;    /* the guest's clusters had it already */
 };
 
 /*
@@ -324,14 +450,31 @@ int qcow2_alloc_commit(struct qcow2 *q, const struct qcow2_alloc *alloc) MUST_CH
 /* The data could not be written: give the space back. */
 void qcow2_alloc_abort(struct qcow2 *q, const struct qcow2_alloc *alloc);
 
+/* The same three steps for `len` bytes of compressed data, [*ret_host, + len), of one cluster. */
+int qcow2_begin_packed(struct qcow2 *q, uint64_t off, uint64_t len, uint64_t *ret_host) MUST_CHECK;
+int qcow2_commit_packed(struct qcow2 *q, uint64_t off, uint64_t host, uint64_t len) MUST_CHECK;
+void qcow2_abort_packed(struct qcow2 *q, uint64_t host, uint64_t len);
+
 enum qcow2_clear { QCOW2_CLEAR_ZERO, QCOW2_CLEAR_ZERO_UNMAP, QCOW2_CLEAR_DISCARD };
 
 /*
- * Change whole clusters from `off` on to read as zero, or discard them; as many of `n` as one slice
- * holds. -ENOTSUP if the image cannot say "zero" (version 2 over a backing file).
+ * How much of [off, off + len) is cleared together: some subclusters of a cluster, or whole clusters
+ * of one slice.
  */
-int qcow2_clear(struct qcow2 *q, uint64_t off, uint64_t n, enum qcow2_clear how,
-                uint64_t *ret_n) MUST_CHECK;
+uint64_t qcow2_clear_piece(const struct qcow2 *q, uint64_t off, uint64_t len);
+
+/*
+ * Change one such piece to read as zero, or discard whole clusters. The caller holds its clusters
+ * exclusively. -ENOTSUP if the image cannot say "zero" of it (version 2 over a backing file, a part
+ * of a compressed cluster).
+ */
+int qcow2_clear(struct qcow2 *q, uint64_t off, uint64_t len, enum qcow2_clear how) MUST_CHECK;
+
+/* No offset of compressed data reaches this. */
+uint64_t qcow2_packed_max(const struct qcow2 *q);
+
+/* The entry for compressed data at [host, host + len). */
+uint64_t qcow2_packed_entry(const struct qcow2 *q, uint64_t host, uint64_t len);
 
 /* The compressed data that an entry stands for: [*ret_host, + *ret_len). */
 void qcow2_packed_range(const struct qcow2 *q, uint64_t entry, uint64_t *ret_host,
@@ -341,16 +484,54 @@ void qcow2_packed_range(const struct qcow2 *q, uint64_t entry, uint64_t *ret_hos
 
 extern const struct block_driver qcow2_driver;
 
-/* ---- qcow2_zip ----------------------------------------------------------------------------------- */
+int qcow2_write(struct block *block, uint64_t off, uint64_t len, const struct iovec *iov,
+                unsigned niov) MUST_CHECK;
 
-/* Read bytes [in_cluster, + len) of the compressed cluster that `entry` describes. */
-int qcow2_read_packed(struct qcow2 *q, uint64_t entry, uint64_t in_cluster, uint64_t len,
+/* ---- qcow2_parts --------------------------------------------------------------------------------- */
+
+/* Read [off, off + len) of the disk. The caller holds the range, shared or exclusive. */
+int qcow2_read_parts(struct qcow2 *q, uint64_t off, uint64_t len, const struct iovec *iov,
+                     unsigned niov) MUST_CHECK;
+
+/*
+ * Write the beginning of [off, off + len) that is mapped and only ours; *ret_done says how much
+ * that was. The caller holds the range. `iov_off` is where `off` is in the vector.
+ */
+int qcow2_write_parts(struct qcow2 *q, uint64_t off, uint64_t len, uint64_t iov_off,
+                      const struct iovec *iov, unsigned niov, uint64_t *ret_done) MUST_CHECK;
+
+/* The guest's data is about to be written to [host, host + len): is that no metadata? */
+int qcow2_check_data_range(struct qcow2 *q, uint64_t host, uint64_t len) MUST_CHECK;
+
+/* ---- qcow2_packed -------------------------------------------------------------------------------- */
+
+/* Read bytes [off, + len) of the disk from the compressed cluster that `entry` describes. */
+int qcow2_read_packed(struct qcow2 *q, uint64_t off, uint64_t entry, uint64_t len,
                       const struct iovec *iov, unsigned niov) MUST_CHECK;
 
-/* Forget what was inflated: its clusters were released. */
-void qcow2_drop_inflated(struct qcow2 *q);
+/* Write whole clusters, compressed; -EINVAL for parts, -ENOTSUP with an external data file. */
+int qcow2_write_compressed(struct block *block, uint64_t off, uint64_t len, const struct iovec *iov,
+                           unsigned niov) MUST_CHECK;
 
-/* Free the memory for it as well. No request is in flight. */
+/* The cluster at `off` is no longer what it was. */
+void qcow2_drop_inflated(struct qcow2 *q, uint64_t off);
+
+/* Forget all, and free the memory. No request is in flight. */
 void qcow2_free_inflated(struct qcow2 *q);
+
+/* ---- qcow2_check -------------------------------------------------------------------------------- */
+
+int qcow2_check(struct block *block, unsigned fix, struct block_check_report *report,
+                struct block_check_result *ret_result, struct err *err) MUST_CHECK;
+
+/* ---- qcow2_resize --------------------------------------------------------------------------------- */
+
+int qcow2_resize(struct block *block, uint64_t len, enum block_prealloc prealloc,
+                 struct err *err) MUST_CHECK;
+
+int qcow2_make_empty(struct block *block) MUST_CHECK;
+
+/* See that the L1 table has at least `n` entries, durably. -EFBIG beyond the format's limit. */
+int qcow2_grow_l1(struct qcow2 *q, uint64_t n) MUST_CHECK;
 
 #endif

@@ -28,7 +28,7 @@ static unsigned bucket_of(const struct qcow2 *q, uint64_t host)
 int qcow2_cache_init(struct qcow2 *q)
 {
     struct qcow2_cache *cache = &q->cache;
-    uint64_t l2_bytes = (q->block.len >> q->cluster_bits) * sizeof(uint64_t);
+    uint64_t l2_bytes = (q->block.len >> q->cluster_bits) << q->l2_entry_bits;
     uint64_t bytes = min_u64(max_u64(l2_bytes * 2, CACHE_BYTES_MIN), CACHE_BYTES_MAX);
 
     cache->limit = (unsigned)(bytes >> q->slice_bits);
@@ -143,7 +143,7 @@ static void unpin(struct qcow2_slice *slice)
 
 static int load(struct qcow2 *q, struct qcow2_slice *slice)
 {
-    int r = file_read(q->block.file, slice->host, slice->data, qcow2_slice_size(q));
+    int r = qcow2_meta_read(q, slice->host, slice->data, qcow2_slice_size(q));
 
     slice->loading = false;
     if (r < 0) {

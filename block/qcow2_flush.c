@@ -134,6 +134,16 @@ static int copy_dirty(struct qcow2 *q, struct batch batches[STEPS])
     return r;
 }
 
+/* Nothing is written to a place that is not that of such a table, or that a snapshot uses, too. */
+static int check_slices(struct qcow2 *q, const struct batch *batch)
+{
+    for (unsigned i = 0; i < batch->n; i++)
+        if (!qcow2_may_write_table(q, batch->hosts[i]))
+            return qcow2_mark_corrupt(q, "a table is about to overwrite something else",
+                                      batch->hosts[i]);
+    return 0;
+}
+
 /* ---- writing ------------------------------------------------------------------------------------- */
 
 /* Neighbours in the file are neighbours in the copy, and leave in one write. */
@@ -147,8 +157,8 @@ static int write_batch(struct qcow2 *q, const struct batch *batch)
 
         while (end < batch->n && batch->hosts[end] == batch->hosts[end - 1] + batch->piece)
             end++;
-        r = file_write(q->block.file, batch->hosts[first], batch->data + first * batch->piece,
-                       (end - first) * batch->piece);
+        r = qcow2_meta_write(q, batch->hosts[first], batch->data + first * batch->piece,
+                             (end - first) * batch->piece);
         first = end;
     }
     return r;
@@ -163,12 +173,12 @@ static int write_all(struct qcow2 *q, const struct batch batches[STEPS])
         if (batches[i].n == 0)
             continue;
         if (i != STEP_REFBLOCKS && !synced)
-            r = file_sync(q->block.file);
+            r = qcow2_barrier(q);
         if (r == 0)
             r = write_batch(q, &batches[i]);
         synced = false;
     }
-    return r < 0 ? r : file_sync(q->block.file);
+    return r < 0 ? r : qcow2_barrier(q);
 }
 
 static void batch_done(struct qcow2 *q, struct batch *batch, bool written)
@@ -203,8 +213,14 @@ static int write_back_locked(struct qcow2 *q)
     struct qcow2_freed freed = q->freed;
     int r;
 
+    if (q->corrupt)
+        return -EIO;
     q->freed = (struct qcow2_freed){0};
     r = copy_dirty(q, batches);
+    if (r == 0)
+        r = check_slices(q, &batches[STEP_REFBLOCKS]);
+    if (r == 0)
+        r = check_slices(q, &batches[STEP_L2]);
     if (r == 0)
         r = write_all(q, batches);
     for (int i = 0; i < STEPS; i++)

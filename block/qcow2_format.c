@@ -6,49 +6,22 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #include "block/qcow2.h"
+#include "block/qcow2_bitmaps.h"
+#include "block/qcow2_header.h"
 #include "vmm/base/bytes.h"
 #include "vmm/base/log.h"
-
-/* Byte offsets of header fields. */
-enum {
-    HDR_VERSION = 4,
-    HDR_BACKING_OFF = 8,
-    HDR_BACKING_LEN = 16,
-    HDR_CLUSTER_BITS = 20,
-    HDR_SIZE = 24,
-    HDR_CRYPT = 32,
-    HDR_L1_SIZE = 36,
-    HDR_L1_OFF = 40,
-    HDR_REFTABLE_OFF = 48,
-    HDR_REFTABLE_CLUSTERS = 56,
-    HDR_NB_SNAPSHOTS = 60,
-    HDR_SNAPSHOTS_OFF = 64,
-    HDR_V2_LEN = 72,
-    HDR_INCOMPATIBLE = 72,
-    HDR_AUTOCLEAR = 88,
-    HDR_REFCOUNT_ORDER = 96,
-    HDR_HEADER_LEN = 100,
-    HDR_V3_LEN = 104,
-    HDR_COMPRESSION = 104,
-};
-
-enum {
-    EXT_END = 0,
-    EXT_BACKING_FORMAT = 0xe2792aca,
-    EXT_FEATURE_NAMES = 0x6803f857,
-    EXT_CRYPTO = 0x0537be77,
-};
 
 /* Header, extensions and backing file name: more than 64 KiB of them nobody has. */
 #define HEADER_AREA_MAX (64u << 10)
 
-#define FEATURE_NAME_LEN 46u
-#define FEATURE_ENTRY_LEN (2 + FEATURE_NAME_LEN)
+/* A subcluster has at least a sector. */
+#define EXTL2_CLUSTER_BITS_MIN 14u
 
 /* The beginning of the file while it is being parsed. */
 struct header {
@@ -126,6 +99,30 @@ static int parse_compression(struct qcow2 *q, const struct header *hdr, struct e
     return 0;
 }
 
+static int refuse_encryption(const struct header *hdr, const char *method, struct err *err)
+{
+    return err_set(err, -ENOTSUP,
+                   "%s: encrypted with %s, which is not supported: qemu-img convert makes a copy "
+                   "that is not encrypted",
+                   hdr->path, method);
+}
+
+static int check_encryption(const struct header *hdr, struct err *err)
+{
+    uint32_t method = load_be32(hdr->data + HDR_CRYPT);
+
+    switch (method) {
+    case 0:
+        return 0;
+    case 1:
+        return refuse_encryption(hdr, "AES", err);
+    case 2:
+        return refuse_encryption(hdr, "LUKS", err);
+    default:
+        return bad(hdr, err, "unknown encryption method", method);
+    }
+}
+
 /* ---- extensions ------------------------------------------------------------------------------------ */
 
 static int copy_text(const struct header *hdr, const uint8_t *text, size_t len, char **ret_text,
@@ -145,14 +142,20 @@ static int parse_extension(struct qcow2 *q, struct header *hdr, uint32_t type, c
         if (len == 0 || q->block.backing_format)
             return 0;
         return copy_text(hdr, data, len, &q->block.backing_format, err);
+    case EXT_DATA_FILE:
+        if (!(q->incompatible & QCOW2_INCOMPAT_DATA_FILE))
+            return 0; /* left behind: the feature bit says where the data is */
+        if (len == 0 || len >= BLOCK_NAME_MAX || q->block.data_name)
+            return bad(hdr, err, "name of an external data file of length", len);
+        return copy_text(hdr, data, len, &q->block.data_name, err);
     case EXT_FEATURE_NAMES:
         hdr->feature_names = data;
         hdr->nfeature_names = len / FEATURE_ENTRY_LEN;
         return 0;
     case EXT_CRYPTO:
-        return err_set(err, -ENOTSUP, "%s: encrypted (LUKS) images are not supported", hdr->path);
+        return refuse_encryption(hdr, "LUKS", err);
     default:
-        return 0; /* the external data file's has a feature bit, which is what decides */
+        return 0;
     }
 }
 
@@ -191,37 +194,42 @@ static int parse_backing_name(struct qcow2 *q, struct header *hdr, struct err *e
 
 /* ---- features -------------------------------------------------------------------------------------- */
 
-/* The image's own name for an incompatible feature; empty if it gives none. */
-static void feature_name(const struct header *hdr, unsigned bit, char name[FEATURE_NAME_LEN + 1])
+/* The image's own names for incompatible features, for those that it has names for: ": this, that". */
+static void name_features(const struct header *hdr, uint64_t features, char *names, size_t size)
 {
-    name[0] = '\0';
+    size_t len = 0;
+
+    names[0] = '\0';
     for (size_t i = 0; i < hdr->nfeature_names; i++) {
         const uint8_t *entry = hdr->feature_names + i * FEATURE_ENTRY_LEN;
 
-        if (entry[0] != 0 || entry[1] != bit)
+        if (entry[0] != 0 || entry[1] > 63 || !(features >> entry[1] & 1))
             continue;
-        memcpy(name, entry + 2, FEATURE_NAME_LEN);
-        name[FEATURE_NAME_LEN] = '\0';
-        return;
+        features &= ~(1ull << entry[1]);
+        len += (size_t)snprintf(names + len, size - len, "%s%.*s", len ? ", " : ": ",
+                                (int)FEATURE_NAME_LEN, (const char *)entry + 2);
+        if (len >= size)
+            return;
     }
 }
 
 static int check_features(const struct qcow2 *q, const struct header *hdr, struct err *err)
 {
-    uint64_t known = QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT | QCOW2_INCOMPAT_COMPRESSION;
+    uint64_t known = QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT | QCOW2_INCOMPAT_DATA_FILE |
+                     QCOW2_INCOMPAT_COMPRESSION | QCOW2_INCOMPAT_EXTL2;
     uint64_t unknown = q->incompatible & ~known;
-    char name[FEATURE_NAME_LEN + 1];
+    char names[5 * FEATURE_NAME_LEN];
 
-    if (unknown & QCOW2_INCOMPAT_DATA_FILE)
-        return err_set(err, -ENOTSUP, "%s: external data files are not supported", hdr->path);
-    if (unknown & QCOW2_INCOMPAT_EXTL2)
-        return err_set(err, -ENOTSUP, "%s: extended L2 entries are not supported", hdr->path);
     if (unknown) {
-        feature_name(hdr, (unsigned)__builtin_ctzll(unknown), name);
-        return err_set(err, -ENOTSUP, "%s: unknown incompatible features %#" PRIx64 "%s%s",
-                       hdr->path, unknown, name[0] ? ": " : "", name);
+        name_features(hdr, unknown, names, sizeof(names));
+        return err_set(err, -ENOTSUP, "%s: unknown incompatible features %#" PRIx64 "%s", hdr->path,
+                       unknown, names);
     }
-    if (!q->block.writable)
+    if ((q->incompatible & QCOW2_INCOMPAT_EXTL2) && q->cluster_bits < EXTL2_CLUSTER_BITS_MIN)
+        return bad(hdr, err, "extended L2 entries with cluster bits below 14", q->cluster_bits);
+    if ((q->incompatible & QCOW2_INCOMPAT_DATA_FILE) && !q->block.data_name)
+        return bad(hdr, err, "external data file without a name, features", q->incompatible);
+    if (!q->block.writable || q->checking)
         return 0;
     if (q->incompatible & QCOW2_INCOMPAT_CORRUPT)
         return err_set(err, -EROFS,
@@ -239,27 +247,46 @@ static int check_features(const struct qcow2 *q, const struct header *hdr, struc
 
 /* ---- tables ---------------------------------------------------------------------------------------- */
 
+/* The checker says itself what lies outside the file. */
 static int check_table(const struct qcow2 *q, const struct header *hdr,
                        const struct qcow2_table *table, const char *what, struct err *err)
 {
     uint64_t len = (uint64_t)table->n * sizeof(uint64_t);
+    uint64_t end = q->checking ? QCOW2_HOST_MAX : q->file_end;
 
     if (table->n > 0 && (table->host == 0 || !is_aligned(table->host, q->cluster_size) ||
-                         !range_fits(table->host, len, q->file_end)))
+                         !range_fits(table->host, len, end)))
         return bad(hdr, err, what, table->host);
     return 0;
+}
+
+static int parse_reftable(struct qcow2 *q, const struct header *hdr, struct err *err)
+{
+    uint32_t clusters = load_be32(hdr->data + HDR_REFTABLE_CLUSTERS);
+    int r = 0;
+
+    q->reftable.host = load_be64(hdr->data + HDR_REFTABLE_OFF);
+    if (clusters == 0 || clusters > QCOW2_REFTABLE_BYTES_MAX >> q->cluster_bits)
+        r = bad(hdr, err, "refcount table of clusters", clusters);
+    else
+        q->reftable.n = (uint32_t)((clusters << q->cluster_bits) / sizeof(uint64_t));
+    if (r == 0)
+        r = check_table(q, hdr, &q->reftable, "refcount table at", err);
+    if (r < 0 && q->checking) {
+        q->reftable.n = 0; /* lost: it will be rebuilt */
+        r = 0;
+    }
+    return r;
 }
 
 static int parse_tables(struct qcow2 *q, const struct header *hdr, struct err *err)
 {
     uint64_t size = load_be64(hdr->data + HDR_SIZE);
     uint64_t l2_covers = 1ull << (q->cluster_bits + q->l2_bits);
-    uint32_t clusters = load_be32(hdr->data + HDR_REFTABLE_CLUSTERS);
     int r;
 
     q->l1.n = load_be32(hdr->data + HDR_L1_SIZE);
     q->l1.host = load_be64(hdr->data + HDR_L1_OFF);
-    q->reftable.host = load_be64(hdr->data + HDR_REFTABLE_OFF);
 
     if (size > INT64_MAX - BLOCK_SECTOR_SIZE)
         return bad(hdr, err, "disk size", size);
@@ -268,12 +295,8 @@ static int parse_tables(struct qcow2 *q, const struct header *hdr, struct err *e
         return bad(hdr, err, "L1 table of entries", q->l1.n);
     if (div_round_up(q->block.len, l2_covers) > q->l1.n)
         return bad(hdr, err, "L1 table too small for the disk, entries", q->l1.n);
-    if (clusters == 0 || clusters > QCOW2_REFTABLE_BYTES_MAX >> q->cluster_bits)
-        return bad(hdr, err, "refcount table of clusters", clusters);
-    q->reftable.n = (uint32_t)((clusters << q->cluster_bits) / sizeof(uint64_t));
-
     r = check_table(q, hdr, &q->l1, "L1 table at", err);
-    return r < 0 ? r : check_table(q, hdr, &q->reftable, "refcount table at", err);
+    return r < 0 ? r : parse_reftable(q, hdr, err);
 }
 
 static int check_snapshots(const struct qcow2 *q, const struct header *hdr, struct err *err)
@@ -281,6 +304,8 @@ static int check_snapshots(const struct qcow2 *q, const struct header *hdr, stru
     uint32_t n = load_be32(hdr->data + HDR_NB_SNAPSHOTS);
     uint64_t host = load_be64(hdr->data + HDR_SNAPSHOTS_OFF);
 
+    if (q->checking)
+        return 0;
     if (n > QCOW2_SNAPSHOTS_MAX)
         return bad(hdr, err, "number of snapshots", n);
     if (n > 0 && (!is_aligned(host, q->cluster_size) || host >= q->file_end))
@@ -302,7 +327,7 @@ int qcow2_table_load(struct qcow2 *q, struct qcow2_table *table)
 
     if (!entries || !dirty)
         goto free_both;
-    r = file_read(q->block.file, table->host, entries, len);
+    r = qcow2_meta_read(q, table->host, entries, len);
     if (r < 0)
         goto free_both;
     for (uint32_t i = 0; i < table->n; i++)
@@ -343,8 +368,8 @@ int qcow2_write_reftable_pointer(struct qcow2 *q, uint64_t host, uint32_t cluste
 
     store_be64(data, host);
     store_be32(data + 8, clusters);
-    r = file_write(q->block.file, HDR_REFTABLE_OFF, data, sizeof(data));
-    return r < 0 ? r : file_sync(q->block.file);
+    r = qcow2_meta_write(q, HDR_REFTABLE_OFF, data, sizeof(data));
+    return r < 0 ? r : qcow2_barrier(q);
 }
 
 static int write_feature_bits(struct qcow2 *q, uint64_t at, uint64_t bits)
@@ -353,20 +378,29 @@ static int write_feature_bits(struct qcow2 *q, uint64_t at, uint64_t bits)
     int r;
 
     store_be64(data, bits);
-    r = file_write(q->block.file, at, data, sizeof(data));
-    return r < 0 ? r : file_sync(q->block.file);
+    r = qcow2_meta_write(q, at, data, sizeof(data));
+    return r < 0 ? r : qcow2_barrier(q);
 }
 
 /*
- * Autoclear bits say that something in the image (bitmaps, say) matches the data. That ends before
- * the first change of the data.
+ * Autoclear bits say that something in the image matches the data. That ends before the first change
+ * of the data, unless we see to it: a raw data file is kept as it says, and bitmaps are marked as out
+ * of date where they should have followed.
  */
 static int clear_autoclear(struct qcow2 *q)
 {
-    int r = q->autoclear ? write_feature_bits(q, HDR_AUTOCLEAR, 0) : 0;
+    uint64_t keep = q->raw_data ? QCOW2_AUTOCLEAR_RAW_DATA : 0;
+    bool known = false;
+    int r = 0;
 
+    if (q->autoclear & QCOW2_AUTOCLEAR_BITMAPS)
+        r = qcow2_bitmaps_outdate(q, false, &known);
+    if (known)
+        keep |= QCOW2_AUTOCLEAR_BITMAPS;
+    if (r == 0 && (q->autoclear & ~keep))
+        r = write_feature_bits(q, HDR_AUTOCLEAR, keep);
     if (r == 0)
-        q->autoclear = 0;
+        q->autoclear = keep;
     return r;
 }
 
@@ -379,15 +413,15 @@ static int become_writable(struct qcow2 *q)
     if (r < 0)
         return r;
     r = qcow2_find_metadata(q);
-    if (r == -EIO || r == -EEXIST)
+    if (r == -EEXIST || r == -EINVAL)
         r = qcow2_mark_corrupt(q, "metadata tables overlap or lie at odd places", 0);
     if (r == 0)
         r = clear_autoclear(q);
     if (r < 0) {
-        free(q->metadata.slots);
-        q->metadata = (struct qcow2_set){0};
+        qcow2_forget_metadata(q);
         return r;
     }
+    qcow2_space_reset(q);
     q->write_ready = true;
     return 0;
 }
@@ -407,6 +441,18 @@ int qcow2_prepare_write(struct qcow2 *q)
     return r;
 }
 
+/* The one write that a corrupt image still gets. */
+static int write_corrupt_bit(struct qcow2 *q)
+{
+    uint8_t data[8];
+    int r;
+
+    q->incompatible |= QCOW2_INCOMPAT_CORRUPT;
+    store_be64(data, q->incompatible);
+    r = file_write(q->block.file, HDR_INCOMPATIBLE, data, sizeof(data));
+    return r < 0 ? r : qcow2_barrier(q);
+}
+
 int qcow2_mark_corrupt(struct qcow2 *q, const char *what, uint64_t host)
 {
     if (q->corrupt)
@@ -417,8 +463,7 @@ int qcow2_mark_corrupt(struct qcow2 *q, const char *what, uint64_t host)
               q->path, what, host);
     if (q->version < 3)
         return -EIO;
-    q->incompatible |= QCOW2_INCOMPAT_CORRUPT;
-    if (write_feature_bits(q, HDR_INCOMPATIBLE, q->incompatible) < 0)
+    if (write_corrupt_bit(q) < 0)
         log_error("%s: the image could not be marked as corrupt", q->path);
     return -EIO;
 }
@@ -450,14 +495,17 @@ static int parse_header(struct qcow2 *q, struct header *hdr, struct err *err)
         r = parse_v3(q, hdr, err);
     if (r < 0)
         return r;
-    q->l2_bits = q->cluster_bits - 3;
+    q->l2_entry_bits = q->incompatible & QCOW2_INCOMPAT_EXTL2 ? 4 : 3;
+    q->l2_bits = q->cluster_bits - q->l2_entry_bits;
     q->refblock_bits = q->cluster_bits + 3 - q->refcount_order;
     q->slice_bits = (unsigned)min_u64(q->cluster_bits, QCOW2_SLICE_BITS_MAX);
     q->file_end = align_up(hdr->file_len, q->cluster_size);
+    q->file_len = hdr->file_len;
     hdr->backing_off = load_be64(hdr->data + HDR_BACKING_OFF);
     hdr->backing_len = load_be32(hdr->data + HDR_BACKING_LEN);
-    if (load_be32(hdr->data + HDR_CRYPT) != 0)
-        return err_set(err, -ENOTSUP, "%s: encrypted images are not supported", hdr->path);
+    r = check_encryption(hdr, err);
+    if (r < 0)
+        return r;
 
     r = parse_extensions(q, hdr, err);
     if (r == 0)
@@ -480,10 +528,11 @@ void qcow2_free(struct block *block)
     qcow2_cache_done(q);
     qcow2_table_done(&q->l1);
     qcow2_table_done(&q->reftable);
-    free(q->metadata.slots);
+    qcow2_forget_metadata(q);
     free(q->freed.runs);
     free(q->unreferenced.runs);
-    free(q->inflated.data);
+    free(q->space.free_slices);
+    qcow2_free_inflated(q);
     free(q->path);
     free(q);
 }
@@ -502,6 +551,8 @@ int qcow2_close(struct block *block)
     /* Twice: the first flush releases clusters, the second one writes their counts. */
     for (int i = 0; r == 0 && i < 2 && is_dirty(q); i++)
         r = qcow2_flush(q);
+    if (r == 0)
+        qcow2_file_shrink(q);
     return r;
 }
 
@@ -526,11 +577,22 @@ static struct qcow2 *qcow2_new(const struct block_source *source)
         return NULL;
     }
     block_init(&q->block, &qcow2_driver, source);
+    q->data = source->file;
+    q->checking = source->flags & BLOCK_OPEN_CHECK;
     range_lock_init(&q->ranges);
     co_mutex_init(&q->lock);
     co_mutex_init(&q->writing_back);
-    co_mutex_init(&q->inflated.lock);
+    co_queue_init(&q->inflated.changed);
     return q;
+}
+
+void qcow2_set_data_file(struct block *block, struct file *file)
+{
+    struct qcow2 *q = qcow2_of(block);
+
+    block->data_file = file;
+    q->data = file;
+    q->raw_data = q->autoclear & QCOW2_AUTOCLEAR_RAW_DATA;
 }
 
 int qcow2_open(const struct block_source *source, struct block **ret_block, struct err *err)
@@ -551,6 +613,7 @@ int qcow2_open(const struct block_source *source, struct block **ret_block, stru
     if (r < 0) {
         free(q->block.backing_name);
         free(q->block.backing_format);
+        free(q->block.data_name);
         qcow2_free(&q->block);
         return r;
     }

@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "block/qcow2.h"
+#include "block/qcow2_l2.h"
 #include "vmm/base/bytes.h"
 #include "vmm/base/iov.h"
 
@@ -20,69 +20,6 @@
 
 /* ---- reading -------------------------------------------------------------------------------------- */
 
-/* From the backing file, as far as it goes; behind its end the overlay reads as zero. */
-static int read_backing(struct qcow2 *q, uint64_t off, uint64_t len, const struct iovec *iov,
-                        unsigned niov)
-{
-    struct block *backing = q->block.backing;
-    uint64_t end = backing ? min_u64(backing->len, q->block.len) : 0;
-    uint64_t have = off < end ? min_u64(len, end - off) : 0;
-    struct iov_part part;
-    int r;
-
-    iov_memset(iov, niov, have, 0, len - have);
-    if (have == 0)
-        return 0;
-    r = iov_part_take(&part, iov, niov, 0, have);
-    if (r < 0)
-        return r;
-    r = backing->driver->read(backing, off, have, part.iov, part.niov);
-    iov_part_done(&part);
-    return r;
-}
-
-static int read_extent(struct qcow2 *q, uint64_t off, const struct qcow2_extent *extent,
-                       const struct iovec *iov, unsigned niov)
-{
-    switch (extent->kind) {
-    case QCOW2_UNALLOCATED:
-        return read_backing(q, off, extent->len, iov, niov);
-    case QCOW2_ZEROES:
-        iov_memset(iov, niov, 0, 0, extent->len);
-        return 0;
-    case QCOW2_NORMAL:
-        return file_readv(q->block.file, extent->host, iov, niov);
-    case QCOW2_PACKED:
-        return qcow2_read_packed(q, extent->entry, off & (q->cluster_size - 1), extent->len, iov,
-                                 niov);
-    }
-    return -EIO;
-}
-
-/* The caller holds the range, shared or exclusive. */
-static int read_held(struct qcow2 *q, uint64_t off, uint64_t len, const struct iovec *iov,
-                     unsigned niov)
-{
-    uint64_t done = 0;
-    int r = 0;
-
-    while (r == 0 && done < len) {
-        struct qcow2_extent extent;
-        struct iov_part part;
-
-        r = qcow2_map(q, off + done, len - done, false, &extent);
-        if (r < 0)
-            break;
-        r = iov_part_take(&part, iov, niov, done, extent.len);
-        if (r < 0)
-            break;
-        r = read_extent(q, off + done, &extent, part.iov, part.niov);
-        iov_part_done(&part);
-        done += extent.len;
-    }
-    return r;
-}
-
 static int qcow2_read(struct block *block, uint64_t off, uint64_t len, const struct iovec *iov,
                       unsigned niov)
 {
@@ -91,50 +28,8 @@ static int qcow2_read(struct block *block, uint64_t off, uint64_t len, const str
     int r;
 
     range_acquire(&q->ranges, &range, off, len, false);
-    r = read_held(q, off, len, iov, niov);
+    r = qcow2_read_parts(q, off, len, iov, niov);
     range_release(&q->ranges, &range);
-    return r;
-}
-
-/* ---- writing where the data is ------------------------------------------------------------------- */
-
-static int write_extent(struct qcow2 *q, const struct qcow2_extent *extent, uint64_t done,
-                        const struct iovec *iov, unsigned niov)
-{
-    struct iov_part part;
-    int r;
-
-    if (qcow2_is_metadata(q, extent->host, extent->len))
-        return qcow2_mark_corrupt(q, "metadata is used as data", extent->host);
-    q->file_end = max_u64(q->file_end, align_up(extent->host + extent->len, q->cluster_size));
-    r = iov_part_take(&part, iov, niov, done, extent->len);
-    if (r < 0)
-        return r;
-    r = file_writev(q->block.file, extent->host, part.iov, part.niov);
-    iov_part_done(&part);
-    return r;
-}
-
-/*
- * Write the beginning of [off, off + len) that is mapped and only ours; *ret_done says how much
- * that was. The caller holds the range. `iov_off` is where `off` is in the vector.
- */
-static int write_in_place(struct qcow2 *q, uint64_t off, uint64_t len, uint64_t iov_off,
-                          const struct iovec *iov, unsigned niov, uint64_t *ret_done)
-{
-    uint64_t done = 0;
-    int r = 0;
-
-    while (r == 0 && done < len) {
-        struct qcow2_extent extent;
-
-        r = qcow2_map(q, off + done, len - done, false, &extent);
-        if (r < 0 || extent.kind != QCOW2_NORMAL || !extent.copied)
-            break;
-        r = write_extent(q, &extent, iov_off + done, iov, niov);
-        done += extent.len;
-    }
-    *ret_done = done;
     return r;
 }
 
@@ -150,7 +45,7 @@ enum fill {
  * A write into newly allocated space:
  *
  *     start       off             off + len      end
- *       |<- head ->|<-- the guest's -->|<- tail ->|        start, end: whole clusters
+ *       |<- head ->|<-- the guest's -->|<- tail ->|        start, end: whole (sub)clusters
  */
 struct cow {
     uint64_t start;
@@ -158,6 +53,7 @@ struct cow {
     uint64_t len;
     uint64_t end;
     uint64_t host; /* of start */
+    bool fresh;    /* the space reads as zero */
     enum fill head;
     enum fill tail;
     uint8_t *head_buf;
@@ -180,34 +76,42 @@ static uint64_t tail_len(const struct cow *cow)
     return cow->end - tail_off(cow);
 }
 
-static enum fill plan_part(struct qcow2 *q, uint64_t off, uint64_t len, bool fresh)
+static enum fill plan_part(struct qcow2 *q, const struct cow *cow, uint64_t off, uint64_t len)
 {
+    struct block_stats *stats = &q->block.stats;
     /* Clusters at the end of the disk go on behind it, where nothing can be seen. */
     uint64_t visible = off < q->block.len ? min_u64(len, q->block.len - off) : 0;
 
     if (len == 0)
         return FILL_NOTHING;
-    if (!qcow2_reads_zero(q, off, visible))
+    if ((q->block.without & BLOCK_WITHOUT_ZERO_COW) || !qcow2_reads_zero(q, off, visible)) {
+        stats->cow_copied_bytes += len;
         return FILL_COPY;
-    return fresh ? FILL_NOTHING : FILL_ZEROES;
+    }
+    if (!cow->fresh && !qcow2_data_is_hole(q, cow->host + (off - cow->start), len)) {
+        stats->cow_zeroed_bytes += len;
+        return FILL_ZEROES;
+    }
+    stats->cow_saved_bytes += len;
+    return FILL_NOTHING;
 }
 
 /* Zero head and tail by asking the file system, where that is possible. */
 static int zero_fast(struct qcow2 *q, struct cow *cow)
 {
-    bool one_cluster = cow->end - cow->start == q->cluster_size;
+    bool one_cluster = cow->end - cow->start <= q->cluster_size;
     int r = 0;
 
     if (q->no_fast_zero || (cow->head != FILL_ZEROES && cow->tail != FILL_ZEROES))
         return 0;
     if (one_cluster && cow->head == FILL_ZEROES && cow->tail == FILL_ZEROES) {
-        r = file_zero_fast(q->block.file, cow->host, q->cluster_size, false);
+        r = qcow2_data_zero_fast(q, cow->host, cow->end - cow->start, false);
     } else {
         if (cow->head == FILL_ZEROES)
-            r = file_zero_fast(q->block.file, cow->host, head_len(cow), false);
+            r = qcow2_data_zero_fast(q, cow->host, head_len(cow), false);
         if (r == 0 && cow->tail == FILL_ZEROES)
-            r = file_zero_fast(q->block.file, cow->host + (tail_off(cow) - cow->start),
-                               tail_len(cow), false);
+            r = qcow2_data_zero_fast(q, cow->host + (tail_off(cow) - cow->start), tail_len(cow),
+                                     false);
     }
     if (r == -EOPNOTSUPP) {
         q->no_fast_zero = true; /* do not ask again */
@@ -224,19 +128,23 @@ static int read_part(struct qcow2 *q, uint64_t off, uint64_t len, uint8_t *buf)
 {
     struct iovec iov = {buf, len};
 
-    return read_held(q, off, len, &iov, 1);
+    return qcow2_read_parts(q, off, len, &iov, 1);
 }
 
-/* Read what is to be copied: both parts at once if they are close together. */
+/*
+ * Read what is to be copied: whole clusters if the part that is not needed is short. That makes one
+ * request of two, and the requests of neighbouring clusters neighbours, which the host merges.
+ */
 static int read_old(struct qcow2 *q, struct cow *cow)
 {
     uint64_t head = cow->head == FILL_COPY ? head_len(cow) : 0;
     uint64_t tail = cow->tail == FILL_COPY ? tail_len(cow) : 0;
-    bool together = head && tail && cow->len <= COW_READ_THROUGH;
+    bool merge = !(q->block.without & BLOCK_WITHOUT_MERGE_COW);
+    bool together = merge && cow->end - cow->start - head - tail <= COW_READ_THROUGH;
     uint64_t len = together ? cow->end - cow->start : head + tail;
     int r = 0;
 
-    if (len == 0)
+    if (head + tail == 0)
         return 0;
     cow->buf = aligned_alloc(COW_ALIGN, align_up(len, COW_ALIGN));
     if (!cow->buf)
@@ -282,9 +190,39 @@ static int write_merged(struct qcow2 *q, const struct cow *cow, uint64_t iov_off
     r = iov_slice(iov, niov, iov_off, cow->len, merged + n, niov);
     if (r >= 0) {
         n = add_part(merged, n + (unsigned)r, cow->tail, cow->tail_buf, tail_len(cow));
-        r = file_writev(q->block.file, host, merged, n);
+        r = n > 0 ? qcow2_data_writev(q, host, merged, n) : 0;
     }
     free(merged);
+    return r;
+}
+
+/* What write_merged does in one write, in three: to be measured against it. */
+static int write_unmerged(struct qcow2 *q, const struct cow *cow, uint64_t iov_off,
+                          const struct iovec *iov, unsigned niov)
+{
+    const struct cow parts[] = {
+        {.start = cow->start,
+         .off = cow->off,
+         .end = cow->off,
+         .host = cow->host,
+         .head = cow->head,
+         .head_buf = cow->head_buf},
+        {.start = cow->off,
+         .off = cow->off,
+         .len = cow->len,
+         .end = tail_off(cow),
+         .host = cow->host + head_len(cow)},
+        {.start = tail_off(cow),
+         .off = tail_off(cow),
+         .end = cow->end,
+         .host = cow->host + (tail_off(cow) - cow->start),
+         .tail = cow->tail,
+         .tail_buf = cow->tail_buf},
+    };
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < ARRAY_SIZE(parts); i++)
+        r = write_merged(q, &parts[i], iov_off, iov, niov);
     return r;
 }
 
@@ -292,21 +230,24 @@ static int fill_clusters(struct qcow2 *q, const struct qcow2_alloc *alloc, uint6
                          uint64_t len, uint64_t iov_off, const struct iovec *iov, unsigned niov)
 {
     struct cow cow = {
-        .start = alloc->off,
+        .start = alloc->start,
         .off = off,
         .len = len,
-        .end = alloc->off + (alloc->n << q->cluster_bits),
-        .host = alloc->host,
+        .end = alloc->end,
+        .host = alloc->host + qcow2_in_cluster(q, alloc->start),
+        .fresh = alloc->fresh,
     };
     int r;
 
-    cow.head = plan_part(q, cow.start, head_len(&cow), alloc->fresh);
-    cow.tail = plan_part(q, tail_off(&cow), tail_len(&cow), alloc->fresh);
+    cow.head = plan_part(q, &cow, cow.start, head_len(&cow));
+    cow.tail = plan_part(q, &cow, tail_off(&cow), tail_len(&cow));
     r = zero_fast(q, &cow);
     if (r == 0)
         r = read_old(q, &cow);
     if (r == 0)
-        r = write_merged(q, &cow, iov_off, iov, niov);
+        r = (q->block.without & BLOCK_WITHOUT_MERGE_COW)
+                ? write_unmerged(q, &cow, iov_off, iov, niov)
+                : write_merged(q, &cow, iov_off, iov, niov);
     free(cow.buf);
     return r;
 }
@@ -328,12 +269,12 @@ static int write_allocating(struct qcow2 *q, uint64_t off, uint64_t len, uint64_
     if (r < 0)
         return r;
     if (alloc.n == 0) /* somebody else allocated it while we waited for the range */
-        return write_in_place(q, off, len, iov_off, iov, niov, ret_done);
+        return qcow2_write_parts(q, off, len, iov_off, iov, niov, ret_done);
 
-    n = min_u64(len, alloc.off + (alloc.n << q->cluster_bits) - off);
-    if (qcow2_is_metadata(q, alloc.host, alloc.n << q->cluster_bits))
-        return qcow2_mark_corrupt(q, "metadata is used as data", alloc.host);
-    r = fill_clusters(q, &alloc, off, n, iov_off, iov, niov);
+    n = min_u64(len, alloc.end - off);
+    r = qcow2_check_data_range(q, alloc.host, alloc.n << q->cluster_bits);
+    if (r == 0)
+        r = fill_clusters(q, &alloc, off, n, iov_off, iov, niov);
     if (r == 0)
         r = qcow2_alloc_commit(q, &alloc);
     if (r < 0)
@@ -357,7 +298,7 @@ static int write_one(struct qcow2 *q, uint64_t off, uint64_t len, uint64_t iov_o
     int r;
 
     range_acquire(&q->ranges, &range, off, len, false);
-    r = write_in_place(q, off, len, iov_off, iov, niov, ret_done);
+    r = qcow2_write_parts(q, off, len, iov_off, iov, niov, ret_done);
     range_release(&q->ranges, &range);
     if (r < 0 || *ret_done > 0)
         return r;
@@ -368,8 +309,8 @@ static int write_one(struct qcow2 *q, uint64_t off, uint64_t len, uint64_t iov_o
     return r;
 }
 
-static int qcow2_write(struct block *block, uint64_t off, uint64_t len, const struct iovec *iov,
-                       unsigned niov)
+int qcow2_write(struct block *block, uint64_t off, uint64_t len, const struct iovec *iov,
+                unsigned niov)
 {
     struct qcow2 *q = qcow2_of(block);
     uint64_t done = 0;
@@ -400,38 +341,69 @@ static int write_zero_data(struct qcow2 *q, uint64_t off, uint64_t len)
     return r;
 }
 
-/* Whole clusters [off, end). *ret_off is where it stopped: at `end`, or at an error. */
-static int clear_clusters(struct qcow2 *q, uint64_t off, uint64_t end, enum qcow2_clear how,
-                          uint64_t *ret_off)
+/* The external data file is a raw image as well: what reads as zero has to be zero there. */
+static int zero_raw_data(struct qcow2 *q, uint64_t off, uint64_t len, enum qcow2_clear how)
+{
+    return q->raw_data ? qcow2_data_zero(q, off, min_u64(len, q->block.len - off),
+                                         how != QCOW2_CLEAR_ZERO && q->block.discard)
+                       : 0;
+}
+
+/* Clusters of an external data file are not counted: their space goes back here. */
+static int punch_data(struct qcow2 *q, uint64_t off, uint64_t len, enum qcow2_clear how)
+{
+    int r;
+
+    if (q->data == q->block.file || q->raw_data || how == QCOW2_CLEAR_ZERO || !q->block.discard ||
+        len < q->cluster_size)
+        return 0;
+    r = qcow2_data_zero_fast(q, off, len, true);
+    return r == -EOPNOTSUPP ? 0 : r; /* a hint */
+}
+
+/* What qcow2_clear does at a time. */
+static int clear_piece(struct qcow2 *q, uint64_t off, uint64_t len, enum qcow2_clear how)
+{
+    uint64_t start = align_down(off, q->cluster_size);
+    struct range range;
+    int r;
+
+    range_acquire(&q->ranges, &range, start, align_up(off + len, q->cluster_size) - start, true);
+    r = zero_raw_data(q, off, len, how);
+    if (r == 0)
+        r = qcow2_clear(q, off, len, how);
+    if (r == 0)
+        r = punch_data(q, off, len, how);
+    range_release(&q->ranges, &range);
+    if (r == -ENOTSUP)
+        r = write_zero_data(q, off, min_u64(len, q->block.len - off));
+    return r;
+}
+
+/* Whole clusters or subclusters. */
+static int clear_range(struct qcow2 *q, uint64_t off, uint64_t end, enum qcow2_clear how)
 {
     int r = 0;
 
     while (r == 0 && off < end) {
-        struct range range;
-        uint64_t n;
+        uint64_t len = qcow2_clear_piece(q, off, end - off);
 
         r = qcow2_bound_dirty(q);
-        if (r < 0)
-            break;
-        range_acquire(&q->ranges, &range, off, end - off, true);
-        r = qcow2_clear(q, off, (end - off) >> q->cluster_bits, how, &n);
-        range_release(&q->ranges, &range);
         if (r == 0)
-            off += n << q->cluster_bits;
+            r = clear_piece(q, off, len, how);
+        off += len;
     }
-    *ret_off = off;
     return r;
 }
 
-/* The clusters that lie in [off, off + len) as a whole; the disk's end completes the last one. */
-static void whole_clusters(const struct qcow2 *q, uint64_t off, uint64_t len, uint64_t *ret_first,
-                           uint64_t *ret_end)
+/* The units that lie in [off, off + len) as a whole; the disk's end completes the last one. */
+static void whole_units(const struct qcow2 *q, uint64_t off, uint64_t len, uint64_t unit,
+                        uint64_t *ret_first, uint64_t *ret_end)
 {
     uint64_t end = off + len;
 
-    *ret_first = align_up(off, q->cluster_size);
-    *ret_end =
-        end == q->block.len ? align_up(end, q->cluster_size) : align_down(end, q->cluster_size);
+    *ret_first = align_up(off, unit);
+    *ret_end = end == q->block.len ? align_up(end, unit) : align_down(end, unit);
     if (*ret_end < *ret_first)
         *ret_end = *ret_first;
 }
@@ -439,22 +411,17 @@ static void whole_clusters(const struct qcow2 *q, uint64_t off, uint64_t len, ui
 static int qcow2_write_zeroes(struct block *block, uint64_t off, uint64_t len, bool unmap)
 {
     struct qcow2 *q = qcow2_of(block);
-    enum qcow2_clear how = unmap ? QCOW2_CLEAR_ZERO_UNMAP : QCOW2_CLEAR_ZERO;
     uint64_t end = off + len;
     uint64_t first;
     uint64_t last;
-    uint64_t at;
     int r = begin_write(q);
 
     if (r < 0)
         return r;
-    at = off;
-    whole_clusters(q, off, len, &first, &last);
+    whole_units(q, off, len, qcow2_unit_size(q), &first, &last);
     r = write_zero_data(q, off, min_u64(first, end) - off);
     if (r == 0)
-        r = clear_clusters(q, first, last, how, &at);
-    if (r == -ENOTSUP) /* version 2 over a backing file: there is no zero cluster */
-        r = write_zero_data(q, at, min_u64(last, end) - at);
+        r = clear_range(q, first, last, unmap ? QCOW2_CLEAR_ZERO_UNMAP : QCOW2_CLEAR_ZERO);
     if (r == 0 && last < end)
         r = write_zero_data(q, max_u64(last, off), end - max_u64(last, off));
     return r;
@@ -465,11 +432,10 @@ static int qcow2_discard(struct block *block, uint64_t off, uint64_t len)
     struct qcow2 *q = qcow2_of(block);
     uint64_t first;
     uint64_t last;
-    uint64_t at;
     int r = begin_write(q);
 
-    whole_clusters(q, off, len, &first, &last);
-    return r < 0 ? r : clear_clusters(q, first, last, QCOW2_CLEAR_DISCARD, &at);
+    whole_units(q, off, len, q->cluster_size, &first, &last);
+    return r < 0 ? r : clear_range(q, first, last, QCOW2_CLEAR_DISCARD);
 }
 
 /* ---- driver ---------------------------------------------------------------------------------------- */
@@ -500,16 +466,43 @@ static void qcow2_trim(struct block *block)
     qcow2_free_inflated(q);
 }
 
+static int qcow2_get_status(struct block *block, uint64_t off, uint64_t len, unsigned *ret_flags,
+                            uint64_t *ret_len, uint64_t *ret_host)
+{
+    static const unsigned flags[] = {
+        [QCOW2_UNALLOCATED] = 0,
+        [QCOW2_ZEROES] = BLOCK_STATUS_ALLOCATED | BLOCK_STATUS_ZERO,
+        [QCOW2_NORMAL] = BLOCK_STATUS_ALLOCATED | BLOCK_STATUS_DATA | BLOCK_STATUS_OFFSET,
+        [QCOW2_PACKED] = BLOCK_STATUS_ALLOCATED | BLOCK_STATUS_DATA | BLOCK_STATUS_COMPRESSED,
+    };
+    struct qcow2_extent extent;
+    int r = qcow2_map(qcow2_of(block), off, len, false, &extent);
+
+    if (r < 0)
+        return r;
+    *ret_flags = flags[extent.kind];
+    if (extent.has_space)
+        *ret_flags |= BLOCK_STATUS_OFFSET;
+    *ret_len = extent.len;
+    *ret_host = extent.host;
+    return 0;
+}
+
 const struct block_driver qcow2_driver = {
     .name = "qcow2",
     .read = qcow2_read,
     .write = qcow2_write,
+    .write_compressed = qcow2_write_compressed,
     .write_zeroes = qcow2_write_zeroes,
     .discard = qcow2_discard,
     .flush = qcow2_flush_request,
     .is_zero = qcow2_is_zero,
+    .get_status = qcow2_get_status,
     .get_info = qcow2_get_info,
     .trim = qcow2_trim,
+    .resize = qcow2_resize,
+    .check = qcow2_check,
+    .make_empty = qcow2_make_empty,
     .close = qcow2_close,
     .free = qcow2_free,
 };

@@ -8,122 +8,9 @@
 #include <string.h>
 
 #include "block/qcow2.h"
+#include "block/qcow2_counter.h"
 #include "vmm/base/bytes.h"
 #include "vmm/base/log.h"
-
-/* ---- sets of clusters ----------------------------------------------------------------------------- */
-
-static size_t slot_of(const struct qcow2_set *set, uint64_t cluster)
-{
-    size_t i = (size_t)((cluster * 0x9e3779b97f4a7c15ull) >> 32) & (set->nslots - 1);
-
-    while (set->slots[i] != 0 && set->slots[i] != cluster)
-        i = (i + 1) & (set->nslots - 1);
-    return i;
-}
-
-bool qcow2_set_has(const struct qcow2_set *set, uint64_t cluster)
-{
-    return set->nslots > 0 && set->slots[slot_of(set, cluster)] == cluster;
-}
-
-static int set_grow(struct qcow2_set *set)
-{
-    struct qcow2_set bigger = {.nslots = set->nslots ? set->nslots * 2 : 32, .n = set->n};
-
-    bigger.slots = calloc(bigger.nslots, sizeof(*bigger.slots));
-    if (!bigger.slots)
-        return -ENOMEM;
-    for (size_t i = 0; i < set->nslots; i++)
-        if (set->slots[i] != 0)
-            bigger.slots[slot_of(&bigger, set->slots[i])] = set->slots[i];
-    free(set->slots);
-    *set = bigger;
-    return 0;
-}
-
-int qcow2_set_add(struct qcow2_set *set, uint64_t cluster)
-{
-    size_t i;
-    int r;
-
-    if (set->n * 2 >= set->nslots) {
-        r = set_grow(set);
-        if (r < 0)
-            return r;
-    }
-    i = slot_of(set, cluster);
-    if (set->slots[i] == cluster)
-        return -EEXIST;
-    set->slots[i] = cluster;
-    set->n++;
-    return 0;
-}
-
-void qcow2_set_remove(struct qcow2_set *set, uint64_t cluster)
-{
-    size_t mask = set->nslots - 1;
-    size_t hole;
-
-    if (!qcow2_set_has(set, cluster))
-        return;
-    hole = slot_of(set, cluster);
-    set->slots[hole] = 0;
-    set->n--;
-
-    /* Those behind it, up to the next free slot, may have been pushed along by it. */
-    for (size_t i = (hole + 1) & mask; set->slots[i] != 0; i = (i + 1) & mask) {
-        uint64_t moved = set->slots[i];
-
-        set->slots[i] = 0;
-        set->slots[slot_of(set, moved)] = moved;
-    }
-}
-
-/* ---- where metadata is ---------------------------------------------------------------------------- */
-
-static uint64_t table_len(const struct qcow2 *q, const struct qcow2_table *table)
-{
-    return align_up(table->n * sizeof(uint64_t), q->cluster_size);
-}
-
-bool qcow2_is_metadata(const struct qcow2 *q, uint64_t host, uint64_t len)
-{
-    uint64_t last = qcow2_cluster_of(q, host + len - 1);
-
-    if (host < q->cluster_size || ranges_overlap(host, len, q->l1.host, table_len(q, &q->l1)) ||
-        ranges_overlap(host, len, q->reftable.host, table_len(q, &q->reftable)))
-        return true;
-    for (uint64_t cluster = qcow2_cluster_of(q, host); cluster <= last; cluster++)
-        if (qcow2_set_has(&q->metadata, cluster))
-            return true;
-    return false;
-}
-
-static int add_table_entries(struct qcow2 *q, const struct qcow2_table *table)
-{
-    for (uint32_t i = 0; i < table->n; i++) {
-        uint64_t host = table->entries[i] & QCOW2_OFF_MASK;
-        int r;
-
-        if (host == 0)
-            continue;
-        if (!is_aligned(host, q->cluster_size) || host >= QCOW2_HOST_MAX ||
-            qcow2_is_metadata(q, host, q->cluster_size))
-            return -EIO;
-        r = qcow2_set_add(&q->metadata, qcow2_cluster_of(q, host));
-        if (r < 0)
-            return r;
-    }
-    return 0;
-}
-
-int qcow2_find_metadata(struct qcow2 *q)
-{
-    int r = add_table_entries(q, &q->l1);
-
-    return r < 0 ? r : add_table_entries(q, &q->reftable);
-}
 
 /* ---- counts --------------------------------------------------------------------------------------- */
 
@@ -136,70 +23,21 @@ struct count {
 
 static uint64_t count_get(const struct qcow2 *q, const struct count *count)
 {
-    const uint8_t *data = count->slice->data;
-    size_t i = count->i;
-
-    switch (q->refcount_order) {
-    case 3:
-        return data[i];
-    case 4:
-        return load_be16(data + 2 * i);
-    case 5:
-        return load_be32(data + 4 * i);
-    case 6:
-        return load_be64(data + 8 * i);
-    default: { /* several to a byte, the first in the lowest bits */
-        unsigned bits = 1u << q->refcount_order;
-        unsigned per_byte = 8 / bits;
-
-        return (data[i / per_byte] >> (i % per_byte * bits)) & ((1u << bits) - 1);
-    }
-    }
+    return qcow2_counter_get(q->refcount_order, count->slice->data, count->i);
 }
 
 static void count_set(struct qcow2 *q, const struct count *count, uint64_t value)
 {
-    uint8_t *data = count->slice->data;
-    size_t i = count->i;
-
-    switch (q->refcount_order) {
-    case 3:
-        data[i] = (uint8_t)value;
-        break;
-    case 4:
-        store_be16(data + 2 * i, (uint16_t)value);
-        break;
-    case 5:
-        store_be32(data + 4 * i, (uint32_t)value);
-        break;
-    case 6:
-        store_be64(data + 8 * i, value);
-        break;
-    default: {
-        unsigned bits = 1u << q->refcount_order;
-        unsigned per_byte = 8 / bits;
-        unsigned shift = i % per_byte * bits;
-        unsigned mask = ((1u << bits) - 1) << shift;
-
-        data[i / per_byte] = (uint8_t)((data[i / per_byte] & ~mask) | (value << shift));
-    }
-    }
+    qcow2_counter_set(q->refcount_order, count->slice->data, count->i, value);
     qcow2_slice_dirty(q, count->slice);
 }
 
-/* Get the count of a cluster whose refcount block exists; to be put with qcow2_slice_put. */
-static int count_find(struct qcow2 *q, uint64_t cluster, struct count *ret_count)
+/* Get the count of a cluster in the refcount block at `host`; to be put with qcow2_slice_put. */
+static int count_find_in(struct qcow2 *q, uint64_t host, uint64_t cluster, struct count *ret_count)
 {
-    uint64_t block = cluster >> q->refblock_bits;
     uint64_t in_block = cluster & ((1ull << q->refblock_bits) - 1);
     unsigned per_slice_bits = q->slice_bits + 3 - q->refcount_order;
-    uint64_t host;
 
-    if (block >= q->reftable.n)
-        return -ENOENT;
-    host = q->reftable.entries[block] & QCOW2_OFF_MASK;
-    if (host == 0)
-        return -ENOENT;
     ret_count->n = 1u << per_slice_bits;
     ret_count->i = (unsigned)(in_block & (ret_count->n - 1));
     return qcow2_slice_get(q, QCOW2_REFBLOCK,
@@ -207,11 +45,24 @@ static int count_find(struct qcow2 *q, uint64_t cluster, struct count *ret_count
                            &ret_count->slice);
 }
 
+/* The same for a cluster whose refcount block is in the table. */
+static int count_find(struct qcow2 *q, uint64_t cluster, struct count *ret_count)
+{
+    uint64_t block = cluster >> q->refblock_bits;
+    uint64_t host;
+
+    if (block >= q->reftable.n)
+        return -ENOENT;
+    host = q->reftable.entries[block] & QCOW2_OFF_MASK;
+    return host ? count_find_in(q, host, cluster, ret_count) : -ENOENT;
+}
+
 /* ---- new refcount blocks and tables ---------------------------------------------------------------- */
 
 static void extend_file(struct qcow2 *q, uint64_t end)
 {
     q->file_end = max_u64(q->file_end, end);
+    qcow2_file_grow(q, end);
 }
 
 /*
@@ -224,8 +75,8 @@ static int zero_new_table(struct qcow2 *q, uint64_t host, uint64_t len, bool fre
     int r = 0;
 
     if (!fresh)
-        r = file_zero(q->block.file, host, len, false);
-    return r < 0 ? r : file_write(q->block.file, host + len - last, file_zeroes, last);
+        r = qcow2_meta_zero(q, host, len);
+    return r < 0 ? r : qcow2_meta_write(q, host + len - last, file_zeroes, last);
 }
 
 /*
@@ -248,30 +99,23 @@ static int new_refblock(struct qcow2 *q, uint32_t block)
     if (r < 0)
         return r;
     extend_file(q, host + q->cluster_size);
-    qcow2_table_set(&q->reftable, block, host);
-    r = count_find(q, cluster, &count);
+    r = count_find_in(q, host, cluster, &count);
     if (r < 0) {
         qcow2_set_remove(&q->metadata, cluster);
-        qcow2_table_set(&q->reftable, block, 0);
         return r;
     }
+    /* In one step: a flush that wrote the entry without the count would leave the block uncounted. */
+    qcow2_table_set(&q->reftable, block, host);
     count_set(q, &count, 1);
     qcow2_slice_put(q, count.slice);
     return 0;
 }
 
-/* The bytes of a refcount block whose first `n` counts are one. */
-static void fill_refblock(struct qcow2 *q, uint8_t *data, uint64_t n)
+void qcow2_fill_counts(unsigned refcount_order, uint8_t *data, size_t len, uint64_t n)
 {
-    unsigned bits = 1u << q->refcount_order;
-
-    memset(data, 0, q->cluster_size);
-    for (uint64_t i = 0; i < n; i++) {
-        if (bits < 8)
-            data[i * bits / 8] |= (uint8_t)(1u << (i * bits % 8));
-        else
-            data[(i + 1) * bits / 8 - 1] = 1; /* big endian: the last byte is the lowest */
-    }
+    memset(data, 0, len);
+    for (uint64_t i = 0; i < n; i++)
+        qcow2_counter_set(refcount_order, data, i, 1);
 }
 
 /* Where a larger refcount table goes: past all that the present one covers. */
@@ -321,10 +165,9 @@ static int write_refblocks(struct qcow2 *q, const struct bigger_reftable *plan)
     for (uint32_t i = 0; i < plan->nblocks && r == 0; i++) {
         uint64_t n = min_u64(left, 1ull << q->refblock_bits);
 
-        fill_refblock(q, data, n);
+        qcow2_fill_counts(q->refcount_order, data, q->cluster_size, n);
         left -= n;
-        r = file_write(q->block.file, (plan->cluster + i) << q->cluster_bits, data,
-                       q->cluster_size);
+        r = qcow2_meta_write(q, (plan->cluster + i) << q->cluster_bits, data, q->cluster_size);
     }
     free(data);
     return r;
@@ -340,7 +183,7 @@ static int write_reftable(struct qcow2 *q, const struct bigger_reftable *plan)
         return -ENOMEM;
     for (uint32_t i = 0; i < plan->table.n; i++)
         store_be64(data + i * sizeof(uint64_t), plan->table.entries[i]);
-    r = file_write(q->block.file, plan->table.host, data, len);
+    r = qcow2_meta_write(q, plan->table.host, data, len);
     free(data);
     return r;
 }
@@ -377,15 +220,15 @@ static int switch_reftable(struct qcow2 *q, struct bigger_reftable *plan)
     if (r == 0)
         r = write_reftable(q, plan);
     if (r == 0)
-        r = file_sync(q->block.file);
+        r = qcow2_barrier(q);
     if (r == 0)
         r = qcow2_write_reftable_pointer(q, plan->table.host, plan->table_clusters);
     if (r < 0)
         return r;
     q->reftable = plan->table;
     extend_file(q, plan->table.host + plan->table.n * sizeof(uint64_t));
-    qcow2_freed_add(&q->freed, qcow2_cluster_of(q, old.host), table_len(q, &old) >> q->cluster_bits,
-                    false);
+    qcow2_freed_add(&q->freed, qcow2_cluster_of(q, old.host),
+                    qcow2_table_len(q, &old) >> q->cluster_bits, false);
     qcow2_table_done(&old);
     return 0;
 }
@@ -396,7 +239,8 @@ static int grow_reftable(struct qcow2 *q)
     int r = plan_reftable(q, &plan);
     uint64_t host = plan.cluster << q->cluster_bits;
 
-    if (r == 0 && qcow2_is_metadata(q, host, plan.table.host - host + table_len(q, &plan.table)))
+    if (r == 0 &&
+        qcow2_is_metadata(q, host, plan.table.host - host + qcow2_table_len(q, &plan.table)))
         r = qcow2_mark_corrupt(q, "metadata lies where no refcount block counts it", host);
     if (r == 0)
         r = load_bigger(q, &plan);
@@ -428,7 +272,8 @@ static int ensure_counted(struct qcow2 *q, uint64_t cluster)
 
 /*
  * Take the first run of free clusters from `cluster` on, within one slice. *ret_n is 0, and
- * *ret_next where to go on, if the slice has none.
+ * *ret_next where to go on, if the slice has none. A run that begins before the end of the file ends
+ * there: all of it reads as zero, or nobody knows.
  */
 static int alloc_in_slice(struct qcow2 *q, uint64_t cluster, uint64_t want, uint64_t *ret_cluster,
                           uint64_t *ret_n, uint64_t *ret_next)
@@ -444,6 +289,8 @@ static int alloc_in_slice(struct qcow2 *q, uint64_t cluster, uint64_t want, uint
     while (count.i < count.n && count_get(q, &count) != 0)
         count.i++;
     *ret_cluster = base + count.i;
+    if (*ret_cluster < qcow2_cluster_of(q, q->file_end))
+        want = min_u64(want, qcow2_cluster_of(q, q->file_end) - *ret_cluster);
     for (; n < want && count.i < count.n && count_get(q, &count) == 0; count.i++, n++) {
         uint64_t host = (base + count.i) << q->cluster_bits;
 
@@ -467,30 +314,44 @@ int qcow2_alloc_clusters(struct qcow2 *q, uint64_t want, uint64_t *ret_cluster, 
 {
     uint64_t n = 0;
     uint64_t host;
-    int r;
 
     if (q->corrupt)
         return -EIO;
     while (n == 0) {
-        r = ensure_counted(q, q->next_cluster);
+        uint64_t from;
+        uint64_t next = 0;
+        int r = qcow2_space_find(q, &from);
+
         if (r == 0)
-            r = alloc_in_slice(q, q->next_cluster, want, ret_cluster, &n, &q->next_cluster);
+            r = ensure_counted(q, from);
+        if (r == 0)
+            r = alloc_in_slice(q, from, want, ret_cluster, &n, &next);
         if (r < 0)
             return r;
+        qcow2_space_taken(q, from, n, next);
     }
     host = *ret_cluster << q->cluster_bits;
-
-    /* A run that begins before the end of the file is cut there: fresh is true for all or none. */
-    if (host < q->file_end && host + (n << q->cluster_bits) > q->file_end) {
-        uint64_t keep = (q->file_end - host) >> q->cluster_bits;
-
-        qcow2_unalloc_clusters(q, *ret_cluster + keep, n - keep);
-        n = keep;
-    }
     *ret_fresh = host >= q->file_end;
     *ret_n = n;
     extend_file(q, host + (n << q->cluster_bits));
     return 0;
+}
+
+static int count_up(struct qcow2 *q, uint64_t cluster)
+{
+    struct count count;
+    uint64_t value;
+    int r = count_find(q, cluster, &count);
+
+    if (r < 0)
+        return r;
+    value = count_get(q, &count);
+    if (value < qcow2_counter_max(q->refcount_order))
+        count_set(q, &count, value + 1);
+    else
+        r = -ERANGE;
+    qcow2_slice_put(q, count.slice);
+    return r;
 }
 
 /* Lower a count by one. */
@@ -505,14 +366,18 @@ static int count_down(struct qcow2 *q, uint64_t cluster)
     if (r < 0)
         return r;
     value = count_get(q, &count);
-    if (value > 0)
+    if (value == 1 && qcow2_is_metadata(q, cluster << q->cluster_bits, q->cluster_size))
+        r = qcow2_mark_corrupt(q, "metadata would be counted as free", cluster << q->cluster_bits);
+    else if (value == 0)
+        r = qcow2_mark_corrupt(q, "a cluster in use is counted as free",
+                               cluster << q->cluster_bits);
+    else
         count_set(q, &count, value - 1);
     qcow2_slice_put(q, count.slice);
-    if (value == 0)
-        return qcow2_mark_corrupt(q, "a cluster in use is counted as free",
-                                  cluster << q->cluster_bits);
+    if (r < 0)
+        return r;
     if (value == 1)
-        q->next_cluster = min_u64(q->next_cluster, cluster);
+        qcow2_space_freed(q, cluster);
     return 0;
 }
 
@@ -522,6 +387,63 @@ void qcow2_unalloc_clusters(struct qcow2 *q, uint64_t cluster, uint64_t n)
     for (uint64_t i = 0; i < n; i++)
         if (count_down(q, cluster + i) < 0)
             return;
+}
+
+/* ---- space for compressed data ---------------------------------------------------------------------- */
+
+/* Behind what was packed last, in a cluster that can be counted once more. 0: nowhere. */
+static uint64_t packing_place(struct qcow2 *q)
+{
+    uint64_t host = q->packed_end;
+
+    q->packed_end = 0;
+    if (host == 0)
+        return 0;
+    return count_up(q, qcow2_cluster_of(q, host)) == 0 ? host : 0;
+}
+
+/* The cluster behind `*host` is to be its continuation; if another one is free, begin there. */
+static int continue_packing(struct qcow2 *q, uint64_t *host)
+{
+    uint64_t cluster;
+    uint64_t n;
+    bool fresh;
+    int r = qcow2_alloc_clusters(q, 1, &cluster, &n, &fresh);
+
+    if (*host && (r < 0 || cluster != qcow2_cluster_of(q, *host) + 1)) {
+        qcow2_unalloc_clusters(q, qcow2_cluster_of(q, *host), 1);
+        *host = 0;
+    }
+    if (r == 0 && *host == 0)
+        *host = cluster << q->cluster_bits;
+    return r;
+}
+
+int qcow2_alloc_bytes(struct qcow2 *q, uint64_t len, uint64_t *ret_host)
+{
+    uint64_t host = packing_place(q);
+    int r = 0;
+
+    if (!host || (host & (q->cluster_size - 1)) + len > q->cluster_size)
+        r = continue_packing(q, &host);
+    if (r == 0 && host + len > qcow2_packed_max(q)) {
+        qcow2_unalloc_bytes(q, host, len);
+        r = -EFBIG;
+    }
+    if (r < 0)
+        return r;
+    if (!is_aligned(host + len, q->cluster_size))
+        q->packed_end = host + len;
+    *ret_host = host;
+    return 0;
+}
+
+void qcow2_unalloc_bytes(struct qcow2 *q, uint64_t host, uint64_t len)
+{
+    uint64_t first = qcow2_cluster_of(q, host);
+
+    q->packed_end = 0; /* it may point into a cluster that becomes free */
+    qcow2_unalloc_clusters(q, first, qcow2_cluster_of(q, host + len - 1) - first + 1);
 }
 
 /* ---- release --------------------------------------------------------------------------------------- */
@@ -556,70 +478,99 @@ void qcow2_freed_move(struct qcow2_freed *to, struct qcow2_freed *from)
     *from = (struct qcow2_freed){0};
 }
 
-static bool is_last_reference(struct qcow2 *q, uint64_t cluster)
+/*
+ * Count down one cluster that lost a reference. If it was the last one, and the space goes back to
+ * the host, the cluster stays counted for now, so that nobody takes it while its hole is punched.
+ */
+static int count_down_freed(struct qcow2 *q, uint64_t cluster, bool punch,
+                            struct qcow2_freed *to_punch)
 {
     struct count count;
     bool last;
+    int r;
 
-    if (qcow2_is_metadata(q, cluster << q->cluster_bits, q->cluster_size) ||
-        count_find(q, cluster, &count) < 0)
-        return false;
-    last = count_get(q, &count) == 1;
-    qcow2_slice_put(q, count.slice);
-    return last;
-}
-
-/*
- * Give the space of clusters that nothing else refers to back to the host. They are still counted,
- * so nobody can take one while its hole is being punched.
- */
-static void punch_run(struct qcow2 *q, const struct qcow2_run *run)
-{
-    uint64_t first = run->cluster;
-    uint64_t end = run->cluster + run->n;
-
-    while (first < end) {
-        uint64_t n = 0;
-
-        while (first + n < end && is_last_reference(q, first + n))
-            n++;
-        /* A hint: where it fails the space stays with the file, free for reuse. */
-        if (n > 0 &&
-            file_zero_fast(q->block.file, first << q->cluster_bits, n << q->cluster_bits, true) < 0)
-            return;
-        first += n + 1;
+    if (qcow2_may_write_table(q, cluster << q->cluster_bits))
+        return qcow2_mark_corrupt(q, "metadata was used as data", cluster << q->cluster_bits);
+    if (punch) {
+        r = count_find(q, cluster, &count);
+        if (r < 0)
+            return r;
+        last = count_get(q, &count) == 1;
+        qcow2_slice_put(q, count.slice);
+        if (last && !qcow2_is_metadata(q, cluster << q->cluster_bits, q->cluster_size)) {
+            qcow2_freed_add(to_punch, cluster, 1, false);
+            return 0;
+        }
     }
+    return count_down(q, cluster);
 }
 
 /* Stops at the first failure: what remains is lost space, which the image checker finds. */
-static int count_down_run(struct qcow2 *q, const struct qcow2_run *run)
+static void count_down_all(struct qcow2 *q, const struct qcow2_freed *freed,
+                           struct qcow2_freed *to_punch)
 {
-    int r = 0;
+    co_mutex_lock(&q->lock);
+    for (size_t i = 0; i < freed->n; i++) {
+        const struct qcow2_run *run = &freed->runs[i];
 
-    for (uint64_t c = run->cluster; c < run->cluster + run->n && r == 0; c++) {
-        if (qcow2_is_metadata(q, c << q->cluster_bits, q->cluster_size))
-            r = qcow2_mark_corrupt(q, "metadata was used as data", c << q->cluster_bits);
-        else
-            r = count_down(q, c);
+        for (uint64_t n = 0; n < run->n; n++)
+            if (count_down_freed(q, run->cluster + n, run->punch, to_punch) < 0)
+                goto unlock;
     }
-    return r;
+unlock:
+    co_mutex_unlock(&q->lock);
+}
+
+static int compare_runs(const void *a, const void *b)
+{
+    const struct qcow2_run *x = a;
+    const struct qcow2_run *y = b;
+
+    return x->cluster < y->cluster ? -1 : x->cluster > y->cluster;
+}
+
+/* A hint: where it fails the space stays with the file, free for reuse. */
+static void punch_all(struct qcow2 *q, const struct qcow2_freed *freed)
+{
+    for (size_t i = 0; i < freed->n; i++)
+        if (qcow2_data_zero_fast(q, freed->runs[i].cluster << q->cluster_bits,
+                                 freed->runs[i].n << q->cluster_bits, true) < 0)
+            return;
+}
+
+/* Neighbours become one run: a hole of many clusters is punched at once. */
+static void merge_runs(struct qcow2_freed *freed)
+{
+    size_t n = 0;
+
+    if (freed->n == 0)
+        return;
+    qsort(freed->runs, freed->n, sizeof(*freed->runs), compare_runs);
+    for (size_t i = 1; i < freed->n; i++) {
+        struct qcow2_run *last = &freed->runs[n];
+
+        if (last->cluster + last->n == freed->runs[i].cluster)
+            last->n += freed->runs[i].n;
+        else
+            freed->runs[++n] = freed->runs[i];
+    }
+    freed->n = n + 1;
 }
 
 void qcow2_release(struct qcow2 *q)
 {
     struct qcow2_freed freed = q->unreferenced;
+    struct qcow2_freed to_punch = {0};
 
-    if (freed.n == 0)
+    if (freed.n == 0 || q->corrupt)
         return;
     q->unreferenced = (struct qcow2_freed){0};
-    for (size_t i = 0; i < freed.n; i++)
-        if (freed.runs[i].punch)
-            punch_run(q, &freed.runs[i]);
-
-    co_mutex_lock(&q->lock);
-    for (size_t i = 0; i < freed.n; i++)
-        if (count_down_run(q, &freed.runs[i]) < 0)
-            break;
-    co_mutex_unlock(&q->lock);
+    count_down_all(q, &freed, &to_punch);
+    if (to_punch.n > 0) {
+        merge_runs(&to_punch);
+        punch_all(q, &to_punch);
+        count_down_all(q, &to_punch, &freed); /* nothing is added: what was punched is not again */
+    }
+    free(to_punch.runs);
     free(freed.runs);
 }

@@ -1,17 +1,19 @@
 /*
- * Compressed clusters.
+ * Compression of clusters: the two formats that qcow2 knows.
  */
+#include "block/qcow2_zip.h"
+
 #include <errno.h>
-#include <stdlib.h>
 #include <zlib.h>
 #include <zstd.h>
-
-#include "block/qcow2.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/iov.h"
+#include <zstd_errors.h>
 
 /* QEMU writes a window of 2^12; the format allows up to 2^15. Negative: raw deflate, no header. */
-#define DEFLATE_WINDOW_BITS (-15)
+#define INFLATE_WINDOW_BITS (-15)
+#define DEFLATE_WINDOW_BITS (-12)
+#define DEFLATE_MEM_LEVEL 9
+
+/* ---- zlib ------------------------------------------------------------------------------------------ */
 
 /*
  * The entry counts whole sectors of compressed data, so there may be bytes behind the stream's end:
@@ -27,7 +29,7 @@ static int inflate_zlib(const uint8_t *src, size_t src_len, uint8_t *dst, size_t
     };
     int r;
 
-    if (inflateInit2(&stream, DEFLATE_WINDOW_BITS) != Z_OK)
+    if (inflateInit2(&stream, INFLATE_WINDOW_BITS) != Z_OK)
         return -ENOMEM;
     r = inflate(&stream, Z_FINISH);
     (void)inflateEnd(&stream); /* cannot fail after inflateInit2 */
@@ -35,6 +37,28 @@ static int inflate_zlib(const uint8_t *src, size_t src_len, uint8_t *dst, size_t
         return -EIO;
     return 0;
 }
+
+static int deflate_zlib(const uint8_t *src, size_t src_len, uint8_t *dst, size_t dst_len,
+                        size_t *ret_len)
+{
+    z_stream stream = {
+        .next_in = (Bytef *)(uintptr_t)src,
+        .avail_in = (uInt)src_len,
+        .next_out = dst,
+        .avail_out = (uInt)dst_len,
+    };
+    int r;
+
+    if (deflateInit2(&stream, Z_DEFAULT_COMPRESSION, Z_DEFLATED, DEFLATE_WINDOW_BITS,
+                     DEFLATE_MEM_LEVEL, Z_DEFAULT_STRATEGY) != Z_OK)
+        return -ENOMEM;
+    r = deflate(&stream, Z_FINISH);
+    *ret_len = dst_len - stream.avail_out;
+    (void)deflateEnd(&stream); /* complains of output that nobody fetched, which is no error here */
+    return r == Z_STREAM_END ? 0 : -ENOSPC;
+}
+
+/* ---- zstd ------------------------------------------------------------------------------------------ */
 
 static int inflate_zstd(const uint8_t *src, size_t src_len, uint8_t *dst, size_t dst_len)
 {
@@ -58,59 +82,34 @@ static int inflate_zstd(const uint8_t *src, size_t src_len, uint8_t *dst, size_t
     return r;
 }
 
-/* Fill q->inflated from `entry`. */
-static int inflate_entry(struct qcow2 *q, uint64_t entry)
+static int deflate_zstd(const uint8_t *src, size_t src_len, uint8_t *dst, size_t dst_len,
+                        size_t *ret_len)
 {
-    struct qcow2_inflated *inflated = &q->inflated;
-    uint64_t host;
-    uint64_t len;
-    uint8_t *packed;
-    int r;
+    ZSTD_CCtx *context = ZSTD_createCCtx();
+    size_t n;
 
-    qcow2_packed_range(q, entry, &host, &len);
-    inflated->entry = 0;
-    if (!inflated->data)
-        inflated->data = malloc(q->cluster_size);
-    packed = malloc(len);
-    if (!packed || !inflated->data) {
-        free(packed);
+    if (!context)
         return -ENOMEM;
-    }
-    r = file_read(q->block.file, host, packed, len);
-    if (r == 0) {
-        if (q->compression == QCOW2_ZSTD)
-            r = inflate_zstd(packed, len, inflated->data, q->cluster_size);
-        else
-            r = inflate_zlib(packed, len, inflated->data, q->cluster_size);
-    }
-    free(packed);
-    if (r == 0)
-        inflated->entry = entry;
-    return r;
+    n = ZSTD_compress2(context, dst, dst_len, src, src_len);
+    ZSTD_freeCCtx(context);
+    if (ZSTD_isError(n))
+        return ZSTD_getErrorCode(n) == ZSTD_error_memory_allocation ? -ENOMEM : -ENOSPC;
+    *ret_len = n;
+    return 0;
 }
 
-int qcow2_read_packed(struct qcow2 *q, uint64_t entry, uint64_t in_cluster, uint64_t len,
-                      const struct iovec *iov, unsigned niov)
-{
-    int r = 0;
+/* ---- either ---------------------------------------------------------------------------------------- */
 
-    co_mutex_lock(&q->inflated.lock);
-    if (q->inflated.entry != entry)
-        r = inflate_entry(q, entry);
-    if (r == 0)
-        iov_from_buf(iov, niov, 0, q->inflated.data + in_cluster, len);
-    co_mutex_unlock(&q->inflated.lock);
-    return r;
+int qcow2_inflate(enum qcow2_compression how, const uint8_t *src, size_t src_len, uint8_t *dst,
+                  size_t dst_len)
+{
+    return how == QCOW2_ZSTD ? inflate_zstd(src, src_len, dst, dst_len)
+                             : inflate_zlib(src, src_len, dst, dst_len);
 }
 
-void qcow2_drop_inflated(struct qcow2 *q)
+int qcow2_deflate(enum qcow2_compression how, const uint8_t *src, size_t src_len, uint8_t *dst,
+                  size_t dst_len, size_t *ret_len)
 {
-    q->inflated.entry = 0;
-}
-
-void qcow2_free_inflated(struct qcow2 *q)
-{
-    qcow2_drop_inflated(q);
-    free(q->inflated.data);
-    q->inflated.data = NULL;
+    return how == QCOW2_ZSTD ? deflate_zstd(src, src_len, dst, dst_len, ret_len)
+                             : deflate_zlib(src, src_len, dst, dst_len, ret_len);
 }

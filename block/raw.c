@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "block/block_create.h"
 #include "block/block_int.h"
 #include "vmm/base/bytes.h"
 #include "vmm/base/iov.h"
@@ -13,6 +14,11 @@
 struct raw {
     struct block block;
     bool probed;
+
+    /* The extent of the file that was asked for last; nothing if `end` is 0. Not while it changes. */
+    uint64_t extent_off;
+    uint64_t extent_end;
+    bool extent_hole;
 };
 
 static struct raw *of_block(struct block *block)
@@ -112,6 +118,19 @@ static int write_first_sector(struct raw *raw, uint64_t len, const struct iovec 
     return r;
 }
 
+/* ---- holes ------------------------------------------------------------------------------------------ */
+
+/* Is there a hole at `off`, and where does what there is end? */
+static bool hole_at(struct raw *raw, uint64_t off, uint64_t *ret_end)
+{
+    if (raw->block.writable || off < raw->extent_off || off >= raw->extent_end) {
+        raw->extent_hole = file_hole_at(raw->block.file, off, &raw->extent_end);
+        raw->extent_off = off;
+    }
+    *ret_end = raw->extent_end;
+    return raw->extent_hole;
+}
+
 /* ---- operations ----------------------------------------------------------------------------------- */
 
 static int raw_read(struct block *block, uint64_t off, uint64_t len, const struct iovec *iov,
@@ -147,7 +166,46 @@ static int raw_flush(struct block *block)
 
 static bool raw_is_zero(struct block *block, uint64_t off, uint64_t len)
 {
-    return file_is_hole(block->file, off, len);
+    uint64_t end;
+
+    return hole_at(of_block(block), off, &end) && end - off >= len;
+}
+
+static int raw_get_status(struct block *block, uint64_t off, uint64_t len, unsigned *ret_flags,
+                          uint64_t *ret_len, uint64_t *ret_host)
+{
+    uint64_t end;
+    bool hole = hole_at(of_block(block), off, &end);
+
+    *ret_flags = BLOCK_STATUS_ALLOCATED | BLOCK_STATUS_OFFSET |
+                 (hole ? BLOCK_STATUS_ZERO : BLOCK_STATUS_DATA);
+    *ret_len = min_u64(len, end - off);
+    *ret_host = off;
+    return 0;
+}
+
+static int raw_resize(struct block *block, uint64_t len, enum block_prealloc prealloc,
+                      struct err *err)
+{
+    uint64_t old = block->len;
+    int r = file_truncate(block->file, len);
+
+    if (r == -ENOTSUP)
+        return err_set(err, r, "a block device cannot be resized here");
+    if (r == 0 && len > old)
+        r = block_take_space(block->file, old, len - old, prealloc);
+    if (r == 0)
+        r = file_sync(block->file);
+    if (r < 0) {
+        if (len > old && file_truncate(block->file, old) < 0)
+            err_set_errno(err, r, "cannot resize, and the file may be longer than before");
+        else
+            err_set_errno(err, r, "cannot resize");
+        return r;
+    }
+    block->len = len;
+    block->file->len_limit = len;
+    return 0;
 }
 
 static void raw_free(struct block *block)
@@ -163,6 +221,8 @@ static const struct block_driver raw_driver = {
     .discard = raw_discard,
     .flush = raw_flush,
     .is_zero = raw_is_zero,
+    .get_status = raw_get_status,
+    .resize = raw_resize,
     .free = raw_free,
 };
 

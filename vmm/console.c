@@ -369,8 +369,11 @@ static void drain(struct console *console)
     flush(console);
     while (console->output.fd >= 0 && console->nunsent > 0) {
         struct pollfd pfd = {.fd = console->output.fd, .events = POLLOUT};
+        int n = poll(&pfd, 1, CONSOLE_CLOSE_STALL_MS);
 
-        if (poll(&pfd, 1, CONSOLE_CLOSE_STALL_MS) <= 0) {
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0) {
             log_warn("serial port: %zu bytes not written: nobody reads", console->nunsent);
             console->stalled = true;
             return;

@@ -11,28 +11,15 @@
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
 #include "vmm/config.h"
-#include "vmm/console.h"
+#include "vmm/crash.h"
 #include "vmm/runner.h"
 #include "vmm/startup.h"
 
-/* Signals that end the process and leave a core: the terminal must not stay raw. */
-static const int fatal_signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGQUIT, SIGSYS};
-
-/* SA_RESETHAND has put the default action back, so the signal ends the process. */
-static void on_fatal_signal(int signo)
-{
-    console_restore_terminal();
-    raise(signo);
-}
-
 static void set_up_signals(void)
 {
-    struct sigaction fatal = {.sa_handler = on_fatal_signal, .sa_flags = SA_RESETHAND};
     sigset_t blocked;
 
-    sigemptyset(&fatal.sa_mask);
-    for (size_t i = 0; i < ARRAY_SIZE(fatal_signals); i++)
-        (void)sigaction(fatal_signals[i], &fatal, NULL); /* fails for bad numbers only */
+    crash_set_up();
 
     /* A reader that went away, or a file at its size limit, is an error of the write. */
     (void)signal(SIGPIPE, SIG_IGN);

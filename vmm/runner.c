@@ -31,7 +31,7 @@ struct runner {
     struct machine *machine; /* NULL between two guests */
     struct loop_fd signals;
     struct loop_timer power_off_timer;
-    bool asked_to_power_off; /* a guest that restarts instead does not start anew here */
+    bool asked_to_power_off; /* a guest that resets instead is not started again */
 
     bool killed;
     enum machine_end how; /* unless killed: how the last machine ended */
@@ -302,6 +302,12 @@ static enum exit_code run_guest(struct runner *runner, struct err *err)
     return code;
 }
 
+/* Asked to power off, a guest may have been on its way into a reset, or take it for one. */
+static bool starts_again(const struct runner *runner, enum exit_code code)
+{
+    return code == EXIT_REBOOT && runner->config->restart_on_reboot && !runner->asked_to_power_off;
+}
+
 enum exit_code runner_run(const struct config *config, struct err *err)
 {
     struct runner runner = {
@@ -316,7 +322,7 @@ enum exit_code runner_run(const struct config *config, struct err *err)
     if (open_parts(&runner, err) == 0) {
         do
             code = run_guest(&runner, err);
-        while (code == EXIT_REBOOT && config->restart_on_reboot);
+        while (starts_again(&runner, code));
     }
 
     if (close_parts(&runner, &close_err) < 0) {

@@ -281,7 +281,7 @@ static const struct refusal disks[] = {
     DISK("backing-name-outside", "backing-name-outside", "backing file name"),
     DISK("backing-missing", "backing-missing", "missing", "No such file"),
     DISK("backing-folder", "backing-folder", "folder"),
-    DISK("backing-network", "backing-network", "nbd:", "expected the name of a file"),
+    DISK("backing-network", "backing-network", "nbd:", "a file of the host is expected"),
     DISK("backing-format", "backing-format", "vmdk", "expected qcow2 or raw"),
     DISK("backing-probed-0", "backing-probed-1", "missing", "No such file"),
     DISK("backing-self", "backing-self", "its own backing file"),
@@ -523,13 +523,9 @@ static void make_files(void)
     static const char text[] = "This is neither a kernel nor a disk.\n";
     static const char gzip[64] = "\x1f\x8b\x08";
     static const char vmdk[1024] = "# Disk DescriptorFile\nversion=1\n";
-    struct guest guest;
 
     refusal_enter_folder();
-    guest_init(&guest);
-    guest_power_off(&guest);
-    guest_write_kernel(&guest, "kernel");
-    guest_done(&guest);
+    refusal_write_kernel();
     make_bzimages();
     make_elfs();
     refusal_write_file("empty", "", 0);
@@ -544,35 +540,19 @@ static void make_files(void)
 
 /* ---- tests ------------------------------------------------------------------------------------ */
 
-START_TEST(bad_option_is_refused)
-{
-    refusal_check(&options[_i]);
-}
-END_TEST
+/* A loop test over a table of refusals. */
+#define TEST_REFUSALS(name, table)                                                                 \
+    START_TEST(name)                                                                               \
+    {                                                                                              \
+        refusal_check(&(table)[_i]);                                                               \
+    }                                                                                              \
+    END_TEST
 
-START_TEST(bad_configuration_is_refused)
-{
-    refusal_check(&configs[_i]);
-}
-END_TEST
-
-START_TEST(bad_kernel_or_initrd_is_refused)
-{
-    refusal_check(&boot_files[_i]);
-}
-END_TEST
-
-START_TEST(bad_disk_is_refused)
-{
-    refusal_check(&disks[_i]);
-}
-END_TEST
-
-START_TEST(bad_serial_port_is_refused)
-{
-    refusal_check(&serials[_i]);
-}
-END_TEST
+TEST_REFUSALS(bad_option_is_refused, options)
+TEST_REFUSALS(bad_configuration_is_refused, configs)
+TEST_REFUSALS(bad_kernel_or_initrd_is_refused, boot_files)
+TEST_REFUSALS(bad_disk_is_refused, disks)
+TEST_REFUSALS(bad_serial_port_is_refused, serials)
 
 START_TEST(more_disks_than_slots_are_refused)
 {
@@ -615,8 +595,7 @@ START_TEST(good_input_is_taken)
     struct vm vm;
     int code = refusal_run(&vm, args[_i], NULL, &touched);
 
-    ck_assert_msg(code == EXIT_POWER_OFF, "exit code %d; stderr: %s", code,
-                  vm.err.data ? vm.err.data : "");
+    assert_exit_code(&vm, code, EXIT_POWER_OFF);
     ck_assert(touched != (_i == 3)); /* not without stdio */
     vm_done(&vm);
 }

@@ -19,17 +19,6 @@
 static struct guest guest;
 static struct vm vm;
 
-static void set_up(void)
-{
-    guest_init(&guest);
-}
-
-static void tear_down(void)
-{
-    vm_done(&vm);
-    guest_done(&guest);
-}
-
 /* A raw file; sector i is filled with 64-bit numbers of value i. */
 static const char *make_disk(const char *name)
 {
@@ -60,21 +49,32 @@ static uint64_t sector_of(const char *path, uint64_t sector)
     return load_le64(data);
 }
 
-/* Run the guest, which ends by powering off, with these disks (arguments of --disk). */
-static int run(const char *disk0, const char *disk1)
-{
-    const char *kernel = vm_path("kernel");
-    const char *args[] = {"--kernel", kernel,   "--memory", GUEST_MEMORY, "--disk",
-                          disk0,      "--disk", disk1,      NULL};
+/* The first disk, and the guest's driver of it: up and running. */
+static const char *path;
+static struct guest_disk disk;
 
-    if (!disk1)
-        args[6] = NULL;
-    guest_power_off(&guest);
-    guest_write_kernel(&guest, kernel);
-    return vm_run(&vm, args);
+static void set_up(void)
+{
+    guest_init(&guest);
+    path = make_disk("disk");
+    guest_disk_init(&disk, &guest, 0);
 }
 
-static const char *with_options(const char *path, const char *options)
+static void tear_down(void)
+{
+    vm_done(&vm);
+    guest_done(&guest);
+}
+
+static void run_with(const char *const args[])
+{
+    guest_power_off(&guest);
+    guest_write_kernel(&guest, vm_path("kernel"));
+    assert_exit_code(&vm, vm_run(&vm, args), EXIT_POWER_OFF);
+}
+
+/* The first disk as an argument of --disk. */
+static const char *with_options(const char *options)
 {
     static char text[512];
 
@@ -82,10 +82,13 @@ static const char *with_options(const char *path, const char *options)
     return text;
 }
 
-static void check_end(int code)
+/* Run the guest, which ends by powering off, with the first disk. */
+static void run(const char *options)
 {
-    ck_assert_msg(code == EXIT_POWER_OFF, "exit code %d; stderr: %s", code,
-                  vm.err.data ? vm.err.data : "");
+    const char *const args[] = {"--kernel", vm_path("kernel"),     "--memory", GUEST_MEMORY,
+                                "--disk",   with_options(options), NULL};
+
+    run_with(args);
 }
 
 START_TEST(written_sectors_reach_the_file_and_are_read_back)
@@ -98,12 +101,9 @@ START_TEST(written_sectors_reach_the_file_and_are_read_back)
         "format=raw,queues=4",
         "format=raw,cache=none,aio=threads",
     };
-    const char *path = make_disk("disk");
-    struct guest_disk disk;
 
     if (strstr(options[_i], "cache=none") && !vm_has_direct_io())
         return;
-    guest_disk_init(&disk, &guest, 0);
     guest_fill(&guest, BUFFER, PATTERN, 8192);
     guest_disk_request(&disk, VIRTIO_BLK_T_OUT, 100, BUFFER, 8192);
     guest_disk_put_status(&disk);
@@ -112,7 +112,7 @@ START_TEST(written_sectors_reach_the_file_and_are_read_back)
     guest_disk_request(&disk, VIRTIO_BLK_T_IN, 99, BUFFER + 0x10000, 1024);
     guest_disk_put_status(&disk);
     guest_op(&guest, GUEST_PUT, BUFFER + 0x10000 + 504, 16, 0);
-    check_end(run(with_options(path, options[_i]), NULL));
+    run(options[_i]);
 
     ck_assert_uint_eq(vm.out.len, 3 + 16);
     ck_assert_mem_eq(vm.out.data, "\0\0\0", 3);
@@ -127,16 +127,12 @@ END_TEST
 
 START_TEST(read_only_disk_refuses_writes)
 {
-    const char *path = make_disk("disk");
-    struct guest_disk disk;
-
-    guest_disk_init(&disk, &guest, 0);
     guest_fill(&guest, BUFFER, PATTERN, 512);
     guest_disk_request(&disk, VIRTIO_BLK_T_OUT, 5, BUFFER, 512);
     guest_disk_put_status(&disk);
     guest_disk_request(&disk, VIRTIO_BLK_T_IN, 5, BUFFER, 512);
     guest_disk_put_status(&disk);
-    check_end(run(with_options(path, "format=raw,readonly=on"), NULL));
+    run("format=raw,readonly=on");
     ck_assert_uint_eq(vm.out.len, 2);
     ck_assert_int_eq(vm.out.data[0], VIRTIO_BLK_S_IOERR);
     ck_assert_int_eq(vm.out.data[1], VIRTIO_BLK_S_OK);
@@ -147,15 +143,11 @@ END_TEST
 START_TEST(requests_outside_the_disk_fail)
 {
     static const uint64_t sectors[] = {SECTORS, SECTORS - 1, UINT64_MAX, UINT64_MAX >> 9};
-    const char *path = make_disk("disk");
-    struct guest_disk disk;
-
-    guest_disk_init(&disk, &guest, 0);
     for (size_t i = 0; i < ARRAY_SIZE(sectors); i++) {
         guest_disk_request(&disk, VIRTIO_BLK_T_OUT, sectors[i], BUFFER, 1024);
         guest_disk_put_status(&disk);
     }
-    check_end(run(with_options(path, "format=raw"), NULL));
+    run("format=raw");
     ck_assert_uint_eq(vm.out.len, ARRAY_SIZE(sectors));
     for (size_t i = 0; i < ARRAY_SIZE(sectors); i++)
         ck_assert_int_eq(vm.out.data[i], VIRTIO_BLK_S_IOERR);
@@ -165,39 +157,37 @@ END_TEST
 
 START_TEST(disks_come_in_order_with_their_serial_numbers)
 {
-    const char *first = make_disk("first"), *second = make_disk("second");
-    struct guest_disk disks[2];
-    char args[2][512];
+    const char *second_path = make_disk("second");
+    struct guest_disk second;
+    char second_disk[512];
+    const char *const args[] = {
+        "--kernel",   vm_path("kernel"), "--memory",
+        GUEST_MEMORY, "--disk",          with_options("format=raw,serial=alpha"),
+        "--disk",     second_disk,       NULL};
 
-    for (unsigned i = 0; i < 2; i++) {
-        guest_disk_init(&disks[i], &guest, i);
-        /* A buffer for each: the sanitizer does not see the order that the guest makes. */
-        guest_disk_request(&disks[i], VIRTIO_BLK_T_GET_ID, 0, BUFFER + i * 512,
-                           VIRTIO_BLK_ID_BYTES);
-        guest_op(&guest, GUEST_PUT, BUFFER + i * 512, 5, 0);
-    }
+    snprintf(second_disk, sizeof(second_disk), "%s,format=raw,serial=gamma", second_path);
+    guest_disk_init(&second, &guest, 1);
+    guest_disk_request(&disk, VIRTIO_BLK_T_GET_ID, 0, BUFFER, VIRTIO_BLK_ID_BYTES);
+    guest_op(&guest, GUEST_PUT, BUFFER, 5, 0);
+    /* A buffer for each: the sanitizer does not see the order that the guest makes. */
+    guest_disk_request(&second, VIRTIO_BLK_T_GET_ID, 0, BUFFER + 512, VIRTIO_BLK_ID_BYTES);
+    guest_op(&guest, GUEST_PUT, BUFFER + 512, 5, 0);
     guest_fill(&guest, BUFFER + 512, PATTERN, 512);
-    guest_disk_request(&disks[1], VIRTIO_BLK_T_OUT, 7, BUFFER + 512, 512);
-    snprintf(args[0], sizeof(args[0]), "%s,format=raw,serial=alpha", first);
-    snprintf(args[1], sizeof(args[1]), "%s,format=raw,serial=gamma", second);
-    check_end(run(args[0], args[1]));
+    guest_disk_request(&second, VIRTIO_BLK_T_OUT, 7, BUFFER + 512, 512);
+    run_with(args);
     ck_assert_str_eq(vm.out.data, "alphagamma");
-    ck_assert_uint_eq(sector_of(first, 7), 7);
-    ck_assert_uint_eq(sector_of(second, 7), PATTERN);
+    ck_assert_uint_eq(sector_of(path, 7), 7);
+    ck_assert_uint_eq(sector_of(second_path, 7), PATTERN);
 }
 END_TEST
 
 START_TEST(completion_raises_the_disks_interrupt)
 {
-    const char *path = make_disk("disk");
-    struct guest_disk disk;
-
-    guest_disk_init(&disk, &guest, 0);
     guest_route_irq(&guest, disk.gsi, VECTOR);
     guest_disk_request(&disk, VIRTIO_BLK_T_IN, 0, BUFFER, 512);
     guest_op(&guest, GUEST_WAIT_IRQ, 1, 0, 0);
     guest_put_text(&guest, "interrupted");
-    check_end(run(with_options(path, "format=raw"), NULL));
+    run("format=raw");
     ck_assert_str_eq(vm.out.data, "interrupted");
 }
 END_TEST
@@ -205,14 +195,11 @@ END_TEST
 /* The first life writes and resets; the second finds the mark on the disk and powers off. */
 START_TEST(disk_stays_open_across_a_restart)
 {
-    const char *path = make_disk("disk"), *kernel = vm_path("kernel");
-    const char *const args[] = {"--kernel",    kernel,    "--memory",
-                                GUEST_MEMORY,  "--disk",  with_options(path, "format=raw"),
-                                "--on-reboot", "restart", NULL};
-    struct guest_disk disk;
+    const char *const args[] = {"--kernel",    vm_path("kernel"), "--memory",
+                                GUEST_MEMORY,  "--disk",          with_options("format=raw"),
+                                "--on-reboot", "restart",         NULL};
     size_t decide;
 
-    guest_disk_init(&disk, &guest, 0);
     guest_disk_request(&disk, VIRTIO_BLK_T_IN, 3, BUFFER, 512);
     guest_op(&guest, GUEST_PUT, BUFFER, 1, 0);
     decide = guest_op(&guest, GUEST_GOTO_UNLESS, BUFFER, 3, 0);
@@ -220,10 +207,8 @@ START_TEST(disk_stays_open_across_a_restart)
     guest_disk_request(&disk, VIRTIO_BLK_T_OUT, 3, BUFFER, 512);
     guest_reset_acpi(&guest);
     guest.ops[decide].c = guest.nops;
-    guest_power_off(&guest);
-    guest_write_kernel(&guest, kernel);
 
-    check_end(vm_run(&vm, args));
+    run_with(args);
     ck_assert_uint_eq(vm.out.len, 2);
     ck_assert_int_eq(vm.out.data[0], 3);
     ck_assert_int_eq(vm.out.data[1], 'W');
@@ -234,13 +219,9 @@ END_TEST
 /* What the guest wrote without a flush is safe all the same when it is ended from outside. */
 START_TEST(unflushed_write_survives_power_off)
 {
-    const char *path = make_disk("disk");
-    struct guest_disk disk;
-
-    guest_disk_init(&disk, &guest, 0);
     guest_fill(&guest, BUFFER, PATTERN, 512);
     guest_disk_request(&disk, VIRTIO_BLK_T_OUT, 9, BUFFER, 512);
-    check_end(run(with_options(path, "format=raw"), NULL));
+    run("format=raw");
     ck_assert_uint_eq(sector_of(path, 9), PATTERN);
 }
 END_TEST

@@ -9,13 +9,13 @@
 #include <linux/virtio_mmio.h>
 #include <stdbool.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "devices/acpi_pm.h"
 #include "devices/serial.h"
 #include "tests/lib/guest_disk.h"
 #include "tests/lib/guest_test.h"
+#include "tests/lib/random.h"
 #include "vmm/config.h"
 #include "vmm/layout_x86.h"
 
@@ -29,34 +29,19 @@
 
 static struct guest guest;
 static struct vm vm;
-static uint64_t random_state;
-
-/* xorshift64*: good enough to hit what nobody thought of, and the same everywhere. */
-static uint64_t next_random(void)
-{
-    random_state ^= random_state >> 12;
-    random_state ^= random_state << 25;
-    random_state ^= random_state >> 27;
-    return random_state * 0x2545f4914f6cdd1dull;
-}
-
-static uint64_t below(uint64_t limit)
-{
-    return next_random() % limit;
-}
 
 /* Small numbers, single bits, all ones and anything: what registers are sensitive to. */
 static uint64_t nonsense(void)
 {
-    switch (below(4)) {
+    switch (random_below(4)) {
     case 0:
-        return below(16);
+        return random_below(16);
     case 1:
-        return 1ull << below(64);
+        return 1ull << random_below(64);
     case 2:
-        return UINT64_MAX << below(64);
+        return UINT64_MAX << random_below(64);
     default:
-        return next_random();
+        return random_u64();
     }
 }
 
@@ -72,29 +57,24 @@ static uint64_t nonsense_address(void)
 {
     uint64_t gpa;
 
-    switch (below(5)) {
+    switch (random_below(5)) {
     case 0:
-        return GUEST_RAM - below(GUEST_RAM_TAIL);
+        return GUEST_RAM - random_below(GUEST_RAM_TAIL);
     case 1:
-        return X86_VIRTIO_MMIO_BASE + below(0x10000);
+        return X86_VIRTIO_MMIO_BASE + random_below(0x10000);
     case 2:
         gpa = nonsense();
         return harms_the_guest(gpa) ? GUEST_RAM : gpa;
     case 3:
-        return GUEST_DATA + below(0x100000);
+        return GUEST_DATA + random_below(0x100000);
     default:
-        return GUEST_DATA + (below(0x1000) << 4);
+        return GUEST_DATA + (random_below(0x1000) << 4);
     }
 }
 
 static void set_up(void)
 {
-    const char *seed = getenv("GUEST_SEED");
-
-    random_state = seed ? strtoull(seed, NULL, 0) : (uint64_t)time(NULL) << 16 | (uint64_t)getpid();
-    random_state |= 1;
-    printf("GUEST_SEED=%llu\n", (unsigned long long)random_state);
-    fflush(stdout);
+    random_seed();
     guest_init(&guest);
 }
 
@@ -157,7 +137,7 @@ static void run_and_check(void)
     const char *const args[] = {"--kernel", kernel,     "--memory", GUEST_MEMORY, "--cpus", "2",
                                 "--disk",   options[0], "--disk",   options[1],   NULL};
     uint8_t data[512];
-    int fd, code;
+    int fd;
 
     for (unsigned i = 0; i < DISKS; i++) {
         make_disk(disks[i]);
@@ -166,12 +146,10 @@ static void run_and_check(void)
     add_proper_use();
     guest_write_kernel(&guest, kernel);
     vm_start(&vm, args);
-    ck_assert_msg(vm_wait_output(&vm, "unharmed"), "stderr: %s", vm.err.data ? vm.err.data : "");
+    ck_assert_msg(vm_wait_output(&vm, "unharmed"), "stderr: %s", vm_errors(&vm));
     ck_assert_uint_le(rss_kib(), RSS_MAX_KIB);
     vm_send(&vm, "!", 1);
-    code = vm_wait(&vm);
-    ck_assert_msg(code == EXIT_POWER_OFF, "exit code %d; stderr: %s", code,
-                  vm.err.data ? vm.err.data : "");
+    assert_exit_code(&vm, vm_wait(&vm), EXIT_POWER_OFF);
 
     for (unsigned i = 0; i < DISKS; i++) {
         fd = open(disks[i], O_RDONLY);
@@ -208,7 +186,7 @@ static void access_port(unsigned port)
 {
     static const enum guest_opcode reads[] = {GUEST_IN8, GUEST_IN16, GUEST_IN32};
     static const enum guest_opcode writes[] = {GUEST_OUT8, GUEST_OUT16, GUEST_OUT32};
-    unsigned log2 = (unsigned)below(3);
+    unsigned log2 = (unsigned)random_below(3);
 
     if (may_write(port, 1u << log2))
         guest_op(&guest, writes[log2], port, nonsense(), 0);
@@ -217,7 +195,7 @@ static void access_port(unsigned port)
 
 START_TEST(every_port)
 {
-    for (unsigned port = 0; port <= 0xffff; port += 1 + (unsigned)below(4))
+    for (unsigned port = 0; port <= 0xffff; port += 1 + (unsigned)random_below(4))
         access_port(port);
     run_and_check();
 }
@@ -229,7 +207,8 @@ START_TEST(ports_of_devices)
                                      X86_PORT_I8042_DATA, X86_PORT_ACPI_PM};
 
     for (unsigned i = 0; i < 20000; i++)
-        access_port(bases[below(ARRAY_SIZE(bases))] - 1 + (unsigned)below(SERIAL_PORTS + 2));
+        access_port(bases[random_below(ARRAY_SIZE(bases))] - 1 +
+                    (unsigned)random_below(SERIAL_PORTS + 2));
     run_and_check();
 }
 END_TEST
@@ -238,7 +217,7 @@ END_TEST
 
 static uint64_t device(void)
 {
-    return X86_VIRTIO_MMIO_BASE + below(DISKS + 1) * X86_VIRTIO_MMIO_STRIDE;
+    return X86_VIRTIO_MMIO_BASE + random_below(DISKS + 1) * X86_VIRTIO_MMIO_STRIDE;
 }
 
 static void access_register(void)
@@ -246,10 +225,11 @@ static void access_register(void)
     static const enum guest_opcode reads[] = {GUEST_LD8, GUEST_LD16, GUEST_LD32, GUEST_LD64};
     static const enum guest_opcode writes[] = {GUEST_ST8, GUEST_ST16, GUEST_ST32, GUEST_ST64};
     /* Mostly where the registers are, and mostly in the size they have. */
-    uint64_t gpa = device() + (below(8) == 0 ? below(0x1000) : below(0x140) & ~3ull);
-    unsigned log2 = below(4) == 0 ? (unsigned)below(4) : 2;
+    uint64_t gpa =
+        device() + (random_below(8) == 0 ? random_below(0x1000) : random_below(0x140) & ~3ull);
+    unsigned log2 = random_below(4) == 0 ? (unsigned)random_below(4) : 2;
 
-    if (below(3) == 0)
+    if (random_below(3) == 0)
         guest_op(&guest, reads[log2], gpa, 0, 0);
     else
         guest_op(&guest, writes[log2], gpa, nonsense(), 0);
@@ -275,12 +255,13 @@ static void spoil_rings(const struct guest_disk *disk)
         uint64_t desc = disk->mem + GUEST_DISK_DESC + 16 * i;
 
         guest_op(&guest, GUEST_ST64, desc, nonsense_address(), 0);
-        guest_op(&guest, GUEST_ST32, desc + 8, below(2) ? below(0x2000) : nonsense(), 0);
-        guest_op(&guest, GUEST_ST16, desc + 12, below(8), 0);
-        guest_op(&guest, GUEST_ST16, desc + 14, below(10), 0);
-        guest_op(&guest, GUEST_ST16, disk->mem + GUEST_DISK_AVAIL + 4 + 2 * i, below(9), 0);
+        guest_op(&guest, GUEST_ST32, desc + 8, random_below(2) ? random_below(0x2000) : nonsense(),
+                 0);
+        guest_op(&guest, GUEST_ST16, desc + 12, random_below(8), 0);
+        guest_op(&guest, GUEST_ST16, desc + 14, random_below(10), 0);
+        guest_op(&guest, GUEST_ST16, disk->mem + GUEST_DISK_AVAIL + 4 + 2 * i, random_below(9), 0);
     }
-    guest_op(&guest, GUEST_ST16, disk->mem + GUEST_DISK_AVAIL + 2, below(12), 0);
+    guest_op(&guest, GUEST_ST16, disk->mem + GUEST_DISK_AVAIL + 2, random_below(12), 0);
 }
 
 /* A device brought up properly, then lied to. */
@@ -289,10 +270,10 @@ START_TEST(rings_full_of_nonsense)
     for (unsigned i = 0; i < 300; i++) {
         struct guest_disk disk;
 
-        guest_disk_init(&disk, &guest, (unsigned)below(DISKS));
+        guest_disk_init(&disk, &guest, (unsigned)random_below(DISKS));
         for (unsigned k = 0; k < 4; k++) {
             spoil_rings(&disk);
-            set(disk.regs, VIRTIO_MMIO_QUEUE_NOTIFY, below(3));
+            set(disk.regs, VIRTIO_MMIO_QUEUE_NOTIFY, random_below(3));
         }
     }
     run_and_check();
@@ -313,20 +294,20 @@ START_TEST(queues_anywhere)
         set(regs, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 1);
         set(regs, VIRTIO_MMIO_DRIVER_FEATURES, 1);
         set(regs, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 0);
-        set(regs, VIRTIO_MMIO_DRIVER_FEATURES, below(2) ? 0 : nonsense());
+        set(regs, VIRTIO_MMIO_DRIVER_FEATURES, random_below(2) ? 0 : nonsense());
         set(regs, VIRTIO_MMIO_STATUS, 11);
-        set(regs, VIRTIO_MMIO_QUEUE_SEL, below(3));
-        set(regs, VIRTIO_MMIO_QUEUE_NUM, below(2) ? 8 : nonsense());
+        set(regs, VIRTIO_MMIO_QUEUE_SEL, random_below(3));
+        set(regs, VIRTIO_MMIO_QUEUE_NUM, random_below(2) ? 8 : nonsense());
         for (size_t k = 0; k < ARRAY_SIZE(address_regs); k++) {
             uint64_t gpa = nonsense_address();
 
             set(regs, address_regs[k], gpa);
-            set(regs, address_regs[k] + 4, below(4) ? gpa >> 32 : nonsense());
+            set(regs, address_regs[k] + 4, random_below(4) ? gpa >> 32 : nonsense());
         }
         set(regs, VIRTIO_MMIO_QUEUE_READY, 1);
         set(regs, VIRTIO_MMIO_STATUS, 15);
         set(regs, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
-        for (unsigned k = below(4); k > 0; k--)
+        for (unsigned k = random_below(4); k > 0; k--)
             access_register();
     }
     run_and_check();

@@ -15,11 +15,11 @@
 #include <stdbool.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "tests/lib/guest_disk.h"
 #include "tests/lib/guest_test.h"
+#include "tests/lib/random.h"
 #include "vmm/base/bytes.h"
 #include "vmm/config.h"
 
@@ -39,27 +39,8 @@ struct write {
 
 static struct write writes[WRITES_MAX];
 static uint64_t before[SECTORS]; /* what each sector held when the round began */
-static uint64_t random_state;
 static uint64_t next_value = 1;
 static bool direct_io;
-
-static uint64_t next_random(void)
-{
-    random_state ^= random_state >> 12;
-    random_state ^= random_state << 25;
-    random_state ^= random_state >> 27;
-    return random_state * 0x2545f4914f6cdd1dull;
-}
-
-static void seed_random(void)
-{
-    const char *seed = getenv("GUEST_SEED");
-
-    random_state = seed ? strtoull(seed, NULL, 0) : (uint64_t)time(NULL) << 16 | (uint64_t)getpid();
-    random_state |= 1;
-    printf("GUEST_SEED=%llu\n", (unsigned long long)random_state);
-    fflush(stdout);
-}
 
 /* ---- qemu-img --------------------------------------------------------------------------------- */
 
@@ -177,13 +158,13 @@ static void write_guest(const char *kernel)
     for (uint32_t i = 0; i < WRITES_MAX; i++) {
         struct write *write = &writes[i];
 
-        write->nsectors = 1 + next_random() % (next_random() % 4 ? 8 : WRITE_SECTORS_MAX);
-        write->sector = next_random() % (SECTORS - write->nsectors);
+        write->nsectors = 1 + random_below(random_below(4) ? 8 : WRITE_SECTORS_MAX);
+        write->sector = random_below(SECTORS - write->nsectors);
         write->value = next_value++;
         guest_fill(&guest, GUEST_DISK_BUFFER, write->value, write->nsectors * BLOCK_SECTOR_SIZE);
         guest_disk_request(&disk, VIRTIO_BLK_T_OUT, write->sector, GUEST_DISK_BUFFER,
                            (uint32_t)(write->nsectors * BLOCK_SECTOR_SIZE));
-        if (next_random() % 8 != 0)
+        if (random_below(8) != 0)
             continue;
         guest_disk_request(&disk, VIRTIO_BLK_T_FLUSH, 0, 0, 0);
         guest_op(&guest, GUEST_ST64, GUEST_DISK_BUFFER, i + 1, 0);
@@ -201,21 +182,18 @@ static uint32_t run_and_kill(const char *kernel, const char *image)
     static const char *const options[] = {"", ",aio=threads", ",queues=2", ",cache=none"};
     char disk[512];
     const char *const args[] = {"--kernel", kernel, "--memory", GUEST_MEMORY, "--disk", disk, NULL};
-    uint64_t run_us = next_random() % 300000;
+    uint64_t run_us = random_below(300000);
     uint32_t flushed = 0;
     struct vm vm;
-    int code;
 
     snprintf(disk, sizeof(disk), "%s,format=qcow2%s", image,
-             options[next_random() % (ARRAY_SIZE(options) - !direct_io)]);
+             options[random_below(ARRAY_SIZE(options) - !direct_io)]);
     vm_start(&vm, args);
     /* The first flush proves that it runs at all. */
-    ck_assert_msg(vm_wait_output_len(&vm, 4), "stderr: %s", vm.err.data ? vm.err.data : "");
+    ck_assert_msg(vm_wait_output_len(&vm, 4), "stderr: %s", vm_errors(&vm));
     usleep((useconds_t)run_us);
     kill(vm.pid, SIGKILL);
-    code = vm_wait(&vm);
-    ck_assert_msg(code == -SIGKILL, "exit code %d; stderr: %s", code,
-                  vm.err.data ? vm.err.data : "");
+    assert_exit_code(&vm, vm_wait(&vm), -SIGKILL);
     if (vm.out.len >= 4)
         flushed = load_le32(vm.out.data + (vm.out.len & ~(size_t)3) - 4);
     vm_done(&vm);
@@ -270,7 +248,7 @@ START_TEST(killed_at_random_the_image_is_sound_and_flushed_data_is_there)
 
     qemu_img_log = vm_path("qemu-img.log");
     direct_io = vm_has_direct_io();
-    seed_random();
+    random_seed();
     create_image(image, formats[_i]);
     for (unsigned long i = 0; i < rounds; i++)
         round_of(kernel, image);

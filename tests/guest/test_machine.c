@@ -18,7 +18,7 @@ static struct guest guest;
 static struct vm vm;
 
 /* Write the guest and start it with `extra` arguments behind the common ones. */
-static void start(const char *const extra[])
+static void start_with(const char *const extra[], const struct vm_setup *setup)
 {
     const char *kernel = vm_path("kernel");
     const char *args[VM_ARGS_MAX] = {"--kernel", kernel, "--memory", GUEST_MEMORY};
@@ -27,15 +27,19 @@ static void start(const char *const extra[])
     guest_write_kernel(&guest, kernel);
     while (extra && *extra)
         args[n++] = *extra++;
-    vm_start(&vm, args);
+    vm_start_with(&vm, args, setup);
+}
+
+static void start(const char *const extra[])
+{
+    static const struct vm_setup usual;
+
+    start_with(extra, &usual);
 }
 
 static void expect_end(int code)
 {
-    int got = vm_wait(&vm);
-
-    ck_assert_msg(got == code, "exit code %d, expected %d; stderr: %s", got, code,
-                  vm.err.data ? vm.err.data : "");
+    assert_exit_code(&vm, vm_wait(&vm), code);
 }
 
 static void set_up(void)
@@ -283,6 +287,47 @@ START_TEST(second_signal_ends_a_guest_that_does_not_listen)
 }
 END_TEST
 
+/* A guest that takes the button for a reboot, or was about to reboot: it is not started again. */
+START_TEST(reset_after_the_power_button_does_not_restart)
+{
+    const char *const restart[] = {"--on-reboot", "restart", NULL};
+
+    guest_route_irq(&guest, X86_GSI_GED, VECTOR);
+    guest_put_text(&guest, "ready");
+    guest_op(&guest, GUEST_WAIT_IRQ, 1, 0, 0);
+    guest_reset_acpi(&guest);
+    start(restart);
+    ck_assert(vm_wait_output(&vm, "ready"));
+    signal_vm(SIGTERM);
+    expect_end(EXIT_REBOOT);
+    ck_assert_str_eq(vm.out.data, "ready");
+}
+END_TEST
+
+static void ignore_hangup(void)
+{
+    (void)signal(SIGHUP, SIG_IGN);
+}
+
+/* What nohup does. A signal that was taken all the same would be the first of the two. */
+START_TEST(ignored_hangup_presses_nothing)
+{
+    const char *const log[] = {"--log", "info", NULL};
+    const struct vm_setup nohup = {.in_child = ignore_hangup};
+
+    guest_put_text(&guest, "ready");
+    guest_op(&guest, GUEST_HALT, 0, 0, 0);
+    start_with(log, &nohup);
+    ck_assert(vm_wait_output(&vm, "ready"));
+    signal_vm(SIGHUP);
+    signal_vm(SIGTERM);
+    ck_assert(vm_wait_error(&vm, "power button"));
+    ck_assert_ptr_nonnull(strstr(vm.err.data, "signal 15: power button"));
+    signal_vm(SIGTERM);
+    expect_end(EXIT_KILLED);
+}
+END_TEST
+
 START_TEST(without_a_power_button_the_first_signal_ends_it)
 {
     const char *const no_acpi[] = {"--no-acpi", NULL};
@@ -333,6 +378,8 @@ static void add_tests(Suite *suite)
     tcase_add_test(tcase, guest_that_cannot_go_on_is_reported_with_registers);
     tcase_add_test(tcase, host_that_cannot_run_the_guest_is_told_in_words);
     tcase_add_loop_test(tcase, signal_presses_the_power_button, 0, 3);
+    tcase_add_test(tcase, reset_after_the_power_button_does_not_restart);
+    tcase_add_test(tcase, ignored_hangup_presses_nothing);
     tcase_add_loop_test(tcase, second_signal_ends_a_guest_that_does_not_listen, 0, 2);
     tcase_add_test(tcase, without_a_power_button_the_first_signal_ends_it);
     tcase_add_loop_test(tcase, all_cpus_start, 0, 3);

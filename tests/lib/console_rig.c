@@ -166,6 +166,15 @@ bool rig_print_pattern(size_t *pos, size_t len)
     return true;
 }
 
+void rig_fill(size_t *pos)
+{
+    do {
+        while (rig_print_pattern(pos, 256))
+            ;
+        rig_settle();
+    } while (!rig.chardev->ops->is_full(rig.chardev));
+}
+
 void rig_check_pattern(int fd, size_t *pos)
 {
     uint8_t data[8192];

@@ -67,6 +67,9 @@ void rig_print(const char *text);
  */
 bool rig_print_pattern(size_t *pos, size_t len);
 
+/* The guest prints the pattern from *pos on until the UART is busy and stays so. */
+void rig_fill(size_t *pos);
+
 /* Read what a non-blocking `fd` has, and check that it is the pattern from *pos on. */
 void rig_check_pattern(int fd, size_t *pos);
 
@@ -86,9 +89,18 @@ size_t rig_read(int fd, char *buf, size_t len);
         ck_assert_str_eq(rig_buf_, text);                                                          \
     } while (0)
 
-/* All input so far. */
+/* The guest prints a text, and it comes out of `fd`. */
+#define rig_assert_prints(fd, text)                                                                \
+    do {                                                                                           \
+        rig_print(text);                                                                           \
+        rig_settle();                                                                              \
+        rig_assert_reads(fd, text);                                                                \
+    } while (0)
+
+/* All input so far; a terminal passes it on when the kernel gets round to it. */
 #define rig_assert_received(text)                                                                  \
     do {                                                                                           \
+        rig_wait_for(rig.front.len >= strlen(text));                                               \
         ck_assert_uint_eq(rig.front.len, strlen(text));                                            \
         ck_assert_mem_eq(rig.front.data, text, strlen(text));                                      \
     } while (0)

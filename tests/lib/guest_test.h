@@ -15,6 +15,15 @@
 /* Several machines one after the other, each with VM_TIMEOUT_S at worst. */
 #define GUEST_TEST_TIMEOUT_S "240"
 
+/* vm_wait's result is as expected; if not, what minivmm said goes into the failure. */
+#define assert_exit_code(vm, actual, expected)                                                     \
+    do {                                                                                           \
+        int actual_ = (actual), expected_ = (expected);                                            \
+                                                                                                   \
+        ck_assert_msg(actual_ == expected_, "exit code %d, expected %d; stderr: %s", actual_,      \
+                      expected_, vm_errors(vm));                                                   \
+    } while (0)
+
 static inline int guest_test_main(const char *name, void (*add_tests)(Suite *suite))
 {
     vm_require();

@@ -8,6 +8,8 @@
 #include "vmm/base/bytes.h"
 #include "vmm/base/iov.h"
 
+#define MEM_HOLE_UNIT 512u
+
 struct mem_file {
     struct file file;
     struct mem_disk *disk;
@@ -27,25 +29,15 @@ static void die(const char *what)
 
 void mem_disk_init(struct mem_disk *disk, const char *name)
 {
-    *disk = (struct mem_disk){.name = name, .align = 1, .fail_after = -1};
+    *disk = (struct mem_disk){.name = name, .align = 1};
     disk->data = mmap(NULL, MEM_DISK_MAX, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (disk->data == MAP_FAILED)
         die("no memory");
 }
 
-void mem_disk_forget_ops(struct mem_disk *disk)
-{
-    for (size_t i = 0; i < disk->nops; i++)
-        free(disk->ops[i].data);
-    free(disk->ops);
-    disk->ops = NULL;
-    disk->nops = disk->max_ops = 0;
-}
-
 void mem_disk_done(struct mem_disk *disk)
 {
-    mem_disk_forget_ops(disk);
     munmap(disk->data, MEM_DISK_MAX);
 }
 
@@ -67,25 +59,66 @@ void mem_disk_save(const struct mem_disk *disk, const char *path)
         die(path);
 }
 
+void mem_disk_copy(struct mem_disk *to, const struct mem_disk *from)
+{
+    memcpy(to->data, from->data, from->len);
+    if (from->len < to->len)
+        memset(to->data + from->len, 0, to->len - from->len);
+    to->len = from->len;
+}
+
+static void set_len(struct mem_disk *disk, uint64_t len)
+{
+    if (len < disk->len)
+        memset(disk->data + len, 0, disk->len - len);
+    disk->len = len;
+}
+
 void mem_disk_apply(struct mem_disk *disk, const struct mem_op *op)
 {
-    if (op->op == FILE_WRITE) {
+    switch (op->op) {
+    case FILE_WRITE:
         memcpy(disk->data + op->off, op->data, op->len);
         disk->len = max_u64(disk->len, op->off + op->len);
-    } else if (op->op != FILE_SYNC && op->off < disk->len) {
-        memset(disk->data + op->off, 0, min_u64(op->len, disk->len - op->off));
+        break;
+    case FILE_ZERO:
+    case FILE_PUNCH:
+        if (op->off < disk->len)
+            memset(disk->data + op->off, 0, min_u64(op->len, disk->len - op->off));
+        break;
+    case MEM_TRUNCATE:
+        set_len(disk, op->off);
+        break;
+    default: /* changes nothing */
+        break;
     }
 }
 
-static void record(struct mem_disk *disk, const struct mem_op *op)
+/* ---- records ---------------------------------------------------------------------------------------- */
+
+static void record_add(struct mem_record *record, const struct mem_op *op)
 {
-    if (disk->nops == disk->max_ops) {
-        disk->max_ops = disk->max_ops ? disk->max_ops * 2 : 64;
-        disk->ops = realloc(disk->ops, disk->max_ops * sizeof(*disk->ops));
-        if (!disk->ops)
+    if (record->n == record->max) {
+        record->max = record->max ? record->max * 2 : 64;
+        record->ops = realloc(record->ops, record->max * sizeof(*record->ops));
+        if (!record->ops)
             die("no memory");
     }
-    disk->ops[disk->nops++] = *op;
+    record->ops[record->n++] = *op;
+}
+
+size_t mem_record_mark(struct mem_record *record)
+{
+    record_add(record, &(struct mem_op){.op = MEM_MARK, .begin = record->n});
+    return record->n;
+}
+
+void mem_record_done(struct mem_record *record)
+{
+    for (size_t i = 0; i < record->n; i++)
+        free(record->ops[i].data);
+    free(record->ops);
+    *record = (struct mem_record){0};
 }
 
 /* ---- operations ------------------------------------------------------------------------------------- */
@@ -98,45 +131,69 @@ static int do_read(const struct mem_disk *disk, const struct file_io *io, uint64
                              min_u64(len, disk->len - io->off));
 }
 
-static int do_change(struct mem_disk *disk, const struct file_io *io, uint64_t len)
+static int do_change(struct mem_disk *disk, struct mem_op *op, const struct file_io *io)
 {
-    struct mem_op op = {.op = io->op, .off = io->off, .len = len};
-
-    if (io->op == FILE_WRITE) {
-        if (!range_fits(io->off, len, MEM_DISK_MAX))
+    if (op->op == FILE_WRITE) {
+        if (!range_fits(op->off, op->len, MEM_DISK_MAX))
             return -ENOSPC;
-        op.data = malloc(len + 1);
-        if (!op.data)
+        op->data = malloc(op->len + 1);
+        if (!op->data)
             die("no memory");
-        iov_to_buf(io->iov, io->niov, 0, op.data, len);
-    } else if (io->op != FILE_SYNC && disk->no_zero) {
+        iov_to_buf(io->iov, io->niov, 0, op->data, op->len);
+    } else if ((op->op == FILE_ZERO || op->op == FILE_PUNCH) && disk->no_zero) {
         return -EOPNOTSUPP;
     }
-    mem_disk_apply(disk, &op);
+    mem_disk_apply(disk, op);
     if (disk->record)
-        record(disk, &op);
+        record_add(disk->record, op);
     else
-        free(op.data);
-    return io->op == FILE_WRITE ? (int)len : 0;
+        free(op->data);
+    return op->op == FILE_WRITE ? (int)op->len : 0;
 }
 
-static int carry_out(struct mem_disk *disk, const struct file_io *io)
+/*
+ * Short transfers move whole sectors: who reads in the middle of a write may see some sectors of it,
+ * but never half of one.
+ */
+static uint64_t short_unit(const struct mem_disk *disk)
 {
-    uint64_t len = io->len;
+    return max_u64(disk->align, BLOCK_SECTOR_SIZE);
+}
+
+/* Is it this operation's turn to fail? */
+static bool is_faulty(const struct mem_disk *disk, unsigned op, uint64_t len)
+{
+    struct mem_fault *fault = disk->fault;
+
+    if (!fault || fault->after < 0 || (fault->kinds && !(fault->kinds & (1u << op))))
+        return false;
+    if (fault->is_short && (op > FILE_WRITE || len < 2 * short_unit(disk)))
+        return false;
+    if (fault->after > 0) {
+        fault->after--;
+        return false;
+    }
+    if (fault->more == 0)
+        fault->after = -1;
+    else
+        fault->more--;
+    fault->happened = true;
+    return true;
+}
+
+static int carry_out(struct mem_disk *disk, const struct file_io *io, size_t begin)
+{
+    struct mem_op op = {.disk = disk, .op = io->op, .begin = begin, .off = io->off, .len = io->len};
 
     disk->counts[io->op]++;
-    if (disk->fail_after == 0) {
-        disk->fail_after = -1;
-        disk->failed = true;
-        if (!disk->fail_short || io->op > FILE_WRITE || len < 2)
-            return disk->fail_with;
-        len = max_u64(disk->align, align_down(len / 2, disk->align));
-    } else if (disk->fail_after > 0) {
-        disk->fail_after--;
+    if (is_faulty(disk, io->op, io->len)) {
+        if (!disk->fault->is_short)
+            return disk->fault->result;
+        op.len = align_down(io->len / 2, short_unit(disk));
     }
     if (io->op <= FILE_WRITE && !is_aligned(io->off | io->len, disk->align))
         return -EINVAL;
-    return io->op == FILE_READ ? do_read(disk, io, len) : do_change(disk, io, len);
+    return io->op == FILE_READ ? do_read(disk, io, op.len) : do_change(disk, &op, io);
 }
 
 /* Finish one of those that wait, any one. */
@@ -153,7 +210,7 @@ static void finish_one(struct aio_task *task)
         list_remove(item);
         if (--mem->npending > 0)
             aio_defer(mem->aio, &mem->finish);
-        io->done(io, carry_out(mem->disk, io));
+        io->done(io, carry_out(mem->disk, io, (size_t)io->result));
         return;
     }
 }
@@ -161,13 +218,17 @@ static void finish_one(struct aio_task *task)
 static void mem_submit(struct file *file, struct file_io *io)
 {
     struct mem_file *mem = container_of(file, struct mem_file, file);
+    size_t begin = mem->disk->record ? mem->disk->record->n : 0;
 
     if (!mem->aio || !mem->disk->shuffle) {
-        io->done(io, carry_out(mem->disk, io));
+        io->done(io, carry_out(mem->disk, io, begin));
         return;
     }
+    io->result = (int)begin; /* ours while it is in flight */
     list_add_tail(&mem->pending, &io->link);
     mem->npending++;
+    if (mem->npending > mem->disk->max_pending)
+        mem->disk->max_pending = mem->npending;
     aio_defer(mem->aio, &mem->finish);
 }
 
@@ -180,12 +241,35 @@ static int mem_get_len(struct file *file, uint64_t *ret_len)
 static int mem_truncate(struct file *file, uint64_t len)
 {
     struct mem_disk *disk = container_of(file, struct mem_file, file)->disk;
+    struct mem_op op = {
+        .disk = disk, .op = MEM_TRUNCATE, .begin = disk->record ? disk->record->n : 0, .off = len};
 
+    disk->counts[MEM_TRUNCATE]++;
+    if (is_faulty(disk, MEM_TRUNCATE, 0))
+        return disk->fault->result;
     if (len > MEM_DISK_MAX)
         return -EFBIG;
-    if (len < disk->len)
-        memset(disk->data + len, 0, disk->len - len);
-    disk->len = len;
+    return do_change(disk, &op, NULL);
+}
+
+static bool is_zero(const struct mem_disk *disk, uint64_t off)
+{
+    uint64_t len = off < disk->len ? min_u64(MEM_HOLE_UNIT, disk->len - off) : 0;
+
+    return len == 0 ||
+           (disk->data[off] == 0 && memcmp(disk->data + off, disk->data + off + 1, len - 1) == 0);
+}
+
+/* What is zero is a hole, in units of a file system's blocks. */
+static int mem_get_extent(struct file *file, uint64_t off, bool *ret_hole, uint64_t *ret_end)
+{
+    struct mem_disk *disk = container_of(file, struct mem_file, file)->disk;
+    uint64_t at = align_down(off, MEM_HOLE_UNIT);
+
+    *ret_hole = is_zero(disk, at);
+    while (at < disk->len && is_zero(disk, at) == *ret_hole)
+        at += MEM_HOLE_UNIT;
+    *ret_end = at < disk->len ? at : UINT64_MAX;
     return 0;
 }
 
@@ -203,6 +287,7 @@ static const struct file_ops mem_ops = {
     .submit = mem_submit,
     .get_len = mem_get_len,
     .truncate = mem_truncate,
+    .get_extent = mem_get_extent,
     .set_aio = mem_set_aio,
     .free = mem_free,
 };
@@ -243,9 +328,36 @@ static int env_open_file(const struct block_env *block_env, const char *path,
     return err_set_errno(err, -ENOENT, "%s: cannot open", path);
 }
 
+/* A disk of the environment, emptied. */
+static int env_create_file(const struct block_env *block_env, const char *path,
+                           const struct file_host_options *options, struct file **ret_file,
+                           struct err *err)
+{
+    int r = env_open_file(block_env, path, options, ret_file, err);
+
+    return r < 0 ? r : file_truncate(*ret_file, 0);
+}
+
+static int env_keep_file(const struct block_env *block_env, struct file *file, const char *path,
+                         struct err *err)
+{
+    return 0;
+}
+
+static void env_drop_file(const struct block_env *block_env, struct file *file, const char *path)
+{
+    container_of(file, struct mem_file, file)->disk->len = 0;
+    file_free(file);
+}
+
 void mem_env_init(struct mem_env *env)
 {
-    *env = (struct mem_env){.env = {.open_file = env_open_file}};
+    *env = (struct mem_env){.env = {
+                                .open_file = env_open_file,
+                                .create_file = env_create_file,
+                                .keep_file = env_keep_file,
+                                .drop_file = env_drop_file,
+                            }};
 }
 
 void mem_env_add(struct mem_env *env, struct mem_disk *disk)

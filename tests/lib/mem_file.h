@@ -1,6 +1,7 @@
 /*
  * Files in memory behind struct file_ops: they can fail, finish out of order, and write down what
- * reached them.
+ * reached them. Several files may share one record and one fault, so that the order of operations
+ * across an overlay, its backing file and its data file is known.
  */
 #ifndef MINIVMM_TESTS_MEM_FILE_H
 #define MINIVMM_TESTS_MEM_FILE_H
@@ -16,12 +17,36 @@
 
 #define MEM_ENV_DISKS 40u
 
-/* An operation that was carried out. */
+struct mem_disk;
+
+/* What a file can be asked to do: enum file_op, and what is not an operation of its own there. */
+enum { MEM_TRUNCATE = FILE_PUNCH + 1, MEM_MARK, MEM_OPS };
+
+/* An operation that was carried out, or a mark: a moment that somebody wants to find again. */
 struct mem_op {
-    enum file_op op;
-    uint64_t off;
+    struct mem_disk *disk;
+    unsigned op;
+    size_t begin; /* operations in the record when it was submitted */
+    uint64_t off; /* MEM_TRUNCATE: the new length */
     uint64_t len;
     uint8_t *data; /* FILE_WRITE */
+};
+
+/* Changes of all disks that point here, in the order in which they took effect. */
+struct mem_record {
+    struct mem_op *ops;
+    size_t n;
+    size_t max;
+};
+
+/* The operation after `after` others of the kinds in question fails with `result`. */
+struct mem_fault {
+    long after;     /* -1: none fails */
+    unsigned more;  /* fail as well after that one */
+    unsigned kinds; /* bit for each enum file_op or MEM_TRUNCATE; 0: any */
+    int result;
+    bool is_short; /* transfer only a part instead */
+    bool happened;
 };
 
 /* What is "on disk": lives on when the files opened on it are closed. */
@@ -35,17 +60,10 @@ struct mem_disk {
     bool no_zero;  /* FILE_ZERO and FILE_PUNCH are not supported */
     uint32_t align;
 
-    /* Fault: the operation after `fail_after` others fails with `fail_with`; -1: none does. */
-    long fail_after;
-    int fail_with;
-    bool fail_short; /* transfer only a part instead */
-    bool failed;
-
-    bool record;
-    struct mem_op *ops;
-    size_t nops;
-    size_t max_ops;
-    unsigned counts[FILE_PUNCH + 1]; /* operations by kind */
+    struct mem_fault *fault;   /* NULL: nothing fails */
+    struct mem_record *record; /* NULL: nobody wants to know */
+    unsigned counts[MEM_OPS];  /* operations by kind */
+    unsigned max_pending;      /* with `shuffle`: that were in flight together, at most */
 };
 
 struct mem_env {
@@ -61,10 +79,15 @@ void mem_disk_done(struct mem_disk *disk);
 void mem_disk_load(struct mem_disk *disk, const char *path);
 void mem_disk_save(const struct mem_disk *disk, const char *path);
 
-void mem_disk_forget_ops(struct mem_disk *disk);
+/* Make `to` what `from` is. */
+void mem_disk_copy(struct mem_disk *to, const struct mem_disk *from);
 
-/* Do again what an operation did. */
+/* Do again what an operation did, on this disk. */
 void mem_disk_apply(struct mem_disk *disk, const struct mem_op *op);
+
+/* Note a moment: how long the record is with it. Never the same twice. */
+size_t mem_record_mark(struct mem_record *record);
+void mem_record_done(struct mem_record *record);
 
 /* Open files by the last component of their path. */
 void mem_env_init(struct mem_env *env);

@@ -15,18 +15,24 @@ struct qcow2_image_options {
     uint64_t size;
     const char *backing;
     const char *backing_format;
+    bool extended_l2; /* needs clusters of 16 KiB and more */
+    bool lazy_refcounts;
+    bool zstd;
+    const char *data_file; /* guest data goes there */
+    bool data_file_raw;
 };
 
 /* Write an empty image. */
 void qcow2_image_make(struct mem_disk *disk, const struct qcow2_image_options *options);
 
 struct qcow2_image_check {
-    unsigned errors; /* counted less often than used, used twice, outside the file */
+    unsigned errors; /* counted less often than used, wrongly marked COPIED, outside the file */
     unsigned leaks;  /* counted more often than used */
+    bool dirty;      /* marked so: counts may be too low, and are not errors */
     char first[128]; /* the first error in words */
 };
 
-/* Compare all refcounts with what the active tables use. Images without snapshots. */
+/* Compare all refcounts with what the tables, those of snapshots too, and bitmaps use. */
 void qcow2_image_check(const struct mem_disk *disk, struct qcow2_image_check *ret_check);
 
 #endif

@@ -12,6 +12,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "tests/lib/guest.h"
 #include "vmm/base/loop.h"
 
 /* It takes milliseconds; a busy machine is no reason to fail. */
@@ -30,6 +31,16 @@ void refusal_write_file(const char *name, const void *data, size_t len)
     ck_assert_msg(file != NULL, "%s", name);
     ck_assert_uint_eq(fwrite(data, 1, len, file), len);
     ck_assert_int_eq(fclose(file), 0);
+}
+
+void refusal_write_kernel(void)
+{
+    struct guest guest;
+
+    guest_init(&guest);
+    guest_power_off(&guest);
+    guest_write_kernel(&guest, "kernel");
+    guest_done(&guest);
 }
 
 /* ---- what must not change --------------------------------------------------------------------- */
@@ -162,7 +173,7 @@ void refusal_check(const struct refusal *refusal)
         printf("this machine cannot make it fail: '%s' is not tested\n", refusal->says[0]);
     } else {
         ck_assert_msg(code == refusal->code, "exit code %d, expected %d; stderr: %s", code,
-                      refusal->code, vm.err.data ? vm.err.data : "");
+                      refusal->code, vm_errors(&vm));
         refusal_check_line(&vm, refusal->says);
         ck_assert_uint_eq(vm.out.len, 0);
         ck_assert_msg(!touched, "the terminal was touched; stderr: %s", vm.err.data);

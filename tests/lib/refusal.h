@@ -27,6 +27,9 @@ void refusal_enter_folder(void);
 /* Write a file in it. */
 void refusal_write_file(const char *name, const void *data, size_t len);
 
+/* Write `kernel` there: it powers off at once. */
+void refusal_write_kernel(void);
+
 /*
  * Start minivmm on a terminal of its own, and wait. Returns vm_wait's result; *ret_touched tells
  * whether the terminal's settings were changed, if only for a moment, or something was printed on

@@ -128,6 +128,7 @@ static void exec_child(int in, int out, int err, const char *const args[],
     dup2(in, STDIN_FILENO);
     dup2(out, STDOUT_FILENO);
     dup2(err, STDERR_FILENO);
+    (void)signal(SIGHUP, SIG_DFL); /* nohup has the tests ignore it; minivmm would go along */
     if (setup->in_child)
         setup->in_child();
     /* Does not outlive a test that is stopped half-way. Changing the user would clear this. */
@@ -245,6 +246,11 @@ bool vm_wait_output(struct vm *vm, const char *text)
 bool vm_wait_error(struct vm *vm, const char *text)
 {
     return wait_for(vm, &vm->err, text);
+}
+
+const char *vm_errors(const struct vm *vm)
+{
+    return vm->err.data ? vm->err.data : "";
 }
 
 bool vm_wait_output_len(struct vm *vm, size_t len)

@@ -64,6 +64,9 @@ void vm_close_input(struct vm *vm);
 bool vm_wait_output(struct vm *vm, const char *text);
 bool vm_wait_error(struct vm *vm, const char *text);
 
+/* What came from stderr so far; "" for nothing. */
+const char *vm_errors(const struct vm *vm);
+
 /* Read until stdout has brought `len` bytes. */
 bool vm_wait_output_len(struct vm *vm, size_t len);
 

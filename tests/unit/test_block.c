@@ -128,6 +128,18 @@ START_TEST(missing_and_foreign_backing_files_are_refused_by_name)
 }
 END_TEST
 
+START_TEST(missing_data_file_of_a_backing_file_is_refused_by_name)
+{
+    add_image(0, "i1", "qcow2");
+    mem_disk_init(&disks[1], "i1");
+    qcow2_image_make(&disks[1], &(struct qcow2_image_options){
+                                    .refcount_order = 4, .size = DISK_SIZE, .data_file = "gone"});
+    mem_env_add(&env, &disks[1]);
+    assert_refused("i1", -ENOENT, "data file of i1: gone: cannot open");
+    assert_refused("i0", -ENOENT, "backing file of i0: data file of i1: gone: cannot open");
+}
+END_TEST
+
 START_TEST(backing_format_decides_over_contents)
 {
     struct block *block;
@@ -221,6 +233,30 @@ START_TEST(image_open_for_writing_is_locked_and_readers_share)
 }
 END_TEST
 
+START_TEST(image_in_use_can_be_looked_at_without_locks)
+{
+    char path[64];
+    struct block_options options = {.path = path, .flags = BLOCK_OPEN_SHARE};
+    uint8_t data[512];
+    struct block *one;
+    struct block *two;
+    struct err err = {0};
+
+    snprintf(path, sizeof(path), "%s/image", dir);
+    mem_disk_save(add_image(0, NULL, NULL), path);
+    ck_assert_int_eq(open_host(path, false, &one, &err), 0);
+    ck_assert_int_eq(block_open(&options, &two, &err), -EINVAL);
+    options.readonly = true;
+    ck_assert_msg(block_open(&options, &two, &err) == 0, "%s", err.msg);
+    ck_assert_int_eq(mem_block_read(two, 0, data, sizeof(data)), 0);
+    ck_assert_int_eq(block_close(two), 0);
+    ck_assert_int_eq(open_host(path, true, &two, &err),
+                     -EAGAIN); /* the writer's lock is still there */
+    ck_assert_int_eq(block_close(one), 0);
+    unlink(path);
+}
+END_TEST
+
 /* ---- requests --------------------------------------------------------------------------------------------- */
 
 START_TEST(requests_outside_the_disk_or_between_sectors_are_refused)
@@ -259,18 +295,20 @@ END_TEST
 
 START_TEST(read_only_image_refuses_changes_and_accepts_flushes)
 {
+    struct mem_record record = {0};
     struct block *block;
     uint8_t data[512] = {0};
 
     add_image(0, NULL, NULL);
-    disks[0].record = true;
+    disks[0].record = &record;
     block = mem_env_open(&env, "i0", BLOCK_FORMAT_QCOW2, true);
     ck_assert_int_eq(mem_block_write(block, 0, data, sizeof(data)), -EROFS);
     ck_assert_int_eq(mem_block_op(block, BLOCK_DISCARD, 0, 0, 512), -EROFS);
     ck_assert_int_eq(mem_block_op(block, BLOCK_WRITE_ZEROES, 0, 0, 512), -EROFS);
     ck_assert_int_eq(mem_block_op(block, BLOCK_FLUSH, 0, 0, 0), 0);
     ck_assert_int_eq(block_close(block), 0);
-    ck_assert_uint_eq(disks[0].nops, 0);
+    ck_assert_uint_eq(record.n, 0);
+    disks[0].record = NULL;
 }
 END_TEST
 
@@ -378,10 +416,12 @@ static void add_tests(Suite *suite)
         longer_chain_is_refused,
         loops_are_refused,
         missing_and_foreign_backing_files_are_refused_by_name,
+        missing_data_file_of_a_backing_file_is_refused_by_name,
         backing_format_decides_over_contents,
         backing_names_are_relative_to_the_image_that_names_them,
         directories_devices_and_fifos_are_refused,
         image_open_for_writing_is_locked_and_readers_share,
+        image_in_use_can_be_looked_at_without_locks,
         requests_outside_the_disk_or_between_sectors_are_refused,
         read_only_image_refuses_changes_and_accepts_flushes,
         writes_are_synced_with_fua_and_without_writeback_only,

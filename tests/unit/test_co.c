@@ -1,6 +1,7 @@
 /*
  * Coroutines, what they wait for, and locks on ranges.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -250,6 +251,87 @@ START_TEST(neighbouring_ranges_do_not_conflict)
 }
 END_TEST
 
+/* ---- groups --------------------------------------------------------------------------------------------- */
+
+struct part {
+    struct co_group *group;
+    struct co *self;
+    char name;
+    int result;
+};
+
+static struct part parts[3];
+
+static void part_main(void *opaque)
+{
+    struct part *part = opaque;
+
+    note(part->name);
+    part->self = co_self();
+    co_suspend();
+    co_group_done(part->group, part->result);
+}
+
+static void group_main(void *opaque)
+{
+    struct co_group group;
+
+    co_group_init(&group);
+    for (int i = 0; i < 3; i++) {
+        parts[i] = (struct part){.group = &group, .name = (char)('a' + i), .result = -i};
+        ck_assert_int_eq(co_group_start(&group, part_main, &parts[i]), 0);
+    }
+    ck_assert_int_eq(co_group_wait(&group), *(int *)opaque);
+    note('!');
+}
+
+START_TEST(group_waits_for_its_parts_and_has_their_first_failure)
+{
+    int expect = -2;
+
+    start(group_main, &expect);
+    (void)co_sched_run(&sched);
+    ck_assert_str_eq(trace, "abc");
+    for (int i = 0; i < 3; i++) {
+        ck_assert_str_eq(trace, "abc");
+        co_wake(parts[(i + 2) % 3].self); /* the last one ends first */
+        (void)co_sched_run(&sched);
+    }
+    ck_assert_str_eq(trace, "abc!");
+}
+END_TEST
+
+static void count_part(void *opaque)
+{
+    co_group_done(opaque, 0);
+}
+
+static void start_as_many_as_possible(void *opaque)
+{
+    struct co_group group;
+    unsigned *n = opaque;
+
+    co_group_init(&group);
+    while (co_group_start(&group, count_part, &group) == 0)
+        (*n)++;
+    ck_assert_int_eq(co_group_wait(&group), 0);
+    ck_assert_int_eq(co_group_wait(&group), 0); /* nothing to wait for */
+}
+
+START_TEST(groups_are_bounded_and_need_a_coroutine)
+{
+    struct co_group group;
+    unsigned n = 0;
+
+    co_group_init(&group);
+    ck_assert_int_eq(co_group_start(&group, count_part, &group), -EAGAIN);
+    ck_assert_int_eq(co_group_wait(&group), 0);
+    start(start_as_many_as_possible, &n);
+    (void)co_sched_run(&sched);
+    ck_assert_uint_eq(n, CO_GROUP_MAX - 1);
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     TCase *tcase = tcase_create("co");
@@ -265,6 +347,8 @@ static void add_tests(Suite *suite)
     tcase_add_test(tcase, shared_ranges_overlap_and_exclusive_ones_do_not);
     tcase_add_test(tcase, later_shared_range_does_not_overtake_a_waiting_exclusive_one);
     tcase_add_test(tcase, neighbouring_ranges_do_not_conflict);
+    tcase_add_test(tcase, group_waits_for_its_parts_and_has_their_first_failure);
+    tcase_add_test(tcase, groups_are_bounded_and_need_a_coroutine);
     suite_add_tcase(suite, tcase);
 }
 

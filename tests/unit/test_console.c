@@ -149,9 +149,7 @@ START_TEST(client_reads_output_and_sends_input)
 
     rig_open(SERIAL_UNIX, rig.path);
     fd = connect_client();
-    rig_print("login: ");
-    rig_settle();
-    rig_assert_reads(fd, "login: ");
+    rig_assert_prints(fd, "login: ");
     ck_assert_int_eq(write(fd, "root\x01x\r", 7), 7);
     rig_settle();
     rig_assert_received("root\x01x\r");
@@ -185,15 +183,11 @@ START_TEST(next_client_is_served_when_the_first_left)
     rig_open(SERIAL_UNIX, rig.path);
     first = connect_client();
     second = connect_client();
-    rig_print("one");
-    rig_settle();
-    rig_assert_reads(first, "one");
+    rig_assert_prints(first, "one");
     rig_assert_reads(second, "");
     close(first);
     rig_settle();
-    rig_print("two");
-    rig_settle();
-    rig_assert_reads(second, "two");
+    rig_assert_prints(second, "two");
     ck_assert_int_eq(write(second, "in", 2), 2);
     rig_settle();
     rig_assert_received("in");
@@ -210,15 +204,11 @@ START_TEST(client_that_only_listens_gets_output)
     first = connect_client();
     ck_assert_int_eq(shutdown(first, SHUT_WR), 0);
     ck_assert_uint_le(rig_idle_rounds(), RIG_IDLE_ROUNDS);
-    rig_print("still here");
-    rig_settle();
-    rig_assert_reads(first, "still here");
+    rig_assert_prints(first, "still here");
     close(first);
     rig_settle();
     second = connect_client();
-    rig_print("next");
-    rig_settle();
-    rig_assert_reads(second, "next");
+    rig_assert_prints(second, "next");
     close(second);
 }
 END_TEST
@@ -285,11 +275,7 @@ START_TEST(guest_goes_on_when_a_slow_client_leaves)
 
     rig_open(SERIAL_UNIX, rig.path);
     fd = connect_client();
-    do {
-        while (rig_print_pattern(&pos, 256))
-            ;
-        rig_settle();
-    } while (!rig.chardev->ops->is_full(rig.chardev));
+    rig_fill(&pos);
     close(fd);
     rig_settle();
     ck_assert(!rig.chardev->ops->is_full(rig.chardev));
@@ -332,9 +318,7 @@ START_TEST(client_is_replaced_though_the_guest_takes_no_input)
     close(first);
     rig_settle();
     second = connect_client();
-    rig_print("hello");
-    rig_settle();
-    rig_assert_reads(second, "hello");
+    rig_assert_prints(second, "hello");
     close(second);
 }
 END_TEST
@@ -494,9 +478,7 @@ START_TEST(pty_reader_gets_output_and_sends_input)
     rig_print("before");
     fd = open_slave(name);
     rig_assert_reads(fd, "before");
-    rig_print("after\r\n");
-    rig_settle();
-    rig_assert_reads(fd, "after\r\n");
+    rig_assert_prints(fd, "after\r\n");
     ck_assert_int_eq(write(fd, "in\x01x\x03\r", 6), 6);
     rig_settle();
     rig_assert_received("in\x01x\x03\r");
@@ -526,9 +508,7 @@ START_TEST(pty_reader_may_come_back)
     for (unsigned i = 0; i < 3; i++) {
         int fd = open_slave(name);
 
-        rig_print("hello");
-        rig_settle();
-        rig_assert_reads(fd, "hello");
+        rig_assert_prints(fd, "hello");
         close(fd);
         rig_settle();
     }
@@ -543,11 +523,7 @@ START_TEST(pty_without_reader_never_holds_the_guest_up)
 
     open_pty(name, sizeof(name));
     fd = open_slave(name);
-    do {
-        while (rig_print_pattern(&pos, 256))
-            ;
-        rig_settle();
-    } while (!rig.chardev->ops->is_full(rig.chardev));
+    rig_fill(&pos);
     close(fd);
     rig_settle();
     for (pos = 0; pos < 4 * CONSOLE_BUFFER_FULL;)

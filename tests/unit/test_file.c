@@ -17,6 +17,7 @@
 #define LEN (256u << 10)
 
 static struct mem_disk disk;
+static struct mem_fault fault;
 static struct file *file;
 static uint8_t expected[LEN];
 static uint8_t buf[LEN] __attribute__((aligned(4096)));
@@ -24,6 +25,8 @@ static uint8_t buf[LEN] __attribute__((aligned(4096)));
 static void open_file(uint32_t align)
 {
     disk.align = align;
+    fault = (struct mem_fault){.after = -1};
+    disk.fault = &fault;
     file = mem_file_new(&disk, true);
 }
 
@@ -46,13 +49,13 @@ static void teardown(void)
 START_TEST(short_transfers_are_continued)
 {
     open_file(1);
-    disk.fail_short = true;
-    disk.fail_after = 0;
+    fault.is_short = true;
+    fault.after = 0;
     ck_assert_int_eq(file_read(file, 100, buf, 5000), 0);
     ck_assert_mem_eq(buf, expected + 100, 5000);
     ck_assert_uint_eq(disk.counts[FILE_READ], 2);
     memset(buf, 3, 5000);
-    disk.fail_after = 0;
+    fault.after = 0;
     ck_assert_int_eq(file_write(file, 100, buf, 5000), 0);
     ck_assert_mem_eq(disk.data + 100, buf, 5000);
     ck_assert_uint_eq(disk.counts[FILE_WRITE], 2);
@@ -68,10 +71,10 @@ START_TEST(interrupted_operations_are_repeated_and_failed_ones_are_not)
 
     open_file(1);
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-        disk.fail_with = cases[i].error;
-        disk.fail_after = 0;
+        fault.result = cases[i].error;
+        fault.after = 0;
         ck_assert_int_eq(file_read(file, 0, buf, 512), cases[i].result);
-        disk.fail_after = 0;
+        fault.after = 0;
         ck_assert_int_eq(file_write(file, 0, buf, 512), cases[i].result);
     }
 }
@@ -93,8 +96,8 @@ END_TEST
 START_TEST(write_that_makes_no_progress_fails)
 {
     open_file(1);
-    disk.fail_with = 0;
-    disk.fail_after = 0;
+    fault.result = 0;
+    fault.after = 0;
     ck_assert_int_eq(file_write(file, 0, buf, 512), -EIO);
 }
 END_TEST
@@ -150,8 +153,8 @@ START_TEST(failed_sync_stays_failed)
 {
     open_file(1);
     ck_assert_int_eq(file_sync(file), 0);
-    disk.fail_with = -EIO;
-    disk.fail_after = 0;
+    fault.result = -EIO;
+    fault.after = 0;
     ck_assert_int_eq(file_sync(file), -EIO);
     ck_assert_int_eq(file_sync(file), -EIO);
 }
@@ -246,6 +249,7 @@ START_TEST(holes_are_known_without_reading)
     struct file_host_options options = {.writable = true};
     struct err err = {0};
     uint64_t len;
+    uint64_t end;
     int fd = mkstemp(path);
 
     ck_assert_int_ge(fd, 0);
@@ -255,11 +259,14 @@ START_TEST(holes_are_known_without_reading)
     ck_assert_int_eq(file_truncate(file, 1 << 20), 0);
     ck_assert_int_eq(file_get_len(file, &len), 0);
     ck_assert_uint_eq(len, 1 << 20);
-    ck_assert(file_is_hole(file, 0, 1 << 20));
-    ck_assert(file_is_hole(file, 2 << 20, 4096)); /* behind the end */
+    ck_assert(file_hole_at(file, 0, &end));
+    ck_assert_uint_eq(end, UINT64_MAX);
+    ck_assert(file_hole_at(file, 2 << 20, &end)); /* behind the end */
     ck_assert_int_eq(file_write(file, 512 << 10, buf, 4096), 0);
-    ck_assert(!file_is_hole(file, 0, 1 << 20));
-    ck_assert(!file_is_hole(file, 512 << 10, 512));
+    ck_assert(file_hole_at(file, 512, &end));
+    ck_assert_uint_eq(end, 512 << 10);
+    ck_assert(!file_hole_at(file, 512 << 10, &end));
+    ck_assert_uint_eq(end, (512 << 10) + 4096);
 }
 END_TEST
 

@@ -1,386 +1,323 @@
 /*
  * What is left of a qcow2 image when the power fails, or when the host fails an operation.
  *
- * A random workload runs on an image in memory that records each operation. Crash states are made
- * of that record: all operations up to a barrier, and of those after it any that might have
- * reached the disk, whole or in part. In each state the image must have at worst leaked clusters,
- * and show everything that had been flushed.
+ * Random operations run on images in memory whose changes are all recorded. After each of the
+ * record's operations the power fails: the state of the disks is made in several ways (power_cut.h),
+ * and in each the image has at worst leaked clusters, shows everything that was flushed, and can be
+ * used further. `qemu-img check` and `compare` look at some of the states.
+ *
+ * SEED=n repeats a run. SCALE=n makes it n times as long.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "tests/lib/mem_file.h"
-#include "tests/lib/qcow2_image.h"
+#include "tests/lib/power_cut.h"
+#include "tests/lib/qcow2_rig.h"
+#include "tests/lib/qemu_oracle.h"
 #include "tests/lib/unit.h"
 #include "vmm/base/bytes.h"
 
 #define SECTOR BLOCK_SECTOR_SIZE
-#define DISK_SIZE (768u << 10)
-#define NSECTORS (DISK_SIZE / SECTOR)
-#define EVENTS_MAX 400u
 
 static unsigned base_seed;
+static unsigned scale;
+static bool have_qemu;
+static char running[160]; /* layout and seed */
 
-/* A request as the guest saw it, and where in the record of operations it began and ended. */
-struct event {
-    enum block_op op;
-    uint64_t first; /* sector */
-    uint64_t n;
-    uint64_t stamp; /* of its first sector; 0: zeroes */
-    size_t begin;
-    size_t end;
-};
+/* ---- a state after a power cut ------------------------------------------------------------------------ */
 
-struct rig {
-    struct mem_env env;
-    struct mem_disk disk;
-    struct mem_disk base;
-    struct mem_disk start; /* the image before the first operation */
-    struct block *block;
-    unsigned seed;
-    uint64_t stamp;
-    struct event events[EVENTS_MAX];
-    unsigned nevents;
-};
-
-static unsigned rnd(struct rig *rig, unsigned below)
+static void fail_at(size_t at, const char *what)
 {
-    return (unsigned)rand_r(&rig->seed) % below;
+    ck_abort_msg("SEED=%u: %s: power cut after %zu operations: %s", base_seed, running, at, what);
 }
 
-static void fill(uint8_t *sector, uint64_t stamp)
+static void check_tables(const struct mem_disk *top, size_t at)
 {
-    memset(sector, (int)(stamp % 251), SECTOR);
-    store_le64(sector, stamp);
-}
-
-/* ---- workload -------------------------------------------------------------------------------------- */
-
-static void rig_init(struct rig *rig, unsigned cluster_bits, bool backing, unsigned seed)
-{
-    memset(rig, 0, sizeof(*rig));
-    rig->seed = seed;
-    mem_disk_init(&rig->disk, "top");
-    mem_disk_init(&rig->base, "base");
-    mem_disk_init(&rig->start, "start");
-    if (backing) {
-        rig->base.len = DISK_SIZE / 2;
-        for (uint64_t i = 0; i < NSECTORS / 2; i++)
-            fill(rig->base.data + i * SECTOR, ++rig->stamp);
-    }
-    qcow2_image_make(&rig->disk, &(struct qcow2_image_options){
-                                     .cluster_bits = cluster_bits,
-                                     .refcount_order = 4,
-                                     .size = DISK_SIZE,
-                                     .backing = backing ? "base" : NULL,
-                                     .backing_format = "raw",
-                                 });
-    memcpy(rig->start.data, rig->disk.data, rig->disk.len);
-    rig->start.len = rig->disk.len;
-    mem_env_init(&rig->env);
-    mem_env_add(&rig->env, &rig->disk);
-    mem_env_add(&rig->env, &rig->base);
-    rig->block = mem_env_open(&rig->env, "top", BLOCK_FORMAT_QCOW2, false);
-}
-
-static void rig_done(struct rig *rig)
-{
-    mem_disk_done(&rig->disk);
-    mem_disk_done(&rig->base);
-    mem_disk_done(&rig->start);
-}
-
-static void pick_event(struct rig *rig, struct event *event)
-{
-    static const enum block_op ops[] = {BLOCK_WRITE, BLOCK_WRITE,        BLOCK_WRITE,
-                                        BLOCK_WRITE, BLOCK_WRITE_ZEROES, BLOCK_WRITE_ZEROES,
-                                        BLOCK_FLUSH};
-
-    *event = (struct event){.op = ops[rnd(rig, ARRAY_SIZE(ops))]};
-    if (event->op == BLOCK_FLUSH)
-        return;
-    event->first = rnd(rig, NSECTORS);
-    event->n = 1 + rnd(rig, rnd(rig, 4) ? 16 : 200);
-    event->n = min_u64(event->n, NSECTORS - event->first);
-    if (event->op == BLOCK_WRITE) {
-        event->stamp = rig->stamp + 1;
-        rig->stamp += event->n;
-    }
-}
-
-static int run_event(struct rig *rig, struct event *event)
-{
-    uint64_t len = event->n * SECTOR;
-    uint8_t *buf;
-    int r;
-
-    if (event->op != BLOCK_WRITE)
-        return mem_block_op(rig->block, event->op, rnd(rig, 2) ? BLOCK_REQ_UNMAP : 0,
-                            event->first * SECTOR, len);
-    buf = malloc(len);
-    ck_assert_ptr_nonnull(buf);
-    for (uint64_t i = 0; i < event->n; i++)
-        fill(buf + i * SECTOR, event->stamp + i);
-    r = mem_block_write(rig->block, event->first * SECTOR, buf, len);
-    free(buf);
-    return r;
-}
-
-static void run_workload(struct rig *rig, unsigned n)
-{
-    rig->disk.record = true;
-    while (rig->nevents < n) {
-        struct event *event = &rig->events[rig->nevents++];
-
-        pick_event(rig, event);
-        event->begin = rig->disk.nops;
-        ck_assert_int_eq(run_event(rig, event), 0);
-        event->end = rig->disk.nops;
-    }
-    rig->disk.record = false;
-}
-
-/* ---- crash states ----------------------------------------------------------------------------------- */
-
-/* Some sectors of an operation. */
-static void apply_torn(struct rig *rig, struct mem_disk *disk, const struct mem_op *op)
-{
-    for (uint64_t at = 0; at < op->len; at += SECTOR) {
-        struct mem_op part = {.op = op->op,
-                              .off = op->off + at,
-                              .len = min_u64(SECTOR, op->len - at),
-                              .data = op->data ? op->data + at : NULL};
-
-        if (rnd(rig, 2))
-            mem_disk_apply(disk, &part);
-    }
-}
-
-/* The disk after a power cut when `cut` operations had been handed to the host. */
-static void make_crash_state(struct rig *rig, struct mem_disk *disk, size_t cut, bool in_order)
-{
-    const struct mem_op *ops = rig->disk.ops;
-    size_t synced = 0;
-
-    memset(disk->data, 0, disk->len);
-    memcpy(disk->data, rig->start.data, rig->start.len);
-    disk->len = rig->start.len;
-    for (size_t i = 0; i < cut; i++)
-        if (ops[i].op == FILE_SYNC)
-            synced = i + 1;
-    for (size_t i = 0; i < cut; i++) {
-        unsigned fate = in_order || i < synced ? 0 : rnd(rig, 3);
-
-        if (fate == 0)
-            mem_disk_apply(disk, &ops[i]);
-        else if (fate == 1 && ops[i].op != FILE_SYNC)
-            apply_torn(rig, disk, &ops[i]);
-    }
-}
-
-static uint64_t initial_stamp(const struct rig *rig, uint64_t sector)
-{
-    return sector * SECTOR < rig->base.len ? load_le64(rig->base.data + sector * SECTOR) : 0;
-}
-
-/* May a sector show `stamp` after a cut? */
-static bool is_allowed(const struct rig *rig, uint64_t sector, uint64_t stamp, size_t cut)
-{
-    size_t flushed_from = 0; /* events before this one are durable */
-    bool allowed = stamp == initial_stamp(rig, sector);
-
-    for (unsigned i = 0; i < rig->nevents; i++)
-        if (rig->events[i].op == BLOCK_FLUSH && rig->events[i].end <= cut)
-            flushed_from = i;
-    for (unsigned i = 0; i < rig->nevents && rig->events[i].begin < cut; i++) {
-        const struct event *event = &rig->events[i];
-        bool match;
-
-        if (event->op == BLOCK_FLUSH || sector - event->first >= event->n)
-            continue;
-        match = stamp == (event->stamp ? event->stamp + (sector - event->first) : 0);
-        allowed = match || (allowed && i >= flushed_from);
-    }
-    return allowed;
-}
-
-static void verify_crash_state(struct rig *rig, struct mem_disk *disk, size_t cut)
-{
-    static uint8_t data[DISK_SIZE];
     struct qcow2_image_check check;
-    struct mem_env env;
-    struct block *block;
 
-    qcow2_image_check(disk, &check);
+    qcow2_image_check(top, &check);
     if (check.errors > 0)
-        ck_abort_msg("cut after %zu operations: %s", cut, check.first);
+        fail_at(at, check.first);
+}
 
-    mem_env_init(&env);
-    mem_env_add(&env, disk);
-    mem_env_add(&env, &rig->base);
-    block = mem_env_open(&env, disk->name, BLOCK_FORMAT_QCOW2, true);
-    ck_assert_int_eq(mem_block_read(block, 0, data, DISK_SIZE), 0);
-    for (uint64_t i = 0; i < NSECTORS; i++) {
-        uint64_t stamp = load_le64(data + i * SECTOR);
-        uint8_t expected[SECTOR] = {0};
+static void verify_contents(struct qcow2_rig *rig, struct mem_disk *disks, size_t at)
+{
+    struct mem_env env;
+    struct block *block = qcow2_rig_open(&env, disks, true);
+    const char *wrong = qcow2_rig_verify(rig, block, at, qcow2_rig_settled(rig, at));
 
-        /* Data is torn by sectors only: within one it is one version or another. */
-        if (stamp)
-            fill(expected, stamp);
-        if (!is_allowed(rig, i, stamp, cut) || memcmp(data + i * SECTOR, expected, SECTOR) != 0)
-            ck_abort_msg("cut after %zu operations: sector %llu shows version %llu", cut,
-                         (unsigned long long)i, (unsigned long long)stamp);
-    }
+    if (wrong)
+        fail_at(at, wrong);
     ck_assert_int_eq(block_close(block), 0);
 }
 
-static const struct crash_variant {
-    unsigned cluster_bits;
-    bool backing;
-} crash_variants[] = {{9, false}, {9, true}, {12, false}, {12, true}, {16, false}, {16, true}};
+static void verify_snapshots(struct qcow2_rig *rig, struct mem_disk *disks, size_t at)
+{
+    const char *wrong = qcow2_rig_verify_snapshots(rig, disks, at);
+
+    if (wrong)
+        fail_at(at, wrong);
+}
+
+static uint8_t *read_all(struct mem_disk *disks, uint64_t *ret_len)
+{
+    struct mem_env env;
+    struct block *block = qcow2_rig_open(&env, disks, true);
+    uint8_t *data = malloc(block->len);
+
+    ck_assert_ptr_nonnull(data);
+    ck_assert_int_eq(mem_block_read(block, 0, data, block->len), 0);
+    *ret_len = block->len;
+    ck_assert_int_eq(block_close(block), 0);
+    return data;
+}
+
+/* The disk goes on after the power cut: it takes writes, and nothing else changes. */
+static void use_further(struct qcow2_rig *rig, struct mem_disk *disks, size_t at)
+{
+    uint64_t len;
+    uint8_t *expected = read_all(disks, &len);
+    struct mem_env env;
+    struct block *block = qcow2_rig_open(&env, disks, false);
+    uint8_t *data;
+
+    for (int i = 0; i < 12; i++) {
+        uint64_t off = (uint64_t)qcow2_rig_random(rig, (unsigned)(len / SECTOR)) * SECTOR;
+        uint64_t n = min_u64((1ull + qcow2_rig_random(rig, 40)) * SECTOR, len - off);
+
+        if (i % 4 == 3) {
+            memset(expected + off, 0, n);
+            ck_assert_int_eq(
+                mem_block_op(block, BLOCK_WRITE_ZEROES, i % 8 == 3 ? BLOCK_REQ_UNMAP : 0, off, n),
+                0);
+        } else {
+            memset(expected + off, i + 1, n);
+            ck_assert_int_eq(mem_block_write(block, off, expected + off, n), 0);
+        }
+        if (i == 6)
+            ck_assert_int_eq(mem_block_op(block, BLOCK_FLUSH, 0, 0, 0), 0);
+    }
+    ck_assert_int_eq(block_close(block), 0);
+    check_tables(&disks[QCOW2_RIG_TOP], at);
+    verify_snapshots(rig, disks, at);
+    data = read_all(disks, &len);
+    if (memcmp(data, expected, len) != 0)
+        fail_at(at, "what was written afterwards is not there");
+    free(data);
+    free(expected);
+}
+
+static void ask_qemu(struct mem_disk *disks, size_t at)
+{
+    uint64_t len;
+    uint8_t *contents = read_all(disks, &len);
+    const char *wrong = qemu_oracle_check(disks, QCOW2_RIG_DISKS, contents, len);
+
+    if (wrong)
+        fail_at(at, wrong);
+    free(contents);
+}
+
+static void verify_state(struct qcow2_rig *rig, struct power_cut *cut, size_t at, unsigned n)
+{
+    check_tables(&cut->state[QCOW2_RIG_TOP], at);
+    verify_contents(rig, cut->state, at);
+    if (n % 4 == 1)
+        verify_snapshots(rig, cut->state, at);
+    if (have_qemu && n % 128 == 77)
+        ask_qemu(cut->state, at);
+    if (n % 8 == 3)
+        use_further(rig, cut->state, at);
+}
+
+/* ---- power cuts ---------------------------------------------------------------------------------------- */
+
+static void cut_everywhere(const struct qcow2_layout *layout, unsigned seed, unsigned steps)
+{
+    struct mem_disk *disks[QCOW2_RIG_DISKS];
+    struct power_cut cut;
+    struct qcow2_rig rig;
+    unsigned n = 0;
+
+    qcow2_layout_print(layout, running, sizeof(running));
+    qcow2_rig_init(&rig, layout, seed);
+    for (unsigned i = 0; i < QCOW2_RIG_DISKS; i++)
+        disks[i] = &rig.disks[i];
+    power_cut_init(&cut, &rig.record, disks, QCOW2_RIG_DISKS, seed);
+    for (unsigned i = 0; i < steps; i++)
+        (void)qcow2_rig_step(&rig);
+    ck_assert_uint_eq(rig.failures, 0);
+    ck_assert_int_eq(qcow2_rig_close(&rig), 0);
+
+    for (size_t at = 0; at <= rig.record.n; at++) {
+        if (at < rig.record.n && rig.record.ops[at].op == MEM_MARK)
+            continue;
+        power_cut_make(&cut, at, POWER_CUT_IN_ORDER);
+        verify_state(&rig, &cut, at, n++);
+        power_cut_make(&cut, at, (enum power_cut_fate)(1 + n % (POWER_CUT_FATES - 1)));
+        verify_state(&rig, &cut, at, n++);
+    }
+    printf("%s: seed %u: %u states\n", running, seed, n);
+    power_cut_done(&cut);
+    qcow2_rig_done(&rig);
+}
+
+/* ---- the matrix ---------------------------------------------------------------------------------------- */
+
+/*
+ * What a power cut leaves does not depend on the build: with sanitizers, which take ten times as
+ * long, it is the code on the way that is looked at.
+ */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define LAYOUTS 4
+#else
+#define LAYOUTS 24
+#endif
 
 START_TEST(every_cut_leaves_a_consistent_image_with_all_that_was_flushed)
 {
-    const struct crash_variant *variant = &crash_variants[_i];
     unsigned seed = base_seed + (unsigned)_i;
-    struct mem_disk crashed;
-    struct rig rig;
-    unsigned states = 0;
+    struct qcow2_layout layout;
 
-    rig_init(&rig, variant->cluster_bits, variant->backing, seed);
-    run_workload(&rig, 120);
-    ck_assert_int_eq(block_close(rig.block), 0);
-    mem_disk_init(&crashed, "crashed");
-    for (size_t cut = 0; cut <= rig.disk.nops; cut++) {
-        make_crash_state(&rig, &crashed, cut, true);
-        verify_crash_state(&rig, &crashed, cut);
-        make_crash_state(&rig, &crashed, cut, false);
-        verify_crash_state(&rig, &crashed, cut);
-        states += 2;
-    }
-    printf("cluster bits %u, %s: seed %u: %u crash states\n", variant->cluster_bits,
-           variant->backing ? "overlay" : "alone", seed, states);
-    mem_disk_done(&crashed);
-    rig_done(&rig);
+    qcow2_layout_pick(&layout, seed);
+    cut_everywhere(&layout, seed, 100 * scale);
 }
 END_TEST
 
-/* ---- failing operations ------------------------------------------------------------------------------ */
+/* ---- failing operations ------------------------------------------------------------------------------- */
 
-static const struct fault {
-    int result;
-    bool is_short;
-} faults[] = {{-EIO, false}, {-ENOSPC, false}, {0, true}};
+/* Once; a disk that is full for a while; part of the operation only. */
+static const struct mem_fault faults[] = {{.result = -EIO},
+                                          {.result = -ENOSPC, .more = 40},
+                                          {.is_short = true},
+                                          {.result = -EIO, .more = 3}};
 
 /*
- * Let operation number `after` fail, go on, and see that the image is consistent and shows for each
- * sector what some request put there. Returns whether the fault happened.
+ * Let operation number `after` fail, go on, and see that the image is consistent, shows for each
+ * sector what some request put there, and takes requests. Returns whether the fault happened.
  */
-static bool run_with_fault(unsigned cluster_bits, const struct fault *fault, long after)
+static bool run_with_fault(const struct qcow2_layout *layout, const struct mem_fault *fault,
+                           long after)
 {
-    struct mem_disk crashed;
-    struct rig rig;
-    bool failed;
+    struct qcow2_rig rig;
+    bool happened;
 
-    rig_init(&rig, cluster_bits, true, base_seed);
-    rig.disk.fail_after = after;
-    rig.disk.fail_with = fault->result;
-    rig.disk.fail_short = fault->is_short;
-    rig.disk.record = true;
-    while (rig.nevents < 60) {
-        struct event *event = &rig.events[rig.nevents];
-
-        pick_event(&rig, event);
-        event->begin = rig.disk.nops;
-        if (run_event(&rig, event) < 0) {
-            ck_assert(rig.disk.failed);
-            /* Neither done nor undone for certain: any later state may show it or not. */
-            if (event->op == BLOCK_FLUSH)
-                continue;
-        }
-        event->end = rig.disk.nops;
-        rig.nevents++;
+    qcow2_rig_init(&rig, layout, base_seed);
+    rig.fault =
+        (struct mem_fault){.after = after, .result = fault->result, .is_short = fault->is_short};
+    for (unsigned i = 0; i < 50; i++) {
+        (void)qcow2_rig_step(&rig);
+        if (rig.failures > 0 && !rig.fault.happened)
+            ck_abort_msg("SEED=%u: a request failed although no operation did", base_seed);
     }
-    (void)block_close(rig.block); /* may report the fault */
-    failed = rig.disk.failed;
+    (void)qcow2_rig_close(&rig); /* may report the fault */
+    happened = rig.fault.happened;
+    rig.fault.after = -1;
 
-    /* As after a crash: what failed may be there or not, and so may what no flush confirmed. */
-    mem_disk_init(&crashed, "crashed");
-    make_crash_state(&rig, &crashed, rig.disk.nops, true);
-    for (unsigned i = 0; i < rig.nevents && failed; i++)
-        if (rig.events[i].op == BLOCK_FLUSH)
-            rig.events[i].end = SIZE_MAX;
-    verify_crash_state(&rig, &crashed, rig.disk.nops);
-    mem_disk_done(&crashed);
-    rig_done(&rig);
-    return failed;
+    /* What failed may be there or not, and so may what no flush confirmed. */
+    check_tables(&rig.disks[QCOW2_RIG_TOP], rig.record.n);
+    verify_contents(&rig, rig.disks, rig.record.n);
+    verify_snapshots(&rig, rig.disks, rig.record.n);
+    use_further(&rig, rig.disks, rig.record.n);
+    qcow2_rig_done(&rig);
+    return happened;
 }
+
+#define FAULT_LAYOUTS 2
 
 START_TEST(each_failing_operation_leaves_a_consistent_image)
 {
-    const struct fault *fault = &faults[_i];
+    const struct mem_fault *fault = &faults[(unsigned)_i % ARRAY_SIZE(faults)];
+    struct qcow2_layout layout;
     long after = 0;
 
-    while (run_with_fault(after % 2 ? 9 : 16, fault, after))
+    qcow2_layout_pick(&layout, base_seed + (unsigned)_i / ARRAY_SIZE(faults));
+    qcow2_layout_print(&layout, running, sizeof(running));
+    while (run_with_fault(&layout, fault, after))
         after++;
-    printf("seed %u: %ld failing operations\n", base_seed, after);
-    ck_assert_int_gt(after, 60);
+    printf("%s: SEED=%u: %ld failing operations\n", running, base_seed, after);
+    ck_assert_int_gt(after, 30);
 }
 END_TEST
 
+struct small_rig {
+    struct mem_env env;
+    struct mem_disk disk;
+    struct mem_fault fault;
+    struct block *block;
+};
+
+static void small_rig_init(struct small_rig *rig)
+{
+    mem_disk_init(&rig->disk, "top");
+    rig->fault = (struct mem_fault){.after = -1};
+    rig->disk.fault = &rig->fault;
+    qcow2_image_make(&rig->disk,
+                     &(struct qcow2_image_options){.refcount_order = 4, .size = 1 << 20});
+    mem_env_init(&rig->env);
+    mem_env_add(&rig->env, &rig->disk);
+    rig->block = mem_env_open(&rig->env, "top", BLOCK_FORMAT_QCOW2, false);
+}
+
 START_TEST(failed_barrier_fails_every_later_flush)
 {
-    struct rig rig;
+    struct small_rig rig;
     uint8_t data[SECTOR] = {1};
 
-    rig_init(&rig, 16, false, base_seed);
+    small_rig_init(&rig);
     ck_assert_int_eq(mem_block_write(rig.block, 0, data, sizeof(data)), 0);
-    rig.disk.fail_after = 1; /* the refcount block is written, the barrier behind it fails */
-    rig.disk.fail_with = -EIO;
+    rig.fault = (struct mem_fault){.kinds = 1u << FILE_SYNC, .result = -EIO};
     ck_assert_int_eq(mem_block_op(rig.block, BLOCK_FLUSH, 0, 0, 0), -EIO);
     ck_assert_int_eq(mem_block_op(rig.block, BLOCK_FLUSH, 0, 0, 0), -EIO);
     ck_assert_int_eq(mem_block_write(rig.block, 0, data, sizeof(data)), 0);
     ck_assert_int_eq(mem_block_op(rig.block, BLOCK_FLUSH, 0, 0, 0), -EIO);
     ck_assert_int_eq(block_close(rig.block), -EIO);
-    rig_done(&rig);
+    mem_disk_done(&rig.disk);
 }
 END_TEST
 
 START_TEST(flush_that_ran_out_of_space_succeeds_once_there_is_some)
 {
-    struct rig rig;
+    struct small_rig rig;
     uint8_t data[SECTOR] = {1};
     struct qcow2_image_check check;
 
-    rig_init(&rig, 16, false, base_seed);
+    small_rig_init(&rig);
     ck_assert_int_eq(mem_block_write(rig.block, 0, data, sizeof(data)), 0);
-    rig.disk.fail_after = 0;
-    rig.disk.fail_with = -ENOSPC;
+    rig.fault = (struct mem_fault){.result = -ENOSPC};
     ck_assert_int_eq(mem_block_op(rig.block, BLOCK_FLUSH, 0, 0, 0), -ENOSPC);
     ck_assert_int_eq(mem_block_op(rig.block, BLOCK_FLUSH, 0, 0, 0), 0);
     ck_assert_int_eq(block_close(rig.block), 0);
     qcow2_image_check(&rig.disk, &check);
     ck_assert_msg(check.errors == 0 && check.leaks == 0, "%s", check.first);
-    rig_done(&rig);
+    mem_disk_done(&rig.disk);
 }
 END_TEST
+
+static unsigned number_from_env(const char *name, unsigned otherwise)
+{
+    const char *text = getenv(name);
+
+    return text ? (unsigned)strtoul(text, NULL, 0) : otherwise;
+}
 
 static void add_tests(Suite *suite)
 {
     TCase *cuts = tcase_create("cuts");
     TCase *failing = tcase_create("faults");
-    const char *seed = getenv("SEED");
 
-    base_seed = seed ? (unsigned)strtoul(seed, NULL, 0) : (unsigned)time(NULL);
-    tcase_set_timeout(cuts, 120);
+    base_seed = number_from_env("SEED", (unsigned)time(NULL));
+    scale = number_from_env("SCALE", 1);
+    have_qemu = qemu_oracle_available();
+    tcase_set_timeout(cuts, 120 * scale);
     tcase_add_loop_test(cuts, every_cut_leaves_a_consistent_image_with_all_that_was_flushed, 0,
-                        ARRAY_SIZE(crash_variants));
+                        LAYOUTS);
     suite_add_tcase(suite, cuts);
-    tcase_set_timeout(failing, 120);
+    tcase_set_timeout(failing, 120 * scale);
     tcase_add_loop_test(failing, each_failing_operation_leaves_a_consistent_image, 0,
-                        ARRAY_SIZE(faults));
+                        (int)((size_t)FAULT_LAYOUTS * scale * ARRAY_SIZE(faults)));
     tcase_add_test(failing, failed_barrier_fails_every_later_flush);
     tcase_add_test(failing, flush_that_ran_out_of_space_succeeds_once_there_is_some);
     suite_add_tcase(suite, failing);

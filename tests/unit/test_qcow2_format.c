@@ -69,8 +69,9 @@ static const struct header_case {
     {"disk size", {{24, 8, UINT64_MAX}}},
     {"disk size", {{24, 8, INT64_MAX}}},
     {"L1 table too small", {{24, 8, 1ull << 40}}},
-    {"encrypted", {{32, 4, 1}}},
-    {"encrypted", {{32, 4, 2}}},
+    {"encrypted with AES", {{32, 4, 1}}},
+    {"encrypted with LUKS", {{32, 4, 2}}},
+    {"encryption method", {{32, 4, 3}}},
     {"L1 table of entries", {{36, 4, (32u << 20) / 8 + 1}}},
     {"L1 table of entries", {{36, 4, UINT32_MAX}}},
     {"L1 table too small", {{36, 4, 0}}},
@@ -86,8 +87,9 @@ static const struct header_case {
     {"number of snapshots", {{60, 4, 65537}}},
     {"snapshot table at", {{60, 4, 1}, {64, 8, 512}}},
     {"snapshot table at", {{60, 4, 1}, {64, 8, 1ull << 40}}},
-    {"external data file", {{72, 8, 4}}},
-    {"extended L2", {{72, 8, 16}}},
+    {"external data file without", {{72, 8, 4}}},
+    {"extended L2 entries with cluster bits", {{20, 4, 13}, {72, 8, 16}}},
+    {NULL, {{72, 8, 16}}},
     {"unknown incompatible features 0x20", {{72, 8, 32}}},
     {"unknown incompatible features 0x8000000000000000", {{72, 8, 1ull << 63}}},
     {"compression type", {{72, 8, 8}}}, /* the bit without the type */
@@ -104,6 +106,7 @@ static const struct header_case {
     {"header extension", {{104, 4, 0x12345678}, {108, 4, CLUSTER}}},
     {NULL, {{104, 4, 0x12345678}, {108, 4, 16}}},
     {"LUKS", {{104, 4, 0x0537be77}, {108, 4, 16}}},
+    {NULL, {{104, 4, 0x44415441}, {108, 4, 4}}}, /* no bit, no data file */
     {"backing file name", {{8, 8, 512}, {16, 4, 1024}}},
     {"backing file name", {{8, 8, CLUSTER - 4}, {16, 4, 8}}},
     {"backing file name", {{8, 8, UINT64_MAX}, {16, 4, 8}}},
@@ -146,6 +149,27 @@ START_TEST(unknown_feature_is_refused_by_the_name_that_the_image_gives)
     memcpy(disk.data + 114, "time travel", 12);
     ck_assert_int_eq(open_image(true, &block, &err), -ENOTSUP);
     ck_assert_ptr_nonnull(strstr(err.msg, "time travel"));
+}
+END_TEST
+
+START_TEST(unknown_features_are_all_named)
+{
+    struct block *block;
+    struct err err = {0};
+
+    put(72, 8, 1ull << 40 | 1ull << 41 | 1ull << 5);
+    put(104, 4, 0x6803f857);
+    put(108, 4, 4ull * 48);
+    for (unsigned i = 0; i < 4; i++) {
+        put(112 + i * 48, 1, i == 3);      /* the last one is a compatible feature */
+        put(113 + i * 48, 1, 42 - i % 3u); /* the first one is not in use */
+        memset(disk.data + 114 + (size_t)i * 48, 'a' + (int)i, 46);
+    }
+    ck_assert_int_eq(open_image(true, &block, &err), -ENOTSUP);
+    ck_assert_msg(strstr(err.msg, "0x30000000020: bbbb") != NULL, "%s", err.msg);
+    ck_assert_ptr_nonnull(strstr(err.msg, "bb, cc"));
+    ck_assert_ptr_null(strstr(err.msg, "dddd"));
+    ck_assert_ptr_null(strstr(err.msg, "aaaa"));
 }
 END_TEST
 
@@ -315,6 +339,7 @@ static void add_tests(Suite *suite)
     tcase_add_checked_fixture(header, setup, teardown);
     tcase_add_loop_test(header, header_is_accepted_or_refused_by_name, 0, ARRAY_SIZE(header_cases));
     tcase_add_test(header, unknown_feature_is_refused_by_the_name_that_the_image_gives);
+    tcase_add_test(header, unknown_features_are_all_named);
     tcase_add_test(header, truncated_files_are_refused);
     tcase_add_test(header, dirty_and_corrupt_images_can_be_read);
     tcase_add_test(header, autoclear_bits_are_cleared_by_the_first_write_and_not_before);

@@ -161,6 +161,13 @@ static const char *const variants[] = {
     "cluster_size=64k,lazy_refcounts=on",
     "cluster_size=64k,preallocation=metadata",
     "cluster_size=64k,compression_type=zstd",
+    "extended_l2=on",
+    "extended_l2=on,cluster_size=16k",
+    "extended_l2=on,cluster_size=2M,refcount_bits=1",
+    "extended_l2=on,preallocation=metadata",
+    "data_file=data",
+    "data_file=data,data_file_raw=on",
+    "data_file=data,extended_l2=on,cluster_size=128k",
 };
 
 START_TEST(image_is_handed_back_and_forth)
@@ -188,17 +195,23 @@ static void make_base(const char *format)
 static const struct base {
     const char *convert;
     const char *format;
+    const char *options; /* of the overlay */
 } bases[] = {
-    {"raw", "raw"},
-    {"qcow2 -o cluster_size=4k", "qcow2"},
-    {"qcow2 -c", "qcow2"},
-    {"qcow2 -c -o compression_type=zstd", "qcow2"},
+    {"raw", "raw", "extended_l2=on,cluster_size=32k"},
+    {"qcow2 -c", "qcow2", "extended_l2=on"},
+    {"qcow2 -o extended_l2=on", "qcow2", "data_file=data"},
+    {"raw", "raw", "compat=v3"},
+    {"qcow2 -o cluster_size=4k", "qcow2", "compat=v3"},
+    {"qcow2 -c", "qcow2", "compat=v3"},
+    {"qcow2 -c -o compression_type=zstd", "qcow2", "compat=v3"},
 };
 
 START_TEST(overlays_copy_what_they_do_not_write)
 {
     make_base(bases[_i].convert);
-    ck_assert_int_eq(shell("qemu-img create -q -f qcow2 -b base -F %s image", bases[_i].format), 0);
+    ck_assert_int_eq(shell("qemu-img create -q -f qcow2 -b base -F %s -o %s image",
+                           bases[_i].format, bases[_i].options),
+                     0);
     assert_reads_as_model();
     for (int round = 0; round < 2; round++) {
         write_some(30);

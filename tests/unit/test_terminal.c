@@ -1,33 +1,21 @@
 #include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
 #include <pty.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
 
+#include "tests/lib/tty.h"
 #include "tests/lib/unit.h"
-#include "vmm/console.h"
+#include "vmm/base/thread.h"
+#include "vmm/crash.h"
 #include "vmm/terminal.h"
-
-static bool terminal_is_raw(int fd)
-{
-    struct termios now;
-
-    ck_assert_int_eq(tcgetattr(fd, &now), 0);
-    return !(now.c_lflag & (ICANON | ECHO | ISIG)) && !(now.c_oflag & OPOST);
-}
-
-static bool terminal_is_cooked(int fd)
-{
-    struct termios now;
-
-    ck_assert_int_eq(tcgetattr(fd, &now), 0);
-    return (now.c_lflag & ICANON) && (now.c_lflag & ECHO) && (now.c_lflag & ISIG) &&
-           (now.c_oflag & OPOST);
-}
 
 /* A process with a terminal of its own, as under a shell: raw, and then it does `then`. */
 static pid_t start_job(int *ret_master, void (*then)(void))
@@ -74,19 +62,43 @@ static void then_exit(void)
     exit(0); /* not _exit: what atexit registered runs */
 }
 
-static void restore_and_die(int signo)
+static void then_abort(void)
 {
-    console_restore_terminal();
-    raise(signo);
-}
-
-static void then_crash(void)
-{
-    struct sigaction fatal = {.sa_handler = restore_and_die, .sa_flags = SA_RESETHAND};
-
-    (void)sigaction(SIGABRT, &fatal, NULL);
+    crash_set_up();
     wait_for_key();
     abort();
+}
+
+/* In steps too small to miss a guard page; what follows the call keeps it from becoming a loop. */
+static unsigned exhaust_stack(unsigned depth) // NOLINT(misc-no-recursion)
+{
+    volatile uint8_t frame[1024];
+
+    frame[depth % sizeof(frame)] = (uint8_t)depth;
+    return depth == UINT_MAX ? 0 : exhaust_stack(depth + 1) + frame[depth % sizeof(frame)];
+}
+
+static void *exhaust_thread(void *arg)
+{
+    exhaust_stack(0);
+    return NULL;
+}
+
+static void then_exhaust_stack(void)
+{
+    crash_set_up();
+    wait_for_key();
+    exhaust_stack(0);
+}
+
+static void then_exhaust_thread(void)
+{
+    pthread_t thread;
+
+    crash_set_up();
+    wait_for_key();
+    if (thread_start(&thread, "deep", exhaust_thread, NULL) == 0)
+        pthread_join(thread, NULL);
 }
 
 static void then_wait(void)
@@ -111,9 +123,9 @@ START_TEST(terminal_is_restored_on_exit)
 
     pid = start_job(&master, then_exit);
     wait_ready(master);
-    ck_assert(terminal_is_raw(master));
+    ck_assert(tty_is_raw(master));
     press_key(master);
-    wait_terminal(master, terminal_is_cooked);
+    wait_terminal(master, tty_is_cooked);
     ck_assert_int_eq(waitpid(pid, &status, 0), pid);
     ck_assert(WIFEXITED(status));
 }
@@ -121,18 +133,26 @@ END_TEST
 
 START_TEST(terminal_is_restored_on_a_crash)
 {
+    static const struct {
+        void (*then)(void);
+        int signo;
+    } crashes[] = {
+        {then_abort, SIGABRT},
+        {then_exhaust_stack, SIGSEGV},
+        {then_exhaust_thread, SIGSEGV},
+    };
     int master;
     pid_t pid;
     int status;
 
-    pid = start_job(&master, then_crash);
+    pid = start_job(&master, crashes[_i].then);
     wait_ready(master);
-    ck_assert(terminal_is_raw(master));
+    ck_assert(tty_is_raw(master));
     press_key(master);
     ck_assert_int_eq(waitpid(pid, &status, 0), pid);
     ck_assert(WIFSIGNALED(status));
-    ck_assert_int_eq(WTERMSIG(status), SIGABRT);
-    ck_assert(terminal_is_cooked(master));
+    ck_assert_int_eq(WTERMSIG(status), crashes[_i].signo);
+    ck_assert(tty_is_cooked(master));
 }
 END_TEST
 
@@ -153,7 +173,7 @@ START_TEST(terminal_is_raw_again_after_sigstop)
     cooked.c_oflag |= OPOST;
     ck_assert_int_eq(tcsetattr(master, TCSANOW, &cooked), 0);
     kill(pid, SIGCONT);
-    wait_terminal(master, terminal_is_raw);
+    wait_terminal(master, tty_is_raw);
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
 }
@@ -201,15 +221,15 @@ START_TEST(terminal_is_the_shells_while_stopped)
     if (shell == 0)
         run_shell(report[1], command[0]);
     wait_ready(master);
-    ck_assert(terminal_is_raw(master));
+    ck_assert(tty_is_raw(master));
     ck_assert_int_eq(ioctl(master, TIOCGPGRP, &job), 0);
     ck_assert_int_ne(job, shell);
 
     kill(job, SIGTSTP);
     ck_assert_int_eq(read(report[0], &byte, 1), 1);
-    ck_assert(terminal_is_cooked(master));
+    ck_assert(tty_is_cooked(master));
     ck_assert_int_eq(write(command[1], "f", 1), 1);
-    wait_terminal(master, terminal_is_raw);
+    wait_terminal(master, tty_is_raw);
 
     kill(job, SIGKILL);
     waitpid(shell, NULL, 0);
@@ -218,7 +238,11 @@ END_TEST
 
 static void add_tests(Suite *suite)
 {
-    unit_case(suite, "ways out", terminal_is_restored_on_exit, terminal_is_restored_on_a_crash);
+    TCase *crashes = tcase_create("crashes");
+
+    unit_case(suite, "ways out", terminal_is_restored_on_exit);
+    tcase_add_loop_test(crashes, terminal_is_restored_on_a_crash, 0, 3);
+    suite_add_tcase(suite, crashes);
     unit_case(suite, "job control", terminal_is_raw_again_after_sigstop,
               terminal_is_the_shells_while_stopped);
 }

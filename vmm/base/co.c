@@ -400,3 +400,40 @@ void co_mutex_unlock(struct co_mutex *mutex)
     if (!co_queue_wake_one(&mutex->queue))
         mutex->locked = false;
 }
+
+/* ---- groups ------------------------------------------------------------------------------------- */
+
+void co_group_init(struct co_group *group)
+{
+    *group = (struct co_group){0};
+}
+
+int co_group_start(struct co_group *group, void (*fn)(void *opaque), void *opaque)
+{
+    int r;
+
+    if (!co_current || co_current->sched->live >= CO_GROUP_MAX)
+        return -EAGAIN;
+    r = co_start(co_current->sched, fn, opaque);
+    if (r == 0)
+        group->live++;
+    return r;
+}
+
+void co_group_done(struct co_group *group, int result)
+{
+    if (group->result == 0)
+        group->result = result;
+    if (--group->live == 0 && group->waiter)
+        co_wake(group->waiter);
+}
+
+int co_group_wait(struct co_group *group)
+{
+    if (group->live > 0) {
+        group->waiter = co_current;
+        co_suspend();
+        group->waiter = NULL;
+    }
+    return group->result;
+}

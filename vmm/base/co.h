@@ -80,4 +80,30 @@ void co_mutex_init(struct co_mutex *mutex);
 void co_mutex_lock(struct co_mutex *mutex);
 void co_mutex_unlock(struct co_mutex *mutex);
 
+/*
+ * Parts of one job that are done side by side: each in a coroutine of its own, while the one that
+ * made the group does its own part and then waits for them.
+ */
+struct co_group {
+    unsigned live;
+    struct co *waiter; /* in co_group_wait; NULL: not yet */
+    int result;        /* the first failure */
+};
+
+void co_group_init(struct co_group *group);
+
+/*
+ * Start fn(opaque) in a new coroutine of the running one's scheduler; it ends with co_group_done.
+ * -EAGAIN outside of coroutines, or if CO_GROUP_MAX coroutines are live: the caller does the part
+ * itself. -ENOMEM if there is no memory for a stack.
+ */
+#define CO_GROUP_MAX 256u
+int co_group_start(struct co_group *group, void (*fn)(void *opaque), void *opaque) MUST_CHECK;
+
+/* A part is finished, with 0 or -errno. The last thing that its coroutine does. */
+void co_group_done(struct co_group *group, int result);
+
+/* Wait for all parts. 0, or what the first of them that failed returned. */
+int co_group_wait(struct co_group *group);
+
 #endif

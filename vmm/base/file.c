@@ -345,7 +345,7 @@ int file_zero_fast(struct file *file, uint64_t off, uint64_t len, bool unmap)
     return r < 0 ? r : 0;
 }
 
-static int write_zeroes(struct file *file, uint64_t off, uint64_t len)
+int file_write_zeroes(struct file *file, uint64_t off, uint64_t len)
 {
     struct iovec iov[16];
 
@@ -374,7 +374,7 @@ int file_zero(struct file *file, uint64_t off, uint64_t len, bool unmap)
 
     if (r == -EOPNOTSUPP && unmap)
         r = file_zero_fast(file, off, len, false);
-    return r == -EOPNOTSUPP ? write_zeroes(file, off, len) : r;
+    return r == -EOPNOTSUPP ? file_write_zeroes(file, off, len) : r;
 }
 
 int file_get_len(struct file *file, uint64_t *ret_len)
@@ -387,9 +387,14 @@ int file_truncate(struct file *file, uint64_t len)
     return file->writable ? file->ops->truncate(file, len) : -EROFS;
 }
 
-bool file_is_hole(struct file *file, uint64_t off, uint64_t len)
+bool file_hole_at(struct file *file, uint64_t off, uint64_t *ret_end)
 {
-    return file->ops->is_hole && file->ops->is_hole(file, off, len);
+    bool hole = false;
+
+    *ret_end = UINT64_MAX;
+    if (!file->ops->get_extent || file->ops->get_extent(file, off, &hole, ret_end) < 0)
+        *ret_end = UINT64_MAX;
+    return hole;
 }
 
 int file_lock(struct file *file, const char *path, struct err *err)

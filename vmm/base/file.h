@@ -69,8 +69,11 @@ struct file_ops {
     int (*get_len)(struct file *file, uint64_t *ret_len);
     int (*truncate)(struct file *file, uint64_t len);
 
-    /* Is [off, off + len) a hole, as far as can be told without reading? NULL: never known. */
-    bool (*is_hole)(struct file *file, uint64_t off, uint64_t len);
+    /*
+     * What is at `off`, as far as can be told without reading: a hole or data, and where that ends,
+     * which is past `off`; UINT64_MAX: never. NULL: nothing is known.
+     */
+    int (*get_extent)(struct file *file, uint64_t off, bool *ret_hole, uint64_t *ret_end);
 
     /*
      * Keep other users out; NULL: nothing to do. -EAGAIN with *err filled if the file is in use by
@@ -89,6 +92,7 @@ struct file {
     const struct file_ops *ops;
     uint64_t id[2]; /* equal for two opens of the same file: device and inode */
     bool writable;
+    bool fixed_len;     /* a device: it does not grow when it is written behind its end */
     bool no_sync;       /* FILE_SYNC succeeds without being carried out: cache=unsafe */
     uint32_t align;     /* of offsets and lengths, a power of two; 1: anything goes */
     uint32_t mem_align; /* of buffers */
@@ -125,9 +129,17 @@ int file_zero_fast(struct file *file, uint64_t off, uint64_t len, bool unmap) MU
 /* Zero a range, by writing zeroes where there is no faster way. */
 int file_zero(struct file *file, uint64_t off, uint64_t len, bool unmap) MUST_CHECK;
 
+/* Zero a range by writing zeroes, so that the host has space for all of it. */
+int file_write_zeroes(struct file *file, uint64_t off, uint64_t len) MUST_CHECK;
+
 int file_get_len(struct file *file, uint64_t *ret_len) MUST_CHECK;
 int file_truncate(struct file *file, uint64_t len) MUST_CHECK;
-bool file_is_hole(struct file *file, uint64_t off, uint64_t len);
+
+/*
+ * Is there a hole at `off`, and up to where (past `off`; UINT64_MAX: for ever)? What cannot be told
+ * is data. Past the end of the file there is a hole.
+ */
+bool file_hole_at(struct file *file, uint64_t off, uint64_t *ret_end);
 
 int file_lock(struct file *file, const char *path, struct err *err) MUST_CHECK;
 void file_set_aio(struct file *file, struct aio *aio);

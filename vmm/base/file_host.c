@@ -3,7 +3,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -19,6 +21,7 @@ struct host_file {
     struct file file;
     int fd;
     bool is_device;
+    bool unnamed; /* made by file_host_create and not kept yet */
     enum aio_kind aio_kind;
     struct aio *aio; /* NULL: operations are carried out at once */
 };
@@ -146,12 +149,22 @@ static int host_truncate(struct file *file, uint64_t len)
     return ftruncate(host->fd, (off_t)len) < 0 ? -errno : 0;
 }
 
-static bool host_is_hole(struct file *file, uint64_t off, uint64_t len)
+static int host_get_extent(struct file *file, uint64_t off, bool *ret_hole, uint64_t *ret_end)
 {
     struct host_file *host = of_file(file);
-    off_t data = lseek(host->fd, (off_t)off, SEEK_DATA);
+    off_t end = lseek(host->fd, (off_t)off, SEEK_DATA);
+    bool hole = end < 0 || (uint64_t)end > off;
 
-    return data < 0 ? errno == ENXIO && !host->is_device : (uint64_t)data >= off + len;
+    if (end < 0 && (errno != ENXIO || host->is_device))
+        return -EOPNOTSUPP;
+    if (!hole) {
+        end = lseek(host->fd, (off_t)off, SEEK_HOLE);
+        if (end <= (off_t)off) /* an error, or the file was changed by somebody else */
+            return -EOPNOTSUPP;
+    }
+    *ret_hole = hole;
+    *ret_end = end < 0 ? UINT64_MAX : (uint64_t)end;
+    return 0;
 }
 
 static void host_set_aio(struct file *file, struct aio *aio)
@@ -172,7 +185,7 @@ static const struct file_ops host_ops = {
     .submit = host_submit,
     .get_len = host_get_len,
     .truncate = host_truncate,
-    .is_hole = host_is_hole,
+    .get_extent = host_get_extent,
     .lock = host_lock,
     .set_aio = host_set_aio,
     .free = host_free,
@@ -187,6 +200,7 @@ static int check_type(struct host_file *host, const char *path, struct err *err)
     if (fstat(host->fd, &st) < 0)
         return err_set_errno(err, -errno, "%s: cannot stat", path);
     host->is_device = S_ISBLK(st.st_mode);
+    host->file.fixed_len = host->is_device;
     host->file.id[0] = host->is_device ? st.st_rdev : st.st_dev;
     host->file.id[1] = host->is_device ? 0 : st.st_ino;
     if (!S_ISREG(st.st_mode) && !host->is_device)
@@ -246,32 +260,156 @@ static int open_fd(const char *path, const struct file_host_options *options, in
     return 0;
 }
 
-int file_host_open(const char *path, const struct file_host_options *options,
-                   struct file **ret_file, struct err *err)
+/* Make a struct file of an open descriptor, which is closed if that fails. */
+static int wrap_fd(int fd, const char *path, const struct file_host_options *options,
+                   struct host_file **ret_host, struct err *err)
 {
     struct host_file *host = calloc(1, sizeof(*host));
-    int r;
+    int r = -ENOMEM;
 
-    if (!host)
-        return err_set(err, -ENOMEM, "%s: out of memory", path);
+    if (!host) {
+        err_set(err, r, "%s: out of memory", path);
+        goto close_fd;
+    }
     file_init(&host->file, &host_ops);
-    r = open_fd(path, options, &host->fd, err);
-    if (r < 0)
-        goto free_host;
+    host->fd = fd;
     r = check_type(host, path, err);
     if (r < 0)
-        goto close_fd;
+        goto free_host;
     host->file.writable = options->writable;
     host->file.no_sync = options->no_sync;
     host->aio_kind = options->aio;
     if (options->direct)
         find_direct_alignment(host);
-    *ret_file = &host->file;
+    *ret_host = host;
     return 0;
 
-close_fd:
-    close(host->fd);
 free_host:
     free(host);
+close_fd:
+    close(fd);
     return r;
+}
+
+int file_host_open(const char *path, const struct file_host_options *options,
+                   struct file **ret_file, struct err *err)
+{
+    struct host_file *host = NULL;
+    int fd = -1;
+    int r = open_fd(path, options, &fd, err);
+
+    if (r == 0)
+        r = wrap_fd(fd, path, options, &host, err);
+    if (r == 0)
+        *ret_file = &host->file;
+    return r;
+}
+
+/* ---- new files ---------------------------------------------------------------------------------- */
+
+static bool names_something(const char *path)
+{
+    struct stat st;
+
+    return lstat(path, &st) == 0;
+}
+
+/* A file without a name in the folder of `path`; -EOPNOTSUPP where there is no such thing. */
+static int open_unnamed(const char *path, int flags)
+{
+    const char *slash = strrchr(path, '/');
+    size_t len = slash ? (size_t)(slash - path) + 1 : 0;
+    char *folder = malloc(len + 2);
+    int fd;
+
+    if (!folder)
+        return -ENOMEM;
+    memcpy(folder, len ? path : ".", len ? len : 1);
+    folder[len ? len : 1] = '\0';
+    fd = open(folder, flags | O_TMPFILE | O_CLOEXEC, 0666);
+    if (fd < 0)
+        fd = -errno;
+    free(folder);
+    return fd == -EISDIR ? -EOPNOTSUPP : fd; /* kernels and file systems that ignore O_TMPFILE */
+}
+
+/* An existing file keeps its contents until nobody else is seen to use it. */
+static int empty_existing(struct host_file *host, const char *path, struct err *err)
+{
+    int r = host_lock(&host->file, path, err);
+
+    if (r == 0 && !host->is_device && ftruncate(host->fd, 0) < 0)
+        r = err_set_errno(err, -errno, "%s: cannot be emptied", path);
+    return r;
+}
+
+static int open_new(const char *path, const struct file_host_options *options, int *ret_fd,
+                    bool *ret_unnamed, struct err *err)
+{
+    int flags = O_RDWR | (options->direct ? O_DIRECT : 0);
+    int fd = open_unnamed(path, flags);
+
+    *ret_unnamed = fd >= 0;
+    if (fd == -EOPNOTSUPP) {
+        fd = open(path, flags | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (fd < 0)
+            fd = -errno;
+    }
+    if (fd < 0)
+        return err_set_errno(err, fd, "%s: cannot create", path);
+    *ret_fd = fd;
+    return 0;
+}
+
+int file_host_create(const char *path, const struct file_host_options *options,
+                     struct file **ret_file, struct err *err)
+{
+    bool existing = names_something(path);
+    struct host_file *host = NULL;
+    bool unnamed = false;
+    int fd = -1;
+    int r =
+        existing ? open_fd(path, options, &fd, err) : open_new(path, options, &fd, &unnamed, err);
+
+    if (r < 0)
+        return r;
+    r = wrap_fd(fd, path, options, &host, err);
+    if (r < 0) {
+        if (!existing && !unnamed)
+            (void)unlink(path); /* there is an error to report already */
+        return r;
+    }
+    host->unnamed = unnamed;
+    if (existing)
+        r = empty_existing(host, path, err);
+    if (r < 0) {
+        host_free(&host->file);
+        return r;
+    }
+    *ret_file = &host->file;
+    return 0;
+}
+
+int file_host_keep(struct file *file, const char *path, struct err *err)
+{
+    struct host_file *host = of_file(file);
+    char self[sizeof("/proc/self/fd/") + 3 * sizeof(int)];
+
+    if (!host->unnamed)
+        return 0;
+    (void)snprintf(self, sizeof(self), "/proc/self/fd/%d", host->fd);
+    if (linkat(AT_FDCWD, self, AT_FDCWD, path, AT_SYMLINK_FOLLOW) < 0)
+        return err_set_errno(err, -errno, "%s: cannot create", path);
+    host->unnamed = false;
+    return 0;
+}
+
+void file_host_drop(struct file *file, const char *path)
+{
+    struct host_file *host = of_file(file);
+
+    /* Whoever fails here has an error to report already. */
+    if (!host->unnamed && !host->is_device)
+        (void)unlink(path);
+    host_free(file);
 }

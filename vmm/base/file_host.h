@@ -26,4 +26,20 @@ struct file_host_options {
 int file_host_open(const char *path, const struct file_host_options *options,
                    struct file **ret_file, struct err *err) MUST_CHECK;
 
+/*
+ * Make an empty file to be filled and then kept or dropped.
+ *
+ * Where `path` names nothing yet, the file has no name until it is kept (as far as the file system
+ * can do that), so nothing is left of it however the process ends. A file that exists is locked and
+ * loses its contents; -EAGAIN if it is in use. 0, or -errno with *err filled.
+ */
+int file_host_create(const char *path, const struct file_host_options *options,
+                     struct file **ret_file, struct err *err) MUST_CHECK;
+
+/* Give the file its name; it stays open. 0, or -errno with *err filled. */
+int file_host_keep(struct file *file, const char *path, struct err *err) MUST_CHECK;
+
+/* Remove a file that could not be completed, also one that existed before, and close it. */
+void file_host_drop(struct file *file, const char *path);
+
 #endif

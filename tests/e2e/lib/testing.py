@@ -170,27 +170,13 @@ def run_one(item, logs, guest):
     return result, reason
 
 
-def run_patiently(item, logs, guest):
-    """
-    As run_one; in an emulated host, a scenario whose guest kernel panicked runs once more, and the
-    output says so. Debian 13's kernel was seen to panic there under QEMU's microvm too; that the
-    emulation is to blame is likely, not proven.
-    """
-    result, reason = run_one(item, logs, guest)
-    if result == "FAIL" and "Kernel panic" in (reason or "") and "E2E_EMULATED" in os.environ:
-        sys.stdout.write(f"e2e: {item.name} runs once more: {reason}\n")
-        sys.stdout.flush()
-        result, reason = run_one(item, logs, guest)
-    return result, reason
-
-
 def run_all(scenarios, logs, guest):
     """Run scenarios, as many at a time as there are processors, long ones first."""
     failed = False
 
     def timed(item):
         start = time.monotonic()
-        return item, *run_patiently(item, logs, guest), time.monotonic() - start
+        return item, *run_one(item, logs, guest), time.monotonic() - start
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         jobs = [pool.submit(timed, item)

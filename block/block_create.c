@@ -1,0 +1,225 @@
+/*
+ * Making images: what is common to the formats, and raw. The files are filled before they get their
+ * names, so a process that ends in between leaves nothing.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "block/block_create.h"
+#include "block/block_int.h"
+#include "vmm/base/bytes.h"
+
+/* ---- space ---------------------------------------------------------------------------------------- */
+
+int block_make_room(struct file *file, uint64_t len, uint64_t clear)
+{
+    uint64_t have;
+    int r = file_truncate(file, len);
+
+    if (r != -ENOTSUP)
+        return r;
+    r = file_get_len(file, &have);
+    if (r == 0 && have < len)
+        r = -ENOSPC;
+    return r < 0 ? r : file_zero(file, 0, clear, false);
+}
+
+int block_take_space(struct file *file, uint64_t off, uint64_t len, enum block_prealloc prealloc)
+{
+    if (len == 0)
+        return 0;
+    switch (prealloc) {
+    case BLOCK_PREALLOC_FALLOC:
+        return file_zero(file, off, len, false);
+    case BLOCK_PREALLOC_FULL:
+        return file_write_zeroes(file, off, len);
+    default:
+        return 0;
+    }
+}
+
+int block_create_too_large(const struct block_create_options *options, struct err *err)
+{
+    bool qcow2 = options->format == BLOCK_FORMAT_QCOW2;
+
+    return err_set(err, -EFBIG, "%s: The image size is too large for file format '%s'%s",
+                   options->path, qcow2 ? "qcow2" : "raw",
+                   qcow2 ? " (try using a larger cluster size)" : "");
+}
+
+/* ---- raw ------------------------------------------------------------------------------------------ */
+
+static int check_raw(const struct block_create_options *options, struct err *err)
+{
+    if (options->backing_file)
+        return err_set(err, -ENOTSUP, "%s: Backing file not supported for file format 'raw'",
+                       options->path);
+    if (options->prealloc == BLOCK_PREALLOC_METADATA)
+        return err_set(err, -EINVAL, "%s: Unsupported preallocation mode: metadata", options->path);
+    return 0;
+}
+
+static int create_raw(const struct block_create_options *options, struct file *file,
+                      struct err *err)
+{
+    int r = block_make_room(file, options->len, 0);
+
+    if (r == 0)
+        r = block_take_space(file, 0, options->len, options->prealloc);
+    if (r == 0)
+        r = file_sync(file);
+    return r < 0 ? err_set_errno(err, r, "%s: cannot write", options->path) : 0;
+}
+
+/* ---- image --------------------------------------------------------------------------------------- */
+
+static int check(const struct block_create_options *options, struct err *err)
+{
+    switch (options->format) {
+    case BLOCK_FORMAT_RAW:
+        return check_raw(options, err);
+    case BLOCK_FORMAT_QCOW2:
+        return qcow2_create_check(options, err);
+    default:
+        return err_set(err, -EINVAL, "%s: expected format qcow2 or raw", options->path);
+    }
+}
+
+/* An image that is being made. */
+struct creation {
+    const struct block_env *env;
+    struct block_create_options options;
+    struct block *backing; /* held open, and so locked, meanwhile; may be NULL */
+    struct file *file;
+    struct file *data_file; /* NULL if there is none */
+    char *data_path;
+};
+
+/* The path of a file that the new image names; it must be another than the image itself. */
+static int resolve(const struct creation *c, const char *name, const char *what, char **ret_path,
+                   struct err *err)
+{
+    char *path;
+    int r = block_resolve(c->options.path, name, &path, err);
+
+    if (r < 0)
+        return r;
+    if (strcmp(path, c->options.path) != 0) {
+        *ret_path = path;
+        return 0;
+    }
+    free(path);
+    return err_set(err, -EINVAL, "%s: the image cannot be its own %s", c->options.path, what);
+}
+
+static int open_backing(struct creation *c, struct err *err)
+{
+    struct block_options open = {.format = c->options.backing_format, .readonly = true};
+    char *path = NULL;
+    int r = resolve(c, c->options.backing_file, "backing file", &path, err);
+
+    if (r < 0)
+        return r;
+    open.path = path;
+    if (c->options.len == BLOCK_LEN_BACKING || !c->options.backing_unchecked)
+        r = block_open_in(c->env, &open, &c->backing, err);
+    free(path);
+    if (r < 0)
+        err_prefix(err, "backing file of %s", c->options.path);
+    return r;
+}
+
+static int find_len(struct creation *c, struct err *err)
+{
+    struct block_create_options *options = &c->options;
+
+    if (options->len == BLOCK_LEN_BACKING) {
+        if (!c->backing)
+            return err_set(err, -EINVAL, "%s: Image creation needs a size parameter",
+                           options->path);
+        options->len = c->backing->len;
+    }
+    if (options->len > INT64_MAX - BLOCK_SECTOR_SIZE)
+        return block_create_too_large(options, err);
+    options->len = align_up(options->len, BLOCK_SECTOR_SIZE);
+    return 0;
+}
+
+static int create_file(struct creation *c, const char *path, struct file **ret_file,
+                       struct err *err)
+{
+    const struct file_host_options options = {.writable = true};
+
+    return c->env->create_file(c->env, path, &options, ret_file, err);
+}
+
+static int create_files(struct creation *c, struct err *err)
+{
+    int r = 0;
+
+    if (c->options.data_file)
+        r = resolve(c, c->options.data_file, "data file", &c->data_path, err);
+    if (r == 0)
+        r = create_file(c, c->options.path, &c->file, err);
+    if (r == 0 && c->data_path)
+        r = create_file(c, c->data_path, &c->data_file, err);
+    return r;
+}
+
+static int fill_files(struct creation *c, struct err *err)
+{
+    if (c->options.format == BLOCK_FORMAT_QCOW2)
+        return qcow2_create(&c->options, c->file, c->data_file, err);
+    return create_raw(&c->options, c->file, err);
+}
+
+/* The data file first: without it the image could not be opened. */
+static int keep_files(struct creation *c, struct err *err)
+{
+    int r = 0;
+
+    if (c->data_file)
+        r = c->env->keep_file(c->env, c->data_file, c->data_path, err);
+    return r < 0 ? r : c->env->keep_file(c->env, c->file, c->options.path, err);
+}
+
+static void drop_files(struct creation *c)
+{
+    if (c->data_file)
+        c->env->drop_file(c->env, c->data_file, c->data_path);
+    if (c->file)
+        c->env->drop_file(c->env, c->file, c->options.path);
+}
+
+int block_create_in(const struct block_env *env, const struct block_create_options *options,
+                    struct err *err)
+{
+    struct creation c = {.env = env, .options = *options};
+    int r = check(options, err);
+
+    if (r == 0 && options->backing_file)
+        r = open_backing(&c, err);
+    if (r == 0)
+        r = find_len(&c, err);
+    if (r == 0)
+        r = create_files(&c, err);
+    if (r == 0)
+        r = fill_files(&c, err);
+    if (r == 0)
+        r = keep_files(&c, err);
+    if (r < 0) {
+        drop_files(&c);
+    } else {
+        file_free(c.data_file);
+        file_free(c.file);
+    }
+    (void)block_close(c.backing); /* only read */
+    free(c.data_path);
+    return r;
+}
+
+int block_create(const struct block_create_options *options, struct err *err)
+{
+    return block_create_in(&block_host_env, options, err);
+}

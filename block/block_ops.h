@@ -1,0 +1,195 @@
+/*
+ * Operations on whole images: creating, resizing, snapshots, committing. What block.h does for
+ * devices, this does for the image tool.
+ *
+ * They run straight through on the calling thread, on images that are not attached, with no request
+ * in flight. An operation that fails, or is cut short by a power failure, leaves an image that is
+ * consistent and shows either what it showed before or the operation's result; what each promises
+ * beyond that is said where it is declared.
+ */
+#ifndef MINIVMM_BLOCK_OPS_H
+#define MINIVMM_BLOCK_OPS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "block/block.h"
+
+/* ---- create --------------------------------------------------------------------------------------- */
+
+enum block_prealloc {
+    BLOCK_PREALLOC_OFF,
+    BLOCK_PREALLOC_METADATA, /* qcow2: every cluster has its place; host space is taken when used */
+    BLOCK_PREALLOC_FALLOC,   /* host space is reserved */
+    BLOCK_PREALLOC_FULL,     /* host space is written */
+};
+
+/* As long as the backing file. */
+#define BLOCK_LEN_BACKING UINT64_MAX
+
+struct block_create_options {
+    const char *path;
+    enum block_format format; /* RAW or QCOW2 */
+    uint64_t len;             /* bytes, rounded up to whole sectors; or BLOCK_LEN_BACKING */
+    enum block_prealloc prealloc;
+
+    /* The rest is for qcow2. Zero is the default, which is QEMU 7.2's. */
+
+    unsigned version;       /* 2 or 3; 0: 3 */
+    uint32_t cluster_size;  /* bytes, a power of two; 0: 64 KiB */
+    unsigned refcount_bits; /* a power of two; 0: 16 */
+    bool lazy_refcounts;
+    bool extended_l2;
+    bool zstd; /* compressed clusters will be zstd, not zlib */
+
+    const char *backing_file;         /* relative to the new image */
+    enum block_format backing_format; /* not PROBE, if there is a backing file */
+    bool backing_unchecked;           /* it need not be there, if `len` is given */
+
+    const char *data_file; /* relative to the new image; made, or emptied, with it */
+    bool data_file_raw;
+};
+
+/*
+ * Make an image. What `path` and `data_file` name is replaced if nobody uses it (-EAGAIN).
+ *
+ * 0, or a negative errno with *err filled: nothing is left then of files that were made or emptied.
+ * -EFBIG: the format cannot hold a disk of that size, with these clusters.
+ */
+int block_create(const struct block_create_options *options, struct err *err) MUST_CHECK;
+
+/* ---- resize --------------------------------------------------------------------------------------- */
+
+struct block_resize_options {
+    uint64_t len;                 /* bytes, rounded up to whole sectors */
+    enum block_prealloc prealloc; /* of what is added */
+    bool shrink; /* losing data is intended: without it a shorter disk is refused */
+};
+
+/*
+ * Make the disk of a writable image longer or shorter. What is added reads as zero, even where a
+ * backing file is longer than the disk was. The length changes at once: after a crash the disk has
+ * the old one or the new one, and nothing of what was cut off comes back when it grows again.
+ *
+ * 0, or a negative errno with *err filled; the length is the old one then.
+ */
+int block_resize(struct block *block, const struct block_resize_options *options,
+                 struct err *err) MUST_CHECK;
+
+/* ---- snapshots inside an image -------------------------------------------------------------------- */
+
+/*
+ * A snapshot keeps the disk, and the state of a virtual machine if there is any, as they were. Only
+ * qcow2 has them, and not with an external data file: everything here is -ENOTSUP otherwise.
+ *
+ * Creating, applying and deleting is one step: after a crash it has happened or it has not, and
+ * nothing is lost or leaked either way.
+ */
+struct block_snapshot {
+    char *id;   /* unique in the image: a number in decimal */
+    char *name; /* any text of at most BLOCK_SNAPSHOT_NAME_MAX bytes; need not be unique */
+    uint32_t date_sec;
+    uint32_t date_nsec;
+    uint64_t vm_clock_ns;
+    uint64_t vm_state_len;
+    uint64_t icount; /* instructions executed; UINT64_MAX: unknown */
+    uint64_t len;    /* of the disk */
+};
+
+#define BLOCK_SNAPSHOT_NAME_MAX 255u
+
+/* The snapshots in the order of the table; to be freed with block_snapshot_list_free. */
+int block_snapshot_list(struct block *block, struct block_snapshot **ret_list, unsigned *ret_n,
+                        struct err *err) MUST_CHECK;
+void block_snapshot_list_free(struct block_snapshot *list, unsigned n);
+
+/*
+ * Take a snapshot with what `snapshot` says: all but `id`, `len`, and the date if that is 0. The
+ * first vm_state_len bytes written by block_vmstate_write go into it, and out of the image.
+ * -EINVAL if the image's reference counts are too narrow for one more owner of a cluster.
+ */
+int block_snapshot_create(struct block *block, const struct block_snapshot *snapshot,
+                          struct err *err) MUST_CHECK;
+
+/*
+ * Make the disk what it was, its length too, with the VM state there to be read. `which` is an id,
+ * or else the name of the first snapshot that has it. -ENOENT if there is none.
+ */
+int block_snapshot_apply(struct block *block, const char *which, struct err *err) MUST_CHECK;
+
+/* Forget a snapshot. `which` is a name, or else an id. */
+int block_snapshot_delete(struct block *block, const char *which, struct err *err) MUST_CHECK;
+
+/* Show a snapshot (as block_snapshot_apply finds it) in place of the disk; of a read-only image. */
+int block_snapshot_show(struct block *block, const char *which, struct err *err) MUST_CHECK;
+
+/* VM state, behind the disk's end where no guest sees it. Sectors. 0 or -errno. */
+int block_vmstate_write(struct block *block, uint64_t off, const void *buf, size_t len) MUST_CHECK;
+int block_vmstate_read(struct block *block, uint64_t off, void *buf, size_t len) MUST_CHECK;
+
+/* ---- check ---------------------------------------------------------------------------------------- */
+
+enum {
+    BLOCK_FIX_LEAKS = 1 << 0,
+    BLOCK_FIX_ERRORS = 1 << 1, /* and what depends on them */
+};
+
+/* What `qemu-img check` counts, by the same rules. */
+struct block_check_result {
+    uint64_t corruptions;  /* errors that can lose or have lost data */
+    uint64_t leaks;        /* clusters that are counted and not used */
+    uint64_t check_errors; /* what could not be checked */
+    uint64_t corruptions_fixed;
+    uint64_t leaks_fixed;
+    uint64_t image_end;      /* bytes of the file up to the last cluster in use */
+    uint64_t total_clusters; /* of the guest's disk */
+    uint64_t allocated_clusters;
+    uint64_t compressed_clusters;
+    uint64_t fragmented_clusters;
+};
+
+/* Gets a line of text for each problem found and for each repaired; without a newline. */
+struct block_check_report {
+    void (*line)(struct block_check_report *report, const char *text);
+};
+
+/*
+ * Check the metadata of an image, best opened with BLOCK_OPEN_CHECK, and repair it if `fix` says so,
+ * which needs it writable. A repair that is interrupted leaves the image as it was before.
+ *
+ * Each table is read once for a check, a second time for a repair, and a third time to prove that
+ * the repaired image is right: only then the marks "dirty" and "corrupt" go.
+ *
+ * 0: *ret_result says what is (still) wrong. Negative errno with *err filled: the check could not be
+ * completed; -ENOTSUP if the format has nothing to check. `report` may be NULL.
+ *
+ * Memory: at most 4 GiB whatever the image says (qcow2_counts.h, qcow2_walk.h); for real images about
+ * two bytes for each cluster of the file.
+ */
+int block_check(struct block *block, unsigned fix, struct block_check_report *report,
+                struct block_check_result *ret_result, struct err *err) MUST_CHECK;
+
+/* ---- commit --------------------------------------------------------------------------------------- */
+
+struct block_commit_options {
+    bool keep; /* leave the image as it is, for the caller to remove; else it is emptied */
+
+    /* Called now and then with how much of the disk is done, if not NULL. */
+    void (*progress)(void *opaque, uint64_t done, uint64_t len);
+    void *opaque;
+};
+
+/*
+ * Write what is in an image, and in those between, into the backing file that it was opened for
+ * (block_options.write_backing), which grows to the image's length if it is shorter. Only what is
+ * allocated is read, what reads as zero is not written as data.
+ *
+ * Then, if that is its own backing file, the image is emptied, once all is durable in there: a crash
+ * at any moment leaves the disk as it was. Images between become wrong wherever they show data of
+ * the backing file that changed, so with write_backing > 1 `keep` has to be given.
+ */
+int block_commit(struct block *block, const struct block_commit_options *options,
+                 struct err *err) MUST_CHECK;
+
+#endif

@@ -1,0 +1,79 @@
+/*
+ * Checking a qcow2 image: every reference is counted and compared with what the refcount blocks say.
+ * Private to qcow2_check.c, which finds problems, and qcow2_repair.c, which makes new tables.
+ */
+#ifndef MINIVMM_BLOCK_QCOW2_CHECK_H
+#define MINIVMM_BLOCK_QCOW2_CHECK_H
+
+#include "block/block_ops.h"
+#include "block/qcow2_bitmaps.h"
+#include "block/qcow2_refs.h"
+#include "block/qcow2_snaptable.h"
+#include "block/qcow2_walk.h"
+
+struct qcow2_check {
+    struct qcow2_walk walk;
+    struct qcow2 *q;
+    struct err *err;
+    struct block_check_report *report; /* NULL: nobody wants to know */
+    struct block_check_result result;
+
+    /* Take entries as a repair would leave them, instead of reporting what is wrong with them. */
+    bool repaired;
+
+    /* Take what can be had of a snapshot table that breaks limits. */
+    bool salvage;
+
+    uint64_t file_len;
+    uint64_t nclusters;          /* of the file, and of what reaches past its end */
+    uint64_t l1_budget;          /* bytes of L1 and bitmap tables that may still be read */
+    struct qcow2_refs *refs;     /* was: in the file; now: found */
+    struct qcow2_set bad_blocks; /* indices + 1 of refcount blocks that cannot be read */
+    struct qcow2_tablist tables; /* L2 tables */
+    struct qcow2_snaptable snapshots;
+    struct qcow2_bitmaps bitmaps;
+    bool drop_bitmaps; /* they are broken beyond repair */
+};
+
+int qcow2_check_init(struct qcow2_check *check, struct qcow2 *q, struct block_check_report *report,
+                     struct err *err) MUST_CHECK;
+void qcow2_check_done(struct qcow2_check *check);
+
+/* Read the counts in the file and the snapshot table. */
+int qcow2_check_load(struct qcow2_check *check) MUST_CHECK;
+
+/* Count all references. */
+int qcow2_check_count(struct qcow2_check *check) MUST_CHECK;
+
+/* Compare them with those in the file. */
+int qcow2_check_compare(struct qcow2_check *check) MUST_CHECK;
+
+/* All three. */
+int qcow2_check_run(struct qcow2_check *check) MUST_CHECK;
+
+/* Say something in the report. */
+void qcow2_check_say(struct qcow2_check *check, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+/*
+ * What a repair does about an L1 entry or an L2 entry, but for COPIED. Bits that must not be set go,
+ * entries that cannot point at anything read as zero.
+ */
+uint64_t qcow2_repair_l1_entry(const struct qcow2_check *check, uint64_t entry);
+void qcow2_repair_l2_entry(const struct qcow2_check *check, struct qcow2_l2_entry *entry);
+
+/* Can the L1 table of a snapshot be there? */
+bool qcow2_check_l1_ok(const struct qcow2_check *check, const struct qcow2_snapshot *snapshot);
+
+/* Does a range reach past the end of the file by a cluster or more? The last one may be short. */
+bool qcow2_check_outside(const struct qcow2_check *check, uint64_t host, uint64_t len);
+
+/* Make all that `check` found right, as one change; check again. */
+int qcow2_repair(struct qcow2_check *check, unsigned fix) MUST_CHECK;
+
+/*
+ * An image that was not closed cleanly (lazy refcounts) is to be written: make its counts right. Says
+ * in the log what it did. 0, or a negative errno with *err filled: it must not be written.
+ */
+int qcow2_repair_dirty(struct qcow2 *q, struct err *err) MUST_CHECK;
+
+#endif

@@ -1,0 +1,420 @@
+/*
+ * Switching an image to new tables.
+ *
+ *   1. new L2, L1 and snapshot tables    already written, in clusters that the old state leaves alone
+ *   2. new refcount blocks and table     likewise
+ *      -- barrier --
+ *   3. the header                        one write within one sector
+ *      -- barrier --
+ *
+ * Until 3 reaches the disk the old header reaches only old tables, none of which was changed; from
+ * then on the new counts are those of the new tables, and what only the old ones used is free.
+ *
+ * Refcount blocks count themselves and each other: making a new one changes the counts in a block
+ * that might have stayed as it was, which then has to be made new as well. So blocks are put on a
+ * list whenever a count in them changes, until the list is empty.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "block/qcow2_counter.h"
+#include "block/qcow2_header.h"
+#include "block/qcow2_refs.h"
+#include "vmm/base/bytes.h"
+#include "vmm/base/log.h"
+
+#define BLOCKS_MAX (QCOW2_REFTABLE_BYTES_MAX / sizeof(uint64_t))
+
+#define SECTOR_LEN BLOCK_SECTOR_SIZE
+
+enum {
+    BLOCK_KEPT = 1 << 0,   /* the old one stays */
+    BLOCK_QUEUED = 1 << 1, /* on the list */
+};
+
+struct plan {
+    struct qcow2_refs *refs;
+    uint64_t *homes; /* of each refcount block; 0: none (yet) */
+    uint8_t *flags;
+    uint32_t *queue;
+    uint32_t nqueue;
+    uint32_t nblocks; /* no block from here on has a home */
+
+    uint64_t table_host;
+    uint64_t table_clusters;
+};
+
+/* ---- which blocks, and where ------------------------------------------------------------------------ */
+
+static uint64_t block_first(const struct plan *plan, uint64_t block)
+{
+    return block << plan->refs->q->refblock_bits;
+}
+
+static int enqueue(struct plan *plan, uint64_t block)
+{
+    if (block >= BLOCKS_MAX)
+        return -EFBIG;
+    if (plan->flags[block] & BLOCK_QUEUED)
+        return 0;
+    plan->flags[block] |= BLOCK_QUEUED;
+    plan->queue[plan->nqueue++] = (uint32_t)block;
+    return 0;
+}
+
+/* Change the counts of metadata: the blocks that hold them have to follow. */
+static int change_counts(struct plan *plan, uint64_t host, uint64_t len, int64_t delta)
+{
+    const struct qcow2 *q = plan->refs->q;
+    uint64_t first = qcow2_cluster_of(q, host) >> q->refblock_bits;
+    uint64_t last = qcow2_cluster_of(q, host + len - 1) >> q->refblock_bits;
+    int r = delta ? qcow2_refs_add(plan->refs, host, len, delta) : 0;
+
+    for (uint64_t block = first; block <= last && r == 0; block++)
+        r = enqueue(plan, block);
+    return r;
+}
+
+static int alloc_counted(struct plan *plan, uint64_t len, uint64_t *ret_host)
+{
+    int r = qcow2_refs_alloc(plan->refs, len, ret_host);
+
+    return r < 0 ? r : change_counts(plan, *ret_host, len, 0);
+}
+
+static bool counts_any(const struct plan *plan, uint64_t block)
+{
+    uint64_t end = block_first(plan, block + 1);
+
+    return qcow2_counts_next(&plan->refs->now, block_first(plan, block), end) < end;
+}
+
+static int place_block(struct plan *plan, uint32_t block)
+{
+    uint64_t cluster_size = plan->refs->q->cluster_size;
+    int r = 0;
+
+    if (plan->flags[block] & BLOCK_KEPT) {
+        uint64_t old = plan->homes[block];
+
+        plan->flags[block] &= (uint8_t)~BLOCK_KEPT;
+        plan->homes[block] = 0;
+        r = change_counts(plan, old, cluster_size, -1);
+    }
+    if (r < 0 || plan->homes[block] || !counts_any(plan, block))
+        return r;
+    r = alloc_counted(plan, cluster_size, &plan->homes[block]);
+    if (block >= plan->nblocks)
+        plan->nblocks = block + 1;
+    return r;
+}
+
+static int place_blocks(struct plan *plan)
+{
+    int r = 0;
+
+    while (plan->nqueue > 0 && r == 0) {
+        uint32_t block = plan->queue[--plan->nqueue];
+
+        plan->flags[block] &= (uint8_t)~BLOCK_QUEUED;
+        r = place_block(plan, block);
+    }
+    return r;
+}
+
+/*
+ * Old blocks stay where their counts do not change. What other things refer to as well is let go of:
+ * nobody will write to it any more.
+ */
+static int take_old_block(struct plan *plan, uint32_t block)
+{
+    struct qcow2_refs *refs = plan->refs;
+    uint64_t entry = refs->q->reftable.entries[block];
+    uint64_t first = block_first(plan, block);
+    uint64_t end = block_first(plan, block + 1ull);
+
+    if (!qcow2_refblock_ok(refs->q, entry))
+        return enqueue(plan, block);
+    plan->homes[block] = entry;
+    plan->flags[block] |= BLOCK_KEPT;
+    plan->nblocks = block + 1;
+    if (qcow2_refs_get(refs, entry) == 1 &&
+        qcow2_counts_differ(&refs->was, &refs->now, first, end) == end)
+        return 0;
+    return enqueue(plan, block);
+}
+
+static int find_changes(struct plan *plan)
+{
+    const struct qcow2 *q = plan->refs->q;
+    uint64_t end = (plan->refs->now.end >> q->refblock_bits) + 1;
+    int r = 0;
+
+    for (uint32_t i = 0; i < q->reftable.n && r == 0; i++)
+        r = take_old_block(plan, i);
+    for (uint64_t i = q->reftable.n; i < end && r == 0; i++)
+        r = counts_any(plan, i) ? enqueue(plan, i) : 0;
+    return r;
+}
+
+static uint64_t table_clusters(const struct plan *plan)
+{
+    uint64_t clusters = div_round_up(plan->nblocks * sizeof(uint64_t), plan->refs->q->cluster_size);
+
+    return max_u64(clusters, 1);
+}
+
+/* The table's own counts may need another block, and that one a longer table. */
+static int place_table(struct plan *plan)
+{
+    struct qcow2 *q = plan->refs->q;
+    int r = 0;
+
+    while (r == 0 && plan->table_clusters < table_clusters(plan)) {
+        uint64_t old = plan->table_clusters;
+
+        plan->table_clusters = table_clusters(plan);
+        if (plan->table_clusters > QCOW2_REFTABLE_BYTES_MAX >> q->cluster_bits)
+            return -EFBIG;
+        if (old)
+            r = change_counts(plan, plan->table_host, old << q->cluster_bits, -1);
+        if (r == 0)
+            r = alloc_counted(plan, plan->table_clusters << q->cluster_bits, &plan->table_host);
+        if (r == 0)
+            r = place_blocks(plan);
+    }
+    return r;
+}
+
+static int make_plan(struct plan *plan)
+{
+    struct qcow2 *q = plan->refs->q;
+    uint64_t old_len = q->reftable.n * sizeof(uint64_t);
+    int r = find_changes(plan);
+
+    if (r == 0 && plan->nqueue == 0 && q->reftable.n > 0) {
+        plan->table_host = q->reftable.host; /* no count changes */
+        plan->table_clusters = old_len >> q->cluster_bits;
+        return 0;
+    }
+    if (r == 0 && old_len > 0)
+        r = change_counts(plan, q->reftable.host, old_len, -1);
+    if (r == 0)
+        r = place_blocks(plan);
+    return r < 0 ? r : place_table(plan);
+}
+
+static int plan_init(struct plan *plan, struct qcow2_refs *refs)
+{
+    *plan = (struct plan){.refs = refs};
+    plan->homes = calloc(BLOCKS_MAX, sizeof(*plan->homes));
+    plan->flags = calloc(BLOCKS_MAX, sizeof(*plan->flags));
+    plan->queue = calloc(BLOCKS_MAX, sizeof(*plan->queue));
+    return plan->homes && plan->flags && plan->queue ? 0 : -ENOMEM;
+}
+
+static void plan_done(struct plan *plan)
+{
+    free(plan->homes);
+    free(plan->flags);
+    free(plan->queue);
+}
+
+/* ---- writing ------------------------------------------------------------------------------------------ */
+
+/* A repair may find more references than a count can hold: it stays an error that a check finds. */
+static void encode_block(const struct plan *plan, uint32_t block, uint8_t *data)
+{
+    const struct qcow2_refs *refs = plan->refs;
+    unsigned order = refs->q->refcount_order;
+    uint64_t first = block_first(plan, block);
+    uint64_t end = block_first(plan, block + 1ull);
+
+    memset(data, 0, refs->q->cluster_size);
+    for (uint64_t c = qcow2_counts_next(&refs->now, first, end); c < end;
+         c = qcow2_counts_next(&refs->now, c + 1, end)) {
+        uint64_t count = min_u64(qcow2_counts_get(&refs->now, c), qcow2_counter_max(order));
+
+        qcow2_counter_set(order, data, c - first, count);
+    }
+}
+
+static int write_blocks(const struct plan *plan)
+{
+    struct qcow2 *q = plan->refs->q;
+    uint8_t *data = malloc(q->cluster_size);
+    int r = 0;
+
+    if (!data)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < plan->nblocks && r == 0; i++) {
+        if (!plan->homes[i] || (plan->flags[i] & BLOCK_KEPT))
+            continue;
+        encode_block(plan, i, data);
+        r = qcow2_meta_write(q, plan->homes[i], data, q->cluster_size);
+    }
+    free(data);
+    return r;
+}
+
+static int write_table(const struct plan *plan)
+{
+    struct qcow2 *q = plan->refs->q;
+    size_t len = plan->table_clusters << q->cluster_bits;
+    uint64_t *data = calloc(1, len);
+    int r;
+
+    if (!data)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < plan->nblocks; i++)
+        data[i] = htobe64(plan->homes[i]);
+    r = qcow2_meta_write(q, plan->table_host, data, len);
+    free(data);
+    return r;
+}
+
+int qcow2_switch_init(struct qcow2 *q, struct qcow2_switch *ret_next)
+{
+    uint8_t hdr[SECTOR_LEN];
+    int r = qcow2_meta_read(q, 0, hdr, sizeof(hdr));
+
+    if (r < 0)
+        return r;
+    *ret_next = (struct qcow2_switch){
+        .size = load_be64(hdr + HDR_SIZE),
+        .l1_host = load_be64(hdr + HDR_L1_OFF),
+        .l1_n = load_be32(hdr + HDR_L1_SIZE),
+        .snapshots_host = load_be64(hdr + HDR_SNAPSHOTS_OFF),
+        .nsnapshots = load_be32(hdr + HDR_NB_SNAPSHOTS),
+    };
+    if (q->version < 3)
+        return 0;
+    ret_next->incompatible = load_be64(hdr + HDR_INCOMPATIBLE);
+    ret_next->compatible = load_be64(hdr + HDR_COMPATIBLE);
+    ret_next->autoclear =
+        load_be64(hdr + HDR_AUTOCLEAR) & (QCOW2_AUTOCLEAR_BITMAPS | QCOW2_AUTOCLEAR_RAW_DATA);
+    return 0;
+}
+
+/* All fields in one write: they lie in one sector, so all of them change or none. */
+static int write_header(const struct plan *plan, const struct qcow2_switch *next)
+{
+    struct qcow2 *q = plan->refs->q;
+    uint8_t hdr[SECTOR_LEN];
+    size_t end = q->version < 3 ? HDR_V2_LEN : HDR_REFCOUNT_ORDER;
+    int r = qcow2_meta_read(q, 0, hdr, sizeof(hdr));
+
+    if (r < 0)
+        return r;
+    store_be64(hdr + HDR_SIZE, next->size);
+    store_be64(hdr + HDR_L1_OFF, next->l1_host);
+    store_be32(hdr + HDR_L1_SIZE, next->l1_n);
+    store_be64(hdr + HDR_REFTABLE_OFF, plan->table_host);
+    store_be32(hdr + HDR_REFTABLE_CLUSTERS, (uint32_t)plan->table_clusters);
+    store_be64(hdr + HDR_SNAPSHOTS_OFF, next->snapshots_host);
+    store_be32(hdr + HDR_NB_SNAPSHOTS, next->nsnapshots);
+    if (q->version >= 3) {
+        store_be64(hdr + HDR_INCOMPATIBLE, next->incompatible);
+        store_be64(hdr + HDR_COMPATIBLE, next->compatible);
+        store_be64(hdr + HDR_AUTOCLEAR, next->autoclear);
+    }
+    return qcow2_meta_write(q, HDR_SIZE, hdr + HDR_SIZE, end - HDR_SIZE);
+}
+
+/* ---- the image in memory --------------------------------------------------------------------------------- */
+
+static void replace_table(struct qcow2_table *table, struct qcow2_table *by)
+{
+    qcow2_table_done(table);
+    *table = *by;
+    *by = (struct qcow2_table){0};
+}
+
+/* If it fails, what is in memory stays as it was: the image can still be read. */
+static int reload(const struct plan *plan, const struct qcow2_switch *next)
+{
+    struct qcow2 *q = plan->refs->q;
+    struct qcow2_table l1 = {.host = next->l1_host, .n = next->l1_n};
+    struct qcow2_table reftable = {.host = plan->table_host};
+    uint64_t file_len;
+    int r = file_get_len(q->block.file, &file_len);
+
+    reftable.n = (uint32_t)((plan->table_clusters << q->cluster_bits) / sizeof(uint64_t));
+    if (r == 0)
+        r = qcow2_table_load(q, &l1);
+    if (r == 0)
+        r = qcow2_table_load(q, &reftable);
+    if (r < 0) {
+        qcow2_table_done(&l1);
+        qcow2_table_done(&reftable);
+        return r;
+    }
+    replace_table(&q->l1, &l1);
+    replace_table(&q->reftable, &reftable);
+    q->block.len = align_up(next->size, BLOCK_SECTOR_SIZE);
+    q->incompatible = next->incompatible;
+    q->autoclear = next->autoclear;
+    if (file_len > q->file_len) { /* else it ends where qcow2_file_grow left it */
+        q->file_len = file_len;
+        q->file_end = max_u64(q->file_end, align_up(file_len, q->cluster_size));
+    }
+    qcow2_space_reset(q);
+    qcow2_free_inflated(q);
+    q->packed_end = 0;
+    qcow2_cache_done(q);
+    r = qcow2_cache_init(q);
+    qcow2_forget_metadata(q);
+    if (r == 0 && q->write_ready)
+        r = qcow2_find_metadata(q);
+    if (r < 0) {
+        /* Nothing can be looked up any more: all requests fail. */
+        qcow2_table_done(&q->l1);
+        q->l1.n = 0;
+    }
+    return r;
+}
+
+/* ---- commit ------------------------------------------------------------------------------------------------ */
+
+static int switch_over(const struct plan *plan, const struct qcow2_switch *next)
+{
+    struct qcow2 *q = plan->refs->q;
+    int r = write_header(plan, next);
+
+    if (r == 0)
+        r = qcow2_barrier(q);
+    if (r == 0)
+        r = reload(plan, next);
+    if (r < 0) {
+        /* The file may show the one or the other: what we have in memory is not to be trusted. */
+        q->corrupt = true;
+        log_error("%s: changing the image failed at the last step: nothing is written any more; "
+                  "open it again",
+                  q->path);
+    }
+    return r;
+}
+
+int qcow2_refs_commit(struct qcow2_refs *refs, const struct qcow2_switch *next)
+{
+    struct qcow2 *q = refs->q;
+    struct plan plan;
+    int r;
+
+    if (q->corrupt)
+        return -EIO;
+    r = plan_init(&plan, refs);
+    if (r == 0)
+        r = make_plan(&plan);
+    if (r == 0)
+        r = write_blocks(&plan);
+    if (r == 0 && plan.table_host != q->reftable.host)
+        r = write_table(&plan);
+    if (r == 0)
+        r = qcow2_barrier(q);
+    if (r == 0)
+        r = switch_over(&plan, next);
+    plan_done(&plan);
+    return r;
+}

@@ -1,0 +1,23 @@
+/*
+ * Compression of clusters; knows nothing of images.
+ */
+#ifndef MINIVMM_BLOCK_QCOW2_ZIP_H
+#define MINIVMM_BLOCK_QCOW2_ZIP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "block/qcow2.h"
+
+/*
+ * Fill `dst` from compressed data, which may have anything behind its end. -EIO if it is damaged or
+ * does not fill `dst`; -ENOMEM.
+ */
+int qcow2_inflate(enum qcow2_compression how, const uint8_t *src, size_t src_len, uint8_t *dst,
+                  size_t dst_len) MUST_CHECK;
+
+/* Compress. -ENOSPC if the result does not fit `dst`; -ENOMEM. */
+int qcow2_deflate(enum qcow2_compression how, const uint8_t *src, size_t src_len, uint8_t *dst,
+                  size_t dst_len, size_t *ret_len) MUST_CHECK;
+
+#endif

@@ -1,0 +1,71 @@
+/*
+ * Operations on whole hostile qcow2 images: longer and shorter disks, what is where, with requests
+ * between (the input: hostile_image.h).
+ */
+#include "block/block_ops.h"
+#include "tests/lib/hostile_image.h"
+#include "vmm/base/bytes.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* Longest disk that is asked for: preallocating takes time that is no fault. */
+#define LEN_MAX (8u << 20)
+#define STATUS_MAX 64u
+
+static void resize(struct block *block, const uint8_t *step)
+{
+    struct block_resize_options options = {
+        .len = (uint64_t)load_be16(step + 1) * LEN_MAX >> 16,
+        .prealloc = (enum block_prealloc)(step[3] % 4),
+        .shrink = true,
+    };
+    struct err err;
+
+    if (options.len < block->len)
+        options.prealloc = BLOCK_PREALLOC_OFF;
+    if (block_resize(block, &options, &err) < 0)
+        return;
+}
+
+static void look(struct block *block, bool own_layer)
+{
+    uint64_t off = 0;
+
+    for (unsigned i = 0; i < STATUS_MAX && off < block->len; i++) {
+        struct block_status status;
+
+        if (block_get_status(block, off, block->len - off, own_layer, &status) < 0)
+            return;
+        off += status.len;
+    }
+}
+
+static void run_step(struct block *block, const uint8_t *step)
+{
+    switch (step[0] % 8) {
+    case 0:
+        resize(block, step);
+        break;
+    case 1:
+        look(block, step[1] & 1);
+        break;
+    default:
+        hostile_image_request(block, step);
+        break;
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct hostile_image image;
+    struct block *block;
+
+    if (!hostile_image_init(&image, data, size))
+        return 0;
+    block = hostile_image_open(&image, false);
+    for (unsigned i = 0; block && i < image.nsteps; i++)
+        run_step(block, image.steps + (size_t)i * HOSTILE_STEP_LEN);
+    (void)block_close(block); /* what the image makes of it is its own business */
+    hostile_image_done(&image);
+    return 0;
+}

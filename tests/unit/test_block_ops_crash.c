@@ -1,0 +1,435 @@
+/*
+ * Operations on whole images when the power fails, or when the host fails an operation: the image
+ * shows what it showed before or the result, its snapshots too, and its counts are right.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "block/block_ops.h"
+#include "tests/lib/mem_file.h"
+#include "tests/lib/power_cut.h"
+#include "tests/lib/qcow2_image.h"
+#include "tests/lib/unit.h"
+#include "vmm/base/bytes.h"
+
+#define SECTOR BLOCK_SECTOR_SIZE
+#define DISK_SIZE (600u << 10)
+#define BASE_SIZE (700u << 10)
+#define LONGEST (2u << 20)
+
+static unsigned base_seed;
+
+/* ---- images --------------------------------------------------------------------------------------------- */
+
+enum { TOP, BASE, DISKS };
+
+static const struct layout {
+    unsigned cluster_bits;
+    unsigned refcount_order;
+    bool qcow2_base;
+    bool extended_l2;
+} layouts[] = {
+    {.cluster_bits = 9, .refcount_order = 6},
+    {.cluster_bits = 9, .refcount_order = 2, .qcow2_base = true},
+    {.cluster_bits = 12, .refcount_order = 4},
+    {.cluster_bits = 16, .refcount_order = 4, .qcow2_base = true},
+    {.cluster_bits = 16, .refcount_order = 3, .extended_l2 = true},
+};
+
+struct rig {
+    const struct layout *layout;
+    struct mem_disk disks[DISKS];
+    struct mem_record record;
+    struct mem_fault fault;
+    unsigned seed;
+};
+
+static struct block *open_disks(const struct layout *layout, struct mem_disk disks[DISKS],
+                                bool writable, struct mem_env *env)
+{
+    struct block_options options = {.path = "top",
+                                    .format = BLOCK_FORMAT_QCOW2,
+                                    .readonly = !writable,
+                                    .discard = true,
+                                    .write_backing = writable};
+    struct block *block;
+    struct err err = {0};
+
+    mem_env_init(env);
+    for (unsigned i = 0; i < DISKS; i++)
+        mem_env_add(env, &disks[i]);
+    if (block_open_in(&env->env, &options, &block, &err) < 0)
+        ck_abort_msg("cannot open: %s", err.msg);
+    return block;
+}
+
+static void write_some(struct rig *rig, struct block *block, unsigned n)
+{
+    static uint8_t data[100 * SECTOR];
+
+    for (unsigned i = 0; i < n; i++) {
+        uint64_t off = (unsigned)rand_r(&rig->seed) % (DISK_SIZE / SECTOR) * (uint64_t)SECTOR;
+        uint64_t len = (1 + (unsigned)rand_r(&rig->seed) % 100) * (uint64_t)SECTOR;
+        unsigned flags = rand_r(&rig->seed) % 2 ? BLOCK_REQ_UNMAP : 0;
+
+        len = min_u64(len, block->len - off);
+        for (size_t j = 0; j < len; j++)
+            data[j] = (uint8_t)(rand_r(&rig->seed) >> 8);
+        ck_assert_int_eq(rand_r(&rig->seed) % 4
+                             ? mem_block_write(block, off, data, len)
+                             : mem_block_op(block, BLOCK_WRITE_ZEROES, flags, off, len),
+                         0);
+    }
+}
+
+static int create(struct block *block, const char *name, struct err *err)
+{
+    const struct block_snapshot snapshot = {
+        .name = (char *)(uintptr_t)name, .date_sec = 1, .vm_state_len = 1000};
+
+    return block_snapshot_create(block, &snapshot, err);
+}
+
+/* A base with data all over, and an overlay with a snapshot that it has moved on from. */
+static void rig_init(struct rig *rig, const struct layout *layout, unsigned seed)
+{
+    static const char *const names[DISKS] = {"top", "base"};
+    struct err err = {0};
+    struct mem_env env;
+    struct block *block;
+
+    *rig = (struct rig){.layout = layout, .seed = seed, .fault = {.after = -1}};
+    for (unsigned i = 0; i < DISKS; i++)
+        mem_disk_init(&rig->disks[i], names[i]);
+    qcow2_image_make(&rig->disks[TOP], &(struct qcow2_image_options){
+                                           .cluster_bits = layout->cluster_bits,
+                                           .refcount_order = layout->refcount_order,
+                                           .size = DISK_SIZE,
+                                           .backing = "base",
+                                           .backing_format = layout->qcow2_base ? "qcow2" : "raw",
+                                           .extended_l2 = layout->extended_l2});
+    if (layout->qcow2_base)
+        qcow2_image_make(&rig->disks[BASE], &(struct qcow2_image_options){.cluster_bits = 12,
+                                                                          .refcount_order = 4,
+                                                                          .size = BASE_SIZE});
+    else
+        rig->disks[BASE].len = BASE_SIZE;
+    block = open_disks(layout, rig->disks, true, &env);
+    write_some(rig, block->backing, 30);
+    write_some(rig, block, 10);
+    ck_assert_msg(create(block, "old", &err) == 0, "%s", err.msg);
+    write_some(rig, block, 10);
+    ck_assert_int_eq(block_close(block), 0);
+}
+
+static void rig_done(struct rig *rig)
+{
+    for (unsigned i = 0; i < DISKS; i++)
+        mem_disk_done(&rig->disks[i]);
+    mem_record_done(&rig->record);
+}
+
+/* ---- what an image shows -------------------------------------------------------------------------------- */
+
+static uint64_t add_to_hash(uint64_t hash, const void *data, size_t len)
+{
+    const uint8_t *bytes = data;
+
+    for (size_t i = 0; i < len; i++)
+        hash = (hash ^ bytes[i]) * 0x100000001b3ull;
+    return hash;
+}
+
+static uint64_t hash_disk(struct block *block, uint64_t hash)
+{
+    static uint8_t data[LONGEST];
+
+    ck_assert_uint_le(block->len, LONGEST);
+    ck_assert_int_eq(mem_block_read(block, 0, data, block->len), 0);
+    hash = add_to_hash(hash, &block->len, sizeof(block->len));
+    return add_to_hash(hash, data, block->len);
+}
+
+/* A number that stands for the disk and all snapshots with their contents. */
+static uint64_t digest(const struct layout *layout, struct mem_disk disks[DISKS], bool snapshots)
+{
+    struct mem_env env;
+    struct block *block = open_disks(layout, disks, false, &env);
+    struct block_snapshot *list;
+    struct err err = {0};
+    uint64_t hash = hash_disk(block, 0xcbf29ce484222325ull);
+    unsigned n;
+
+    ck_assert_msg(block_snapshot_list(block, &list, &n, &err) == 0, "%s", err.msg);
+    ck_assert_int_eq(block_close(block), 0);
+    for (unsigned i = 0; i < n && snapshots; i++) {
+        block = open_disks(layout, disks, false, &env);
+        ck_assert_msg(block_snapshot_show(block, list[i].id, &err) == 0, "%s", err.msg);
+        hash = add_to_hash(hash, list[i].name, strlen(list[i].name));
+        hash = hash_disk(block, hash);
+        ck_assert_int_eq(block_close(block), 0);
+    }
+    block_snapshot_list_free(list, n);
+    return hash;
+}
+
+/* ---- operations --------------------------------------------------------------------------------------------- */
+
+static int do_create(struct block *block, struct err *err)
+{
+    return create(block, "new", err);
+}
+
+static int do_apply(struct block *block, struct err *err)
+{
+    return block_snapshot_apply(block, "old", err);
+}
+
+static int do_delete(struct block *block, struct err *err)
+{
+    return block_snapshot_delete(block, "old", err);
+}
+
+/* Over the end of the backing file. */
+static int do_grow(struct block *block, struct err *err)
+{
+    const struct block_resize_options options = {.len = LONGEST - 512};
+
+    return block_resize(block, &options, err);
+}
+
+static int do_grow_preallocated(struct block *block, struct err *err)
+{
+    const struct block_resize_options options = {.len = LONGEST - 512,
+                                                 .prealloc = BLOCK_PREALLOC_METADATA};
+
+    return block_resize(block, &options, err);
+}
+
+static int do_shrink(struct block *block, struct err *err)
+{
+    const struct block_resize_options options = {.len = 200 * KIB + 512, .shrink = true};
+
+    return block_resize(block, &options, err);
+}
+
+static int do_commit(struct block *block, struct err *err)
+{
+    const struct block_commit_options options = {.keep = false};
+
+    return block_commit(block, &options, err);
+}
+
+static int do_vmstate(struct block *block, struct err *err)
+{
+    static uint8_t state[300 * SECTOR];
+    int r = block_vmstate_write(block, 0, state, sizeof(state));
+
+    return r < 0 ? r : mem_block_op(block, BLOCK_FLUSH, 0, 0, 0);
+}
+
+static const struct operation {
+    const char *name;
+    int (*run)(struct block *block, struct err *err);
+    bool may_leak;     /* after a power cut */
+    bool no_snapshots; /* what they show of the backing file changes with it */
+} operations[] = {
+    {"create", do_create, false, false},
+    {"apply", do_apply, false, false},
+    {"delete", do_delete, false, false},
+    {"grow", do_grow, true, false},
+    {"grow preallocated", do_grow_preallocated, true, false},
+    {"shrink", do_shrink, false, false},
+    {"commit", do_commit, true, true},
+    {"VM state", do_vmstate, true, false},
+};
+
+struct expected {
+    uint64_t before;
+    uint64_t after;
+};
+
+static void check_state(const struct rig *rig, const struct operation *op,
+                        struct mem_disk disks[DISKS], const struct expected *expected, long at)
+{
+    struct qcow2_image_check check;
+    uint64_t shown;
+
+    for (unsigned i = 0; i < (rig->layout->qcow2_base ? DISKS : 1u); i++) {
+        qcow2_image_check(&disks[i], &check);
+        if (check.errors > 0)
+            ck_abort_msg("%s, %ld: %s: %s", op->name, at, disks[i].name, check.first);
+        if (check.leaks > 0 && !op->may_leak)
+            ck_abort_msg("%s, %ld: %s: %u leaks", op->name, at, disks[i].name, check.leaks);
+    }
+    shown = digest(rig->layout, disks, !op->no_snapshots);
+    if (shown != expected->before && shown != expected->after)
+        ck_abort_msg("%s, %ld: neither the old image nor the new one (seed %u)", op->name, at,
+                     base_seed);
+}
+
+/* Do it without disturbance, to know what comes out. */
+static void find_expected(struct rig *rig, const struct operation *op, struct expected *expected)
+{
+    struct mem_disk disks[DISKS];
+    struct err err = {0};
+    struct mem_env env;
+    struct block *block;
+
+    for (unsigned i = 0; i < DISKS; i++) {
+        mem_disk_init(&disks[i], rig->disks[i].name);
+        mem_disk_copy(&disks[i], &rig->disks[i]);
+    }
+    expected->before = digest(rig->layout, disks, !op->no_snapshots);
+    block = open_disks(rig->layout, disks, true, &env);
+    ck_assert_msg(op->run(block, &err) == 0, "%s: %s", op->name, err.msg);
+    ck_assert_int_eq(block_close(block), 0);
+    expected->after = digest(rig->layout, disks, !op->no_snapshots);
+    check_state(rig, op, disks, expected, -1);
+    for (unsigned i = 0; i < DISKS; i++)
+        mem_disk_done(&disks[i]);
+}
+
+/* ---- power cuts ------------------------------------------------------------------------------------------------ */
+
+static unsigned cut_everywhere(struct rig *rig, const struct operation *op)
+{
+    struct mem_disk *disks[DISKS] = {&rig->disks[TOP], &rig->disks[BASE]};
+    struct expected expected;
+    struct power_cut cut;
+    struct err err = {0};
+    struct mem_env env;
+    struct block *block;
+    unsigned states = 0;
+    size_t ended;
+
+    find_expected(rig, op, &expected);
+    power_cut_init(&cut, &rig->record, disks, DISKS, rig->seed);
+    for (unsigned i = 0; i < DISKS; i++)
+        rig->disks[i].record = &rig->record;
+    block = open_disks(rig->layout, rig->disks, true, &env);
+    ck_assert_int_eq(op->run(block, &err), 0);
+    ended = rig->record.n;
+    ck_assert_int_eq(block_close(block), 0);
+    for (size_t at = 0; at <= rig->record.n; at++) {
+        /* What is done is done, whatever is lost of what came later. */
+        if (at == ended)
+            expected.before = expected.after;
+        for (int fate = 0; fate < POWER_CUT_FATES; fate++, states++) {
+            power_cut_make(&cut, at, fate);
+            check_state(rig, op, cut.state, &expected, (long)at);
+        }
+    }
+    power_cut_done(&cut);
+    return states;
+}
+
+START_TEST(power_cut_leaves_the_old_image_or_the_new_one)
+{
+    unsigned states = 0;
+
+    for (size_t i = 0; i < ARRAY_SIZE(operations); i++) {
+        struct rig rig;
+
+        rig_init(&rig, &layouts[_i], base_seed + (unsigned)i);
+        states += cut_everywhere(&rig, &operations[i]);
+        rig_done(&rig);
+    }
+    printf("layout %d, seed %u: %u states\n", _i, base_seed, states);
+}
+END_TEST
+
+/* ---- failing operations ----------------------------------------------------------------------------------------- */
+
+static const struct mem_fault faults[] = {
+    {.result = -EIO},
+    {.result = -ENOSPC},
+    {.is_short = true, .kinds = 1u << FILE_READ | 1u << FILE_WRITE},
+};
+
+/* Use the image after something went wrong, without changing what it shows. */
+static void use_further(struct block *block)
+{
+    uint8_t data[SECTOR];
+
+    if (mem_block_read(block, 0, data, SECTOR) == 0 && mem_block_write(block, 0, data, SECTOR) == 0)
+        (void)!mem_block_op(block, BLOCK_FLUSH, 0, 0, 0);
+}
+
+/* Returns whether the fault happened. */
+static bool run_with_fault(const struct rig *rig, const struct operation *op,
+                           const struct mem_fault *fault, long after,
+                           const struct expected *expected)
+{
+    struct operation lenient = *op;
+    struct mem_fault now = *fault;
+    struct mem_disk disks[DISKS];
+    struct err err = {0};
+    struct mem_env env;
+    struct block *block;
+    int r;
+
+    for (unsigned i = 0; i < DISKS; i++) {
+        mem_disk_init(&disks[i], rig->disks[i].name);
+        mem_disk_copy(&disks[i], &rig->disks[i]);
+    }
+    block = open_disks(rig->layout, disks, true, &env);
+    now.after = after;
+    for (unsigned i = 0; i < DISKS; i++)
+        disks[i].fault = &now;
+    r = op->run(block, &err);
+    ck_assert_msg(r == 0 || now.happened, "%s: %s", op->name, err.msg);
+    use_further(block);
+    (void)!block_close(block); /* may report the fault */
+    for (unsigned i = 0; i < DISKS; i++)
+        disks[i].fault = NULL;
+
+    lenient.may_leak = true;
+    check_state(rig, &lenient, disks, expected, after);
+    if (r == 0)
+        ck_assert_msg(digest(rig->layout, disks, !op->no_snapshots) == expected->after,
+                      "%s: succeeded, and is not done (fault %ld)", op->name, after);
+    for (unsigned i = 0; i < DISKS; i++)
+        mem_disk_done(&disks[i]);
+    return now.happened;
+}
+
+START_TEST(failing_host_leaves_the_old_image_or_the_new_one)
+{
+    const struct mem_fault *fault = &faults[_i];
+    long total = 0;
+
+    for (size_t i = 0; i < ARRAY_SIZE(operations); i++) {
+        struct expected expected;
+        struct rig rig;
+        long after = 0;
+
+        rig_init(&rig, &layouts[i % ARRAY_SIZE(layouts)], base_seed + (unsigned)i);
+        find_expected(&rig, &operations[i], &expected);
+        while (run_with_fault(&rig, &operations[i], fault, after, &expected))
+            after++;
+        ck_assert_int_gt(after, 3);
+        total += after;
+        rig_done(&rig);
+    }
+    printf("seed %u: %ld failing operations\n", base_seed, total);
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+    TCase *tcase = tcase_create("crash");
+    const char *text = getenv("SEED");
+
+    base_seed = text ? (unsigned)strtoul(text, NULL, 0) : (unsigned)time(NULL);
+    tcase_set_timeout(tcase, 180);
+    tcase_add_loop_test(tcase, power_cut_leaves_the_old_image_or_the_new_one, 0,
+                        ARRAY_SIZE(layouts));
+    tcase_add_loop_test(tcase, failing_host_leaves_the_old_image_or_the_new_one, 0,
+                        ARRAY_SIZE(faults));
+    suite_add_tcase(suite, tcase);
+}
+
+UNIT_MAIN("block_ops_crash", add_tests)

@@ -1,0 +1,174 @@
+/*
+ * What becomes of an image's persistent bitmaps, as QEMU made them: those that would have to follow
+ * the disk are marked as out of date before it changes, the others stay as they are.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "block/block_ops.h"
+#include "tests/lib/mem_file.h"
+#include "tests/lib/scratch.h"
+#include "tests/lib/unit.h"
+#include "vmm/base/bytes.h"
+
+#define shell scratch_shell
+
+#define AUTOCLEAR_AT 88
+
+static uint8_t data[1 << 16];
+
+/* One that follows the disk, one that does not any more. */
+static void set_up(void)
+{
+    scratch_set_up();
+    ck_assert_int_eq(shell("qemu-img create -q -f qcow2 image 8M && "
+                           "qemu-img bitmap --add image live && "
+                           "qemu-img bitmap --add image old && "
+                           "qemu-io -c 'write -q 1M 1M' image && "
+                           "qemu-img bitmap --disable image old && cp image before"),
+                     0);
+}
+
+static struct block *open_image(bool readonly)
+{
+    struct block_options options = {.path = scratch_path("image"),
+                                    .format = BLOCK_FORMAT_QCOW2,
+                                    .readonly = readonly,
+                                    .cache = BLOCK_CACHE_UNSAFE};
+    struct block *block;
+    struct err err = {0};
+
+    ck_assert_msg(block_open(&options, &block, &err) == 0, "%s", err.msg);
+    return block;
+}
+
+static void write_image(void)
+{
+    struct block *block = open_image(false);
+
+    ck_assert_int_eq(mem_block_write(block, 0, data, sizeof(data)), 0);
+    ck_assert_int_eq(block_close(block), 0);
+}
+
+static bool has_flag(const char *name, const char *flag)
+{
+    return shell("qemu-img info --output=json image > info && "
+                 "python3 -c \"import json; i = json.load(open('info')); "
+                 "b = i['format-specific']['data']['bitmaps']; "
+                 "f = [x['flags'] for x in b if x['name'] == '%s'][0]; "
+                 "exit(0 if '%s' in f else 1)\"",
+                 name, flag) == 0;
+}
+
+static uint64_t autoclear(void)
+{
+    FILE *file = fopen(scratch_path("image"), "rb");
+    uint8_t field[8];
+
+    ck_assert_ptr_nonnull(file);
+    ck_assert_int_eq(fseek(file, AUTOCLEAR_AT, SEEK_SET), 0);
+    ck_assert_uint_eq(fread(field, 1, sizeof(field), file), sizeof(field));
+    ck_assert_int_eq(fclose(file), 0);
+    return load_be64(field);
+}
+
+static int poke(const char *at, const char *bytes)
+{
+    return shell("printf '%s' | dd of=image bs=1 seek=$((%s)) conv=notrunc status=none", bytes, at);
+}
+
+START_TEST(reading_changes_nothing)
+{
+    struct block *block = open_image(true);
+
+    ck_assert_int_eq(mem_block_read(block, 0, data, sizeof(data)), 0);
+    ck_assert_int_eq(block_close(block), 0);
+    block = open_image(false);
+    ck_assert_int_eq(mem_block_read(block, 0, data, sizeof(data)), 0);
+    ck_assert_int_eq(block_close(block), 0);
+    ck_assert_int_eq(shell("cmp image before"), 0);
+}
+END_TEST
+
+START_TEST(writing_outdates_those_that_follow_the_disk)
+{
+    write_image();
+    ck_assert_int_eq(shell("qemu-img check -q image"), 0);
+    ck_assert(has_flag("live", "in-use"));
+    ck_assert(!has_flag("old", "in-use"));
+    ck_assert_uint_eq(autoclear(), 1);
+    /* What the one that is left says is what it said. */
+    ck_assert_int_eq(shell("qemu-img bitmap --remove image live && "
+                           "qemu-img bitmap --remove before live && "
+                           "qemu-img bitmap --add --merge old image sum && "
+                           "qemu-img bitmap --add --merge old before sum && "
+                           "qemu-img check -q image"),
+                     0);
+}
+END_TEST
+
+START_TEST(another_length_outdates_all)
+{
+    struct block *block = open_image(false);
+    struct err err = {0};
+
+    ck_assert_msg(block_resize(block, &(struct block_resize_options){.len = 64u << 20}, &err) == 0,
+                  "%s", err.msg);
+    ck_assert_int_eq(block_close(block), 0);
+    ck_assert_int_eq(shell("qemu-img check -q image"), 0);
+    ck_assert(has_flag("live", "in-use"));
+    ck_assert(has_flag("old", "in-use"));
+}
+END_TEST
+
+/* Nobody can tell what is in it: then the bit goes, and with it all of them. */
+START_TEST(damaged_directory_gives_all_of_them_up)
+{
+    ck_assert_int_eq(
+        shell("dir=$(LC_ALL=C grep -obUaP '#\\x85\\x28\\x75' image | head -1 | cut -d: -f1) && "
+              "off=$(od -An -tu8 --endian=big -j $((dir + 24)) -N 8 image) && "
+              "printf '\\377' | dd of=image bs=1 seek=$((off + 16)) conv=notrunc "
+              "status=none"),
+        0);
+    write_image();
+    ck_assert_uint_eq(autoclear(), 0);
+    ck_assert_int_eq(shell("qemu-img compare -q image before 2>&1 | grep -q mismatch; "
+                           "qemu-io -r -c 'read -q -P 0 0 64k' image 2> /dev/null"),
+                     0);
+}
+END_TEST
+
+START_TEST(unknown_autoclear_bits_go)
+{
+    ck_assert_int_eq(poke("95", "\\201"), 0);
+    ck_assert_uint_eq(autoclear(), 0x81);
+    write_image();
+    ck_assert_uint_eq(autoclear(), 1);
+}
+END_TEST
+
+/* Another program wrote the image without minding them: they stay unused. */
+START_TEST(outdated_bitmaps_are_not_revived)
+{
+    ck_assert_int_eq(poke("95", "\\0"), 0);
+    write_image();
+    ck_assert_uint_eq(autoclear(), 0);
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+    unit_case_with(suite, "bitmaps", set_up, scratch_tear_down, reading_changes_nothing,
+                   writing_outdates_those_that_follow_the_disk, another_length_outdates_all,
+                   damaged_directory_gives_all_of_them_up, unknown_autoclear_bits_go,
+                   outdated_bitmaps_are_not_revived);
+}
+
+int main(void)
+{
+    if (!scratch_has_qemu()) {
+        printf("not run: qemu-img and qemu-io are missing (Debian package qemu-utils)\n");
+        return UNIT_SKIP;
+    }
+    return unit_main("qcow2_bitmaps", add_tests);
+}

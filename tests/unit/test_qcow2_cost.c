@@ -1,0 +1,182 @@
+/*
+ * What requests on qcow2 images cost the host: how much is read, written, zeroed and synced.
+ */
+#include <string.h>
+
+#include "tests/lib/mem_file.h"
+#include "tests/lib/qcow2_image.h"
+#include "tests/lib/unit.h"
+#include "vmm/base/bytes.h"
+
+#define CLUSTER 65536u
+#define PIECE 4096u
+#define DISK_LEN (64ull << 20)
+
+static struct mem_env env;
+static struct mem_disk disk;
+static struct mem_disk base;
+static struct block *block;
+static struct block_stats before;
+static uint8_t data[CLUSTER];
+
+static void setup(void)
+{
+    mem_env_init(&env);
+    mem_disk_init(&disk, "disk");
+    mem_disk_init(&base, "base");
+    mem_env_add(&env, &disk);
+    mem_env_add(&env, &base);
+    memset(data, 0x77, sizeof(data));
+}
+
+static void teardown(void)
+{
+    mem_disk_done(&disk);
+    mem_disk_done(&base);
+}
+
+static void open_new(const char *backing)
+{
+    qcow2_image_make(&disk, &(struct qcow2_image_options){.refcount_order = 4,
+                                                          .size = DISK_LEN,
+                                                          .backing = backing,
+                                                          .backing_format = "raw"});
+    block = mem_env_open(&env, "disk", BLOCK_FORMAT_QCOW2, false);
+}
+
+static void close_clean(void)
+{
+    struct qcow2_image_check check;
+
+    ck_assert_int_eq(block_close(block), 0);
+    qcow2_image_check(&disk, &check);
+    ck_assert_msg(check.errors == 0 && check.leaks == 0, "%s, %u leaks", check.first, check.leaks);
+}
+
+static void start_counting(void)
+{
+    before = *block_get_stats(block);
+}
+
+#define COST(field) (block_get_stats(block)->field - before.field)
+
+static void write_piece(uint64_t off)
+{
+    ck_assert_int_eq(mem_block_write(block, off, data, PIECE), 0);
+}
+
+static void flush(void)
+{
+    ck_assert_int_eq(mem_block_op(block, BLOCK_FLUSH, 0, 0, 0), 0);
+}
+
+START_TEST(rest_of_a_new_cluster_costs_nothing)
+{
+    open_new(NULL);
+    write_piece(0); /* makes the L2 table */
+    start_counting();
+    write_piece(CLUSTER + 8 * PIECE);
+    ck_assert_uint_eq(COST(data_reads), 0);
+    ck_assert_uint_eq(COST(data_writes), 1);
+    ck_assert_uint_eq(COST(data_write_bytes), PIECE);
+    ck_assert_uint_eq(COST(fallocates), 0);
+    ck_assert_uint_eq(COST(cow_saved_bytes), CLUSTER - PIECE);
+    close_clean();
+}
+END_TEST
+
+START_TEST(rest_of_a_used_cluster_is_zeroed_without_a_buffer)
+{
+    open_new(NULL);
+    ck_assert_int_eq(mem_block_write(block, 0, data, CLUSTER), 0);
+    ck_assert_int_eq(mem_block_op(block, BLOCK_WRITE_ZEROES, 0, 0, CLUSTER), 0);
+    start_counting();
+    write_piece(8ull * PIECE);
+    ck_assert_uint_eq(COST(data_reads), 0);
+    ck_assert_uint_eq(COST(data_write_bytes), PIECE);
+    ck_assert_uint_eq(COST(fallocates), 1);
+    close_clean();
+}
+END_TEST
+
+START_TEST(hole_is_not_zeroed_again)
+{
+    open_new(NULL);
+    ck_assert_int_eq(mem_block_write(block, 0, data, CLUSTER), 0);
+    ck_assert_int_eq(mem_block_op(block, BLOCK_DISCARD, 0, 0, CLUSTER), 0);
+    flush(); /* punches the hole and frees the cluster */
+    start_counting();
+    write_piece(8ull * PIECE);
+    ck_assert_uint_eq(COST(data_write_bytes), PIECE);
+    ck_assert_uint_eq(COST(fallocates), 0);
+    ck_assert_uint_eq(COST(cow_saved_bytes), CLUSTER - PIECE);
+    close_clean();
+}
+END_TEST
+
+START_TEST(copy_is_one_read_and_one_write)
+{
+    base.len = DISK_LEN;
+    memset(base.data, 0x33, base.len);
+    open_new("base");
+    write_piece(0);
+    start_counting();
+    write_piece(CLUSTER + 8 * PIECE);
+    ck_assert_uint_eq(base.counts[FILE_READ], 2);
+    ck_assert_uint_eq(COST(data_writes), 1);
+    ck_assert_uint_eq(COST(data_write_bytes), CLUSTER);
+    close_clean();
+}
+END_TEST
+
+START_TEST(flushed_allocating_write_costs_little_metadata)
+{
+    open_new(NULL);
+    write_piece(0);
+    flush();
+    start_counting();
+    write_piece(CLUSTER);
+    flush();
+    ck_assert_uint_le(COST(meta_write_bytes), 12u << 10);
+    ck_assert_uint_le(COST(barriers), 2);
+    start_counting();
+    write_piece(CLUSTER);
+    flush();
+    ck_assert_uint_eq(COST(meta_write_bytes), 0);
+    ck_assert_uint_eq(COST(barriers), 1);
+    close_clean();
+}
+END_TEST
+
+START_TEST(file_grows_ahead_and_is_cut_when_closed)
+{
+    uint64_t len;
+
+    open_new(NULL);
+    for (unsigned i = 0; i < 8; i++)
+        write_piece(i * (uint64_t)CLUSTER);
+    ck_assert_uint_eq(disk.counts[MEM_TRUNCATE], 1);
+    len = disk.len;
+    close_clean();
+    ck_assert_uint_lt(disk.len, len);
+    ck_assert(is_aligned(disk.len, CLUSTER));
+
+    block = mem_env_open(&env, "disk", BLOCK_FORMAT_QCOW2, false);
+    len = disk.len;
+    memset(data, 0, sizeof(data));
+    ck_assert_int_eq(mem_block_read(block, 7ull * CLUSTER, data, PIECE), 0);
+    ck_assert_uint_eq(data[PIECE - 1], 0x77);
+    close_clean();
+    ck_assert_uint_eq(disk.len, len);
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+    unit_case_with(suite, "cost", setup, teardown, rest_of_a_new_cluster_costs_nothing,
+                   rest_of_a_used_cluster_is_zeroed_without_a_buffer, hole_is_not_zeroed_again,
+                   copy_is_one_read_and_one_write, flushed_allocating_write_costs_little_metadata,
+                   file_grows_ahead_and_is_cut_when_closed);
+}
+
+UNIT_MAIN("qcow2_cost", add_tests)

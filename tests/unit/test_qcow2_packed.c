@@ -1,0 +1,411 @@
+/*
+ * Compressed clusters of qcow2 images: written as QEMU reads them, packed as tightly as QEMU packs
+ * them, and kept inflated for as long as they are what the disk shows.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <zlib.h>
+
+#include "block/qcow2.h"
+#include "tests/lib/mem_file.h"
+#include "tests/lib/qcow2_image.h"
+#include "tests/lib/scratch.h"
+#include "tests/lib/unit.h"
+#include "vmm/base/bytes.h"
+
+#define DISK_SIZE ((2u << 20) + 1536)
+#define CLUSTER 65536u
+
+static unsigned seed;
+static uint8_t model[DISK_SIZE];
+static uint8_t buf[DISK_SIZE];
+
+static unsigned rnd(unsigned below)
+{
+    return (unsigned)rand_r(&seed) % below;
+}
+
+static int write_compressed(struct block *block, uint64_t off, const void *data, size_t len)
+{
+    struct iovec iov = {(void *)(uintptr_t)data, len};
+    struct block_req req = {.op = BLOCK_WRITE,
+                            .flags = BLOCK_REQ_COMPRESSED,
+                            .off = off,
+                            .len = len,
+                            .iov = &iov,
+                            .niov = 1};
+
+    return block_execute(block, &req);
+}
+
+/* Shrinks to a few per cent, to about a half, or not at all. */
+static void make_data(uint8_t *data, size_t len)
+{
+    unsigned kind = rnd(3);
+    unsigned byte = rnd(256);
+
+    for (size_t i = 0; i < len; i++)
+        data[i] = (uint8_t)(kind == 0 ? byte + i / 300 : kind == 1 ? rnd(16) : rnd(256));
+}
+
+/* ---- beside QEMU ---------------------------------------------------------------------------------- */
+
+static struct block *open_image(bool readonly)
+{
+    struct block_options options = {.path = scratch_path("image"),
+                                    .format = BLOCK_FORMAT_QCOW2,
+                                    .readonly = readonly,
+                                    .discard = true,
+                                    .cache = BLOCK_CACHE_UNSAFE};
+    struct block *block;
+    struct err err = {0};
+
+    ck_assert_msg(block_open(&options, &block, &err) == 0, "%s", err.msg);
+    return block;
+}
+
+static void save_model(void)
+{
+    FILE *file = fopen(scratch_path("model"), "wb");
+
+    ck_assert_ptr_nonnull(file);
+    ck_assert_uint_eq(fwrite(model, 1, DISK_SIZE, file), DISK_SIZE);
+    ck_assert_int_eq(fclose(file), 0);
+}
+
+static void assert_qemu_agrees(void)
+{
+    ck_assert_int_eq(scratch_shell("qemu-img check -q -f qcow2 image"), 0);
+    save_model();
+    ck_assert_int_eq(scratch_shell("qemu-img compare -q -f raw -F qcow2 model image"), 0);
+}
+
+static void change(struct block *block, uint64_t cluster)
+{
+    uint64_t off = align_down(rnd(DISK_SIZE), cluster);
+    uint64_t len = min_u64(cluster * (1 + rnd(cluster < CLUSTER ? 40 : 3)), DISK_SIZE - off);
+
+    switch (rnd(8)) {
+    case 0:
+        memset(model + off, 0, len);
+        ck_assert_int_eq(mem_block_op(block, BLOCK_WRITE_ZEROES, BLOCK_REQ_UNMAP, off, len), 0);
+        break;
+    case 1:
+        off = min_u64(off + 512ull * rnd(5), DISK_SIZE - 512);
+        len = min_u64(512ull * (1 + rnd(20)), DISK_SIZE - off);
+        make_data(model + off, len);
+        ck_assert_int_eq(mem_block_write(block, off, model + off, len), 0);
+        break;
+    case 2:
+        ck_assert_int_eq(mem_block_op(block, BLOCK_FLUSH, 0, 0, 0), 0);
+        break;
+    default:
+        make_data(model + off, len);
+        ck_assert_int_eq(write_compressed(block, off, model + off, len), 0);
+    }
+}
+
+static const struct variant {
+    const char *options;
+    uint64_t cluster;
+} variants[] = {
+    {"cluster_size=64k", CLUSTER},
+    {"cluster_size=64k,compression_type=zstd", CLUSTER},
+    {"cluster_size=64k,compat=0.10", CLUSTER},
+    {"cluster_size=512", 512},
+    {"cluster_size=4k,refcount_bits=1", 4096},
+    {"cluster_size=4k,refcount_bits=2,compression_type=zstd", 4096},
+    {"cluster_size=2M,compression_type=zstd", 2u << 20},
+    {"cluster_size=64k,extended_l2=on", CLUSTER},
+};
+
+START_TEST(qemu_reads_what_was_compressed)
+{
+    struct block *block;
+
+    printf("%s: SEED=%u\n", variants[_i].options, seed);
+    ck_assert_int_eq(scratch_shell("qemu-img create -q -f qcow2 -o %s image %u",
+                                   variants[_i].options, DISK_SIZE),
+                     0);
+    memset(model, 0, sizeof(model));
+    for (int round = 0; round < 3; round++) {
+        block = open_image(false);
+        for (int i = 0; i < 25; i++)
+            change(block, variants[_i].cluster);
+        ck_assert_int_eq(mem_block_read(block, 0, buf, DISK_SIZE), 0);
+        ck_assert_mem_eq(buf, model, DISK_SIZE);
+        ck_assert_int_eq(block_close(block), 0);
+        assert_qemu_agrees();
+    }
+}
+END_TEST
+
+START_TEST(data_is_packed_as_tightly_as_qemu_packs_it)
+{
+    struct stat ours;
+    struct stat theirs;
+    struct block *block;
+
+    for (unsigned i = 0; i < DISK_SIZE; i++)
+        model[i] = (uint8_t)(i >> 8 ^ rnd(4));
+    save_model();
+    ck_assert_int_eq(scratch_shell("qemu-img convert -c -O qcow2 -f raw model theirs && "
+                                   "qemu-img create -q -f qcow2 image %u",
+                                   DISK_SIZE),
+                     0);
+    block = open_image(false);
+    ck_assert_int_eq(write_compressed(block, 0, model, DISK_SIZE), 0);
+    ck_assert_int_eq(block_close(block), 0);
+    assert_qemu_agrees();
+    ck_assert_int_eq(stat(scratch_path("image"), &ours), 0);
+    ck_assert_int_eq(stat(scratch_path("theirs"), &theirs), 0);
+    ck_assert_int_le(ours.st_size,
+                     align_up((uint64_t)theirs.st_size, 64 << 10)); /* whole clusters */
+}
+END_TEST
+
+/* ---- in memory ---------------------------------------------------------------------------------- */
+
+struct rig {
+    struct mem_env env;
+    struct mem_disk disk;
+    struct block *block;
+};
+
+static void rig_open(struct rig *rig)
+{
+    rig->block = mem_env_open(&rig->env, "top", BLOCK_FORMAT_QCOW2, false);
+}
+
+static void rig_init(struct rig *rig)
+{
+    mem_disk_init(&rig->disk, "top");
+    qcow2_image_make(&rig->disk,
+                     &(struct qcow2_image_options){.refcount_order = 4, .size = DISK_SIZE});
+    mem_env_init(&rig->env);
+    mem_env_add(&rig->env, &rig->disk);
+    rig_open(rig);
+}
+
+static void rig_done(struct rig *rig)
+{
+    struct qcow2_image_check check;
+
+    ck_assert_int_eq(block_close(rig->block), 0);
+    qcow2_image_check(&rig->disk, &check);
+    ck_assert_msg(check.errors == 0 && check.leaks == 0, "%s, %u leaks", check.first, check.leaks);
+    mem_disk_done(&rig->disk);
+}
+
+START_TEST(only_whole_clusters_can_be_compressed)
+{
+    uint64_t last = align_down(DISK_SIZE, CLUSTER);
+    struct rig rig;
+
+    rig_init(&rig);
+    ck_assert_int_eq(write_compressed(rig.block, 512, model, CLUSTER), -EINVAL);
+    ck_assert_int_eq(write_compressed(rig.block, 0, model, CLUSTER - 512), -EINVAL);
+    ck_assert_int_eq(write_compressed(rig.block, 0, model, CLUSTER + 512), -EINVAL);
+    ck_assert_int_eq(write_compressed(rig.block, last, model, DISK_SIZE - last - 512), -EINVAL);
+    ck_assert_int_eq(write_compressed(rig.block, last, model, DISK_SIZE - last), 0);
+    rig_done(&rig);
+}
+END_TEST
+
+START_TEST(raw_images_have_no_compressed_clusters)
+{
+    struct mem_env env;
+    struct mem_disk disk;
+    struct block *block;
+
+    mem_disk_init(&disk, "raw");
+    disk.len = CLUSTER;
+    mem_env_init(&env);
+    mem_env_add(&env, &disk);
+    block = mem_env_open(&env, "raw", BLOCK_FORMAT_RAW, false);
+    ck_assert_int_eq(write_compressed(block, 0, model, CLUSTER), -ENOTSUP);
+    ck_assert_int_eq(block_close(block), 0);
+    mem_disk_done(&disk);
+}
+END_TEST
+
+static void assert_status(struct block *block, uint64_t off, unsigned flags)
+{
+    struct block_status status;
+
+    ck_assert_int_eq(block_get_status(block, off, CLUSTER, true, &status), 0);
+    ck_assert_uint_eq(status.flags & BLOCK_STATUS_COMPRESSED, flags);
+}
+
+START_TEST(what_does_not_shrink_is_written_plainly)
+{
+    struct rig rig;
+
+    rig_init(&rig);
+    for (unsigned i = 0; i < CLUSTER; i++)
+        model[i] = (uint8_t)rnd(256);
+    memset(model + CLUSTER, 7, CLUSTER);
+    ck_assert_int_eq(write_compressed(rig.block, 0, model, 2ull * CLUSTER), 0);
+    assert_status(rig.block, 0, 0);
+    assert_status(rig.block, CLUSTER, BLOCK_STATUS_COMPRESSED);
+    ck_assert_int_eq(mem_block_read(rig.block, 0, buf, 2ull * CLUSTER), 0);
+    ck_assert_mem_eq(buf, model, 2ull * CLUSTER);
+    rig_done(&rig);
+}
+END_TEST
+
+static uint64_t reads_of_data(const struct rig *rig)
+{
+    return block_get_stats(rig->block)->data_reads;
+}
+
+/* Four readers at a time, each of 4 KiB after 4 KiB: every cluster is inflated once. */
+START_TEST(sequential_readers_inflate_each_cluster_once)
+{
+    struct rig rig;
+    uint64_t n = 4ull * CLUSTER;
+
+    rig_init(&rig);
+    for (unsigned i = 0; i < 4 * n; i++)
+        model[i] = (uint8_t)(i >> 9);
+    ck_assert_int_eq(write_compressed(rig.block, 0, model, 4 * n), 0);
+    for (uint64_t at = 0; at < n; at += 4096) {
+        for (uint64_t reader = 0; reader < 4; reader++) {
+            uint64_t off = reader * n + at;
+
+            ck_assert_int_eq(mem_block_read(rig.block, off, buf, 4096), 0);
+            ck_assert_mem_eq(buf, model + off, 4096);
+        }
+    }
+    ck_assert_uint_eq(reads_of_data(&rig), 16);
+    rig.block->driver->trim(rig.block);
+    ck_assert_int_eq(mem_block_read(rig.block, 0, buf, 4096), 0);
+    ck_assert_uint_eq(reads_of_data(&rig), 17);
+    rig_done(&rig);
+}
+END_TEST
+
+/* The space of a cluster that was read is given away and filled anew, to the same byte. */
+START_TEST(space_that_is_used_again_shows_the_new_data)
+{
+    struct rig rig;
+
+    rig_init(&rig);
+    for (unsigned i = 0; i < 8; i++) {
+        uint64_t off = i % 2 ? CLUSTER : 0;
+
+        memset(buf, (int)(i + 1), CLUSTER);
+        ck_assert_int_eq(write_compressed(rig.block, off, buf, CLUSTER), 0);
+        ck_assert_int_eq(mem_block_read(rig.block, off, model, CLUSTER), 0);
+        ck_assert_mem_eq(buf, model, CLUSTER);
+        ck_assert_int_eq(mem_block_op(rig.block, BLOCK_DISCARD, 0, off, CLUSTER), 0);
+        ck_assert_int_eq(mem_block_op(rig.block, BLOCK_FLUSH, 0, 0, 0), 0);
+        ck_assert_int_eq(mem_block_op(rig.block, BLOCK_FLUSH, 0, 0, 0), 0);
+        ck_assert_int_eq(mem_block_read(rig.block, off, model, CLUSTER), 0);
+        ck_assert_uint_eq(model[0], 0);
+    }
+    ck_assert_uint_le(qcow2_of(rig.block)->file_end, 8ull * CLUSTER); /* it was used again */
+    rig_done(&rig);
+}
+END_TEST
+
+/* Clusters of the file that several compressed ones share are punched with the last of them. */
+START_TEST(shared_space_goes_back_to_the_host_with_its_last_user)
+{
+    struct rig rig;
+    unsigned punched;
+
+    rig_init(&rig);
+    memset(model, 1, 3ull * CLUSTER);
+    ck_assert_int_eq(write_compressed(rig.block, 0, model, 3ull * CLUSTER), 0);
+    ck_assert_int_eq(mem_block_op(rig.block, BLOCK_FLUSH, 0, 0, 0), 0);
+    punched = rig.disk.counts[FILE_PUNCH];
+    ck_assert_int_eq(mem_block_op(rig.block, BLOCK_DISCARD, 0, 0, CLUSTER), 0);
+    ck_assert_int_eq(mem_block_op(rig.block, BLOCK_FLUSH, 0, 0, 0), 0);
+    ck_assert_uint_eq(rig.disk.counts[FILE_PUNCH], punched);
+    /* The last two in one flush: neither alone is the last reference when it begins. */
+    ck_assert_int_eq(mem_block_op(rig.block, BLOCK_DISCARD, 0, CLUSTER, 2ull * CLUSTER), 0);
+    ck_assert_int_eq(mem_block_op(rig.block, BLOCK_FLUSH, 0, 0, 0), 0);
+    ck_assert_uint_eq(rig.disk.counts[FILE_PUNCH], punched + 1);
+    rig_done(&rig);
+}
+END_TEST
+
+/* Raw deflate with the largest window, which QEMU never writes, with matches 20 KiB back. */
+static size_t deflate_widely(const uint8_t *src, uint8_t *dst, size_t dst_len)
+{
+    z_stream stream = {.next_in = (Bytef *)(uintptr_t)src,
+                       .avail_in = CLUSTER,
+                       .next_out = dst,
+                       .avail_out = (uInt)dst_len};
+
+    ck_assert_int_eq(deflateInit2(&stream, 9, Z_DEFLATED, -15, 9, Z_DEFAULT_STRATEGY), Z_OK);
+    ck_assert_int_eq(deflate(&stream, Z_FINISH), Z_STREAM_END);
+    ck_assert_int_eq(deflateEnd(&stream), Z_OK);
+    return dst_len - stream.avail_out;
+}
+
+START_TEST(windows_of_32_kib_are_read)
+{
+    uint64_t l2 = 4ull * CLUSTER;
+    uint64_t host = 5ull * CLUSTER;
+    struct rig rig;
+    size_t len;
+
+    rig_init(&rig);
+    ck_assert_int_eq(block_close(rig.block), 0);
+    for (unsigned i = 0; i < 20000; i++)
+        model[i] = (uint8_t)rnd(256);
+    for (unsigned i = 20000; i < CLUSTER; i++)
+        model[i] = model[i - 20000];
+    len = deflate_widely(model, rig.disk.data + host, CLUSTER);
+    ck_assert_uint_lt(len, 24000);
+    rig.disk.len = 6ull * CLUSTER;
+    store_be64(rig.disk.data + 3ull * CLUSTER, l2 | 1ull << 63);
+    store_be64(rig.disk.data + l2, 1ull << 62 | (uint64_t)(len / 512) << 54 | host);
+    store_be16(rig.disk.data + 2ull * CLUSTER + 8, 1); /* counts: L2 table, data */
+    store_be16(rig.disk.data + 2ull * CLUSTER + 10, 1);
+    rig_open(&rig);
+    ck_assert_int_eq(mem_block_read(rig.block, 0, buf, CLUSTER), 0);
+    ck_assert_mem_eq(buf, model, CLUSTER);
+    rig_done(&rig);
+}
+END_TEST
+
+static void set_up(void)
+{
+    const char *text = getenv("SEED");
+
+    seed = text ? (unsigned)strtoul(text, NULL, 0) : (unsigned)time(NULL);
+}
+
+static void set_up_qemu(void)
+{
+    set_up();
+    scratch_set_up();
+}
+
+static void add_tests(Suite *suite)
+{
+    TCase *qemu = tcase_create("qemu");
+
+    unit_case_with(
+        suite, "memory", set_up, NULL, only_whole_clusters_can_be_compressed,
+        raw_images_have_no_compressed_clusters, what_does_not_shrink_is_written_plainly,
+        sequential_readers_inflate_each_cluster_once, space_that_is_used_again_shows_the_new_data,
+        shared_space_goes_back_to_the_host_with_its_last_user, windows_of_32_kib_are_read);
+    if (!scratch_has_qemu()) {
+        printf("the tests beside QEMU are not run: no qemu-img (Debian package qemu-utils)\n");
+        return;
+    }
+    tcase_set_timeout(qemu, 120);
+    tcase_add_checked_fixture(qemu, set_up_qemu, scratch_tear_down);
+    tcase_add_loop_test(qemu, qemu_reads_what_was_compressed, 0, ARRAY_SIZE(variants));
+    tcase_add_test(qemu, data_is_packed_as_tightly_as_qemu_packs_it);
+    suite_add_tcase(suite, qemu);
+}
+
+UNIT_MAIN("qcow2_packed", add_tests)
