@@ -287,6 +287,12 @@ int qcow2_data_zero_fast(struct qcow2 *q, uint64_t host, uint64_t len, bool unma
  */
 void qcow2_file_grow(struct qcow2 *q, uint64_t end);
 
+/*
+ * Find out where the file ends, when it is about to be changed: a hole behind all that is in use is
+ * what qcow2_file_grow added before a crash. With q->lock held.
+ */
+void qcow2_file_find_end(struct qcow2 *q);
+
 /* Take back what qcow2_file_grow added and nobody has used. Nothing is in flight. */
 void qcow2_file_shrink(struct qcow2 *q);
 
@@ -359,6 +365,12 @@ void qcow2_freed_move(struct qcow2_freed *to, struct qcow2_freed *from);
 
 /* Count down what is in q->unreferenced. Takes q->lock. */
 void qcow2_release(struct qcow2 *q);
+
+/*
+ * Behind which cluster are no others counted, up to q->file_end? -E2BIG if that would take long to
+ * find out. With q->lock held.
+ */
+int qcow2_counted_end(struct qcow2 *q, uint64_t *ret_cluster) MUST_CHECK;
 
 /* Fill refcount blocks of `len` bytes whose first `n` counts are one. */
 void qcow2_fill_counts(unsigned refcount_order, uint8_t *data, size_t len, uint64_t n);

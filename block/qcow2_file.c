@@ -117,6 +117,43 @@ void qcow2_file_grow(struct qcow2 *q, uint64_t end)
     q->file_grown = true;
 }
 
+/* Data behind what is counted, in so many pieces, is what a crash leaves. */
+#define STRAY_PIECES_MAX 64u
+
+/* The end of the last data in the file from `off` on; its length, `len`, if that cannot be told. */
+static uint64_t data_end(struct qcow2 *q, uint64_t off, uint64_t len)
+{
+    uint64_t last = off;
+
+    for (unsigned i = 0; i < STRAY_PIECES_MAX; i++) {
+        uint64_t end;
+        bool hole = file_hole_at(q->block.file, off, &end);
+
+        if (end >= len)
+            return hole ? last : len;
+        if (!hole)
+            last = end;
+        off = end;
+    }
+    return len;
+}
+
+void qcow2_file_find_end(struct qcow2 *q)
+{
+    uint64_t cluster;
+    uint64_t len;
+    uint64_t end;
+
+    if (q->file_grown || q->block.file->fixed_len || qcow2_counted_end(q, &cluster) < 0 ||
+        file_get_len(q->block.file, &len) < 0)
+        return;
+    end = align_up(data_end(q, cluster << q->cluster_bits, len), q->cluster_size);
+    if (end >= q->file_end)
+        return;
+    q->file_end = end;
+    q->file_grown = true;
+}
+
 void qcow2_file_shrink(struct qcow2 *q)
 {
     if (!q->file_grown || q->file_len <= q->file_end)

@@ -421,6 +421,7 @@ static int become_writable(struct qcow2 *q)
         qcow2_forget_metadata(q);
         return r;
     }
+    qcow2_file_find_end(q);
     qcow2_space_reset(q);
     q->write_ready = true;
     return 0;

@@ -57,6 +57,48 @@ static int count_find(struct qcow2 *q, uint64_t cluster, struct count *ret_count
     return host ? count_find_in(q, host, cluster, ret_count) : -ENOENT;
 }
 
+/* Slices of counts that are read to find where the file is in use: all that a crash leaves. */
+#define END_SLICES_MAX 1024u
+
+/* The last one up to count->i that is not zero; -1: none. */
+static int last_counted(const struct qcow2 *q, const struct count *count)
+{
+    int i = (int)count->i;
+
+    while (i >= 0 && qcow2_counter_get(q->refcount_order, count->slice->data, (size_t)i) == 0)
+        i--;
+    return i;
+}
+
+int qcow2_counted_end(struct qcow2 *q, uint64_t *ret_cluster)
+{
+    uint64_t covered = (uint64_t)q->reftable.n << q->refblock_bits;
+    uint64_t end = min_u64(qcow2_cluster_of(q, q->file_end), covered);
+    unsigned slices = 0;
+
+    while (end > 0) {
+        uint64_t block = (end - 1) >> q->refblock_bits;
+        struct count count;
+        int last;
+        int r;
+
+        if ((q->reftable.entries[block] & QCOW2_OFF_MASK) == 0) {
+            end = block << q->refblock_bits;
+            continue;
+        }
+        r = ++slices > END_SLICES_MAX ? -E2BIG : count_find(q, end - 1, &count);
+        if (r < 0)
+            return r;
+        last = last_counted(q, &count);
+        end -= (uint64_t)((int)count.i - last);
+        qcow2_slice_put(q, count.slice);
+        if (last >= 0)
+            break;
+    }
+    *ret_cluster = end;
+    return 0;
+}
+
 /* ---- new refcount blocks and tables ---------------------------------------------------------------- */
 
 static void extend_file(struct qcow2 *q, uint64_t end)
@@ -261,8 +303,12 @@ static int ensure_counted(struct qcow2 *q, uint64_t cluster)
 
     if (cluster >= QCOW2_HOST_MAX >> q->cluster_bits)
         return -EFBIG;
-    if (block >= q->reftable.n)
-        return grow_reftable(q);
+    while (block >= q->reftable.n) {
+        int r = grow_reftable(q);
+
+        if (r < 0)
+            return r;
+    }
     if ((q->reftable.entries[block] & QCOW2_OFF_MASK) == 0)
         return new_refblock(q, (uint32_t)block);
     return 0;

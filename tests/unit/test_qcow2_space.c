@@ -119,6 +119,43 @@ START_TEST(file_that_cannot_grow_is_searched_to_its_end)
 }
 END_TEST
 
+/* The file was made longer ahead of its use, and nobody cut it. */
+START_TEST(after_a_crash_the_hole_at_the_end_is_used_and_cut)
+{
+    struct mem_disk crashed;
+    uint64_t len;
+
+    fill(3 * MIB);
+    flush();
+    write_cluster(20000); /* of which the tables in the file know nothing */
+    mem_disk_init(&crashed, "crashed");
+    mem_disk_copy(&crashed, &disk);
+    ck_assert_int_eq(block_close(block), 0);
+    len = disk.len;
+    ck_assert_uint_gt(crashed.len, len + 100ull * CLUSTER);
+
+    mem_disk_copy(&disk, &crashed);
+    mem_disk_done(&crashed);
+    open_image();
+    for (unsigned i = 0; i < 10; i++)
+        write_cluster(30000 + i);
+    reopen();
+    ck_assert_uint_le(disk.len, len + 20ull * CLUSTER);
+}
+END_TEST
+
+/* Something lies far behind what can be counted: one larger refcount table is not enough. */
+START_TEST(file_far_longer_than_its_counts_can_be_written)
+{
+    ck_assert_int_eq(block_close(block), 0);
+    disk.len = 200 * MIB;
+    disk.data[disk.len - 1] = 1;
+    open_image();
+    for (unsigned i = 0; i < 300; i++)
+        write_cluster(30000 + i);
+}
+END_TEST
+
 static uint64_t meta_reads(void)
 {
     return block_get_stats(block)->meta_reads;
@@ -191,8 +228,10 @@ static void add_tests(Suite *suite)
 {
     unit_case_with(
         suite, "space", set_up, tear_down, freed_clusters_are_taken_before_the_file_grows,
-        holes_are_found_again_after_opening, file_that_cannot_grow_is_searched_to_its_end,
-        cost_does_not_grow_with_the_image, disk_of_1_tib_costs_what_one_of_1_gib_costs);
+        holes_are_found_again_after_opening, after_a_crash_the_hole_at_the_end_is_used_and_cut,
+        file_far_longer_than_its_counts_can_be_written,
+        file_that_cannot_grow_is_searched_to_its_end, cost_does_not_grow_with_the_image,
+        disk_of_1_tib_costs_what_one_of_1_gib_costs);
 }
 
 UNIT_MAIN("qcow2_space", add_tests)
