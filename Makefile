@@ -21,6 +21,12 @@ DEBIAN_libzstd := libzstd-dev
 DEBIAN_jansson := libjansson-dev
 DEBIAN_check := check
 
+# Used where it is installed.
+ifeq ($(shell $(PKG_CONFIG) --exists libdeflate && echo yes),yes)
+LIBS += libdeflate
+DEFINES += -DHAVE_LIBDEFLATE
+endif
+
 need = $(foreach lib,$(1),$(if $(shell $(PKG_CONFIG) --exists $(lib) && echo yes),,\
          $(error $(lib) is missing: install the Debian package $(DEBIAN_$(lib)), or run `scripts/setup build`)))
 
@@ -30,7 +36,7 @@ ifeq ($(CI),true)
 WARNINGS += -Werror
 endif
 
-CPPFLAGS_ALL = -I. -D_GNU_SOURCE -DMINIVMM_VERSION='"$(VERSION)"' $(CPPFLAGS)
+CPPFLAGS_ALL = -I. -D_GNU_SOURCE -DMINIVMM_VERSION='"$(VERSION)"' $(DEFINES) $(CPPFLAGS)
 CFLAGS_release := -O2 -g -D_FORTIFY_SOURCE=2 -fstack-protector-strong
 CFLAGS_debug := -O0 -g3
 CFLAGS_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined \

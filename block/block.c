@@ -238,6 +238,7 @@ void block_set_writeback(struct block *block, bool writeback)
 static void set_chain_aio(struct block *block, struct aio *aio)
 {
     for (; block; block = block->backing) {
+        block->aio = aio;
         file_set_aio(block->file, aio);
         if (block->data_file)
             file_set_aio(block->data_file, aio);
@@ -246,31 +247,41 @@ static void set_chain_aio(struct block *block, struct aio *aio)
 
 int block_attach(struct block *block, struct loop *loop, struct err *err)
 {
+    struct aio *aio;
     int r;
 
     assert(!block->loop);
-    r = aio_get(loop, block->aio_kind, &block->aio, err);
+    r = aio_get(loop, block->aio_kind, &aio, err);
     if (r < 0)
         return r;
     block->loop = loop;
     block->finish.run = finish_run;
     block->idle.expired = idle_expired;
-    set_chain_aio(block, block->aio);
+    set_chain_aio(block, aio);
     return 0;
 }
 
 int block_detach(struct block *block)
 {
+    struct aio *aio = block->aio;
+
     assert(block->loop);
     while (block->in_flight > 0 || block->workers > 0)
-        aio_wait(block->aio);
+        aio_wait(aio);
     loop_disarm(&block->idle);
 
     set_chain_aio(block, NULL);
-    aio_put(block->aio);
-    block->aio = NULL;
+    aio_put(aio);
     block->loop = NULL;
     return block->written ? flush(block) : 0;
+}
+
+void block_compute(struct block *block, void (*fn)(void *opaque), void *opaque)
+{
+    if (block->aio && block->compute_threads)
+        aio_compute(block->aio, fn, opaque);
+    else
+        fn(opaque);
 }
 
 int block_close(struct block *block)

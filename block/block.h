@@ -68,6 +68,12 @@ struct block_options {
      * block_commit writes to it.
      */
     unsigned write_backing;
+
+    /*
+     * Compress and decompress on threads of their own, as many as there are processors; off: on the
+     * image's thread. While it is attached, for requests in flight together.
+     */
+    bool compute_threads;
 };
 
 struct block;

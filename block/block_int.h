@@ -84,7 +84,8 @@ struct block {
     uint64_t len;
     bool writable;
     bool discard;
-    bool written;     /* since the last flush, as far as block.c can tell */
+    bool written; /* since the last flush, as far as block.c can tell */
+    bool compute_threads;
     unsigned without; /* BLOCK_WITHOUT_… */
     struct block_stats stats;
 
@@ -96,8 +97,8 @@ struct block {
     struct file *data_file; /* owned; NULL if there is none */
 
     bool writethrough;
-    struct loop *loop; /* NULL while not attached */
-    struct aio *aio;
+    struct loop *loop; /* NULL while not attached, and for backing files */
+    struct aio *aio;   /* NULL while not attached */
     enum aio_kind aio_kind;
     unsigned in_flight;
     unsigned workers;     /* coroutines that carry out requests */
@@ -168,6 +169,9 @@ extern const struct block_env block_host_env;
 
 int block_open_in(const struct block_env *env, const struct block_options *options,
                   struct block **ret_block, struct err *err) MUST_CHECK;
+
+/* Run fn(opaque), which only computes: on a thread of its own if the image is to have any. */
+void block_compute(struct block *block, void (*fn)(void *opaque), void *opaque);
 
 /* The path of a file that the image at `image` names; to be freed. */
 int block_resolve(const char *image, const char *name, char **ret_path, struct err *err) MUST_CHECK;

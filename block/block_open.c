@@ -290,6 +290,8 @@ int block_open_in(const struct block_env *env, const struct block_options *optio
         (void)block_close(block); /* nothing was written */
         return r;
     }
+    for (struct block *layer = block; layer; layer = layer->backing)
+        layer->compute_threads = options->compute_threads;
     warn_of_probed(block);
     *ret_block = block;
     return 0;

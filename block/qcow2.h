@@ -162,6 +162,13 @@ struct qcow2_inflated {
     struct co_queue changed; /* a slot was filled */
 };
 
+/* Compressed writes find their places in the order in which they came. */
+struct qcow2_packing {
+    uint64_t begun;
+    uint64_t placed;
+    struct co_queue turn; /* `placed` changed */
+};
+
 struct qcow2 {
     struct block block;
     char *path;        /* for messages */
@@ -186,6 +193,7 @@ struct qcow2 {
     struct qcow2_table reftable; /* entries are loaded by the first write */
     struct qcow2_cache cache;
     struct qcow2_inflated inflated;
+    struct qcow2_packing packing;
 
     /*
      * Ranges of the guest's disk: shared for data I/O in place, exclusive for whatever changes the

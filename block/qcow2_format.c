@@ -584,6 +584,7 @@ static struct qcow2 *qcow2_new(const struct block_source *source)
     co_mutex_init(&q->lock);
     co_mutex_init(&q->writing_back);
     co_queue_init(&q->inflated.changed);
+    co_queue_init(&q->packing.turn);
     return q;
 }
 

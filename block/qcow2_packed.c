@@ -69,9 +69,26 @@ static struct qcow2_inflated_slot *find_victim(struct qcow2 *q)
     return victim;
 }
 
+struct inflation {
+    enum qcow2_compression how;
+    const uint8_t *src;
+    size_t src_len;
+    uint8_t *dst;
+    size_t dst_len;
+    int result;
+};
+
+static void inflate_one(void *opaque)
+{
+    struct inflation *what = opaque;
+
+    what->result = qcow2_inflate(what->how, what->src, what->src_len, what->dst, what->dst_len);
+}
+
 /* Read what `entry` describes and inflate it to `data`. */
 static int read_and_inflate(struct qcow2 *q, uint64_t entry, uint8_t *data)
 {
+    struct inflation what = {.how = q->compression, .dst = data, .dst_len = q->cluster_size};
     uint64_t host;
     uint64_t len;
     uint8_t *packed;
@@ -82,8 +99,12 @@ static int read_and_inflate(struct qcow2 *q, uint64_t entry, uint8_t *data)
     if (!packed)
         return -ENOMEM;
     r = qcow2_packed_read(q, host, packed, len);
-    if (r == 0)
-        r = qcow2_inflate(q->compression, packed, len, data, q->cluster_size);
+    if (r == 0) {
+        what.src = packed;
+        what.src_len = len;
+        block_compute(&q->block, inflate_one, &what);
+        r = what.result;
+    }
     free(packed);
     return r;
 }
@@ -131,13 +152,33 @@ static int get_slot(struct qcow2 *q, uint64_t off, uint64_t entry,
     return r;
 }
 
+/*
+ * Whoever reads a whole cluster will not come back for more of it: it need not be kept, and goes where
+ * the reader wants it.
+ */
+static int read_whole(struct qcow2 *q, uint64_t entry, const struct iovec *iov, unsigned niov)
+{
+    uint8_t *data = niov == 1 ? iov->iov_base : malloc(q->cluster_size);
+    int r = data ? read_and_inflate(q, entry, data) : -ENOMEM;
+
+    if (niov == 1)
+        return r;
+    if (r == 0)
+        iov_from_buf(iov, niov, 0, data, q->cluster_size);
+    free(data);
+    return r;
+}
+
 int qcow2_read_packed(struct qcow2 *q, uint64_t off, uint64_t entry, uint64_t len,
                       const struct iovec *iov, unsigned niov)
 {
     uint64_t in_cluster = off & (q->cluster_size - 1);
     struct qcow2_inflated_slot *slot;
-    int r = get_slot(q, off - in_cluster, entry, &slot);
+    int r;
 
+    if (len == q->cluster_size && !find_slot(q, off))
+        return read_whole(q, entry, iov, niov);
+    r = get_slot(q, off - in_cluster, entry, &slot);
     if (r == 0)
         iov_from_buf(iov, niov, 0, slot->data + in_cluster, len);
     return r;
@@ -162,77 +203,229 @@ void qcow2_free_inflated(struct qcow2 *q)
 
 /* ---- writing ------------------------------------------------------------------------------------ */
 
-/* A cluster on its way into the file. */
-struct packed {
+/*
+ * Clusters on their way into the file. `data` has them one behind the other, as they will be in the
+ * file wherever there is room behind what was packed last.
+ */
+struct packing {
+    struct qcow2 *q;
     uint64_t off;
-    uint8_t *plain; /* a whole cluster */
+    uint64_t len;
+    const struct iovec *iov;
+    unsigned niov;
+    unsigned n;          /* clusters */
+    struct packed *each; /* of them */
     uint8_t *data;
-    size_t len;
+    int result; /* of compressing */
 };
 
-/* Write the data and make the table show it. The caller holds the cluster exclusively. */
-static int write_packed(struct qcow2 *q, const struct packed *packed)
-{
+struct packed {
+    uint8_t *data;
+    size_t len; /* 0: it does not shrink by at least a byte, and is written as it is */
     uint64_t host;
-    int r = qcow2_begin_packed(q, packed->off, packed->len, &host);
+};
 
-    if (r < 0)
-        return r;
-    r = qcow2_check_data_range(q, host, packed->len);
+/* A whole cluster of the caller's data in one piece: its own memory, or a copy in `buf`. */
+static const uint8_t *get_cluster(const struct packing *packing, unsigned i, uint8_t *buf)
+{
+    size_t size = packing->q->cluster_size;
+    uint64_t at = (uint64_t)i * size;
+    size_t n = (size_t)min_u64(packing->len - at, size);
+    struct iovec one;
+
+    if (n == size && iov_slice(packing->iov, packing->niov, at, n, &one, 1) == 1)
+        return one.iov_base;
+    iov_to_buf(packing->iov, packing->niov, at, buf, n);
+    memset(buf + n, 0, size - n); /* behind the end of the disk */
+    return buf;
+}
+
+static int deflate_clusters(struct packing *packing, struct qcow2_deflater *deflater, uint8_t *buf)
+{
+    size_t size = packing->q->cluster_size;
+    uint8_t *data = packing->data;
+
+    for (unsigned i = 0; i < packing->n; i++) {
+        struct packed *packed = &packing->each[i];
+        int r = qcow2_deflate(deflater, get_cluster(packing, i, buf), size, data, size - 1,
+                              &packed->len);
+
+        if (r == -ENOSPC)
+            packed->len = 0;
+        else if (r < 0)
+            return r;
+        packed->data = data;
+        data += packed->len;
+    }
+    return 0;
+}
+
+/* On any thread. */
+static void compress(void *opaque)
+{
+    struct packing *packing = opaque;
+    struct qcow2_deflater *deflater = NULL;
+    uint8_t *buf = malloc(packing->q->cluster_size);
+    int r = buf ? qcow2_deflater_new(packing->q->compression, &deflater) : -ENOMEM;
+
     if (r == 0)
-        r = qcow2_packed_write(q, host, packed->data, packed->len);
-    if (r == 0)
-        r = qcow2_commit_packed(q, packed->off, host, packed->len);
-    if (r < 0)
-        qcow2_abort_packed(q, host, packed->len);
+        r = deflate_clusters(packing, deflater, buf);
+    qcow2_deflater_free(deflater);
+    free(buf);
+    packing->result = r;
+}
+
+static uint64_t off_of(const struct packing *packing, unsigned i)
+{
+    return packing->off + ((uint64_t)i << packing->q->cluster_bits);
+}
+
+/* Find places for the compressed clusters; *ret_n: for those before it. */
+static int place(struct packing *packing, unsigned *ret_n)
+{
+    unsigned i;
+    int r = 0;
+
+    for (i = 0; r == 0 && i < packing->n; i++) {
+        struct packed *packed = &packing->each[i];
+
+        if (packed->len > 0)
+            r = qcow2_begin_packed(packing->q, off_of(packing, i), packed->len, &packed->host);
+    }
+    *ret_n = r == 0 ? i : i - 1;
     return r;
 }
 
-/* What does not shrink by at least a byte is written as it is. */
-static int write_cluster(struct qcow2 *q, struct packed *packed, uint64_t len)
+/* Write the compressed clusters before the nth; those that have neighbouring places together. */
+static int write_packed(const struct packing *packing, unsigned n)
 {
-    struct iovec iov = {packed->plain, len};
-    struct range range;
-    int r;
+    struct qcow2 *q = packing->q;
+    uint64_t host = 0;
+    uint8_t *data = NULL;
+    size_t len = 0;
+    int r = 0;
 
-    r = qcow2_deflate(q->compression, packed->plain, q->cluster_size, packed->data,
-                      q->cluster_size - 1, &packed->len);
-    if (r == -ENOSPC)
-        return qcow2_write(&q->block, packed->off, len, &iov, 1);
-    if (r < 0)
-        return r;
-    r = qcow2_bound_dirty(q);
-    if (r < 0)
-        return r;
-    range_acquire(&q->ranges, &range, packed->off, q->cluster_size, true);
-    r = write_packed(q, packed);
+    for (unsigned i = 0; r == 0 && i <= n; i++) {
+        const struct packed *next = i < n ? &packing->each[i] : NULL;
+
+        if (next && next->len == 0)
+            continue;
+        if (len > 0 && (!next || next->host != host + len)) {
+            r = qcow2_check_data_range(q, host, len);
+            if (r == 0)
+                r = qcow2_packed_write(q, host, data, len);
+            len = 0;
+        }
+        if (next && len == 0) {
+            host = next->host;
+            data = next->data;
+        }
+        len += next ? next->len : 0;
+    }
+    return r;
+}
+
+/* The data is in place: make the table show it; or give the places of the first `n` back. */
+static int finish_packed(const struct packing *packing, unsigned n, int r)
+{
+    for (unsigned i = 0; i < n; i++) {
+        const struct packed *packed = &packing->each[i];
+
+        if (packed->len == 0)
+            continue;
+        if (r == 0)
+            r = qcow2_commit_packed(packing->q, off_of(packing, i), packed->host, packed->len);
+        if (r < 0)
+            qcow2_abort_packed(packing->q, packed->host, packed->len);
+    }
+    return r;
+}
+
+/*
+ * Requests are compressed in any order and placed in the order in which they came, so that an image
+ * that was written from front to back can be read from front to back.
+ */
+static void wait_for_turn(struct qcow2 *q, uint64_t ticket)
+{
+    while (q->packing.placed != ticket)
+        co_queue_wait(&q->packing.turn);
+}
+
+static void pass_turn(struct qcow2 *q)
+{
+    q->packing.placed++;
+    co_queue_wake_all(&q->packing.turn);
+}
+
+static int place_and_write(struct packing *packing)
+{
+    struct qcow2 *q = packing->q;
+    struct range range;
+    unsigned n = 0;
+    int r = packing->result;
+
+    if (r == 0)
+        r = qcow2_bound_dirty(q);
+    range_acquire(&q->ranges, &range, packing->off, align_up(packing->len, q->cluster_size), true);
+    if (r == 0)
+        r = place(packing, &n);
+    pass_turn(q);
+    if (r == 0)
+        r = write_packed(packing, n);
+    r = finish_packed(packing, n, r);
     range_release(&q->ranges, &range);
     return r;
 }
 
-static int write_clusters(struct qcow2 *q, uint64_t off, uint64_t len, const struct iovec *iov,
-                          unsigned niov)
+/* Those that did not shrink, in rows of neighbours. */
+static int write_plain(const struct packing *packing)
 {
-    struct packed packed = {.plain = malloc(q->cluster_size), .data = malloc(q->cluster_size)};
-    int r = packed.plain && packed.data ? 0 : -ENOMEM;
+    uint64_t size = packing->q->cluster_size;
+    unsigned n;
+    int r = 0;
 
-    for (uint64_t done = 0; r == 0 && done < len; done += q->cluster_size) {
-        uint64_t n = min_u64(len - done, q->cluster_size);
+    for (unsigned i = 0; r == 0 && i < packing->n; i += n) {
+        uint64_t at = i * size;
+        struct iov_part part;
 
-        packed.off = off + done;
-        iov_to_buf(iov, niov, done, packed.plain, n);
-        memset(packed.plain + n, 0, q->cluster_size - n);
-        r = write_cluster(q, &packed, n);
+        for (n = 0; i + n < packing->n && packing->each[i + n].len == 0; n++)
+            ;
+        if (n == 0) {
+            n = 1;
+            continue;
+        }
+        r = iov_part_take(&part, packing->iov, packing->niov, at,
+                          min_u64(n * size, packing->len - at));
+        if (r < 0)
+            break;
+        r = qcow2_write(&packing->q->block, packing->off + at, min_u64(n * size, packing->len - at),
+                        part.iov, part.niov);
+        iov_part_done(&part);
     }
-    free(packed.plain);
-    free(packed.data);
     return r;
 }
 
+static int write_clusters(struct packing *packing)
+{
+    struct qcow2 *q = packing->q;
+    uint64_t ticket = q->packing.begun++;
+    int r;
+
+    block_compute(&q->block, compress, packing);
+    wait_for_turn(q, ticket);
+    r = place_and_write(packing);
+    return r < 0 ? r : write_plain(packing);
+}
+
+/*
+ * Compressors may read what they compress more than once: nobody may change it meanwhile, as guests
+ * can, which get no compressed writes.
+ */
 int qcow2_write_compressed(struct block *block, uint64_t off, uint64_t len, const struct iovec *iov,
                            unsigned niov)
 {
     struct qcow2 *q = qcow2_of(block);
+    struct packing packing = {.q = q, .off = off, .len = len, .iov = iov, .niov = niov};
     int r;
 
     if (!is_aligned(off, q->cluster_size) ||
@@ -241,5 +434,13 @@ int qcow2_write_compressed(struct block *block, uint64_t off, uint64_t len, cons
     if (q->data != block->file)
         return -ENOTSUP; /* an external data file has no place for compressed data */
     r = qcow2_prepare_write(q);
-    return r < 0 ? r : write_clusters(q, off, len, iov, niov);
+    if (r < 0)
+        return r;
+    packing.n = (unsigned)div_round_up(len, q->cluster_size);
+    packing.each = calloc(packing.n, sizeof(*packing.each));
+    packing.data = malloc((size_t)packing.n << q->cluster_bits);
+    r = packing.each && packing.data ? write_clusters(&packing) : -ENOMEM;
+    free(packing.each);
+    free(packing.data);
+    return r;
 }

@@ -16,8 +16,17 @@
 int qcow2_inflate(enum qcow2_compression how, const uint8_t *src, size_t src_len, uint8_t *dst,
                   size_t dst_len) MUST_CHECK;
 
-/* Compress. -ENOSPC if the result does not fit `dst`; -ENOMEM. */
-int qcow2_deflate(enum qcow2_compression how, const uint8_t *src, size_t src_len, uint8_t *dst,
+/* Compresses one cluster after the other. */
+struct qcow2_deflater;
+
+/* 0 or -ENOMEM. */
+int qcow2_deflater_new(enum qcow2_compression how, struct qcow2_deflater **ret_deflater) MUST_CHECK;
+
+/* NULL is fine. */
+void qcow2_deflater_free(struct qcow2_deflater *deflater);
+
+/* -ENOSPC if the result does not fit `dst`; -ENOMEM. */
+int qcow2_deflate(struct qcow2_deflater *deflater, const uint8_t *src, size_t src_len, uint8_t *dst,
                   size_t dst_len, size_t *ret_len) MUST_CHECK;
 
 #endif

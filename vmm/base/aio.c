@@ -5,11 +5,13 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "vmm/base/aio_engine.h"
+#include "vmm/base/bytes.h"
 #include "vmm/base/log.h"
 
 struct aio {
@@ -21,6 +23,7 @@ struct aio {
     struct list tasks;
     struct aio_engine *uring;   /* NULL: no image wants it, or it is not to be had */
     struct aio_engine *threads; /* NULL: no image needs it */
+    struct aio_engine *compute; /* NULL: nothing was to be computed yet */
 };
 
 /* The loops that have a struct aio: few, and looked up only when an image is attached. */
@@ -70,20 +73,23 @@ static void before_sleep(void *opaque)
         busy = run_ready(aio);
         busy |= poll_engine(aio->uring, false);
         busy |= poll_engine(aio->threads, false);
+        busy |= poll_engine(aio->compute, false);
     } while (busy);
     co_sched_trim(&aio->sched);
 }
 
 void aio_wait(struct aio *aio)
 {
-    if (run_ready(aio) || poll_engine(aio->uring, false) || poll_engine(aio->threads, false))
-        return;
+    struct aio_engine *const engines[] = {aio->uring, aio->threads, aio->compute};
+    bool any = run_ready(aio);
 
-    /* Both are in use only where two images with different options share a loop. */
-    if (aio->uring && aio->uring->in_flight > 0)
-        (void)poll_engine(aio->uring, true);
-    else if (aio->threads && aio->threads->in_flight > 0)
-        (void)poll_engine(aio->threads, true);
+    for (size_t i = 0; !any && i < ARRAY_SIZE(engines); i++)
+        any = poll_engine(engines[i], false);
+
+    /* The first that has work: what others finish meanwhile is taken afterwards. */
+    for (size_t i = 0; !any && i < ARRAY_SIZE(engines); i++)
+        if (engines[i] && engines[i]->in_flight > 0)
+            any = poll_engine(engines[i], true);
 }
 
 /* ---- engines ------------------------------------------------------------------------------------ */
@@ -119,6 +125,65 @@ void aio_submit(struct aio *aio, enum aio_kind kind, struct file_io *io)
     struct aio_engine *engine = uring ? aio->uring : aio->threads;
 
     engine->ops->submit(engine, io);
+}
+
+/* ---- computing ------------------------------------------------------------------------------------ */
+
+/* More would each wait for memory, and for the loop's thread to feed them. */
+#define COMPUTE_THREADS_MAX 64u
+
+struct computation {
+    struct list link;
+    void (*fn)(void *opaque);
+    void *opaque;
+    struct co *co;
+};
+
+static void execute_computation(struct list *item)
+{
+    struct computation *computation = container_of(item, struct computation, link);
+
+    computation->fn(computation->opaque);
+}
+
+static void finish_computation(struct list *item)
+{
+    co_wake(container_of(item, struct computation, link)->co);
+}
+
+static const struct aio_pool_ops compute_ops = {
+    .name = "compute",
+    .execute = execute_computation,
+    .finish = finish_computation,
+};
+
+unsigned aio_processors(void)
+{
+    cpu_set_t cpus;
+
+    /* Fails with more processors than fit the set: more than are of use here. */
+    if (sched_getaffinity(0, sizeof(cpus), &cpus) < 0)
+        return CPU_SETSIZE;
+    return (unsigned)CPU_COUNT(&cpus);
+}
+
+static bool start_computing(struct aio *aio)
+{
+    unsigned max = (unsigned)min_u64(aio_processors(), COMPUTE_THREADS_MAX);
+
+    return aio->compute || aio_pool_new(aio->loop, &compute_ops, max, &aio->compute) == 0;
+}
+
+void aio_compute(struct aio *aio, void (*fn)(void *opaque), void *opaque)
+{
+    struct computation computation = {.fn = fn, .opaque = opaque, .co = co_self()};
+
+    if (!computation.co || !start_computing(aio)) {
+        fn(opaque);
+        return;
+    }
+    aio_pool_queue(aio->compute, &computation.link);
+    co_suspend();
 }
 
 /* ---- reference counting ------------------------------------------------------------------------- */
@@ -180,6 +245,8 @@ static void aio_free(struct aio *aio)
         aio->uring->ops->free(aio->uring);
     if (aio->threads)
         aio->threads->ops->free(aio->threads);
+    if (aio->compute)
+        aio->compute->ops->free(aio->compute);
     co_sched_done(&aio->sched);
     free(aio);
 }

@@ -54,6 +54,16 @@ void aio_defer(struct aio *aio, struct aio_task *task);
  */
 void aio_wait(struct aio *aio);
 
+/*
+ * Let a thread beside the loop's do what keeps a processor busy for long: fn(opaque) runs on one of as
+ * many threads as there are processors, while the coroutine that calls this waits. Outside of
+ * coroutines, and where no thread can be started, it runs here and now.
+ */
+void aio_compute(struct aio *aio, void (*fn)(void *opaque), void *opaque);
+
+/* Processors that this process may use. */
+unsigned aio_processors(void);
+
 /* Carry out `io` on io->fd here and now. Bytes, 0, or -errno. Any thread. */
 int aio_execute(const struct file_io *io);
 

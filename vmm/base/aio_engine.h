@@ -1,5 +1,5 @@
 /*
- * The two ways in which struct aio gets work done; private to aio*.c.
+ * The ways in which struct aio gets work done; private to aio*.c.
  */
 #ifndef MINIVMM_BASE_AIO_ENGINE_H
 #define MINIVMM_BASE_AIO_ENGINE_H
@@ -8,6 +8,7 @@
 
 #include "vmm/base/compiler.h"
 #include "vmm/base/file.h"
+#include "vmm/base/list.h"
 #include "vmm/base/loop.h"
 
 struct aio_engine;
@@ -33,5 +34,18 @@ struct aio_engine {
 /* 0 or -errno. The loop wakes up when there are completions to poll for. */
 int aio_uring_new(struct loop *loop, struct aio_engine **ret_engine) MUST_CHECK;
 int aio_threads_new(struct loop *loop, struct aio_engine **ret_engine) MUST_CHECK;
+
+/* What a pool of threads does with its items, each a list member of something larger. */
+struct aio_pool_ops {
+    const char *name;                   /* of the threads */
+    void (*execute)(struct list *item); /* on any thread */
+    void (*finish)(struct list *item);  /* on the loop's */
+};
+
+/* A pool of at most `max` threads, started when there is work and ended when there is none. */
+int aio_pool_new(struct loop *loop, const struct aio_pool_ops *ops, unsigned max,
+                 struct aio_engine **ret_engine) MUST_CHECK;
+
+void aio_pool_queue(struct aio_engine *engine, struct list *item);
 
 #endif

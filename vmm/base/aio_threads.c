@@ -12,13 +12,15 @@
 #include "vmm/base/thread.h"
 
 /* Enough to keep a disk busy at the depths of a guest; each costs a stack while it lives. */
-#define THREADS_MAX 8u
+#define FILE_THREADS_MAX 8u
 
 /* A thread without work ends after this time, so that an idle VM has none. */
 #define THREAD_IDLE_SEC 2
 
 struct pool {
     struct aio_engine engine;
+    const struct aio_pool_ops *ops;
+    unsigned max;         /* threads */
     struct loop_fd watch; /* eventfd: something was finished */
 
     pthread_mutex_t lock; /* guards the rest */
@@ -37,12 +39,11 @@ static struct pool *of_engine(struct aio_engine *engine)
     return container_of(engine, struct pool, engine);
 }
 
-static void finish_locked(struct pool *pool, struct file_io *io, int result)
+static void finish_locked(struct pool *pool, struct list *item)
 {
     bool first = list_is_empty(&pool->finished);
 
-    io->result = result;
-    list_add_tail(&pool->finished, &io->link);
+    list_add_tail(&pool->finished, item);
     if (first) {
         /* Cannot block: the loop would have to miss 2^64 - 2 of them. */
         (void)eventfd_write(pool->watch.fd, 1);
@@ -72,16 +73,14 @@ static void *worker(void *arg)
     (void)pthread_detach(pthread_self()); /* `nthreads` says when it is gone */
     pthread_mutex_lock(&pool->lock);
     while (wait_for_work(pool)) {
-        struct list *first = list_first(&pool->todo);
-        struct file_io *io = container_of(first, struct file_io, link);
-        int result;
+        struct list *item = list_first(&pool->todo);
 
-        list_remove(first);
+        list_remove(item);
         pool->ntodo--;
         pthread_mutex_unlock(&pool->lock);
-        result = aio_execute(io);
+        pool->ops->execute(item);
         pthread_mutex_lock(&pool->lock);
-        finish_locked(pool, io, result);
+        finish_locked(pool, item);
     }
     pool->nthreads--;
     pthread_cond_broadcast(&pool->news);
@@ -89,24 +88,25 @@ static void *worker(void *arg)
     return NULL;
 }
 
-static void pool_submit(struct aio_engine *engine, struct file_io *io)
+void aio_pool_queue(struct aio_engine *engine, struct list *item)
 {
     struct pool *pool = of_engine(engine);
 
     engine->in_flight++;
     pthread_mutex_lock(&pool->lock);
-    list_add_tail(&pool->todo, &io->link);
+    list_add_tail(&pool->todo, item);
     pool->ntodo++;
-    if (pool->ntodo > pool->nidle && pool->nthreads < THREADS_MAX) {
+    if (pool->ntodo > pool->nidle && pool->nthreads < pool->max) {
         pthread_t thread;
 
-        if (thread_start(&thread, "aio", worker, pool) == 0) {
+        if (thread_start(&thread, pool->ops->name, worker, pool) == 0) {
             pool->nthreads++;
         } else if (pool->nthreads == 0) {
             /* Nobody else would ever carry it out: be slow rather than fail. */
-            list_remove(&io->link);
+            list_remove(item);
             pool->ntodo--;
-            finish_locked(pool, io, aio_execute(io));
+            pool->ops->execute(item);
+            finish_locked(pool, item);
         }
     }
     pthread_cond_signal(&pool->work);
@@ -132,11 +132,9 @@ static bool pool_poll(struct aio_engine *engine, bool wait)
     pthread_mutex_unlock(&pool->lock);
 
     while ((first = list_first(&finished))) {
-        struct file_io *io = container_of(first, struct file_io, link);
-
         list_remove(first);
         engine->in_flight--;
-        io->done(io, io->result);
+        pool->ops->finish(first);
         any = true;
     }
     return any;
@@ -162,7 +160,13 @@ static void pool_free(struct aio_engine *engine)
     free(pool);
 }
 
-static const struct aio_engine_ops pool_ops = {
+/* Only pools of file operations get any. */
+static void pool_submit(struct aio_engine *engine, struct file_io *io)
+{
+    aio_pool_queue(engine, &io->link);
+}
+
+static const struct aio_engine_ops engine_ops = {
     .submit = pool_submit,
     .poll = pool_poll,
     .free = pool_free,
@@ -176,7 +180,8 @@ static void pool_ready(struct loop_fd *watch, uint32_t events)
     (void)eventfd_read(watch->fd, &count);
 }
 
-int aio_threads_new(struct loop *loop, struct aio_engine **ret_engine)
+int aio_pool_new(struct loop *loop, const struct aio_pool_ops *ops, unsigned max,
+                 struct aio_engine **ret_engine)
 {
     struct pool *pool = calloc(1, sizeof(*pool));
     pthread_condattr_t attr;
@@ -184,7 +189,9 @@ int aio_threads_new(struct loop *loop, struct aio_engine **ret_engine)
 
     if (!pool)
         return -ENOMEM;
-    pool->engine.ops = &pool_ops;
+    pool->engine.ops = &engine_ops;
+    pool->ops = ops;
+    pool->max = max;
     list_init(&pool->todo);
     list_init(&pool->finished);
 
@@ -213,4 +220,31 @@ close_watch:
 free_pool:
     free(pool);
     return r;
+}
+
+/* ---- file operations ----------------------------------------------------------------------------- */
+
+static void execute_io(struct list *item)
+{
+    struct file_io *io = container_of(item, struct file_io, link);
+
+    io->result = aio_execute(io);
+}
+
+static void finish_io(struct list *item)
+{
+    struct file_io *io = container_of(item, struct file_io, link);
+
+    io->done(io, io->result);
+}
+
+static const struct aio_pool_ops io_ops = {
+    .name = "aio",
+    .execute = execute_io,
+    .finish = finish_io,
+};
+
+int aio_threads_new(struct loop *loop, struct aio_engine **ret_engine)
+{
+    return aio_pool_new(loop, &io_ops, FILE_THREADS_MAX, ret_engine);
 }
