@@ -16,6 +16,24 @@ TIMEOUT_S = 180
 TAIL = 300
 F_SETPIPE_SZ = 1031  # not in Python 3.9's fcntl
 
+# A message of the guest's kernel. It may come between any two bytes of what the guest's programs
+# print: both go to the same port.
+KERNEL_MESSAGE = re.compile(rb"\[ *\d+\.\d{6}\](?:\[ *[TC]\d+\])? [^\n]*\n")
+
+
+def without_kernel(data):
+    return KERNEL_MESSAGE.sub(b"", data)
+
+
+def skip_kernel(data, start, length):
+    """Where in `data` the first `length` bytes from `start` on end, kernel messages not counted."""
+    end = start + length
+    for message in KERNEL_MESSAGE.finditer(data, start):
+        if message.start() >= end:
+            break
+        end += len(message.group())
+    return end
+
 
 class VmError(Exception):
     pass
@@ -33,6 +51,7 @@ class Vm:
     def __init__(self, argv, log, console="pipe"):
         self.output = b""
         self.position = 0
+        self.commands = 0
         self.log = open(log, "wb")
         self.log.write(f"$ {' '.join(argv)}\n".encode())
         self.log.flush()
@@ -82,13 +101,31 @@ class Vm:
 
     def expect(self, pattern, timeout=TIMEOUT_S):
         """Wait until a regular expression matches after what was matched last; the match."""
+        return self.wait_for(pattern, timeout, self.match)
+
+    def expect_program(self, pattern, timeout=TIMEOUT_S):
+        """The same in what the guest's programs print, as if its kernel printed nothing."""
+        return self.wait_for(pattern, timeout, self.match_program)
+
+    def match(self, regex):
+        match = regex.search(self.output, self.position)
+        if match:
+            self.position = match.end()
+        return match
+
+    def match_program(self, regex):
+        match = regex.search(without_kernel(self.output[self.position:]))
+        if match:
+            self.position = skip_kernel(self.output, self.position, match.end())
+        return match
+
+    def wait_for(self, pattern, timeout, find):
         regex = re.compile(pattern.encode() if isinstance(pattern, str) else pattern)
         deadline = time.monotonic() + timeout
         open_still = True
         while True:
-            match = regex.search(self.output, self.position)
+            match = find(regex)
             if match:
-                self.position = match.end()
                 return match
             left = deadline - time.monotonic()
             if left <= 0:
@@ -137,29 +174,34 @@ class Vm:
 
     def shell(self):
         """Wait for the prompt of a busybox guest with do=shell, or of a root login."""
-        self.expect(r"guest# |root@minivmm:~# ")
+        self.expect_program(r"guest# |root@minivmm:~# ")
 
     def sh(self, command, timeout=TIMEOUT_S):
         """Run a command line in the guest's shell. Returns its status and its output."""
-        # The echo of what is typed must not look like the end of the output.
-        self.send(f"{command}; echo E''ND:$?:\n")
-        start = self.expect(r"ND:\$\?:\r*\n", timeout).end()
-        match = self.expect(r"END:(\d+):", timeout)
-        output = self.output[start:match.start()].replace(b"\r", b"").decode(errors="replace")
+        self.commands += 1
+        # Typed in two words and printed as one: the echo of what is typed is no marker.
+        begin, end = f"BEGIN-{self.commands}:", f"END-{self.commands}:"
+        self.send(f"echo '{begin[:5]}''{begin[5:]}'; {command}; echo '{end[:3]}''{end[3:]}'$?:\n")
+        match = self.expect_program(rf"(?s){begin}\r*\n(.*?){end}(\d+):\r*\n", timeout)
         self.shell()
-        return int(match.group(1)), output
+        output = match.group(1).replace(b"\r", b"").decode(errors="replace")
+        return int(match.group(2)), output
 
     def shrink_pipe(self):
         """Make the output pipe as small as it can be: it is full soon when nobody reads."""
         fcntl.fcntl(self.reader, F_SETPIPE_SZ, 4096)
 
     def login(self):
-        self.expect("minivmm login: ", BOOT_TIMEOUT_S)
+        """Log in as root on a Debian, to a shell that has the console to itself."""
+        self.expect_program("minivmm login: ", BOOT_TIMEOUT_S)
         self.send("root\n")
-        self.expect("root@minivmm:~# ", BOOT_TIMEOUT_S)
+        self.expect_program("root@minivmm:~# ", BOOT_TIMEOUT_S)
+        # systemd prints no more about units that it starts (signal SIGRTMIN+21, which bash knows as
+        # RTMAX-9), the kernel nothing short of a panic.
+        self.send("kill -s RTMAX-9 1; dmesg -n 1; ")
         # No line editing, no colours: what comes back is what was typed.
         self.send("PS1='gue''st# ' TERM=dumb exec sh\n")
-        self.shell()
+        self.expect_program("guest# ")
 
     # ---- process
 

@@ -7,6 +7,7 @@ import termios
 import time
 
 from lib.testing import scenario
+from lib.vm import Vm
 
 ENDED_BY_USER = 4
 SET_UP_FAILED, USAGE_ERROR = 1, 2
@@ -124,6 +125,22 @@ def serial_on_a_pty(t):
         finally:
             os.close(terminal)
         t.equal(vm.wait(), 0, "exit status")
+
+
+@scenario(seconds=5, guest=[])
+def kernel_messages_are_no_part_of_results(t):
+    """What a command prints is told from what the guest's kernel prints in the middle of it."""
+    message = "[   96.539669] powernow_k8: [Firmware Bug]: not supported\r\n"
+    # A shell here stands for the guest.
+    guest = ("(while printf \"$KERNEL\"; do sleep 0.01; done) & "
+             "export PS1=\"gue$(printf \"$KERNEL\")\nst# \"; exec sh -i 2>&1")
+    with Vm(["env", f"KERNEL={message}", "sh", "-c", guest], t.path("vm0.log")) as vm:
+        vm.shell()
+        for i in range(50):
+            result = vm.sh(f"printf \"4${{KERNEL}}2\\n$KERNEL\"; (exit {i})")
+            t.equal(result, (i, "42\n"), "status and output")
+        vm.send("exit\n")
+        t.equal(vm.wait(), 0, "exit status of the shell")
 
 
 @scenario(seconds=5)
