@@ -54,6 +54,9 @@ struct block_driver {
     /* The disk has been idle for a while: free memory that only makes requests faster. */
     void (*trim)(struct block *block);
 
+    /* The image was opened for writing, with all its files: mend what a crash left, if need be. */
+    int (*recover)(struct block *block, struct err *err);
+
     /*
      * Change the length: another one, whole sectors; shrinking is intended, and preallocates nothing.
      * What was written before is flushed. On failure block->len is the old one.

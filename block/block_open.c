@@ -185,6 +185,8 @@ static int open_image(struct chain *chain, const char *path, enum block_format f
     chain->len++;
     if ((*ret_block)->data_name)
         r = open_data_file(chain, *ret_block, path, err);
+    if (r == 0 && source.writable && (*ret_block)->driver->recover)
+        r = (*ret_block)->driver->recover(*ret_block, err);
     if (r < 0) {
         (void)block_close(*ret_block); /* nothing was written */
         *ret_block = NULL;

@@ -188,6 +188,7 @@ struct qcow2 {
     enum qcow2_compression compression;
     uint64_t incompatible;
     uint64_t autoclear;
+    bool lazy; /* refcounts may be written late */
 
     struct qcow2_table l1;
     struct qcow2_table reftable; /* entries are loaded by the first write */
@@ -218,6 +219,8 @@ struct qcow2 {
 
     struct qcow2_freed freed;        /* no longer referred to by the tables in memory */
     struct qcow2_freed unreferenced; /* nor by those in the file: to be counted down */
+
+    bool counts_deferred; /* a flush left counts unwritten, and marked the image dirty */
 
     struct co_mutex writing_back;
     uint64_t flushes_begun;   /* callers of qcow2_flush so far */
@@ -262,6 +265,9 @@ void qcow2_table_done(struct qcow2_table *table);
 
 int qcow2_close(struct block *block);
 void qcow2_free(struct block *block);
+
+/* Say in the header, durably, that the refcounts are out of date, or no longer. */
+int qcow2_set_dirty(struct qcow2 *q, bool dirty) MUST_CHECK;
 
 /* Point the header at another refcount table. */
 int qcow2_write_reftable_pointer(struct qcow2 *q, uint64_t host, uint32_t clusters) MUST_CHECK;
@@ -337,8 +343,14 @@ int qcow2_cache_take_dirty(struct qcow2 *q, enum qcow2_meta kind, struct qcow2_s
 /* Make everything durable that was completed when this was called. */
 int qcow2_flush(struct qcow2 *q) MUST_CHECK;
 
-/* Only write back what is dirty now, without releasing clusters; q->lock may be held. */
+/*
+ * Only write back what is dirty now, late counts too, without releasing clusters; q->lock may be
+ * held.
+ */
 int qcow2_write_back(struct qcow2 *q) MUST_CHECK;
+
+/* Write the counts that were left for later: the image is not dirty any more. Nothing is in flight. */
+int qcow2_settle(struct qcow2 *q) MUST_CHECK;
 
 /* Write metadata back if much of it is dirty. Holding no lock. */
 int qcow2_bound_dirty(struct qcow2 *q) MUST_CHECK;
@@ -543,6 +555,12 @@ void qcow2_free_inflated(struct qcow2 *q);
 
 int qcow2_check(struct block *block, unsigned fix, struct block_check_report *report,
                 struct block_check_result *ret_result, struct err *err) MUST_CHECK;
+
+/*
+ * An image that was not closed cleanly (lazy refcounts) is to be written: make its counts right. Says
+ * in the log what it did. 0, or a negative errno with *err filled: it must not be written.
+ */
+int qcow2_recover(struct block *block, struct err *err) MUST_CHECK;
 
 /* ---- qcow2_resize --------------------------------------------------------------------------------- */
 

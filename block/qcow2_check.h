@@ -70,10 +70,4 @@ bool qcow2_check_outside(const struct qcow2_check *check, uint64_t host, uint64_
 /* Make all that `check` found right, as one change; check again. */
 int qcow2_repair(struct qcow2_check *check, unsigned fix) MUST_CHECK;
 
-/*
- * An image that was not closed cleanly (lazy refcounts) is to be written: make its counts right. Says
- * in the log what it did. 0, or a negative errno with *err filled: it must not be written.
- */
-int qcow2_repair_dirty(struct qcow2 *q, struct err *err) MUST_CHECK;
-
 #endif

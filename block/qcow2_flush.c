@@ -17,6 +17,10 @@
  * or is not counted: at worst clusters are counted that nobody uses. Requests go on meanwhile, so
  * what is written is a copy of what was dirty at one moment: whatever an L2 entry in the copy points
  * at was written, and counted, before that moment.
+ *
+ * With lazy refcounts steps 1 and 2 are left out until the image is closed or too much is waiting.
+ * Before the first entry whose count is missing in the file the header says so (incompatible bit
+ * "dirty"): whoever opens the image after a crash counts anew.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -121,11 +125,11 @@ static int copy_table(struct qcow2_table *table, struct batch *batch)
     return 0;
 }
 
-static int copy_dirty(struct qcow2 *q, struct batch batches[STEPS])
+static int copy_dirty(struct qcow2 *q, bool counts, struct batch batches[STEPS])
 {
-    int r = copy_slices(q, QCOW2_REFBLOCK, &batches[STEP_REFBLOCKS]);
+    int r = counts ? copy_slices(q, QCOW2_REFBLOCK, &batches[STEP_REFBLOCKS]) : 0;
 
-    if (r == 0)
+    if (r == 0 && counts)
         r = copy_table(&q->reftable, &batches[STEP_REFTABLE]);
     if (r == 0)
         r = copy_slices(q, QCOW2_L2, &batches[STEP_L2]);
@@ -203,20 +207,37 @@ static void batch_done(struct qcow2 *q, struct batch *batch, bool written)
     free(batch->data);
 }
 
+/* Counts will be missing in the file: the header has to say so before anything else is written. */
+static int defer_counts(struct qcow2 *q)
+{
+    int r;
+
+    if (q->counts_deferred || (q->cache.ndirty[QCOW2_REFBLOCK] == 0 && !q->reftable.any_dirty))
+        return 0;
+    r = qcow2_set_dirty(q, true);
+    q->counts_deferred = r == 0;
+    return r;
+}
+
 /*
- * One round, q->writing_back held. If it fails, everything is dirty again and the next flush starts
- * from the beginning; after a failed barrier it cannot succeed any more (file_sync).
+ * One round, with the counts or without, q->writing_back held. If it fails, everything is dirty again
+ * and the next flush starts from the beginning; after a failed barrier it cannot succeed any more
+ * (file_sync).
  */
-static int write_back_locked(struct qcow2 *q)
+static int write_back_locked(struct qcow2 *q, bool counts)
 {
     struct batch batches[STEPS] = {0};
-    struct qcow2_freed freed = q->freed;
+    struct qcow2_freed freed;
     int r;
 
     if (q->corrupt)
         return -EIO;
+    r = counts ? 0 : defer_counts(q);
+    if (r < 0)
+        return r;
+    freed = q->freed;
     q->freed = (struct qcow2_freed){0};
-    r = copy_dirty(q, batches);
+    r = copy_dirty(q, counts, batches);
     if (r == 0)
         r = check_slices(q, &batches[STEP_REFBLOCKS]);
     if (r == 0)
@@ -234,8 +255,19 @@ int qcow2_write_back(struct qcow2 *q)
     int r;
 
     co_mutex_lock(&q->writing_back);
-    r = write_back_locked(q);
+    r = write_back_locked(q, true);
     co_mutex_unlock(&q->writing_back);
+    return r;
+}
+
+int qcow2_settle(struct qcow2 *q)
+{
+    int r = q->counts_deferred ? qcow2_write_back(q) : 0;
+
+    if (r == 0 && q->counts_deferred) {
+        r = qcow2_set_dirty(q, false);
+        q->counts_deferred = r < 0;
+    }
     return r;
 }
 
@@ -252,7 +284,7 @@ int qcow2_flush(struct qcow2 *q)
     if (q->flushes_covered < mine) {
         uint64_t covered = q->flushes_begun;
 
-        q->flush_result = write_back_locked(q);
+        q->flush_result = write_back_locked(q, !q->lazy);
         q->flushes_covered = covered;
     }
     r = q->flush_result;
@@ -266,6 +298,10 @@ int qcow2_flush(struct qcow2 *q)
 int qcow2_bound_dirty(struct qcow2 *q)
 {
     unsigned dirty = q->cache.ndirty[QCOW2_REFBLOCK] + q->cache.ndirty[QCOW2_L2];
+    int r;
 
-    return dirty > q->cache.limit / 2 ? qcow2_flush(q) : 0;
+    if (dirty <= q->cache.limit / 2)
+        return 0;
+    r = qcow2_flush(q);
+    return r == 0 && q->cache.ndirty[QCOW2_REFBLOCK] > q->cache.limit / 4 ? qcow2_write_back(q) : r;
 }

@@ -75,6 +75,7 @@ static int parse_v3(struct qcow2 *q, struct header *hdr, struct err *err)
         return 0;
 
     q->incompatible = load_be64(hdr->data + HDR_INCOMPATIBLE);
+    q->lazy = load_be64(hdr->data + HDR_COMPATIBLE) & QCOW2_COMPAT_LAZY;
     q->autoclear = load_be64(hdr->data + HDR_AUTOCLEAR);
     q->refcount_order = load_be32(hdr->data + HDR_REFCOUNT_ORDER);
     hdr->header_len = load_be32(hdr->data + HDR_HEADER_LEN);
@@ -234,12 +235,6 @@ static int check_features(const struct qcow2 *q, const struct header *hdr, struc
     if (q->incompatible & QCOW2_INCOMPAT_CORRUPT)
         return err_set(err, -EROFS,
                        "%s: the image is marked corrupt: open it read-only, or repair it with "
-                       "qemu-img check -r all",
-                       hdr->path);
-    if (q->incompatible & QCOW2_INCOMPAT_DIRTY)
-        return err_set(err, -EROFS,
-                       "%s: the image was not closed cleanly and its refcounts are out of date "
-                       "(lazy refcounts): open it read-only, or repair it with "
                        "qemu-img check -r all",
                        hdr->path);
     return 0;
@@ -404,6 +399,17 @@ static int clear_autoclear(struct qcow2 *q)
     return r;
 }
 
+int qcow2_set_dirty(struct qcow2 *q, bool dirty)
+{
+    uint64_t bits =
+        dirty ? q->incompatible | QCOW2_INCOMPAT_DIRTY : q->incompatible & ~QCOW2_INCOMPAT_DIRTY;
+    int r = bits != q->incompatible ? write_feature_bits(q, HDR_INCOMPATIBLE, bits) : 0;
+
+    if (r == 0)
+        q->incompatible = bits;
+    return r;
+}
+
 static int become_writable(struct qcow2 *q)
 {
     int r = 0;
@@ -552,6 +558,8 @@ int qcow2_close(struct block *block)
     /* Twice: the first flush releases clusters, the second one writes their counts. */
     for (int i = 0; r == 0 && i < 2 && is_dirty(q); i++)
         r = qcow2_flush(q);
+    if (r == 0)
+        r = qcow2_settle(q);
     if (r == 0)
         qcow2_file_shrink(q);
     return r;

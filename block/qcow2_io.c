@@ -500,6 +500,7 @@ const struct block_driver qcow2_driver = {
     .get_status = qcow2_get_status,
     .get_info = qcow2_get_info,
     .trim = qcow2_trim,
+    .recover = qcow2_recover,
     .resize = qcow2_resize,
     .check = qcow2_check,
     .make_empty = qcow2_make_empty,

@@ -85,8 +85,10 @@ int qcow2_refs_load(struct qcow2_refs *refs)
     struct qcow2 *q = refs->q;
     struct count_loader loader = {.walk = {.visit = load_block}, .refs = refs};
     struct qcow2_tablist list;
-    int r = 0;
+    int r = qcow2_settle(q);
 
+    if (r < 0)
+        return r;
     if (q->incompatible & QCOW2_INCOMPAT_DIRTY)
         return -EUCLEAN;
     qcow2_tablist_init(&list, false);

@@ -552,11 +552,15 @@ int qcow2_repair(struct qcow2_check *check, unsigned fix)
     return r;
 }
 
-int qcow2_repair_dirty(struct qcow2 *q, struct err *err)
+int qcow2_recover(struct block *block, struct err *err)
 {
+    struct qcow2 *q = qcow2_of(block);
     struct qcow2_check check;
-    int r = qcow2_check_init(&check, q, NULL, err);
+    int r;
 
+    if (q->checking || !(q->incompatible & QCOW2_INCOMPAT_DIRTY))
+        return 0;
+    r = qcow2_check_init(&check, q, NULL, err);
     if (r == 0)
         r = qcow2_check_run(&check);
     if (r == 0)

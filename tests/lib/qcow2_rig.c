@@ -28,6 +28,7 @@ void qcow2_layout_pick(struct qcow2_layout *layout, unsigned seed)
         layout->refcount_order = 4;
         return;
     }
+    layout->lazy = dice_roll(&s, 4) == 0;
     layout->zstd = dice_roll(&s, 2);
     layout->refcount_order = dice_roll(&s, 2) ? 4 : dice_roll(&s, 7);
     layout->extended_l2 = layout->cluster_bits >= 14 && dice_roll(&s, 2);

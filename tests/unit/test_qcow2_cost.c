@@ -148,6 +148,24 @@ START_TEST(flushed_allocating_write_costs_little_metadata)
 }
 END_TEST
 
+START_TEST(lazy_counts_wait_until_the_image_is_closed)
+{
+    qcow2_image_make(&disk, &(struct qcow2_image_options){
+                                .refcount_order = 4, .size = DISK_LEN, .lazy_refcounts = true});
+    block = mem_env_open(&env, "disk", BLOCK_FORMAT_QCOW2, false);
+    write_piece(0);
+    flush();
+    ck_assert_uint_eq(load_be64(disk.data + 72), 1); /* dirty */
+    start_counting();
+    write_piece(CLUSTER);
+    flush();
+    ck_assert_uint_eq(COST(meta_writes), 1); /* of the L2 table */
+    ck_assert_uint_eq(COST(meta_write_bytes), 4096);
+    close_clean();
+    ck_assert_uint_eq(load_be64(disk.data + 72), 0);
+}
+END_TEST
+
 START_TEST(file_grows_ahead_and_is_cut_when_closed)
 {
     uint64_t len;
@@ -176,6 +194,7 @@ static void add_tests(Suite *suite)
     unit_case_with(suite, "cost", setup, teardown, rest_of_a_new_cluster_costs_nothing,
                    rest_of_a_used_cluster_is_zeroed_without_a_buffer, hole_is_not_zeroed_again,
                    copy_is_one_read_and_one_write, flushed_allocating_write_costs_little_metadata,
+                   lazy_counts_wait_until_the_image_is_closed,
                    file_grows_ahead_and_is_cut_when_closed);
 }
 

@@ -94,7 +94,6 @@ static const struct header_case {
     {"unknown incompatible features 0x8000000000000000", {{72, 8, 1ull << 63}}},
     {"compression type", {{72, 8, 8}}}, /* the bit without the type */
     {"marked corrupt", {{72, 8, 2}}},
-    {"not closed cleanly", {{72, 8, 1}}},
     {NULL, {{80, 8, UINT64_MAX}}}, /* compatible bits: whoever does not know them need not care */
     {NULL, {{88, 8, UINT64_MAX}}}, /* autoclear bits, as well */
     {"refcount order", {{96, 4, 7}}},
