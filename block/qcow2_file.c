@@ -148,7 +148,7 @@ void qcow2_file_find_end(struct qcow2 *q)
         file_get_len(q->block.file, &len) < 0)
         return;
     end = align_up(data_end(q, cluster << q->cluster_bits, len), q->cluster_size);
-    if (end >= q->file_end)
+    if (end >= q->file_end || qcow2_is_metadata(q, end, q->file_end - end))
         return;
     q->file_end = end;
     q->file_grown = true;
@@ -156,7 +156,7 @@ void qcow2_file_find_end(struct qcow2 *q)
 
 void qcow2_file_shrink(struct qcow2 *q)
 {
-    if (!q->file_grown || q->file_len <= q->file_end)
+    if (!q->file_grown || q->file_len <= q->file_end || q->corrupt)
         return;
     /* If it fails, the file ends in a hole. */
     if (file_truncate(q->block.file, q->file_end) == 0)
