@@ -12,7 +12,8 @@
  *   qcow2_alloc     changing that: allocating writes, zeroes, discards
  *   qcow2_io        requests
  *   qcow2_parts     reads and writes of what is mapped already
- *   qcow2_packed    compressed clusters
+ *   qcow2_packed    compressed clusters: reading
+ *   qcow2_pack      the same: writing
  *   qcow2_zip       compression itself
  *   qcow2_create    new images
  *   qcow2_check     finding what is wrong with the metadata
@@ -537,19 +538,31 @@ int qcow2_check_data_range(struct qcow2 *q, uint64_t host, uint64_t len) MUST_CH
 
 /* ---- qcow2_packed -------------------------------------------------------------------------------- */
 
-/* Read bytes [off, + len) of the disk from the compressed cluster that `entry` describes. */
+/*
+ * `extent` is what is at `off`, a compressed cluster: if all of it is wanted, let it go on over those
+ * behind it, as far as they are wanted too and make one read of the file.
+ */
+void qcow2_packed_lengthen(struct qcow2 *q, uint64_t off, uint64_t len,
+                           struct qcow2_extent *extent);
+
+/*
+ * Read bytes [off, + len) of the disk from the compressed cluster that `entry` describes, or from
+ * several whole ones of which it describes the first.
+ */
 int qcow2_read_packed(struct qcow2 *q, uint64_t off, uint64_t entry, uint64_t len,
                       const struct iovec *iov, unsigned niov) MUST_CHECK;
-
-/* Write whole clusters, compressed; -EINVAL for parts, -ENOTSUP with an external data file. */
-int qcow2_write_compressed(struct block *block, uint64_t off, uint64_t len, const struct iovec *iov,
-                           unsigned niov) MUST_CHECK;
 
 /* The cluster at `off` is no longer what it was. */
 void qcow2_drop_inflated(struct qcow2 *q, uint64_t off);
 
 /* Forget all, and free the memory. No request is in flight. */
 void qcow2_free_inflated(struct qcow2 *q);
+
+/* ---- qcow2_pack ---------------------------------------------------------------------------------- */
+
+/* Write whole clusters, compressed; -EINVAL for parts, -ENOTSUP with an external data file. */
+int qcow2_write_compressed(struct block *block, uint64_t off, uint64_t len, const struct iovec *iov,
+                           unsigned niov) MUST_CHECK;
 
 /* ---- qcow2_check -------------------------------------------------------------------------------- */
 

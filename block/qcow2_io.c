@@ -456,6 +456,7 @@ static void qcow2_get_info(const struct block *block, struct block_info *info)
 
     info->opt_io = (uint32_t)q->cluster_size;
     info->discard_align = (uint32_t)q->cluster_size;
+    info->alloc_unit = (uint32_t)qcow2_unit_size(q);
 }
 
 static void qcow2_trim(struct block *block)

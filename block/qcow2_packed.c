@@ -1,15 +1,7 @@
 /*
- * Compressed clusters: reading them through a small cache of inflated ones, and writing them.
- *
- * Compressed data is packed without regard to sectors or clusters of the file:
- *
- *     host clusters:   |            1            |            2            |
- *     compressed:      |<-- A -->|<--- B --->|<---- C ---->|<- D ->| ...free
- *
- * Each cluster of the file is counted once for every compressed cluster that touches it: here 1 and
- * 2 three times and twice.
+ * Reading compressed clusters: whole ones straight to where they are wanted, parts of them through a
+ * small cache of inflated ones.
  */
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +19,96 @@
 #define INFLATED_MIN 4u
 #define INFLATED_MAX 64u
 
-/* ---- inflated clusters -------------------------------------------------------------------------- */
+/* Clusters that are read and inflated together: enough to pay for what it costs to ask a thread. */
+#define ROW_MAX 64ull
+#define ROW_BYTES (512u << 10)
+
+/* ---- reading and inflating ------------------------------------------------------------------------ */
+
+/* Compressed clusters that are neighbours on the disk. */
+struct row {
+    struct qcow2 *q;
+    unsigned n;
+    struct packed_data {
+        uint64_t host;
+        uint64_t len;
+        const uint8_t *data;
+    } each[ROW_MAX];
+    uint64_t host; /* of the first in the file */
+    uint64_t end;  /* of the last */
+    uint64_t sum;  /* of their lengths */
+    uint8_t *packed;
+    uint8_t *dst;
+    int result;
+};
+
+static void row_add(struct row *row, uint64_t entry)
+{
+    struct packed_data *one = &row->each[row->n];
+
+    qcow2_packed_range(row->q, entry, &one->host, &one->len);
+    row->host = row->n ? min_u64(row->host, one->host) : one->host;
+    row->end = max_u64(row->end, one->host + one->len);
+    row->sum += one->len;
+    row->n++;
+}
+
+/* In one piece, unless there is more between them than of them. */
+static int row_read(struct row *row)
+{
+    uint64_t span = row->end - row->host;
+    bool together = span <= 2 * row->sum;
+    uint8_t *data = malloc(together ? span : row->sum);
+    int r = data ? 0 : -ENOMEM;
+
+    row->packed = data;
+    if (r == 0 && together)
+        r = qcow2_packed_read(row->q, row->host, data, span);
+    for (unsigned i = 0; r == 0 && i < row->n; i++) {
+        struct packed_data *one = &row->each[i];
+
+        one->data = together ? row->packed + (one->host - row->host) : data;
+        if (!together)
+            r = qcow2_packed_read(row->q, one->host, data, one->len);
+        data += one->len;
+    }
+    return r;
+}
+
+/* On any thread. */
+static void row_inflate(void *opaque)
+{
+    struct row *row = opaque;
+    struct qcow2 *q = row->q;
+
+    for (unsigned i = 0; row->result == 0 && i < row->n; i++)
+        row->result = qcow2_inflate(q->compression, row->each[i].data, row->each[i].len,
+                                    row->dst + ((size_t)i << q->cluster_bits), q->cluster_size);
+}
+
+static int row_fill(struct row *row, uint8_t *dst)
+{
+    int r = row_read(row);
+
+    if (r == 0) {
+        row->dst = dst;
+        block_compute(&row->q->block, row_inflate, row);
+        r = row->result;
+    }
+    free(row->packed);
+    return r;
+}
+
+/* Read what `entry` describes and inflate it to `data`. */
+static int read_and_inflate(struct qcow2 *q, uint64_t entry, uint8_t *data)
+{
+    struct row row = {.q = q};
+
+    row_add(&row, entry);
+    return row_fill(&row, data);
+}
+
+/* ---- inflated clusters ---------------------------------------------------------------------------- */
 
 static int make_slots(struct qcow2 *q)
 {
@@ -67,46 +148,6 @@ static struct qcow2_inflated_slot *find_victim(struct qcow2 *q)
             victim = slot;
     }
     return victim;
-}
-
-struct inflation {
-    enum qcow2_compression how;
-    const uint8_t *src;
-    size_t src_len;
-    uint8_t *dst;
-    size_t dst_len;
-    int result;
-};
-
-static void inflate_one(void *opaque)
-{
-    struct inflation *what = opaque;
-
-    what->result = qcow2_inflate(what->how, what->src, what->src_len, what->dst, what->dst_len);
-}
-
-/* Read what `entry` describes and inflate it to `data`. */
-static int read_and_inflate(struct qcow2 *q, uint64_t entry, uint8_t *data)
-{
-    struct inflation what = {.how = q->compression, .dst = data, .dst_len = q->cluster_size};
-    uint64_t host;
-    uint64_t len;
-    uint8_t *packed;
-    int r;
-
-    qcow2_packed_range(q, entry, &host, &len);
-    packed = malloc(len);
-    if (!packed)
-        return -ENOMEM;
-    r = qcow2_packed_read(q, host, packed, len);
-    if (r == 0) {
-        what.src = packed;
-        what.src_len = len;
-        block_compute(&q->block, inflate_one, &what);
-        r = what.result;
-    }
-    free(packed);
-    return r;
 }
 
 static int fill_slot(struct qcow2 *q, struct qcow2_inflated_slot *slot, uint64_t off,
@@ -152,21 +193,58 @@ static int get_slot(struct qcow2 *q, uint64_t off, uint64_t entry,
     return r;
 }
 
-/*
- * Whoever reads a whole cluster will not come back for more of it: it need not be kept, and goes where
- * the reader wants it.
- */
-static int read_whole(struct qcow2 *q, uint64_t entry, const struct iovec *iov, unsigned niov)
-{
-    uint8_t *data = niov == 1 ? iov->iov_base : malloc(q->cluster_size);
-    int r = data ? read_and_inflate(q, entry, data) : -ENOMEM;
+/* ---- requests ------------------------------------------------------------------------------------ */
 
+static int find_row(struct qcow2 *q, uint64_t off, uint64_t len, struct row *ret_row)
+{
+    *ret_row = (struct row){.q = q};
+    for (uint64_t at = 0; at < len; at += q->cluster_size) {
+        struct qcow2_extent extent;
+        int r = qcow2_map(q, off + at, q->cluster_size, false, &extent);
+
+        if (r < 0)
+            return r;
+        if (extent.kind != QCOW2_PACKED)
+            return -EIO; /* somebody else writes to the image: it was opened to be shared */
+        row_add(ret_row, extent.entry);
+    }
+    return 0;
+}
+
+/*
+ * Whoever reads whole clusters will not come back for more of them: they need not be kept, and go
+ * where the reader wants them.
+ */
+static int read_whole(struct qcow2 *q, uint64_t off, uint64_t len, const struct iovec *iov,
+                      unsigned niov)
+{
+    struct row row;
+    uint8_t *data;
+    int r = find_row(q, off, len, &row);
+
+    if (r < 0)
+        return r;
+    data = niov == 1 ? iov->iov_base : malloc(len);
+    r = data ? row_fill(&row, data) : -ENOMEM;
     if (niov == 1)
         return r;
     if (r == 0)
-        iov_from_buf(iov, niov, 0, data, q->cluster_size);
+        iov_from_buf(iov, niov, 0, data, len);
     free(data);
     return r;
+}
+
+void qcow2_packed_lengthen(struct qcow2 *q, uint64_t off, uint64_t len, struct qcow2_extent *extent)
+{
+    struct qcow2_extent next;
+
+    if (extent->len < q->cluster_size)
+        return;
+    len = min_u64(len, min_u64(ROW_MAX << q->cluster_bits, max_u64(ROW_BYTES, q->cluster_size)));
+    while (extent->len + q->cluster_size <= len &&
+           qcow2_map(q, off + extent->len, q->cluster_size, false, &next) == 0 &&
+           next.kind == QCOW2_PACKED)
+        extent->len += q->cluster_size;
 }
 
 int qcow2_read_packed(struct qcow2 *q, uint64_t off, uint64_t entry, uint64_t len,
@@ -176,8 +254,8 @@ int qcow2_read_packed(struct qcow2 *q, uint64_t off, uint64_t entry, uint64_t le
     struct qcow2_inflated_slot *slot;
     int r;
 
-    if (len == q->cluster_size && !find_slot(q, off))
-        return read_whole(q, entry, iov, niov);
+    if (len > q->cluster_size || (len == q->cluster_size && !find_slot(q, off)))
+        return read_whole(q, off, len, iov, niov);
     r = get_slot(q, off - in_cluster, entry, &slot);
     if (r == 0)
         iov_from_buf(iov, niov, 0, slot->data + in_cluster, len);
@@ -199,248 +277,4 @@ void qcow2_free_inflated(struct qcow2 *q)
     free(q->inflated.slots);
     q->inflated.slots = NULL;
     q->inflated.n = 0;
-}
-
-/* ---- writing ------------------------------------------------------------------------------------ */
-
-/*
- * Clusters on their way into the file. `data` has them one behind the other, as they will be in the
- * file wherever there is room behind what was packed last.
- */
-struct packing {
-    struct qcow2 *q;
-    uint64_t off;
-    uint64_t len;
-    const struct iovec *iov;
-    unsigned niov;
-    unsigned n;          /* clusters */
-    struct packed *each; /* of them */
-    uint8_t *data;
-    int result; /* of compressing */
-};
-
-struct packed {
-    uint8_t *data;
-    size_t len; /* 0: it does not shrink by at least a byte, and is written as it is */
-    uint64_t host;
-};
-
-/* A whole cluster of the caller's data in one piece: its own memory, or a copy in `buf`. */
-static const uint8_t *get_cluster(const struct packing *packing, unsigned i, uint8_t *buf)
-{
-    size_t size = packing->q->cluster_size;
-    uint64_t at = (uint64_t)i * size;
-    size_t n = (size_t)min_u64(packing->len - at, size);
-    struct iovec one;
-
-    if (n == size && iov_slice(packing->iov, packing->niov, at, n, &one, 1) == 1)
-        return one.iov_base;
-    iov_to_buf(packing->iov, packing->niov, at, buf, n);
-    memset(buf + n, 0, size - n); /* behind the end of the disk */
-    return buf;
-}
-
-static int deflate_clusters(struct packing *packing, struct qcow2_deflater *deflater, uint8_t *buf)
-{
-    size_t size = packing->q->cluster_size;
-    uint8_t *data = packing->data;
-
-    for (unsigned i = 0; i < packing->n; i++) {
-        struct packed *packed = &packing->each[i];
-        int r = qcow2_deflate(deflater, get_cluster(packing, i, buf), size, data, size - 1,
-                              &packed->len);
-
-        if (r == -ENOSPC)
-            packed->len = 0;
-        else if (r < 0)
-            return r;
-        packed->data = data;
-        data += packed->len;
-    }
-    return 0;
-}
-
-/* On any thread. */
-static void compress(void *opaque)
-{
-    struct packing *packing = opaque;
-    struct qcow2_deflater *deflater = NULL;
-    uint8_t *buf = malloc(packing->q->cluster_size);
-    int r = buf ? qcow2_deflater_new(packing->q->compression, &deflater) : -ENOMEM;
-
-    if (r == 0)
-        r = deflate_clusters(packing, deflater, buf);
-    qcow2_deflater_free(deflater);
-    free(buf);
-    packing->result = r;
-}
-
-static uint64_t off_of(const struct packing *packing, unsigned i)
-{
-    return packing->off + ((uint64_t)i << packing->q->cluster_bits);
-}
-
-/* Find places for the compressed clusters; *ret_n: for those before it. */
-static int place(struct packing *packing, unsigned *ret_n)
-{
-    unsigned i;
-    int r = 0;
-
-    for (i = 0; r == 0 && i < packing->n; i++) {
-        struct packed *packed = &packing->each[i];
-
-        if (packed->len > 0)
-            r = qcow2_begin_packed(packing->q, off_of(packing, i), packed->len, &packed->host);
-    }
-    *ret_n = r == 0 ? i : i - 1;
-    return r;
-}
-
-/* Write the compressed clusters before the nth; those that have neighbouring places together. */
-static int write_packed(const struct packing *packing, unsigned n)
-{
-    struct qcow2 *q = packing->q;
-    uint64_t host = 0;
-    uint8_t *data = NULL;
-    size_t len = 0;
-    int r = 0;
-
-    for (unsigned i = 0; r == 0 && i <= n; i++) {
-        const struct packed *next = i < n ? &packing->each[i] : NULL;
-
-        if (next && next->len == 0)
-            continue;
-        if (len > 0 && (!next || next->host != host + len)) {
-            r = qcow2_check_data_range(q, host, len);
-            if (r == 0)
-                r = qcow2_packed_write(q, host, data, len);
-            len = 0;
-        }
-        if (next && len == 0) {
-            host = next->host;
-            data = next->data;
-        }
-        len += next ? next->len : 0;
-    }
-    return r;
-}
-
-/* The data is in place: make the table show it; or give the places of the first `n` back. */
-static int finish_packed(const struct packing *packing, unsigned n, int r)
-{
-    for (unsigned i = 0; i < n; i++) {
-        const struct packed *packed = &packing->each[i];
-
-        if (packed->len == 0)
-            continue;
-        if (r == 0)
-            r = qcow2_commit_packed(packing->q, off_of(packing, i), packed->host, packed->len);
-        if (r < 0)
-            qcow2_abort_packed(packing->q, packed->host, packed->len);
-    }
-    return r;
-}
-
-/*
- * Requests are compressed in any order and placed in the order in which they came, so that an image
- * that was written from front to back can be read from front to back.
- */
-static void wait_for_turn(struct qcow2 *q, uint64_t ticket)
-{
-    while (q->packing.placed != ticket)
-        co_queue_wait(&q->packing.turn);
-}
-
-static void pass_turn(struct qcow2 *q)
-{
-    q->packing.placed++;
-    co_queue_wake_all(&q->packing.turn);
-}
-
-static int place_and_write(struct packing *packing)
-{
-    struct qcow2 *q = packing->q;
-    struct range range;
-    unsigned n = 0;
-    int r = packing->result;
-
-    if (r == 0)
-        r = qcow2_bound_dirty(q);
-    range_acquire(&q->ranges, &range, packing->off, align_up(packing->len, q->cluster_size), true);
-    if (r == 0)
-        r = place(packing, &n);
-    pass_turn(q);
-    if (r == 0)
-        r = write_packed(packing, n);
-    r = finish_packed(packing, n, r);
-    range_release(&q->ranges, &range);
-    return r;
-}
-
-/* Those that did not shrink, in rows of neighbours. */
-static int write_plain(const struct packing *packing)
-{
-    uint64_t size = packing->q->cluster_size;
-    unsigned n;
-    int r = 0;
-
-    for (unsigned i = 0; r == 0 && i < packing->n; i += n) {
-        uint64_t at = i * size;
-        struct iov_part part;
-
-        for (n = 0; i + n < packing->n && packing->each[i + n].len == 0; n++)
-            ;
-        if (n == 0) {
-            n = 1;
-            continue;
-        }
-        r = iov_part_take(&part, packing->iov, packing->niov, at,
-                          min_u64(n * size, packing->len - at));
-        if (r < 0)
-            break;
-        r = qcow2_write(&packing->q->block, packing->off + at, min_u64(n * size, packing->len - at),
-                        part.iov, part.niov);
-        iov_part_done(&part);
-    }
-    return r;
-}
-
-static int write_clusters(struct packing *packing)
-{
-    struct qcow2 *q = packing->q;
-    uint64_t ticket = q->packing.begun++;
-    int r;
-
-    block_compute(&q->block, compress, packing);
-    wait_for_turn(q, ticket);
-    r = place_and_write(packing);
-    return r < 0 ? r : write_plain(packing);
-}
-
-/*
- * Compressors may read what they compress more than once: nobody may change it meanwhile, as guests
- * can, which get no compressed writes.
- */
-int qcow2_write_compressed(struct block *block, uint64_t off, uint64_t len, const struct iovec *iov,
-                           unsigned niov)
-{
-    struct qcow2 *q = qcow2_of(block);
-    struct packing packing = {.q = q, .off = off, .len = len, .iov = iov, .niov = niov};
-    int r;
-
-    if (!is_aligned(off, q->cluster_size) ||
-        (!is_aligned(len, q->cluster_size) && off + len != block->len))
-        return -EINVAL;
-    if (q->data != block->file)
-        return -ENOTSUP; /* an external data file has no place for compressed data */
-    r = qcow2_prepare_write(q);
-    if (r < 0)
-        return r;
-    packing.n = (unsigned)div_round_up(len, q->cluster_size);
-    packing.each = calloc(packing.n, sizeof(*packing.each));
-    packing.data = malloc((size_t)packing.n << q->cluster_bits);
-    r = packing.each && packing.data ? write_clusters(&packing) : -ENOMEM;
-    free(packing.each);
-    free(packing.data);
-    return r;
 }

@@ -145,6 +145,8 @@ static int run_parts(const struct part *what, uint64_t off, uint64_t len, uint64
         r = qcow2_map(part.q, part.off, len - done, false, &part.extent);
         if (r < 0 || (part.write && !is_in_place(&part.extent)))
             break;
+        if (part.extent.kind == QCOW2_PACKED)
+            qcow2_packed_lengthen(part.q, part.off, len - done, &part.extent);
         done += part.extent.len;
         r = done < len ? start_part(&part) : run_part(&part);
     }

@@ -375,6 +375,40 @@ static uint64_t reads_of_data(const struct rig *rig)
     return block_get_stats(rig->block)->data_reads;
 }
 
+/* Clusters 0 to 7 and 16 to 23 lie beside each other in the file, 24 to 27 far away from 28 to 31. */
+START_TEST(compressed_neighbours_are_one_read)
+{
+    static const struct {
+        uint64_t first;
+        uint64_t n;
+        uint64_t reads;
+    } cases[] = {{0, 8, 1}, {16, 8, 1}, {3, 2, 1}, {24, 8, 8}};
+    struct rig rig;
+
+    rig_init(&rig);
+    make_text(model, DISK_SIZE);
+    ck_assert_int_eq(write_compressed(rig.block, 0, model, 8ull * CLUSTER), 0);
+    ck_assert_int_eq(mem_block_write(rig.block, 8ull * CLUSTER, model + 8ull * CLUSTER, CLUSTER),
+                     0);
+    memset(model + 9ull * CLUSTER, 0, 7ull * CLUSTER);
+    ck_assert_int_eq(
+        write_compressed(rig.block, 16ull * CLUSTER, model + 16ull * CLUSTER, 12ull * CLUSTER), 0);
+    memset(buf, 0xff, 8ull * CLUSTER);
+    ck_assert_int_eq(mem_block_write(rig.block, 8ull * CLUSTER, buf, 8ull * CLUSTER), 0);
+    ck_assert_int_eq(
+        write_compressed(rig.block, 28ull * CLUSTER, model + 28ull * CLUSTER, 4ull * CLUSTER), 0);
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        uint64_t off = cases[i].first * CLUSTER;
+        uint64_t before = reads_of_data(&rig);
+
+        ck_assert_int_eq(mem_block_read(rig.block, off, buf, cases[i].n * CLUSTER), 0);
+        ck_assert_mem_eq(buf, model + off, cases[i].n * CLUSTER);
+        ck_assert_uint_eq(reads_of_data(&rig) - before, cases[i].reads);
+    }
+    rig_done(&rig);
+}
+END_TEST
+
 /* Four readers at a time, each of 4 KiB after 4 KiB: every cluster is inflated once. */
 START_TEST(sequential_readers_inflate_each_cluster_once)
 {
@@ -505,11 +539,12 @@ static void add_tests(Suite *suite)
 {
     TCase *qemu = tcase_create("qemu");
 
-    unit_case_with(
-        suite, "memory", set_up, NULL, only_whole_clusters_can_be_compressed,
-        raw_images_have_no_compressed_clusters, what_does_not_shrink_is_written_plainly,
-        sequential_readers_inflate_each_cluster_once, space_that_is_used_again_shows_the_new_data,
-        shared_space_goes_back_to_the_host_with_its_last_user, windows_of_32_kib_are_read);
+    unit_case_with(suite, "memory", set_up, NULL, only_whole_clusters_can_be_compressed,
+                   raw_images_have_no_compressed_clusters, what_does_not_shrink_is_written_plainly,
+                   compressed_neighbours_are_one_read, sequential_readers_inflate_each_cluster_once,
+                   space_that_is_used_again_shows_the_new_data,
+                   shared_space_goes_back_to_the_host_with_its_last_user,
+                   windows_of_32_kib_are_read);
     if (!scratch_has_qemu()) {
         printf("the tests beside QEMU are not run: no qemu-img (Debian package qemu-utils)\n");
         return;

@@ -169,9 +169,12 @@ unsigned aio_processors(void)
 
 static bool start_computing(struct aio *aio)
 {
-    unsigned max = (unsigned)min_u64(aio_processors(), COMPUTE_THREADS_MAX);
+    unsigned max;
 
-    return aio->compute || aio_pool_new(aio->loop, &compute_ops, max, &aio->compute) == 0;
+    if (aio->compute)
+        return true;
+    max = (unsigned)min_u64(aio_processors(), COMPUTE_THREADS_MAX);
+    return aio_pool_new(aio->loop, &compute_ops, max, &aio->compute) == 0;
 }
 
 void aio_compute(struct aio *aio, void (*fn)(void *opaque), void *opaque)
