@@ -65,14 +65,15 @@ LDFLAGS_ALL = $(LDFLAGS_LINK) -pthread -Wl,-z,relro,-z,now $(LDFLAGS_$(CONFIG)) 
 # link without the VMM).
 SRC_base := $(wildcard vmm/base/*.c)
 SRC_block := $(wildcard block/*.c)
+SRC_img := $(filter-out img/main.c,$(wildcard img/*.c))
 SRC_devices := $(wildcard devices/*.c)
 SRC_boot := $(wildcard boot/*.c)
 SRC_vmm := $(filter-out vmm/main.c,$(wildcard vmm/*.c))
 ARCHIVES := boot devices vmm block base
+IMG_LIBS = $(B)/libimg.a $(B)/libblock.a $(B)/libbase.a
 objects = $(patsubst %.c,$(B)/%.o,$(1))
 ARCHIVE_FILES := $(ARCHIVES:%=$(B)/lib%.a)
 VMM_LIBS = -Wl,--start-group $(ARCHIVE_FILES) -Wl,--end-group
-BLOCK_LIBS = $(B)/libblock.a $(B)/libbase.a
 
 UNIT_TESTS := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
 TEST_LIB_SRC := $(wildcard tests/lib/*.c)
@@ -82,21 +83,25 @@ BENCHES := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/*.c))
 GUEST_TESTS := $(patsubst tests/guest/%.c,%,$(wildcard tests/guest/test_*.c))
 
 .PHONY: all
-all: $(B)/minivmm $(if $(filter release,$(CONFIG)),minivmm)
+all: $(B)/minivmm $(B)/minivmm-img $(if $(filter release,$(CONFIG)),minivmm minivmm-img)
 
-minivmm: build/release/minivmm
+minivmm minivmm-img: %: build/release/%
 	ln -sf $< $@
 
 $(B)/minivmm: $(B)/vmm/main.o $(ARCHIVE_FILES)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $< $(VMM_LIBS) $(LIBS_LINK)
 
+$(B)/minivmm-img: $(B)/img/main.o $(IMG_LIBS)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $< $(IMG_LIBS) $(LIBS_LINK)
+
 define archive
 $(B)/lib$(1).a: $(call objects,$(SRC_$(1)))
 	$$(call say,AR,$$@)
 	$$(Q)rm -f $$@ && $$(AR) rcs $$@ $$^
 endef
-$(foreach a,$(ARCHIVES),$(eval $(call archive,$(a))))
+$(foreach a,$(ARCHIVES) img,$(eval $(call archive,$(a))))
 
 # The libraries are looked for once, by the first object.
 $(B)/%.o: %.c $(B)/.flags
@@ -191,23 +196,24 @@ format:
 lint: compile_commands.json
 	@scripts/lint
 
-compile_commands.json: Makefile $(wildcard vmm/*.c vmm/base/*.c block/*.c devices/*.c boot/*.c tests/*/*.c)
+compile_commands.json: Makefile $(wildcard vmm/*.c vmm/base/*.c block/*.c img/*.c devices/*.c boot/*.c tests/*/*.c)
 	@scripts/compile-commands '$(CC) $(subst ','\'',$(CPPFLAGS_ALL) $(CFLAGS_ALL))' > $@
 
 # ---- install -----------------------------------------------------------------------------------
 
 .PHONY: install
-install: $(B)/minivmm
+install: $(B)/minivmm $(B)/minivmm-img
 	install -D -m 755 $(B)/minivmm $(DESTDIR)$(PREFIX)/bin/minivmm
+	install -D -m 755 $(B)/minivmm-img $(DESTDIR)$(PREFIX)/bin/minivmm-img
 	install -D -m 644 docs/minivmm.1 $(DESTDIR)$(PREFIX)/share/man/man1/minivmm.1
 
 .PHONY: clean
 clean:
-	rm -rf $(CONFIGS:%=build/%) minivmm compile_commands.json
+	rm -rf $(CONFIGS:%=build/%) minivmm minivmm-img compile_commands.json
 
 .PHONY: help
 help:
-	@echo 'make                 build ./minivmm (CONFIG=release|debug|asan|tsan, LINK=static|dynamic, V=1)'
+	@echo 'make                 build ./minivmm and ./minivmm-img (CONFIG=release|debug|asan|tsan, LINK=static|dynamic, V=1)'
 	@echo 'make run             set up, build, prepare a Debian guest once, boot it on this terminal'
 	@echo 'make check           set up and run all tests'
 	@echo 'make check-unit      unit tests and fuzz corpora only: seconds, no KVM, no root'

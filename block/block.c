@@ -26,6 +26,7 @@ void block_init(struct block *block, const struct block_driver *driver,
     block->writable = source->writable;
     block->discard = source->discard;
     block->without = source->without;
+    block->alone = source->flags & BLOCK_OPEN_ALONE;
     list_init(&block->pending);
     list_init(&block->finished);
 }
@@ -41,6 +42,8 @@ static int check(const struct block *block, const struct block_req *req)
 {
     if (req->op == BLOCK_FLUSH)
         return 0;
+    if (block->alone)
+        return -ENXIO;
     if (!range_fits(req->off, req->len, block->len) ||
         !is_aligned(req->off | req->len, BLOCK_SECTOR_SIZE))
         return -EINVAL;
@@ -302,6 +305,7 @@ int block_close(struct block *block)
     r = r < 0 ? r : r2;
     file_free(block->file);
     file_free(block->data_file);
+    free(block->path);
     free(block->data_name);
     free(block->backing_name);
     free(block->backing_format);
@@ -327,6 +331,19 @@ void block_get_info(const struct block *block, struct block_info *ret_info)
     };
     if (block->driver->get_info)
         block->driver->get_info(block, ret_info);
+}
+
+void block_get_details(const struct block *block, struct block_details *ret_details)
+{
+    *ret_details = (struct block_details){
+        .path = block->path,
+        .backing_name = block->backing_name,
+        .backing_format = block->backing_format,
+        .data_name = block->data_name,
+        .backing = block->backing,
+    };
+    if (block->driver->get_details)
+        block->driver->get_details(block, ret_details);
 }
 
 /* ---- vectors ------------------------------------------------------------------------------------- */

@@ -51,6 +51,15 @@ enum {
      * what was written, or not fit together. With `readonly` only.
      */
     BLOCK_OPEN_SHARE = 1 << 1,
+
+    /*
+     * Open neither backing files nor the data file: for what the image's own metadata says. Requests
+     * are refused (-ENXIO).
+     */
+    BLOCK_OPEN_ALONE = 1 << 2,
+
+    /* When probing, take a file of any length for raw that has no other format's mark. */
+    BLOCK_OPEN_ANY_RAW = 1 << 3,
 };
 
 struct block_options {

@@ -50,6 +50,7 @@ struct block_driver {
     /* The rest may be NULL: nothing to do. */
 
     void (*get_info)(const struct block *block, struct block_info *info);
+    void (*get_details)(const struct block *block, struct block_details *details);
 
     /* The disk has been idle for a while: free memory that only makes requests faster. */
     void (*trim)(struct block *block);
@@ -83,10 +84,12 @@ struct block_driver {
 struct block {
     const struct block_driver *driver;
     struct file *file;     /* owned */
+    char *path;            /* as it was opened */
     struct block *backing; /* owned; NULL if there is none */
     uint64_t len;
     bool writable;
     bool discard;
+    bool alone;   /* BLOCK_OPEN_ALONE */
     bool written; /* since the last flush, as far as block.c can tell */
     bool compute_threads;
     unsigned without; /* BLOCK_WITHOUT_… */
@@ -175,9 +178,6 @@ int block_open_in(const struct block_env *env, const struct block_options *optio
 
 /* Run fn(opaque), which only computes: on a thread of its own if the image is to have any. */
 void block_compute(struct block *block, void (*fn)(void *opaque), void *opaque);
-
-/* The path of a file that the image at `image` names; to be freed. */
-int block_resolve(const char *image, const char *name, char **ret_path, struct err *err) MUST_CHECK;
 
 /*
  * Bytes [off, off + len) of a vector, without copying data and, for short vectors, without

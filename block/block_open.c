@@ -183,7 +183,10 @@ static int open_image(struct chain *chain, const char *path, enum block_format f
     if (r < 0)
         goto free_file;
     chain->len++;
-    if ((*ret_block)->data_name)
+    (*ret_block)->path = strdup(path);
+    if (!(*ret_block)->path)
+        r = err_set(err, -ENOMEM, "%s: out of memory", path);
+    else if ((*ret_block)->data_name && !(chain->flags & BLOCK_OPEN_ALONE))
         r = open_data_file(chain, *ret_block, path, err);
     if (r == 0 && source.writable && (*ret_block)->driver->recover)
         r = (*ret_block)->driver->recover(*ret_block, err);
@@ -287,7 +290,9 @@ int block_open_in(const struct block_env *env, const struct block_options *optio
         return r;
     block->aio_kind = chain.file_options.aio;
 
-    r = options->flags & BLOCK_OPEN_CHECK ? 0 : open_chain_below(&chain, block, options, err);
+    r = options->flags & (BLOCK_OPEN_CHECK | BLOCK_OPEN_ALONE)
+            ? 0
+            : open_chain_below(&chain, block, options, err);
     if (r < 0) {
         (void)block_close(block); /* nothing was written */
         return r;

@@ -59,6 +59,36 @@ struct block_create_options {
  */
 int block_create(const struct block_create_options *options, struct err *err) MUST_CHECK;
 
+/* ---- what an image says about itself ---------------------------------------------------------------- */
+
+/* Texts are the image's, valid until it is closed or changed by one of the operations below. */
+struct block_details {
+    const char *path;
+    const char *backing_name; /* as the header says it; NULL: there is no backing file */
+    const char *backing_format;
+    const char *data_name; /* of the external data file, likewise */
+    bool data_file_raw;
+    const struct block *backing; /* NULL: there is none, or it was not opened */
+
+    /* The rest is zero unless the image is qcow2. */
+    unsigned version;
+    uint32_t cluster_size;
+    unsigned refcount_bits;
+    bool lazy_refcounts;
+    bool extended_l2;
+    bool zstd;
+    bool dirty; /* with lazy refcounts: was not closed cleanly */
+    bool corrupt;
+};
+
+void block_get_details(const struct block *block, struct block_details *ret_details);
+
+/*
+ * The path of a file that the image at `image` names as its backing or data file; to be freed.
+ * -ENOTSUP if that is no file of this host.
+ */
+int block_resolve(const char *image, const char *name, char **ret_path, struct err *err) MUST_CHECK;
+
 /* ---- resize --------------------------------------------------------------------------------------- */
 
 struct block_resize_options {

@@ -20,6 +20,7 @@
  *   qcow2_repair    making it right
  *   qcow2_refs      counts of a whole image in memory; new tables (qcow2_refs.h)
  *   qcow2_commit    switching to them
+ *   qcow2_details   what the header says, for people
  *   qcow2_resize    longer and shorter disks
  *
  * Names follow the specification (QEMU, docs/interop/qcow2). A "cluster" argument is an index, an
@@ -574,6 +575,10 @@ int qcow2_check(struct block *block, unsigned fix, struct block_check_report *re
  * in the log what it did. 0, or a negative errno with *err filled: it must not be written.
  */
 int qcow2_recover(struct block *block, struct err *err) MUST_CHECK;
+
+/* ---- qcow2_details -------------------------------------------------------------------------------- */
+
+void qcow2_get_details(const struct block *block, struct block_details *details);
 
 /* ---- qcow2_resize --------------------------------------------------------------------------------- */
 

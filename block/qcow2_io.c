@@ -500,6 +500,7 @@ const struct block_driver qcow2_driver = {
     .is_zero = qcow2_is_zero,
     .get_status = qcow2_get_status,
     .get_info = qcow2_get_info,
+    .get_details = qcow2_get_details,
     .trim = qcow2_trim,
     .recover = qcow2_recover,
     .resize = qcow2_resize,

@@ -238,7 +238,7 @@ static int check_probed(const struct block_source *source, uint64_t len, struct 
     const char *format;
     int r;
 
-    if (len == 0 || !is_aligned(len, BLOCK_SECTOR_SIZE))
+    if (!(source->flags & BLOCK_OPEN_ANY_RAW) && (len == 0 || !is_aligned(len, BLOCK_SECTOR_SIZE)))
         return err_set(err, -EINVAL,
                        "%s: not a disk image: %llu bytes, expected a qcow2 image or whole sectors "
                        "of %u bytes (format=raw takes any file)",

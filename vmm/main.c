@@ -1,15 +1,14 @@
 /*
  * The process: options, signals, the one error line, the exit code.
  */
-#include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
+#include "vmm/base/std_fds.h"
 #include "vmm/config.h"
 #include "vmm/crash.h"
 #include "vmm/runner.h"
@@ -28,21 +27,6 @@ static void set_up_signals(void)
     /* Threads inherit this: the signals are read from a descriptor, whichever thread runs. */
     runner_get_signals(&blocked);
     (void)sigprocmask(SIG_BLOCK, &blocked, NULL);
-}
-
-/*
- * With descriptor 0, 1 or 2 closed, the next file opened would take its place: a disk image would
- * be what the guest prints on. /dev/null takes the places instead.
- */
-static void fill_standard_descriptors(void)
-{
-    int fd;
-
-    do
-        fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-    while (fd >= 0 && fd <= STDERR_FILENO);
-    if (fd >= 0)
-        close(fd);
 }
 
 static enum exit_code run(int argc, char **argv, struct config *config, struct err *err)
@@ -75,7 +59,7 @@ int main(int argc, char **argv)
     enum exit_code code;
 
     startup_begin();
-    fill_standard_descriptors();
+    std_fds_fill();
     /* One heap for all threads: an arena for each would cost an idle VM more than it saves. */
     (void)mallopt(M_ARENA_MAX, 1);
 

@@ -23,6 +23,7 @@ static const char *const level_names[] = {
 };
 
 static enum log_level max_level = LOG_WARN;
+static const char *program = "minivmm";
 static atomic_bool raw_terminal;
 
 /* Guards every struct log_limit: they are touched rarely and shortly. */
@@ -31,6 +32,11 @@ static pthread_mutex_t limit_lock = PTHREAD_MUTEX_INITIALIZER;
 void log_set_level(enum log_level level)
 {
     max_level = level;
+}
+
+void log_set_program(const char *name)
+{
+    program = name;
 }
 
 bool log_enabled(enum log_level level)
@@ -56,12 +62,12 @@ void log_set_raw_terminal(bool raw)
 
 static void write_line(enum log_level level, char *msg)
 {
-    char prefix[32];
+    char prefix[64];
     const char *eol = atomic_load(&raw_terminal) ? "\r\n" : "\n";
     int prefix_len;
 
     text_replace_control(msg);
-    prefix_len = snprintf(prefix, sizeof(prefix), "minivmm: %s: ", level_names[level]);
+    prefix_len = snprintf(prefix, sizeof(prefix), "%.40s: %s: ", program, level_names[level]);
     struct iovec iov[] = {
         {.iov_base = prefix, .iov_len = (size_t)prefix_len},
         {.iov_base = msg, .iov_len = strlen(msg)},

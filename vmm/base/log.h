@@ -16,6 +16,9 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 void log_set_level(enum log_level level);
 bool log_enabled(enum log_level level);
 
+/* What lines begin with; "minivmm" unless told otherwise. Set before threads start, and kept. */
+void log_set_program(const char *name);
+
 /* Parse "error", "warn", "info" or "debug". 0, or -EINVAL. */
 int log_level_parse(const char *text, enum log_level *ret_level) MUST_CHECK;
 

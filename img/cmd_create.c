@@ -1,0 +1,268 @@
+/*
+ * minivmm-img create: a new image.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "block/block_ops.h"
+#include "img/args.h"
+#include "img/create_options.h"
+#include "img/img.h"
+#include "img/name.h"
+#include "img/open.h"
+#include "img/size.h"
+
+struct creation {
+    const struct args *args;
+    const char *name; /* of the new image, as it was given */
+    struct img_name path;
+    const char *size; /* NULL: none was given */
+    const char *backing;
+    const char *backing_format;
+    bool unchecked; /* -u */
+    struct create_options options;
+    struct block_create_options create;
+};
+
+static int fail(const struct creation *c, const struct err *err)
+{
+    create_options_error(c->name, err);
+    return EXIT_FAILURE;
+}
+
+/* ---- options ---------------------------------------------------------------------------------------- */
+
+static int set_backing(struct creation *c, struct err *err)
+{
+    const char *format = c->options.format_name;
+
+    if (c->backing && create_options_set(&c->options, "backing_file", c->backing, err) < 0)
+        return err_set(err, -EINVAL, "Backing file not supported for file format '%s'", format);
+    if (c->backing_format &&
+        create_options_set(&c->options, "backing_fmt", c->backing_format, err) < 0)
+        return err_set(err, -EINVAL, "Backing file format not supported for file format '%s'",
+                       format);
+    c->backing = opts_peek(&c->options.opts, "backing_file");
+    c->backing_format = opts_peek(&c->options.opts, "backing_fmt");
+    if (c->backing && !*c->backing)
+        return err_set(err, -EINVAL, "Expected backing file name, got empty string");
+    if (c->backing && strcmp(c->backing, c->name) == 0)
+        return err_set(err, -EINVAL,
+                       "Error: Trying to create an image with the same filename as the backing "
+                       "file");
+    return 0;
+}
+
+static int set_options(struct creation *c, struct err *err)
+{
+    int r = create_options_init(&c->options, c->args->format ? c->args->format : "raw", err);
+
+    if (r == 0)
+        r = img_name_parse(c->name, false, &c->path, err);
+    if (r == 0 && c->args->options)
+        r = create_options_parse(&c->options, c->args->options, err);
+    if (r == 0)
+        r = set_backing(c, err);
+    if (r == 0 && c->size && opts_peek(&c->options.opts, "size"))
+        r = err_set(err, -EINVAL, "The image size must be specified only once");
+    if (r == 0 && c->size)
+        r = create_options_set(&c->options, "size", c->size, err);
+    return r;
+}
+
+/* ---- the backing file ------------------------------------------------------------------------------- */
+
+/* The disk becomes as long as the backing file's, unless a size was given. */
+static int use_backing(struct creation *c, const struct block_info *info, struct err *err)
+{
+    char size[32];
+
+    if (!c->backing_format)
+        return err_set(err, -EINVAL, "Backing file specified without backing format");
+    if (opts_peek(&c->options.opts, "size"))
+        return 0;
+    (void)snprintf(size, sizeof(size), "%llu", (unsigned long long)info->len);
+    return create_options_set(&c->options, "size", size, err);
+}
+
+static int find_backing(const struct creation *c, enum block_format *ret_format, char **ret_path,
+                        struct err *err)
+{
+    if (c->backing_format && img_format_parse(c->backing_format, ret_format) < 0)
+        return err_set(err, -EINVAL, "Unknown driver '%s'", c->backing_format);
+    return block_resolve(c->path.path, c->backing, ret_path, err);
+}
+
+/*
+ * Only its size is wanted, and whether there is an image: so it may be in use. Prints what is wrong,
+ * and is < 0 then.
+ */
+static int open_backing(const struct creation *c, struct block **ret_backing)
+{
+    struct block_options options = {
+        .format = BLOCK_FORMAT_PROBE,
+        .readonly = true,
+        .flags = BLOCK_OPEN_SHARE | BLOCK_OPEN_ANY_RAW,
+    };
+    char *path = NULL;
+    char *why = NULL;
+    struct err err;
+    int r = find_backing(c, &options.format, &path, &err);
+
+    if (r == 0) {
+        options.path = path;
+        r = block_open(&options, ret_backing, &err);
+        if (r < 0)
+            why = img_open_why(&options, &err);
+    }
+    if (r < 0)
+        img_error("%s: %s\nCould not open backing image.", c->name, why ? why : err.msg);
+    free(why);
+    free(path);
+    return r;
+}
+
+static int look_at_backing(struct creation *c)
+{
+    struct block *backing = NULL;
+    struct block_info info;
+    struct err err;
+    int r;
+
+    r = open_backing(c, &backing);
+    if (r < 0)
+        return r;
+    block_get_info(backing, &info);
+    r = use_backing(c, &info, &err);
+    if (r < 0) {
+        fail(c, &err);
+        if (!c->backing_format)
+            fprintf(stderr, "Detected format of %s.", info.format);
+    }
+    (void)block_close(backing); /* only read */
+    return r;
+}
+
+/* ---- all of it -------------------------------------------------------------------------------------- */
+
+static int create(struct creation *c)
+{
+    struct err err;
+    int r = set_options(c, &err);
+
+    if (r == 0 && c->backing && !c->unchecked && look_at_backing(c) < 0)
+        return EXIT_FAILURE;
+    if (r == 0 && c->backing && !c->backing_format)
+        r = err_set(&err, -EINVAL, "Backing file specified without backing format");
+    if (r == 0 && !opts_peek(&c->options.opts, "size"))
+        r = err_set(&err, -EINVAL, "Image creation needs a size parameter");
+    if (r < 0)
+        return fail(c, &err);
+
+    if (!c->args->quiet)
+        create_options_print(&c->options, c->name);
+    r = create_options_take(&c->options, &c->create, &err);
+    if (r == 0) {
+        c->create.path = c->path.path;
+        c->create.backing_unchecked = true; /* it was looked at */
+        r = block_create(&c->create, &err);
+    }
+    return r < 0 ? fail(c, &err) : EXIT_SUCCESS;
+}
+
+/* The size as a plain number, which is how it is printed. */
+static int take_operands(struct creation *c, char size[32])
+{
+    uint64_t len;
+
+    if (c->args->noperands < 1)
+        return img_usage("Expecting image file name");
+    c->name = c->args->operands[0];
+    if (c->args->noperands > 1) {
+        if (size_arg("image size", c->args->operands[1], 0, INT64_MAX, &len) < 0)
+            return EXIT_FAILURE;
+        (void)snprintf(size, 32, "%llu", (unsigned long long)len);
+        c->size = size;
+    }
+    if (c->args->noperands > 2)
+        return img_usage("Unexpected argument: %s", c->args->operands[2]);
+    return EXIT_SUCCESS;
+}
+
+/* -o help; the file's name decides whether there is anything to say about the file. */
+static int print_options(const struct args *args)
+{
+    const char *name = args->format ? args->format : "raw";
+    struct img_name path = {0};
+    enum block_format format;
+    struct err err;
+    int r = 0;
+
+    if (img_format_parse(name, &format) < 0)
+        r = err_set(&err, -EINVAL, "Unknown file format '%s'", name);
+    else if (args->noperands > 0)
+        r = img_name_parse(args->operands[0], false, &path, &err);
+    if (r == 0)
+        create_options_help(format, args->noperands > 0);
+    else
+        img_error("%s", err.msg);
+    img_name_done(&path);
+    return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+static int run(struct args *args)
+{
+    struct creation c = {.args = args};
+    char size[32];
+    int status;
+    int opt;
+
+    while ((opt = args_next(args)) > 0) {
+        switch (opt) {
+        case 'F':
+            c.backing_format = args->value;
+            break;
+        case 'b':
+            c.backing = args->value;
+            break;
+        case 'u':
+            c.unchecked = true;
+            break;
+        }
+    }
+    if (opt < 0)
+        return args->status;
+    if (args_options_help(args))
+        return print_options(args);
+    status = take_operands(&c, size);
+    if (status == EXIT_SUCCESS)
+        status = create(&c);
+    create_options_done(&c.options);
+    img_name_done(&c.path);
+    return status;
+}
+
+static const struct option longs[] = {ARGS_LONG_HELP, ARGS_LONG_OBJECT, ARGS_LONG_END};
+
+const struct img_command img_create = {
+    .name = "create",
+    .run = run,
+    .shorts = "F:b:f:ho:qu",
+    .longs = longs,
+    .synopsis = "[--object objectdef] [-q] [-f fmt] [-b backing_file [-F backing_fmt]] [-u] "
+                "[-o options] filename [size]",
+    .help =
+        "Make a new image. What filename named before is replaced, unless it is in use.\n"
+        "\n"
+        "  -f fmt           qcow2 or raw (raw)\n"
+        "  -b backing_file  what the new image does not have is read from there; relative to the\n"
+        "                   folder of the new image\n"
+        "  -F backing_fmt   the format of the backing file\n"
+        "  -u               do not look at the backing file\n"
+        "  -o options       key=value,…; -o help lists them\n"
+        "  -q               print errors only\n"
+        "  size             bytes, or with a unit: k, M, G, T, P, E; by default that of the\n"
+        "                   backing file\n",
+};

@@ -1,0 +1,61 @@
+/*
+ * The options of a new image: -o and whatever else on the command line says the same. For create,
+ * convert, dd and measure.
+ *
+ *   create_options_init     the format
+ *   create_options_parse    -o: keys that the format has, with values of their type
+ *   create_options_set      one more
+ *   create_options_take     the values, as block_create wants them
+ *
+ * As qemu-img does, what is wrong with a single value is found by the third step, the "Formatting"
+ * line is printed before that, and whether they go together is for block_create to say.
+ */
+#ifndef MINIVMM_IMG_CREATE_OPTIONS_H
+#define MINIVMM_IMG_CREATE_OPTIONS_H
+
+#include <stdbool.h>
+
+#include "block/block_ops.h"
+#include "img/opts.h"
+#include "vmm/base/compiler.h"
+#include "vmm/base/err.h"
+
+struct create_options {
+    const char *format_name;
+    enum block_format format;
+    struct opts opts;
+};
+
+/* 0; -EINVAL with *err filled if there is no such format. To be freed with create_options_done. */
+int create_options_init(struct create_options *options, const char *format,
+                        struct err *err) MUST_CHECK;
+void create_options_done(struct create_options *options);
+
+/* Add the elements of a list. 0 or -errno with *err filled. */
+int create_options_parse(struct create_options *options, const char *text,
+                         struct err *err) MUST_CHECK;
+
+/* Add one; the text stays the caller's. -EINVAL without a message if the format has no such key. */
+int create_options_set(struct create_options *options, const char *key, const char *value,
+                       struct err *err) MUST_CHECK;
+
+/* "Formatting 'path', fmt=…", on stdout and at once. */
+void create_options_print(const struct create_options *options, const char *path);
+
+/*
+ * What block_create needs, except for `path` and `len`, which is `size` if that was given. Texts are
+ * those of the options. 0 or -errno with *err filled.
+ */
+int create_options_take(struct create_options *options, struct block_create_options *ret_create,
+                        struct err *err) MUST_CHECK;
+
+/* What -o help prints; `with_file`: also what concerns the file that the image is in. */
+void create_options_help(enum block_format format, bool with_file);
+
+/*
+ * Print why an image was not made: "path: …", and what qemu-img adds to some messages. *err comes
+ * from block_create, or from one of the functions above.
+ */
+void create_options_error(const char *path, const struct err *err);
+
+#endif

@@ -1,0 +1,55 @@
+/*
+ * minivmm-img: what its subcommands share.
+ *
+ * The program takes qemu-img's options, prints what qemu-img 7.2 prints and ends with its exit codes,
+ * so that scripts for one work with the other. Messages begin with the name it was started by.
+ *
+ *   main            finds the subcommand
+ *   args            command lines: options that several subcommands have in common
+ *   opts            "key=value,…" lists
+ *   size            sizes
+ *   name            names of images: paths, json:, --image-opts
+ *   open            opening images, and why they cannot be opened
+ *   create_options  the options of a new image, from -o and others
+ *   json            output as JSON
+ *   progress        -p
+ *   cmd_…           one subcommand each
+ *
+ * A subcommand runs on one thread and ends with a status for the shell; the function that knows what
+ * went wrong prints it, or fills a struct err for the one that called it.
+ */
+#ifndef MINIVMM_IMG_IMG_H
+#define MINIVMM_IMG_IMG_H
+
+#include "vmm/base/compiler.h"
+
+struct args;
+struct option;
+
+/* A subcommand; each is one line in main.c's table. */
+struct img_command {
+    const char *name;
+
+    /* Gets the command line before any option was looked at; returns the exit status. */
+    int (*run)(struct args *args);
+
+    const char *shorts;         /* as getopt's, without the leading ':' */
+    const struct option *longs; /* up to an element without a name */
+
+    const char *synopsis; /* options and operands */
+    const char *help;     /* what it does, and options that are its own; lines */
+};
+
+extern const struct img_command img_create;
+
+/* The name that the program was started by, without folders. */
+extern const char *img_program;
+
+/* A line on stderr, behind the name of the program. */
+void img_error(const char *fmt, ...) PRINTF_LIKE(1, 2);
+void img_warn(const char *fmt, ...) PRINTF_LIKE(1, 2);
+
+/* What is wrong with the command line. Returns the exit status. */
+int img_usage(const char *fmt, ...) PRINTF_LIKE(1, 2);
+
+#endif

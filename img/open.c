@@ -1,0 +1,311 @@
+#include "img/open.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "block/block_ops.h"
+#include "img/args.h"
+#include "img/img.h"
+#include "img/name.h"
+
+/* ---- why not ---------------------------------------------------------------------------------------- */
+
+/*
+ * block_open says what is wrong with which file, in its own order of words. Here the chain is gone
+ * along once more, image by image, to say it in qemu-img's.
+ */
+struct search {
+    FILE *text;
+    char *in_use; /* path of the file that somebody else uses */
+};
+
+/* The part of a message behind the path that it begins with. */
+static const char *without_path(const char *msg, const char *path)
+{
+    size_t len = strlen(path);
+
+    return strncmp(msg, path, len) == 0 && strncmp(msg + len, ": ", 2) == 0 ? msg + len + 2 : msg;
+}
+
+/* Is it the file itself, whatever is in it? */
+static bool file_is_wrong(struct search *search, const char *path, bool writable)
+{
+    int fd = open(path, (writable ? O_RDWR : O_RDONLY) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    struct stat st;
+    bool wrong = true;
+
+    if (fd < 0)
+        fprintf(search->text, "Could not open '%s': %m", path);
+    else if (fstat(fd, &st) < 0)
+        fprintf(search->text, "Could not stat '%s': %m", path);
+    else if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+        fprintf(search->text, "'file' driver requires '%s' to be a regular file", path);
+    else
+        wrong = false;
+    if (fd >= 0)
+        close(fd);
+    return wrong;
+}
+
+/* Open one image without those below it. 0 or -errno with *err filled. */
+static int open_alone(const char *path, enum block_format format, unsigned flags, bool readonly,
+                      struct block **ret_block, struct err *err)
+{
+    const struct block_options options = {
+        .path = path,
+        .format = format,
+        .readonly = readonly,
+        .flags = BLOCK_OPEN_ALONE | BLOCK_OPEN_ANY_RAW | flags,
+    };
+
+    return block_open(&options, ret_block, err);
+}
+
+/* Does somebody else use the file, so that it cannot be locked? */
+static bool is_in_use(struct search *search, const char *path, bool writable)
+{
+    struct block *block;
+    int r = open_alone(path, BLOCK_FORMAT_RAW, 0, !writable, &block, NULL);
+
+    if (r == 0)
+        (void)block_close(block); /* nothing was written */
+    if (r != -EAGAIN)
+        return false;
+    fprintf(search->text, "Failed to get %s\"write\" lock", writable ? "" : "shared ");
+    search->in_use = strdup(path);
+    return true;
+}
+
+static bool search_image(struct search *search, const char *path, enum block_format format,
+                         bool writable, bool in_use, unsigned depth);
+
+/* The files that an image, which is fine itself, names. */
+static bool search_below(struct search *search, const struct block *block, bool in_use,
+                         unsigned depth)
+{
+    enum block_format format = BLOCK_FORMAT_PROBE;
+    struct block_details details;
+    char *path = NULL;
+    struct err err;
+    bool found = false;
+
+    block_get_details(block, &details);
+    if (details.data_name && block_resolve(details.path, details.data_name, &path, &err) == 0)
+        found = file_is_wrong(search, path, false) || (in_use && is_in_use(search, path, false));
+    free(path);
+    path = NULL;
+    if (found || !details.backing_name || depth == 0)
+        return found;
+
+    fprintf(search->text, "Could not open backing file: ");
+    if (details.backing_format && img_format_parse(details.backing_format, &format) < 0) {
+        fprintf(search->text, "Unknown driver '%s'", details.backing_format);
+        return true;
+    }
+    if (block_resolve(details.path, details.backing_name, &path, &err) < 0) {
+        fprintf(search->text, "%s", err.msg);
+        return true;
+    }
+    found = search_image(search, path, format, false, in_use, depth - 1);
+    free(path);
+    return found;
+}
+
+static bool search_image(struct search *search, const char *path, enum block_format format,
+                         bool writable, bool in_use, unsigned depth)
+{
+    struct block *block;
+    struct err err;
+    bool found;
+
+    if (file_is_wrong(search, path, writable) || (in_use && is_in_use(search, path, writable)))
+        return true;
+    if (open_alone(path, format, BLOCK_OPEN_SHARE, true, &block, &err) < 0) {
+        fprintf(search->text, "%s", without_path(err.msg, path));
+        return true;
+    }
+    found = search_below(search, block, in_use, depth);
+    (void)block_close(block); /* only read */
+    return found;
+}
+
+/* Images below each other that are looked at for a message. */
+#define SEARCH_DEPTH_MAX 32
+
+char *img_open_why(const struct block_options *options, const struct err *err)
+{
+    struct search search = {0};
+    size_t len = 0;
+    char *text = NULL;
+
+    search.text = open_memstream(&text, &len);
+    if (!search.text)
+        return NULL;
+    if (!search_image(&search, options->path, options->format, !options->readonly,
+                      err->code == -EAGAIN, SEARCH_DEPTH_MAX)) {
+        rewind(search.text);
+        fprintf(search.text, "%s", without_path(err->msg, options->path));
+    }
+    if (search.in_use)
+        fprintf(search.text, "\nIs another process using the image [%s]?", search.in_use);
+    if (fclose(search.text) != 0) {
+        free(text);
+        text = NULL;
+    }
+    free(search.in_use);
+    return text;
+}
+
+/* ---- opening ---------------------------------------------------------------------------------------- */
+
+static int set_format(const struct img_open_options *options, struct img_name *name,
+                      struct err *err)
+{
+    if (!options->format)
+        return 0;
+    if (name->format != BLOCK_FORMAT_PROBE)
+        return err_set(err, -EINVAL, "Cannot specify both 'driver' and 'format'");
+    if (img_format_parse(options->format, &name->format) < 0)
+        return err_set(err, -EINVAL, "Unknown driver '%s'", options->format);
+    return 0;
+}
+
+static int set_options(const struct img_open_options *options, const struct img_name *name,
+                       struct block_options *ret_options, bool *ret_writethrough, struct err *err)
+{
+    bool share = name->share || (options->flags & IMG_OPEN_SHARE);
+    enum block_cache cache = BLOCK_CACHE_WRITEBACK;
+
+    *ret_writethrough = false;
+    if (options->cache && args_cache(options->cache, &cache, ret_writethrough) < 0)
+        return err_set(err, -EINVAL, "cache mode '%s'", options->cache);
+    if (name->direct)
+        cache = BLOCK_CACHE_NONE;
+    else if (name->no_flush)
+        cache = BLOCK_CACHE_UNSAFE;
+
+    *ret_options = (struct block_options){
+        .path = name->path,
+        .format = name->format,
+        .readonly = name->readonly || !(options->flags & IMG_OPEN_WRITABLE),
+        .cache = cache,
+        .discard = true,
+        .flags = BLOCK_OPEN_ANY_RAW | (share ? BLOCK_OPEN_SHARE : 0),
+        .write_backing = options->write_backing,
+    };
+    if (share && !ret_options->readonly)
+        return err_set(err, -EINVAL, "force-share=on can only be used with read-only images");
+    if (options->flags & IMG_OPEN_CHECK)
+        ret_options->flags |= BLOCK_OPEN_CHECK;
+    if ((options->flags & IMG_OPEN_NO_BACKING) || name->no_backing)
+        ret_options->flags |= BLOCK_OPEN_ALONE;
+    return 0;
+}
+
+/*
+ * Formats that QEMU probes for and that a VMM may well find on a raw disk, so that block/ takes them for
+ * one: a tool that copies and converts them would do what nobody meant.
+ */
+static int refuse_others(const char *path, struct err *err)
+{
+    static const struct {
+        const char *format;
+        const char *magic;
+    } others[] = {
+        {"luks", "LUKS\xba\xbe"},
+        {"parallels", "WithoutFreeSpace"},
+        {"parallels", "WithouFreSpacExt"},
+        {"bochs", "Bochs Virtual HD Image"},
+        {"cloop", "#!/bin/sh\n#V2.0 Format"},
+    };
+    char head[32] = "";
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    ssize_t len = fd < 0 ? 0 : pread(fd, head, sizeof(head), 0);
+
+    if (fd >= 0)
+        close(fd);
+    for (size_t i = 0; i < ARRAY_SIZE(others); i++)
+        if (len > 0 && strncmp(head, others[i].magic, strlen(others[i].magic)) == 0)
+            return err_set(err, -ENOTSUP,
+                           "a %s image: expected qcow2 or raw (-f raw takes any file)",
+                           others[i].format);
+    return 0; /* whoever opens it says why it cannot be read */
+}
+
+static void warn_of_probed(const struct block_options *options, const struct block *block)
+{
+    struct block_info info;
+
+    block_get_info(block, &info);
+    if (options->readonly || options->format != BLOCK_FORMAT_PROBE ||
+        strcmp(info.format, "raw") != 0)
+        return;
+    fprintf(stderr,
+            "WARNING: Image format was not specified for '%s' and probing guessed raw.\n"
+            "         Automatically detecting the format is dangerous for raw images, write "
+            "operations on block 0 will be restricted.\n"
+            "         Specify the 'raw' format explicitly to remove the restrictions.\n",
+            options->path);
+}
+
+/* *ret_why says more than *err, if it is not NULL. */
+static int open_named(const struct img_open_options *options, const struct img_name *name,
+                      struct block **ret_block, char **ret_why, struct err *err)
+{
+    struct block_options block_options = {.path = name->path};
+    bool writethrough = false;
+    int r = set_options(options, name, &block_options, &writethrough, err);
+
+    if (r == 0 && name->format == BLOCK_FORMAT_PROBE)
+        r = refuse_others(name->path, err);
+    if (r < 0)
+        return r;
+    r = block_open(&block_options, ret_block, err);
+    if (r < 0) {
+        *ret_why = img_open_why(&block_options, err);
+        return r;
+    }
+    warn_of_probed(&block_options, *ret_block);
+    block_set_writeback(*ret_block, !writethrough);
+    return 0;
+}
+
+struct block *img_open(const struct img_open_options *options)
+{
+    struct block *block = NULL;
+    struct img_name name;
+    char *why = NULL;
+    struct err err;
+    int r;
+
+    if (options->image_opts && options->format) {
+        img_error("--image-opts and --format are mutually exclusive");
+        return NULL;
+    }
+    r = img_name_parse(options->name, options->image_opts, &name, &err);
+    if (r == 0)
+        r = set_format(options, &name, &err);
+    if (r == 0)
+        r = open_named(options, &name, &block, &why, &err);
+    if (r < 0)
+        img_error("Could not open '%s': %s", options->name, why ? why : err.msg);
+    free(why);
+    img_name_done(&name);
+    return r < 0 ? NULL : block;
+}
+
+int img_close(struct block *block, const char *name, int status)
+{
+    int r = block_close(block);
+
+    if (r < 0 && status == EXIT_SUCCESS) {
+        img_error("%s: cannot write back the image: %s", name, strerror(-r));
+        return EXIT_FAILURE;
+    }
+    return status;
+}

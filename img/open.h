@@ -1,0 +1,41 @@
+/*
+ * Opening images for a subcommand.
+ */
+#ifndef MINIVMM_IMG_OPEN_H
+#define MINIVMM_IMG_OPEN_H
+
+#include <stdbool.h>
+
+#include "block/block.h"
+#include "vmm/base/compiler.h"
+#include "vmm/base/err.h"
+
+enum {
+    IMG_OPEN_WRITABLE = 1 << 0,
+    IMG_OPEN_SHARE = 1 << 1,      /* -U */
+    IMG_OPEN_NO_BACKING = 1 << 2, /* the image alone: its metadata, or what it has itself */
+    IMG_OPEN_CHECK = 1 << 3,      /* for block_check */
+};
+
+struct img_open_options {
+    const char *name;
+    bool image_opts;    /* it is a list of options */
+    const char *format; /* NULL: as the name says, or as the file looks */
+    unsigned flags;     /* IMG_OPEN_… */
+    const char *cache;  /* a mode that args_cache knows; NULL: writeback */
+    unsigned write_backing;
+};
+
+/* Returns NULL if the image cannot be opened, and has printed why. To be closed with img_close. */
+struct block *img_open(const struct img_open_options *options) MUST_CHECK;
+
+/*
+ * Why block_open could not open an image, in qemu-img's words, which may be two lines; *err is what it
+ * said. To be freed; NULL if there is no memory.
+ */
+char *img_open_why(const struct block_options *options, const struct err *err);
+
+/* Close an image; `status` unless that is 0 and writing the rest fails, which is printed. */
+int img_close(struct block *block, const char *name, int status);
+
+#endif

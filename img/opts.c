@@ -1,0 +1,178 @@
+#include "img/opts.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "img/size.h"
+#include "vmm/base/parse.h"
+
+/* Copy a value up to its end, which is a single comma; *ret_rest is behind that. */
+static char *take_value(const char *text, const char **ret_rest)
+{
+    char *value = malloc(strlen(text) + 1);
+    char *to = value;
+
+    if (!value)
+        return NULL;
+    for (; *text; text++) {
+        if (*text == ',' && *++text != ',') {
+            text--;
+            break;
+        }
+        *to++ = *text;
+    }
+    *to = '\0';
+    *ret_rest = *text ? text + 1 : text;
+    return value;
+}
+
+/* Takes `key` and `value`. */
+static int add(struct opts *opts, char *key, char *value, bool flag, struct err *err)
+{
+    struct opt *list = reallocarray(opts->list, opts->n + 1, sizeof(*list));
+
+    if (list)
+        opts->list = list;
+    if (!list || !key || !value) {
+        free(key);
+        free(value);
+        return err_set(err, -ENOMEM, "out of memory");
+    }
+    list[opts->n++] = (struct opt){.key = key, .value = value, .flag = flag};
+    return 0;
+}
+
+int opts_set(struct opts *opts, const char *key, const char *value, struct err *err)
+{
+    return add(opts, strdup(key), strdup(value), false, err);
+}
+
+static int add_flag(struct opts *opts, const char *text, size_t len, struct err *err)
+{
+    bool off = len > 2 && strncmp(text, "no", 2) == 0;
+
+    if (off)
+        return add(opts, strndup(text + 2, len - 2), strdup("off"), true, err);
+    return add(opts, strndup(text, len), strdup("on"), true, err);
+}
+
+int opts_parse(struct opts *opts, const char *text, const char *implied, struct err *err)
+{
+    int r = 0;
+
+    for (; r == 0 && *text; implied = NULL) {
+        size_t len = strcspn(text, "=,");
+        char *value;
+
+        if (text[len] == '=') {
+            char *key = strndup(text, len);
+
+            value = take_value(text + len + 1, &text);
+            r = add(opts, key, value, false, err);
+        } else if (implied) {
+            value = take_value(text, &text);
+            r = add(opts, strdup(implied), value, false, err);
+        } else {
+            r = add_flag(opts, text, len, err);
+            text += len + (text[len] == ',');
+        }
+    }
+    return r;
+}
+
+void opts_done(struct opts *opts)
+{
+    for (size_t i = 0; i < opts->n; i++) {
+        free(opts->list[i].key);
+        free(opts->list[i].value);
+    }
+    free(opts->list);
+    *opts = (struct opts){0};
+}
+
+const char *opts_peek(const struct opts *opts, const char *key)
+{
+    const char *value = NULL;
+
+    for (size_t i = 0; i < opts->n; i++)
+        if (strcmp(opts->list[i].key, key) == 0)
+            value = opts->list[i].value;
+    return value;
+}
+
+const char *opts_get(struct opts *opts, const char *key)
+{
+    for (size_t i = 0; i < opts->n; i++)
+        if (strcmp(opts->list[i].key, key) == 0)
+            opts->list[i].used = true;
+    return opts_peek(opts, key);
+}
+
+const char *opts_unused(const struct opts *opts)
+{
+    for (size_t i = 0; i < opts->n; i++)
+        if (!opts->list[i].used)
+            return opts->list[i].key;
+    return NULL;
+}
+
+int opts_get_bool(struct opts *opts, const char *key, bool *ret_value, struct err *err)
+{
+    static const char *const words[] = {"off", "on", "no", "yes", "false", "true", "n", "y"};
+    const char *text = opts_get(opts, key);
+
+    for (unsigned i = 0; text && i < ARRAY_SIZE(words); i++) {
+        if (strcmp(text, words[i]) == 0) {
+            *ret_value = i % 2;
+            return 0;
+        }
+    }
+    return text ? err_set(err, -EINVAL, "Parameter '%s' expects 'on' or 'off'", key) : 0;
+}
+
+int opts_get_size(struct opts *opts, const char *key, uint64_t *ret_value, struct err *err)
+{
+    const char *text = opts_get(opts, key);
+    int r = text ? size_parse(text, ret_value) : 0;
+
+    if (r == -ERANGE)
+        return err_set(err, r, "Value '%s' is out of range for parameter '%s'", text, key);
+    if (r < 0)
+        return err_set(err, OPTS_NO_SIZE, "Parameter '%s' expects a non-negative number below 2^64",
+                       key);
+    return 0;
+}
+
+int opts_get_number(struct opts *opts, const char *key, uint64_t *ret_value, struct err *err)
+{
+    const char *text = opts_get(opts, key);
+
+    if (text && parse_u64(text, ret_value) < 0)
+        return err_set(err, -EINVAL, "Parameter '%s' expects a number", key);
+    return 0;
+}
+
+bool opts_list_is_valid(const char *text)
+{
+    size_t len = strlen(text);
+    size_t commas = 0;
+
+    while (commas < len && text[len - commas - 1] == ',')
+        commas++;
+    return len > 0 && text[0] != ',' && commas % 2 == 0;
+}
+
+bool opts_list_asks_help(const char *text)
+{
+    struct opts opts = {0};
+    bool help = false;
+
+    if (opts_parse(&opts, text, NULL, NULL) == 0)
+        for (size_t i = 0; i < opts.n; i++)
+            if (opts.list[i].flag &&
+                (strcmp(opts.list[i].key, "help") == 0 || strcmp(opts.list[i].key, "?") == 0))
+                help = true;
+    opts_done(&opts);
+    return help;
+}

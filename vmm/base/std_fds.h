@@ -1,0 +1,13 @@
+/*
+ * Descriptors 0, 1 and 2.
+ */
+#ifndef MINIVMM_BASE_STD_FDS_H
+#define MINIVMM_BASE_STD_FDS_H
+
+/*
+ * With one of them closed, the next file opened would take its place: a disk image would be what the
+ * program prints on. /dev/null takes the places instead. For the beginning of main.
+ */
+void std_fds_fill(void);
+
+#endif
