@@ -12,6 +12,7 @@
  *   qcow2_alloc     changing that: allocating writes, zeroes, discards
  *   qcow2_io        requests
  *   qcow2_parts     reads and writes of what is mapped already
+ *   qcow2_partial   discards of parts of a cluster
  *   qcow2_packed    compressed clusters: reading
  *   qcow2_pack      the same: writing
  *   qcow2_zip       compression itself
@@ -171,6 +172,12 @@ struct qcow2_packing {
     struct co_queue turn; /* `placed` changed */
 };
 
+/* Which parts of a cluster the guest has discarded since it last wrote to them. */
+struct qcow2_partial {
+    uint64_t cluster; /* of the guest's disk */
+    uint64_t unused;  /* a bit for each part */
+};
+
 struct qcow2 {
     struct block block;
     char *path;        /* for messages */
@@ -203,7 +210,8 @@ struct qcow2 {
      * mapping. So a cluster is never released or filled under the feet of a request that uses it.
      */
     struct range_lock ranges;
-    struct co_mutex lock; /* changes of metadata */
+    struct qcow2_partial *partial; /* NULL: nothing is remembered */
+    struct co_mutex lock;          /* changes of metadata */
 
     bool write_ready; /* reftable and metadata are loaded, autoclear bits are cleared */
     bool corrupt;     /* found while running: nothing is written any more */
@@ -564,6 +572,20 @@ void qcow2_free_inflated(struct qcow2 *q);
 /* Write whole clusters, compressed; -EINVAL for parts, -ENOTSUP with an external data file. */
 int qcow2_write_compressed(struct block *block, uint64_t off, uint64_t len, const struct iovec *iov,
                            unsigned niov) MUST_CHECK;
+
+/* ---- qcow2_partial ------------------------------------------------------------------------------ */
+
+/*
+ * The guest discards [off, off + len), a part of one cluster, which the caller holds exclusively.
+ * Returns whether nothing of the cluster is in use now; it is forgotten then.
+ */
+bool qcow2_partial_discard(struct qcow2 *q, uint64_t off, uint64_t len);
+
+/* The range is about to be written, or has been: holding it. */
+void qcow2_partial_write(struct qcow2 *q, uint64_t off, uint64_t len);
+
+/* The disk's contents are others now. */
+void qcow2_partial_forget(struct qcow2 *q);
 
 /* ---- qcow2_check -------------------------------------------------------------------------------- */
 

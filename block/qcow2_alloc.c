@@ -253,6 +253,7 @@ int qcow2_alloc_commit(struct qcow2 *q, const struct qcow2_alloc *alloc)
     if (r == 0) {
         for (uint64_t n = 0; n < alloc->n; n++)
             commit_cluster(q, slice, alloc, n);
+        qcow2_partial_write(q, alloc->start, alloc->end - alloc->start);
         qcow2_slice_put(q, slice);
     }
     co_mutex_unlock(&q->lock);
@@ -287,6 +288,7 @@ int qcow2_commit_packed(struct qcow2 *q, uint64_t off, uint64_t host, uint64_t l
 
         free_entry(q, off, qcow2_entry_get(q, slice, i).entry, false);
         qcow2_entry_set(q, slice, i, (struct qcow2_entry){qcow2_packed_entry(q, host, len), 0});
+        qcow2_partial_write(q, off, q->cluster_size);
         qcow2_slice_put(q, slice);
     }
     co_mutex_unlock(&q->lock);

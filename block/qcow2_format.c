@@ -540,6 +540,7 @@ void qcow2_free(struct block *block)
     free(q->unreferenced.runs);
     free(q->space.free_slices);
     qcow2_free_inflated(q);
+    qcow2_partial_forget(q);
     free(q->path);
     free(q);
 }

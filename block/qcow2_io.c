@@ -361,7 +361,16 @@ static int punch_data(struct qcow2 *q, uint64_t off, uint64_t len, enum qcow2_cl
     return r == -EOPNOTSUPP ? 0 : r; /* a hint */
 }
 
-/* What qcow2_clear does at a time. */
+/* What qcow2_clear does at a time, with its clusters held exclusively. */
+static int clear_held(struct qcow2 *q, uint64_t off, uint64_t len, enum qcow2_clear how)
+{
+    int r = zero_raw_data(q, off, len, how);
+
+    if (r == 0)
+        r = qcow2_clear(q, off, len, how);
+    return r == 0 ? punch_data(q, off, len, how) : r;
+}
+
 static int clear_piece(struct qcow2 *q, uint64_t off, uint64_t len, enum qcow2_clear how)
 {
     uint64_t start = align_down(off, q->cluster_size);
@@ -369,11 +378,7 @@ static int clear_piece(struct qcow2 *q, uint64_t off, uint64_t len, enum qcow2_c
     int r;
 
     range_acquire(&q->ranges, &range, start, align_up(off + len, q->cluster_size) - start, true);
-    r = zero_raw_data(q, off, len, how);
-    if (r == 0)
-        r = qcow2_clear(q, off, len, how);
-    if (r == 0)
-        r = punch_data(q, off, len, how);
+    r = clear_held(q, off, len, how);
     range_release(&q->ranges, &range);
     if (r == -ENOTSUP)
         r = write_zero_data(q, off, min_u64(len, q->block.len - off));
@@ -427,15 +432,41 @@ static int qcow2_write_zeroes(struct block *block, uint64_t off, uint64_t len, b
     return r;
 }
 
+/* A part of a cluster: when all others were discarded too, the cluster is. */
+static int discard_part(struct qcow2 *q, uint64_t off, uint64_t len)
+{
+    uint64_t start = align_down(off, q->cluster_size);
+    struct qcow2_extent extent;
+    struct range range;
+    int r;
+
+    if (len == 0)
+        return 0;
+    range_acquire(&q->ranges, &range, start, q->cluster_size, true);
+    r = qcow2_map(q, off, len, false, &extent);
+    if (r == 0 && extent.kind != QCOW2_UNALLOCATED && qcow2_partial_discard(q, off, len))
+        r = clear_held(q, start, q->cluster_size, QCOW2_CLEAR_DISCARD);
+    range_release(&q->ranges, &range);
+    return r;
+}
+
 static int qcow2_discard(struct block *block, uint64_t off, uint64_t len)
 {
     struct qcow2 *q = qcow2_of(block);
+    uint64_t end = off + len;
     uint64_t first;
     uint64_t last;
     int r = begin_write(q);
 
+    if (r < 0)
+        return r;
     whole_units(q, off, len, q->cluster_size, &first, &last);
-    return r < 0 ? r : clear_range(q, first, last, QCOW2_CLEAR_DISCARD);
+    r = discard_part(q, off, min_u64(first, end) - off);
+    if (r == 0)
+        r = clear_range(q, first, last, QCOW2_CLEAR_DISCARD);
+    if (r == 0 && max_u64(last, off) < end)
+        r = discard_part(q, max_u64(last, off), end - max_u64(last, off));
+    return r;
 }
 
 /* ---- driver ---------------------------------------------------------------------------------------- */

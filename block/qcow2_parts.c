@@ -147,6 +147,8 @@ static int run_parts(const struct part *what, uint64_t off, uint64_t len, uint64
             break;
         if (part.extent.kind == QCOW2_PACKED)
             qcow2_packed_lengthen(part.q, part.off, len - done, &part.extent);
+        if (part.write)
+            qcow2_partial_write(part.q, part.off, part.extent.len);
         done += part.extent.len;
         r = done < len ? start_part(&part) : run_part(&part);
     }

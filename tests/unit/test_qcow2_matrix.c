@@ -326,13 +326,12 @@ static bool is_zero(const uint8_t *sector)
     return sector[0] == 0 && memcmp(sector, sector + 1, SECTOR - 1) == 0;
 }
 
-/* What was read must be what the model has; where that leaves a choice, this makes it. */
+/*
+ * What was read must be what the model has; where that leaves a choice, this makes it. Only a discard
+ * may come true later: when the rest of the cluster is discarded too.
+ */
 static void model_compare(struct rig *rig, struct sectors range, const uint8_t *data)
 {
-    if (memcmp(data, rig->model + range.first * SECTOR, range.n * SECTOR) == 0) {
-        memset(rig->loose + range.first, 0, range.n);
-        return;
-    }
     for (uint64_t i = 0; i < range.n; i++) {
         uint64_t at = range.first + i;
         uint8_t loose = rig->loose[at];
@@ -343,7 +342,7 @@ static void model_compare(struct rig *rig, struct sectors range, const uint8_t *
             !(loose & LOOSE_BASE && memcmp(sector, rig->base + at * SECTOR, SECTOR) == 0))
             fail_at(rig, "other contents than expected", at);
         memcpy(rig->model + at * SECTOR, sector, SECTOR);
-        rig->loose[at] = 0;
+        rig->loose[at] = loose & LOOSE_ZERO;
     }
 }
 
