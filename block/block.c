@@ -333,19 +333,6 @@ void block_get_info(const struct block *block, struct block_info *ret_info)
         block->driver->get_info(block, ret_info);
 }
 
-void block_get_details(const struct block *block, struct block_details *ret_details)
-{
-    *ret_details = (struct block_details){
-        .path = block->path,
-        .backing_name = block->backing_name,
-        .backing_format = block->backing_format,
-        .data_name = block->data_name,
-        .backing = block->backing,
-    };
-    if (block->driver->get_details)
-        block->driver->get_details(block, ret_details);
-}
-
 /* ---- vectors ------------------------------------------------------------------------------------- */
 
 int iov_part_take(struct iov_part *part, const struct iovec *iov, unsigned niov, uint64_t off,

@@ -50,6 +50,7 @@ struct block_driver {
     /* The rest may be NULL: nothing to do. */
 
     void (*get_info)(const struct block *block, struct block_info *info);
+    int (*list_bitmaps)(struct block *block, struct block_bitmap **ret_list, unsigned *ret_n);
     void (*get_details)(const struct block *block, struct block_details *details);
 
     /* The disk has been idle for a while: free memory that only makes requests faster. */

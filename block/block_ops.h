@@ -89,6 +89,22 @@ void block_get_details(const struct block *block, struct block_details *ret_deta
  */
 int block_resolve(const char *image, const char *name, char **ret_path, struct err *err) MUST_CHECK;
 
+/* A persistent dirty bitmap: which parts of the disk were written since something. */
+struct block_bitmap {
+    char *name;
+    uint32_t granularity; /* bytes for each bit, a power of two */
+    bool in_use;          /* out of date: it was not saved */
+    bool follows;         /* writers have to mark in it what they change */
+};
+
+/*
+ * The bitmaps in an image, as far as they are up to date, in its order; none where the format has
+ * none. To be freed with block_bitmap_list_free.
+ */
+int block_bitmap_list(struct block *block, struct block_bitmap **ret_list, unsigned *ret_n,
+                      struct err *err) MUST_CHECK;
+void block_bitmap_list_free(struct block_bitmap *list, unsigned n);
+
 /* ---- resize --------------------------------------------------------------------------------------- */
 
 struct block_resize_options {

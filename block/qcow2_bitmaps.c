@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "block/qcow2_header.h"
 #include "vmm/base/bytes.h"
@@ -20,8 +21,6 @@ enum {
 
 #define EXT_BITMAPS_LEN 24u
 
-#define FLAG_IN_USE (1u << 0)
-#define FLAG_AUTO (1u << 1) /* has to follow all changes */
 #define FLAGS_RESERVED 0xfffffffcu
 #define TYPE_DIRTY 1u
 #define GRANULARITY_MIN 9u
@@ -117,7 +116,7 @@ static bool entry_ok(const struct qcow2 *q, const uint8_t *entry)
         return false;
     if (granularity < GRANULARITY_MIN || granularity > GRANULARITY_MAX)
         return false;
-    return (flags & FLAG_IN_USE) || covers_disk(q, bytes, granularity);
+    return (flags & QCOW2_BITMAP_IN_USE) || covers_disk(q, bytes, granularity);
 }
 
 static int walk_directory(struct qcow2 *q, const struct qcow2_bitmaps *bitmaps, const uint8_t *data,
@@ -142,6 +141,9 @@ static int walk_directory(struct qcow2 *q, const struct qcow2_bitmaps *bitmaps, 
         bitmap.table_n = load_be32(data + at + DIR_TABLE_SIZE);
         bitmap.flags = load_be32(data + at + DIR_FLAGS);
         bitmap.flags_host = bitmaps->directory_host + at + DIR_FLAGS;
+        bitmap.granularity_bits = data[at + DIR_GRANULARITY];
+        bitmap.name = (const char *)data + at + DIR_LEN;
+        bitmap.name_len = load_be16(data + at + DIR_NAME_LEN);
         r = visit(opaque, &bitmap);
         at += len;
     }
@@ -190,9 +192,10 @@ static int outdate(void *opaque, const struct qcow2_bitmap *bitmap)
     struct outdating *outdating = opaque;
     uint8_t flags[4];
 
-    if ((bitmap->flags & FLAG_IN_USE) || !(outdating->all || (bitmap->flags & FLAG_AUTO)))
+    if ((bitmap->flags & QCOW2_BITMAP_IN_USE) ||
+        !(outdating->all || (bitmap->flags & QCOW2_BITMAP_AUTO)))
         return 0;
-    store_be32(flags, bitmap->flags | FLAG_IN_USE);
+    store_be32(flags, bitmap->flags | QCOW2_BITMAP_IN_USE);
     outdating->written = true;
     return qcow2_meta_write(outdating->q, bitmap->flags_host, flags, sizeof(flags));
 }
@@ -209,4 +212,48 @@ int qcow2_bitmaps_outdate(struct qcow2 *q, bool all, bool *ret_known)
         return r;
     *ret_known = r == 0 && bitmaps.n > 0;
     return outdating.written ? qcow2_barrier(q) : 0;
+}
+
+/* ---- for people --------------------------------------------------------------------------------------- */
+
+struct listing {
+    struct block_bitmap *list;
+    unsigned n;
+};
+
+static int add_to_list(void *opaque, const struct qcow2_bitmap *bitmap)
+{
+    struct listing *listing = opaque;
+    struct block_bitmap *entry = &listing->list[listing->n];
+
+    *entry = (struct block_bitmap){
+        .name = strndup(bitmap->name, bitmap->name_len),
+        .granularity = 1u << bitmap->granularity_bits,
+        .in_use = bitmap->flags & QCOW2_BITMAP_IN_USE,
+        .follows = bitmap->flags & QCOW2_BITMAP_AUTO,
+    };
+    listing->n++;
+    return entry->name ? 0 : -ENOMEM;
+}
+
+int qcow2_list_bitmaps(struct block *block, struct block_bitmap **ret_list, unsigned *ret_n)
+{
+    struct qcow2 *q = qcow2_of(block);
+    struct listing listing = {0};
+    struct qcow2_bitmaps bitmaps;
+    int r = qcow2_bitmaps_find(q, &bitmaps);
+
+    if (r < 0)
+        return r;
+    listing.list = calloc(bitmaps.n + 1, sizeof(*listing.list));
+    if (!listing.list)
+        return -ENOMEM;
+    r = qcow2_bitmaps_walk(q, &bitmaps, add_to_list, &listing);
+    if (r < 0) {
+        block_bitmap_list_free(listing.list, listing.n);
+        return r;
+    }
+    *ret_list = listing.list;
+    *ret_n = listing.n;
+    return 0;
 }

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "block/qcow2_bitmaps.h"
 #include "block/qcow2_l2.h"
 #include "vmm/base/bytes.h"
 #include "vmm/base/iov.h"
@@ -532,6 +533,7 @@ const struct block_driver qcow2_driver = {
     .get_status = qcow2_get_status,
     .get_info = qcow2_get_info,
     .get_details = qcow2_get_details,
+    .list_bitmaps = qcow2_list_bitmaps,
     .trim = qcow2_trim,
     .recover = qcow2_recover,
     .resize = qcow2_resize,

@@ -41,6 +41,7 @@ struct img_command {
 };
 
 extern const struct img_command img_create;
+extern const struct img_command img_info;
 
 /* The name that the program was started by, without folders. */
 extern const char *img_program;

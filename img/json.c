@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "img/img.h"
+
 /* The buckets of QEMU's dictionaries, and the hash that sorts names into them (that of tdb). */
 #define BUCKETS 512u
 
@@ -17,23 +19,82 @@ static uint32_t bucket(const char *name)
     return (1103515243u * value + 12345u) % BUCKETS;
 }
 
-struct member {
-    const char *key;
-    const json_t *value;
-    uint32_t bucket;
-    size_t index;
-};
-
 /* In a bucket the one that came last is first. */
 static int compare(const void *a, const void *b)
 {
-    const struct member *first = a;
-    const struct member *second = b;
+    const struct json_member *first = a;
+    const struct json_member *second = b;
 
     if (first->bucket != second->bucket)
         return first->bucket < second->bucket ? -1 : 1;
     return first->index > second->index ? -1 : 1;
 }
+
+struct json_member *json_sorted(json_t *object, size_t *ret_n)
+{
+    struct json_member *members = calloc(json_object_size(object) + 1, sizeof(*members));
+    const char *key;
+    json_t *value;
+    size_t n = 0;
+
+    if (!members)
+        return NULL;
+    json_object_foreach(object, key, value)
+    {
+        members[n] = (struct json_member){key, value, bucket(key), n};
+        n++;
+    }
+    qsort(members, n, sizeof(*members), compare);
+    *ret_n = n;
+    return members;
+}
+
+/* ---- making ----------------------------------------------------------------------------------------- */
+
+/* Length of the UTF-8 sequence that begins here; 0 if there is none. jansson knows what is one. */
+static size_t sequence_len(const char *text)
+{
+    for (size_t len = 1; len <= 4 && text[len - 1]; len++) {
+        json_t *value = json_stringn(text, len);
+
+        if (value) {
+            json_decref(value);
+            return len;
+        }
+    }
+    return 0;
+}
+
+json_t *json_text(const char *text)
+{
+    json_t *value = json_string(text);
+    char *copy;
+    char *to;
+
+    if (value)
+        return value;
+    copy = malloc(3 * strlen(text) + 1);
+    for (to = copy; copy && *text;) {
+        size_t len = sequence_len(text);
+
+        memcpy(to, len ? text : "\xef\xbf\xbd", len ? len : 3);
+        to += len ? len : 3;
+        text += len ? len : 1;
+    }
+    if (copy)
+        *to = '\0';
+    value = copy ? json_string(copy) : NULL;
+    free(copy);
+    return value;
+}
+
+void json_put(json_t *object, const char *key, json_t *value)
+{
+    if (json_object_set_new(object, key, value) < 0)
+        img_error("out of memory");
+}
+
+/* ---- printing --------------------------------------------------------------------------------------- */
 
 static void print_value(const json_t *value, unsigned level);
 
@@ -50,24 +111,13 @@ static void print_text(const json_t *value)
     free(text);
 }
 
-/* Objects have a dozen members at most. */
 static void print_object(json_t *object, unsigned level)
 {
-    struct member *members = calloc(json_object_size(object) + 1, sizeof(*members));
-    const char *key;
-    json_t *value;
     size_t n = 0;
+    struct json_member *members = json_sorted(object, &n);
 
-    if (!members)
-        return;
-    json_object_foreach(object, key, value)
-    {
-        members[n] = (struct member){key, value, bucket(key), n};
-        n++;
-    }
-    qsort(members, n, sizeof(*members), compare);
     putchar('{');
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; members && i < n; i++) {
         print_indent(level + 1);
         printf("\"%s\": ", members[i].key);
         print_value(members[i].value, level + 1);

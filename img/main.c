@@ -16,6 +16,7 @@
 /* In the order of the alphabet, as --help prints them. */
 static const struct img_command *const commands[] = {
     &img_create,
+    &img_info,
 };
 
 static void print_help(void)

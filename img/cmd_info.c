@@ -1,0 +1,406 @@
+/*
+ * minivmm-img info: what an image is.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "block/block_ops.h"
+#include "img/args.h"
+#include "img/img.h"
+#include "img/json.h"
+#include "img/name.h"
+#include "img/open.h"
+#include "img/size.h"
+#include "img/snapshot_text.h"
+#include "vmm/base/bytes.h"
+
+/* Longest chain that is listed: what block_open takes. */
+#define CHAIN_MAX 32
+
+/* What is known about one image. */
+struct image {
+    char *name;
+    struct block *block;
+    struct block_info info;
+    struct block_details details;
+    char *backing_path; /* NULL: there is no backing file */
+    struct block_snapshot *snapshots;
+    unsigned nsnapshots;
+    json_t *specific; /* of the format; NULL: nothing */
+    struct stat st;
+};
+
+static void done(struct image *image)
+{
+    block_snapshot_list_free(image->snapshots, image->nsnapshots);
+    json_decref(image->specific);
+    free(image->backing_path);
+    free(image->name);
+    (void)block_close(image->block); /* only read */
+}
+
+/* ---- finding out ------------------------------------------------------------------------------------ */
+
+static json_t *describe_flags(const struct block_bitmap *bitmap)
+{
+    json_t *flags = json_array();
+
+    if (bitmap->in_use)
+        (void)json_array_append_new(flags, json_string("in-use"));
+    if (bitmap->follows)
+        (void)json_array_append_new(flags, json_string("auto"));
+    return flags;
+}
+
+static int describe_bitmaps(struct image *image, struct err *err)
+{
+    struct block_bitmap *list;
+    unsigned n;
+    json_t *bitmaps;
+    int r = block_bitmap_list(image->block, &list, &n, err);
+
+    if (r < 0 || n == 0)
+        return r;
+    bitmaps = json_array();
+    for (unsigned i = 0; i < n; i++) {
+        json_t *bitmap = json_object();
+
+        json_put(bitmap, "flags", describe_flags(&list[i]));
+        json_put(bitmap, "name", json_text(list[i].name));
+        json_put(bitmap, "granularity", json_integer(list[i].granularity));
+        (void)json_array_append_new(bitmaps, bitmap);
+    }
+    json_put(image->specific, "bitmaps", bitmaps);
+    block_bitmap_list_free(list, n);
+    return 0;
+}
+
+static int describe_qcow2(struct image *image, struct err *err)
+{
+    const struct block_details *details = &image->details;
+    json_t *data = json_object();
+
+    image->specific = data;
+    json_put(data, "compat", json_string(details->version == 2 ? "0.10" : "1.1"));
+    json_put(data, "compression-type", json_string(details->zstd ? "zstd" : "zlib"));
+    json_put(data, "refcount-bits", json_integer(details->refcount_bits));
+    if (details->version == 2)
+        return 0;
+    json_put(data, "lazy-refcounts", json_boolean(details->lazy_refcounts));
+    json_put(data, "corrupt", json_boolean(details->corrupt));
+    json_put(data, "extended-l2", json_boolean(details->extended_l2));
+    if (details->data_name) {
+        json_put(data, "data-file", json_text(details->data_name));
+        json_put(data, "data-file-raw", json_boolean(details->data_file_raw));
+    }
+    return describe_bitmaps(image, err);
+}
+
+/* A name that is none of a file of this host is shown as it is. */
+static int find_backing(struct image *image, struct err *err)
+{
+    const struct block_details *details = &image->details;
+    int r = block_resolve(details->path, details->backing_name, &image->backing_path, err);
+
+    if (r == -ENOTSUP) {
+        image->backing_path = strdup(details->backing_name);
+        r = image->backing_path ? 0 : err_set(err, -ENOMEM, "out of memory");
+    }
+    return r;
+}
+
+static int find_out(struct image *image, struct err *err)
+{
+    int r;
+
+    block_get_info(image->block, &image->info);
+    block_get_details(image->block, &image->details);
+    if (stat(image->details.path, &image->st) < 0)
+        return err_set_errno(err, -errno, "cannot stat");
+    r = image->details.version ? describe_qcow2(image, err) : 0;
+    if (r == 0 && image->details.backing_name)
+        r = find_backing(image, err);
+    if (r < 0 || !image->details.version)
+        return r;
+    r = block_snapshot_list(image->block, &image->snapshots, &image->nsnapshots, err);
+    return r == -ENOTSUP ? 0 : r;
+}
+
+/* ---- for people ------------------------------------------------------------------------------------- */
+
+static void print_specific(json_t *value, unsigned level);
+
+static void print_members(json_t *object, unsigned level)
+{
+    size_t n = 0;
+    struct json_member *members = json_sorted(object, &n);
+
+    for (size_t i = 0; members && i < n; i++) {
+        printf("%*s", (int)(4 * level), "");
+        for (const char *p = members[i].key; *p; p++)
+            putchar(*p == '-' ? ' ' : *p);
+        putchar(':');
+        print_specific(members[i].value, level + 1);
+    }
+    free(members);
+}
+
+static void print_specific(json_t *value, unsigned level)
+{
+    size_t index;
+    json_t *element;
+
+    if (json_is_object(value)) {
+        putchar('\n');
+        print_members(value, level);
+    } else if (json_is_array(value)) {
+        putchar('\n');
+        json_array_foreach(value, index, element)
+        {
+            printf("%*s[%zu]:", (int)(4 * level), "", index);
+            print_specific(element, level + 1);
+        }
+    } else if (json_is_string(value)) {
+        printf(" %s\n", json_string_value(value));
+    } else if (json_is_boolean(value)) {
+        printf(" %s\n", json_is_true(value) ? "true" : "false");
+    } else {
+        printf(" %" JSON_INTEGER_FORMAT "\n", json_integer_value(value));
+    }
+}
+
+static void print_backing(const struct image *image)
+{
+    const struct block_details *details = &image->details;
+
+    if (!details->backing_name)
+        return;
+    printf("backing file: %s", details->backing_name);
+    if (strcmp(details->backing_name, image->backing_path) != 0)
+        printf(" (actual path: %s)", image->backing_path);
+    putchar('\n');
+    if (details->backing_format)
+        printf("backing file format: %s\n", details->backing_format);
+}
+
+static uint64_t space_taken(const struct image *image)
+{
+    return (uint64_t)image->st.st_blocks * 512;
+}
+
+static void print_human(const struct image *image)
+{
+    char size[SIZE_TEXT_MAX];
+    char taken[SIZE_TEXT_MAX];
+
+    printf("image: %s\nfile format: %s\nvirtual size: %s (%" PRIu64 " bytes)\ndisk size: %s\n",
+           image->name, image->info.format, size_text(image->info.len, size), image->info.len,
+           size_text(space_taken(image), taken));
+    if (image->details.cluster_size)
+        printf("cluster_size: %u\n", image->details.cluster_size);
+    if (image->details.dirty)
+        puts("cleanly shut down: no");
+    print_backing(image);
+    snapshot_list_print(image->snapshots, image->nsnapshots);
+    if (image->specific) {
+        printf("Format specific information:");
+        print_specific(image->specific, 1);
+    }
+}
+
+static void print_chain(const struct image *images, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        if (i > 0)
+            putchar('\n');
+        print_human(&images[i]);
+    }
+}
+
+/* ---- JSON ------------------------------------------------------------------------------------------- */
+
+static json_t *describe_snapshot(const struct block_snapshot *snapshot)
+{
+    json_t *object = json_object();
+
+    if (snapshot->icount != UINT64_MAX)
+        json_put(object, "icount", json_integer((json_int_t)snapshot->icount));
+    json_put(object, "vm-clock-sec",
+             json_integer((json_int_t)(snapshot->vm_clock_ns / 1000000000)));
+    json_put(object, "vm-clock-nsec",
+             json_integer((json_int_t)(snapshot->vm_clock_ns % 1000000000)));
+    json_put(object, "name", json_text(snapshot->name));
+    json_put(object, "id", json_text(snapshot->id));
+    json_put(object, "date-sec", json_integer(snapshot->date_sec));
+    json_put(object, "date-nsec", json_integer(snapshot->date_nsec));
+    json_put(object, "vm-state-size", json_integer((json_int_t)snapshot->vm_state_len));
+    return object;
+}
+
+static void describe_format(json_t *object, const struct image *image)
+{
+    const struct block_details *details = &image->details;
+    json_t *specific;
+
+    if (details->cluster_size)
+        json_put(object, "cluster-size", json_integer(details->cluster_size));
+    if (details->backing_name) {
+        json_put(object, "backing-filename", json_text(details->backing_name));
+        json_put(object, "full-backing-filename", json_text(image->backing_path));
+    }
+    if (details->backing_format)
+        json_put(object, "backing-filename-format", json_text(details->backing_format));
+    if (!image->specific)
+        return;
+    specific = json_object();
+    json_put(specific, "type", json_string(image->info.format));
+    json_put(specific, "data", json_incref(image->specific));
+    json_put(object, "format-specific", specific);
+}
+
+static json_t *describe(const struct image *image)
+{
+    json_t *object = json_object();
+
+    if (image->nsnapshots > 0) {
+        json_t *snapshots = json_array();
+
+        for (unsigned i = 0; i < image->nsnapshots; i++)
+            (void)json_array_append_new(snapshots, describe_snapshot(&image->snapshots[i]));
+        json_put(object, "snapshots", snapshots);
+    }
+    json_put(object, "virtual-size", json_integer((json_int_t)image->info.len));
+    json_put(object, "filename", json_text(image->name));
+    json_put(object, "format", json_string(image->info.format));
+    json_put(object, "actual-size", json_integer((json_int_t)space_taken(image)));
+    json_put(object, "dirty-flag", json_boolean(image->details.dirty));
+    describe_format(object, image);
+    return object;
+}
+
+static void print_json(const struct image *images, unsigned n, bool chain)
+{
+    json_t *value = chain ? json_array() : describe(&images[0]);
+
+    for (unsigned i = 0; chain && i < n; i++)
+        (void)json_array_append_new(value, describe(&images[i]));
+    json_print(value);
+    json_decref(value);
+}
+
+/* ---- all of it -------------------------------------------------------------------------------------- */
+
+static int open_image(struct image *image, const struct img_open_options *options)
+{
+    struct img_name name;
+    struct err err;
+
+    image->block = img_open(options);
+    if (!image->block)
+        return -1;
+    if (find_out(image, &err) < 0) {
+        img_error("%s: %s", options->name, err.msg);
+        return -1;
+    }
+    if (img_name_parse(options->name, options->image_opts, &name, &err) == 0)
+        image->name = strdup(name.path);
+    img_name_done(&name);
+    return image->name ? 0 : -1;
+}
+
+static bool is_in_chain(const struct image *images, unsigned n, const char *path)
+{
+    struct stat st;
+
+    if (stat(path, &st) < 0)
+        return false; /* opening it says why */
+    for (unsigned i = 0; i < n; i++)
+        if (images[i].st.st_dev == st.st_dev && images[i].st.st_ino == st.st_ino)
+            return true;
+    return false;
+}
+
+/* Open the images one by one; *n of them, also on failure. */
+static int open_chain(struct image images[CHAIN_MAX], unsigned *n, struct img_open_options *options,
+                      bool chain)
+{
+    for (*n = 0; *n < CHAIN_MAX;) {
+        struct image *image = &images[(*n)++];
+
+        if (open_image(image, options) < 0)
+            return EXIT_FAILURE;
+        if (!chain || !image->backing_path)
+            return EXIT_SUCCESS;
+        options->name = image->backing_path;
+        options->format = image->details.backing_format;
+        options->image_opts = false;
+        if (is_in_chain(images, *n, options->name)) {
+            img_error("Backing file '%s' creates an infinite loop.", options->name);
+            return EXIT_FAILURE;
+        }
+    }
+    img_error("more than %d images on top of each other", CHAIN_MAX);
+    return EXIT_FAILURE;
+}
+
+enum { OPT_BACKING_CHAIN = ARGS_OWN };
+
+static int run(struct args *args)
+{
+    struct image images[CHAIN_MAX] = {0};
+    struct img_open_options options = {.flags = IMG_OPEN_NO_BACKING};
+    bool chain = false;
+    unsigned n;
+    int status;
+    int opt;
+
+    while ((opt = args_next(args)) > 0)
+        if (opt == OPT_BACKING_CHAIN)
+            chain = true;
+    if (opt < 0)
+        return args->status;
+    if (args->noperands != 1)
+        return img_usage("Expecting one image file name");
+
+    options.name = args->operands[0];
+    options.image_opts = args->image_opts;
+    options.format = args->format;
+    options.flags |= args->share ? IMG_OPEN_SHARE : 0;
+    status = open_chain(images, &n, &options, chain);
+    if (status == EXIT_SUCCESS && args->json)
+        print_json(images, n, chain);
+    else if (status == EXIT_SUCCESS)
+        print_chain(images, n);
+    while (n > 0)
+        done(&images[--n]);
+    return status;
+}
+
+static const struct option longs[] = {
+    ARGS_LONG_HELP,
+    ARGS_LONG_OBJECT,
+    ARGS_LONG_IMAGE_OPTS,
+    ARGS_LONG_OUTPUT,
+    ARGS_LONG_SHARE,
+    {"format", required_argument, NULL, 'f'},
+    {"backing-chain", no_argument, NULL, OPT_BACKING_CHAIN},
+    ARGS_LONG_END,
+};
+
+const struct img_command img_info = {
+    .name = "info",
+    .run = run,
+    .shorts = "hf:U",
+    .longs = longs,
+    .synopsis = "[--object objectdef] [--image-opts] [-f fmt] [--output=ofmt] [--backing-chain] "
+                "[-U] filename",
+    .help = "Show what an image is: format, sizes, backing file, snapshots, bitmaps.\n"
+            "\n"
+            "  --backing-chain  the same for each image below it\n"
+            "  --output=ofmt    human or json\n"
+            "  -U               also while something is writing to it\n",
+};

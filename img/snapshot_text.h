@@ -1,0 +1,12 @@
+/*
+ * Lists of snapshots, for info and snapshot -l.
+ */
+#ifndef MINIVMM_IMG_SNAPSHOT_TEXT_H
+#define MINIVMM_IMG_SNAPSHOT_TEXT_H
+
+#include "block/block_ops.h"
+
+/* The header and a line for each; nothing if there are none. */
+void snapshot_list_print(const struct block_snapshot *list, unsigned n);
+
+#endif
