@@ -137,6 +137,16 @@ bool history_allows(const struct history *history, uint64_t sector, uint64_t sta
     return false;
 }
 
+bool history_changes(const struct history *history, uint64_t sector, size_t begin)
+{
+    const struct history_sector *s = &history->sectors[sector];
+
+    for (unsigned i = 0; i < s->n; i++)
+        if (history->events[s->entries[i].event].end > begin)
+            return true;
+    return false;
+}
+
 uint64_t history_latest(const struct history *history, uint64_t sector)
 {
     const struct history_sector *s = &history->sectors[sector];

@@ -79,6 +79,9 @@ void history_lose(struct history *history, size_t now, size_t settled);
 bool history_allows(const struct history *history, uint64_t sector, uint64_t stamp, size_t now,
                     size_t settled);
 
+/* Is an event under way that changes the sector, or has one been since `begin`? */
+bool history_changes(const struct history *history, uint64_t sector, size_t begin);
+
 /* A stamp that the sector may show now; the only one, if no events overlapped there. */
 uint64_t history_latest(const struct history *history, uint64_t sector);
 

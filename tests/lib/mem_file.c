@@ -10,6 +10,9 @@
 
 #define MEM_HOLE_UNIT 512u
 
+/* How many other operations finish before a late one. */
+#define MEM_LATE 200
+
 struct mem_file {
     struct file file;
     struct mem_disk *disk;
@@ -17,6 +20,7 @@ struct mem_file {
     struct aio_task finish;
     struct list pending;
     unsigned npending;
+    int nfinished;
 };
 
 static void die(const char *what)
@@ -196,23 +200,36 @@ static int carry_out(struct mem_disk *disk, const struct file_io *io, size_t beg
     return io->op == FILE_READ ? do_read(disk, io, op.len) : do_change(disk, &op, io);
 }
 
-/* Finish one of those that wait, any one. */
-static void finish_one(struct aio_task *task)
+/* The operation that `pick` others stand before, of those that are not to be late. */
+static struct file_io *find_pending(struct mem_file *mem, unsigned pick)
 {
-    struct mem_file *mem = container_of(task, struct mem_file, finish);
-    unsigned pick = (unsigned)rand_r(&mem->disk->seed) % mem->npending;
-
     list_for_each (item, &mem->pending) {
         struct file_io *io = container_of(item, struct file_io, link);
 
-        if (pick-- > 0)
-            continue;
-        list_remove(item);
-        if (--mem->npending > 0)
-            aio_defer(mem->aio, &mem->finish);
-        io->done(io, carry_out(mem->disk, io, (size_t)io->result));
-        return;
+        if (io->fd <= mem->nfinished && pick-- == 0)
+            return io;
     }
+    return NULL;
+}
+
+/* Finish one of those that wait, any one. Late ones have to be waited for if there are no others. */
+static void finish_one(struct aio_task *task)
+{
+    struct mem_file *mem = container_of(task, struct mem_file, finish);
+    struct file_io *io = NULL;
+    unsigned n = 0;
+
+    while (find_pending(mem, n))
+        n++;
+    if (n > 0)
+        io = find_pending(mem, (unsigned)rand_r(&mem->disk->seed) % n);
+    else
+        io = container_of(mem->pending.next, struct file_io, link);
+    mem->nfinished++;
+    list_remove(&io->link);
+    if (--mem->npending > 0)
+        aio_defer(mem->aio, &mem->finish);
+    io->done(io, carry_out(mem->disk, io, (size_t)io->result));
 }
 
 static void mem_submit(struct file *file, struct file_io *io)
@@ -224,7 +241,10 @@ static void mem_submit(struct file *file, struct file_io *io)
         io->done(io, carry_out(mem->disk, io, begin));
         return;
     }
-    io->result = (int)begin; /* ours while it is in flight */
+    io->result = (int)begin; /* ours while it is in flight, and so is fd */
+    io->fd = 0;
+    if (mem->disk->late > 0 && (unsigned)rand_r(&mem->disk->seed) % mem->disk->late == 0)
+        io->fd = mem->nfinished + MEM_LATE;
     list_add_tail(&mem->pending, &io->link);
     mem->npending++;
     if (mem->npending > mem->disk->max_pending)

@@ -57,6 +57,7 @@ struct mem_disk {
 
     bool shuffle;  /* while attached, finish operations later and in random order */
     unsigned seed; /* of that order */
+    unsigned late; /* one in so many of them finishes long after the others; 0: none */
     bool no_zero;  /* FILE_ZERO and FILE_PUNCH are not supported */
     uint32_t align;
 

@@ -167,7 +167,9 @@ void qcow2_rig_init(struct qcow2_rig *rig, const struct qcow2_layout *layout, un
     memset(rig, 0, sizeof(*rig));
     rig->layout = *layout;
     rig->seed = seed;
-    rig->nsectors = layout->cluster_bits > 16 ? 6144 : 1536;
+    rig->nsectors = layout->nsectors;
+    if (rig->nsectors == 0)
+        rig->nsectors = layout->cluster_bits > 16 ? 6144 : 1536;
     rig->max_sectors = rig->nsectors + 1000;
     rig->fault.after = -1;
     history_init(&rig->history, rig->max_sectors);
@@ -185,6 +187,7 @@ void qcow2_rig_init(struct qcow2_rig *rig, const struct qcow2_layout *layout, un
         rig->disks[i].record = &rig->record;
         rig->disks[i].fault = &rig->fault;
         rig->disks[i].shuffle = true;
+        rig->disks[i].late = 8;
         rig->disks[i].seed = seed + i;
     }
     if (loop_new(&rig->loop) < 0)

@@ -25,6 +25,7 @@ struct qcow2_layout {
     bool lazy;
     bool no_zero; /* the host's file system cannot zero */
     uint32_t align;
+    uint64_t nsectors; /* of the disk; 0: a few clusters */
 };
 
 /* Any layout that the format allows; the seed decides. */
@@ -60,6 +61,8 @@ struct qcow2_rig {
     uint64_t seed;
     uint64_t stamp;
     unsigned failures; /* of operations; a test that lets none fail expects 0 */
+    uint64_t hot;      /* every third request goes to so many first sectors; 0: anywhere */
+    bool in_files; /* of the host: who reads while another request writes may see half a sector */
 
     /* When flushes that succeeded began and ended: what ended before the beginning is durable. */
     struct {
@@ -126,8 +129,19 @@ struct qcow2_rig_change qcow2_rig_change_begin(struct qcow2_rig *rig, uint64_t n
 /* It succeeded, or not; then the disk may be what it was or what it was to be. */
 void qcow2_rig_change_end(struct qcow2_rig *rig, const struct qcow2_rig_change *change, bool done);
 
-/* `n` random requests, `depth` of them at a time, on the attached image. */
+/*
+ * `n` random requests, `depth` of them at a time, wherever they overlap. A read that shows what no
+ * request can have left there ends the program.
+ */
 void qcow2_rig_requests(struct qcow2_rig *rig, unsigned n, unsigned depth);
+
+/*
+ * Close the image and go on with copies of its disks in files of the scratch folder, opened with
+ * `options` (whose path is set here); and back: close them and load what is in the files. The record
+ * ends with the first. Abort on failure.
+ */
+void qcow2_rig_move_to_files(struct qcow2_rig *rig, struct block_options *options);
+void qcow2_rig_move_back(struct qcow2_rig *rig);
 
 /* Flush and close. 0 or -errno. */
 int qcow2_rig_close(struct qcow2_rig *rig);

@@ -32,13 +32,15 @@ static void pick_range(struct qcow2_rig *rig, struct block_req *req)
     uint64_t first = qcow2_rig_random(rig, (unsigned)rig->nsectors);
     uint64_t n = 1 + qcow2_rig_random(rig, qcow2_rig_random(rig, 4) ? 16 : 200);
 
+    if (rig->hot > 0 && qcow2_rig_random(rig, 3) == 0)
+        first %= rig->hot;
     if (qcow2_rig_random(rig, 3) == 0)
         first = align_down(first, max_u64(1, (1ull << rig->layout.cluster_bits) / SECTOR));
     req->off = first * SECTOR;
     req->len = min_u64(n, rig->nsectors - first) * SECTOR;
 }
 
-/* Compressed writes are of whole clusters; the disk's end completes the last one. */
+/* Whole clusters, as compressed writes need; the disk's end completes the last one. */
 static void widen_to_clusters(struct qcow2_rig *rig, struct block_req *req)
 {
     uint64_t cluster = 1ull << rig->layout.cluster_bits;
@@ -46,6 +48,12 @@ static void widen_to_clusters(struct qcow2_rig *rig, struct block_req *req)
 
     req->off = align_down(req->off, cluster);
     req->len = min_u64(end, rig->nsectors * SECTOR) - req->off;
+}
+
+/* If it has whole ones. */
+static bool frees_clusters(const struct block_req *req)
+{
+    return req->op == BLOCK_DISCARD || req->op == BLOCK_WRITE_ZEROES;
 }
 
 /* Make the data and put it in the history. */
@@ -79,7 +87,7 @@ static void request_begin(struct request *request)
 
     if (req->op != BLOCK_FLUSH)
         pick_range(rig, req);
-    if (req->flags & BLOCK_REQ_COMPRESSED)
+    if (req->flags & BLOCK_REQ_COMPRESSED || (frees_clusters(req) && qcow2_rig_random(rig, 2)))
         widen_to_clusters(rig, req);
     if (req->op == BLOCK_DISCARD)
         kind = HISTORY_MAYBE;
@@ -94,6 +102,17 @@ static void request_begin(struct request *request)
             history_put(&rig->history, request->event, req->off / SECTOR + i, 0);
 }
 
+/* May a read that began at `begin` show this in a sector? */
+static bool may_show(const struct qcow2_rig *rig, uint64_t sector, const uint8_t *data,
+                     size_t begin)
+{
+    uint64_t stamp;
+
+    if (history_read_stamp(data, &stamp))
+        return history_allows(&rig->history, sector, stamp, rig->record.n, begin);
+    return rig->in_files && history_changes(&rig->history, sector, begin);
+}
+
 /* What was read must be what may be there, now or when the read began. */
 static void verify_read(struct request *request)
 {
@@ -101,14 +120,12 @@ static void verify_read(struct request *request)
     const struct block_req *req = &request->req;
 
     for (uint64_t i = 0; i < req->len / SECTOR; i++) {
-        uint64_t stamp;
+        uint64_t sector = req->off / SECTOR + i;
 
-        if (history_read_stamp(request->buf + i * SECTOR, &stamp) &&
-            history_allows(&rig->history, req->off / SECTOR + i, stamp, rig->record.n,
-                           request->begin))
+        if (may_show(rig, sector, request->buf + i * SECTOR, request->begin))
             continue;
         fprintf(stderr, "sector %llu: a read shows what was never there\n",
-                (unsigned long long)(req->off / SECTOR + i));
+                (unsigned long long)sector);
         abort();
     }
 }
@@ -219,6 +236,8 @@ static void burst_start(struct request *request)
         req->flags = BLOCK_REQ_UNMAP;
     if (req->op == BLOCK_WRITE && can_compress(rig) && qcow2_rig_random(rig, 3) == 0)
         req->flags = BLOCK_REQ_COMPRESSED;
+    if (req->op == BLOCK_WRITE && qcow2_rig_random(rig, 10) == 0)
+        req->flags |= BLOCK_REQ_FUA;
     request->burst->left--;
     request->burst->in_flight++;
     request_begin(request);
