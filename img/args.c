@@ -190,3 +190,19 @@ int args_cache(const char *mode, enum block_cache *ret_cache, bool *ret_writethr
     }
     return -EINVAL;
 }
+
+int args_check_cache(const struct args *args)
+{
+    enum block_cache cache;
+    bool writethrough;
+
+    if (args->cache && args_cache(args->cache, &cache, &writethrough) < 0) {
+        img_error("Invalid cache option: %s", args->cache);
+        return -EINVAL;
+    }
+    if (args->src_cache && args_cache(args->src_cache, &cache, &writethrough) < 0) {
+        img_error("Invalid source cache option: %s", args->src_cache);
+        return -EINVAL;
+    }
+    return 0;
+}

@@ -88,6 +88,9 @@ int args_bad_option(int opt, char **argv);
 /* Does -o ask for help? */
 bool args_options_help(const struct args *args);
 
+/* Are -t and -T modes that there are? Prints what is wrong: < 0 then. */
+int args_check_cache(const struct args *args) MUST_CHECK;
+
 /* A cache mode by name; *ret_writethrough: every write is durable when it is done. 0 or -EINVAL. */
 int args_cache(const char *mode, enum block_cache *ret_cache, bool *ret_writethrough) MUST_CHECK;
 
