@@ -133,10 +133,10 @@ enum {
 
 struct block_status {
     unsigned flags;
-    uint64_t len;              /* bytes from the offset asked for: > 0 */
-    uint64_t host;             /* offset in the layer's file of data */
-    unsigned depth;            /* of the layer that says so: 0 is the image itself */
-    const struct block *layer; /* it; valid until the image is closed */
+    uint64_t len;        /* bytes from the offset asked for: > 0 */
+    uint64_t host;       /* offset in the layer's file of data */
+    unsigned depth;      /* of the layer that says so: 0 is the image itself */
+    struct block *layer; /* it; valid until the image is closed */
 };
 
 /*
@@ -146,6 +146,14 @@ struct block_status {
  */
 int block_get_status(struct block *block, uint64_t off, uint64_t len, bool own_layer,
                      struct block_status *ret_status) MUST_CHECK;
+
+/*
+ * The same, and where the host has no space for a cluster of the image, as after preallocation=metadata,
+ * it is ZERO besides DATA. Only asked for where the image looks as if it had such clusters, which is
+ * found out once. Not while it is written.
+ */
+int block_get_host_status(struct block *block, uint64_t off, uint64_t len, bool own_layer,
+                          struct block_status *ret_status) MUST_CHECK;
 
 /*
  * What the engine has done for this image (not its backing files) since it was opened. Operations of

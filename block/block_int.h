@@ -49,6 +49,9 @@ struct block_driver {
 
     /* The rest may be NULL: nothing to do. */
 
+    /* Are there holes in the file of data that get_status does not show? 0 or -errno. */
+    int (*has_holes)(struct block *block, bool *ret_holes);
+
     void (*get_info)(const struct block *block, struct block_info *info);
     int (*list_bitmaps)(struct block *block, struct block_bitmap **ret_list, unsigned *ret_n);
     void (*get_details)(const struct block *block, struct block_details *details);
@@ -90,7 +93,9 @@ struct block {
     uint64_t len;
     bool writable;
     bool discard;
-    bool alone;   /* BLOCK_OPEN_ALONE */
+    bool alone;       /* BLOCK_OPEN_ALONE */
+    bool holes_known; /* for block_get_host_status: */
+    bool has_holes;
     bool written; /* since the last flush, as far as block.c can tell */
     bool compute_threads;
     unsigned without; /* BLOCK_WITHOUT_… */

@@ -18,7 +18,7 @@ int block_get_status(struct block *block, uint64_t off, uint64_t len, bool own_l
         if ((status.flags & BLOCK_STATUS_ALLOCATED) || own_layer)
             break;
         if (!layer->backing || off >= layer->backing->len) {
-            status.flags = BLOCK_STATUS_ZERO;
+            status.flags |= BLOCK_STATUS_ZERO;
             break;
         }
         layer = layer->backing;
@@ -28,5 +28,37 @@ int block_get_status(struct block *block, uint64_t off, uint64_t len, bool own_l
     }
     status.len = len;
     *ret_status = status;
+    return 0;
+}
+
+/* -errno of the look at the metadata counts as: there are none. */
+static bool has_holes(struct block *layer)
+{
+    bool holes = false;
+
+    if (!layer->holes_known) {
+        layer->has_holes =
+            layer->driver->has_holes && layer->driver->has_holes(layer, &holes) == 0 && holes;
+        layer->holes_known = true;
+    }
+    return layer->has_holes;
+}
+
+int block_get_host_status(struct block *block, uint64_t off, uint64_t len, bool own_layer,
+                          struct block_status *ret_status)
+{
+    const unsigned in_place = BLOCK_STATUS_DATA | BLOCK_STATUS_OFFSET;
+    struct block *layer;
+    uint64_t end;
+    int r = block_get_status(block, off, len, own_layer, ret_status);
+
+    if (r < 0 || (ret_status->flags & in_place) != in_place)
+        return r;
+    layer = ret_status->layer;
+    if (!has_holes(layer))
+        return 0;
+    if (file_hole_at(layer->data_file ? layer->data_file : layer->file, ret_status->host, &end))
+        ret_status->flags |= BLOCK_STATUS_ZERO;
+    ret_status->len = min_u64(ret_status->len, end - ret_status->host);
     return 0;
 }

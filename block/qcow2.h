@@ -22,6 +22,7 @@
  *   qcow2_refs      counts of a whole image in memory; new tables (qcow2_refs.h)
  *   qcow2_commit    switching to them
  *   qcow2_details   what the header says, for people
+ *   qcow2_holes     clusters that take no space
  *   qcow2_resize    longer and shorter disks
  *
  * Names follow the specification (QEMU, docs/interop/qcow2). A "cluster" argument is an index, an
@@ -601,6 +602,11 @@ int qcow2_recover(struct block *block, struct err *err) MUST_CHECK;
 /* ---- qcow2_details -------------------------------------------------------------------------------- */
 
 void qcow2_get_details(const struct block *block, struct block_details *details);
+
+/* ---- qcow2_holes ---------------------------------------------------------------------------------- */
+
+/* Are there more clusters in use than the host has space for? */
+int qcow2_has_holes(struct block *block, bool *ret_holes) MUST_CHECK;
 
 /* ---- qcow2_resize --------------------------------------------------------------------------------- */
 

@@ -532,6 +532,7 @@ const struct block_driver qcow2_driver = {
     .is_zero = qcow2_is_zero,
     .get_status = qcow2_get_status,
     .get_info = qcow2_get_info,
+    .has_holes = qcow2_has_holes,
     .get_details = qcow2_get_details,
     .list_bitmaps = qcow2_list_bitmaps,
     .trim = qcow2_trim,

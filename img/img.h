@@ -43,6 +43,7 @@ struct img_command {
 extern const struct img_command img_check;
 extern const struct img_command img_create;
 extern const struct img_command img_info;
+extern const struct img_command img_map;
 
 /* The name that the program was started by, without folders. */
 extern const char *img_program;

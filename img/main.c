@@ -18,6 +18,7 @@ static const struct img_command *const commands[] = {
     &img_check,
     &img_create,
     &img_info,
+    &img_map,
 };
 
 static void print_help(void)

@@ -382,6 +382,11 @@ int file_get_len(struct file *file, uint64_t *ret_len)
     return file->ops->get_len(file, ret_len);
 }
 
+int file_get_space(struct file *file, uint64_t *ret_bytes)
+{
+    return file->ops->get_space ? file->ops->get_space(file, ret_bytes) : -EOPNOTSUPP;
+}
+
 int file_truncate(struct file *file, uint64_t len)
 {
     return file->writable ? file->ops->truncate(file, len) : -EROFS;

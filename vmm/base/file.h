@@ -68,6 +68,7 @@ struct file_ops {
     /* Immediate calls: cheap enough for the file's thread, or used in set-up only. */
     int (*get_len)(struct file *file, uint64_t *ret_len);
     int (*truncate)(struct file *file, uint64_t len);
+    int (*get_space)(struct file *file, uint64_t *ret_bytes); /* of the host; may be NULL */
 
     /*
      * What is at `off`, as far as can be told without reading: a hole or data, and where that ends,
@@ -133,6 +134,9 @@ int file_zero(struct file *file, uint64_t off, uint64_t len, bool unmap) MUST_CH
 int file_write_zeroes(struct file *file, uint64_t off, uint64_t len) MUST_CHECK;
 
 int file_get_len(struct file *file, uint64_t *ret_len) MUST_CHECK;
+
+/* How much space of the host it takes; -EOPNOTSUPP where that is not known. */
+int file_get_space(struct file *file, uint64_t *ret_bytes) MUST_CHECK;
 int file_truncate(struct file *file, uint64_t len) MUST_CHECK;
 
 /*

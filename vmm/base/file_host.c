@@ -149,6 +149,16 @@ static int host_truncate(struct file *file, uint64_t len)
     return ftruncate(host->fd, (off_t)len) < 0 ? -errno : 0;
 }
 
+static int host_get_space(struct file *file, uint64_t *ret_bytes)
+{
+    struct stat st;
+
+    if (fstat(of_file(file)->fd, &st) < 0)
+        return -errno;
+    *ret_bytes = (uint64_t)st.st_blocks * 512; /* whatever the file system's blocks are */
+    return 0;
+}
+
 static int host_get_extent(struct file *file, uint64_t off, bool *ret_hole, uint64_t *ret_end)
 {
     struct host_file *host = of_file(file);
@@ -185,6 +195,7 @@ static const struct file_ops host_ops = {
     .submit = host_submit,
     .get_len = host_get_len,
     .truncate = host_truncate,
+    .get_space = host_get_space,
     .get_extent = host_get_extent,
     .lock = host_lock,
     .set_aio = host_set_aio,

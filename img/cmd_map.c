@@ -1,0 +1,209 @@
+/*
+ * minivmm-img map: what is where.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "block/block_ops.h"
+#include "img/args.h"
+#include "img/img.h"
+#include "img/open.h"
+#include "img/size.h"
+#include "vmm/base/bytes.h"
+
+/* A range all of which is the same, and goes on in the file where it begins. */
+struct extent {
+    uint64_t off;
+    uint64_t len;
+    struct block_status status;
+};
+
+struct map {
+    struct block *block;
+    const char *name;
+    bool json;
+};
+
+/* ---- output ----------------------------------------------------------------------------------------- */
+
+static const char *word(unsigned flags)
+{
+    return flags ? "true" : "false";
+}
+
+static void print_json(const struct extent *extent, bool last)
+{
+    const struct block_status *status = &extent->status;
+
+    printf("{ \"start\": %" PRIu64 ", \"length\": %" PRIu64 ", \"depth\": %u, \"present\": %s, "
+           "\"zero\": %s, \"data\": %s",
+           extent->off, extent->len, status->depth, word(status->flags & BLOCK_STATUS_ALLOCATED),
+           word(status->flags & BLOCK_STATUS_ZERO), word(status->flags & BLOCK_STATUS_DATA));
+    if (status->flags & BLOCK_STATUS_OFFSET)
+        printf(", \"offset\": %" PRIu64, status->host);
+    puts(last ? "}]" : "},");
+}
+
+static void print_number(uint64_t value)
+{
+    int len = value ? printf("0x%" PRIx64, value) : printf("0");
+
+    printf("%*s", len < 16 ? 16 - len : 0, "");
+}
+
+/* The path of the file that has a layer's data. */
+static int print_file(struct block *layer)
+{
+    struct block_details details;
+    char *path = NULL;
+    struct err err;
+
+    block_get_details(layer, &details);
+    if (!details.data_name) {
+        puts(details.path);
+        return 0;
+    }
+    if (block_resolve(details.path, details.data_name, &path, &err) < 0) {
+        img_error("%s", err.msg);
+        return -1;
+    }
+    puts(path);
+    free(path);
+    return 0;
+}
+
+static int print_human(const struct extent *extent)
+{
+    unsigned flags = extent->status.flags;
+
+    if (!(flags & BLOCK_STATUS_DATA))
+        return 0;
+    if (!(flags & BLOCK_STATUS_OFFSET)) {
+        img_error("File contains external, encrypted or compressed clusters.");
+        return -1;
+    }
+    if (flags & BLOCK_STATUS_ZERO)
+        return 0;
+    print_number(extent->off);
+    print_number(extent->len);
+    print_number(extent->status.host);
+    return print_file(extent->status.layer);
+}
+
+static int print(const struct map *map, const struct extent *extent, bool last)
+{
+    if (!map->json)
+        return print_human(extent);
+    print_json(extent, last);
+    return 0;
+}
+
+/* ---- extents ---------------------------------------------------------------------------------------- */
+
+static bool continues(const struct extent *extent, const struct extent *next)
+{
+    const struct block_status *a = &extent->status;
+    const struct block_status *b = &next->status;
+
+    if (extent->len == 0 || a->flags != b->flags || a->depth != b->depth)
+        return false;
+    return !(a->flags & BLOCK_STATUS_OFFSET) || a->host + extent->len == b->host;
+}
+
+static int print_extents(const struct map *map, uint64_t off, uint64_t end)
+{
+    struct extent extent = {.off = off};
+
+    while (off < end) {
+        struct extent next = {.off = off};
+        int r = block_get_host_status(map->block, off, end - off, false, &next.status);
+
+        if (r < 0) {
+            img_error("Failed to read image metadata: %s", strerror(-r));
+            return EXIT_FAILURE;
+        }
+        next.len = next.status.len;
+        off += next.len;
+        if (continues(&extent, &next)) {
+            extent.len += next.len;
+            continue;
+        }
+        if (extent.len > 0 && print(map, &extent, false) < 0)
+            return EXIT_FAILURE;
+        extent = next;
+    }
+    return print(map, &extent, true) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+static int print_map(const struct map *map, uint64_t off, uint64_t max_len)
+{
+    struct block_info info;
+
+    if (map->json)
+        putchar('[');
+    else
+        printf("%-16s%-16s%-16s%s\n", "Offset", "Length", "Mapped to", "File");
+    block_get_info(map->block, &info);
+    return print_extents(map, off,
+                         max_len < info.len && off < info.len - max_len ? off + max_len : info.len);
+}
+
+static int run(struct args *args)
+{
+    struct map map = {0};
+    struct img_open_options open = {0};
+    uint64_t off = 0;
+    uint64_t max_len = UINT64_MAX;
+    int opt;
+
+    while ((opt = args_next(args)) > 0) {
+        if (opt == 's' && size_arg("start offset", args->value, 0, INT64_MAX, &off) < 0)
+            return EXIT_FAILURE;
+        if (opt == 'l' && size_arg("max length", args->value, 0, INT64_MAX, &max_len) < 0)
+            return EXIT_FAILURE;
+    }
+    if (opt < 0)
+        return args->status;
+    if (args->noperands != 1)
+        return img_usage("Expecting one image file name");
+
+    open.name = args->operands[0];
+    open.image_opts = args->image_opts;
+    open.format = args->format;
+    open.flags = args->share ? IMG_OPEN_SHARE : 0;
+    map.name = open.name;
+    map.json = args->json;
+    map.block = img_open(&open);
+    if (!map.block)
+        return EXIT_FAILURE;
+    return img_close(map.block, map.name, print_map(&map, off, max_len));
+}
+
+static const struct option longs[] = {
+    ARGS_LONG_HELP,
+    ARGS_LONG_OBJECT,
+    ARGS_LONG_IMAGE_OPTS,
+    ARGS_LONG_OUTPUT,
+    ARGS_LONG_SHARE,
+    {"format", required_argument, NULL, 'f'},
+    {"start-offset", required_argument, NULL, 's'},
+    {"max-length", required_argument, NULL, 'l'},
+    ARGS_LONG_END,
+};
+
+const struct img_command img_map = {
+    .name = "map",
+    .run = run,
+    .shorts = "f:s:l:hU",
+    .longs = longs,
+    .synopsis = "[--object objectdef] [--image-opts] [-f fmt] [--start-offset=offset] "
+                "[--max-length=len] [--output=ofmt] [-U] filename",
+    .help = "Show which parts of the disk are where: in the image, in one below it, or nowhere.\n"
+            "\n"
+            "  -s offset      begin there\n"
+            "  -l len         look at that much only\n"
+            "  --output=ofmt  human: what is data and can be read in a file as it is;\n"
+            "                 json: everything\n",
+};
