@@ -44,8 +44,8 @@ static int many_counted(struct qcow2 *q, uint64_t n, uint64_t enough, bool *ret_
 int qcow2_has_holes(struct block *block, bool *ret_holes)
 {
     struct qcow2 *q = qcow2_of(block);
-    uint64_t space;
-    uint64_t len;
+    uint64_t space = 0;
+    uint64_t len = 0;
     int r = file_get_space(block->file, &space);
 
     if (r == 0)

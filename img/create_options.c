@@ -189,17 +189,14 @@ void create_options_error(const char *path, const struct err *err)
     size_t len = strlen(path);
     const char *msg = err->msg;
 
-    if (strncmp(msg, path, len) == 0 && strncmp(msg + len, ": ", 2) == 0)
-        msg += len + 2;
-    if (err->code == -EAGAIN)
-        msg = "Failed to get \"write\" lock";
-    img_error("%s: %s", path, msg);
-    if (err->code == -EAGAIN)
-        fprintf(stderr, "Is another process using the image [%s]?\n", path);
-    else if (err->code == OPTS_NO_SIZE)
-        fputs("Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
-              "and exabytes, respectively.\n",
-              stderr);
+    if (err->code == -EAGAIN) {
+        img_error("%s: Failed to get \"write\" lock\nIs another process using the image [%s]?",
+                  path, path);
+    } else if (strncmp(msg, path, len) == 0 && strncmp(msg + len, ": ", 2) == 0) {
+        img_error("%s", msg);
+    } else {
+        opts_error(path, err);
+    }
 }
 
 /* ---- values ---------------------------------------------------------------------------------------- */
@@ -222,8 +219,7 @@ static int take_word(struct create_options *options, const char *key, const char
     return 0;
 }
 
-static int take_prealloc(struct create_options *options, struct block_create_options *create,
-                         struct err *err)
+int prealloc_parse(const char *text, enum block_prealloc *ret_prealloc)
 {
     static const char *const words[] = {
         [BLOCK_PREALLOC_OFF] = "off",
@@ -231,14 +227,26 @@ static int take_prealloc(struct create_options *options, struct block_create_opt
         [BLOCK_PREALLOC_FALLOC] = "falloc",
         [BLOCK_PREALLOC_FULL] = "full",
     };
-    unsigned index = BLOCK_PREALLOC_OFF;
-    int r =
-        take_word(options, "preallocation", "preallocation", words, ARRAY_SIZE(words), &index, err);
 
-    if (r < 0 && options->format == BLOCK_FORMAT_RAW)
-        err_set(err, r, "invalid parameter value: %s", opts_get(&options->opts, "preallocation"));
-    create->prealloc = (enum block_prealloc)index;
-    return r;
+    for (unsigned i = 0; i < ARRAY_SIZE(words); i++) {
+        if (strcmp(text, words[i]) == 0) {
+            *ret_prealloc = (enum block_prealloc)i;
+            return 0;
+        }
+    }
+    return -EINVAL;
+}
+
+static int take_prealloc(struct create_options *options, struct block_create_options *create,
+                         struct err *err)
+{
+    const char *text = opts_get(&options->opts, "preallocation");
+
+    if (!text || prealloc_parse(text, &create->prealloc) == 0)
+        return 0;
+    if (options->format == BLOCK_FORMAT_RAW)
+        return err_set(err, -EINVAL, "invalid parameter value: %s", text);
+    return err_set(err, -EINVAL, "Parameter 'preallocation' does not accept value '%s'", text);
 }
 
 static int take_version(struct create_options *options, struct block_create_options *create,

@@ -49,6 +49,9 @@ void create_options_print(const struct create_options *options, const char *path
 int create_options_take(struct create_options *options, struct block_create_options *ret_create,
                         struct err *err) MUST_CHECK;
 
+/* A way to preallocate, by name. 0 or -EINVAL. */
+int prealloc_parse(const char *text, enum block_prealloc *ret_prealloc) MUST_CHECK;
+
 /* What -o help prints; `with_file`: also what concerns the file that the image is in. */
 void create_options_help(enum block_format format, bool with_file);
 

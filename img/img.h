@@ -44,6 +44,8 @@ extern const struct img_command img_check;
 extern const struct img_command img_create;
 extern const struct img_command img_info;
 extern const struct img_command img_map;
+extern const struct img_command img_resize;
+extern const struct img_command img_snapshot;
 
 /* The name that the program was started by, without folders. */
 extern const char *img_program;

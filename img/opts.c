@@ -1,9 +1,11 @@
 #include "img/opts.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "img/img.h"
 #include "img/size.h"
 #include "vmm/base/parse.h"
 
@@ -151,6 +153,15 @@ int opts_get_number(struct opts *opts, const char *key, uint64_t *ret_value, str
     if (text && parse_u64(text, ret_value) < 0)
         return err_set(err, -EINVAL, "Parameter '%s' expects a number", key);
     return 0;
+}
+
+void opts_error(const char *about, const struct err *err)
+{
+    img_error("%s%s%s", about ? about : "", about ? ": " : "", err->msg);
+    if (err->code == OPTS_NO_SIZE)
+        fputs("Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
+              "and exabytes, respectively.\n",
+              stderr);
 }
 
 bool opts_list_is_valid(const char *text)

@@ -53,6 +53,12 @@ int opts_get_size(struct opts *opts, const char *key, uint64_t *ret_value,
 int opts_get_number(struct opts *opts, const char *key, uint64_t *ret_value,
                     struct err *err) MUST_CHECK;
 
+/*
+ * Print what is wrong with options, behind "about: " unless that is NULL, and what belongs to the message
+ * for a size. *err comes from a function above, or from whoever used them.
+ */
+void opts_error(const char *about, const struct err *err);
+
 /* Not empty, and no comma at either end that does not belong to a value? */
 bool opts_list_is_valid(const char *text);
 
