@@ -69,6 +69,8 @@ static int create_raw(const struct block_create_options *options, struct file *f
         r = block_take_space(file, 0, options->len, options->prealloc);
     if (r == 0)
         r = file_sync(file);
+    if (r == -EFBIG)
+        return block_create_too_large(options, err);
     return r < 0 ? err_set_errno(err, r, "%s: cannot write", options->path) : 0;
 }
 

@@ -52,7 +52,7 @@ static int bad(const struct header *hdr, struct err *err, const char *what, uint
 static int parse_version(struct qcow2 *q, struct header *hdr, struct err *err)
 {
     if (hdr->len < HDR_V2_LEN || !qcow2_probe(hdr->data, hdr->len))
-        return err_set(err, -EINVAL, "%s: not a qcow2 image", hdr->path);
+        return err_set(err, -EINVAL, "%s: Image is not in qcow2 format", hdr->path);
     q->version = load_be32(hdr->data + HDR_VERSION);
     if (q->version != 2 && q->version != 3)
         return err_set(err, -ENOTSUP, "%s: qcow2 version %u: expected 2 or 3", hdr->path,
@@ -195,23 +195,24 @@ static int parse_backing_name(struct qcow2 *q, struct header *hdr, struct err *e
 
 /* ---- features -------------------------------------------------------------------------------------- */
 
-/* The image's own names for incompatible features, for those that it has names for: ": this, that". */
+/* The image's own names for incompatible features, where it has some: "this, that, …". */
 static void name_features(const struct header *hdr, uint64_t features, char *names, size_t size)
 {
     size_t len = 0;
 
     names[0] = '\0';
-    for (size_t i = 0; i < hdr->nfeature_names; i++) {
+    for (size_t i = 0; i < hdr->nfeature_names && len < size; i++) {
         const uint8_t *entry = hdr->feature_names + i * FEATURE_ENTRY_LEN;
 
         if (entry[0] != 0 || entry[1] > 63 || !(features >> entry[1] & 1))
             continue;
         features &= ~(1ull << entry[1]);
-        len += (size_t)snprintf(names + len, size - len, "%s%.*s", len ? ", " : ": ",
+        len += (size_t)snprintf(names + len, size - len, "%s%.*s", len ? ", " : "",
                                 (int)FEATURE_NAME_LEN, (const char *)entry + 2);
-        if (len >= size)
-            return;
     }
+    if (features && len < size)
+        (void)snprintf(names + len, size - len, "%sUnknown incompatible feature: %" PRIx64,
+                       len ? ", " : "", features);
 }
 
 static int check_features(const struct qcow2 *q, const struct header *hdr, struct err *err)
@@ -223,8 +224,7 @@ static int check_features(const struct qcow2 *q, const struct header *hdr, struc
 
     if (unknown) {
         name_features(hdr, unknown, names, sizeof(names));
-        return err_set(err, -ENOTSUP, "%s: unknown incompatible features %#" PRIx64 "%s", hdr->path,
-                       unknown, names);
+        return err_set(err, -ENOTSUP, "%s: Unsupported qcow2 feature(s): %s", hdr->path, names);
     }
     if ((q->incompatible & QCOW2_INCOMPAT_EXTL2) && q->cluster_bits < EXTL2_CLUSTER_BITS_MIN)
         return bad(hdr, err, "extended L2 entries with cluster bits below 14", q->cluster_bits);

@@ -188,7 +188,11 @@ static int raw_resize(struct block *block, uint64_t len, enum block_prealloc pre
                       struct err *err)
 {
     uint64_t old = block->len;
-    int r = file_truncate(block->file, len);
+    int r;
+
+    if (prealloc == BLOCK_PREALLOC_METADATA)
+        return err_set(err, -EINVAL, "Unsupported preallocation mode: metadata");
+    r = file_truncate(block->file, len);
 
     if (r == -ENOTSUP)
         return err_set(err, r, "a block device cannot be resized here");

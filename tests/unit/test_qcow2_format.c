@@ -59,7 +59,7 @@ static const struct header_case {
     } put[2];
 } header_cases[] = {
     {NULL, {{0, 0, 0}}},
-    {"not a qcow2 image", {{0, 4, 0x514649fa}}},
+    {"Image is not in qcow2 format", {{0, 4, 0x514649fa}}},
     {"version 1", {{4, 4, 1}}},
     {"version 4", {{4, 4, 4}}},
     {"version 4294967295", {{4, 4, UINT32_MAX}}},
@@ -90,8 +90,8 @@ static const struct header_case {
     {"external data file without", {{72, 8, 4}}},
     {"extended L2 entries with cluster bits", {{20, 4, 13}, {72, 8, 16}}},
     {NULL, {{72, 8, 16}}},
-    {"unknown incompatible features 0x20", {{72, 8, 32}}},
-    {"unknown incompatible features 0x8000000000000000", {{72, 8, 1ull << 63}}},
+    {"Unknown incompatible feature: 20", {{72, 8, 32}}},
+    {"Unknown incompatible feature: 8000000000000000", {{72, 8, 1ull << 63}}},
     {"compression type", {{72, 8, 8}}}, /* the bit without the type */
     {"marked corrupt", {{72, 8, 2}}},
     {NULL, {{80, 8, UINT64_MAX}}}, /* compatible bits: whoever does not know them need not care */
@@ -165,8 +165,9 @@ START_TEST(unknown_features_are_all_named)
         memset(disk.data + 114 + (size_t)i * 48, 'a' + (int)i, 46);
     }
     ck_assert_int_eq(open_image(true, &block, &err), -ENOTSUP);
-    ck_assert_msg(strstr(err.msg, "0x30000000020: bbbb") != NULL, "%s", err.msg);
+    ck_assert_msg(strstr(err.msg, "feature(s): bbbb") != NULL, "%s", err.msg);
     ck_assert_ptr_nonnull(strstr(err.msg, "bb, cc"));
+    ck_assert_ptr_nonnull(strstr(err.msg, "cc, Unknown incompatible feature: 20"));
     ck_assert_ptr_null(strstr(err.msg, "dddd"));
     ck_assert_ptr_null(strstr(err.msg, "aaaa"));
 }

@@ -355,7 +355,7 @@ static int empty_existing(struct host_file *host, const char *path, struct err *
 }
 
 static int open_new(const char *path, const struct file_host_options *options, int *ret_fd,
-                    bool *ret_unnamed, struct err *err)
+                    bool *ret_unnamed)
 {
     int flags = O_RDWR | (options->direct ? O_DIRECT : 0);
     int fd = open_unnamed(path, flags);
@@ -366,10 +366,8 @@ static int open_new(const char *path, const struct file_host_options *options, i
         if (fd < 0)
             fd = -errno;
     }
-    if (fd < 0)
-        return err_set_errno(err, fd, "%s: cannot create", path);
     *ret_fd = fd;
-    return 0;
+    return fd < 0 ? fd : 0;
 }
 
 int file_host_create(const char *path, const struct file_host_options *options,
@@ -379,11 +377,10 @@ int file_host_create(const char *path, const struct file_host_options *options,
     struct host_file *host = NULL;
     bool unnamed = false;
     int fd = -1;
-    int r =
-        existing ? open_fd(path, options, &fd, err) : open_new(path, options, &fd, &unnamed, err);
+    int r = existing ? open_fd(path, options, &fd, NULL) : open_new(path, options, &fd, &unnamed);
 
     if (r < 0)
-        return r;
+        return err_set_errno(err, r, "Could not create '%s'", path);
     r = wrap_fd(fd, path, options, &host, err);
     if (r < 0) {
         if (!existing && !unnamed)
@@ -410,7 +407,7 @@ int file_host_keep(struct file *file, const char *path, struct err *err)
         return 0;
     (void)snprintf(self, sizeof(self), "/proc/self/fd/%d", host->fd);
     if (linkat(AT_FDCWD, self, AT_FDCWD, path, AT_SYMLINK_FOLLOW) < 0)
-        return err_set_errno(err, -errno, "%s: cannot create", path);
+        return err_set_errno(err, -errno, "Could not create '%s'", path);
     host->unnamed = false;
     return 0;
 }
