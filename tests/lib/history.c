@@ -95,11 +95,12 @@ void history_end(struct history *history, unsigned event, size_t now)
     history->events[event].end = now;
 }
 
-static bool is_settled(const struct history_event *event, size_t now, size_t settled)
+/* `durable`: until when events of that kind are certain by themselves. */
+static bool is_settled(const struct history_event *event, size_t durable, size_t settled)
 {
     if (event->kind == HISTORY_MAYBE)
         return false;
-    return event->end <= settled || (event->kind == HISTORY_DURABLE && event->end <= now);
+    return event->end <= settled || (event->kind == HISTORY_DURABLE && event->end <= durable);
 }
 
 void history_lose(struct history *history, size_t now, size_t settled)
@@ -114,8 +115,8 @@ void history_lose(struct history *history, size_t now, size_t settled)
     }
 }
 
-bool history_allows(const struct history *history, uint64_t sector, uint64_t stamp, size_t now,
-                    size_t settled)
+static bool allows(const struct history *history, uint64_t sector, uint64_t stamp, size_t now,
+                   size_t durable, size_t settled)
 {
     const struct history_sector *s = &history->sectors[sector];
     size_t last = 0; /* when the last certain event began: what ended before is gone */
@@ -123,7 +124,7 @@ bool history_allows(const struct history *history, uint64_t sector, uint64_t sta
     for (unsigned i = 0; i < s->n; i++) {
         const struct history_event *event = &history->events[s->entries[i].event];
 
-        if (is_settled(event, now, settled))
+        if (is_settled(event, durable, settled))
             last = max_u64(last, event->begin);
     }
     for (unsigned i = 0; i < s->n; i++) {
@@ -135,6 +136,18 @@ bool history_allows(const struct history *history, uint64_t sector, uint64_t sta
             return true;
     }
     return false;
+}
+
+bool history_allows(const struct history *history, uint64_t sector, uint64_t stamp, size_t now,
+                    size_t settled)
+{
+    return allows(history, sector, stamp, now, now, settled);
+}
+
+bool history_allows_read(const struct history *history, uint64_t sector, uint64_t stamp,
+                         size_t begin, size_t end)
+{
+    return allows(history, sector, stamp, end, begin, begin);
 }
 
 bool history_changes(const struct history *history, uint64_t sector, size_t begin)

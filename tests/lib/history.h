@@ -79,6 +79,10 @@ void history_lose(struct history *history, size_t now, size_t settled);
 bool history_allows(const struct history *history, uint64_t sector, uint64_t stamp, size_t now,
                     size_t settled);
 
+/* May a read that began and ended then show it? */
+bool history_allows_read(const struct history *history, uint64_t sector, uint64_t stamp,
+                         size_t begin, size_t end);
+
 /* Is an event under way that changes the sector, or has one been since `begin`? */
 bool history_changes(const struct history *history, uint64_t sector, size_t begin);
 

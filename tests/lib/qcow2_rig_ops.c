@@ -109,7 +109,7 @@ static bool may_show(const struct qcow2_rig *rig, uint64_t sector, const uint8_t
     uint64_t stamp;
 
     if (history_read_stamp(data, &stamp))
-        return history_allows(&rig->history, sector, stamp, rig->record.n, begin);
+        return history_allows_read(&rig->history, sector, stamp, begin, rig->record.n);
     return rig->in_files && history_changes(&rig->history, sector, begin);
 }
 

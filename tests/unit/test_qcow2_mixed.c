@@ -38,6 +38,7 @@ static void rig_start(struct qcow2_rig *rig, unsigned seed)
     layout.nsectors = 8192;
     qcow2_layout_print(&layout, running, sizeof(running));
     printf("SEED=%u: %s\n", seed, running);
+    fflush(stdout); /* before what may end the program */
     qcow2_rig_init(rig, &layout, seed);
     for (unsigned i = 0; i < QCOW2_RIG_DISKS; i++)
         rig->disks[i].record = NULL; /* nobody cuts the power */
