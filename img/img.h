@@ -41,6 +41,7 @@ struct img_command {
 };
 
 extern const struct img_command img_check;
+extern const struct img_command img_commit;
 extern const struct img_command img_create;
 extern const struct img_command img_info;
 extern const struct img_command img_map;

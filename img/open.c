@@ -175,6 +175,14 @@ static int set_format(const struct img_open_options *options, struct img_name *n
     return 0;
 }
 
+int img_open_name(const struct img_open_options *options, struct img_name *ret_name,
+                  struct err *err)
+{
+    int r = img_name_parse(options->name, options->image_opts, ret_name, err);
+
+    return r < 0 ? r : set_format(options, ret_name, err);
+}
+
 static int set_options(const struct img_open_options *options, const struct img_name *name,
                        struct block_options *ret_options, bool *ret_writethrough, struct err *err)
 {
@@ -287,9 +295,7 @@ struct block *img_open(const struct img_open_options *options)
         img_error("--image-opts and --format are mutually exclusive");
         return NULL;
     }
-    r = img_name_parse(options->name, options->image_opts, &name, &err);
-    if (r == 0)
-        r = set_format(options, &name, &err);
+    r = img_open_name(options, &name, &err);
     if (r == 0)
         r = open_named(options, &name, &block, &why, &err);
     if (r < 0)

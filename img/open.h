@@ -7,6 +7,7 @@
 #include <stdbool.h>
 
 #include "block/block.h"
+#include "img/name.h"
 #include "vmm/base/compiler.h"
 #include "vmm/base/err.h"
 
@@ -28,6 +29,13 @@ struct img_open_options {
 
 /* Returns NULL if the image cannot be opened, and has printed why. To be closed with img_close. */
 struct block *img_open(const struct img_open_options *options) MUST_CHECK;
+
+/*
+ * The name of the image alone: its path, and the format if that was said. 0 or -errno with *err filled;
+ * img_name_done is to be called either way.
+ */
+int img_open_name(const struct img_open_options *options, struct img_name *ret_name,
+                  struct err *err) MUST_CHECK;
 
 /*
  * Why block_open could not open an image, in qemu-img's words, which may be two lines; *err is what it

@@ -25,9 +25,10 @@ void progress_report(void *opaque, uint64_t done, uint64_t len)
     show(opaque, len ? (unsigned)((double)done / (double)len * ALL) : ALL);
 }
 
-void progress_end(struct progress *progress)
+void progress_end(struct progress *progress, bool all)
 {
-    show(progress, ALL);
+    if (all)
+        show(progress, ALL);
     if (progress->on)
         putchar('\n');
 }

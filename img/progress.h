@@ -17,7 +17,7 @@ void progress_start(struct progress *progress, bool on);
 /* `done` of `len` bytes; `opaque` is the struct progress. */
 void progress_report(void *opaque, uint64_t done, uint64_t len);
 
-/* All is done. */
-void progress_end(struct progress *progress);
+/* No more comes; was all of it done? */
+void progress_end(struct progress *progress, bool all);
 
 #endif

@@ -1,0 +1,105 @@
+#include "img/chain.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "block/block_ops.h"
+#include "img/name.h"
+
+/* Longest chain that is looked at: what block_open takes. */
+#define CHAIN_MAX 32
+
+static bool same_file(const char *a, const char *b)
+{
+    struct stat sa;
+    struct stat sb;
+
+    return stat(a, &sa) == 0 && stat(b, &sb) == 0 && sa.st_dev == sb.st_dev &&
+           sa.st_ino == sb.st_ino;
+}
+
+/* What an image says about the one below it. */
+struct below {
+    char *name; /* NULL: there is none */
+    char *path;
+    enum block_format format;
+};
+
+static int describe_below(const struct block_details *details, struct below *below, struct err *err)
+{
+    if (!details->backing_name)
+        return 0;
+    if (details->backing_format && img_format_parse(details->backing_format, &below->format) < 0)
+        return err_set(err, -ENOTSUP, "Unknown driver '%s'", details->backing_format);
+    below->name = strdup(details->backing_name);
+    if (!below->name)
+        return err_set(err, -ENOMEM, "out of memory");
+    return block_resolve(details->path, details->backing_name, &below->path, err);
+}
+
+static int look_below(const char *path, enum block_format format, struct below *below,
+                      struct err *err)
+{
+    const struct block_options options = {
+        .path = path,
+        .format = format,
+        .readonly = true,
+        .flags = BLOCK_OPEN_ALONE | BLOCK_OPEN_SHARE | BLOCK_OPEN_ANY_RAW,
+    };
+    struct block_details details;
+    struct block *block;
+    int r = block_open(&options, &block, err);
+
+    if (r < 0)
+        return r;
+    *below = (struct below){.format = BLOCK_FORMAT_PROBE};
+    block_get_details(block, &details);
+    r = describe_below(&details, below, err);
+    (void)block_close(block); /* only read */
+    if (r < 0) {
+        free(below->name);
+        free(below->path);
+    }
+    return r;
+}
+
+/* Does the image at `path`, which has the backing file `below`, call it `base`? */
+static bool is_called(const char *path, const struct below *below, const char *base)
+{
+    char *base_path = NULL;
+    bool found = !base || strcmp(below->name, base) == 0;
+
+    if (!found && block_resolve(path, base, &base_path, NULL) == 0)
+        found = same_file(base_path, below->path);
+    free(base_path);
+    return found;
+}
+
+int chain_find(const char *path, enum block_format format, const char *base, unsigned *ret_depth,
+               struct err *err)
+{
+    char *image = strdup(path);
+    struct below below = {0};
+    int r = image ? 0 : err_set(err, -ENOMEM, "out of memory");
+    bool found = false;
+    unsigned depth;
+
+    for (depth = 1; r == 0 && !found && depth <= CHAIN_MAX; depth++) {
+        r = look_below(image, format, &below, err);
+        if (r != 0)
+            break;
+        if (!below.name)
+            break;
+        found = is_called(image, &below, base);
+        free(below.name);
+        free(image);
+        image = below.path;
+        format = below.format;
+    }
+    free(image);
+    if (r == 0)
+        *ret_depth = found ? depth - 1 : 0;
+    return r;
+}
