@@ -12,6 +12,7 @@
  *   qcow2_alloc     changing that: allocating writes, zeroes, discards
  *   qcow2_io        requests
  *   qcow2_parts     reads and writes of what is mapped already
+ *   qcow2_ahead     reading ahead for copy-on-write
  *   qcow2_partial   discards of parts of a cluster
  *   qcow2_packed    compressed clusters: reading
  *   qcow2_pack      the same: writing
@@ -179,6 +180,15 @@ struct qcow2_partial {
     uint64_t unused;  /* a bit for each part */
 };
 
+/* What copy-on-write will need next of the backing file. */
+struct qcow2_ahead {
+    uint64_t next; /* where the last copy ended */
+    uint64_t off;  /* of what is in the buffer */
+    uint64_t len;
+    bool busy; /* it is being filled */
+    uint8_t *buf;
+};
+
 struct qcow2 {
     struct block block;
     char *path;        /* for messages */
@@ -204,6 +214,7 @@ struct qcow2 {
     struct qcow2_table reftable; /* entries are loaded by the first write */
     struct qcow2_cache cache;
     struct qcow2_inflated inflated;
+    struct qcow2_ahead ahead;
     struct qcow2_packing packing;
 
     /*
@@ -536,6 +547,10 @@ int qcow2_write(struct block *block, uint64_t off, uint64_t len, const struct io
 int qcow2_read_parts(struct qcow2 *q, uint64_t off, uint64_t len, const struct iovec *iov,
                      unsigned niov) MUST_CHECK;
 
+/* The same of the backing file, as far as it goes; behind its end the disk reads as zero. */
+int qcow2_read_backing(struct qcow2 *q, uint64_t off, uint64_t len, const struct iovec *iov,
+                       unsigned niov) MUST_CHECK;
+
 /*
  * Write the beginning of [off, off + len) that is mapped and only ours; *ret_done says how much
  * that was. The caller holds the range. `iov_off` is where `off` is in the vector.
@@ -573,6 +588,17 @@ void qcow2_free_inflated(struct qcow2 *q);
 /* Write whole clusters, compressed; -EINVAL for parts, -ENOTSUP with an external data file. */
 int qcow2_write_compressed(struct block *block, uint64_t off, uint64_t len, const struct iovec *iov,
                            unsigned niov) MUST_CHECK;
+
+/* ---- qcow2_ahead --------------------------------------------------------------------------------- */
+
+/*
+ * Get what the disk shows at [off, off + len), which the caller holds, if that is in the backing file
+ * and was read ahead, or is worth reading ahead for. False: it is to be read in the usual way.
+ */
+bool qcow2_ahead_read(struct qcow2 *q, uint64_t off, uint64_t len, void *buf);
+
+/* Free the memory. No request is in flight. */
+void qcow2_ahead_forget(struct qcow2 *q);
 
 /* ---- qcow2_partial ------------------------------------------------------------------------------ */
 

@@ -362,6 +362,7 @@ static int reload(const struct plan *plan, const struct qcow2_switch *next)
     qcow2_space_reset(q);
     qcow2_free_inflated(q);
     qcow2_partial_forget(q);
+    qcow2_ahead_forget(q); /* a commit changes the backing file */
     q->packed_end = 0;
     qcow2_cache_done(q);
     r = qcow2_cache_init(q);

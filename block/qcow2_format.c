@@ -541,6 +541,7 @@ void qcow2_free(struct block *block)
     free(q->space.free_slices);
     qcow2_free_inflated(q);
     qcow2_partial_forget(q);
+    qcow2_ahead_forget(q);
     free(q->path);
     free(q);
 }

@@ -16,6 +16,9 @@
  */
 #define COW_READ_THROUGH (16u << 10)
 
+/* Clusters that are zero and in use before are zeroed so far ahead of a write. */
+#define ZERO_AHEAD (1u << 20)
+
 /* Memory for direct I/O. */
 #define COW_ALIGN 4096u
 
@@ -97,6 +100,40 @@ static enum fill plan_part(struct qcow2 *q, const struct cow *cow, uint64_t off,
     return FILL_NOTHING;
 }
 
+/* How much of [off, off + max) are clusters that read as zero and have space of their own at `host`. */
+static int find_zero_space(struct qcow2 *q, uint64_t off, uint64_t max, uint64_t host,
+                           uint64_t *ret_len)
+{
+    struct qcow2_extent extent;
+    int r = qcow2_map(q, off, max, false, &extent);
+    bool found = r == 0 && extent.kind == QCOW2_ZEROES && extent.copied && extent.host == host;
+
+    *ret_len = found ? align_down(extent.len, q->cluster_size) : 0;
+    return r;
+}
+
+/*
+ * Zero the host space of a whole cluster, and of those behind it that are to read as zero in space of
+ * their own: who writes from front to back asks the file system once for many clusters, which are
+ * found to be holes later.
+ */
+static int zero_cluster_and_next(struct qcow2 *q, const struct cow *cow)
+{
+    uint64_t len = cow->end - cow->start;
+    uint64_t ahead = min_u64(ZERO_AHEAD, qcow2_slice_rest(q, cow->start) - len);
+    struct range range;
+    int r;
+
+    if (!is_aligned(cow->end, q->cluster_size) || ahead == 0 || cow->end >= q->block.len ||
+        !range_try_acquire(&q->ranges, &range, cow->end, ahead, true))
+        return qcow2_data_zero_fast(q, cow->host, len, false);
+    r = find_zero_space(q, cow->end, ahead, cow->host + len, &ahead);
+    if (r == 0)
+        r = qcow2_data_zero_fast(q, cow->host, len + ahead, false);
+    range_release(&q->ranges, &range);
+    return r;
+}
+
 /* Zero head and tail by asking the file system, where that is possible. */
 static int zero_fast(struct qcow2 *q, struct cow *cow)
 {
@@ -105,8 +142,9 @@ static int zero_fast(struct qcow2 *q, struct cow *cow)
 
     if (q->no_fast_zero || (cow->head != FILL_ZEROES && cow->tail != FILL_ZEROES))
         return 0;
-    if (one_cluster && cow->head == FILL_ZEROES && cow->tail == FILL_ZEROES) {
-        r = qcow2_data_zero_fast(q, cow->host, cow->end - cow->start, false);
+    if (one_cluster && (cow->head == FILL_ZEROES || head_len(cow) == 0) &&
+        (cow->tail == FILL_ZEROES || tail_len(cow) == 0)) {
+        r = zero_cluster_and_next(q, cow);
     } else {
         if (cow->head == FILL_ZEROES)
             r = qcow2_data_zero_fast(q, cow->host, head_len(cow), false);
@@ -152,6 +190,8 @@ static int read_old(struct qcow2 *q, struct cow *cow)
         return -ENOMEM;
     cow->head_buf = cow->buf;
     cow->tail_buf = cow->head_buf + (together ? tail_off(cow) - cow->start : head);
+    if (together && qcow2_ahead_read(q, cow->start, len, cow->buf))
+        return 0;
     if (together)
         return read_part(q, cow->start, len, cow->buf);
     if (head)
@@ -497,6 +537,7 @@ static void qcow2_trim(struct block *block)
 
     qcow2_cache_trim(q);
     qcow2_free_inflated(q);
+    qcow2_ahead_forget(q);
 }
 
 static int qcow2_get_status(struct block *block, uint64_t off, uint64_t len, unsigned *ret_flags,

@@ -21,9 +21,8 @@ struct part {
     uint64_t iov_off; /* where the part begins in it */
 };
 
-/* From the backing file, as far as it goes; behind its end the overlay reads as zero. */
-static int read_backing(struct qcow2 *q, uint64_t off, uint64_t len, const struct iovec *iov,
-                        unsigned niov)
+int qcow2_read_backing(struct qcow2 *q, uint64_t off, uint64_t len, const struct iovec *iov,
+                       unsigned niov)
 {
     struct block *backing = q->block.backing;
     uint64_t end = backing ? min_u64(backing->len, q->block.len) : 0;
@@ -47,7 +46,7 @@ static int read_extent(struct qcow2 *q, uint64_t off, const struct qcow2_extent 
 {
     switch (extent->kind) {
     case QCOW2_UNALLOCATED:
-        return read_backing(q, off, extent->len, iov, niov);
+        return qcow2_read_backing(q, off, extent->len, iov, niov);
     case QCOW2_ZEROES:
         iov_memset(iov, niov, 0, 0, extent->len);
         return 0;

@@ -129,6 +129,45 @@ START_TEST(copy_is_one_read_and_one_write)
 }
 END_TEST
 
+/* The first read of a row is for one cluster, the others for four. */
+START_TEST(copies_in_a_row_share_their_reads)
+{
+    uint8_t buf[2 * PIECE];
+
+    base.len = DISK_LEN;
+    for (uint64_t at = 0; at < base.len; at += PIECE)
+        memset(base.data + at, (int)(1 + at / PIECE % 255), PIECE);
+    open_new("base");
+    ck_assert_int_eq(mem_block_write(block, 7 * CLUSTER, data, CLUSTER), 0);
+    for (unsigned i = 0; i < 9; i++)
+        write_piece((uint64_t)i * CLUSTER + 8 * PIECE);
+    ck_assert_uint_eq(base.counts[FILE_READ], 1 + 2 + 1);
+    for (unsigned i = 0; i < 9; i++) {
+        uint64_t off = (uint64_t)i * CLUSTER + 8 * PIECE;
+
+        ck_assert_int_eq(mem_block_read(block, off, buf, sizeof(buf)), 0);
+        ck_assert_mem_eq(buf, data, PIECE);
+        ck_assert_mem_eq(buf + PIECE, i == 7 ? data : base.data + off + PIECE, PIECE);
+    }
+    close_clean();
+}
+END_TEST
+
+START_TEST(zeroed_space_in_a_row_is_zeroed_at_once)
+{
+    open_new(NULL);
+    for (unsigned i = 0; i < 32; i++)
+        ck_assert_int_eq(mem_block_write(block, (uint64_t)i * CLUSTER, data, CLUSTER), 0);
+    ck_assert_int_eq(mem_block_op(block, BLOCK_WRITE_ZEROES, 0, 0, 32ull * CLUSTER), 0);
+    start_counting();
+    for (unsigned i = 0; i < 32; i++)
+        write_piece((uint64_t)i * CLUSTER + 8 * PIECE);
+    ck_assert_uint_eq(COST(fallocates), 2);
+    ck_assert_uint_eq(COST(data_write_bytes), 32 * PIECE);
+    close_clean();
+}
+END_TEST
+
 START_TEST(flushed_allocating_write_costs_little_metadata)
 {
     open_new(NULL);
@@ -191,11 +230,12 @@ END_TEST
 
 static void add_tests(Suite *suite)
 {
-    unit_case_with(suite, "cost", setup, teardown, rest_of_a_new_cluster_costs_nothing,
-                   rest_of_a_used_cluster_is_zeroed_without_a_buffer, hole_is_not_zeroed_again,
-                   copy_is_one_read_and_one_write, flushed_allocating_write_costs_little_metadata,
-                   lazy_counts_wait_until_the_image_is_closed,
-                   file_grows_ahead_and_is_cut_when_closed);
+    unit_case_with(
+        suite, "cost", setup, teardown, rest_of_a_new_cluster_costs_nothing,
+        rest_of_a_used_cluster_is_zeroed_without_a_buffer, hole_is_not_zeroed_again,
+        copy_is_one_read_and_one_write, copies_in_a_row_share_their_reads,
+        zeroed_space_in_a_row_is_zeroed_at_once, flushed_allocating_write_costs_little_metadata,
+        lazy_counts_wait_until_the_image_is_closed, file_grows_ahead_and_is_cut_when_closed);
 }
 
 UNIT_MAIN("qcow2_cost", add_tests)

@@ -24,20 +24,35 @@ static bool is_blocked(const struct range_lock *lock, const struct range *range)
     return false;
 }
 
-void range_acquire(struct range_lock *lock, struct range *range, uint64_t off, uint64_t len,
-                   bool exclusive)
+/* Join the queue; range->waiting says whether somebody is in the way. */
+static void join(struct range_lock *lock, struct range *range, uint64_t off, uint64_t len,
+                 bool exclusive)
 {
     range->off = off;
     range->len = len;
     range->exclusive = exclusive;
     range->owner = co_self();
     list_add_tail(&lock->ranges, &range->link);
-
     range->waiting = is_blocked(lock, range);
+}
+
+void range_acquire(struct range_lock *lock, struct range *range, uint64_t off, uint64_t len,
+                   bool exclusive)
+{
+    join(lock, range, off, len, exclusive);
     while (range->waiting) {
         assert(range->owner);
         co_suspend();
     }
+}
+
+bool range_try_acquire(struct range_lock *lock, struct range *range, uint64_t off, uint64_t len,
+                       bool exclusive)
+{
+    join(lock, range, off, len, exclusive);
+    if (range->waiting)
+        list_remove(&range->link); /* nobody came later and waits for it */
+    return !range->waiting;
 }
 
 void range_release(struct range_lock *lock, struct range *range)

@@ -2,8 +2,8 @@
  * Locks on byte ranges, held by coroutines across their waits.
  *
  * Shared holders of overlapping ranges run together; an exclusive holder runs alone in its range.
- * First come, first served, so nobody starves. A coroutine holds at most one range of a lock at a
- * time, which is what makes deadlock impossible. Outside coroutines nothing ever has to wait.
+ * First come, first served, so nobody starves. A coroutine that waits for a range holds none of the
+ * lock, which is what makes deadlock impossible. Outside coroutines nothing ever has to wait.
  */
 #ifndef MINIVMM_BASE_RANGE_LOCK_H
 #define MINIVMM_BASE_RANGE_LOCK_H
@@ -33,6 +33,10 @@ void range_lock_init(struct range_lock *lock);
 /* Wait until no earlier range conflicts with [off, off + len). The sum must not overflow. */
 void range_acquire(struct range_lock *lock, struct range *range, uint64_t off, uint64_t len,
                    bool exclusive);
+
+/* The same without waiting: false if a range that came earlier is in the way. */
+bool range_try_acquire(struct range_lock *lock, struct range *range, uint64_t off, uint64_t len,
+                       bool exclusive);
 
 void range_release(struct range_lock *lock, struct range *range);
 
