@@ -1,0 +1,135 @@
+"""What tests/img/run cannot say as commands beside qemu-img's. Each test_NAME(tools, folder) is one."""
+
+import os
+import random
+import subprocess
+import time
+
+MIB = 1 << 20
+
+
+def ours(tools, folder, *args, status=0):
+    """Run minivmm-img; its exit status has to be `status`. Returns its output."""
+    done = subprocess.run([tools.ours, *args], cwd=folder, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300,
+                          check=False)
+    text = done.stdout.decode(errors="backslashreplace")
+    assert done.returncode == status, f"{' '.join(args)}: status {done.returncode}: {text[-300:]!r}"
+    return text
+
+
+def theirs(tools, folder, *args):
+    subprocess.run([tools.theirs, *args], cwd=folder, check=True, stdin=subprocess.DEVNULL,
+                   stdout=subprocess.DEVNULL)
+
+
+def qemu_io(folder, image, *commands):
+    argv = ["qemu-io"]
+    for command in commands:
+        argv += ["-c", command]
+    subprocess.run([*argv, image], cwd=folder, check=True, stdin=subprocess.DEVNULL,
+                   stdout=subprocess.DEVNULL)
+
+
+def test_help_of_each_command(tools, folder):
+    text = ours(tools, folder, "--help")
+    commands = [line.split()[0] for line in text.splitlines() if line.startswith("  ")
+                and not line.startswith("    ")]
+    assert len(commands) > 5, text
+    for command in commands:
+        text = ours(tools, folder, command, "--help")
+        assert text.startswith(f"usage: minivmm-img {command} "), text
+        assert all(len(line) <= 100 for line in text.splitlines()[1:]), text
+
+
+def test_version_begins_with_the_program(tools, folder):
+    assert ours(tools, folder, "--version").startswith("minivmm-img version ")
+
+
+def test_output_that_cannot_be_written_is_an_error(tools, folder):
+    theirs(tools, folder, "create", "-q", "-f", "qcow2", "a", "1M")
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([tools.ours, "info", "a"], cwd=folder, stdout=full,
+                              stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 1 and b"cannot write" in done.stderr, done
+
+
+def test_image_in_use(tools, folder):
+    """A writer keeps others out, readers may look with -U, and create does not empty the image."""
+    theirs(tools, folder, "create", "-q", "-f", "qcow2", "a", "1M")
+    theirs(tools, folder, "create", "-q", "-f", "qcow2", "-b", "a", "-F", "qcow2", "top")
+    with subprocess.Popen(["qemu-io", "a"], cwd=folder, stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as user:
+        user.stdin.write(b"write 0 64k\n")
+        user.stdin.flush()
+        user.stdout.readline()
+        before = open(os.path.join(folder, "a"), "rb").read()
+        for args in (["info", "a"], ["check", "a"], ["map", "a"], ["map", "top"],
+                     ["snapshot", "-l", "a"]):
+            text = ours(tools, folder, *args, status=1)
+            assert 'Failed to get shared "write" lock\nIs another process using the image [a]?' \
+                in text, text
+        for args in (["resize", "a", "2M"], ["snapshot", "-c", "x", "a"],
+                     ["create", "-f", "qcow2", "a", "1M"], ["commit", "top"],
+                     ["check", "-r", "all", "a"]):
+            text = ours(tools, folder, *args, status=1)
+            assert "lock\nIs another process using the image [a]?" in text, text
+        for args in (["info", "-U", "a"], ["map", "-U", "top"], ["snapshot", "-U", "-l", "a"],
+                     ["create", "-f", "qcow2", "-b", "a", "-F", "qcow2", "new"]):
+            ours(tools, folder, *args)
+        assert open(os.path.join(folder, "a"), "rb").read() == before, "the image was changed"
+        user.stdin.close()
+        user.wait()
+
+
+def damage(data, dice):
+    """Overwrite a few places, most of them in the metadata at the beginning."""
+    data = bytearray(data)
+    for _ in range(dice.randrange(1, 6)):
+        at = dice.randrange(0, min(len(data) - 8, dice.choice((112, 4096, len(data)))))
+        value = dice.choice((bytes(8), b"\xff" * 8, dice.randbytes(8), dice.randbytes(1),
+                             (dice.randrange(64) << 16).to_bytes(8, "big")))
+        data[at:at + len(value)] = value
+    return data
+
+
+def test_hostile_images(tools, folder):
+    """Whatever is in a file: an answer or an error, soon, and no file that was not asked for."""
+    seed = int(os.environ.get("SEED", time.time_ns()))
+    dice = random.Random(seed)
+    theirs(tools, folder, "create", "-q", "-f", "qcow2", "-o", "cluster_size=4k", "a", "4M")
+    qemu_io(folder, "a", "write 0 300k", "write -z 1M 64k")
+    theirs(tools, folder, "snapshot", "-c", "s", "a")
+    theirs(tools, folder, "bitmap", "--add", "a", "b")
+    qemu_io(folder, "a", "write 64k 64k", "write -c 2M 64k")
+    good = open(os.path.join(folder, "a"), "rb").read()
+    commands = (["info"], ["info", "--output=json"], ["check"], ["map", "--output=json"],
+                ["snapshot", "-l"], ["check", "-r", "all"], ["snapshot", "-a", "s"],
+                ["resize", "--shrink"], ["snapshot", "-d", "s"])
+    for _ in range(int(os.environ.get("ROUNDS", 60))):
+        bad = damage(good, dice)
+        for command in commands:
+            with open(os.path.join(folder, "bad"), "wb") as f:
+                f.write(bad)
+            argv = [tools.ours, *command, "bad"] + (["3M"] if "resize" in command else [])
+            done = subprocess.run(argv, cwd=folder, stdin=subprocess.DEVNULL, timeout=100,
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+            assert done.returncode in (0, 1, 2, 3, 63), \
+                f"SEED={seed}: {command}: {done.returncode} {done.stderr[-300:]!r}"
+
+
+def test_large_disk(tools, folder):
+    """1 TiB that is nearly empty costs next to nothing."""
+    tib = 1 << 40
+    ours(tools, folder, "create", "-q", "-f", "qcow2", "a", "1T")
+    for at in range(0, tib, tib // 16):
+        qemu_io(folder, "a", f"write {at} 64k")
+    text = ours(tools, folder, "map", "a")
+    assert len(text.splitlines()) == 17, text
+    assert ours(tools, folder, "check", "a").startswith("No errors"), "check"
+    ours(tools, folder, "resize", "a", "2T")
+    ours(tools, folder, "snapshot", "-c", "s", "a")
+    ours(tools, folder, "resize", "--shrink", "a", "512G")
+    theirs(tools, folder, "check", "a")
+    size = os.stat(os.path.join(folder, "a")).st_size
+    assert size < 16 * MIB, f"the file has {size} bytes"
