@@ -235,7 +235,7 @@ static int check_features(const struct qcow2 *q, const struct header *hdr, struc
     if (q->incompatible & QCOW2_INCOMPAT_CORRUPT)
         return err_set(err, -EROFS,
                        "%s: the image is marked corrupt: open it read-only, or repair it with "
-                       "qemu-img check -r all",
+                       "minivmm-img check -r all",
                        hdr->path);
     return 0;
 }
@@ -466,7 +466,7 @@ int qcow2_mark_corrupt(struct qcow2 *q, const char *what, uint64_t host)
         return -EIO;
     q->corrupt = true;
     log_error("%s: corrupt qcow2 image: %s (offset %#" PRIx64 "): nothing is written any more; "
-              "repair it with qemu-img check -r all",
+              "repair it with minivmm-img check -r all",
               q->path, what, host);
     if (q->version < 3)
         return -EIO;
