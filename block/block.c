@@ -325,6 +325,7 @@ void block_get_info(const struct block *block, struct block_info *ret_info)
         .logical_block = BLOCK_SECTOR_SIZE,
         .physical_block = (uint32_t)max_u64(block->file->align, 4096),
         .discard_align = 4096,
+        .alloc_unit = block->file->align,
         .readonly = !block->writable,
         .discard = block->discard,
         .format = block->driver->name,

@@ -115,7 +115,7 @@ struct block_info {
     uint32_t physical_block; /* unit that avoids read-modify-write */
     uint32_t opt_io;         /* preferred I/O size in bytes, e.g. the cluster size; 0 unknown */
     uint32_t discard_align;  /* granularity of useful discards in bytes */
-    uint32_t alloc_unit;     /* what is written takes space in units of this size; 0: no matter */
+    uint32_t alloc_unit;     /* what is written takes space, or time, in units of this size */
     bool readonly;
     bool discard;
     const char *format; /* "raw" or "qcow2" */

@@ -12,6 +12,9 @@
 
 /* ---- space ---------------------------------------------------------------------------------------- */
 
+/* What block_take_first writes, at most. */
+#define FIRST_BLOCK 4096u
+
 int block_make_room(struct file *file, uint64_t len, uint64_t clear)
 {
     uint64_t have;
@@ -23,6 +26,13 @@ int block_make_room(struct file *file, uint64_t len, uint64_t clear)
     if (r == 0 && have < len)
         r = -ENOSPC;
     return r < 0 ? r : file_zero(file, 0, clear, false);
+}
+
+int block_take_first(struct file *file, uint64_t len)
+{
+    size_t first = len < FIRST_BLOCK ? BLOCK_SECTOR_SIZE : FIRST_BLOCK;
+
+    return file->fixed_len || len == 0 ? 0 : file_write(file, 0, file_zeroes, first);
 }
 
 int block_take_space(struct file *file, uint64_t off, uint64_t len, enum block_prealloc prealloc)
@@ -65,6 +75,8 @@ static int create_raw(const struct block_create_options *options, struct file *f
 {
     int r = block_make_room(file, options->len, 0);
 
+    if (r == 0 && options->prealloc == BLOCK_PREALLOC_OFF)
+        r = block_take_first(file, options->len);
     if (r == 0)
         r = block_take_space(file, 0, options->len, options->prealloc);
     if (r == 0)

@@ -428,6 +428,8 @@ static int make_room(const struct block_create_options *options, const struct la
 
     if (r == 0 && data_file)
         r = block_make_room(data_file, options->len, l->mapped ? options->len : 0);
+    if (r == 0 && data_file)
+        r = block_take_first(data_file, options->len);
     if (r < 0)
         return r;
     if (data_file)

@@ -28,7 +28,7 @@ struct creation {
 
 static int fail(const struct creation *c, const struct err *err)
 {
-    create_options_error(c->name, err);
+    create_options_error(c->name, NULL, err);
     return EXIT_FAILURE;
 }
 

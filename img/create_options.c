@@ -184,19 +184,25 @@ void create_options_help(enum block_format format, bool with_file)
              "Specify the target filename to include those options.");
 }
 
-void create_options_error(const char *path, const struct err *err)
+void create_options_error(const char *path, const char *converting, const struct err *err)
 {
     size_t len = strlen(path);
     const char *msg = err->msg;
+    char *about = NULL;
 
-    if (err->code == -EAGAIN) {
-        img_error("%s: Failed to get \"write\" lock\nIs another process using the image [%s]?",
-                  path, path);
-    } else if (strncmp(msg, path, len) == 0 && strncmp(msg + len, ": ", 2) == 0) {
-        img_error("%s", msg);
-    } else {
-        opts_error(path, err);
-    }
+    if (strncmp(msg, path, len) == 0 && strncmp(msg + len, ": ", 2) == 0)
+        msg += len + 2;
+    if (err->code == -EAGAIN)
+        msg = "Failed to get \"write\" lock";
+    if (!converting)
+        about = strdup(path);
+    else if (asprintf(&about, "%s: error while converting %s", path, converting) < 0)
+        about = NULL;
+    img_error("%s: %s", about ? about : path, msg);
+    opts_explain(err);
+    if (err->code == -EAGAIN)
+        fprintf(stderr, "Is another process using the image [%s]?\n", path);
+    free(about);
 }
 
 /* ---- values ---------------------------------------------------------------------------------------- */

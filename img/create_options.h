@@ -57,8 +57,9 @@ void create_options_help(enum block_format format, bool with_file);
 
 /*
  * Print why an image was not made: "path: …", and what qemu-img adds to some messages. *err comes
- * from block_create, or from one of the functions above.
+ * from block_create, or from one of the functions above. `converting`: the format's name if that was
+ * done for convert; else NULL.
  */
-void create_options_error(const char *path, const struct err *err);
+void create_options_error(const char *path, const char *converting, const struct err *err);
 
 #endif

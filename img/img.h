@@ -13,6 +13,10 @@
  *   create_options  the options of a new image, from -o and others
  *   json            output as JSON
  *   progress        -p
+ *   target          what becomes of a half-written image
+ *   copy            copying disks: the core of convert
+ *   zero_scan       finding zeroes in memory
+ *   snapshot_name   snapshots, as -l names them
  *   cmd_…           one subcommand each
  *
  * A subcommand runs on one thread and ends with a status for the shell; the function that knows what
@@ -42,6 +46,7 @@ struct img_command {
 
 extern const struct img_command img_check;
 extern const struct img_command img_commit;
+extern const struct img_command img_convert;
 extern const struct img_command img_create;
 extern const struct img_command img_info;
 extern const struct img_command img_map;

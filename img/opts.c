@@ -158,6 +158,11 @@ int opts_get_number(struct opts *opts, const char *key, uint64_t *ret_value, str
 void opts_error(const char *about, const struct err *err)
 {
     img_error("%s%s%s", about ? about : "", about ? ": " : "", err->msg);
+    opts_explain(err);
+}
+
+void opts_explain(const struct err *err)
+{
     if (err->code == OPTS_NO_SIZE)
         fputs("Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
               "and exabytes, respectively.\n",

@@ -59,6 +59,9 @@ int opts_get_number(struct opts *opts, const char *key, uint64_t *ret_value,
  */
 void opts_error(const char *about, const struct err *err);
 
+/* What belongs to the message, alone. */
+void opts_explain(const struct err *err);
+
 /* Not empty, and no comma at either end that does not belong to a value? */
 bool opts_list_is_valid(const char *text);
 

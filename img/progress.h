@@ -1,5 +1,7 @@
 /*
- * -p: how much of a subcommand's work is done.
+ * -p: how much of a subcommand's work is done. Where scripts read it, it is said as qemu-img does; on
+ * a terminal there is a bar with throughput and time left. Without -p, SIGUSR1 is answered once, on
+ * stderr.
  */
 #ifndef MINIVMM_IMG_PROGRESS_H
 #define MINIVMM_IMG_PROGRESS_H
@@ -9,7 +11,13 @@
 
 struct progress {
     bool on;
-    unsigned shown; /* hundredths of a percent */
+    bool terminal;
+    double shown;  /* percent; < 0: nothing yet */
+    uint64_t done; /* bytes */
+    uint64_t len;
+    uint64_t begun; /* ns */
+    uint64_t drawn; /* ns */
+    unsigned width; /* of what is drawn, to be drawn over */
 };
 
 void progress_start(struct progress *progress, bool on);

@@ -1,0 +1,644 @@
+#include "img/copy.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "block/block_ops.h"
+#include "img/zero_scan.h"
+#include "vmm/base/aio.h"
+#include "vmm/base/bytes.h"
+#include "vmm/base/co.h"
+#include "vmm/base/loop.h"
+
+/*
+ * Data is copied in pieces of this size: they stay in a processor's cache between reading and
+ * writing, and are long enough for any disk when several are under way.
+ */
+#define PIECE (512u << 10)
+#define PIECE_MAX (16u << 20)
+
+/*
+ * Zeroes in a cluster that is to be written are written with it, as its space is taken anyway; but no
+ * more than this.
+ */
+#define UNIT_MAX (64u << 10)
+
+/* Memory for direct I/O. */
+#define BUF_ALIGN 4096u
+
+/* Requests that one piece may have under way: a piece with more holes waits in between. */
+#define SLOT_IOS 16u
+
+/* Enough to keep a disk busy while others wait for it. */
+#define REQUESTS_MIN 8u
+
+enum kind {
+    KIND_DATA,
+    KIND_ZERO,
+    KIND_BACKING, /* the target's backing file shows it */
+};
+
+struct piece {
+    enum kind kind;
+    uint64_t off; /* in the target */
+    uint64_t len;
+    uint64_t turn;
+};
+
+struct copy {
+    const struct copy_options *options;
+    struct loop *loop;
+    struct aio *aio;
+    uint64_t len;
+    uint64_t piece_max;
+    uint64_t target_len;
+    uint64_t unit; /* zeroes are looked for in units of this size */
+
+    /* What comes next; looking for it may wait. */
+    struct co_mutex lock;
+    uint64_t pos;
+    enum kind kind;
+    uint64_t kind_end; /* from `pos` up to here it is of that kind */
+    uint64_t turns_given;
+
+    uint64_t turn; /* whose writes may begin */
+    struct co_queue turns;
+
+    uint64_t begun; /* ns */
+    uint64_t paced; /* bytes that count for the rate */
+
+    unsigned live; /* slots */
+    uint64_t data_total;
+    uint64_t data_done;
+    int result;
+    struct err *err;
+};
+
+struct slot;
+
+struct slot_io {
+    struct block_req req;
+    struct iovec iov;
+    struct slot *slot;
+};
+
+/* One piece after the other goes through a slot: a coroutine with a buffer. */
+struct slot {
+    struct copy *copy;
+    uint8_t *buf;
+    struct slot_io ios[SLOT_IOS];
+    unsigned nios;
+    unsigned in_flight;
+    struct co *waiter;
+    int result;
+};
+
+static _Atomic uint64_t position;
+
+uint64_t copy_position(void)
+{
+    return atomic_load(&position);
+}
+
+static int fail(struct copy *copy, int r, const char *what, uint64_t off)
+{
+    if (copy->result == 0) {
+        copy->result = r;
+        err_set_errno(copy->err, r, "error while %s %llu", what, (unsigned long long)off);
+    }
+    return r;
+}
+
+/* ---- what is where -------------------------------------------------------------------------------- */
+
+/* The part of the sources that `off` of the target comes from. */
+static const struct copy_source *source_at(const struct copy_options *options, uint64_t off,
+                                           uint64_t *ret_in_source)
+{
+    const struct copy_source *source = options->sources;
+
+    for (; off >= source->len; source++)
+        off -= source->len;
+    *ret_in_source = off;
+    return source;
+}
+
+static enum kind kind_of(const struct copy *copy, uint64_t off, const struct block_status *status)
+{
+    const struct copy_options *options = copy->options;
+
+    if (status->flags & BLOCK_STATUS_DATA)
+        return KIND_DATA;
+    if (!(status->flags & BLOCK_STATUS_ZERO))
+        return KIND_BACKING;
+    return options->target_has_backing && off >= options->backing_len ? KIND_BACKING : KIND_ZERO;
+}
+
+/*
+ * What the source itself says: nothing (no flags) where its backing file shows through, but zeroes
+ * behind the end of that.
+ */
+static int get_own_status(struct block *block, uint64_t off, uint64_t len,
+                          struct block_status *ret_status)
+{
+    struct block_details details;
+    struct block_info info = {.len = 0};
+    int r = block_get_status(block, off, len, true, ret_status);
+
+    if (r < 0 || (ret_status->flags & BLOCK_STATUS_ALLOCATED))
+        return r;
+    block_get_details(block, &details);
+    if (details.backing)
+        block_get_info(details.backing, &info);
+    ret_status->flags = off < info.len ? 0 : BLOCK_STATUS_ZERO;
+    if (off < info.len)
+        ret_status->len = min_u64(ret_status->len, info.len - off);
+    return 0;
+}
+
+static int get_status_once(const struct copy *copy, const struct copy_source *source, uint64_t off,
+                           uint64_t len, struct block_status *ret_status)
+{
+    if (copy->options->target_has_backing)
+        return get_own_status(source->block, source->off + off, len, ret_status);
+    return block_get_status(source->block, source->off + off, len, false, ret_status);
+}
+
+/*
+ * With `salvage`, what cannot be told of a range is asked for shorter ones, down to a sector, which is
+ * then to be read.
+ */
+static int get_status(const struct copy *copy, const struct copy_source *source, uint64_t off,
+                      uint64_t len, struct block_status *ret_status)
+{
+    int r = get_status_once(copy, source, off, len, ret_status);
+
+    while (r < 0 && copy->options->salvage && len > BLOCK_SECTOR_SIZE) {
+        len = align_up(len / 4, BLOCK_SECTOR_SIZE);
+        r = get_status_once(copy, source, off, len, ret_status);
+    }
+    if (r < 0 && copy->options->salvage) {
+        if (copy->options->unreadable)
+            copy->options->unreadable(off, r, true);
+        *ret_status = (struct block_status){.flags = BLOCK_STATUS_DATA, .len = len};
+        r = 0;
+    }
+    return r;
+}
+
+static int look(struct copy *copy)
+{
+    const struct copy_options *options = copy->options;
+    struct block_status status;
+    uint64_t in_source;
+    const struct copy_source *source = source_at(options, copy->pos, &in_source);
+    uint64_t len = source->len - in_source;
+    int r;
+
+    if (options->target_has_backing && copy->pos < options->backing_len)
+        len = min_u64(len, options->backing_len - copy->pos);
+    r = get_status(copy, source, in_source, len, &status);
+    if (r < 0)
+        return fail(copy, r, "reading block status at offset", in_source);
+    copy->kind = kind_of(copy, copy->pos, &status);
+    copy->kind_end = copy->pos + min_u64(status.len, len);
+    return 0;
+}
+
+/* Zeroes that are to be written like any data. */
+static bool is_written(const struct copy *copy, enum kind kind)
+{
+    return kind == KIND_DATA || (kind == KIND_ZERO && copy->options->min_zeroes == 0);
+}
+
+/* A cluster that is to be compressed is copied as a whole, whatever parts of it are. */
+static void fit_clusters(struct copy *copy, struct piece *piece)
+{
+    uint64_t cluster = copy->unit;
+
+    if (piece->len >= cluster) {
+        piece->len = align_down(piece->len, cluster);
+    } else if (piece->len < copy->len - piece->off) {
+        piece->len = min_u64(cluster, copy->len - piece->off);
+        piece->kind = KIND_DATA;
+    }
+}
+
+/* The next piece, of any kind. len 0: there is none. */
+static int step(struct copy *copy, struct piece *ret_piece)
+{
+    struct piece piece = {.off = copy->pos};
+    int r = 0;
+
+    if (copy->pos < copy->len && copy->pos >= copy->kind_end)
+        r = look(copy);
+    if (r == 0 && copy->pos < copy->len) {
+        piece.kind = copy->kind;
+        piece.len = copy->kind_end - copy->pos;
+        if (copy->options->compress)
+            fit_clusters(copy, &piece);
+        if (is_written(copy, piece.kind))
+            piece.len = min_u64(piece.len, copy->piece_max - piece.off % copy->piece_max);
+        copy->pos += piece.len;
+    }
+    *ret_piece = piece;
+    return r;
+}
+
+/* The next piece for which there is something to do. */
+static int next_piece(struct copy *copy, struct piece *ret_piece)
+{
+    int r;
+
+    co_mutex_lock(&copy->lock);
+    do {
+        r = copy->result < 0 ? copy->result : step(copy, ret_piece);
+    } while (r == 0 && ret_piece->len > 0 && !is_written(copy, ret_piece->kind) &&
+             (ret_piece->kind == KIND_BACKING || copy->options->target_is_zero));
+    if (r == 0 && ret_piece->len > 0)
+        ret_piece->turn = copy->turns_given++;
+    co_mutex_unlock(&copy->lock);
+    return r;
+}
+
+/* Before the images are attached. */
+static int count_data(struct copy *copy)
+{
+    struct piece piece;
+    int r;
+
+    while ((r = step(copy, &piece)) == 0 && piece.len > 0)
+        if (is_written(copy, piece.kind))
+            copy->data_total += piece.len;
+    copy->pos = 0;
+    copy->kind_end = 0;
+    return r;
+}
+
+/* ---- requests of a slot ---------------------------------------------------------------------------- */
+
+static void io_done(struct block_req *req, int result)
+{
+    struct slot *slot = container_of(req, struct slot_io, req)->slot;
+
+    if (result < 0 && slot->result == 0)
+        slot->result = result;
+    slot->in_flight--;
+    if (slot->in_flight == 0 && slot->waiter)
+        co_wake(slot->waiter);
+}
+
+/* Wait for all requests. 0, or what the first that failed returned. */
+static int slot_wait(struct slot *slot)
+{
+    int r;
+
+    if (slot->in_flight > 0) {
+        slot->waiter = co_self();
+        co_suspend();
+        slot->waiter = NULL;
+    }
+    r = slot->result;
+    slot->result = 0;
+    slot->nios = 0;
+    return r;
+}
+
+static void slot_submit(struct slot *slot, struct block *block, const struct block_req *req,
+                        uint8_t *buf)
+{
+    struct slot_io *io;
+    int r;
+
+    if (slot->nios == SLOT_IOS) {
+        r = slot_wait(slot);
+        slot->result = r; /* for the wait that is to tell */
+    }
+    io = &slot->ios[slot->nios++];
+    io->slot = slot;
+    io->req = *req;
+    io->req.done = io_done;
+    if (buf) {
+        io->iov = (struct iovec){buf, req->len};
+        io->req.iov = &io->iov;
+        io->req.niov = 1;
+    }
+    slot->in_flight++;
+    block_submit(block, &io->req);
+}
+
+/* ---- reading -------------------------------------------------------------------------------------- */
+
+static int read_once(struct slot *slot, const struct copy_source *source, uint64_t off,
+                     uint64_t len, uint8_t *buf)
+{
+    struct block_req req = {.op = BLOCK_READ, .off = source->off + off, .len = len};
+
+    slot_submit(slot, source->block, &req, buf);
+    return slot_wait(slot);
+}
+
+/* Sector by sector, with zeroes for those that cannot be read. */
+static void read_salvaging(struct slot *slot, const struct copy_source *source, uint64_t off,
+                           uint64_t len, uint8_t *buf)
+{
+    for (uint64_t at = 0; at < len; at += BLOCK_SECTOR_SIZE) {
+        int r = read_once(slot, source, off + at, BLOCK_SECTOR_SIZE, buf + at);
+
+        if (r == 0)
+            continue;
+        memset(buf + at, 0, BLOCK_SECTOR_SIZE);
+        if (slot->copy->options->unreadable)
+            slot->copy->options->unreadable(off + at, r, false);
+    }
+}
+
+static int read_piece(struct slot *slot, const struct piece *piece)
+{
+    const struct copy_options *options = slot->copy->options;
+    uint64_t done = 0;
+    int r = 0;
+
+    if (piece->kind == KIND_ZERO)
+        memset(slot->buf, 0, piece->len);
+    while (r == 0 && piece->kind == KIND_DATA && done < piece->len) {
+        uint64_t off;
+        const struct copy_source *source = source_at(options, piece->off + done, &off);
+        uint64_t n = min_u64(piece->len - done, source->len - off);
+
+        r = read_once(slot, source, off, n, slot->buf + done);
+        if (r < 0 && options->salvage) {
+            read_salvaging(slot, source, off, n, slot->buf + done);
+            r = 0;
+        }
+        done += n;
+    }
+    return r < 0 ? fail(slot->copy, r, "reading at byte", piece->off) : 0;
+}
+
+/* ---- writing -------------------------------------------------------------------------------------- */
+
+static void write_zeroes(struct slot *slot, uint64_t off, uint64_t len)
+{
+    const struct copy_options *options = slot->copy->options;
+    struct block_req req = {
+        .op = BLOCK_WRITE_ZEROES, .flags = BLOCK_REQ_UNMAP, .off = off, .len = len};
+
+    if (!options->target_is_zero)
+        slot_submit(slot, options->target, &req, NULL);
+}
+
+/* The end of the sources may be in the middle of a cluster, which cannot be compressed then. */
+static void write_data(struct slot *slot, uint64_t off, uint64_t len, uint8_t *buf)
+{
+    const struct copy *copy = slot->copy;
+    uint64_t packed = 0;
+    struct block_req req = {.op = BLOCK_WRITE, .flags = BLOCK_REQ_COMPRESSED, .off = off};
+
+    if (copy->options->compress)
+        packed = off + len == copy->target_len ? len : align_down(len, copy->unit);
+    req.len = packed;
+    if (packed > 0)
+        slot_submit(slot, copy->options->target, &req, buf);
+    req = (struct block_req){.op = BLOCK_WRITE, .off = off + packed, .len = len - packed};
+    if (packed < len)
+        slot_submit(slot, copy->options->target, &req, buf + packed);
+}
+
+/* What was read, without the zeroes in it if they need not be written. */
+static void write_sparse(struct slot *slot, const struct piece *piece)
+{
+    const struct copy *copy = slot->copy;
+    uint64_t n;
+
+    for (uint64_t done = 0; done < piece->len; done += n) {
+        uint64_t off = piece->off + done;
+        bool zero;
+
+        n = zero_scan_run(slot->buf + done, piece->len - done, off, copy->unit,
+                          copy->options->compress ? 1 : copy->options->min_zeroes, &zero);
+        if (zero)
+            write_zeroes(slot, off, n);
+        else
+            write_data(slot, off, n, slot->buf + done);
+    }
+}
+
+static void begin_writes(struct slot *slot, const struct piece *piece)
+{
+    if (!is_written(slot->copy, piece->kind))
+        write_zeroes(slot, piece->off, piece->len);
+    else if (slot->copy->options->min_zeroes == 0)
+        write_data(slot, piece->off, piece->len, slot->buf);
+    else
+        write_sparse(slot, piece);
+}
+
+static void wait_for_turn(struct copy *copy, const struct piece *piece)
+{
+    while (!copy->options->out_of_order && copy->turn != piece->turn)
+        co_queue_wait(&copy->turns);
+}
+
+static void pass_turn(struct copy *copy)
+{
+    copy->turn++;
+    co_queue_wake_all(&copy->turns);
+}
+
+struct pause {
+    struct loop_timer timer;
+    struct co *co;
+};
+
+static void pause_over(struct loop_timer *timer)
+{
+    co_wake(container_of(timer, struct pause, timer)->co);
+}
+
+/* Wait until as much time has passed as what was written so far may take. */
+static void keep_rate(struct copy *copy, const struct piece *piece)
+{
+    struct pause pause = {.timer.expired = pause_over, .co = co_self()};
+    uint64_t now = monotonic_ns();
+    uint64_t due;
+
+    if (copy->options->rate == 0 || !is_written(copy, piece->kind))
+        return;
+    due = copy->begun + (uint64_t)((double)copy->paced / (double)copy->options->rate * 1e9);
+    copy->paced += piece->len;
+    if (due <= now)
+        return;
+    loop_arm(copy->loop, &pause.timer, due - now);
+    co_suspend();
+}
+
+/* A piece that could not be read: those behind it are not to wait for it. */
+static void give_up_turn(struct copy *copy, const struct piece *piece)
+{
+    wait_for_turn(copy, piece);
+    pass_turn(copy);
+}
+
+static int write_piece(struct slot *slot, const struct piece *piece)
+{
+    struct copy *copy = slot->copy;
+    int r;
+
+    wait_for_turn(copy, piece);
+    keep_rate(copy, piece);
+    if (copy->result == 0) {
+        atomic_store(&position, piece->off);
+        begin_writes(slot, piece);
+    }
+    pass_turn(copy);
+    r = slot_wait(slot);
+    return r < 0 ? fail(copy, r, "writing at byte", piece->off) : 0;
+}
+
+/* ---- slots ---------------------------------------------------------------------------------------- */
+
+static void show_progress(struct copy *copy, const struct piece *piece)
+{
+    struct progress *progress = copy->options->progress;
+
+    if (is_written(copy, piece->kind))
+        copy->data_done += piece->len;
+    if (progress && progress->on)
+        progress_report(progress, copy->data_done, copy->data_total);
+    else if (progress)
+        progress_report(progress, copy->pos, copy->len);
+}
+
+static int copy_piece(struct slot *slot, const struct piece *piece)
+{
+    struct copy *copy = slot->copy;
+    int r = 0;
+
+    if (is_written(copy, piece->kind)) {
+        if (!slot->buf)
+            slot->buf = aligned_alloc(BUF_ALIGN, align_up(copy->piece_max, BUF_ALIGN));
+        r = slot->buf ? read_piece(slot, piece)
+                      : fail(copy, -ENOMEM, "reading at byte", piece->off);
+    }
+    if (r == 0)
+        r = write_piece(slot, piece);
+    else
+        give_up_turn(copy, piece);
+    if (r == 0)
+        show_progress(copy, piece);
+    return r;
+}
+
+static void slot_main(void *opaque)
+{
+    struct slot *slot = opaque;
+    struct copy *copy = slot->copy;
+    struct piece piece;
+
+    while (next_piece(copy, &piece) == 0 && piece.len > 0)
+        (void)copy_piece(slot, &piece); /* copy->result has the failure */
+    free(slot->buf);
+    if (--copy->live == 0)
+        loop_stop(copy->loop);
+}
+
+static unsigned count_slots(const struct copy *copy)
+{
+    uint64_t pieces = div_round_up(copy->len, copy->piece_max);
+    uint64_t n = copy->options->requests;
+
+    if (n == 0)
+        n = max_u64(2ull * aio_processors(), REQUESTS_MIN);
+    return (unsigned)min_u64(min_u64(n, COPY_REQUESTS_MAX), max_u64(pieces, 1));
+}
+
+static int run_slots(struct copy *copy)
+{
+    unsigned n = count_slots(copy);
+    struct slot *slots = calloc(n, sizeof(*slots));
+    int r = slots ? 0 : -ENOMEM;
+
+    for (unsigned i = 0; r == 0 && i < n; i++) {
+        slots[i].copy = copy;
+        r = co_start(aio_sched(copy->aio), slot_main, &slots[i]);
+        copy->live += r == 0;
+    }
+    if (copy->live > 0) /* fewer than wanted will do */
+        r = loop_run(copy->loop);
+    free(slots);
+    return r < 0 ? err_set_errno(copy->err, r, "cannot copy") : copy->result;
+}
+
+/* ---- the whole ------------------------------------------------------------------------------------- */
+
+static void plan(struct copy *copy)
+{
+    const struct copy_options *options = copy->options;
+    struct block_info info;
+
+    block_get_info(options->target, &info);
+    copy->target_len = info.len;
+    for (unsigned i = 0; i < options->nsources; i++)
+        copy->len += options->sources[i].len;
+    copy->piece_max = max_u64(PIECE, min_u64(options->min_zeroes, PIECE_MAX));
+    copy->unit = BLOCK_SECTOR_SIZE;
+    while (copy->unit * 2 <= options->min_zeroes)
+        copy->unit *= 2;
+    if (options->compress)
+        copy->unit = info.opt_io;
+    else
+        copy->unit = max_u64(copy->unit, min_u64(info.alloc_unit, UNIT_MAX));
+    copy->piece_max = max_u64(align_down(copy->piece_max, copy->unit), copy->unit);
+}
+
+static int detach_all(const struct copy_options *options, unsigned nsources, bool target)
+{
+    for (unsigned i = 0; i < nsources; i++)
+        (void)block_detach(options->sources[i].block); /* nothing is written there */
+    return target ? block_detach(options->target) : 0;
+}
+
+/* Hand the images to the loop, copy, and take them back. */
+static int run_attached(struct copy *copy)
+{
+    const struct copy_options *options = copy->options;
+    unsigned n = 0;
+    int r = block_attach(options->target, copy->loop, copy->err);
+    bool target = r == 0;
+    int r2;
+
+    for (; r == 0 && n < options->nsources; n += r == 0)
+        r = block_attach(options->sources[n].block, copy->loop, copy->err);
+    if (r == 0)
+        r = aio_get(copy->loop, AIO_AUTO, &copy->aio, copy->err);
+    if (r == 0) {
+        r = run_slots(copy);
+        aio_put(copy->aio);
+    }
+    r2 = detach_all(options, n, target);
+    if (r == 0 && r2 < 0)
+        r = fail(copy, r2, "writing back at byte", copy->len);
+    return r;
+}
+
+int copy_run(const struct copy_options *options, struct err *err)
+{
+    struct copy copy = {.options = options, .err = err, .begun = monotonic_ns()};
+    int r;
+
+    co_mutex_init(&copy.lock);
+    co_queue_init(&copy.turns);
+    plan(&copy);
+    r = options->progress && options->progress->on ? count_data(&copy) : 0;
+    if (r < 0)
+        return r;
+    r = loop_new(&copy.loop);
+    if (r < 0)
+        return err_set_errno(err, r, "cannot make an event loop");
+    r = run_attached(&copy);
+    loop_free(copy.loop);
+    return r;
+}

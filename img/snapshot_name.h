@@ -1,0 +1,18 @@
+/*
+ * Snapshots inside an image, as -l names them: an id or a name, or
+ * "snapshot.id=ID,snapshot.name=NAME", where both have to be right if both are given.
+ */
+#ifndef MINIVMM_IMG_SNAPSHOT_NAME_H
+#define MINIVMM_IMG_SNAPSHOT_NAME_H
+
+#include "block/block.h"
+#include "vmm/base/compiler.h"
+#include "vmm/base/err.h"
+
+/*
+ * Show a snapshot in place of the disk. 0, or -errno with *err filled; -EINVAL: the text makes no
+ * sense.
+ */
+int snapshot_name_show(struct block *block, const char *text, struct err *err) MUST_CHECK;
+
+#endif
