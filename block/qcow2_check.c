@@ -2,8 +2,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "block/qcow2_counter.h"
@@ -45,19 +43,7 @@ void qcow2_check_done(struct qcow2_check *check)
     qcow2_tablist_done(&check->tables);
     qcow2_snaptable_done(&check->snapshots);
     free(check->bad_blocks.slots);
-}
-
-void qcow2_check_say(struct qcow2_check *check, const char *fmt, ...)
-{
-    char text[256];
-    va_list args;
-
-    if (!check->report)
-        return;
-    va_start(args, fmt);
-    (void)vsnprintf(text, sizeof(text), fmt, args); /* cut at the end if need be */
-    va_end(args);
-    check->report->line(check->report, text);
+    free(check->late);
 }
 
 /* An error, found `n` times, unless entries are taken as repaired. */
@@ -65,7 +51,16 @@ void qcow2_check_say(struct qcow2_check *check, const char *fmt, ...)
     do {                                                                                           \
         if (!(check)->repaired && (n) > 0) {                                                       \
             (check)->result.corruptions += (n);                                                    \
-            qcow2_check_say(check, "ERROR " __VA_ARGS__);                                          \
+            qcow2_check_say(check, "ERROR" __VA_ARGS__);                                           \
+        }                                                                                          \
+    } while (0)
+
+/* The same for a COPIED flag: said when all counts were compared. */
+#define wrong_copied(check, n, ...)                                                                \
+    do {                                                                                           \
+        if (!(check)->repaired && (n) > 0) {                                                       \
+            (check)->result.corruptions += (n);                                                    \
+            qcow2_check_say_late(check, "ERROR OFLAG_COPIED " __VA_ARGS__);                        \
         }                                                                                          \
     } while (0)
 
@@ -143,11 +138,11 @@ int qcow2_check_load(struct qcow2_check *check)
     if (r < 0)
         return r;
     corruption(check, check->snapshots.damaged,
-               "the snapshot table breaks limits %u times: what is beyond them goes",
+               " the snapshot table breaks limits %u times: what is beyond them goes",
                check->snapshots.damaged);
     for (uint32_t i = 0; q->version >= 3 && i < check->snapshots.n; i++)
         corruption(check, check->snapshots.snapshots[i].extra_len < QCOW2_SNAPSHOT_EXTRA_V3,
-                   "snapshot table entry %u is incomplete", i);
+                   " snapshot table entry %u is incomplete", i);
     return 0;
 }
 
@@ -162,8 +157,7 @@ bool qcow2_check_outside(const struct qcow2_check *check, uint64_t host, uint64_
 }
 
 /* Something refers `weight` times to [host, host + len). */
-static int refer(struct qcow2_check *check, uint64_t host, uint64_t len, uint64_t weight,
-                 const char *what)
+static int refer(struct qcow2_check *check, uint64_t host, uint64_t len, uint64_t weight)
 {
     struct qcow2 *q = check->q;
     uint64_t max = check->refs->max;
@@ -172,9 +166,11 @@ static int refer(struct qcow2_check *check, uint64_t host, uint64_t len, uint64_
     if (len == 0)
         return 0;
     if (qcow2_check_outside(check, host, len)) {
-        corruption(check, weight,
-                   "%s lies outside the file: offset %#" PRIx64 ", %" PRIu64 " bytes", what, host,
-                   len);
+        corruption(
+            check, weight,
+            ": counting reference for region exceeding the end of the file by one cluster or "
+            "more: offset %#" PRIx64 " size %#" PRIx64,
+            host, len);
         return 0;
     }
     for (uint64_t c = qcow2_cluster_of(q, host); c <= qcow2_cluster_of(q, host + len - 1) && r == 0;
@@ -183,7 +179,7 @@ static int refer(struct qcow2_check *check, uint64_t host, uint64_t len, uint64_
         uint64_t add = min_u64(weight, max - count);
 
         corruption(check, weight - add,
-                   "cluster %" PRIu64 " is used more often than its refcount "
+                   " cluster %" PRIu64 " is used more often than its refcount "
                    "can say",
                    c);
         r = qcow2_counts_set(&check->refs->now, c, count + add);
@@ -263,13 +259,14 @@ static void check_packed(struct qcow2_check *check, const struct qcow2_l2_entry 
                          uint64_t weight)
 {
     corruption(check, entry->entry & QCOW2_COPIED ? weight : 0,
-               "the entry of a compressed cluster has the COPIED flag: %#" PRIx64, entry->entry);
+               ": coffset=%#" PRIx64 ": copied flag must never be set for compressed clusters",
+               entry->host);
     if (qcow2_has_data_file(check->q))
-        corruption(check, weight, "a compressed cluster in an image with a data file: %#" PRIx64,
+        corruption(check, weight, " a compressed cluster in an image with a data file: %#" PRIx64,
                    entry->entry);
     else
         corruption(check, entry->bitmap ? weight : 0,
-                   "the entry of a compressed cluster has a subcluster bitmap: %#" PRIx64,
+                   " the entry of a compressed cluster has a subcluster bitmap: %#" PRIx64,
                    entry->entry);
 }
 
@@ -277,10 +274,11 @@ static void check_normal(struct qcow2_check *check, const struct qcow2_l2_entry 
                          uint64_t weight)
 {
     corruption(check, (entry->bitmap >> 32) & entry->bitmap ? weight : 0,
-               "the cluster at %#" PRIx64 " has subclusters that are data and zero at once",
+               " the cluster at %#" PRIx64 " has subclusters that are data and zero at once",
                entry->host);
     corruption(check, is_aligned(entry->host, check->q->cluster_size) ? 0 : weight,
-               "an L2 entry points into the middle of a cluster: %#" PRIx64, entry->entry);
+               " offset=%" PRIx64 ": Data cluster is not properly aligned; L2 entry corrupted.",
+               entry->host);
 }
 
 /* What is wrong with an entry by itself. */
@@ -292,12 +290,12 @@ static void check_entry(struct qcow2_check *check, const struct qcow2_l2_entry *
         return;
     }
     corruption(check, check->q->version < 3 && (entry->entry & QCOW2_ZERO) ? weight : 0,
-               "a zero flag, which version 2 does not have: %#" PRIx64, entry->entry);
+               " a zero flag, which version 2 does not have: %#" PRIx64, entry->entry);
     corruption(check, entry->entry & QCOW2_L2_RESERVED ? weight : 0,
-               "an L2 entry has reserved bits set: %#" PRIx64, entry->entry);
+               " an L2 entry has reserved bits set: %#" PRIx64, entry->entry);
     if (entry->kind == QCOW2_L2_UNALLOCATED)
         corruption(check, entry->bitmap & BITMAP_ALLOCATED ? weight : 0,
-                   "an unallocated cluster has subclusters with data: %#" PRIx64, entry->bitmap);
+                   " an unallocated cluster has subclusters with data: %#" PRIx64, entry->bitmap);
     else if (entry->kind != QCOW2_L2_ZERO)
         check_normal(check, entry, weight);
 }
@@ -313,9 +311,8 @@ static void check_copied(struct qcow2_check *check, const struct qcow2_l2_entry 
         return;
     if (!qcow2_has_data_file(check->q))
         right = copied_is_right(check, entry->entry, host, &count);
-    corruption(check, right ? 0 : weight,
-               "the COPIED flag of a data cluster is wrong: entry %#" PRIx64 ", refcount %" PRIu64,
-               entry->entry, count);
+    wrong_copied(check, right ? 0 : weight, "data cluster: l2_entry=%" PRIx64 " refcount=%" PRIu64,
+                 entry->entry, count);
 }
 
 /* The clusters that the guest's disk takes up, and how many do not lie behind the one before. */
@@ -356,9 +353,7 @@ static int visit_entry(struct qcow2_check *check, const struct qcow2_tabref *ref
         return 0;
     if (ref->active > 0)
         count_fragments(check, entry, ref->active, next_host);
-    return qcow2_has_data_file(check->q)
-               ? 0
-               : refer(check, entry->host, entry->len, ref->refs, "a guest cluster");
+    return qcow2_has_data_file(check->q) ? 0 : refer(check, entry->host, entry->len, ref->refs);
 }
 
 static int visit_table(struct qcow2_walk *walk, const struct qcow2_tabref *ref, const uint8_t *data)
@@ -409,16 +404,16 @@ static int visit_l1_entry(struct qcow2_check *check, uint32_t index, uint64_t en
     int r;
 
     corruption(check, entry & QCOW2_L1_RESERVED ? 1u : 0u,
-               "L1 entry %u has reserved bits set: %#" PRIx64, index, entry);
-    r = refer(check, host, q->cluster_size, 1, "an L2 table");
+               " L1 entry %u has reserved bits set: %#" PRIx64, index, entry);
+    r = refer(check, host, q->cluster_size, 1);
     if (r < 0)
         return r;
     corruption(check, is_aligned(host, q->cluster_size) ? 0u : 1u,
-               "L1 entry %u points into the middle of a cluster: %#" PRIx64, index, entry);
+               " l2_offset=%" PRIx64 ": Table is not cluster aligned; L1 entry corrupted", host);
     if (active && host)
-        corruption(check, copied_is_right(check, entry, host, &count) ? 0u : 1u,
-                   "the COPIED flag of L1 entry %u is wrong: %#" PRIx64 ", refcount %" PRIu64,
-                   index, entry, count);
+        wrong_copied(check, copied_is_right(check, entry, host, &count) ? 0u : 1u,
+                     "L2 cluster: l1_index=%u l1_entry=%" PRIx64 " refcount=%" PRIu64, index, entry,
+                     count);
     if (host >= check->file_len)
         return 0;
     r = qcow2_tablist_add(&check->tables, &ref);
@@ -463,7 +458,7 @@ static int count_l1(struct qcow2_check *check, uint64_t host, uint32_t n, bool a
 {
     uint64_t *entries = NULL;
     uint32_t nread = 0;
-    int r = refer(check, host, (uint64_t)n * sizeof(uint64_t), 1, "an L1 table");
+    int r = refer(check, host, (uint64_t)n * sizeof(uint64_t), 1);
 
     if (r == 0)
         r = read_numbers(check, host, n, &entries, &nread);
@@ -498,12 +493,10 @@ static int count_snapshots(struct qcow2_check *check)
             r = count_l1(check, snapshot->l1_host, snapshot->l1_n, false);
         else
             corruption(check, 1u,
-                       "snapshot table entry %u: no L1 table can have %u entries at %#" PRIx64, i,
+                       " snapshot table entry %u: no L1 table can have %u entries at %#" PRIx64, i,
                        snapshot->l1_n, snapshot->l1_host);
     }
-    return r < 0
-               ? r
-               : refer(check, check->snapshots.host, check->snapshots.len, 1, "the snapshot table");
+    return r < 0 ? r : refer(check, check->snapshots.host, check->snapshots.len, 1);
 }
 
 /* ---- bitmaps --------------------------------------------------------------------------------------------------- */
@@ -513,8 +506,7 @@ static int count_bitmap(void *opaque, const struct qcow2_bitmap *bitmap)
     struct qcow2_check *check = opaque;
     uint64_t *entries = NULL;
     uint32_t n = 0;
-    int r = refer(check, bitmap->table_host, (uint64_t)bitmap->table_n * sizeof(uint64_t), 1,
-                  "a bitmap table");
+    int r = refer(check, bitmap->table_host, (uint64_t)bitmap->table_n * sizeof(uint64_t), 1);
 
     if (r == 0)
         r = read_numbers(check, bitmap->table_host, bitmap->table_n, &entries, &n);
@@ -526,7 +518,7 @@ static int count_bitmap(void *opaque, const struct qcow2_bitmap *bitmap)
         if (!qcow2_bitmap_entry_ok(check->q, entries[i], &host))
             r = -EINVAL;
         else if (host)
-            r = refer(check, host, check->q->cluster_size, 1, "a bitmap");
+            r = refer(check, host, check->q->cluster_size, 1);
     }
     free(entries);
     return r;
@@ -540,13 +532,12 @@ static int count_bitmaps(struct qcow2_check *check)
         return 0;
     r = qcow2_bitmaps_find(check->q, &check->bitmaps);
     if (r == 0 && check->bitmaps.n > 0)
-        r = refer(check, check->bitmaps.directory_host, check->bitmaps.directory_len, 1,
-                  "the bitmap directory");
+        r = refer(check, check->bitmaps.directory_host, check->bitmaps.directory_len, 1);
     if (r == 0)
         r = qcow2_bitmaps_walk(check->q, &check->bitmaps, count_bitmap, check);
     if (r != -EINVAL)
         return r;
-    corruption(check, 1u, "the bitmaps are damaged");
+    corruption(check, 1u, " the bitmaps are damaged");
     check->drop_bitmaps = true;
     return 0;
 }
@@ -566,14 +557,15 @@ static int count_blocks(struct qcow2_check *check)
             continue;
         if ((entry & QCOW2_REFTABLE_RESERVED) || !is_aligned(entry, q->cluster_size) ||
             qcow2_cluster_of(q, entry) >= check->nclusters) {
-            corruption(check, 1u, "refcount table entry %u is not the offset of a block: %#" PRIx64,
-                       i, entry);
+            corruption(check, 1u,
+                       " refcount table entry %u is not the offset of a block: %#" PRIx64, i,
+                       entry);
             continue;
         }
-        r = refer(check, entry, q->cluster_size, 1, "a refcount block");
+        r = refer(check, entry, q->cluster_size, 1);
         count = qcow2_refs_get(check->refs, entry);
         corruption(check, count == 1 ? 0u : 1u,
-                   "refcount block %u lies in a cluster that is used %" PRIu64 " times", i, count);
+                   " refcount block %u lies in a cluster that is used %" PRIu64 " times", i, count);
     }
     return r;
 }
@@ -583,7 +575,7 @@ static int count_blocks(struct qcow2_check *check)
 int qcow2_check_count(struct qcow2_check *check)
 {
     struct qcow2 *q = check->q;
-    int r = refer(check, 0, q->cluster_size, 1, "the header");
+    int r = refer(check, 0, q->cluster_size, 1);
 
     check->walk = (struct qcow2_walk){visit_table, unreadable_table};
     check->result.total_clusters = div_round_up(q->block.len, q->cluster_size);
@@ -594,26 +586,12 @@ int qcow2_check_count(struct qcow2_check *check)
     if (r == 0)
         r = qcow2_walk_tables(q, &check->tables, &check->walk);
     if (r == 0)
-        r = refer(check, q->reftable.host, q->reftable.n * sizeof(uint64_t), 1,
-                  "the refcount table");
+        r = refer(check, q->reftable.host, q->reftable.n * sizeof(uint64_t), 1);
     if (r == 0)
         r = count_bitmaps(check);
     if (r == 0)
         r = count_blocks(check);
     return r;
-}
-
-/* Clusters from `first` on, at most up to `end`, with the same two counts. */
-static uint64_t same_counts(const struct qcow2_refs *refs, uint64_t first, uint64_t end)
-{
-    uint64_t was = qcow2_counts_get(&refs->was, first);
-    uint64_t now = qcow2_counts_get(&refs->now, first);
-    uint64_t n = 1;
-
-    while (first + n < end && qcow2_counts_get(&refs->was, first + n) == was &&
-           qcow2_counts_get(&refs->now, first + n) == now)
-        n++;
-    return n;
 }
 
 /* Compare the counts of the clusters [first, end), all in one refcount block. */
@@ -622,21 +600,13 @@ static void compare_block(struct qcow2_check *check, uint64_t first, uint64_t en
     const struct qcow2_refs *refs = check->refs;
 
     for (uint64_t c = qcow2_counts_differ(&refs->was, &refs->now, first, end); c < end;
-         c = qcow2_counts_differ(&refs->was, &refs->now, c, end)) {
-        uint64_t n = same_counts(refs, c, end);
-        uint64_t was = qcow2_counts_get(&refs->was, c);
-        uint64_t now = qcow2_counts_get(&refs->now, c);
-
-        if (was > now)
-            check->result.leaks += n;
+         c = qcow2_counts_differ(&refs->was, &refs->now, c + 1, end)) {
+        if (qcow2_counts_get(&refs->was, c) > qcow2_counts_get(&refs->now, c))
+            check->result.leaks++;
         else
-            check->result.corruptions += n;
-        qcow2_check_say(check,
-                        "%s %" PRIu64 " clusters at %" PRIu64 ": refcount %" PRIu64
-                        ", used %" PRIu64 " times",
-                        was > now ? "LEAK" : "ERROR", n, c, was, now);
-        c += n;
+            check->result.corruptions++;
     }
+    qcow2_check_say_counts(check, first, end);
 }
 
 static uint64_t last_in_use(const struct qcow2_check *check)
@@ -668,6 +638,7 @@ int qcow2_check_compare(struct qcow2_check *check)
             compare_block(check, first, end);
         }
     }
+    qcow2_check_say_rest(check);
     check->result.image_end = (last_in_use(check) + 1) << check->q->cluster_bits;
     return 0;
 }

@@ -33,6 +33,9 @@ struct qcow2_check {
     struct qcow2_snaptable snapshots;
     struct qcow2_bitmaps bitmaps;
     bool drop_bitmaps; /* they are broken beyond repair */
+
+    char *late; /* lines that are to be said later, each with its end */
+    size_t late_len;
 };
 
 int qcow2_check_init(struct qcow2_check *check, struct qcow2 *q, struct block_check_report *report,
@@ -53,6 +56,16 @@ int qcow2_check_run(struct qcow2_check *check) MUST_CHECK;
 
 /* Say something in the report. */
 void qcow2_check_say(struct qcow2_check *check, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+/* Say something when qcow2_check_say_rest is called. */
+void qcow2_check_say_late(struct qcow2_check *check, const char *fmt, ...) PRINTF_LIKE(2, 3);
+void qcow2_check_say_rest(struct qcow2_check *check);
+
+/* Say which of the clusters [first, end) are counted wrongly. */
+void qcow2_check_say_counts(struct qcow2_check *check, uint64_t first, uint64_t end);
+
+/* Say which clusters' counts a repair makes right. */
+void qcow2_check_say_repair(struct qcow2_check *check);
 
 /*
  * What a repair does about an L1 entry or an L2 entry, but for COPIED. Bits that must not be set go,

@@ -541,6 +541,7 @@ int qcow2_repair(struct qcow2_check *check, unsigned fix)
         if (qcow2_check_outside(check, q->l1.host, q->l1.n * sizeof(uint64_t)))
             return err_set(check->err, -EIO,
                            "%s: the L1 table is not in the file: nothing to repair", q->path);
+        qcow2_check_say_repair(check);
         r = repair_rounds(check, check->report);
     }
     if (r < 0)
