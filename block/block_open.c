@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -168,6 +169,7 @@ static int open_image(struct chain *chain, const char *path, enum block_format f
     };
     int r;
 
+    assert(path);
     r = open_file(chain, path, &source.file, err);
     if (r < 0)
         return r;

@@ -109,7 +109,7 @@ static int copy_table(struct qcow2_table *table, struct batch *batch)
     for (unsigned i = 0; i < parts; i++)
         n += part_is_dirty(table, i);
     r = batch_reserve(batch, piece, n);
-    if (r < 0)
+    if (r < 0 || n == 0)
         return r;
     batch->table = table;
     n = 0;

@@ -58,7 +58,7 @@ static int row_read(struct row *row)
 {
     uint64_t span = row->end - row->host;
     bool together = span <= 2 * row->sum;
-    uint8_t *data = malloc(together ? span : row->sum);
+    uint8_t *data = malloc(max_u64(together ? span : row->sum, 1));
     int r = data ? 0 : -ENOMEM;
 
     row->packed = data;

@@ -18,7 +18,7 @@ static inline uint64_t dice_next(uint64_t *state)
 
 static inline unsigned dice_roll(uint64_t *state, unsigned below)
 {
-    return (unsigned)(dice_next(state) % below);
+    return below > 1 ? (unsigned)(dice_next(state) % below) : 0;
 }
 
 #endif

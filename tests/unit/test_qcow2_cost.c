@@ -138,12 +138,12 @@ START_TEST(copies_in_a_row_share_their_reads)
     for (uint64_t at = 0; at < base.len; at += PIECE)
         memset(base.data + at, (int)(1 + at / PIECE % 255), PIECE);
     open_new("base");
-    ck_assert_int_eq(mem_block_write(block, 7 * CLUSTER, data, CLUSTER), 0);
+    ck_assert_int_eq(mem_block_write(block, 7ull * CLUSTER, data, CLUSTER), 0);
     for (unsigned i = 0; i < 9; i++)
-        write_piece((uint64_t)i * CLUSTER + 8 * PIECE);
+        write_piece((uint64_t)i * CLUSTER + 8ull * PIECE);
     ck_assert_uint_eq(base.counts[FILE_READ], 1 + 2 + 1);
     for (unsigned i = 0; i < 9; i++) {
-        uint64_t off = (uint64_t)i * CLUSTER + 8 * PIECE;
+        uint64_t off = (uint64_t)i * CLUSTER + 8ull * PIECE;
 
         ck_assert_int_eq(mem_block_read(block, off, buf, sizeof(buf)), 0);
         ck_assert_mem_eq(buf, data, PIECE);
@@ -161,9 +161,9 @@ START_TEST(zeroed_space_in_a_row_is_zeroed_at_once)
     ck_assert_int_eq(mem_block_op(block, BLOCK_WRITE_ZEROES, 0, 0, 32ull * CLUSTER), 0);
     start_counting();
     for (unsigned i = 0; i < 32; i++)
-        write_piece((uint64_t)i * CLUSTER + 8 * PIECE);
+        write_piece((uint64_t)i * CLUSTER + 8ull * PIECE);
     ck_assert_uint_eq(COST(fallocates), 2);
-    ck_assert_uint_eq(COST(data_write_bytes), 32 * PIECE);
+    ck_assert_uint_eq(COST(data_write_bytes), 32ull * PIECE);
     close_clean();
 }
 END_TEST

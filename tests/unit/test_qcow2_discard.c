@@ -73,7 +73,7 @@ START_TEST(last_part_takes_the_cluster_along)
     write_at(CLUSTER, CLUSTER);
     discard_pieces(CLUSTER, 5);
     ck_assert(is_mapped(CLUSTER));
-    discard(CLUSTER + 5 * PIECE, PIECE);
+    discard(CLUSTER + 5ull * PIECE, PIECE);
     ck_assert(!is_mapped(CLUSTER));
 }
 END_TEST
@@ -85,7 +85,7 @@ START_TEST(what_is_written_meanwhile_stays)
     write_at(0, CLUSTER);
     discard_pieces(0, 5);
     write_at(512, 512);
-    discard(5 * PIECE, PIECE);
+    discard(5ull * PIECE, PIECE);
     ck_assert(is_mapped(0));
     ck_assert_int_eq(mem_block_read(block, 512, buf, sizeof(buf)), 0);
     ck_assert_mem_eq(buf, data, sizeof(buf));
@@ -99,11 +99,11 @@ START_TEST(parts_count_as_a_whole_only)
 {
     write_at(0, CLUSTER);
     discard_pieces(0, 5);
-    discard(5 * PIECE, PIECE - 512);
+    discard(5ull * PIECE, PIECE - 512);
     ck_assert(is_mapped(0));
-    discard(6 * PIECE - 512, 512);
+    discard(6ull * PIECE - 512, 512);
     ck_assert(is_mapped(0));
-    discard(5 * PIECE, PIECE);
+    discard(5ull * PIECE, PIECE);
     ck_assert(!is_mapped(0));
 }
 END_TEST

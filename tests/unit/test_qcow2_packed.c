@@ -71,10 +71,9 @@ static void make_text(uint8_t *data, size_t len)
     }
     while (n < len) {
         const char *word = words[rnd(ARRAY_SIZE(words))];
-        size_t take = min_u64(strlen(word), len - n);
 
-        memcpy(data + n, word, take);
-        n += take;
+        for (; *word && n < len; word++)
+            data[n++] = (uint8_t)*word;
         if (n < len)
             data[n++] = ' ';
     }
@@ -199,7 +198,7 @@ END_TEST
 /* ---- on threads ----------------------------------------------------------------------------------- */
 
 #define REQS 11u
-#define REQ_LEN (3u * CLUSTER)
+#define REQ_LEN (3ull * CLUSTER)
 
 static struct loop *loop;
 static struct block_req reqs[REQS];
