@@ -213,10 +213,12 @@ int qcow2_rig_close(struct qcow2_rig *rig)
     int r = block_close(rig->block);
 
     rig->block = NULL;
-    if (r == 0)
+    if (r == 0) {
         qcow2_rig_flushed(rig, begin);
-    else
+    } else {
         history_lose(&rig->history, begin, qcow2_rig_settled(rig, begin));
+        rig->failures++;
+    }
     return r;
 }
 

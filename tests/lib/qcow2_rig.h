@@ -104,6 +104,15 @@ struct block *qcow2_rig_open(struct mem_env *env, struct mem_disk *disks, bool r
  */
 const char *qcow2_rig_step(struct qcow2_rig *rig);
 
+/* Changes of the whole image for the table, and whether they are possible. */
+bool qcow2_rig_can_resize(const struct qcow2_rig *rig);
+bool qcow2_rig_can_grow(const struct qcow2_rig *rig);
+bool qcow2_rig_can_commit(const struct qcow2_rig *rig);
+void qcow2_rig_grow(struct qcow2_rig *rig);
+void qcow2_rig_shrink(struct qcow2_rig *rig);
+void qcow2_rig_commit(struct qcow2_rig *rig); /* into the backing file */
+void qcow2_rig_repair(struct qcow2_rig *rig); /* of a cluster that is leaked first */
+
 /* Operations on snapshots for the table, whether there is one to operate on, and their like. */
 bool qcow2_rig_can_take_snapshot(const struct qcow2_rig *rig);
 bool qcow2_rig_has_snapshot(const struct qcow2_rig *rig);
@@ -143,7 +152,7 @@ void qcow2_rig_requests(struct qcow2_rig *rig, unsigned n, unsigned depth);
 void qcow2_rig_move_to_files(struct qcow2_rig *rig, struct block_options *options);
 void qcow2_rig_move_back(struct qcow2_rig *rig);
 
-/* Flush and close. 0 or -errno. */
+/* Flush and close. 0 or -errno, which counts in rig->failures. */
 int qcow2_rig_close(struct qcow2_rig *rig);
 
 /*
