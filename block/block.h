@@ -148,12 +148,24 @@ int block_get_status(struct block *block, uint64_t off, uint64_t len, bool own_l
                      struct block_status *ret_status) MUST_CHECK;
 
 /*
+ * Are two layers, perhaps of different images, the same image in the same file? Then they have the same
+ * at the same offset, unless a snapshot is shown in place of one's disk.
+ */
+bool block_is_same_layer(const struct block *a, const struct block *b);
+
+/*
  * The same, and where the host has no space for a cluster of the image, as after preallocation=metadata,
  * it is ZERO besides DATA. Only asked for where the image looks as if it had such clusters, which is
  * found out once. Not while it is written.
  */
 int block_get_host_status(struct block *block, uint64_t off, uint64_t len, bool own_layer,
                           struct block_status *ret_status) MUST_CHECK;
+
+/*
+ * Are two layers, perhaps of different images, the same image in the same file? Then they have the same
+ * at the same offset, unless a snapshot is shown in place of one's disk.
+ */
+bool block_is_same_layer(const struct block *a, const struct block *b);
 
 /*
  * What the engine has done for this image (not its backing files) since it was opened. Operations of

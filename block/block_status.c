@@ -1,6 +1,8 @@
 /*
  * Block status: what is known about a range without reading it, through the chain of backing files.
  */
+#include <string.h>
+
 #include "block/block_int.h"
 #include "vmm/base/bytes.h"
 
@@ -61,4 +63,9 @@ int block_get_host_status(struct block *block, uint64_t off, uint64_t len, bool 
         ret_status->flags |= BLOCK_STATUS_ZERO;
     ret_status->len = min_u64(ret_status->len, end - ret_status->host);
     return 0;
+}
+
+bool block_is_same_layer(const struct block *a, const struct block *b)
+{
+    return a->driver == b->driver && memcmp(a->file->id, b->file->id, sizeof(a->file->id)) == 0;
 }

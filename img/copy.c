@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "block/block_ops.h"
+#include "img/crew.h"
 #include "img/zero_scan.h"
-#include "vmm/base/aio.h"
 #include "vmm/base/bytes.h"
 #include "vmm/base/co.h"
 #include "vmm/base/loop.h"
@@ -28,12 +28,6 @@
 /* Memory for direct I/O. */
 #define BUF_ALIGN 4096u
 
-/* Requests that one piece may have under way: a piece with more holes waits in between. */
-#define SLOT_IOS 16u
-
-/* Enough to keep a disk busy while others wait for it. */
-#define REQUESTS_MIN 8u
-
 enum kind {
     KIND_DATA,
     KIND_ZERO,
@@ -49,8 +43,6 @@ struct piece {
 
 struct copy {
     const struct copy_options *options;
-    struct loop *loop;
-    struct aio *aio;
     uint64_t len;
     uint64_t piece_max;
     uint64_t target_len;
@@ -69,30 +61,17 @@ struct copy {
     uint64_t begun; /* ns */
     uint64_t paced; /* bytes that count for the rate */
 
-    unsigned live; /* slots */
     uint64_t data_total;
     uint64_t data_done;
     int result;
     struct err *err;
 };
 
-struct slot;
-
-struct slot_io {
-    struct block_req req;
-    struct iovec iov;
-    struct slot *slot;
-};
-
-/* One piece after the other goes through a slot: a coroutine with a buffer. */
+/* One piece after the other goes through a slot: a worker with a buffer. */
 struct slot {
     struct copy *copy;
+    struct crew_worker *worker;
     uint8_t *buf;
-    struct slot_io ios[SLOT_IOS];
-    unsigned nios;
-    unsigned in_flight;
-    struct co *waiter;
-    int result;
 };
 
 static _Atomic uint64_t position;
@@ -129,11 +108,10 @@ static enum kind kind_of(const struct copy *copy, uint64_t off, const struct blo
 {
     const struct copy_options *options = copy->options;
 
-    if (status->flags & BLOCK_STATUS_DATA)
-        return KIND_DATA;
-    if (!(status->flags & BLOCK_STATUS_ZERO))
-        return KIND_BACKING;
-    return options->target_has_backing && off >= options->backing_len ? KIND_BACKING : KIND_ZERO;
+    if (status->flags & BLOCK_STATUS_ZERO)
+        return options->target_has_backing && off >= options->backing_len ? KIND_BACKING
+                                                                          : KIND_ZERO;
+    return status->flags & BLOCK_STATUS_DATA ? KIND_DATA : KIND_BACKING;
 }
 
 /*
@@ -145,7 +123,7 @@ static int get_own_status(struct block *block, uint64_t off, uint64_t len,
 {
     struct block_details details;
     struct block_info info = {.len = 0};
-    int r = block_get_status(block, off, len, true, ret_status);
+    int r = block_get_host_status(block, off, len, true, ret_status);
 
     if (r < 0 || (ret_status->flags & BLOCK_STATUS_ALLOCATED))
         return r;
@@ -163,7 +141,7 @@ static int get_status_once(const struct copy *copy, const struct copy_source *so
 {
     if (copy->options->target_has_backing)
         return get_own_status(source->block, source->off + off, len, ret_status);
-    return block_get_status(source->block, source->off + off, len, false, ret_status);
+    return block_get_host_status(source->block, source->off + off, len, false, ret_status);
 }
 
 /*
@@ -277,67 +255,12 @@ static int count_data(struct copy *copy)
     return r;
 }
 
-/* ---- requests of a slot ---------------------------------------------------------------------------- */
-
-static void io_done(struct block_req *req, int result)
-{
-    struct slot *slot = container_of(req, struct slot_io, req)->slot;
-
-    if (result < 0 && slot->result == 0)
-        slot->result = result;
-    slot->in_flight--;
-    if (slot->in_flight == 0 && slot->waiter)
-        co_wake(slot->waiter);
-}
-
-/* Wait for all requests. 0, or what the first that failed returned. */
-static int slot_wait(struct slot *slot)
-{
-    int r;
-
-    if (slot->in_flight > 0) {
-        slot->waiter = co_self();
-        co_suspend();
-        slot->waiter = NULL;
-    }
-    r = slot->result;
-    slot->result = 0;
-    slot->nios = 0;
-    return r;
-}
-
-static void slot_submit(struct slot *slot, struct block *block, const struct block_req *req,
-                        uint8_t *buf)
-{
-    struct slot_io *io;
-    int r;
-
-    if (slot->nios == SLOT_IOS) {
-        r = slot_wait(slot);
-        slot->result = r; /* for the wait that is to tell */
-    }
-    io = &slot->ios[slot->nios++];
-    io->slot = slot;
-    io->req = *req;
-    io->req.done = io_done;
-    if (buf) {
-        io->iov = (struct iovec){buf, req->len};
-        io->req.iov = &io->iov;
-        io->req.niov = 1;
-    }
-    slot->in_flight++;
-    block_submit(block, &io->req);
-}
-
 /* ---- reading -------------------------------------------------------------------------------------- */
 
 static int read_once(struct slot *slot, const struct copy_source *source, uint64_t off,
                      uint64_t len, uint8_t *buf)
 {
-    struct block_req req = {.op = BLOCK_READ, .off = source->off + off, .len = len};
-
-    slot_submit(slot, source->block, &req, buf);
-    return slot_wait(slot);
+    return crew_read(slot->worker, source->block, source->off + off, len, buf);
 }
 
 /* Sector by sector, with zeroes for those that cannot be read. */
@@ -387,7 +310,7 @@ static void write_zeroes(struct slot *slot, uint64_t off, uint64_t len)
         .op = BLOCK_WRITE_ZEROES, .flags = BLOCK_REQ_UNMAP, .off = off, .len = len};
 
     if (!options->target_is_zero)
-        slot_submit(slot, options->target, &req, NULL);
+        crew_submit(slot->worker, options->target, &req, NULL);
 }
 
 /* The end of the sources may be in the middle of a cluster, which cannot be compressed then. */
@@ -401,10 +324,10 @@ static void write_data(struct slot *slot, uint64_t off, uint64_t len, uint8_t *b
         packed = off + len == copy->target_len ? len : align_down(len, copy->unit);
     req.len = packed;
     if (packed > 0)
-        slot_submit(slot, copy->options->target, &req, buf);
+        crew_submit(slot->worker, copy->options->target, &req, buf);
     req = (struct block_req){.op = BLOCK_WRITE, .off = off + packed, .len = len - packed};
     if (packed < len)
-        slot_submit(slot, copy->options->target, &req, buf + packed);
+        crew_submit(slot->worker, copy->options->target, &req, buf + packed);
 }
 
 /* What was read, without the zeroes in it if they need not be written. */
@@ -448,20 +371,10 @@ static void pass_turn(struct copy *copy)
     co_queue_wake_all(&copy->turns);
 }
 
-struct pause {
-    struct loop_timer timer;
-    struct co *co;
-};
-
-static void pause_over(struct loop_timer *timer)
-{
-    co_wake(container_of(timer, struct pause, timer)->co);
-}
-
 /* Wait until as much time has passed as what was written so far may take. */
-static void keep_rate(struct copy *copy, const struct piece *piece)
+static void keep_rate(struct slot *slot, const struct piece *piece)
 {
-    struct pause pause = {.timer.expired = pause_over, .co = co_self()};
+    struct copy *copy = slot->copy;
     uint64_t now = monotonic_ns();
     uint64_t due;
 
@@ -469,10 +382,8 @@ static void keep_rate(struct copy *copy, const struct piece *piece)
         return;
     due = copy->begun + (uint64_t)((double)copy->paced / (double)copy->options->rate * 1e9);
     copy->paced += piece->len;
-    if (due <= now)
-        return;
-    loop_arm(copy->loop, &pause.timer, due - now);
-    co_suspend();
+    if (due > now)
+        crew_sleep(slot->worker, due - now);
 }
 
 /* A piece that could not be read: those behind it are not to wait for it. */
@@ -488,13 +399,13 @@ static int write_piece(struct slot *slot, const struct piece *piece)
     int r;
 
     wait_for_turn(copy, piece);
-    keep_rate(copy, piece);
+    keep_rate(slot, piece);
     if (copy->result == 0) {
         atomic_store(&position, piece->off);
         begin_writes(slot, piece);
     }
     pass_turn(copy);
-    r = slot_wait(slot);
+    r = crew_wait(slot->worker);
     return r < 0 ? fail(copy, r, "writing at byte", piece->off) : 0;
 }
 
@@ -532,44 +443,23 @@ static int copy_piece(struct slot *slot, const struct piece *piece)
     return r;
 }
 
-static void slot_main(void *opaque)
+static void copy_pieces(struct crew_worker *worker)
 {
-    struct slot *slot = opaque;
-    struct copy *copy = slot->copy;
+    struct copy *copy = worker->crew->opaque;
+    struct slot slot = {.copy = copy, .worker = worker};
     struct piece piece;
 
     while (next_piece(copy, &piece) == 0 && piece.len > 0)
-        (void)copy_piece(slot, &piece); /* copy->result has the failure */
-    free(slot->buf);
-    if (--copy->live == 0)
-        loop_stop(copy->loop);
+        (void)copy_piece(&slot, &piece); /* copy->result has the failure */
+    free(slot.buf);
 }
 
 static unsigned count_slots(const struct copy *copy)
 {
-    uint64_t pieces = div_round_up(copy->len, copy->piece_max);
-    uint64_t n = copy->options->requests;
+    uint64_t pieces = max_u64(div_round_up(copy->len, copy->piece_max), 1);
+    unsigned n = copy->options->requests ? copy->options->requests : crew_size();
 
-    if (n == 0)
-        n = max_u64(2ull * aio_processors(), REQUESTS_MIN);
-    return (unsigned)min_u64(min_u64(n, COPY_REQUESTS_MAX), max_u64(pieces, 1));
-}
-
-static int run_slots(struct copy *copy)
-{
-    unsigned n = count_slots(copy);
-    struct slot *slots = calloc(n, sizeof(*slots));
-    int r = slots ? 0 : -ENOMEM;
-
-    for (unsigned i = 0; r == 0 && i < n; i++) {
-        slots[i].copy = copy;
-        r = co_start(aio_sched(copy->aio), slot_main, &slots[i]);
-        copy->live += r == 0;
-    }
-    if (copy->live > 0) /* fewer than wanted will do */
-        r = loop_run(copy->loop);
-    free(slots);
-    return r < 0 ? err_set_errno(copy->err, r, "cannot copy") : copy->result;
+    return (unsigned)min_u64(n, pieces);
 }
 
 /* ---- the whole ------------------------------------------------------------------------------------- */
@@ -594,34 +484,26 @@ static void plan(struct copy *copy)
     copy->piece_max = max_u64(align_down(copy->piece_max, copy->unit), copy->unit);
 }
 
-static int detach_all(const struct copy_options *options, unsigned nsources, bool target)
-{
-    for (unsigned i = 0; i < nsources; i++)
-        (void)block_detach(options->sources[i].block); /* nothing is written there */
-    return target ? block_detach(options->target) : 0;
-}
-
-/* Hand the images to the loop, copy, and take them back. */
-static int run_attached(struct copy *copy)
+/* Let the crew do it, with all images. What has failed first is what is said. */
+static int run_crew(struct copy *copy)
 {
     const struct copy_options *options = copy->options;
-    unsigned n = 0;
-    int r = block_attach(options->target, copy->loop, copy->err);
-    bool target = r == 0;
-    int r2;
+    struct block **blocks = calloc(options->nsources + 1, sizeof(struct block *));
+    struct err err;
+    int r;
 
-    for (; r == 0 && n < options->nsources; n += r == 0)
-        r = block_attach(options->sources[n].block, copy->loop, copy->err);
-    if (r == 0)
-        r = aio_get(copy->loop, AIO_AUTO, &copy->aio, copy->err);
-    if (r == 0) {
-        r = run_slots(copy);
-        aio_put(copy->aio);
+    if (!blocks)
+        return err_set(copy->err, -ENOMEM, "out of memory");
+    for (unsigned i = 0; i < options->nsources; i++)
+        blocks[i] = options->sources[i].block;
+    blocks[options->nsources] = options->target;
+    r = crew_run(blocks, options->nsources + 1, count_slots(copy), copy_pieces, copy, &err);
+    free(blocks);
+    if (copy->result == 0 && r < 0) {
+        copy->result = r;
+        *copy->err = err;
     }
-    r2 = detach_all(options, n, target);
-    if (r == 0 && r2 < 0)
-        r = fail(copy, r2, "writing back at byte", copy->len);
-    return r;
+    return copy->result;
 }
 
 int copy_run(const struct copy_options *options, struct err *err)
@@ -633,12 +515,5 @@ int copy_run(const struct copy_options *options, struct err *err)
     co_queue_init(&copy.turns);
     plan(&copy);
     r = options->progress && options->progress->on ? count_data(&copy) : 0;
-    if (r < 0)
-        return r;
-    r = loop_new(&copy.loop);
-    if (r < 0)
-        return err_set_errno(err, r, "cannot make an event loop");
-    r = run_attached(&copy);
-    loop_free(copy.loop);
-    return r;
+    return r < 0 ? r : run_crew(&copy);
 }

@@ -17,8 +17,6 @@
 #include "vmm/base/compiler.h"
 #include "vmm/base/err.h"
 
-#define COPY_REQUESTS_MAX 128u
-
 /* Fewer zeroes in a row are not worth a hole. */
 #define COPY_MIN_ZEROES 4096u
 

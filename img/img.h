@@ -14,7 +14,8 @@
  *   json            output as JSON
  *   progress        -p
  *   target          what becomes of a half-written image
- *   copy            copying disks: the core of convert
+ *   crew            coroutines that work on images together
+ *   copy, compare   copying and comparing disks: the cores of convert and compare
  *   zero_scan       finding zeroes in memory
  *   snapshot_name   snapshots, as -l names them
  *   cmd_…           one subcommand each
@@ -46,6 +47,7 @@ struct img_command {
 
 extern const struct img_command img_check;
 extern const struct img_command img_commit;
+extern const struct img_command img_compare;
 extern const struct img_command img_convert;
 extern const struct img_command img_create;
 extern const struct img_command img_info;

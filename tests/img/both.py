@@ -1,8 +1,8 @@
-"""minivmm-img and qemu-img side by side: each works in a folder of its own on the same files.
+"""minivmm-img and qemu-img side by side, on images that are made at random or changed meanwhile.
 
-A test is a unittest.TestCase with `Both` as its base class, in an executable file tests/img/test_*;
-files end with `both.main()`. IMG=path tests another program than build/release/minivmm-img; SEED=n
-repeats a random test.
+A test is a method of a class derived from `Both`, in a program tests/img/test_NAME that ends with
+`both.main()`; tests/img/run runs them all. By itself: [SEED=n] [IMG=program] tests/img/test_NAME
+[CLASS[.METHOD]...].
 """
 
 import json
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -191,9 +192,40 @@ class Both(unittest.TestCase):
                          self.image_map(self.theirs, name, fmt))
 
 
+class Lines(unittest.TestResult):
+    """One line for each test on stdout, as tests/img/run prints them; the whole story on stderr."""
+
+    def fail(self, test, err):
+        reason = str(err[1]).split("\n", 1)[0]
+        print(f"FAIL {test}: {reason}", flush=True)
+        sys.stderr.write("".join(traceback.format_exception(*err)) + f"SEED={SEED}\n")
+
+    def addSuccess(self, test):
+        super().addSuccess(test)
+        print(f"PASS {test.id().replace('__main__.', '')}", flush=True)
+
+    def addFailure(self, test, err):
+        super().addFailure(test, err)
+        self.fail(test, err)
+
+    def addError(self, test, err):
+        super().addError(test, err)
+        self.fail(test, err)
+
+    def addSubTest(self, test, subtest, err):
+        super().addSubTest(test, subtest, err)
+        if err:
+            self.fail(subtest, err)
+
+
 def main():
     if shutil.which(THEIRS) is None or shutil.which("qemu-io") is None:
         print("no qemu-img or qemu-io (Debian package qemu-utils)")
         sys.exit(SKIP_STATUS)
-    print(f"SEED={SEED}")
-    unittest.main(verbosity=2)
+    suite = unittest.defaultTestLoader
+    names = sys.argv[1:]
+    tests = suite.loadTestsFromNames(names, sys.modules["__main__"]) if names \
+        else suite.loadTestsFromModule(sys.modules["__main__"])
+    result = Lines()
+    tests.run(result)
+    sys.exit(0 if result.wasSuccessful() else 1)

@@ -1,0 +1,72 @@
+/*
+ * Several coroutines that work on open images together, on an event loop of their own. Each of them is
+ * a worker with requests in flight; what they share needs no locks, as they take turns on one thread.
+ */
+#ifndef MINIVMM_IMG_CREW_H
+#define MINIVMM_IMG_CREW_H
+
+#include <stdint.h>
+
+#include "block/block.h"
+#include "vmm/base/aio.h"
+#include "vmm/base/co.h"
+#include "vmm/base/compiler.h"
+#include "vmm/base/err.h"
+#include "vmm/base/loop.h"
+
+/* Requests that a worker may have in flight; one more waits for all of them. */
+#define CREW_IOS 16u
+
+#define CREW_MAX 128u
+
+struct crew_worker;
+
+struct crew {
+    struct loop *loop;
+    struct aio *aio;
+    void (*work)(struct crew_worker *worker);
+    void *opaque; /* for `work` */
+    unsigned live;
+};
+
+struct crew_io {
+    struct block_req req;
+    struct iovec iov;
+    struct crew_worker *worker;
+};
+
+struct crew_worker {
+    struct crew *crew;
+    struct crew_io ios[CREW_IOS];
+    unsigned nios;
+    unsigned in_flight;
+    struct co *waiter;
+    int result;
+};
+
+/* As many workers as keep disks and processors busy. */
+unsigned crew_size(void);
+
+/*
+ * Attach the images, run work(worker) in `n` coroutines until all have returned, and detach them. 0, or
+ * a negative errno with *err filled: nothing could be done, or what was written last could not be
+ * written back. That `work` has failed is between it and the caller.
+ */
+int crew_run(struct block *const *blocks, unsigned nblocks, unsigned n,
+             void (*work)(struct crew_worker *worker), void *opaque, struct err *err) MUST_CHECK;
+
+/* Begin a request with one buffer, or none. Its `done` and vector are set here. */
+void crew_submit(struct crew_worker *worker, struct block *block, const struct block_req *req,
+                 void *buf);
+
+/* Wait for all requests of this worker. 0, or what the first that failed returned. */
+int crew_wait(struct crew_worker *worker) MUST_CHECK;
+
+/* Read, and wait for it. */
+int crew_read(struct crew_worker *worker, struct block *block, uint64_t off, uint64_t len,
+              void *buf) MUST_CHECK;
+
+/* Do nothing for a while. */
+void crew_sleep(struct crew_worker *worker, uint64_t ns);
+
+#endif
