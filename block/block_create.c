@@ -88,7 +88,7 @@ static int create_raw(const struct block_create_options *options, struct file *f
 
 /* ---- image --------------------------------------------------------------------------------------- */
 
-static int check(const struct block_create_options *options, struct err *err)
+int block_create_check(const struct block_create_options *options, struct err *err)
 {
     switch (options->format) {
     case BLOCK_FORMAT_RAW:
@@ -210,7 +210,7 @@ int block_create_in(const struct block_env *env, const struct block_create_optio
                     struct err *err)
 {
     struct creation c = {.env = env, .options = *options};
-    int r = check(options, err);
+    int r = block_create_check(options, err);
 
     if (r == 0 && options->backing_file)
         r = open_backing(&c, err);

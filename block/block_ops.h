@@ -59,6 +59,9 @@ struct block_create_options {
  */
 int block_create(const struct block_create_options *options, struct err *err) MUST_CHECK;
 
+/* Do the options go together, as far as that does not depend on a length? -errno with *err filled. */
+int block_create_check(const struct block_create_options *options, struct err *err) MUST_CHECK;
+
 /* ---- what an image says about itself ---------------------------------------------------------------- */
 
 /* Texts are the image's, valid until it is closed or changed by one of the operations below. */

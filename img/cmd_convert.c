@@ -215,18 +215,13 @@ static int open_source(struct conversion *c, unsigned i)
 
 static int show_snapshot(struct conversion *c)
 {
-    struct err err;
-
     if (!c->snapshot)
         return EXIT_SUCCESS;
     if (c->nsources > 1) {
         img_error("No support for concatenating multiple snapshot");
         return EXIT_FAILURE;
     }
-    if (snapshot_name_show(c->sources[0].block, c->snapshot, &err) == 0)
-        return EXIT_SUCCESS;
-    img_error("%s%s", err.code == -EINVAL ? "" : "Failed to load snapshot: ", err.msg);
-    return EXIT_FAILURE;
+    return snapshot_name_show(c->sources[0].block, c->snapshot);
 }
 
 static int open_sources(struct conversion *c)

@@ -2,13 +2,18 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "block/block_ops.h"
+#include "img/img.h"
 #include "img/opts.h"
 
 #define ID "snapshot.id"
 #define NAME "snapshot.name"
+
+/* What is wrong is the description, not the image. */
+#define BAD_TEXT (-EDOM)
 
 static int not_found(struct err *err)
 {
@@ -47,7 +52,7 @@ static int show_described(struct block *block, const char *text, struct err *err
         id = opts_get(&opts, ID);
         name = opts_get(&opts, NAME);
         if (opts_unused(&opts) || (!id && !name))
-            r = err_set(err, -EINVAL, "Failed in parsing snapshot param '%s'", text);
+            r = err_set(err, BAD_TEXT, "Failed in parsing snapshot param '%s'", text);
         else
             r = show_by(block, id, name, err);
     }
@@ -55,7 +60,7 @@ static int show_described(struct block *block, const char *text, struct err *err
     return r;
 }
 
-int snapshot_name_show(struct block *block, const char *text, struct err *err)
+static int show(struct block *block, const char *text, struct err *err)
 {
     struct block_info info;
     int r;
@@ -70,4 +75,15 @@ int snapshot_name_show(struct block *block, const char *text, struct err *err)
         return show_described(block, text, err);
     r = block_snapshot_show(block, text, err);
     return r == -ENOENT ? not_found(err) : r;
+}
+
+int snapshot_name_show(struct block *block, const char *text)
+{
+    struct err err;
+    int r = show(block, text, &err);
+
+    if (r == 0)
+        return EXIT_SUCCESS;
+    img_error("%s%s", r == BAD_TEXT ? "" : "Failed to load snapshot: ", err.msg);
+    return EXIT_FAILURE;
 }

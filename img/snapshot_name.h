@@ -9,10 +9,7 @@
 #include "vmm/base/compiler.h"
 #include "vmm/base/err.h"
 
-/*
- * Show a snapshot in place of the disk. 0, or -errno with *err filled; -EINVAL: the text makes no
- * sense.
- */
-int snapshot_name_show(struct block *block, const char *text, struct err *err) MUST_CHECK;
+/* Show a snapshot in place of the disk. Returns the exit status, and has said what is wrong. */
+int snapshot_name_show(struct block *block, const char *text) MUST_CHECK;
 
 #endif
