@@ -33,13 +33,21 @@ enum {
     BLOCK_QUEUED = 1 << 1, /* on the list */
 };
 
+/* A refcount block, and what becomes of it. */
+struct planned {
+    uint64_t home; /* 0: none (yet) */
+    uint32_t flags;
+    uint32_t next; /* on the list, or NO_BLOCK */
+};
+
+#define NO_BLOCK UINT32_MAX
+
 struct plan {
     struct qcow2_refs *refs;
-    uint64_t *homes; /* of each refcount block; 0: none (yet) */
-    uint8_t *flags;
-    uint32_t *queue;
-    uint32_t nqueue;
+    struct planned *blocks;
+    uint32_t max;     /* that there is room for */
     uint32_t nblocks; /* no block from here on has a home */
+    uint32_t queue;   /* the first on the list, or NO_BLOCK */
 
     uint64_t table_host;
     uint64_t table_clusters;
@@ -52,14 +60,33 @@ static uint64_t block_first(const struct plan *plan, uint64_t block)
     return block << plan->refs->q->refblock_bits;
 }
 
+static int make_room(struct plan *plan, uint64_t n)
+{
+    uint64_t max = min_u64(max_u64(n, plan->max * 2ull), BLOCKS_MAX);
+    struct planned *blocks;
+
+    if (n > BLOCKS_MAX)
+        return -EFBIG;
+    if (n <= plan->max)
+        return 0;
+    blocks = realloc(plan->blocks, max * sizeof(*blocks));
+    if (!blocks)
+        return -ENOMEM;
+    memset(blocks + plan->max, 0, (max - plan->max) * sizeof(*blocks));
+    plan->blocks = blocks;
+    plan->max = (uint32_t)max;
+    return 0;
+}
+
 static int enqueue(struct plan *plan, uint64_t block)
 {
-    if (block >= BLOCKS_MAX)
-        return -EFBIG;
-    if (plan->flags[block] & BLOCK_QUEUED)
-        return 0;
-    plan->flags[block] |= BLOCK_QUEUED;
-    plan->queue[plan->nqueue++] = (uint32_t)block;
+    int r = make_room(plan, block + 1);
+
+    if (r < 0 || (plan->blocks[block].flags & BLOCK_QUEUED))
+        return r;
+    plan->blocks[block].flags |= BLOCK_QUEUED;
+    plan->blocks[block].next = plan->queue;
+    plan->queue = (uint32_t)block;
     return 0;
 }
 
@@ -93,18 +120,19 @@ static bool counts_any(const struct plan *plan, uint64_t block)
 static int place_block(struct plan *plan, uint32_t block)
 {
     uint64_t cluster_size = plan->refs->q->cluster_size;
+    uint64_t home = plan->blocks[block].home;
     int r = 0;
 
-    if (plan->flags[block] & BLOCK_KEPT) {
-        uint64_t old = plan->homes[block];
-
-        plan->flags[block] &= (uint8_t)~BLOCK_KEPT;
-        plan->homes[block] = 0;
-        r = change_counts(plan, old, cluster_size, -1);
+    if (plan->blocks[block].flags & BLOCK_KEPT) {
+        plan->blocks[block].flags &= ~BLOCK_KEPT;
+        plan->blocks[block].home = 0;
+        r = change_counts(plan, home, cluster_size, -1);
+        home = 0;
     }
-    if (r < 0 || plan->homes[block] || !counts_any(plan, block))
+    if (r < 0 || home || !counts_any(plan, block))
         return r;
-    r = alloc_counted(plan, cluster_size, &plan->homes[block]);
+    r = alloc_counted(plan, cluster_size, &home);
+    plan->blocks[block].home = home;
     if (block >= plan->nblocks)
         plan->nblocks = block + 1;
     return r;
@@ -114,10 +142,11 @@ static int place_blocks(struct plan *plan)
 {
     int r = 0;
 
-    while (plan->nqueue > 0 && r == 0) {
-        uint32_t block = plan->queue[--plan->nqueue];
+    while (plan->queue != NO_BLOCK && r == 0) {
+        uint32_t block = plan->queue;
 
-        plan->flags[block] &= (uint8_t)~BLOCK_QUEUED;
+        plan->queue = plan->blocks[block].next;
+        plan->blocks[block].flags &= ~BLOCK_QUEUED;
         r = place_block(plan, block);
     }
     return r;
@@ -136,8 +165,8 @@ static int take_old_block(struct plan *plan, uint32_t block)
 
     if (!qcow2_refblock_ok(refs->q, entry))
         return enqueue(plan, block);
-    plan->homes[block] = entry;
-    plan->flags[block] |= BLOCK_KEPT;
+    plan->blocks[block].home = entry;
+    plan->blocks[block].flags |= BLOCK_KEPT;
     plan->nblocks = block + 1;
     if (qcow2_refs_get(refs, entry) == 1 &&
         qcow2_counts_differ(&refs->was, &refs->now, first, end) == end)
@@ -193,7 +222,7 @@ static int make_plan(struct plan *plan)
     uint64_t old_len = q->reftable.n * sizeof(uint64_t);
     int r = find_changes(plan);
 
-    if (r == 0 && plan->nqueue == 0 && q->reftable.n > 0) {
+    if (r == 0 && plan->queue == NO_BLOCK && q->reftable.n > 0) {
         plan->table_host = q->reftable.host; /* no count changes */
         plan->table_clusters = old_len >> q->cluster_bits;
         return 0;
@@ -207,18 +236,13 @@ static int make_plan(struct plan *plan)
 
 static int plan_init(struct plan *plan, struct qcow2_refs *refs)
 {
-    *plan = (struct plan){.refs = refs};
-    plan->homes = calloc(BLOCKS_MAX, sizeof(*plan->homes));
-    plan->flags = calloc(BLOCKS_MAX, sizeof(*plan->flags));
-    plan->queue = calloc(BLOCKS_MAX, sizeof(*plan->queue));
-    return plan->homes && plan->flags && plan->queue ? 0 : -ENOMEM;
+    *plan = (struct plan){.refs = refs, .queue = NO_BLOCK};
+    return make_room(plan, refs->q->reftable.n);
 }
 
 static void plan_done(struct plan *plan)
 {
-    free(plan->homes);
-    free(plan->flags);
-    free(plan->queue);
+    free(plan->blocks);
 }
 
 /* ---- writing ------------------------------------------------------------------------------------------ */
@@ -249,10 +273,12 @@ static int write_blocks(const struct plan *plan)
     if (!data)
         return -ENOMEM;
     for (uint32_t i = 0; i < plan->nblocks && r == 0; i++) {
-        if (!plan->homes[i] || (plan->flags[i] & BLOCK_KEPT))
+        const struct planned *block = &plan->blocks[i];
+
+        if (!block->home || (block->flags & BLOCK_KEPT))
             continue;
         encode_block(plan, i, data);
-        r = qcow2_meta_write(q, plan->homes[i], data, q->cluster_size);
+        r = qcow2_meta_write(q, block->home, data, q->cluster_size);
     }
     free(data);
     return r;
@@ -268,7 +294,7 @@ static int write_table(const struct plan *plan)
     if (!data)
         return -ENOMEM;
     for (uint32_t i = 0; i < plan->nblocks; i++)
-        data[i] = htobe64(plan->homes[i]);
+        data[i] = htobe64(plan->blocks[i].home);
     r = qcow2_meta_write(q, plan->table_host, data, len);
     free(data);
     return r;
