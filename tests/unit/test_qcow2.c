@@ -490,6 +490,7 @@ START_TEST(refcount_table_grows_with_the_file)
     ck_assert_msg(check.errors == 0 && check.leaks == 0, "%s, %u leaks", check.first, check.leaks);
     free(data);
     free(rig.model);
+    free(rig.discarded);
     mem_disk_done(&rig.top);
     mem_disk_done(&rig.base);
 }
