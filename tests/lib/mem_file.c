@@ -13,6 +13,13 @@
 /* How many other operations finish before a late one. */
 #define MEM_LATE 200
 
+/* What is told apart when a disk is restored. */
+#define MEM_UNIT 4096u
+#define MEM_UNITS (MEM_DISK_MAX / MEM_UNIT)
+
+/* From here on zeroing lets go of the memory: most of a long range was never touched. */
+#define MEM_DROP_MIN (1u << 20)
+
 struct mem_file {
     struct file file;
     struct mem_disk *disk;
@@ -31,18 +38,25 @@ static void die(const char *what)
 
 /* ---- disks ------------------------------------------------------------------------------------------ */
 
+/* Contents, and behind them the versions. */
+static size_t mapping_len(void)
+{
+    return MEM_DISK_MAX + MEM_UNITS * sizeof(uint64_t);
+}
+
 void mem_disk_init(struct mem_disk *disk, const char *name)
 {
     *disk = (struct mem_disk){.name = name, .align = 1};
-    disk->data = mmap(NULL, MEM_DISK_MAX, PROT_READ | PROT_WRITE,
+    disk->data = mmap(NULL, mapping_len(), PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (disk->data == MAP_FAILED)
         die("no memory");
+    disk->versions = (uint64_t *)(void *)(disk->data + MEM_DISK_MAX);
 }
 
 void mem_disk_done(struct mem_disk *disk)
 {
-    munmap(disk->data, MEM_DISK_MAX);
+    munmap(disk->data, mapping_len());
 }
 
 void mem_disk_load(struct mem_disk *disk, const char *path)
@@ -63,18 +77,70 @@ void mem_disk_save(const struct mem_disk *disk, const char *path)
         die(path);
 }
 
+static void zero_range(uint8_t *data, uint64_t len)
+{
+    uint8_t *first = (uint8_t *)align_up((uintptr_t)data, MEM_UNIT);
+
+    if (len >= MEM_DROP_MIN) {
+        uint64_t head = (uint64_t)(first - data);
+        uint64_t pages = align_down(len - head, MEM_UNIT);
+
+        memset(data, 0, head);
+        if (madvise(first, pages, MADV_DONTNEED) < 0)
+            die("madvise");
+        data = first + pages;
+        len -= head + pages;
+    }
+    memset(data, 0, len);
+}
+
+/* No two changes, on whatever disk, have the same version; 0 is for zeroes. */
+static void set_versions(struct mem_disk *disk, uint64_t off, uint64_t len, bool zeroes)
+{
+    static uint64_t last_version;
+
+    last_version++;
+    for (uint64_t at = align_down(off, MEM_UNIT); at < off + len; at += MEM_UNIT) {
+        bool whole = at >= off && at + MEM_UNIT <= off + len;
+
+        disk->versions[at / MEM_UNIT] = zeroes && whole ? 0 : last_version;
+    }
+}
+
 void mem_disk_copy(struct mem_disk *to, const struct mem_disk *from)
 {
     memcpy(to->data, from->data, from->len);
     if (from->len < to->len)
-        memset(to->data + from->len, 0, to->len - from->len);
+        zero_range(to->data + from->len, to->len - from->len);
+    set_versions(to, 0, max_u64(from->len, to->len), false);
     to->len = from->len;
+}
+
+void mem_disk_restore(struct mem_disk *to, const struct mem_disk *from)
+{
+    uint64_t nunits = div_round_up(max_u64(from->len, to->len), MEM_UNIT);
+
+    for (uint64_t i = 0; i < nunits; i++) {
+        if (to->versions[i] == from->versions[i])
+            continue;
+        memcpy(to->data + i * MEM_UNIT, from->data + i * MEM_UNIT, MEM_UNIT);
+        to->versions[i] = from->versions[i];
+    }
+    to->len = from->len;
+}
+
+static void zero(struct mem_disk *disk, uint64_t off, uint64_t len)
+{
+    if (off >= disk->len)
+        return;
+    len = min_u64(len, disk->len - off);
+    zero_range(disk->data + off, len);
+    set_versions(disk, off, len, true);
 }
 
 static void set_len(struct mem_disk *disk, uint64_t len)
 {
-    if (len < disk->len)
-        memset(disk->data + len, 0, disk->len - len);
+    zero(disk, len, UINT64_MAX);
     disk->len = len;
 }
 
@@ -84,11 +150,11 @@ void mem_disk_apply(struct mem_disk *disk, const struct mem_op *op)
     case FILE_WRITE:
         memcpy(disk->data + op->off, op->data, op->len);
         disk->len = max_u64(disk->len, op->off + op->len);
+        set_versions(disk, op->off, op->len, false);
         break;
     case FILE_ZERO:
     case FILE_PUNCH:
-        if (op->off < disk->len)
-            memset(disk->data + op->off, 0, min_u64(op->len, disk->len - op->off));
+        zero(disk, op->off, op->len);
         break;
     case MEM_TRUNCATE:
         set_len(disk, op->off);
@@ -366,7 +432,7 @@ static int env_keep_file(const struct block_env *block_env, struct file *file, c
 
 static void env_drop_file(const struct block_env *block_env, struct file *file, const char *path)
 {
-    container_of(file, struct mem_file, file)->disk->len = 0;
+    set_len(container_of(file, struct mem_file, file)->disk, 0);
     file_free(file);
 }
 

@@ -53,7 +53,8 @@ struct mem_fault {
 struct mem_disk {
     const char *name;
     uint8_t *data;
-    uint64_t len;
+    uint64_t len;       /* what lies behind it is zero */
+    uint64_t *versions; /* of each unit of the data, see mem_disk_restore */
 
     bool shuffle;  /* while attached, finish operations later and in random order */
     unsigned seed; /* of that order */
@@ -82,6 +83,12 @@ void mem_disk_save(const struct mem_disk *disk, const char *path);
 
 /* Make `to` what `from` is. */
 void mem_disk_copy(struct mem_disk *to, const struct mem_disk *from);
+
+/*
+ * The same for a disk that was copied from that one before, by copying only what operations changed
+ * since, on the one or the other. What a test put into `data` itself goes unnoticed.
+ */
+void mem_disk_restore(struct mem_disk *to, const struct mem_disk *from);
 
 /* Do again what an operation did, on this disk. */
 void mem_disk_apply(struct mem_disk *disk, const struct mem_op *op);

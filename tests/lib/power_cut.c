@@ -22,6 +22,7 @@ void power_cut_init(struct power_cut *cut, const struct mem_record *record,
         mem_disk_init(&cut->certain[i], disks[i]->name);
         mem_disk_init(&cut->state[i], disks[i]->name);
         mem_disk_copy(&cut->certain[i], disks[i]);
+        mem_disk_copy(&cut->state[i], disks[i]);
     }
 }
 
@@ -136,6 +137,6 @@ void power_cut_make(struct power_cut *cut, size_t at, enum power_cut_fate fate)
             mem_disk_apply(&cut->certain[disk_of(cut, op)], op);
     }
     for (unsigned i = 0; i < cut->ndisks; i++)
-        mem_disk_copy(&cut->state[i], &cut->certain[i]);
+        mem_disk_restore(&cut->state[i], &cut->certain[i]);
     apply_rest(cut, at, fate);
 }

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "block/block_ops.h"
+#include "tests/lib/hash.h"
 #include "tests/lib/mem_file.h"
 #include "tests/lib/power_cut.h"
 #include "tests/lib/qcow2_image.h"
@@ -75,8 +76,8 @@ static void write_some(struct rig *rig, struct block *block, unsigned n)
         unsigned flags = rand_r(&rig->seed) % 2 ? BLOCK_REQ_UNMAP : 0;
 
         len = min_u64(len, block->len - off);
-        for (size_t j = 0; j < len; j++)
-            data[j] = (uint8_t)(rand_r(&rig->seed) >> 8);
+        for (size_t j = 0; j < len; j += sizeof(int))
+            store_le32(data + j, (uint32_t)rand_r(&rig->seed));
         ck_assert_int_eq(rand_r(&rig->seed) % 4
                              ? mem_block_write(block, off, data, len)
                              : mem_block_op(block, BLOCK_WRITE_ZEROES, flags, off, len),
@@ -124,23 +125,27 @@ static void rig_init(struct rig *rig, const struct layout *layout, unsigned seed
     ck_assert_int_eq(block_close(block), 0);
 }
 
-static void rig_done(struct rig *rig)
+static void copy_disks(struct mem_disk disks[DISKS], const struct rig *rig)
+{
+    for (unsigned i = 0; i < DISKS; i++) {
+        mem_disk_init(&disks[i], rig->disks[i].name);
+        mem_disk_copy(&disks[i], &rig->disks[i]);
+    }
+}
+
+static void free_disks(struct mem_disk disks[DISKS])
 {
     for (unsigned i = 0; i < DISKS; i++)
-        mem_disk_done(&rig->disks[i]);
+        mem_disk_done(&disks[i]);
+}
+
+static void rig_done(struct rig *rig)
+{
+    free_disks(rig->disks);
     mem_record_done(&rig->record);
 }
 
 /* ---- what an image shows -------------------------------------------------------------------------------- */
-
-static uint64_t add_to_hash(uint64_t hash, const void *data, size_t len)
-{
-    const uint8_t *bytes = data;
-
-    for (size_t i = 0; i < len; i++)
-        hash = (hash ^ bytes[i]) * 0x100000001b3ull;
-    return hash;
-}
 
 static uint64_t hash_disk(struct block *block, uint64_t hash)
 {
@@ -148,8 +153,8 @@ static uint64_t hash_disk(struct block *block, uint64_t hash)
 
     ck_assert_uint_le(block->len, LONGEST);
     ck_assert_int_eq(mem_block_read(block, 0, data, block->len), 0);
-    hash = add_to_hash(hash, &block->len, sizeof(block->len));
-    return add_to_hash(hash, data, block->len);
+    hash = hash_bytes(hash, &block->len, sizeof(block->len));
+    return hash_bytes(hash, data, block->len);
 }
 
 /* A number that stands for the disk and all snapshots with their contents. */
@@ -159,7 +164,7 @@ static uint64_t digest(const struct layout *layout, struct mem_disk disks[DISKS]
     struct block *block = open_disks(layout, disks, false, &env);
     struct block_snapshot *list;
     struct err err = {0};
-    uint64_t hash = hash_disk(block, 0xcbf29ce484222325ull);
+    uint64_t hash = hash_disk(block, HASH_START);
     unsigned n;
 
     ck_assert_msg(block_snapshot_list(block, &list, &n, &err) == 0, "%s", err.msg);
@@ -167,7 +172,7 @@ static uint64_t digest(const struct layout *layout, struct mem_disk disks[DISKS]
     for (unsigned i = 0; i < n && snapshots; i++) {
         block = open_disks(layout, disks, false, &env);
         ck_assert_msg(block_snapshot_show(block, list[i].id, &err) == 0, "%s", err.msg);
-        hash = add_to_hash(hash, list[i].name, strlen(list[i].name));
+        hash = hash_bytes(hash, list[i].name, strlen(list[i].name));
         hash = hash_disk(block, hash);
         ck_assert_int_eq(block_close(block), 0);
     }
@@ -278,21 +283,38 @@ static void find_expected(struct rig *rig, const struct operation *op, struct ex
     struct mem_env env;
     struct block *block;
 
-    for (unsigned i = 0; i < DISKS; i++) {
-        mem_disk_init(&disks[i], rig->disks[i].name);
-        mem_disk_copy(&disks[i], &rig->disks[i]);
-    }
+    copy_disks(disks, rig);
     expected->before = digest(rig->layout, disks, !op->no_snapshots);
     block = open_disks(rig->layout, disks, true, &env);
     ck_assert_msg(op->run(block, &err) == 0, "%s: %s", op->name, err.msg);
     ck_assert_int_eq(block_close(block), 0);
     expected->after = digest(rig->layout, disks, !op->no_snapshots);
     check_state(rig, op, disks, expected, -1);
-    for (unsigned i = 0; i < DISKS; i++)
-        mem_disk_done(&disks[i]);
+    free_disks(disks);
 }
 
 /* ---- power cuts ------------------------------------------------------------------------------------------------ */
+
+/* States that were looked at; many cuts leave the same. */
+struct seen {
+    uint64_t hashes[512];
+    size_t n;
+};
+
+static bool was_seen(struct seen *seen, const struct mem_disk disks[DISKS])
+{
+    uint64_t hash = HASH_START;
+
+    for (unsigned i = 0; i < DISKS; i++) {
+        hash = hash_word(hash, disks[i].len);
+        hash = hash_bytes(hash, disks[i].data, disks[i].len);
+    }
+    for (size_t i = 0; i < min_u64(seen->n, ARRAY_SIZE(seen->hashes)); i++)
+        if (seen->hashes[i] == hash)
+            return true;
+    seen->hashes[seen->n++ % ARRAY_SIZE(seen->hashes)] = hash;
+    return false;
+}
 
 static unsigned cut_everywhere(struct rig *rig, const struct operation *op)
 {
@@ -302,6 +324,7 @@ static unsigned cut_everywhere(struct rig *rig, const struct operation *op)
     struct err err = {0};
     struct mem_env env;
     struct block *block;
+    struct seen seen = {.n = 0};
     unsigned states = 0;
     size_t ended;
 
@@ -315,11 +338,14 @@ static unsigned cut_everywhere(struct rig *rig, const struct operation *op)
     ck_assert_int_eq(block_close(block), 0);
     for (size_t at = 0; at <= rig->record.n; at++) {
         /* What is done is done, whatever is lost of what came later. */
-        if (at == ended)
+        if (at == ended) {
             expected.before = expected.after;
+            seen.n = 0;
+        }
         for (int fate = 0; fate < POWER_CUT_FATES; fate++, states++) {
             power_cut_make(&cut, at, fate);
-            check_state(rig, op, cut.state, &expected, (long)at);
+            if (!was_seen(&seen, cut.state))
+                check_state(rig, op, cut.state, &expected, (long)at);
         }
     }
     power_cut_done(&cut);
@@ -358,23 +384,20 @@ static void use_further(struct block *block)
         (void)!mem_block_op(block, BLOCK_FLUSH, 0, 0, 0);
 }
 
-/* Returns whether the fault happened. */
-static bool run_with_fault(const struct rig *rig, const struct operation *op,
-                           const struct mem_fault *fault, long after,
+/* `disks`: copies of the rig's. Returns whether the fault happened. */
+static bool run_with_fault(const struct rig *rig, struct mem_disk disks[DISKS],
+                           const struct operation *op, const struct mem_fault *fault, long after,
                            const struct expected *expected)
 {
     struct operation lenient = *op;
     struct mem_fault now = *fault;
-    struct mem_disk disks[DISKS];
     struct err err = {0};
     struct mem_env env;
     struct block *block;
     int r;
 
-    for (unsigned i = 0; i < DISKS; i++) {
-        mem_disk_init(&disks[i], rig->disks[i].name);
-        mem_disk_copy(&disks[i], &rig->disks[i]);
-    }
+    for (unsigned i = 0; i < DISKS; i++)
+        mem_disk_restore(&disks[i], &rig->disks[i]);
     block = open_disks(rig->layout, disks, true, &env);
     now.after = after;
     for (unsigned i = 0; i < DISKS; i++)
@@ -391,8 +414,6 @@ static bool run_with_fault(const struct rig *rig, const struct operation *op,
     if (r == 0)
         ck_assert_msg(digest(rig->layout, disks, !op->no_snapshots) == expected->after,
                       "%s: succeeded, and is not done (fault %ld)", op->name, after);
-    for (unsigned i = 0; i < DISKS; i++)
-        mem_disk_done(&disks[i]);
     return now.happened;
 }
 
@@ -402,16 +423,19 @@ START_TEST(failing_host_leaves_the_old_image_or_the_new_one)
     long total = 0;
 
     for (size_t i = 0; i < ARRAY_SIZE(operations); i++) {
+        struct mem_disk disks[DISKS];
         struct expected expected;
         struct rig rig;
         long after = 0;
 
         rig_init(&rig, &layouts[i % ARRAY_SIZE(layouts)], base_seed + (unsigned)i);
         find_expected(&rig, &operations[i], &expected);
-        while (run_with_fault(&rig, &operations[i], fault, after, &expected))
+        copy_disks(disks, &rig);
+        while (run_with_fault(&rig, disks, &operations[i], fault, after, &expected))
             after++;
         ck_assert_int_gt(after, 3);
         total += after;
+        free_disks(disks);
         rig_done(&rig);
     }
     printf("seed %u: %ld failing operations\n", base_seed, total);
