@@ -311,30 +311,18 @@ static const char *contradiction_with_images(const struct conversion *c)
     return NULL;
 }
 
-/* Without locks nothing else keeps us from emptying what we are to read. */
 static int check_not_source(const struct conversion *c, struct err *err)
 {
-    struct stat target;
-    struct stat st;
-
-    if (stat(c->target_path.path, &target) < 0)
-        return 0;
-    for (unsigned i = 0; i < c->nsources; i++) {
-        struct block_details details;
-
-        for (const struct block *block = c->sources[i].block; block; block = details.backing) {
-            block_get_details(block, &details);
-            if (stat(details.path, &st) == 0 && st.st_dev == target.st_dev &&
-                st.st_ino == target.st_ino)
-                return err_set(err, -EINVAL, "'%s' is read for this: it cannot be the target",
-                               details.path);
-        }
-    }
+    for (unsigned i = 0; i < c->nsources; i++)
+        if (target_is_source(c->target_path.path, c->sources[i].block))
+            return err_set(err, -EINVAL, "'%s' is read for this: it cannot be the target",
+                           c->target_path.path);
     return 0;
 }
 
 static int create_target(struct conversion *c)
 {
+    char doing[32];
     struct err err;
     int r = img_name_parse(c->target_name, false, &c->target_path, &err);
 
@@ -348,7 +336,8 @@ static int create_target(struct conversion *c)
         r = block_create(&c->create, &err);
     }
     if (r < 0) {
-        create_options_error(c->target_name, c->out_format, &err);
+        (void)snprintf(doing, sizeof(doing), "converting %s", c->out_format);
+        create_options_error(c->target_name, doing, &err);
         return EXIT_FAILURE;
     }
     return EXIT_SUCCESS;

@@ -184,7 +184,7 @@ void create_options_help(enum block_format format, bool with_file)
              "Specify the target filename to include those options.");
 }
 
-void create_options_error(const char *path, const char *converting, const struct err *err)
+void create_options_error(const char *path, const char *doing, const struct err *err)
 {
     size_t len = strlen(path);
     const char *msg = err->msg;
@@ -194,9 +194,9 @@ void create_options_error(const char *path, const char *converting, const struct
         msg += len + 2;
     if (err->code == -EAGAIN)
         msg = "Failed to get \"write\" lock";
-    if (!converting)
+    if (!doing)
         about = strdup(path);
-    else if (asprintf(&about, "%s: error while converting %s", path, converting) < 0)
+    else if (asprintf(&about, "%s: error while %s", path, doing) < 0)
         about = NULL;
     img_error("%s: %s", about ? about : path, msg);
     opts_explain(err);

@@ -57,9 +57,9 @@ void create_options_help(enum block_format format, bool with_file);
 
 /*
  * Print why an image was not made: "path: …", and what qemu-img adds to some messages. *err comes
- * from block_create, or from one of the functions above. `converting`: the format's name if that was
- * done for convert; else NULL.
+ * from block_create, or from one of the functions above. `doing`, unless NULL: what it was for, as in
+ * "path: error while doing: …".
  */
-void create_options_error(const char *path, const char *converting, const struct err *err);
+void create_options_error(const char *path, const char *doing, const struct err *err);
 
 #endif

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "block/block_ops.h"
 #include "img/img.h"
 #include "vmm/base/bytes.h"
 
@@ -95,6 +96,28 @@ static void on_signal(int number)
         ;
     (void)sigaction(number, &former[i], NULL); /* the default, and it is blocked until we return */
     (void)raise(number);
+}
+
+/* ---- before -------------------------------------------------------------------------------------- */
+
+bool target_is_source(const char *path, struct block *block)
+{
+    const struct block *layer = block;
+    struct stat target;
+    struct stat st;
+
+    if (stat(path, &target) < 0)
+        return false;
+    while (layer) {
+        struct block_details details;
+
+        block_get_details(layer, &details);
+        if (stat(details.path, &st) == 0 && st.st_dev == target.st_dev &&
+            st.st_ino == target.st_ino)
+            return true;
+        layer = details.backing;
+    }
+    return false;
 }
 
 /* ---- begin and end ---------------------------------------------------------------------------------- */

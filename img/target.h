@@ -11,6 +11,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "block/block.h"
+
+/*
+ * Is the file at `path` one that the image reads from? Locks see to that as well, but not for images that
+ * were opened without any.
+ */
+bool target_is_source(const char *path, struct block *block);
+
 /*
  * From now on a signal is such an end. `made`: the subcommand made the file; a device stays where it
  * is. `data_path`: of the image's external data file, or NULL. `position` says how far the operation
