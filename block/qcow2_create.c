@@ -417,6 +417,15 @@ static int write_tables(struct file *file, const struct layout *l, uint8_t *buf)
 
 /* ---- files ---------------------------------------------------------------------------------------- */
 
+/* With nothing behind the L1 table the file ends with it, as QEMU's do. */
+static uint64_t file_len(const struct layout *l)
+{
+    uint64_t l1_end = (l->l1 << l->cluster_bits) + l->l1_n * sizeof(uint64_t);
+    uint64_t end = l->end << l->cluster_bits;
+
+    return align_up(l1_end, 1ull << l->cluster_bits) == end ? l1_end : end;
+}
+
 /* Make room for all of it before anything is written, so that a full disk is noticed early. */
 static int make_room(const struct block_create_options *options, const struct layout *l,
                      struct file *file, struct file *data_file)
@@ -424,7 +433,7 @@ static int make_room(const struct block_create_options *options, const struct la
     enum block_prealloc prealloc = preallocation(options);
     uint64_t data = l->data << l->cluster_bits;
     uint64_t end = l->end << l->cluster_bits;
-    int r = block_make_room(file, end, end);
+    int r = block_make_room(file, file_len(l), end);
 
     if (r == 0 && data_file)
         r = block_make_room(data_file, options->len, l->mapped ? options->len : 0);

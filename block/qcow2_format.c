@@ -32,8 +32,8 @@ struct header {
     uint64_t backing_off;
     uint32_t backing_len;
     uint64_t file_len;
-    const uint8_t *feature_names; /* entries of FEATURE_ENTRY_LEN; NULL if there are none */
-    size_t nfeature_names;
+    const uint8_t *feature_names; /* entries of FEATURE_ENTRY_LEN, the last one may be shorter */
+    size_t feature_names_len;
 };
 
 bool qcow2_probe(const uint8_t *data, size_t len)
@@ -151,7 +151,7 @@ static int parse_extension(struct qcow2 *q, struct header *hdr, uint32_t type, c
         return copy_text(hdr, data, len, &q->block.data_name, err);
     case EXT_FEATURE_NAMES:
         hdr->feature_names = data;
-        hdr->nfeature_names = len / FEATURE_ENTRY_LEN;
+        hdr->feature_names_len = len;
         return 0;
     case EXT_CRYPTO:
         return refuse_encryption(hdr, "LUKS", err);
@@ -201,14 +201,15 @@ static void name_features(const struct header *hdr, uint64_t features, char *nam
     size_t len = 0;
 
     names[0] = '\0';
-    for (size_t i = 0; i < hdr->nfeature_names && len < size; i++) {
-        const uint8_t *entry = hdr->feature_names + i * FEATURE_ENTRY_LEN;
+    for (size_t at = 0; at + 2 < hdr->feature_names_len && len < size; at += FEATURE_ENTRY_LEN) {
+        const uint8_t *entry = hdr->feature_names + at;
+        uint64_t name_len = min_u64(FEATURE_NAME_LEN, hdr->feature_names_len - at - 2);
 
         if (entry[0] != 0 || entry[1] > 63 || !(features >> entry[1] & 1))
             continue;
         features &= ~(1ull << entry[1]);
-        len += (size_t)snprintf(names + len, size - len, "%s%.*s", len ? ", " : "",
-                                (int)FEATURE_NAME_LEN, (const char *)entry + 2);
+        len += (size_t)snprintf(names + len, size - len, "%s%.*s", len ? ", " : "", (int)name_len,
+                                (const char *)entry + 2);
     }
     if (features && len < size)
         (void)snprintf(names + len, size - len, "%sUnknown incompatible feature: %" PRIx64,
@@ -288,6 +289,8 @@ static int parse_tables(struct qcow2 *q, const struct header *hdr, struct err *e
     q->block.len = align_up(size, BLOCK_SECTOR_SIZE);
     if (q->l1.n > QCOW2_L1_BYTES_MAX / sizeof(uint64_t))
         return bad(hdr, err, "L1 table of entries", q->l1.n);
+    if (div_round_up(q->block.len, l2_covers) > INT32_MAX)
+        return err_set(err, -EFBIG, "%s: Image is too big", hdr->path);
     if (div_round_up(q->block.len, l2_covers) > q->l1.n)
         return bad(hdr, err, "L1 table too small for the disk, entries", q->l1.n);
     r = check_table(q, hdr, &q->l1, "L1 table at", err);

@@ -500,19 +500,20 @@ static uint64_t fewer(uint64_t before, uint64_t after)
     return before > after ? before - after : 0;
 }
 
-/* The image was found right: it is no longer dirty or corrupt. */
+/* The image was found right: it is no longer dirty or corrupt, and nobody's marks hold any more. */
 static int clear_marks(struct qcow2_check *check)
 {
     uint64_t marks = QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT;
+    struct qcow2 *q = check->q;
     struct qcow2_switch next;
-    int r = qcow2_switch_init(check->q, &next);
+    int r = qcow2_switch_init(q, &next);
 
-    if (r == 0 && !(next.incompatible & marks))
+    if (r == 0 && !(next.incompatible & marks) && next.autoclear == q->autoclear)
         return 0;
     next.incompatible &= ~marks;
     if (r == 0)
         r = qcow2_refs_commit(check->refs, &next);
-    return r < 0 ? err_set_errno(check->err, r, "%s: cannot write the header", check->q->path) : 0;
+    return r < 0 ? err_set_errno(check->err, r, "%s: cannot write the header", q->path) : 0;
 }
 
 static int repair_rounds(struct qcow2_check *check, struct block_check_report *report)

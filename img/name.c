@@ -171,12 +171,47 @@ static int flatten(struct opts *opts, const char *prefix, json_t *object, struct
     return r;
 }
 
+/* QEMU takes strings in single quotes, too: "a string" of those in double quotes. To be freed. */
+static char *double_quotes(const char *text)
+{
+    char *copy = malloc(2 * strlen(text) + 1);
+    char *to = copy;
+    char quote = '\0'; /* of the string that this is inside of */
+
+    for (; copy && *text; text++) {
+        if (!quote && (*text == '\'' || *text == '"')) {
+            quote = *text;
+            *to++ = '"';
+        } else if (quote && *text == quote) {
+            quote = '\0';
+            *to++ = '"';
+        } else if (quote && *text == '\\' && text[1]) {
+            text++;
+            if (*text != '\'')
+                *to++ = '\\';
+            *to++ = *text;
+        } else {
+            if (*text == '"')
+                *to++ = '\\';
+            *to++ = *text;
+        }
+    }
+    if (copy)
+        *to = '\0';
+    return copy;
+}
+
 static int opts_from_json(struct opts *opts, const char *text, struct err *err)
 {
+    char *quoted = double_quotes(text);
     json_error_t error;
-    json_t *json = json_loads(text, 0, &error);
+    json_t *json;
     int r;
 
+    if (!quoted)
+        return err_set(err, -ENOMEM, "out of memory");
+    json = json_loads(quoted, 0, &error);
+    free(quoted);
     if (!json)
         return err_set(err, -EINVAL, "Could not parse the JSON options: JSON parse error, %s",
                        error.text);
@@ -188,19 +223,32 @@ static int opts_from_json(struct opts *opts, const char *text, struct err *err)
 
 /* ---- plain names ------------------------------------------------------------------------------------ */
 
+/* Length of what stands in front of a ':', if that is before any '/'; 0: nothing. */
+static size_t protocol_len(const char *text)
+{
+    size_t len = strcspn(text, ":/");
+
+    return text[len] == ':' ? len : 0;
+}
+
 static int name_from_path(const char *text, struct img_name *name, struct err *err)
 {
-    size_t prefix = strcspn(text, ":/");
+    size_t protocol = protocol_len(text);
+    const char *folder = "";
 
-    if (text[prefix] == ':') {
+    if (protocol) {
         if (strncmp(text, "file:", strlen("file:")) != 0)
-            return err_set(err, -ENOTSUP, "Unknown protocol '%.*s'", (int)prefix, text);
+            return err_set(err, -ENOTSUP, "Unknown protocol '%.*s'", (int)protocol, text);
         text += strlen("file:");
+        folder = protocol_len(text) ? "./" : ""; /* so that it can be used without "file:" */
     }
     if (!*text)
         return err_set(err, -EINVAL, "The 'file' block driver requires a file name");
-    name->path = strdup(text);
-    return name->path ? 0 : err_set(err, -ENOMEM, "out of memory");
+    if (asprintf(&name->path, "%s%s", folder, text) < 0) {
+        name->path = NULL;
+        return err_set(err, -ENOMEM, "out of memory");
+    }
+    return 0;
 }
 
 int img_name_parse(const char *text, bool image_opts, struct img_name *ret_name, struct err *err)

@@ -151,6 +151,22 @@ START_TEST(unknown_feature_is_refused_by_the_name_that_the_image_gives)
 }
 END_TEST
 
+START_TEST(feature_name_may_end_with_its_table)
+{
+    struct block *block;
+    struct err err = {0};
+
+    put(72, 8, 1ull << 63);
+    put(104, 4, 0x6803f857);
+    put(108, 4, 2 + 4);
+    put(113, 1, 63);
+    memcpy(disk.data + 114, "fast", 4);
+    ck_assert_int_eq(open_image(true, &block, &err), -ENOTSUP);
+    ck_assert_msg(strstr(err.msg, "feature(s): fast") != NULL, "%s", err.msg);
+    ck_assert_ptr_null(strstr(err.msg, "Unknown"));
+}
+END_TEST
+
 START_TEST(unknown_features_are_all_named)
 {
     struct block *block;
@@ -339,6 +355,7 @@ static void add_tests(Suite *suite)
     tcase_add_checked_fixture(header, setup, teardown);
     tcase_add_loop_test(header, header_is_accepted_or_refused_by_name, 0, ARRAY_SIZE(header_cases));
     tcase_add_test(header, unknown_feature_is_refused_by_the_name_that_the_image_gives);
+    tcase_add_test(header, feature_name_may_end_with_its_table);
     tcase_add_test(header, unknown_features_are_all_named);
     tcase_add_test(header, truncated_files_are_refused);
     tcase_add_test(header, dirty_and_corrupt_images_can_be_read);
