@@ -78,6 +78,9 @@ struct block_driver {
      */
     int (*make_empty)(struct block *block);
 
+    /* See block_change_backing. What was written before is flushed. */
+    int (*change_backing)(struct block *block, const char *name, const char *format);
+
     /* Write out what remains; nothing is in flight. The result is reported by block_close. */
     int (*close)(struct block *block);
 

@@ -108,6 +108,20 @@ int block_bitmap_list(struct block *block, struct block_bitmap **ret_list, unsig
                       struct err *err) MUST_CHECK;
 void block_bitmap_list_free(struct block_bitmap *list, unsigned n);
 
+/* ---- backing files -------------------------------------------------------------------------------- */
+
+/*
+ * Name another backing file, or none (NULL), in the header of a writable image, with its format; the
+ * name is relative to the image. What the disk shows changes with it, as far as the two files differ,
+ * when the image is opened again: until then it reads from the one that it has, and is not to be written.
+ *
+ * After a crash it has the old backing file or the new one, and its data. 0, or a negative errno with
+ * *err filled: -ENOSPC if there is no room for the name, -EINVAL if it is too long or the image cannot
+ * have a backing file, -ENOTSUP if its format has none.
+ */
+int block_change_backing(struct block *block, const char *name, const char *format,
+                         struct err *err) MUST_CHECK;
+
 /* ---- resize --------------------------------------------------------------------------------------- */
 
 struct block_resize_options {

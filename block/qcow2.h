@@ -25,6 +25,7 @@
  *   qcow2_details   what the header says, for people
  *   qcow2_holes     clusters that take no space
  *   qcow2_resize    longer and shorter disks
+ *   qcow2_backing   another backing file
  *
  * Names follow the specification (QEMU, docs/interop/qcow2). A "cluster" argument is an index, an
  * "off" a byte offset. Guest offsets are `off`, offsets in the image file `host`.
@@ -643,5 +644,9 @@ int qcow2_make_empty(struct block *block) MUST_CHECK;
 
 /* See that the L1 table has at least `n` entries, durably. -EFBIG beyond the format's limit. */
 int qcow2_grow_l1(struct qcow2 *q, uint64_t n) MUST_CHECK;
+
+/* ---- qcow2_backing -------------------------------------------------------------------------------- */
+
+int qcow2_change_backing(struct block *block, const char *name, const char *format) MUST_CHECK;
 
 #endif

@@ -581,6 +581,7 @@ const struct block_driver qcow2_driver = {
     .resize = qcow2_resize,
     .check = qcow2_check,
     .make_empty = qcow2_make_empty,
+    .change_backing = qcow2_change_backing,
     .close = qcow2_close,
     .free = qcow2_free,
 };

@@ -1,0 +1,24 @@
+/*
+ * Another backing file: what is common to the formats.
+ */
+#include <assert.h>
+#include <errno.h>
+
+#include "block/block_int.h"
+
+int block_change_backing(struct block *block, const char *name, const char *format, struct err *err)
+{
+    struct block_req flush = {.op = BLOCK_FLUSH};
+    int r = 0;
+
+    assert(!block->loop);
+    if (!block->driver->change_backing)
+        return err_set(err, -ENOTSUP, "format %s has no backing files", block->driver->name);
+    if (!block->writable)
+        return err_set(err, -EROFS, "the image is open for reading only");
+    if (block->written)
+        r = block_execute(block, &flush);
+    if (r == 0)
+        r = block->driver->change_backing(block, name, format);
+    return r < 0 ? err_set_errno(err, r, "cannot change the backing file") : 0;
+}
