@@ -160,17 +160,17 @@ void qcow2_rig_reopen(struct qcow2_rig *rig)
     }
 }
 
-void qcow2_rig_init(struct qcow2_rig *rig, const struct qcow2_layout *layout, unsigned seed)
+/* Everything but the images. */
+static void rig_begin(struct qcow2_rig *rig, const struct qcow2_layout *layout, uint64_t nsectors,
+                      uint64_t max_sectors, unsigned seed)
 {
     static const char *const names[] = {"top", "base", "data"};
 
     memset(rig, 0, sizeof(*rig));
     rig->layout = *layout;
     rig->seed = seed;
-    rig->nsectors = layout->nsectors;
-    if (rig->nsectors == 0)
-        rig->nsectors = layout->cluster_bits > 16 ? 6144 : 1536;
-    rig->max_sectors = rig->nsectors + 1000;
+    rig->nsectors = nsectors;
+    rig->max_sectors = max_sectors;
     rig->fault.after = -1;
     history_init(&rig->history, rig->max_sectors);
     history_init(&rig->lengths, 1);
@@ -179,20 +179,61 @@ void qcow2_rig_init(struct qcow2_rig *rig, const struct qcow2_layout *layout, un
         mem_disk_init(&rig->disks[i], names[i]);
         rig->disks[i].align = layout->align;
     }
-    if (layout->backing != QCOW2_ALONE)
-        make_base(rig);
-    make_top(rig);
+    if (loop_new(&rig->loop) < 0)
+        abort();
+}
+
+/* The images are there; from now on everything is recorded, and takes its time. */
+static void rig_go(struct qcow2_rig *rig, unsigned seed)
+{
     for (unsigned i = 0; i < QCOW2_RIG_DISKS; i++) {
-        rig->disks[i].no_zero = layout->no_zero;
+        rig->disks[i].no_zero = rig->layout.no_zero;
         rig->disks[i].record = &rig->record;
         rig->disks[i].fault = &rig->fault;
         rig->disks[i].shuffle = true;
         rig->disks[i].late = 8;
         rig->disks[i].seed = seed + i;
     }
-    if (loop_new(&rig->loop) < 0)
+    mem_env_init(&rig->env);
+    for (unsigned i = 0; i < QCOW2_RIG_DISKS; i++)
+        mem_env_add(&rig->env, &rig->disks[i]);
+}
+
+void qcow2_rig_init(struct qcow2_rig *rig, const struct qcow2_layout *layout, unsigned seed)
+{
+    uint64_t nsectors = layout->nsectors;
+
+    if (nsectors == 0)
+        nsectors = layout->cluster_bits > 16 ? 6144 : 1536;
+    rig_begin(rig, layout, nsectors, nsectors + 1000, seed);
+    if (layout->backing != QCOW2_ALONE)
+        make_base(rig);
+    make_top(rig);
+    rig_go(rig, seed);
+    qcow2_rig_reopen(rig);
+}
+
+void qcow2_rig_init_next(struct qcow2_rig *rig, const struct qcow2_rig *first,
+                         struct mem_disk *disks, unsigned seed)
+{
+    struct mem_env env;
+    struct block *block = qcow2_rig_open(&env, disks, true);
+    uint64_t *stamps = qcow2_rig_read_stamps(block);
+
+    if (!stamps)
         abort();
-    rig->block = qcow2_rig_open(&rig->env, rig->disks, false);
+    rig_begin(rig, &first->layout, block->len / SECTOR, first->max_sectors, seed);
+    rig->stamp = first->stamp;
+    for (uint64_t i = 0; i < rig->nsectors; i++)
+        history_set_initial(&rig->history, i, stamps[i]);
+    free(stamps);
+    rig->first_name = first->first_name + first->nsnapshots;
+    qcow2_rig_find_snapshots(rig, block, disks);
+    if (block_close(block) < 0)
+        abort();
+    for (unsigned i = 0; i < QCOW2_RIG_DISKS; i++)
+        mem_disk_copy(&rig->disks[i], &disks[i]);
+    rig_go(rig, seed);
 }
 
 void qcow2_rig_done(struct qcow2_rig *rig)

@@ -73,10 +73,18 @@ struct qcow2_rig {
 
     struct qcow2_rig_snapshot snapshots[QCOW2_RIG_SNAPSHOTS_MAX];
     unsigned nsnapshots;
+    unsigned first_name; /* number in the name of the next snapshot, less nsnapshots */
 };
 
 /* Make the images and open them. Aborts on failure. */
 void qcow2_rig_init(struct qcow2_rig *rig, const struct qcow2_layout *layout, unsigned seed);
+
+/*
+ * A rig whose images are copies of these disks of another one, as it goes on after a power cut: it
+ * may show what they show now. The image is not open yet: qcow2_rig_reopen, which may write.
+ */
+void qcow2_rig_init_next(struct qcow2_rig *rig, const struct qcow2_rig *first,
+                         struct mem_disk *disks, unsigned seed);
 
 /* Does not close the image. */
 void qcow2_rig_done(struct qcow2_rig *rig);
@@ -105,8 +113,8 @@ struct block *qcow2_rig_open(struct mem_env *env, struct mem_disk *disks, bool r
 const char *qcow2_rig_step(struct qcow2_rig *rig);
 
 /* Changes of the whole image for the table, and whether they are possible. */
-bool qcow2_rig_can_resize(const struct qcow2_rig *rig);
 bool qcow2_rig_can_grow(const struct qcow2_rig *rig);
+bool qcow2_rig_can_shrink(const struct qcow2_rig *rig);
 bool qcow2_rig_can_commit(const struct qcow2_rig *rig);
 void qcow2_rig_grow(struct qcow2_rig *rig);
 void qcow2_rig_shrink(struct qcow2_rig *rig);
@@ -119,6 +127,12 @@ bool qcow2_rig_has_snapshot(const struct qcow2_rig *rig);
 void qcow2_rig_take_snapshot(struct qcow2_rig *rig);
 void qcow2_rig_apply_snapshot(struct qcow2_rig *rig);
 void qcow2_rig_delete_snapshot(struct qcow2_rig *rig);
+
+/* The stamps of all sectors of an open image, to be freed; NULL if it cannot be read (a fault). */
+uint64_t *qcow2_rig_read_stamps(struct block *block);
+
+/* Take the snapshots that an open image on these disks has for those of a new rig. */
+void qcow2_rig_find_snapshots(struct qcow2_rig *rig, struct block *block, struct mem_disk *disks);
 
 /*
  * Look for the snapshots that must be on these disks after a power cut at `at`, and compare their

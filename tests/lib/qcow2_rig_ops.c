@@ -300,7 +300,7 @@ static const struct rig_op {
     {"reopen", 1, do_reopen, NULL},
     {"trim", 1, do_trim, NULL},
     {"grow", 1, qcow2_rig_grow, qcow2_rig_can_grow},
-    {"shrink", 1, qcow2_rig_shrink, qcow2_rig_can_resize},
+    {"shrink", 1, qcow2_rig_shrink, qcow2_rig_can_shrink},
     {"commit", 1, qcow2_rig_commit, qcow2_rig_can_commit},
     {"repair", 1, qcow2_rig_repair, NULL},
     {"take snapshot", 2, qcow2_rig_take_snapshot, qcow2_rig_can_take_snapshot},

@@ -15,8 +15,7 @@ static void die(const char *what)
     abort();
 }
 
-/* The stamps of all sectors of an open image; NULL if it cannot be read (a fault). */
-static uint64_t *read_stamps(struct block *block)
+uint64_t *qcow2_rig_read_stamps(struct block *block)
 {
     uint64_t n = block->len / SECTOR;
     uint8_t *data = malloc(n * SECTOR);
@@ -79,9 +78,9 @@ void qcow2_rig_take_snapshot(struct qcow2_rig *rig)
     size_t begin;
 
     *snapshot = (struct qcow2_rig_snapshot){.created = SIZE_MAX, .deleted = SIZE_MAX};
-    snprintf(snapshot->name, sizeof(snapshot->name), "name%u", rig->nsnapshots);
+    snprintf(snapshot->name, sizeof(snapshot->name), "name%u", rig->first_name + rig->nsnapshots);
     snapshot->nsectors = rig->nsectors;
-    snapshot->stamps = read_stamps(rig->block);
+    snapshot->stamps = qcow2_rig_read_stamps(rig->block);
     if (!snapshot->stamps) {
         rig->failures++;
         return;
@@ -120,6 +119,33 @@ void qcow2_rig_delete_snapshot(struct qcow2_rig *rig)
         qcow2_rig_flushed(rig, begin);
 }
 
+void qcow2_rig_find_snapshots(struct qcow2_rig *rig, struct block *block, struct mem_disk *disks)
+{
+    struct block_snapshot *list = NULL;
+    struct err err = {0};
+    unsigned n = 0;
+
+    if (rig->layout.data == QCOW2_DATA_INSIDE && block_snapshot_list(block, &list, &n, &err) < 0)
+        die(err.msg);
+    if (n > QCOW2_RIG_SNAPSHOTS_MAX)
+        die("too many");
+    for (; rig->nsnapshots < n; rig->nsnapshots++) {
+        struct qcow2_rig_snapshot *snapshot = &rig->snapshots[rig->nsnapshots];
+        struct mem_env env;
+        struct block *shown = qcow2_rig_open(&env, disks, true);
+
+        *snapshot = (struct qcow2_rig_snapshot){.deleted = SIZE_MAX};
+        snprintf(snapshot->name, sizeof(snapshot->name), "%s", list[rig->nsnapshots].name);
+        if (block_snapshot_show(shown, snapshot->name, &err) < 0)
+            die(err.msg);
+        snapshot->nsectors = shown->len / SECTOR;
+        snapshot->stamps = qcow2_rig_read_stamps(shown);
+        if (!snapshot->stamps || block_close(shown) < 0)
+            die("cannot be read");
+    }
+    block_snapshot_list_free(list, n);
+}
+
 static const char *verify_one(const struct qcow2_rig_snapshot *snapshot, struct mem_disk *disks)
 {
     static char text[128];
@@ -134,7 +160,7 @@ static const char *verify_one(const struct qcow2_rig_snapshot *snapshot, struct 
     else if (block->len / SECTOR != snapshot->nsectors)
         snprintf(text, sizeof(text), "snapshot %s has another length", snapshot->name);
     else
-        stamps = read_stamps(block);
+        stamps = qcow2_rig_read_stamps(block);
     if (text[0] == '\0' &&
         (!stamps || memcmp(stamps, snapshot->stamps, snapshot->nsectors * sizeof(*stamps)) != 0))
         snprintf(text, sizeof(text), "snapshot %s shows other contents", snapshot->name);

@@ -23,14 +23,19 @@ static void resize(struct qcow2_rig *rig, uint64_t nsectors, enum block_prealloc
 }
 
 /* Version 2 does not say how long the disk was when a snapshot was taken. */
-bool qcow2_rig_can_resize(const struct qcow2_rig *rig)
+static bool can_resize(const struct qcow2_rig *rig)
 {
     return rig->layout.version == 3 || !qcow2_rig_has_snapshot(rig);
 }
 
+bool qcow2_rig_can_shrink(const struct qcow2_rig *rig)
+{
+    return can_resize(rig) && rig->nsectors > 1;
+}
+
 bool qcow2_rig_can_grow(const struct qcow2_rig *rig)
 {
-    return qcow2_rig_can_resize(rig) && rig->nsectors < rig->max_sectors;
+    return can_resize(rig) && rig->nsectors < rig->max_sectors;
 }
 
 void qcow2_rig_grow(struct qcow2_rig *rig)
@@ -43,11 +48,11 @@ void qcow2_rig_grow(struct qcow2_rig *rig)
 /* Not by much as a rule, so that there is something left to work with. */
 void qcow2_rig_shrink(struct qcow2_rig *rig)
 {
-    unsigned most = (unsigned)rig->nsectors;
+    unsigned most = (unsigned)rig->nsectors - 1;
 
     if (qcow2_rig_random(rig, 4))
         most = most / 4 + 1;
-    resize(rig, rig->nsectors - qcow2_rig_random(rig, most), BLOCK_PREALLOC_OFF);
+    resize(rig, rig->nsectors - 1 - qcow2_rig_random(rig, most), BLOCK_PREALLOC_OFF);
 }
 
 /* ---- what needs the image opened in another way ---------------------------------------------- */

@@ -4,7 +4,8 @@
  * Random operations run on images in memory whose changes are all recorded. After each of the
  * record's operations the power fails: the state of the disks is made in several ways (power_cut.h),
  * and in each the image has at worst leaked clusters, shows everything that was flushed, and can be
- * used further. `qemu-img check` and `compare` look at some of the states.
+ * used further: in some a second life begins, which a power cut ends as well. `qemu-img check` and
+ * `compare`, and our own check, look at some of the states.
  *
  * SEED=n repeats a run. SCALE=n makes it n times as long.
  */
@@ -13,6 +14,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "block/block_ops.h"
 #include "block/qcow2.h"
 #include "block/qcow2_header.h"
 #include "tests/lib/power_cut.h"
@@ -27,12 +29,14 @@ static unsigned base_seed;
 static unsigned scale;
 static bool have_qemu;
 static char running[160]; /* layout and seed */
+static char before[64];   /* in a second life: how the first one ended */
 
-/* ---- a state after a power cut ------------------------------------------------------------------------ */
+/* ---- a state after a power cut --------------------------------------------------------------- */
 
 static void fail_at(size_t at, const char *what)
 {
-    ck_abort_msg("SEED=%u: %s: power cut after %zu operations: %s", base_seed, running, at, what);
+    ck_abort_msg("SEED=%u: %s: %spower cut after %zu operations: %s", base_seed, running, before,
+                 at, what);
 }
 
 /*
@@ -57,6 +61,40 @@ static void check_tables(const struct mem_disk *top, size_t at)
     qcow2_image_check(top, &check);
     if (check.errors > 0)
         fail_at(at, check.first);
+}
+
+/* A commit may have been cut off. */
+static void check_base(const struct qcow2_rig *rig, const struct mem_disk *disks, size_t at)
+{
+    if (rig->layout.backing == QCOW2_ON_QCOW2)
+        check_tables(&disks[QCOW2_RIG_BASE], at);
+}
+
+/* Our own check finds what the tests' checker finds. */
+static void check_beside(struct mem_disk *disks, size_t at)
+{
+    struct block_options options = {.path = disks[QCOW2_RIG_TOP].name,
+                                    .format = BLOCK_FORMAT_QCOW2,
+                                    .readonly = true,
+                                    .flags = BLOCK_OPEN_CHECK};
+    struct block_check_result result;
+    struct qcow2_image_check check;
+    struct mem_env env;
+    struct block *block;
+    struct err err = {0};
+
+    qcow2_image_check(&disks[QCOW2_RIG_TOP], &check);
+    mem_env_init(&env);
+    for (unsigned i = 0; i < QCOW2_RIG_DISKS; i++)
+        mem_env_add(&env, &disks[i]);
+    if (block_open_in(&env.env, &options, &block, &err) < 0 ||
+        block_check(block, 0, NULL, &result, &err) < 0)
+        fail_at(at, err.msg);
+    if (result.corruptions > 0 || result.check_errors > 0)
+        fail_at(at, "our own check finds errors where there are none");
+    if (result.leaks != check.leaks)
+        fail_at(at, "our own check finds another number of leaks");
+    ck_assert_int_eq(block_close(block), 0);
 }
 
 static void verify_contents(struct qcow2_rig *rig, struct mem_disk *disks, size_t at)
@@ -137,53 +175,101 @@ static void ask_qemu(struct mem_disk *disks, size_t at)
     free(contents);
 }
 
-static void verify_state(struct qcow2_rig *rig, struct power_cut *cut, size_t at, unsigned n)
+static void verify_state(struct qcow2_rig *rig, struct mem_disk *disks, size_t at)
 {
-    verify_contents(rig, cut->state, at);
-    if (recover(cut->state))
-        verify_contents(rig, cut->state, at);
-    check_tables(&cut->state[QCOW2_RIG_TOP], at);
-    if (n % 4 == 1)
-        verify_snapshots(rig, cut->state, at);
-    if (have_qemu && n % 128 == 77)
-        ask_qemu(cut->state, at);
-    if (n % 8 == 3)
-        use_further(rig, cut->state, at);
+    verify_contents(rig, disks, at);
+    if (recover(disks))
+        verify_contents(rig, disks, at);
+    check_tables(&disks[QCOW2_RIG_TOP], at);
 }
 
-/* ---- power cuts ---------------------------------------------------------------------------------------- */
+/* ---- power cuts ------------------------------------------------------------------------------ */
+
+/* The rig's life, after which the record has all of it. */
+static void live(struct qcow2_rig *rig, struct power_cut *cut, unsigned seed, unsigned steps)
+{
+    struct mem_disk *disks[QCOW2_RIG_DISKS];
+
+    for (unsigned i = 0; i < QCOW2_RIG_DISKS; i++)
+        disks[i] = &rig->disks[i];
+    power_cut_init(cut, &rig->record, disks, QCOW2_RIG_DISKS, seed);
+    if (!rig->block)
+        qcow2_rig_reopen(rig);
+    for (unsigned i = 0; i < steps; i++)
+        (void)qcow2_rig_step(rig);
+    ck_assert_uint_eq(rig->failures, 0);
+    ck_assert_int_eq(qcow2_rig_close(rig), 0);
+}
+
+static enum power_cut_fate any_fate(unsigned n)
+{
+    return (enum power_cut_fate)(1 + n % (POWER_CUT_FATES - 1));
+}
+
+/*
+ * What the power cut left is used like any image, and the power fails again: while it is opened, where
+ * that has something to write, or at some moment later.
+ */
+static void second_life(const struct qcow2_rig *first, struct mem_disk *disks, size_t at)
+{
+    struct power_cut cut;
+    struct qcow2_rig rig;
+
+    snprintf(before, sizeof(before), "after a power cut at %zu, another ", at);
+    qcow2_rig_init_next(&rig, first, disks, base_seed + (unsigned)at);
+    live(&rig, &cut, base_seed, 12);
+    for (size_t again = 0; again <= rig.record.n;
+         again += 1 + qcow2_rig_random(&rig, (unsigned)rig.record.n / 4 + 1)) {
+        power_cut_make(&cut, again, any_fate((unsigned)again));
+        verify_state(&rig, cut.state, again);
+        verify_snapshots(&rig, cut.state, again);
+        check_base(&rig, cut.state, again);
+    }
+    power_cut_done(&cut);
+    qcow2_rig_done(&rig);
+    before[0] = '\0';
+}
+
+static void verify_and_go_on(struct qcow2_rig *rig, struct mem_disk *disks, size_t at, unsigned n)
+{
+    if (n % 64 == 13)
+        second_life(rig, disks, at);
+    verify_state(rig, disks, at);
+    if (n % 4 == 0)
+        check_base(rig, disks, at);
+    if (n % 4 == 1)
+        verify_snapshots(rig, disks, at);
+    if (n % 4 == 2)
+        check_beside(disks, at);
+    if (have_qemu && n % 128 == 77)
+        ask_qemu(disks, at);
+    if (n % 16 == 3)
+        use_further(rig, disks, at);
+}
 
 static void cut_everywhere(const struct qcow2_layout *layout, unsigned seed, unsigned steps)
 {
-    struct mem_disk *disks[QCOW2_RIG_DISKS];
     struct power_cut cut;
     struct qcow2_rig rig;
     unsigned n = 0;
 
     qcow2_layout_print(layout, running, sizeof(running));
     qcow2_rig_init(&rig, layout, seed);
-    for (unsigned i = 0; i < QCOW2_RIG_DISKS; i++)
-        disks[i] = &rig.disks[i];
-    power_cut_init(&cut, &rig.record, disks, QCOW2_RIG_DISKS, seed);
-    for (unsigned i = 0; i < steps; i++)
-        (void)qcow2_rig_step(&rig);
-    ck_assert_uint_eq(rig.failures, 0);
-    ck_assert_int_eq(qcow2_rig_close(&rig), 0);
-
+    live(&rig, &cut, seed, steps);
     for (size_t at = 0; at <= rig.record.n; at++) {
         if (at < rig.record.n && rig.record.ops[at].op == MEM_MARK)
             continue;
         power_cut_make(&cut, at, POWER_CUT_IN_ORDER);
-        verify_state(&rig, &cut, at, n++);
-        power_cut_make(&cut, at, (enum power_cut_fate)(1 + n % (POWER_CUT_FATES - 1)));
-        verify_state(&rig, &cut, at, n++);
+        verify_and_go_on(&rig, cut.state, at, n++);
+        power_cut_make(&cut, at, any_fate(n));
+        verify_and_go_on(&rig, cut.state, at, n++);
     }
     printf("%s: seed %u: %u states\n", running, seed, n);
     power_cut_done(&cut);
     qcow2_rig_done(&rig);
 }
 
-/* ---- the matrix ---------------------------------------------------------------------------------------- */
+/* ---- the matrix ------------------------------------------------------------------------------ */
 
 /*
  * What a power cut leaves does not depend on the build: with sanitizers, which take ten times as
@@ -205,7 +291,7 @@ START_TEST(every_cut_leaves_a_consistent_image_with_all_that_was_flushed)
 }
 END_TEST
 
-/* ---- failing operations ------------------------------------------------------------------------------- */
+/* ---- failing operations ---------------------------------------------------------------------- */
 
 /* Once; a disk that is full for a while; part of the operation only. */
 static const struct mem_fault faults[] = {{.result = -EIO},
