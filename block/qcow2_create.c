@@ -21,7 +21,7 @@
 #define HEADER_ROOM 4096u
 
 /* The feature name table is optional, and large for a small cluster: QEMU writes it from here on. */
-#define FEATURE_NAMES_CLUSTER_MIN 4096u
+#define FEATURE_NAMES_CLUSTER_MIN 8192u
 
 /* Tables are written in pieces of this size: whole clusters of any size. */
 #define PIECE (2u << 20)

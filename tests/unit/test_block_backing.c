@@ -95,7 +95,7 @@ static const struct layout {
     {"qemu-img create -q -f qcow2 -o compat=0.10 image 1M", 1023, false},
     {"qemu-img create -q -f qcow2 -o cluster_size=512 image 1M", 350, false},
     {"qemu-img create -q -f qcow2 -o cluster_size=2k image 1M", 600, false},
-    {"qemu-img create -q -f qcow2 -o cluster_size=4k image 1M", 1023, true},
+    {"qemu-img create -q -f qcow2 -o cluster_size=8k image 1M", 1023, true},
     {"qemu-img create -q -f qcow2 image 1M && qemu-img bitmap --add image b", 1023, true},
     {"qemu-img create -q -f qcow2 -u -b a-backing-file -F raw image 1M", 1023, true},
     {"qemu-img create -q -f qcow2 -o data_file=data image 1M", 1023, true},
