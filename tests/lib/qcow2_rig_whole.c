@@ -16,9 +16,12 @@ static void resize(struct qcow2_rig *rig, uint64_t nsectors, enum block_prealloc
 {
     struct block_resize_options options = {
         .len = nsectors * SECTOR, .prealloc = prealloc, .shrink = true};
-    struct qcow2_rig_change change = qcow2_rig_change_begin(rig, nsectors);
+    struct qcow2_rig_change change;
     struct err err = {0};
 
+    if (nsectors == rig->nsectors)
+        return; /* which makes nothing durable */
+    change = qcow2_rig_change_begin(rig, nsectors);
     qcow2_rig_change_end(rig, &change, block_resize(rig->block, &options, &err) == 0);
 }
 
