@@ -206,6 +206,11 @@ install: $(B)/minivmm $(B)/minivmm-img
 	install -D -m 755 $(B)/minivmm $(DESTDIR)$(PREFIX)/bin/minivmm
 	install -D -m 755 $(B)/minivmm-img $(DESTDIR)$(PREFIX)/bin/minivmm-img
 	install -D -m 644 docs/minivmm.1 $(DESTDIR)$(PREFIX)/share/man/man1/minivmm.1
+	install -D -m 644 docs/minivmm-img.1 $(DESTDIR)$(PREFIX)/share/man/man1/minivmm-img.1
+	install -D -m 644 completion/minivmm-img.bash \
+	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions/minivmm-img
+	install -D -m 644 completion/_minivmm-img \
+	    $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_minivmm-img
 
 .PHONY: clean
 clean:

@@ -133,3 +133,24 @@ def test_large_disk(tools, folder):
     theirs(tools, folder, "check", "a")
     size = os.stat(os.path.join(folder, "a")).st_size
     assert size < 16 * MIB, f"the file has {size} bytes"
+
+
+COMPLETION = """
+source {root}/completion/minivmm-img.bash
+compopt() {{ :; }}
+COMP_WORDS=("$@")
+COMP_CWORD=$(($# - 1))
+_minivmm_img
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+
+
+def test_bash_completion(tools, folder):
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    for words, wanted in ((["ch"], "check"), (["create", "-f", "q"], "qcow2"),
+                          (["create", "-o", "clus"], "cluster_size="),
+                          (["check", "-r", "l"], "leaks"), (["info", "--back"], "--backing-chain"),
+                          (["info", "--output", "=", "j"], "json"), (["commit", "-r", ""], "")):
+        done = subprocess.run(["bash", "-c", COMPLETION.format(root=root), "bash", tools.ours, *words],
+                              cwd=folder, stdout=subprocess.PIPE, text=True, check=True)
+        assert done.stdout.strip() == wanted, f"{words}: {done.stdout!r}"
