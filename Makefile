@@ -207,9 +207,9 @@ install: $(B)/minivmm $(B)/minivmm-img
 	install -D -m 755 $(B)/minivmm-img $(DESTDIR)$(PREFIX)/bin/minivmm-img
 	install -D -m 644 docs/minivmm.1 $(DESTDIR)$(PREFIX)/share/man/man1/minivmm.1
 	install -D -m 644 docs/minivmm-img.1 $(DESTDIR)$(PREFIX)/share/man/man1/minivmm-img.1
-	install -D -m 644 completion/minivmm-img.bash \
+	install -D -m 644 img/completion/minivmm-img.bash \
 	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions/minivmm-img
-	install -D -m 644 completion/_minivmm-img \
+	install -D -m 644 img/completion/_minivmm-img \
 	    $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_minivmm-img
 
 .PHONY: clean

@@ -136,7 +136,7 @@ def test_large_disk(tools, folder):
 
 
 COMPLETION = """
-source {root}/completion/minivmm-img.bash
+source {root}/img/completion/minivmm-img.bash
 compopt() {{ :; }}
 COMP_WORDS=("$@")
 COMP_CWORD=$(($# - 1))
