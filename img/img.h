@@ -16,6 +16,7 @@
  *   target          what becomes of a half-written image
  *   crew            coroutines that work on images together
  *   copy, compare   copying and comparing disks: the cores of convert and compare
+ *   rebase          what an image has to keep for itself
  *   measure         the size of new images
  *   zero_scan       finding zeroes in memory
  *   snapshot_name   snapshots, as -l names them
@@ -55,6 +56,7 @@ extern const struct img_command img_dd;
 extern const struct img_command img_info;
 extern const struct img_command img_map;
 extern const struct img_command img_measure;
+extern const struct img_command img_rebase;
 extern const struct img_command img_resize;
 extern const struct img_command img_snapshot;
 
