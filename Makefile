@@ -125,13 +125,16 @@ $(B)/tests/libtest.a: $(call objects,$(TEST_LIB_SRC))
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
+# tests/lib/thread_guard.c; -u, because libgcc has a function of that name as well.
+thread_guard := -Wl,--wrap=pthread_create -Wl,-u,__wrap_pthread_create
+
 # Unit tests, guest tests and helper programs: one source file each.
 test_program = $(Q)$(CC) $(filter-out -static-pie,$(LDFLAGS_ALL)) -pie -o $@ $< $(B)/tests/libtest.a
 
 $(UNIT_TESTS:%=$(B)/tests/unit/%): $(B)/%: $(B)/%.o $(B)/tests/libtest.a $(ARCHIVE_FILES)
 	$(call need,check)
 	$(call say,LINK,$@)
-	$(test_program) $(VMM_LIBS) $(shell $(PKG_CONFIG) --libs $(LIBS) check)
+	$(test_program) $(thread_guard) $(VMM_LIBS) $(shell $(PKG_CONFIG) --libs $(LIBS) check)
 
 $(GUEST_TESTS:%=$(B)/tests/guest/%): $(B)/%: $(B)/%.o $(B)/tests/libtest.a $(ARCHIVE_FILES)
 	$(call need,check)

@@ -7,6 +7,7 @@
 #define MINIVMM_TESTS_UNIT_H
 
 #include <check.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -26,6 +27,13 @@ static inline int unit_main(const char *name, void (*add_tests)(Suite *suite))
     srunner_free(runner);
     return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
+
+/*
+ * A program whose tests use more than one thread says UNIT_USES_THREADS; before UNIT_MAIN. It then
+ * runs under ThreadSanitizer too. In the others, creating a thread fails the test.
+ */
+extern bool unit_uses_threads;
+#define UNIT_USES_THREADS bool unit_uses_threads = true
 
 /*
  * A test case with the tests given, in the form unit_case(suite, "name", test_a, test_b, …).

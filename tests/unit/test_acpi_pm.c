@@ -182,4 +182,5 @@ static void add_tests(Suite *suite)
                    wide_access_reaches_each_register, last_press_is_never_lost);
 }
 
+UNIT_USES_THREADS;
 UNIT_MAIN("acpi_pm", add_tests)

@@ -217,4 +217,5 @@ static void add_tests(Suite *suite)
               lookups_of_many_threads_all_arrive);
 }
 
+UNIT_USES_THREADS;
 UNIT_MAIN("bus", add_tests)

@@ -565,4 +565,5 @@ static void add_tests(Suite *suite)
     unit_case(suite, "queue", queue_keeps_order_and_limit, drained_queue_gives_memory_back);
 }
 
+UNIT_USES_THREADS;
 UNIT_MAIN("console", add_tests)

@@ -439,4 +439,5 @@ static void add_tests(Suite *suite)
     suite_add_tcase(suite, tcase);
 }
 
+UNIT_USES_THREADS;
 UNIT_MAIN("console_stdio", add_tests)

@@ -293,4 +293,5 @@ static void add_tests(Suite *suite)
     suite_add_tcase(suite, host);
 }
 
+UNIT_USES_THREADS;
 UNIT_MAIN("file", add_tests)

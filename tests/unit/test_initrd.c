@@ -184,4 +184,5 @@ static void add_tests(Suite *suite)
               an_initrd_file_that_became_shorter_is_noticed);
 }
 
+UNIT_USES_THREADS;
 UNIT_MAIN("initrd", add_tests)

@@ -199,4 +199,5 @@ static void add_tests(Suite *suite)
               threads_share_a_limit_and_never_mix_lines);
 }
 
+UNIT_USES_THREADS;
 UNIT_MAIN("log", add_tests)

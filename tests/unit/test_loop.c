@@ -494,4 +494,5 @@ static void add_tests(Suite *suite)
                    free_takes_null);
 }
 
+UNIT_USES_THREADS;
 UNIT_MAIN("loop", add_tests)

@@ -158,4 +158,5 @@ static void add_tests(Suite *suite)
     suite_add_tcase(suite, files);
 }
 
+UNIT_USES_THREADS;
 UNIT_MAIN("qcow2_mixed", add_tests)

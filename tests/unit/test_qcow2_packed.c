@@ -556,4 +556,5 @@ static void add_tests(Suite *suite)
     suite_add_tcase(suite, qemu);
 }
 
+UNIT_USES_THREADS;
 UNIT_MAIN("qcow2_packed", add_tests)

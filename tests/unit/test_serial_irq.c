@@ -177,4 +177,5 @@ static void add_tests(Suite *suite)
                    input_and_output_on_threads_lose_nothing);
 }
 
+UNIT_USES_THREADS;
 UNIT_MAIN("serial_irq", add_tests)

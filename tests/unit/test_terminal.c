@@ -247,4 +247,5 @@ static void add_tests(Suite *suite)
               terminal_is_the_shells_while_stopped);
 }
 
+UNIT_USES_THREADS;
 UNIT_MAIN("terminal", add_tests)

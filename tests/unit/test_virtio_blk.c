@@ -435,4 +435,5 @@ static void add_tests(Suite *suite)
               cache_mode_can_be_switched);
 }
 
+UNIT_USES_THREADS;
 UNIT_MAIN("virtio_blk", add_tests)

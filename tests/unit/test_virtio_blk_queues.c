@@ -318,4 +318,5 @@ static void add_tests(Suite *suite)
               resets_at_any_moment_leave_memory_alone);
 }
 
+UNIT_USES_THREADS;
 UNIT_MAIN("virtio_blk_queues", add_tests)
