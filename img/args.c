@@ -107,7 +107,7 @@ static int common_option(struct args *args, int opt)
         args->src_cache = optarg;
         return 0;
     case 'o':
-        return add_options(args, optarg);
+        return args->command->own_o ? opt : add_options(args, optarg);
     case 'U':
         args->share = true;
         return 0;

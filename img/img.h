@@ -18,6 +18,7 @@
  *   copy, compare   copying and comparing disks: the cores of convert and compare
  *   rebase          what an image has to keep for itself
  *   measure         the size of new images
+ *   bench           how fast requests are
  *   zero_scan       finding zeroes in memory
  *   snapshot_name   snapshots, as -l names them
  *   cmd_…           one subcommand each
@@ -27,6 +28,8 @@
  */
 #ifndef MINIVMM_IMG_IMG_H
 #define MINIVMM_IMG_IMG_H
+
+#include <stdbool.h>
 
 #include "vmm/base/compiler.h"
 
@@ -41,12 +44,14 @@ struct img_command {
     int (*run)(struct args *args);
 
     const char *shorts;         /* as getopt's, without the leading ':' */
+    bool own_o;                 /* -o is no list of options, but the subcommand's own */
     const struct option *longs; /* up to an element without a name */
 
     const char *synopsis; /* options and operands */
     const char *help;     /* what it does, and options that are its own; lines */
 };
 
+extern const struct img_command img_bench;
 extern const struct img_command img_check;
 extern const struct img_command img_commit;
 extern const struct img_command img_compare;

@@ -203,7 +203,9 @@ static int set_options(const struct img_open_options *options, const struct img_
         .readonly = name->readonly || !(options->flags & IMG_OPEN_WRITABLE),
         .cache = cache,
         .discard = true,
-        .compute_threads = true,
+        .compute_threads = !(options->flags & IMG_OPEN_ONE_THREAD),
+        .aio = options->aio,
+        .without = options->without,
         .flags = BLOCK_OPEN_ANY_RAW | (share ? BLOCK_OPEN_SHARE : 0),
         .write_backing = options->write_backing,
     };

@@ -16,6 +16,7 @@ enum {
     IMG_OPEN_SHARE = 1 << 1,      /* -U */
     IMG_OPEN_NO_BACKING = 1 << 2, /* the image alone: its metadata, or what it has itself */
     IMG_OPEN_CHECK = 1 << 3,      /* for block_check */
+    IMG_OPEN_ONE_THREAD = 1 << 4, /* compress and inflate on one thread, as a VM does */
 };
 
 struct img_open_options {
@@ -25,6 +26,8 @@ struct img_open_options {
     unsigned flags;     /* IMG_OPEN_… */
     const char *cache;  /* a mode that args_cache knows; NULL: writeback */
     unsigned write_backing;
+    enum block_aio aio;
+    unsigned without; /* BLOCK_WITHOUT_… */
 };
 
 /* Returns NULL if the image cannot be opened, and has printed why. To be closed with img_close. */
