@@ -158,6 +158,7 @@ void qcow2_rig_reopen(struct qcow2_rig *rig)
         fprintf(stderr, "%s\n", err.msg);
         abort();
     }
+    rig->nsectors = rig->block->len / SECTOR; /* a change that failed may be in the file */
 }
 
 /* Everything but the images. */
