@@ -10,6 +10,7 @@ import os
 import random
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,12 @@ THEIRS = "qemu-img"
 TIMEOUT_S = 120
 SEED = int(os.environ.get("SEED", time.time_ns() % 1000000))
 SKIP_STATUS = 77
+
+# Started in the background, as shells do that, we would ignore these, and the programs that we start
+# too: they leave ignored signals alone.
+for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Result:
