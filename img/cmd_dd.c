@@ -191,8 +191,10 @@ static int copy_piece(const struct dd *dd, uint64_t done, uint8_t *buf, struct e
 static int copy_bytes(const struct dd *dd, struct err *err)
 {
     uint8_t *buf = aligned_alloc(BUF_ALIGN, PIECE + BUF_ALIGN);
-    int r = buf ? 0 : err_set(err, -ENOMEM, "out of memory");
+    int r = 0;
 
+    if (!buf)
+        return err_set(err, -ENOMEM, "out of memory");
     for (uint64_t done = 0; r == 0 && done < dd->to - dd->from; done += PIECE)
         r = copy_piece(dd, done, buf, err);
     free(buf);

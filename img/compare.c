@@ -113,12 +113,9 @@ static void next_piece(struct comparison *c, struct piece *ret_piece)
 
     co_mutex_lock(&c->lock);
     while (!c->over && c->pos < c->options->to) {
-        if (step(c, &piece) < 0)
-            piece.len = 0;
-        else if (piece.read[0] || piece.read[1])
+        if (step(c, &piece) == 0 && (piece.read[0] || piece.read[1]))
             break;
-        else
-            piece.len = 0;
+        piece.len = 0;
     }
     co_mutex_unlock(&c->lock);
     *ret_piece = piece;

@@ -56,7 +56,7 @@ static int look(struct rebase *rebase, struct piece *ret_piece, bool *ret_same)
     uint64_t len = rebase->len - rebase->pos;
     struct block_status own;
     struct block_status old;
-    struct block_status new;
+    struct block_status new = {0};
     int r = block_get_status(image, rebase->pos, len, true, &own);
 
     if (r < 0)

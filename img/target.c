@@ -92,7 +92,7 @@ static void on_signal(int number)
     if (write(STDERR_FILENO, line.text, line.len) < 0)
         line.len = 0; /* there is nobody to tell */
 
-    for (i = 0; deadly[i] != number; i++)
+    for (i = 0; i < ARRAY_SIZE(deadly) - 1 && deadly[i] != number; i++)
         ;
     (void)sigaction(number, &former[i], NULL); /* the default, and it is blocked until we return */
     (void)raise(number);
