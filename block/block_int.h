@@ -81,6 +81,9 @@ struct block_driver {
     /* See block_change_backing. What was written before is flushed. */
     int (*change_backing)(struct block *block, const char *name, const char *format);
 
+    /* See block_amend. What was written before is flushed. */
+    int (*amend)(struct block *block, const struct block_amend_options *options, struct err *err);
+
     /* Write out what remains; nothing is in flight. The result is reported by block_close. */
     int (*close)(struct block *block);
 

@@ -140,6 +140,31 @@ struct block_resize_options {
 int block_resize(struct block *block, const struct block_resize_options *options,
                  struct err *err) MUST_CHECK;
 
+/* ---- amend ---------------------------------------------------------------------------------------- */
+
+/* What an image is to be made with; zero: as it is. */
+struct block_amend_options {
+    unsigned version;       /* 2 or 3 */
+    unsigned refcount_bits; /* a power of two */
+    bool set_lazy;
+    bool lazy_refcounts;
+    bool set_data_raw;
+    bool data_file_raw;    /* can only be cleared */
+    const char *data_file; /* another name for it */
+    bool set_len;
+    uint64_t len; /* as block_resize with `shrink` */
+};
+
+/*
+ * Change what a writable image was made with. Each change is complete or not done after a crash; they
+ * are done in the order: version 3, refcounts, data file, the rest, length, version 2.
+ *
+ * 0, or a negative errno with *err filled: -ENOTSUP where the format cannot be changed, or the image has
+ * what the other version has not. What was done before that stays.
+ */
+int block_amend(struct block *block, const struct block_amend_options *options,
+                struct err *err) MUST_CHECK;
+
 /* ---- snapshots inside an image -------------------------------------------------------------------- */
 
 /*

@@ -25,7 +25,8 @@
  *   qcow2_details   what the header says, for people
  *   qcow2_holes     clusters that take no space
  *   qcow2_resize    longer and shorter disks
- *   qcow2_backing   another backing file
+ *   qcow2_head      names of other files and the version in the header
+ *   qcow2_amend     changing what an image was made with
  *
  * Names follow the specification (QEMU, docs/interop/qcow2). A "cluster" argument is an index, an
  * "off" a byte offset. Guest offsets are `off`, offsets in the image file `host`.
@@ -645,8 +646,18 @@ int qcow2_make_empty(struct block *block) MUST_CHECK;
 /* See that the L1 table has at least `n` entries, durably. -EFBIG beyond the format's limit. */
 int qcow2_grow_l1(struct qcow2 *q, uint64_t n) MUST_CHECK;
 
-/* ---- qcow2_backing -------------------------------------------------------------------------------- */
+/* ---- qcow2_head ----------------------------------------------------------------------------------- */
 
 int qcow2_change_backing(struct block *block, const char *name, const char *format) MUST_CHECK;
+
+/* All that the two versions do not have in common must be gone, or is default then. */
+int qcow2_change_version(struct qcow2 *q, unsigned version) MUST_CHECK;
+
+int qcow2_change_data_file(struct qcow2 *q, const char *name) MUST_CHECK;
+
+/* ---- qcow2_amend ---------------------------------------------------------------------------------- */
+
+int qcow2_amend(struct block *block, const struct block_amend_options *options,
+                struct err *err) MUST_CHECK;
 
 #endif

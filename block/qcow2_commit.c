@@ -164,7 +164,7 @@ static int take_old_block(struct plan *plan, uint32_t block)
     uint64_t end = block_first(plan, block + 1ull);
 
     if (!qcow2_refblock_ok(refs->q, entry))
-        return enqueue(plan, block);
+        return entry == 0 && !counts_any(plan, block) ? 0 : enqueue(plan, block);
     plan->blocks[block].home = entry;
     plan->blocks[block].flags |= BLOCK_KEPT;
     plan->nblocks = block + 1;
@@ -313,6 +313,7 @@ int qcow2_switch_init(struct qcow2 *q, struct qcow2_switch *ret_next)
         .l1_n = load_be32(hdr + HDR_L1_SIZE),
         .snapshots_host = load_be64(hdr + HDR_SNAPSHOTS_OFF),
         .nsnapshots = load_be32(hdr + HDR_NB_SNAPSHOTS),
+        .refcount_order = q->refcount_order,
     };
     if (q->version < 3)
         return 0;
@@ -328,7 +329,7 @@ static int write_header(const struct plan *plan, const struct qcow2_switch *next
 {
     struct qcow2 *q = plan->refs->q;
     uint8_t hdr[SECTOR_LEN];
-    size_t end = q->version < 3 ? HDR_V2_LEN : HDR_REFCOUNT_ORDER;
+    size_t end = q->version < 3 ? HDR_V2_LEN : HDR_HEADER_LEN;
     int r = qcow2_meta_read(q, 0, hdr, sizeof(hdr));
 
     if (r < 0)
@@ -344,6 +345,7 @@ static int write_header(const struct plan *plan, const struct qcow2_switch *next
         store_be64(hdr + HDR_INCOMPATIBLE, next->incompatible);
         store_be64(hdr + HDR_COMPATIBLE, next->compatible);
         store_be64(hdr + HDR_AUTOCLEAR, next->autoclear);
+        store_be32(hdr + HDR_REFCOUNT_ORDER, next->refcount_order);
     }
     return qcow2_meta_write(q, HDR_SIZE, hdr + HDR_SIZE, end - HDR_SIZE);
 }

@@ -241,31 +241,11 @@ static bool add_text(struct header *hdr, uint32_t type, const char *text)
 
 static bool add_feature_names(struct header *hdr)
 {
-    enum { INCOMPATIBLE, COMPATIBLE, AUTOCLEAR };
-    static const struct {
-        uint8_t kind;
-        uint8_t bit;
-        const char *name;
-    } features[] = {
-        {INCOMPATIBLE, 0, "dirty bit"},
-        {INCOMPATIBLE, 1, "corrupt bit"},
-        {INCOMPATIBLE, 2, "external data file"},
-        {INCOMPATIBLE, 3, "compression type"},
-        {INCOMPATIBLE, 4, "extended L2 entries"},
-        {COMPATIBLE, 0, "lazy refcounts"},
-        {AUTOCLEAR, 0, "bitmaps"},
-        {AUTOCLEAR, 1, "raw external data"},
-    };
-    uint8_t *data = add_extension(hdr, EXT_FEATURE_NAMES, ARRAY_SIZE(features) * FEATURE_ENTRY_LEN);
+    uint8_t *data = add_extension(hdr, EXT_FEATURE_NAMES, QCOW2_FEATURE_NAMES_LEN);
 
-    if (!data)
-        return false;
-    for (size_t i = 0; i < ARRAY_SIZE(features); i++, data += FEATURE_ENTRY_LEN) {
-        data[0] = features[i].kind;
-        data[1] = features[i].bit;
-        memcpy(data + 2, features[i].name, strlen(features[i].name));
-    }
-    return true;
+    if (data)
+        qcow2_feature_names(data);
+    return data;
 }
 
 static bool add_extensions(const struct block_create_options *options, const struct layout *l,

@@ -4,6 +4,9 @@
 #ifndef MINIVMM_BLOCK_QCOW2_HEADER_H
 #define MINIVMM_BLOCK_QCOW2_HEADER_H
 
+#include <stddef.h>
+#include <stdint.h>
+
 /* Byte offsets of header fields. */
 enum {
     HDR_VERSION = 4,
@@ -45,5 +48,10 @@ enum {
 /* Entries of the feature name table: the kind of bits, the bit's number, the name. */
 #define FEATURE_NAME_LEN 46u
 #define FEATURE_ENTRY_LEN (2 + FEATURE_NAME_LEN)
+
+/* The table that we write: names for all features that we know. */
+#define QCOW2_FEATURE_NAMES 8u
+#define QCOW2_FEATURE_NAMES_LEN (QCOW2_FEATURE_NAMES * FEATURE_ENTRY_LEN)
+void qcow2_feature_names(uint8_t data[QCOW2_FEATURE_NAMES_LEN]);
 
 #endif

@@ -582,6 +582,7 @@ const struct block_driver qcow2_driver = {
     .check = qcow2_check,
     .make_empty = qcow2_make_empty,
     .change_backing = qcow2_change_backing,
+    .amend = qcow2_amend,
     .close = qcow2_close,
     .free = qcow2_free,
 };

@@ -101,9 +101,10 @@ struct qcow2_switch {
     uint32_t l1_n;
     uint64_t snapshots_host;
     uint32_t nsnapshots;
-    uint64_t incompatible; /* version 3 */
+    uint64_t incompatible; /* version 3, like the rest */
     uint64_t compatible;
     uint64_t autoclear;
+    unsigned refcount_order; /* q->refcount_order, which the caller changes with the counts */
 };
 
 /* What it says now. */

@@ -12,8 +12,8 @@
 
 enum type { TEXT, BOOL, NUMBER, SIZE };
 
-/* Which format, or the file below it, has a key. */
-enum { RAW = 1 << 0, QCOW2 = 1 << 1, THE_FILE = 1 << 2 };
+/* Which format, or the file below it, has a key; and whether qcow2 images can be amended with it. */
+enum { RAW = 1 << 0, QCOW2 = 1 << 1, THE_FILE = 1 << 2, AMEND = 1 << 3 };
 
 struct key {
     const char *name;
@@ -35,21 +35,27 @@ static const struct key keys[] = {
     {"encrypt.ivgen-alg", TEXT, QCOW2, NULL, "Name of IV generator algorithm"},
     {"encrypt.ivgen-hash-alg", TEXT, QCOW2, NULL, "Name of IV generator hash algorithm"},
     {"encrypt.hash-alg", TEXT, QCOW2, NULL, "Name of encryption hash algorithm"},
-    {"encrypt.iter-time", NUMBER, QCOW2, NULL, "Time to spend in PBKDF in milliseconds"},
+    {"encrypt.iter-time", NUMBER, QCOW2 | AMEND, NULL, "Time to spend in PBKDF in milliseconds"},
+    {"encrypt.keyslot", NUMBER, AMEND, NULL, "Select a single keyslot to modify explicitly"},
+    {"encrypt.new-secret", TEXT, AMEND, NULL,
+     "New secret to set in the matching keyslots. Empty string to erase"},
+    {"encrypt.old-secret", TEXT, AMEND, NULL, "Select all keyslots that match this password"},
+    {"encrypt.state", TEXT, AMEND, NULL, "Select new state of affected keyslots (active/inactive)"},
     {"cluster_size", SIZE, QCOW2, "65536", "qcow2 cluster size"},
     {"extended_l2", BOOL, QCOW2, "off", "Extended L2 tables"},
     {"preallocation", TEXT, QCOW2, NULL,
      "Preallocation mode (allowed values: off, metadata, falloc, full)"},
     {"compression_type", TEXT, QCOW2, "zlib",
      "Compression method used for image cluster compression"},
-    {"size", SIZE, QCOW2 | RAW, NULL, "Virtual disk size"},
-    {"compat", TEXT, QCOW2, NULL, "Compatibility level (v2 [0.10] or v3 [1.1])"},
-    {"backing_file", TEXT, QCOW2, NULL, "File name of a base image"},
-    {"backing_fmt", TEXT, QCOW2, NULL, "Image format of the base image"},
-    {"data_file", TEXT, QCOW2, NULL, "File name of an external data file"},
-    {"data_file_raw", BOOL, QCOW2, NULL, "The external data file must stay valid as a raw image"},
-    {"lazy_refcounts", BOOL, QCOW2, "off", "Postpone refcount updates"},
-    {"refcount_bits", NUMBER, QCOW2, "16", "Width of a reference count entry in bits"},
+    {"size", SIZE, QCOW2 | AMEND | RAW, NULL, "Virtual disk size"},
+    {"compat", TEXT, QCOW2 | AMEND, NULL, "Compatibility level (v2 [0.10] or v3 [1.1])"},
+    {"backing_file", TEXT, QCOW2 | AMEND, NULL, "File name of a base image"},
+    {"backing_fmt", TEXT, QCOW2 | AMEND, NULL, "Image format of the base image"},
+    {"data_file", TEXT, QCOW2 | AMEND, NULL, "File name of an external data file"},
+    {"data_file_raw", BOOL, QCOW2 | AMEND, NULL,
+     "The external data file must stay valid as a raw image"},
+    {"lazy_refcounts", BOOL, QCOW2 | AMEND, "off", "Postpone refcount updates"},
+    {"refcount_bits", NUMBER, QCOW2 | AMEND, "16", "Width of a reference count entry in bits"},
     {"preallocation", TEXT, RAW | THE_FILE, NULL,
      "Preallocation mode (allowed values: off, falloc, full)"},
     {"nocow", BOOL, QCOW2 | RAW | THE_FILE, NULL, "Turn off copy-on-write (valid only on btrfs)"},
@@ -65,12 +71,18 @@ static unsigned format_bit(enum block_format format)
     return format == BLOCK_FORMAT_QCOW2 ? QCOW2 : RAW;
 }
 
-static const struct key *find_key(const struct create_options *options, const char *name)
+static const struct key *find_key(unsigned where, const char *name)
 {
     for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
-        if ((keys[i].where & format_bit(options->format)) && strcmp(keys[i].name, name) == 0)
+        if ((keys[i].where & where) && strcmp(keys[i].name, name) == 0)
             return &keys[i];
     return NULL;
+}
+
+/* The keys that these options can have. */
+static unsigned their_keys(const struct create_options *options)
+{
+    return options->amend ? AMEND : format_bit(options->format);
 }
 
 int create_options_init(struct create_options *options, const char *format, struct err *err)
@@ -108,7 +120,7 @@ int create_options_parse(struct create_options *options, const char *text, struc
     int r = opts_parse(&options->opts, text, NULL, err);
 
     for (size_t i = 0; r == 0 && i < options->opts.n; i++) {
-        const struct key *key = find_key(options, options->opts.list[i].key);
+        const struct key *key = find_key(their_keys(options), options->opts.list[i].key);
 
         r = key ? check_value(options, key, err)
                 : err_set(err, -EINVAL, "Invalid parameter '%s'", options->opts.list[i].key);
@@ -119,7 +131,7 @@ int create_options_parse(struct create_options *options, const char *text, struc
 int create_options_set(struct create_options *options, const char *key, const char *value,
                        struct err *err)
 {
-    if (!find_key(options, key))
+    if (!find_key(their_keys(options), key))
         return -EINVAL;
     return opts_set(&options->opts, key, value, err);
 }
@@ -159,26 +171,36 @@ static int compare_keys(const void *a, const void *b)
     return strcmp(((const struct key *)a)->name, ((const struct key *)b)->name);
 }
 
-void create_options_help(enum block_format format, bool with_file)
+/* The keys that are in `in`, and not in `but`. */
+static void print_keys(unsigned in, unsigned but)
 {
     struct key sorted[ARRAY_SIZE(keys)] = {0};
-    const char *name = format == BLOCK_FORMAT_QCOW2 ? "qcow2" : "raw";
     size_t n = 0;
 
     for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
-        if ((keys[i].where & format_bit(format)) && (with_file || !(keys[i].where & THE_FILE)))
+        if ((keys[i].where & in) && !(keys[i].where & but))
             sorted[n++] = keys[i];
     qsort(sorted, n, sizeof(sorted[0]), compare_keys);
-
-    if (with_file)
-        puts("Supported options:");
-    else
-        printf("Supported %s options:\n", name);
     for (size_t i = 0; i < n; i++) {
         int len = printf("  %s=<%s>", sorted[i].name, type_names[sorted[i].type]);
 
         printf("%*s - %s\n", len < 24 ? 24 - len : 0, "", sorted[i].help);
     }
+}
+
+void create_options_help_amend(void)
+{
+    puts("Amend options for 'qcow2':");
+    print_keys(AMEND, 0);
+}
+
+void create_options_help(enum block_format format, bool with_file)
+{
+    if (with_file)
+        puts("Supported options:");
+    else
+        printf("Supported %s options:\n", format == BLOCK_FORMAT_QCOW2 ? "qcow2" : "raw");
+    print_keys(format_bit(format), with_file ? 0 : THE_FILE);
     if (!with_file)
         puts("\nThe protocol level may support further options.\n"
              "Specify the target filename to include those options.");
@@ -346,5 +368,64 @@ int create_options_take(struct create_options *options, struct block_create_opti
         r = take_qcow2(options, &create, err);
     if (r == 0)
         *ret_create = create;
+    return r;
+}
+
+/* ---- amend ------------------------------------------------------------------------------------------ */
+
+bool create_options_only_create(const char *key)
+{
+    return find_key(QCOW2, key) && !find_key(AMEND, key);
+}
+
+static int take_amended_version(struct create_options *options, struct block_amend_options *amend,
+                                struct err *err)
+{
+    struct block_create_options create = {0};
+    const char *text = opts_get(&options->opts, "compat");
+
+    if (!text)
+        return 0;
+    if (take_version(options, &create, NULL) < 0)
+        return err_set(err, -EINVAL, "Unknown compatibility level %s", text);
+    amend->version = create.version;
+    return 0;
+}
+
+static int take_amended_numbers(struct create_options *options, struct block_amend_options *amend,
+                                struct err *err)
+{
+    uint64_t bits = 0;
+    int r = opts_get_number(&options->opts, "refcount_bits", &bits, err);
+
+    if (r < 0)
+        return r;
+    /* What does not fit is as wrong as 3, and so is 0, which means to block_amend: as it is. */
+    if (opts_peek(&options->opts, "refcount_bits"))
+        amend->refcount_bits = bits && bits <= UINT32_MAX ? (unsigned)bits : 3;
+    amend->set_len = opts_peek(&options->opts, "size");
+    return opts_get_size(&options->opts, "size", &amend->len, err);
+}
+
+int create_options_take_amend(struct create_options *options, struct block_amend_options *ret_amend,
+                              struct err *err)
+{
+    struct block_amend_options amend = {
+        .set_lazy = opts_peek(&options->opts, "lazy_refcounts"),
+        .set_data_raw = opts_peek(&options->opts, "data_file_raw"),
+        .data_file = opts_get(&options->opts, "data_file"),
+    };
+    int r = take_amended_version(options, &amend, err);
+
+    if (r == 0)
+        r = refuse_encryption(options, err);
+    if (r == 0)
+        r = take_amended_numbers(options, &amend, err);
+    if (r == 0)
+        r = opts_get_bool(&options->opts, "lazy_refcounts", &amend.lazy_refcounts, err);
+    if (r == 0)
+        r = opts_get_bool(&options->opts, "data_file_raw", &amend.data_file_raw, err);
+    if (r == 0)
+        *ret_amend = amend;
     return r;
 }

@@ -23,6 +23,7 @@
 struct create_options {
     const char *format_name;
     enum block_format format;
+    bool amend; /* for amend: other keys */
     struct opts opts;
 };
 
@@ -51,6 +52,20 @@ int create_options_take(struct create_options *options, struct block_create_opti
 
 /* A way to preallocate, by name. 0 or -EINVAL. */
 int prealloc_parse(const char *text, enum block_prealloc *ret_prealloc) MUST_CHECK;
+
+/* ---- amend ------------------------------------------------------------------------------------------ */
+
+/* What block_amend needs; its text is that of the options. 0 or -errno with *err filled. */
+int create_options_take_amend(struct create_options *options, struct block_amend_options *ret_amend,
+                              struct err *err) MUST_CHECK;
+
+/* Is it a key for new images only? */
+bool create_options_only_create(const char *key);
+
+/* What -o help prints. */
+void create_options_help_amend(void);
+
+/* ---- output ----------------------------------------------------------------------------------------- */
 
 /* What -o help prints; `with_file`: also what concerns the file that the image is in. */
 void create_options_help(enum block_format format, bool with_file);

@@ -51,6 +51,7 @@ struct img_command {
     const char *help;     /* what it does, and options that are its own; lines */
 };
 
+extern const struct img_command img_amend;
 extern const struct img_command img_bench;
 extern const struct img_command img_check;
 extern const struct img_command img_commit;

@@ -23,6 +23,18 @@ int img_format_parse(const char *text, enum block_format *ret_format)
     return 0;
 }
 
+bool img_format_is_foreign(const char *text)
+{
+    static const char *const foreign[] = {
+        "bochs", "cloop", "dmg", "luks", "parallels", "qcow", "qed", "vdi", "vhdx", "vmdk", "vpc",
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(foreign); i++)
+        if (strcmp(foreign[i], text) == 0)
+            return true;
+    return false;
+}
+
 void img_name_done(struct img_name *name)
 {
     free(name->path);

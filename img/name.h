@@ -31,6 +31,9 @@ int img_name_parse(const char *text, bool image_opts, struct img_name *ret_name,
                    struct err *err) MUST_CHECK;
 void img_name_done(struct img_name *name);
 
+/* Is it a format that QEMU has, and block/ has not? */
+bool img_format_is_foreign(const char *text);
+
 /* A format by name, for block/. 0; -EINVAL if it is not known. */
 int img_format_parse(const char *text, enum block_format *ret_format) MUST_CHECK;
 

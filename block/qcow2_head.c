@@ -1,5 +1,6 @@
 /*
- * Giving an image another backing file: changing the name and the format in the header.
+ * Changing what the header says of other files, and its version: names, extensions, and where they
+ * are.
  *
  *     | header | extensions: backing format, others, feature names, end | ... name ... |   cluster 0
  *     |<------------ sector 0 ------------>|
@@ -30,16 +31,19 @@
 /* More of a header nobody has; qcow2_format.c reads as much. */
 #define HEADER_MAX (64u << 10)
 
-struct backing_change {
+struct head {
     struct qcow2 *q;
     const char *name; /* NULL: none */
     const char *format;
-    uint64_t room;       /* bytes of cluster 0 that we look at */
-    uint8_t *old;        /* they, as they are */
-    uint8_t *next;       /* and are to be */
-    uint64_t header_len; /* where extensions begin */
-    uint64_t ext_end;    /* of the new ones */
-    uint64_t short_end;  /* of those without feature names */
+    const char *data_file; /* NULL: the extension stays, or there is none */
+    unsigned version;
+    uint64_t room;      /* bytes of cluster 0 that we look at */
+    uint8_t *old;       /* they, as they are */
+    uint8_t *next;      /* and are to be */
+    uint64_t old_exts;  /* where extensions begin */
+    uint64_t exts;      /* and will begin */
+    uint64_t ext_end;   /* of the new ones */
+    uint64_t short_end; /* of those without feature names */
     uint64_t name_off;
     uint64_t name_len;
 };
@@ -58,7 +62,7 @@ static uint64_t ext_len(const uint8_t *ext)
 }
 
 /* Append to the new extensions; -ENOSPC if there is no room, the end's own included. */
-static int add_bytes(struct backing_change *c, const uint8_t *ext, uint64_t len)
+static int add_bytes(struct head *c, const uint8_t *ext, uint64_t len)
 {
     if (len > c->room - c->ext_end)
         return -ENOSPC;
@@ -67,25 +71,50 @@ static int add_bytes(struct backing_change *c, const uint8_t *ext, uint64_t len)
     return 0;
 }
 
-static int add_format(struct backing_change *c)
+static int add_text(struct head *c, uint32_t type, const char *text)
 {
-    uint8_t ext[8 + 16] = {0};
-    size_t len = c->format ? strlen(c->format) : 0;
+    uint8_t ext[8 + BLOCK_NAME_MAX] = {0};
+    size_t len = text ? strlen(text) : 0;
 
     if (len == 0)
         return 0;
-    if (len > sizeof(ext) - 8)
+    if (len >= BLOCK_NAME_MAX)
         return -EINVAL;
-    store_be32(ext, EXT_BACKING_FORMAT);
+    store_be32(ext, type);
     store_be32(ext + 4, (uint32_t)len);
-    memcpy(ext + 8, c->format, len);
+    memcpy(ext + 8, text, len);
     return add_bytes(c, ext, 8 + align_up(len, 8));
 }
 
-/* Those of the old extensions that are feature names, or those that are none, in their order. */
-static int add_old(struct backing_change *c, bool feature_names)
+/* Names of features are for version 3: a new version 3 gets those that we know. */
+static bool names_stay(const struct head *c)
 {
-    uint64_t at = c->header_len;
+    return c->version == c->q->version;
+}
+
+static int add_feature_names(struct head *c)
+{
+    uint8_t ext[8 + QCOW2_FEATURE_NAMES_LEN];
+
+    if (c->version < 3)
+        return 0;
+    store_be32(ext, EXT_FEATURE_NAMES);
+    store_be32(ext + 4, QCOW2_FEATURE_NAMES_LEN);
+    qcow2_feature_names(ext + 8);
+    return add_bytes(c, ext, sizeof(ext));
+}
+
+/* Is an extension taken over as it is? */
+static bool stays(const struct head *c, uint32_t type)
+{
+    return type != EXT_BACKING_FORMAT && (type != EXT_DATA_FILE || !c->data_file) &&
+           (type != EXT_FEATURE_NAMES || names_stay(c));
+}
+
+/* Those of the old extensions that are feature names, or those that are none, in their order. */
+static int add_old(struct head *c, bool feature_names)
+{
+    uint64_t at = c->old_exts;
     uint64_t end = c->room;
     uint64_t backing_off = load_be64(c->old + HDR_BACKING_OFF);
     int r = 0;
@@ -96,39 +125,40 @@ static int add_old(struct backing_change *c, bool feature_names)
         const uint8_t *ext = c->old + at;
         uint64_t len = min_u64(ext_len(ext), end - at); /* the last one's padding may be missing */
 
-        if (ext_type(ext) != EXT_BACKING_FORMAT &&
-            (ext_type(ext) == EXT_FEATURE_NAMES) == feature_names)
+        if (stays(c, ext_type(ext)) && (ext_type(ext) == EXT_FEATURE_NAMES) == feature_names)
             r = add_bytes(c, ext, len);
         at += ext_len(ext);
     }
     return r;
 }
 
-static int add_end(struct backing_change *c)
+static int add_end(struct head *c)
 {
     static const uint8_t end[8];
 
     return add_bytes(c, end, sizeof(end));
 }
 
-static int plan_extensions(struct backing_change *c, bool feature_names)
+static int plan_extensions(struct head *c, bool feature_names)
 {
     int r;
 
-    c->ext_end = c->header_len;
-    r = add_format(c);
+    c->ext_end = c->exts;
+    r = add_text(c, EXT_BACKING_FORMAT, c->format);
+    if (r == 0)
+        r = add_text(c, EXT_DATA_FILE, c->data_file);
     if (r == 0)
         r = add_old(c, false);
     c->short_end = c->ext_end + 8;
     if (r == 0 && feature_names)
-        r = add_old(c, true);
+        r = names_stay(c) ? add_old(c, true) : add_feature_names(c);
     return r < 0 ? r : add_end(c);
 }
 
 /* ---- the name --------------------------------------------------------------------------------------- */
 
 /* Behind the extensions; not over the old name, unless all changes in one sector. */
-static int plan_name(struct backing_change *c)
+static int plan_name(struct head *c)
 {
     uint64_t old = load_be64(c->old + HDR_BACKING_OFF);
     uint64_t old_end = old + load_be32(c->old + HDR_BACKING_LEN);
@@ -142,7 +172,7 @@ static int plan_name(struct backing_change *c)
 }
 
 /* With feature names, if they fit. */
-static int plan(struct backing_change *c)
+static int plan(struct head *c)
 {
     int r = plan_extensions(c, true);
 
@@ -164,7 +194,7 @@ static int plan(struct backing_change *c)
 
 /* ---- writing ---------------------------------------------------------------------------------------- */
 
-static int write_durably(struct backing_change *c, const uint8_t *data, uint64_t off, uint64_t end)
+static int write_durably(struct head *c, const uint8_t *data, uint64_t off, uint64_t end)
 {
     int r;
 
@@ -175,7 +205,7 @@ static int write_durably(struct backing_change *c, const uint8_t *data, uint64_t
 }
 
 /* Sector 0 as it is to be, but for the feature names. */
-static int write_without_feature_names(struct backing_change *c)
+static int write_without_feature_names(struct head *c)
 {
     uint8_t sector[SECTOR];
 
@@ -184,7 +214,7 @@ static int write_without_feature_names(struct backing_change *c)
     return write_durably(c, sector, 0, sizeof(sector));
 }
 
-static int write_change(struct backing_change *c)
+static int write_change(struct head *c)
 {
     uint64_t name_end = c->name_off + c->name_len;
     int r = write_durably(c, c->next, max_u64(c->name_off, SECTOR), name_end);
@@ -203,7 +233,21 @@ static int write_change(struct backing_change *c)
 
 /* ---- the change ------------------------------------------------------------------------------------- */
 
-static int change(struct backing_change *c)
+/* Version 2 ends before the feature bits, and means by that what is written here for version 3. */
+static void change_version(struct head *c)
+{
+    store_be32(c->next + HDR_VERSION, c->version);
+    if (c->version < 3) {
+        c->exts = HDR_V2_LEN;
+        return;
+    }
+    c->exts = HDR_LEN;
+    memset(c->next + HDR_V2_LEN, 0, HDR_LEN - HDR_V2_LEN);
+    store_be32(c->next + HDR_REFCOUNT_ORDER, c->q->refcount_order);
+    store_be32(c->next + HDR_HEADER_LEN, HDR_LEN);
+}
+
+static int change(struct head *c)
 {
     struct qcow2 *q = c->q;
     int r = qcow2_meta_read(q, 0, c->old, c->room);
@@ -211,9 +255,27 @@ static int change(struct backing_change *c)
     if (r < 0)
         return r;
     memcpy(c->next, c->old, c->room);
-    c->header_len = q->version < 3 ? HDR_V2_LEN : load_be32(c->old + HDR_HEADER_LEN);
+    c->old_exts = q->version < 3 ? HDR_V2_LEN : load_be32(c->old + HDR_HEADER_LEN);
+    c->exts = c->old_exts;
+    if (c->version != q->version)
+        change_version(c);
     r = plan(c);
     return r < 0 ? r : write_change(c);
+}
+
+static int change_head(struct head *c)
+{
+    int r;
+
+    if (c->q->corrupt)
+        return -EIO;
+    c->room = min_u64(c->q->cluster_size, HEADER_MAX);
+    c->old = malloc(c->room);
+    c->next = malloc(c->room);
+    r = c->old && c->next ? change(c) : -ENOMEM;
+    free(c->old);
+    free(c->next);
+    return r;
 }
 
 static int replace_text(char **text, const char *with)
@@ -227,24 +289,50 @@ static int replace_text(char **text, const char *with)
     return 0;
 }
 
+/* The data stays as it is, so nothing that is said of it is touched (autoclear bits, bitmaps). */
 int qcow2_change_backing(struct block *block, const char *name, const char *format)
 {
     struct qcow2 *q = qcow2_of(block);
-    struct backing_change c = {
-        .q = q, .name = name, .format = format, .room = min_u64(q->cluster_size, HEADER_MAX)};
+    struct head head = {.q = q, .name = name, .format = format, .version = q->version};
     int r;
 
-    /* The data stays as it is, so nothing that is said of it is touched (autoclear bits, bitmaps). */
-    if (q->corrupt)
-        return -EIO;
     if (name && (strlen(name) >= BLOCK_NAME_MAX || q->raw_data))
         return -EINVAL;
-    c.old = malloc(c.room);
-    c.next = malloc(c.room);
-    r = c.old && c.next ? change(&c) : -ENOMEM;
-    free(c.old);
-    free(c.next);
+    r = change_head(&head);
     if (r == 0)
         r = replace_text(&block->backing_name, name);
     return r < 0 ? r : replace_text(&block->backing_format, format);
+}
+
+int qcow2_change_version(struct qcow2 *q, unsigned version)
+{
+    struct head head = {
+        .q = q,
+        .name = q->block.backing_name,
+        .format = q->block.backing_format,
+        .version = version,
+    };
+    int r = change_head(&head);
+
+    if (r < 0)
+        return r;
+    q->version = version;
+    q->incompatible = 0;
+    q->autoclear = 0;
+    q->lazy = false;
+    return 0;
+}
+
+int qcow2_change_data_file(struct qcow2 *q, const char *name)
+{
+    struct head head = {
+        .q = q,
+        .name = q->block.backing_name,
+        .format = q->block.backing_format,
+        .data_file = name,
+        .version = q->version,
+    };
+    int r = change_head(&head);
+
+    return r < 0 ? r : replace_text(&q->block.data_name, name);
 }
