@@ -235,6 +235,17 @@ static int do_vmstate(struct block *block, struct err *err)
     return r < 0 ? r : mem_block_op(block, BLOCK_FLUSH, 0, 0, 0);
 }
 
+/* Other counts, all of them, and the header's bits. */
+static int do_amend(struct block *block, struct err *err)
+{
+    struct block_amend_options options = {.set_lazy = true, .lazy_refcounts = false};
+    struct block_details details;
+
+    block_get_details(block, &details);
+    options.refcount_bits = details.refcount_bits == 32 ? 64 : 32;
+    return block_amend(block, &options, err);
+}
+
 static const struct operation {
     const char *name;
     int (*run)(struct block *block, struct err *err);
@@ -249,6 +260,7 @@ static const struct operation {
     {"shrink", do_shrink, false, false},
     {"commit", do_commit, true, true},
     {"VM state", do_vmstate, true, false},
+    {"amend", do_amend, false, false},
 };
 
 struct expected {
