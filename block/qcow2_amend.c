@@ -248,7 +248,7 @@ static int refuse_features(struct qcow2 *q, struct err *err)
 
 static int downgrade(struct qcow2 *q, struct err *err)
 {
-    struct qcow2_snaptable snapshots;
+    struct qcow2_snaptable snapshots = {0};
     int r = refuse_features(q, err);
 
     if (r == 0)
@@ -294,7 +294,7 @@ static int rewrite_snapshots(struct qcow2 *q, const struct qcow2_snaptable *tabl
 
 static int upgrade(struct qcow2 *q, struct err *err)
 {
-    struct qcow2_snaptable snapshots;
+    struct qcow2_snaptable snapshots = {0};
     int r = qcow2_snaptable_read(q, &snapshots, err);
 
     if (r < 0)

@@ -37,10 +37,11 @@ struct head {
     const char *format;
     const char *data_file; /* NULL: the extension stays, or there is none */
     unsigned version;
-    uint64_t room;      /* bytes of cluster 0 that we look at */
-    uint8_t *old;       /* they, as they are */
-    uint8_t *next;      /* and are to be */
-    uint64_t old_exts;  /* where extensions begin */
+    uint64_t room;     /* bytes of cluster 0 that we look at */
+    uint8_t *old;      /* they, as they are */
+    uint8_t *next;     /* and are to be */
+    uint64_t old_exts; /* where extensions begin */
+    uint64_t old_ext_end;
     uint64_t exts;      /* and will begin */
     uint64_t ext_end;   /* of the new ones */
     uint64_t short_end; /* of those without feature names */
@@ -129,6 +130,7 @@ static int add_old(struct head *c, bool feature_names)
             r = add_bytes(c, ext, len);
         at += ext_len(ext);
     }
+    c->old_ext_end = at + 8;
     return r;
 }
 
@@ -157,7 +159,10 @@ static int plan_extensions(struct head *c, bool feature_names)
 
 /* ---- the name --------------------------------------------------------------------------------------- */
 
-/* Behind the extensions; not over the old name, unless all changes in one sector. */
+/*
+ * Behind the extensions; and behind what the old header refers to, unless all changes in one sector:
+ * until it does, the old name and the mark at the end of the old extensions have to stay.
+ */
 static int plan_name(struct head *c)
 {
     uint64_t old = load_be64(c->old + HDR_BACKING_OFF);
@@ -165,9 +170,11 @@ static int plan_name(struct head *c)
 
     c->name_len = c->name ? strlen(c->name) : 0;
     c->name_off = c->name ? c->ext_end : 0;
-    if (c->name_off + c->name_len > SECTOR && c->name_off < old_end &&
-        old < c->name_off + c->name_len)
-        c->name_off = align_up(old_end, 8);
+    if (c->name_off + c->name_len > SECTOR) {
+        c->name_off = max_u64(c->name_off, align_up(c->old_ext_end, 8));
+        if (c->name_off < old_end && old < c->name_off + c->name_len)
+            c->name_off = align_up(old_end, 8);
+    }
     return c->name_off + c->name_len > c->room ? -ENOSPC : 0;
 }
 
