@@ -83,7 +83,8 @@ static int add_text(struct head *c, uint32_t type, const char *text)
         return -EINVAL;
     store_be32(ext, type);
     store_be32(ext + 4, (uint32_t)len);
-    memcpy(ext + 8, text, len);
+    for (size_t i = 0; i < len; i++)
+        ext[8 + i] = (uint8_t)text[i];
     return add_bytes(c, ext, 8 + align_up(len, 8));
 }
 
