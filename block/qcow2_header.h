@@ -51,7 +51,7 @@ enum {
 
 /* The table that we write: names for all features that we know. */
 #define QCOW2_FEATURE_NAMES 8u
-#define QCOW2_FEATURE_NAMES_LEN (QCOW2_FEATURE_NAMES * FEATURE_ENTRY_LEN)
+#define QCOW2_FEATURE_NAMES_LEN ((size_t)QCOW2_FEATURE_NAMES * FEATURE_ENTRY_LEN)
 void qcow2_feature_names(uint8_t data[QCOW2_FEATURE_NAMES_LEN]);
 
 #endif
