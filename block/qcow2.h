@@ -191,6 +191,14 @@ struct qcow2_ahead {
     uint8_t *buf;
 };
 
+/* Space of the image file that the host has found ahead of writes. */
+struct qcow2_reserve {
+    uint64_t next; /* where the last write of whole clusters ended */
+    uint64_t start;
+    uint64_t end;
+    bool refused; /* the host cannot */
+};
+
 struct qcow2 {
     struct block block;
     char *path;        /* for messages */
@@ -239,7 +247,8 @@ struct qcow2 {
     uint64_t packed_end; /* where the next compressed data goes; 0: into a new cluster */
     uint64_t file_end;   /* nothing was ever behind it, so from here on the file reads as zero */
     uint64_t file_len;   /* of the image file; ahead of file_end if we made it longer */
-    bool file_grown;     /* it is: to be cut when the image is closed */
+    struct qcow2_reserve reserve;
+    bool file_grown; /* it is: to be cut when the image is closed */
 
     struct qcow2_freed freed;        /* no longer referred to by the tables in memory */
     struct qcow2_freed unreferenced; /* nor by those in the file: to be counted down */
@@ -333,6 +342,13 @@ void qcow2_file_find_end(struct qcow2 *q);
 
 /* Take back what qcow2_file_grow added and nobody has used. Nothing is in flight. */
 void qcow2_file_shrink(struct qcow2 *q);
+
+/*
+ * Whole clusters at `host`, which were a hole, are about to be written. Where such writes go on from front
+ * to back, the host finds space for many of them at once: a file system carries out a write into a
+ * hole in a thread and a transaction of its own, one into space it has found as any other.
+ */
+void qcow2_file_reserve(struct qcow2 *q, uint64_t host, uint64_t len);
 
 /* All that was written before, metadata and data, is durable. */
 int qcow2_barrier(struct qcow2 *q) MUST_CHECK;
@@ -598,6 +614,21 @@ int qcow2_write_compressed(struct block *block, uint64_t off, uint64_t len, cons
  * and was read ahead, or is worth reading ahead for. False: it is to be read in the usual way.
  */
 bool qcow2_ahead_read(struct qcow2 *q, uint64_t off, uint64_t len, void *buf);
+
+/* A read of what comes next, beside a write. */
+struct qcow2_prefetch {
+    struct co_group group;
+    struct qcow2 *q;
+    uint64_t off;
+    uint64_t len;
+};
+
+/*
+ * Between the two calls, what qcow2_ahead_read will be asked for next is read, if the last of what was
+ * read ahead has been fetched. The second waits for it; a failure is forgotten.
+ */
+void qcow2_ahead_begin(struct qcow2 *q, struct qcow2_prefetch *ret_prefetch);
+void qcow2_ahead_end(struct qcow2_prefetch *prefetch);
 
 /* Free the memory. No request is in flight. */
 void qcow2_ahead_forget(struct qcow2 *q);

@@ -74,6 +74,36 @@ bool qcow2_ahead_read(struct qcow2 *q, uint64_t off, uint64_t len, void *buf)
     return true;
 }
 
+static void fetch_main(void *opaque)
+{
+    struct qcow2_prefetch *prefetch = opaque;
+
+    (void)fetch(prefetch->q, prefetch->off, prefetch->len); /* or it is read when it is needed */
+    co_group_done(&prefetch->group, 0);
+}
+
+void qcow2_ahead_begin(struct qcow2 *q, struct qcow2_prefetch *ret_prefetch)
+{
+    struct qcow2_ahead *ahead = &q->ahead;
+    uint64_t have;
+
+    *ret_prefetch = (struct qcow2_prefetch){.q = q, .off = ahead->next};
+    co_group_init(&ret_prefetch->group);
+    if (ahead->len == 0 || ahead->busy || ahead->next != ahead->off + ahead->len || !may_fetch(q) ||
+        ahead->next >= q->block.len || find_backing(q, ahead->next, AHEAD_LEN, &have) < 0 ||
+        have == 0)
+        return;
+    ret_prefetch->len = have;
+    ahead->busy = true;
+    if (co_group_start(&ret_prefetch->group, fetch_main, ret_prefetch) < 0)
+        ahead->busy = false;
+}
+
+void qcow2_ahead_end(struct qcow2_prefetch *prefetch)
+{
+    (void)co_group_wait(&prefetch->group); /* it does not fail */
+}
+
 void qcow2_ahead_forget(struct qcow2 *q)
 {
     free(q->ahead.buf);

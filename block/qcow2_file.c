@@ -164,6 +164,31 @@ void qcow2_file_shrink(struct qcow2 *q)
     q->file_grown = false;
 }
 
+/* So much at a time; what is not used of it goes back when the image is closed. */
+#define RESERVE_AHEAD (8ull << 20)
+
+/*
+ * Only with direct I/O: in the page cache the file system finds space when it writes back. A failure
+ * is not the request's: the write finds out for itself.
+ */
+void qcow2_file_reserve(struct qcow2 *q, uint64_t host, uint64_t len)
+{
+    struct qcow2_reserve *reserve = &q->reserve;
+    uint64_t end = min_u64(host + max_u64(len, RESERVE_AHEAD), q->file_len);
+    bool goes_on = host == reserve->next;
+
+    if (q->corrupt || q->data->align == 1 || q->data->fixed_len || reserve->refused)
+        return;
+    reserve->next = host + len;
+    if (!goes_on || end <= host || (host >= reserve->start && host + len <= reserve->end))
+        return;
+    reserve->start = host;
+    reserve->end = end;
+    q->block.stats.fallocates++;
+    if (file_reserve(q->data, host, end - host) < 0)
+        reserve->refused = true;
+}
+
 /* ---- durability ------------------------------------------------------------------------------------ */
 
 int qcow2_barrier(struct qcow2 *q)

@@ -80,6 +80,13 @@ static uint64_t tail_len(const struct cow *cow)
     return cow->end - tail_off(cow);
 }
 
+/* Nothing of the clusters is left as it is. */
+static bool fills_all(const struct cow *cow)
+{
+    return (cow->head != FILL_NOTHING || head_len(cow) == 0) &&
+           (cow->tail != FILL_NOTHING || tail_len(cow) == 0);
+}
+
 static enum fill plan_part(struct qcow2 *q, const struct cow *cow, uint64_t off, uint64_t len)
 {
     struct block_stats *stats = &q->block.stats;
@@ -267,6 +274,22 @@ static int write_unmerged(struct qcow2 *q, const struct cow *cow, uint64_t iov_o
     return r;
 }
 
+/* Write it; meanwhile what the next cluster will copy is read. */
+static int write_filled(struct qcow2 *q, const struct cow *cow, uint64_t iov_off,
+                        const struct iovec *iov, unsigned niov)
+{
+    struct qcow2_prefetch prefetch;
+    int r;
+
+    if (cow->fresh && fills_all(cow))
+        qcow2_file_reserve(q, cow->host, cow->end - cow->start);
+    qcow2_ahead_begin(q, &prefetch);
+    r = (q->block.without & BLOCK_WITHOUT_MERGE_COW) ? write_unmerged(q, cow, iov_off, iov, niov)
+                                                     : write_merged(q, cow, iov_off, iov, niov);
+    qcow2_ahead_end(&prefetch);
+    return r;
+}
+
 static int fill_clusters(struct qcow2 *q, const struct qcow2_alloc *alloc, uint64_t off,
                          uint64_t len, uint64_t iov_off, const struct iovec *iov, unsigned niov)
 {
@@ -286,9 +309,7 @@ static int fill_clusters(struct qcow2 *q, const struct qcow2_alloc *alloc, uint6
     if (r == 0)
         r = read_old(q, &cow);
     if (r == 0)
-        r = (q->block.without & BLOCK_WITHOUT_MERGE_COW)
-                ? write_unmerged(q, &cow, iov_off, iov, niov)
-                : write_merged(q, &cow, iov_off, iov, niov);
+        r = write_filled(q, &cow, iov_off, iov, niov);
     free(cow.buf);
     return r;
 }

@@ -20,7 +20,7 @@
 struct mem_disk;
 
 /* What a file can be asked to do: enum file_op, and what is not an operation of its own there. */
-enum { MEM_TRUNCATE = FILE_PUNCH + 1, MEM_MARK, MEM_OPS };
+enum { MEM_TRUNCATE = FILE_RESERVE + 1, MEM_MARK, MEM_OPS };
 
 /* An operation that was carried out, or a mark: a moment that somebody wants to find again. */
 struct mem_op {

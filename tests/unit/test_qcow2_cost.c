@@ -1,12 +1,14 @@
 /*
  * What requests on qcow2 images cost the host: how much is read, written, zeroed and synced.
  */
+#include <errno.h>
 #include <string.h>
 
 #include "tests/lib/mem_file.h"
 #include "tests/lib/qcow2_image.h"
 #include "tests/lib/unit.h"
 #include "vmm/base/bytes.h"
+#include "vmm/base/loop.h"
 
 #define CLUSTER 65536u
 #define PIECE 4096u
@@ -153,6 +155,89 @@ START_TEST(copies_in_a_row_share_their_reads)
 }
 END_TEST
 
+static struct loop *loop;
+
+static void request_done(struct block_req *req, int r)
+{
+    ck_assert_int_eq(r, 0);
+    loop_stop(loop);
+}
+
+/* On a loop, where coroutines run beside each other. */
+static void write_piece_attached(uint64_t off)
+{
+    struct iovec iov = {data, PIECE};
+    struct block_req req = {
+        .op = BLOCK_WRITE, .off = off, .len = PIECE, .iov = &iov, .niov = 1, .done = request_done};
+
+    block_submit(block, &req);
+    ck_assert_int_eq(loop_run(loop), 0);
+}
+
+/* With the last cluster of what was read ahead, the next clusters are read. */
+START_TEST(next_copies_are_read_beside_a_write)
+{
+    struct err err = {0};
+    uint8_t buf[2 * PIECE];
+
+    ck_assert_int_eq(loop_new(&loop), 0);
+    base.len = DISK_LEN;
+    for (uint64_t at = 0; at < base.len; at += PIECE)
+        memset(base.data + at, (int)(1 + at / PIECE % 255), PIECE);
+    open_new("base");
+    ck_assert_int_eq(block_attach(block, loop, &err), 0);
+    for (unsigned i = 0; i < 9; i++) {
+        static const unsigned reads[] = {1, 2, 2, 2, 3, 3, 3, 3, 4};
+
+        write_piece_attached((uint64_t)i * CLUSTER + 8ull * PIECE);
+        ck_assert_uint_eq(base.counts[FILE_READ], reads[i]);
+    }
+    ck_assert_int_eq(block_detach(block), 0);
+    for (unsigned i = 0; i < 9; i++) {
+        uint64_t off = (uint64_t)i * CLUSTER + 8ull * PIECE;
+
+        ck_assert_int_eq(mem_block_read(block, off, buf, sizeof(buf)), 0);
+        ck_assert_mem_eq(buf, data, PIECE);
+        ck_assert_mem_eq(buf + PIECE, base.data + off + PIECE, PIECE);
+    }
+    close_clean();
+    loop_free(loop);
+}
+END_TEST
+
+/* Whole clusters in a row, with direct I/O; what is not used goes with the end of the file. */
+START_TEST(space_is_found_ahead_of_whole_clusters)
+{
+    unsigned n;
+
+    disk.align = 512;
+    open_new(NULL);
+    for (unsigned i = 0; i < 130; i++)
+        ck_assert_int_eq(mem_block_write(block, (uint64_t)i * CLUSTER, data, CLUSTER), 0);
+    n = disk.counts[FILE_RESERVE]; /* as far as the file was made longer each time */
+    ck_assert(n > 0 && n <= 5);
+    for (unsigned i = 500; i > 490; i--)
+        ck_assert_int_eq(mem_block_write(block, (uint64_t)i * CLUSTER, data, PIECE), 0);
+    ck_assert_uint_eq(disk.counts[FILE_RESERVE], n);
+    close_clean();
+}
+END_TEST
+
+START_TEST(host_that_cannot_find_space_ahead_is_asked_once)
+{
+    struct mem_fault fault = {.kinds = 1u << FILE_RESERVE, .result = -EOPNOTSUPP};
+
+    disk.align = 512;
+    disk.fault = &fault;
+    open_new(NULL);
+    for (unsigned i = 0; i < 300; i++)
+        ck_assert_int_eq(mem_block_write(block, (uint64_t)i * CLUSTER, data, CLUSTER), 0);
+    ck_assert(fault.happened);
+    ck_assert_uint_eq(disk.counts[FILE_RESERVE], 1);
+    close_clean();
+}
+END_TEST
+
 START_TEST(zeroed_space_in_a_row_is_zeroed_at_once)
 {
     open_new(NULL);
@@ -234,8 +319,10 @@ static void add_tests(Suite *suite)
         suite, "cost", setup, teardown, rest_of_a_new_cluster_costs_nothing,
         rest_of_a_used_cluster_is_zeroed_without_a_buffer, hole_is_not_zeroed_again,
         copy_is_one_read_and_one_write, copies_in_a_row_share_their_reads,
-        zeroed_space_in_a_row_is_zeroed_at_once, flushed_allocating_write_costs_little_metadata,
-        lazy_counts_wait_until_the_image_is_closed, file_grows_ahead_and_is_cut_when_closed);
+        next_copies_are_read_beside_a_write, space_is_found_ahead_of_whole_clusters,
+        host_that_cannot_find_space_ahead_is_asked_once, zeroed_space_in_a_row_is_zeroed_at_once,
+        flushed_allocating_write_costs_little_metadata, lazy_counts_wait_until_the_image_is_closed,
+        file_grows_ahead_and_is_cut_when_closed);
 }
 
 UNIT_MAIN("qcow2_cost", add_tests)

@@ -110,7 +110,7 @@ static int start_engine(struct aio *aio, enum aio_kind kind, struct err *err)
         return start_threads(aio, err);
     r = aio->uring ? 0 : aio_uring_new(aio->loop, &aio->uring);
     if (r == 0)
-        return 0;
+        return kind == AIO_AUTO ? start_threads(aio, err) : 0;
     if (kind == AIO_URING)
         return err_set_errno(err, r,
                              "aio=io_uring: this host does not allow io_uring, expected "
@@ -119,10 +119,20 @@ static int start_engine(struct aio *aio, enum aio_kind kind, struct err *err)
     return start_threads(aio, err);
 }
 
+/*
+ * io_uring gives an operation that sleeps to a thread of the kernel. That takes longer than waking one
+ * of ours, and is worth it where many operations share the system call.
+ */
+static bool better_in_thread(const struct aio *aio, const struct file_io *io)
+{
+    return io->sleeps && aio->uring->in_flight + aio->threads->in_flight == 0;
+}
+
 void aio_submit(struct aio *aio, enum aio_kind kind, struct file_io *io)
 {
-    bool uring = kind != AIO_THREADS && aio->uring;
-    struct aio_engine *engine = uring ? aio->uring : aio->threads;
+    bool threads =
+        kind == AIO_THREADS || !aio->uring || (kind == AIO_AUTO && better_in_thread(aio, io));
+    struct aio_engine *engine = threads ? aio->threads : aio->uring;
 
     engine->ops->submit(engine, io);
 }
@@ -302,6 +312,9 @@ int aio_execute(const struct file_io *io)
         break;
     case FILE_PUNCH:
         r = fallocate(io->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, (off_t)io->len);
+        break;
+    case FILE_RESERVE:
+        r = fallocate(io->fd, FALLOC_FL_KEEP_SIZE, off, (off_t)io->len);
         break;
     }
     return r < 0 ? -errno : (int)r;

@@ -39,16 +39,20 @@ static struct pool *of_engine(struct aio_engine *engine)
     return container_of(engine, struct pool, engine);
 }
 
-static void finish_locked(struct pool *pool, struct list *item)
+/* With the lock held. True: the loop has to be told, when the lock is free for it to take. */
+static bool finish_locked(struct pool *pool, struct list *item)
 {
     bool first = list_is_empty(&pool->finished);
 
     list_add_tail(&pool->finished, item);
-    if (first) {
-        /* Cannot block: the loop would have to miss 2^64 - 2 of them. */
-        (void)eventfd_write(pool->watch.fd, 1);
-        pthread_cond_broadcast(&pool->news);
-    }
+    return first;
+}
+
+static void tell_loop(struct pool *pool)
+{
+    /* Cannot block: the loop would have to miss 2^64 - 2 of them. */
+    (void)eventfd_write(pool->watch.fd, 1);
+    pthread_cond_broadcast(&pool->news);
 }
 
 /* Sleep until there is something to do. False: end the thread. */
@@ -74,13 +78,18 @@ static void *worker(void *arg)
     pthread_mutex_lock(&pool->lock);
     while (wait_for_work(pool)) {
         struct list *item = list_first(&pool->todo);
+        bool tell;
 
         list_remove(item);
         pool->ntodo--;
         pthread_mutex_unlock(&pool->lock);
         pool->ops->execute(item);
         pthread_mutex_lock(&pool->lock);
-        finish_locked(pool, item);
+        tell = finish_locked(pool, item);
+        pthread_mutex_unlock(&pool->lock);
+        if (tell)
+            tell_loop(pool);
+        pthread_mutex_lock(&pool->lock);
     }
     pool->nthreads--;
     pthread_cond_broadcast(&pool->news);
@@ -91,6 +100,7 @@ static void *worker(void *arg)
 void aio_pool_queue(struct aio_engine *engine, struct list *item)
 {
     struct pool *pool = of_engine(engine);
+    bool tell = false;
 
     engine->in_flight++;
     pthread_mutex_lock(&pool->lock);
@@ -106,11 +116,13 @@ void aio_pool_queue(struct aio_engine *engine, struct list *item)
             list_remove(item);
             pool->ntodo--;
             pool->ops->execute(item);
-            finish_locked(pool, item);
+            tell = finish_locked(pool, item);
         }
     }
-    pthread_cond_signal(&pool->work);
     pthread_mutex_unlock(&pool->lock);
+    pthread_cond_signal(&pool->work);
+    if (tell)
+        tell_loop(pool);
 }
 
 static bool pool_poll(struct aio_engine *engine, bool wait)

@@ -324,10 +324,10 @@ int file_sync(struct file *file)
     return file->sync_error;
 }
 
-int file_zero_fast(struct file *file, uint64_t off, uint64_t len, bool unmap)
+/* An operation of fallocate. */
+static int change_space(struct file *file, enum file_op op, uint64_t off, uint64_t len)
 {
-    struct waited_io waited = {
-        .io = {.op = unmap ? FILE_PUNCH : FILE_ZERO, .off = off, .len = len}};
+    struct waited_io waited = {.io = {.op = op, .off = off, .len = len}};
     struct range range;
     int r;
 
@@ -343,6 +343,16 @@ int file_zero_fast(struct file *file, uint64_t off, uint64_t len, bool unmap)
     if (r == -ENOSYS || r == -EINVAL || r == -ENODEV || r == -ENOTTY)
         return -EOPNOTSUPP;
     return r < 0 ? r : 0;
+}
+
+int file_zero_fast(struct file *file, uint64_t off, uint64_t len, bool unmap)
+{
+    return change_space(file, unmap ? FILE_PUNCH : FILE_ZERO, off, len);
+}
+
+int file_reserve(struct file *file, uint64_t off, uint64_t len)
+{
+    return change_space(file, FILE_RESERVE, off, len);
 }
 
 int file_write_zeroes(struct file *file, uint64_t off, uint64_t len)

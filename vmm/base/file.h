@@ -26,9 +26,10 @@ struct aio;
 enum file_op {
     FILE_READ,
     FILE_WRITE,
-    FILE_SYNC,  /* what was written before is durable afterwards */
-    FILE_ZERO,  /* the range reads as zero; the file does not grow */
-    FILE_PUNCH, /* the same, and its space goes back to the host */
+    FILE_SYNC,    /* what was written before is durable afterwards */
+    FILE_ZERO,    /* the range reads as zero; the file does not grow */
+    FILE_PUNCH,   /* the same, and its space goes back to the host */
+    FILE_RESERVE, /* the host finds space for the range, which reads as before */
 };
 
 /* One operation in flight; untouched by its owner until `done` was called. */
@@ -49,6 +50,7 @@ struct file_io {
     struct list link;
     int fd;
     int result;
+    bool sleeps; /* it can be carried out only by a thread that waits for the host */
 };
 
 #define FILE_IOV_MAX 1024u
@@ -126,6 +128,12 @@ int file_sync(struct file *file) MUST_CHECK;
  * -EOPNOTSUPP where the file system cannot.
  */
 int file_zero_fast(struct file *file, uint64_t off, uint64_t len, bool unmap) MUST_CHECK;
+
+/*
+ * Have the host find space for a range inside the file, so that writing there only has to transfer data;
+ * what it reads as stays. -EOPNOTSUPP where the file system cannot.
+ */
+int file_reserve(struct file *file, uint64_t off, uint64_t len) MUST_CHECK;
 
 /* Zero a range, by writing zeroes where there is no faster way. */
 int file_zero(struct file *file, uint64_t off, uint64_t len, bool unmap) MUST_CHECK;

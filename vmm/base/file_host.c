@@ -21,6 +21,7 @@ struct host_file {
     struct file file;
     int fd;
     bool is_device;
+    bool direct;
     bool unnamed; /* made by file_host_create and not kept yet */
     enum aio_kind aio_kind;
     struct aio *aio; /* NULL: operations are carried out at once */
@@ -118,6 +119,7 @@ static void host_submit(struct file *file, struct file_io *io)
     struct host_file *host = of_file(file);
 
     io->fd = host->fd;
+    io->sleeps = io->op != FILE_READ && !(io->op == FILE_WRITE && host->direct);
     if (host->aio)
         aio_submit(host->aio, host->aio_kind, io);
     else
@@ -290,6 +292,7 @@ static int wrap_fd(int fd, const char *path, const struct file_host_options *opt
     host->file.writable = options->writable;
     host->file.no_sync = options->no_sync;
     host->aio_kind = options->aio;
+    host->direct = options->direct;
     if (options->direct)
         find_direct_alignment(host);
     *ret_host = host;
