@@ -177,6 +177,11 @@ bench: all tests
 	@scripts/bench
 
 FUZZ_SECONDS ?= 60
+# What programs are linked with, for scripts that link their own.
+.PHONY: libs
+libs:
+	@echo $(LIBS)
+
 .PHONY: fuzz
 fuzz:
 	@scripts/fuzz $(FUZZ_SECONDS) $(FUZZERS)
