@@ -80,10 +80,13 @@ static void row_inflate(void *opaque)
 {
     struct row *row = opaque;
     struct qcow2 *q = row->q;
+    struct qcow2_inflater *inflater = NULL;
 
+    row->result = qcow2_inflater_new(q->compression, &inflater);
     for (unsigned i = 0; row->result == 0 && i < row->n; i++)
-        row->result = qcow2_inflate(q->compression, row->each[i].data, row->each[i].len,
+        row->result = qcow2_inflate(inflater, row->each[i].data, row->each[i].len,
                                     row->dst + ((size_t)i << q->cluster_bits), q->cluster_size);
+    qcow2_inflater_free(inflater);
 }
 
 static int row_fill(struct row *row, uint8_t *dst)

@@ -53,51 +53,101 @@ static int inflate_zlib(const uint8_t *src, size_t src_len, uint8_t *dst, size_t
     return 0;
 }
 
-/* libdeflate wants the stream's end; what it refuses is for zlib to judge. */
-static int inflate_deflated(const uint8_t *src, size_t src_len, uint8_t *dst, size_t dst_len)
-{
+struct qcow2_inflater {
+    ZSTD_DCtx *zstd; /* NULL: it is for zlib */
 #ifdef HAVE_LIBDEFLATE
-    struct libdeflate_decompressor *inflater = libdeflate_alloc_decompressor();
-    enum libdeflate_result result;
-    size_t used;
+    struct libdeflate_decompressor *deflate;
+#endif
+};
+
+int qcow2_inflater_new(enum qcow2_compression how, struct qcow2_inflater **ret_inflater)
+{
+    struct qcow2_inflater *inflater = calloc(1, sizeof(*inflater));
+    bool started = true;
 
     if (!inflater)
         return -ENOMEM;
-    result = libdeflate_deflate_decompress_ex(inflater, src, src_len, dst, dst_len, &used, NULL);
-    libdeflate_free_decompressor(inflater);
-    if (result == LIBDEFLATE_SUCCESS)
+    if (how == QCOW2_ZSTD) {
+        inflater->zstd = ZSTD_createDCtx();
+        started = inflater->zstd;
+    } else {
+#ifdef HAVE_LIBDEFLATE
+        inflater->deflate = libdeflate_alloc_decompressor();
+        started = inflater->deflate;
+#endif
+    }
+    if (!started) {
+        free(inflater);
+        return -ENOMEM;
+    }
+    *ret_inflater = inflater;
+    return 0;
+}
+
+void qcow2_inflater_free(struct qcow2_inflater *inflater)
+{
+    if (!inflater)
+        return;
+    ZSTD_freeDCtx(inflater->zstd);
+#ifdef HAVE_LIBDEFLATE
+    if (inflater->deflate)
+        libdeflate_free_decompressor(inflater->deflate);
+#endif
+    free(inflater);
+}
+
+/* libdeflate wants the stream's end; what it refuses is for zlib to judge. */
+static int inflate_deflated(struct qcow2_inflater *inflater, const uint8_t *src, size_t src_len,
+                            uint8_t *dst, size_t dst_len)
+{
+#ifdef HAVE_LIBDEFLATE
+    size_t used;
+
+    if (libdeflate_deflate_decompress_ex(inflater->deflate, src, src_len, dst, dst_len, &used,
+                                         NULL) == LIBDEFLATE_SUCCESS)
         return 0;
+#else
+    (void)inflater;
 #endif
     return inflate_zlib(src, src_len, dst, dst_len);
 }
 
-static int inflate_zstd(const uint8_t *src, size_t src_len, uint8_t *dst, size_t dst_len)
+/* A frame that may end too late, or never. */
+static int inflate_zstd_stream(ZSTD_DCtx *zstd, const uint8_t *src, size_t src_len, uint8_t *dst,
+                               size_t dst_len)
 {
     ZSTD_inBuffer in = {src, src_len, 0};
     ZSTD_outBuffer out = {dst, dst_len, 0};
-    ZSTD_DCtx *context = ZSTD_createDCtx();
-    int r = 0;
 
-    if (!context)
-        return -ENOMEM;
-    while (out.pos < dst_len && r == 0) {
+    (void)ZSTD_DCtx_reset(zstd, ZSTD_reset_session_only); /* cannot fail for a session */
+    while (out.pos < dst_len) {
         size_t before_in = in.pos;
         size_t before_out = out.pos;
-        size_t hint = ZSTD_decompressStream(context, &out, &in);
+        size_t hint = ZSTD_decompressStream(zstd, &out, &in);
 
         /* No progress: the data ends before the cluster does. */
         if (ZSTD_isError(hint) || (in.pos == before_in && out.pos == before_out))
-            r = -EIO;
+            return -EIO;
     }
-    ZSTD_freeDCtx(context);
-    return r;
+    return 0;
 }
 
-int qcow2_inflate(enum qcow2_compression how, const uint8_t *src, size_t src_len, uint8_t *dst,
+/* A frame that is a cluster needs no buffers beside it. */
+static int inflate_zstd(ZSTD_DCtx *zstd, const uint8_t *src, size_t src_len, uint8_t *dst,
+                        size_t dst_len)
+{
+    size_t frame = ZSTD_findFrameCompressedSize(src, src_len);
+
+    if (!ZSTD_isError(frame) && ZSTD_decompressDCtx(zstd, dst, dst_len, src, frame) == dst_len)
+        return 0;
+    return inflate_zstd_stream(zstd, src, src_len, dst, dst_len);
+}
+
+int qcow2_inflate(struct qcow2_inflater *inflater, const uint8_t *src, size_t src_len, uint8_t *dst,
                   size_t dst_len)
 {
-    return how == QCOW2_ZSTD ? inflate_zstd(src, src_len, dst, dst_len)
-                             : inflate_deflated(src, src_len, dst, dst_len);
+    return inflater->zstd ? inflate_zstd(inflater->zstd, src, src_len, dst, dst_len)
+                          : inflate_deflated(inflater, src, src_len, dst, dst_len);
 }
 
 /* ---- deflating ------------------------------------------------------------------------------------- */
