@@ -265,12 +265,18 @@ int qcow2_make_empty(struct block *block)
     return r == -EOPNOTSUPP ? 0 : r;
 }
 
+/* An external data file is as long as the disk. */
+static int set_data_len(struct qcow2 *q, uint64_t len)
+{
+    return q->data == q->block.file || q->data->fixed_len ? 0 : file_truncate(q->data, len);
+}
+
 static int shrink(struct qcow2 *q, uint64_t len, struct err *err)
 {
     int r = cut(q, len, len);
 
-    if (r == 0 && q->raw_data)
-        r = file_truncate(q->data, len);
+    if (r == 0)
+        r = set_data_len(q, len);
     return r < 0 ? err_set_errno(err, r, "%s: cannot resize", q->path) : 0;
 }
 
@@ -310,8 +316,8 @@ static int prepare_growth(struct qcow2 *q, uint64_t old, enum block_prealloc pre
 
     if (q->raw_data && prealloc == BLOCK_PREALLOC_OFF)
         prealloc = BLOCK_PREALLOC_METADATA; /* each cluster is where it is on the disk */
-    if (r == 0 && q->raw_data)
-        r = file_truncate(q->data, q->block.len);
+    if (r == 0)
+        r = set_data_len(q, q->block.len);
     if (r == 0)
         r = clear_tail(q, old, covered);
     if (r == 0 && prealloc != BLOCK_PREALLOC_OFF)
