@@ -138,6 +138,17 @@ static int next_option(const struct args *args)
     return getopt_long(args->argc, args->argv, shorts, args->command->longs, NULL);
 }
 
+/* All options were looked at. */
+static int finish(struct args *args)
+{
+    args->operands = args->argv + optind;
+    args->noperands = args->argc - optind;
+    args->progress = args->progress && !args->quiet;
+    if (args->command->one_image && args->noperands != 1)
+        return stop(args, img_usage("Expecting one image file name"));
+    return 0;
+}
+
 int args_next(struct args *args)
 {
     int r = 0;
@@ -147,9 +158,7 @@ int args_next(struct args *args)
 
         switch (opt) {
         case -1:
-            args->operands = args->argv + optind;
-            args->noperands = args->argc - optind;
-            return 0;
+            return finish(args);
         case ':':
         case '?':
             return stop(args, args_bad_option(opt, args->argv));
@@ -169,40 +178,28 @@ bool args_options_help(const struct args *args)
     return args->options && opts_list_asks_help(args->options);
 }
 
-int args_cache(const char *mode, enum block_cache *ret_cache, bool *ret_writethrough)
-{
-    static const struct {
-        const char *name;
-        enum block_cache cache;
-        bool writethrough;
-    } modes[] = {
-        {"none", BLOCK_CACHE_NONE, false},           {"off", BLOCK_CACHE_NONE, false},
-        {"writeback", BLOCK_CACHE_WRITEBACK, false}, {"writethrough", BLOCK_CACHE_WRITEBACK, true},
-        {"directsync", BLOCK_CACHE_NONE, true},      {"unsafe", BLOCK_CACHE_UNSAFE, false},
-    };
-
-    for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
-        if (strcmp(modes[i].name, mode) == 0) {
-            *ret_cache = modes[i].cache;
-            *ret_writethrough = modes[i].writethrough;
-            return 0;
-        }
-    }
-    return -EINVAL;
-}
-
 int args_check_cache(const struct args *args)
 {
     enum block_cache cache;
     bool writethrough;
 
-    if (args->cache && args_cache(args->cache, &cache, &writethrough) < 0) {
+    if (args->cache && img_cache_parse(args->cache, &cache, &writethrough) < 0) {
         img_error("Invalid cache option: %s", args->cache);
         return -EINVAL;
     }
-    if (args->src_cache && args_cache(args->src_cache, &cache, &writethrough) < 0) {
+    if (args->src_cache && img_cache_parse(args->src_cache, &cache, &writethrough) < 0) {
         img_error("Invalid source cache option: %s", args->src_cache);
         return -EINVAL;
     }
     return 0;
+}
+
+struct img_open_options args_open_options(const struct args *args, const char *name, unsigned flags)
+{
+    return (struct img_open_options){
+        .name = name,
+        .image_opts = args->image_opts,
+        .format = args->format,
+        .flags = flags | (args->share ? IMG_OPEN_SHARE : 0),
+    };
 }

@@ -15,8 +15,8 @@
 #include <getopt.h>
 #include <stdbool.h>
 
-#include "block/block.h"
 #include "img/img.h"
+#include "img/open.h"
 
 enum {
     /* Long options that args_next deals with. */
@@ -47,6 +47,17 @@ enum {
     {                                                                                              \
         "force-share", no_argument, NULL, 'U'                                                      \
     }
+
+/* For an image that is an operand. */
+#define ARGS_LONGS_IMAGE ARGS_LONG_HELP, ARGS_LONG_OBJECT, ARGS_LONG_IMAGE_OPTS
+
+/* For one that something is to be told about. */
+#define ARGS_LONGS_TELL                                                                            \
+    ARGS_LONGS_IMAGE, ARGS_LONG_OUTPUT, ARGS_LONG_SHARE,                                           \
+    {                                                                                              \
+        "format", required_argument, NULL, 'f'                                                     \
+    }
+
 #define ARGS_LONG_END                                                                              \
     {                                                                                              \
         NULL, 0, NULL, 0                                                                           \
@@ -71,7 +82,7 @@ struct args {
     const char *src_cache;  /* -T */
     bool share;             /* -U */
     bool quiet;             /* -q */
-    bool progress;          /* -p */
+    bool progress;          /* -p, without -q */
     bool json;              /* --output=json */
     bool image_opts;
 };
@@ -91,7 +102,11 @@ bool args_options_help(const struct args *args);
 /* Are -t and -T modes that there are? Prints what is wrong: < 0 then. */
 int args_check_cache(const struct args *args) MUST_CHECK;
 
-/* A cache mode by name; *ret_writethrough: every write is durable when it is done. 0 or -EINVAL. */
-int args_cache(const char *mode, enum block_cache *ret_cache, bool *ret_writethrough) MUST_CHECK;
+/*
+ * How to open an image that the command line names: -f, --image-opts and -U are for it. `flags` are
+ * IMG_OPEN_…; the cache mode is the subcommand's to say.
+ */
+struct img_open_options args_open_options(const struct args *args, const char *name,
+                                          unsigned flags);
 
 #endif

@@ -88,15 +88,11 @@ static int amend(const struct args *args, struct block *block)
 
 static int run_amend(const struct args *args)
 {
-    const struct img_open_options open = {
-        .name = args->operands[0],
-        .image_opts = args->image_opts,
-        .format = args->format,
-        .cache = args->cache,
-        .flags = IMG_OPEN_WRITABLE,
-    };
-    struct block *block = img_open(&open);
+    struct img_open_options open = args_open_options(args, args->operands[0], IMG_OPEN_WRITABLE);
+    struct block *block;
 
+    open.cache = args->cache;
+    block = img_open(&open);
     return block ? img_close(block, open.name, amend(args, block)) : EXIT_FAILURE;
 }
 
@@ -130,7 +126,8 @@ static int run(struct args *args)
 }
 
 static const struct option longs[] = {
-    ARGS_LONG_HELP, ARGS_LONG_OBJECT, ARGS_LONG_IMAGE_OPTS, {"force", no_argument, NULL, OPT_FORCE},
+    ARGS_LONGS_IMAGE,
+    {"force", no_argument, NULL, OPT_FORCE},
     ARGS_LONG_END,
 };
 

@@ -284,17 +284,12 @@ static int send(const struct run_options *o)
 static int bench(struct run_options *o)
 {
     const struct args *args = o->args;
-    const struct img_open_options options = {
-        .name = args->operands[0],
-        .image_opts = args->image_opts,
-        .format = args->format,
-        .flags = IMG_OPEN_ONE_THREAD | (o->bench.write ? IMG_OPEN_WRITABLE : 0) |
-                 (args->share ? IMG_OPEN_SHARE : 0),
-        .cache = args->cache,
-        .aio = o->aio,
-        .without = o->without,
-    };
+    struct img_open_options options = args_open_options(
+        args, args->operands[0], IMG_OPEN_ONE_THREAD | (o->bench.write ? IMG_OPEN_WRITABLE : 0));
 
+    options.cache = args->cache;
+    options.aio = o->aio;
+    options.without = o->without;
     o->bench.block = img_open(&options);
     if (!o->bench.block)
         return EXIT_FAILURE;
@@ -307,19 +302,14 @@ static int run(struct args *args)
     enum block_cache cache;
     bool writethrough;
     const char *what;
-    int status = EXIT_SUCCESS;
     int opt;
 
-    while (status == EXIT_SUCCESS && (opt = args_next(args)) != 0) {
-        if (opt < 0)
-            return args->status;
-        status = set_option(&o, opt, args->value);
-    }
-    if (status != EXIT_SUCCESS)
-        return status;
-    if (args->noperands != 1)
-        return img_usage("Expecting one image file name");
-    if (args->cache && args_cache(args->cache, &cache, &writethrough) < 0)
+    while ((opt = args_next(args)) > 0)
+        if (set_option(&o, opt, args->value) != EXIT_SUCCESS)
+            return EXIT_FAILURE;
+    if (opt < 0)
+        return args->status;
+    if (args->cache && img_cache_parse(args->cache, &cache, &writethrough) < 0)
         what = "Invalid cache mode";
     else
         what = contradiction(&o);
@@ -351,6 +341,7 @@ const struct img_command img_bench = {
     .name = "bench",
     .run = run,
     .shorts = "hc:d:f:ni:o:qs:S:t:wU",
+    .one_image = true,
     .own_o = true,
     .longs = longs,
     .synopsis = "[-c count] [-d depth] [-f fmt] [--flush-interval=flush_interval] [-i aio] [-n] "

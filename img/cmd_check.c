@@ -162,7 +162,7 @@ static int parse_fix(const char *text, unsigned *ret_fix)
 static int run(struct args *args)
 {
     struct check check = {.args = args};
-    struct img_open_options open = {.flags = IMG_OPEN_CHECK};
+    struct img_open_options open;
     struct block *block;
     int opt;
 
@@ -171,17 +171,13 @@ static int run(struct args *args)
             return EXIT_FAILURE;
     if (opt < 0)
         return args->status;
-    if (args->noperands != 1)
-        return img_usage("Expecting one image file name");
     if (args_check_cache(args) < 0)
         return EXIT_FAILURE;
 
     check.name = args->operands[0];
-    open.name = check.name;
-    open.image_opts = args->image_opts;
-    open.format = args->format;
+    open =
+        args_open_options(args, check.name, IMG_OPEN_CHECK | (check.fix ? IMG_OPEN_WRITABLE : 0));
     open.cache = args->src_cache;
-    open.flags |= (args->share ? IMG_OPEN_SHARE : 0) | (check.fix ? IMG_OPEN_WRITABLE : 0);
     block = img_open(&open);
     if (!block)
         return CHECK_FAILED;
@@ -189,12 +185,7 @@ static int run(struct args *args)
 }
 
 static const struct option longs[] = {
-    ARGS_LONG_HELP,
-    ARGS_LONG_OBJECT,
-    ARGS_LONG_IMAGE_OPTS,
-    ARGS_LONG_OUTPUT,
-    ARGS_LONG_SHARE,
-    {"format", required_argument, NULL, 'f'},
+    ARGS_LONGS_TELL,
     {"repair", required_argument, NULL, 'r'},
     ARGS_LONG_END,
 };
@@ -203,6 +194,7 @@ const struct img_command img_check = {
     .name = "check",
     .run = run,
     .shorts = "hf:r:T:qU",
+    .one_image = true,
     .longs = longs,
     .synopsis = "[--object objectdef] [--image-opts] [-q] [-f fmt] [--output=ofmt] "
                 "[-r [leaks | all]] [-T src_cache] [-U] filename",

@@ -82,14 +82,9 @@ static unsigned find_base(const struct commit *commit, const struct img_open_opt
 static int run_commit(struct commit *commit)
 {
     const struct args *args = commit->args;
-    struct img_open_options open = {
-        .name = args->operands[0],
-        .image_opts = args->image_opts,
-        .format = args->format,
-        .cache = args->cache,
-        .flags = IMG_OPEN_WRITABLE,
-    };
+    struct img_open_options open = args_open_options(args, args->operands[0], IMG_OPEN_WRITABLE);
 
+    open.cache = args->cache;
     open.write_backing = find_base(commit, &open);
     if (open.write_backing == 0)
         return EXIT_FAILURE;
@@ -121,24 +116,18 @@ static int run(struct args *args)
     }
     if (opt < 0)
         return args->status;
-    if (args->noperands != 1)
-        return img_usage("Expecting one image file name");
     if (args_check_cache(args) < 0)
         return EXIT_FAILURE;
     return run_commit(&commit);
 }
 
-static const struct option longs[] = {
-    ARGS_LONG_HELP,
-    ARGS_LONG_OBJECT,
-    ARGS_LONG_IMAGE_OPTS,
-    ARGS_LONG_END,
-};
+static const struct option longs[] = {ARGS_LONGS_IMAGE, ARGS_LONG_END};
 
 const struct img_command img_commit = {
     .name = "commit",
     .run = run,
     .shorts = "f:ht:b:dpqr:",
+    .one_image = true,
     .longs = longs,
     .synopsis = "[--object objectdef] [--image-opts] [-q] [-f fmt] [-t cache] [-b base] "
                 "[-r rate_limit] [-d] [-p] filename",

@@ -116,24 +116,14 @@ static int compare(struct pair *pair)
 
 static int open_pair(struct pair *pair)
 {
-    const struct args *args = pair->args;
-    enum block_cache cache;
-    bool writethrough;
-
-    if (args->src_cache && args_cache(args->src_cache, &cache, &writethrough) < 0) {
-        img_error("Invalid source cache option: %s", args->src_cache);
+    if (args_check_cache(pair->args) < 0)
         return CANNOT_OPEN;
-    }
     for (unsigned i = 0; i < 2; i++) {
-        const struct img_open_options options = {
-            .name = pair->names[i],
-            .image_opts = args->image_opts,
-            .format = pair->formats[i],
-            .flags = args->share ? IMG_OPEN_SHARE : 0,
-            .cache = args->src_cache,
-        };
+        struct img_open_options options = args_open_options(pair->args, pair->names[i], 0);
         struct block_info info;
 
+        options.format = pair->formats[i];
+        options.cache = pair->args->src_cache;
         pair->blocks[i] = img_open(&options);
         if (!pair->blocks[i])
             return CANNOT_OPEN;
@@ -163,7 +153,7 @@ static int run(struct args *args)
     pair.names[0] = args->operands[0];
     pair.names[1] = args->operands[1];
 
-    progress_start(&pair.progress, args->progress && !args->quiet);
+    progress_start(&pair.progress, args->progress);
     status = open_pair(&pair);
     if (status == SAME)
         status = compare(&pair);
@@ -173,8 +163,7 @@ static int run(struct args *args)
     return status;
 }
 
-static const struct option longs[] = {ARGS_LONG_HELP, ARGS_LONG_OBJECT, ARGS_LONG_IMAGE_OPTS,
-                                      ARGS_LONG_SHARE, ARGS_LONG_END};
+static const struct option longs[] = {ARGS_LONGS_IMAGE, ARGS_LONG_SHARE, ARGS_LONG_END};
 
 const struct img_command img_compare = {
     .name = "compare",

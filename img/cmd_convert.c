@@ -180,35 +180,13 @@ static const char *contradiction(const struct conversion *c)
     return NULL;
 }
 
-static int check_caches(const struct args *args)
-{
-    enum block_cache cache;
-    bool writethrough;
-
-    if (args->src_cache && args_cache(args->src_cache, &cache, &writethrough) < 0) {
-        img_error("Invalid source cache option: %s", args->src_cache);
-        return EXIT_FAILURE;
-    }
-    if (args->cache && args_cache(args->cache, &cache, &writethrough) < 0) {
-        img_error("Invalid cache option: %s", args->cache);
-        return EXIT_FAILURE;
-    }
-    return EXIT_SUCCESS;
-}
-
 /* ---- sources ---------------------------------------------------------------------------------------- */
 
 static int open_source(struct conversion *c, unsigned i)
 {
-    const struct args *args = c->args;
-    const struct img_open_options options = {
-        .name = c->names[i],
-        .image_opts = args->image_opts,
-        .format = args->format,
-        .flags = args->share ? IMG_OPEN_SHARE : 0,
-        .cache = args->src_cache,
-    };
+    struct img_open_options options = args_open_options(c->args, c->names[i], 0);
 
+    options.cache = c->args->src_cache;
     c->sources[i].block = img_open(&options);
     return c->sources[i].block ? EXIT_SUCCESS : EXIT_FAILURE;
 }
@@ -253,33 +231,19 @@ static int open_sources(struct conversion *c)
 
 /* ---- the target ------------------------------------------------------------------------------------- */
 
-static int set_backing(struct conversion *c, struct err *err)
-{
-    struct create_options *options = &c->create_options;
-
-    if (c->backing && create_options_set(options, "backing_file", c->backing, err) < 0)
-        return err_set(err, -EINVAL, "Backing file not supported for file format '%s'",
-                       c->out_format);
-    if (c->backing_format && create_options_set(options, "backing_fmt", c->backing_format, err) < 0)
-        return err_set(err, -EINVAL, "Backing file format not supported for file format '%s'",
-                       c->out_format);
-    c->backing = opts_peek(&options->opts, "backing_file");
-    return 0;
-}
-
 static int set_create_options(struct conversion *c, struct err *err)
 {
     struct create_options *options = &c->create_options;
-    char size[32];
     int r = create_options_init(options, c->out_format, err);
 
-    (void)snprintf(size, sizeof(size), "%llu", (unsigned long long)c->len);
     if (r == 0 && c->args->options)
         r = create_options_parse(options, c->args->options, err);
     if (r == 0)
-        r = create_options_set(options, "size", size, err);
+        r = create_options_set_len(options, c->len, err);
     if (r == 0)
-        r = set_backing(c, err);
+        r = create_options_set_backing(options, c->backing, c->backing_format, err);
+    if (r == 0)
+        c->backing = opts_peek(&options->opts, "backing_file");
     return r;
 }
 
@@ -510,11 +474,11 @@ static int convert(struct conversion *c)
 
 static int convert_with_progress(struct conversion *c)
 {
-    int status = check_caches(c->args);
+    int status;
 
-    if (status != EXIT_SUCCESS)
-        return status;
-    progress_start(&c->progress, c->args->progress && !c->args->quiet);
+    if (args_check_cache(c->args) < 0)
+        return EXIT_FAILURE;
+    progress_start(&c->progress, c->args->progress);
     status = convert(c);
     progress_end(&c->progress, status == EXIT_SUCCESS);
     for (unsigned i = 0; c->sources && i < c->nsources; i++)
@@ -541,16 +505,13 @@ static int run(struct args *args)
 {
     struct conversion c = {.args = args, .copy.min_zeroes = COPY_MIN_ZEROES};
     const char *what;
-    int status = EXIT_SUCCESS;
     int opt;
 
-    while (status == EXIT_SUCCESS && (opt = args_next(args)) != 0) {
-        if (opt < 0)
-            return args->status;
-        status = set_option(&c, opt, args->value);
-    }
-    if (status != EXIT_SUCCESS)
-        return status;
+    while ((opt = args_next(args)) > 0)
+        if (set_option(&c, opt, args->value) != EXIT_SUCCESS)
+            return EXIT_FAILURE;
+    if (opt < 0)
+        return args->status;
     c.out_format = args->out_format ? args->out_format : "raw";
     if (args_options_help(args))
         return print_options(&c);
@@ -566,9 +527,7 @@ static int run(struct args *args)
 }
 
 static const struct option longs[] = {
-    ARGS_LONG_HELP,
-    ARGS_LONG_OBJECT,
-    ARGS_LONG_IMAGE_OPTS,
+    ARGS_LONGS_IMAGE,
     ARGS_LONG_SHARE,
     {"target-image-opts", no_argument, NULL, TARGET_IMAGE_OPTS},
     {"target-is-zero", no_argument, NULL, TARGET_IS_ZERO},

@@ -18,7 +18,8 @@ struct creation {
     const struct args *args;
     const char *name; /* of the new image, as it was given */
     struct img_name path;
-    const char *size; /* NULL: none was given */
+    bool has_len; /* a size was given as operand */
+    uint64_t len;
     const char *backing;
     const char *backing_format;
     bool unchecked; /* -u */
@@ -36,14 +37,10 @@ static int fail(const struct creation *c, const struct err *err)
 
 static int set_backing(struct creation *c, struct err *err)
 {
-    const char *format = c->options.format_name;
+    int r = create_options_set_backing(&c->options, c->backing, c->backing_format, err);
 
-    if (c->backing && create_options_set(&c->options, "backing_file", c->backing, err) < 0)
-        return err_set(err, -EINVAL, "Backing file not supported for file format '%s'", format);
-    if (c->backing_format &&
-        create_options_set(&c->options, "backing_fmt", c->backing_format, err) < 0)
-        return err_set(err, -EINVAL, "Backing file format not supported for file format '%s'",
-                       format);
+    if (r < 0)
+        return r;
     c->backing = opts_peek(&c->options.opts, "backing_file");
     c->backing_format = opts_peek(&c->options.opts, "backing_fmt");
     if (c->backing && !*c->backing)
@@ -65,10 +62,10 @@ static int set_options(struct creation *c, struct err *err)
         r = create_options_parse(&c->options, c->args->options, err);
     if (r == 0)
         r = set_backing(c, err);
-    if (r == 0 && c->size && opts_peek(&c->options.opts, "size"))
+    if (r == 0 && c->has_len && opts_peek(&c->options.opts, "size"))
         r = err_set(err, -EINVAL, "The image size must be specified only once");
-    if (r == 0 && c->size)
-        r = create_options_set(&c->options, "size", c->size, err);
+    if (r == 0 && c->has_len)
+        r = create_options_set_len(&c->options, c->len, err);
     return r;
 }
 
@@ -77,22 +74,11 @@ static int set_options(struct creation *c, struct err *err)
 /* The disk becomes as long as the backing file's, unless a size was given. */
 static int use_backing(struct creation *c, const struct block_info *info, struct err *err)
 {
-    char size[32];
-
     if (!c->backing_format)
         return err_set(err, -EINVAL, "Backing file specified without backing format");
     if (opts_peek(&c->options.opts, "size"))
         return 0;
-    (void)snprintf(size, sizeof(size), "%llu", (unsigned long long)info->len);
-    return create_options_set(&c->options, "size", size, err);
-}
-
-static int find_backing(const struct creation *c, enum block_format *ret_format, char **ret_path,
-                        struct err *err)
-{
-    if (c->backing_format && img_format_parse(c->backing_format, ret_format) < 0)
-        return err_set(err, -EINVAL, "Unknown driver '%s'", c->backing_format);
-    return block_resolve(c->path.path, c->backing, ret_path, err);
+    return create_options_set_len(&c->options, info->len, err);
 }
 
 /*
@@ -106,21 +92,19 @@ static int open_backing(const struct creation *c, struct block **ret_backing)
         .readonly = true,
         .flags = BLOCK_OPEN_SHARE | BLOCK_OPEN_ANY_RAW,
     };
-    char *path = NULL;
     char *why = NULL;
-    struct err err;
-    int r = find_backing(c, &options.format, &path, &err);
+    int r;
 
-    if (r == 0) {
-        options.path = path;
-        r = block_open(&options, ret_backing, &err);
-        if (r < 0)
-            why = img_open_why(&options, &err);
+    if (c->backing_format && img_format_parse(c->backing_format, &options.format) < 0) {
+        r = -EINVAL;
+        if (asprintf(&why, "Unknown driver '%s'", c->backing_format) < 0)
+            why = NULL;
+    } else {
+        r = img_open_backing(c->path.path, c->backing, &options, ret_backing, &why);
     }
     if (r < 0)
-        img_error("%s: %s\nCould not open backing image.", c->name, why ? why : err.msg);
+        img_error("%s: %s\nCould not open backing image.", c->name, why ? why : strerror(-r));
     free(why);
-    free(path);
     return r;
 }
 
@@ -172,19 +156,15 @@ static int create(struct creation *c)
     return r < 0 ? fail(c, &err) : EXIT_SUCCESS;
 }
 
-/* The size as a plain number, which is how it is printed. */
-static int take_operands(struct creation *c, char size[32])
+static int take_operands(struct creation *c)
 {
-    uint64_t len;
-
     if (c->args->noperands < 1)
         return img_usage("Expecting image file name");
     c->name = c->args->operands[0];
     if (c->args->noperands > 1) {
-        if (size_arg("image size", c->args->operands[1], 0, INT64_MAX, &len) < 0)
+        if (size_arg("image size", c->args->operands[1], 0, INT64_MAX, &c->len) < 0)
             return EXIT_FAILURE;
-        (void)snprintf(size, 32, "%llu", (unsigned long long)len);
-        c->size = size;
+        c->has_len = true;
     }
     if (c->args->noperands > 2)
         return img_usage("Unexpected argument: %s", c->args->operands[2]);
@@ -215,7 +195,6 @@ static int print_options(const struct args *args)
 static int run(struct args *args)
 {
     struct creation c = {.args = args};
-    char size[32];
     int status;
     int opt;
 
@@ -236,7 +215,7 @@ static int run(struct args *args)
         return args->status;
     if (args_options_help(args))
         return print_options(args);
-    status = take_operands(&c, size);
+    status = take_operands(&c);
     if (status == EXIT_SUCCESS)
         status = create(&c);
     create_options_done(&c.options);

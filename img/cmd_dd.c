@@ -91,12 +91,7 @@ static int set_operands(struct dd *dd)
 
 static int open_source(struct dd *dd)
 {
-    const struct img_open_options options = {
-        .name = dd->in,
-        .image_opts = dd->args->image_opts,
-        .format = dd->args->format,
-        .flags = dd->args->share ? IMG_OPEN_SHARE : 0,
-    };
+    const struct img_open_options options = args_open_options(dd->args, dd->in, 0);
     struct block_info info;
 
     dd->source = img_open(&options);
@@ -250,8 +245,7 @@ static int run(struct args *args)
     return status;
 }
 
-static const struct option longs[] = {ARGS_LONG_HELP, ARGS_LONG_OBJECT, ARGS_LONG_IMAGE_OPTS,
-                                      ARGS_LONG_SHARE, ARGS_LONG_END};
+static const struct option longs[] = {ARGS_LONGS_IMAGE, ARGS_LONG_SHARE, ARGS_LONG_END};
 
 const struct img_command img_dd = {
     .name = "dd",

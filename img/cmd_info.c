@@ -352,7 +352,7 @@ enum { OPT_BACKING_CHAIN = ARGS_OWN };
 static int run(struct args *args)
 {
     struct image images[CHAIN_MAX] = {0};
-    struct img_open_options options = {.flags = IMG_OPEN_NO_BACKING};
+    struct img_open_options options;
     bool chain = false;
     unsigned n;
     int status;
@@ -363,13 +363,7 @@ static int run(struct args *args)
             chain = true;
     if (opt < 0)
         return args->status;
-    if (args->noperands != 1)
-        return img_usage("Expecting one image file name");
-
-    options.name = args->operands[0];
-    options.image_opts = args->image_opts;
-    options.format = args->format;
-    options.flags |= args->share ? IMG_OPEN_SHARE : 0;
+    options = args_open_options(args, args->operands[0], IMG_OPEN_NO_BACKING);
     status = open_chain(images, &n, &options, chain);
     if (status == EXIT_SUCCESS && args->json)
         print_json(images, n, chain);
@@ -381,12 +375,7 @@ static int run(struct args *args)
 }
 
 static const struct option longs[] = {
-    ARGS_LONG_HELP,
-    ARGS_LONG_OBJECT,
-    ARGS_LONG_IMAGE_OPTS,
-    ARGS_LONG_OUTPUT,
-    ARGS_LONG_SHARE,
-    {"format", required_argument, NULL, 'f'},
+    ARGS_LONGS_TELL,
     {"backing-chain", no_argument, NULL, OPT_BACKING_CHAIN},
     ARGS_LONG_END,
 };
@@ -395,6 +384,7 @@ const struct img_command img_info = {
     .name = "info",
     .run = run,
     .shorts = "hf:U",
+    .one_image = true,
     .longs = longs,
     .synopsis = "[--object objectdef] [--image-opts] [-f fmt] [--output=ofmt] [--backing-chain] "
                 "[-U] filename",

@@ -153,7 +153,7 @@ static int print_map(const struct map *map, uint64_t off, uint64_t max_len)
 static int run(struct args *args)
 {
     struct map map = {0};
-    struct img_open_options open = {0};
+    struct img_open_options open;
     uint64_t off = 0;
     uint64_t max_len = UINT64_MAX;
     int opt;
@@ -166,13 +166,8 @@ static int run(struct args *args)
     }
     if (opt < 0)
         return args->status;
-    if (args->noperands != 1)
-        return img_usage("Expecting one image file name");
 
-    open.name = args->operands[0];
-    open.image_opts = args->image_opts;
-    open.format = args->format;
-    open.flags = args->share ? IMG_OPEN_SHARE : 0;
+    open = args_open_options(args, args->operands[0], 0);
     map.name = open.name;
     map.json = args->json;
     map.block = img_open(&open);
@@ -182,12 +177,7 @@ static int run(struct args *args)
 }
 
 static const struct option longs[] = {
-    ARGS_LONG_HELP,
-    ARGS_LONG_OBJECT,
-    ARGS_LONG_IMAGE_OPTS,
-    ARGS_LONG_OUTPUT,
-    ARGS_LONG_SHARE,
-    {"format", required_argument, NULL, 'f'},
+    ARGS_LONGS_TELL,
     {"start-offset", required_argument, NULL, 's'},
     {"max-length", required_argument, NULL, 'l'},
     ARGS_LONG_END,
@@ -197,6 +187,7 @@ const struct img_command img_map = {
     .name = "map",
     .run = run,
     .shorts = "f:s:l:hU",
+    .one_image = true,
     .longs = longs,
     .synopsis = "[--object objectdef] [--image-opts] [-f fmt] [--start-offset=offset] "
                 "[--max-length=len] [--output=ofmt] [-U] filename",

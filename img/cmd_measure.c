@@ -52,12 +52,7 @@ static const char *wrong_operands(const struct measurement *m)
 static int open_source(struct measurement *m)
 {
     const struct args *args = m->args;
-    const struct img_open_options options = {
-        .name = args->operands[0],
-        .image_opts = args->image_opts,
-        .format = args->format,
-        .flags = args->share ? IMG_OPEN_SHARE : 0,
-    };
+    const struct img_open_options options = args_open_options(args, args->operands[0], 0);
 
     m->source = img_open(&options);
     if (!m->source)
@@ -153,13 +148,8 @@ static int run(struct args *args)
 }
 
 static const struct option longs[] = {
-    ARGS_LONG_HELP,
-    ARGS_LONG_IMAGE_OPTS,
-    ARGS_LONG_OBJECT,
-    ARGS_LONG_OUTPUT,
-    {"size", required_argument, NULL, SIZE},
-    ARGS_LONG_SHARE,
-    ARGS_LONG_END,
+    ARGS_LONGS_IMAGE, ARGS_LONG_OUTPUT, {"size", required_argument, NULL, SIZE},
+    ARGS_LONG_SHARE,  ARGS_LONG_END,
 };
 
 const struct img_command img_measure = {

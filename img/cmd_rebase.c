@@ -30,21 +30,15 @@ struct rebasing {
 static int check_command_line(struct rebasing *rebasing)
 {
     const struct args *args = rebasing->args;
-    enum block_cache cache;
     bool writethrough;
 
-    if (args->noperands != 1)
-        return img_usage("Expecting one image file name");
     if (!rebasing->unsafe && !rebasing->base_name)
         return img_usage("Must specify backing file (-b) or use unsafe mode (-u)");
-    if (args->cache && args_cache(args->cache, &cache, &writethrough) < 0)
-        img_error("Invalid cache option: %s", args->cache);
-    else if (args->src_cache &&
-             args_cache(args->src_cache, &rebasing->src_cache, &writethrough) < 0)
-        img_error("Invalid source cache option: %s", args->src_cache);
-    else
-        return EXIT_SUCCESS;
-    return EXIT_FAILURE;
+    if (args_check_cache(args) < 0 ||
+        (args->src_cache &&
+         img_cache_parse(args->src_cache, &rebasing->src_cache, &writethrough) < 0))
+        return EXIT_FAILURE;
+    return EXIT_SUCCESS;
 }
 
 static bool has_base(const struct rebasing *rebasing)
@@ -76,7 +70,7 @@ static int open_image(struct rebasing *rebasing)
 /* Its name is relative to the image, not to where we are. */
 static int open_base(struct rebasing *rebasing)
 {
-    struct block_options options = {
+    const struct block_options options = {
         .format = rebasing->format,
         .readonly = true,
         .cache = rebasing->src_cache,
@@ -84,24 +78,15 @@ static int open_base(struct rebasing *rebasing)
         .compute_threads = true,
     };
     struct block_details details;
-    char *path = NULL;
     char *why = NULL;
-    struct err err;
     int r;
 
     block_get_details(rebasing->image, &details);
-    r = block_resolve(details.path, rebasing->base_name, &path, &err);
-    if (r == 0) {
-        options.path = path;
-        r = block_open(&options, &rebasing->base, &err);
-        if (r < 0)
-            why = img_open_why(&options, &err);
-    }
+    r = img_open_backing(details.path, rebasing->base_name, &options, &rebasing->base, &why);
     if (r < 0)
         img_error("Could not open new backing file '%s': %s", rebasing->base_name,
-                  why ? why : err.msg);
+                  why ? why : strerror(-r));
     free(why);
-    free(path);
     return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
@@ -180,19 +165,19 @@ static int run(struct args *args)
     if (status != EXIT_SUCCESS)
         return status;
     rebasing.name = args->operands[0];
-    progress_start(&rebasing.progress, args->progress && !args->quiet);
+    progress_start(&rebasing.progress, args->progress);
     status = rebase(&rebasing);
     progress_end(&rebasing.progress, status == EXIT_SUCCESS);
     return status;
 }
 
-static const struct option longs[] = {ARGS_LONG_HELP, ARGS_LONG_OBJECT, ARGS_LONG_IMAGE_OPTS,
-                                      ARGS_LONG_SHARE, ARGS_LONG_END};
+static const struct option longs[] = {ARGS_LONGS_IMAGE, ARGS_LONG_SHARE, ARGS_LONG_END};
 
 const struct img_command img_rebase = {
     .name = "rebase",
     .run = run,
     .shorts = "hf:F:b:upt:T:qU",
+    .one_image = true,
     .longs = longs,
     .synopsis = "[--object objectdef] [--image-opts] [-U] [-q] [-f fmt] [-t cache] [-T src_cache] "
                 "[-p] [-u] -b backing_file [-F backing_fmt] filename",

@@ -109,7 +109,7 @@ static const char *take_size(struct args *args)
 
 static int run(struct args *args)
 {
-    struct img_open_options open = {.flags = IMG_OPEN_WRITABLE};
+    struct img_open_options open;
     struct block_resize_options options = {0};
     const char *size = take_size(args);
     struct change change;
@@ -133,9 +133,7 @@ static int run(struct args *args)
     if (parse_change(size, &change) < 0)
         return EXIT_FAILURE;
 
-    open.name = args->operands[0];
-    open.image_opts = args->image_opts;
-    open.format = args->format;
+    open = args_open_options(args, args->operands[0], IMG_OPEN_WRITABLE);
     block = img_open(&open);
     if (!block)
         return EXIT_FAILURE;
@@ -143,9 +141,7 @@ static int run(struct args *args)
 }
 
 static const struct option longs[] = {
-    ARGS_LONG_HELP,
-    ARGS_LONG_OBJECT,
-    ARGS_LONG_IMAGE_OPTS,
+    ARGS_LONGS_IMAGE,
     {"preallocation", required_argument, NULL, OPT_PREALLOCATION},
     {"shrink", no_argument, NULL, OPT_SHRINK},
     ARGS_LONG_END,

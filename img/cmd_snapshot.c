@@ -105,7 +105,7 @@ static int act(struct block *block, int action, const char *which)
 
 static int run(struct args *args)
 {
-    struct img_open_options open = {0};
+    struct img_open_options open;
     const char *which = NULL;
     struct block *block;
     int action = 0;
@@ -119,26 +119,20 @@ static int run(struct args *args)
     }
     if (opt < 0)
         return args->status;
-    if (args->noperands != 1)
-        return img_usage("Expecting one image file name");
-
-    open.name = args->operands[0];
-    open.image_opts = args->image_opts;
-    open.flags = (args->share ? IMG_OPEN_SHARE : 0) | (action == 'l' ? 0 : IMG_OPEN_WRITABLE);
+    open = args_open_options(args, args->operands[0], action == 'l' ? 0 : IMG_OPEN_WRITABLE);
     block = img_open(&open);
     if (!block)
         return EXIT_FAILURE;
     return img_close(block, open.name, act(block, action, which));
 }
 
-static const struct option longs[] = {
-    ARGS_LONG_HELP, ARGS_LONG_OBJECT, ARGS_LONG_IMAGE_OPTS, ARGS_LONG_SHARE, ARGS_LONG_END,
-};
+static const struct option longs[] = {ARGS_LONGS_IMAGE, ARGS_LONG_SHARE, ARGS_LONG_END};
 
 const struct img_command img_snapshot = {
     .name = "snapshot",
     .run = run,
     .shorts = "la:c:d:hqU",
+    .one_image = true,
     .longs = longs,
     .synopsis = "[--object objectdef] [--image-opts] [-U] [-q] [-l | -a snapshot | -c snapshot | "
                 "-d snapshot] filename",

@@ -136,6 +136,26 @@ int create_options_set(struct create_options *options, const char *key, const ch
     return opts_set(&options->opts, key, value, err);
 }
 
+int create_options_set_len(struct create_options *options, uint64_t len, struct err *err)
+{
+    char text[32];
+
+    (void)snprintf(text, sizeof(text), "%" PRIu64, len);
+    return create_options_set(options, "size", text, err);
+}
+
+int create_options_set_backing(struct create_options *options, const char *file, const char *format,
+                               struct err *err)
+{
+    if (file && create_options_set(options, "backing_file", file, err) < 0)
+        return err_set(err, -EINVAL, "Backing file not supported for file format '%s'",
+                       options->format_name);
+    if (format && create_options_set(options, "backing_fmt", format, err) < 0)
+        return err_set(err, -EINVAL, "Backing file format not supported for file format '%s'",
+                       options->format_name);
+    return 0;
+}
+
 /* ---- output ---------------------------------------------------------------------------------------- */
 
 static void print_value(const struct create_options *options, const struct key *key)

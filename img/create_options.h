@@ -40,6 +40,14 @@ int create_options_parse(struct create_options *options, const char *text,
 int create_options_set(struct create_options *options, const char *key, const char *value,
                        struct err *err) MUST_CHECK;
 
+/* Add the disk's length, as a plain number of bytes, which is how it is printed. 0 or -errno. */
+int create_options_set_len(struct create_options *options, uint64_t len,
+                           struct err *err) MUST_CHECK;
+
+/* Add a backing file and its format, both or one or none (NULL). 0 or -errno with *err filled. */
+int create_options_set_backing(struct create_options *options, const char *file, const char *format,
+                               struct err *err) MUST_CHECK;
+
 /* "Formatting 'path', fmt=…", on stdout and at once. */
 void create_options_print(const struct create_options *options, const char *path);
 

@@ -45,6 +45,7 @@ struct img_command {
 
     const char *shorts;         /* as getopt's, without the leading ':' */
     bool own_o;                 /* -o is no list of options, but the subcommand's own */
+    bool one_image;             /* the name of an image is its only operand */
     const struct option *longs; /* up to an element without a name */
 
     const char *synopsis; /* options and operands */

@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "block/block_ops.h"
-#include "img/args.h"
 #include "img/img.h"
 #include "img/name.h"
 
@@ -137,7 +136,11 @@ static bool search_image(struct search *search, const char *path, enum block_for
 /* Images below each other that are looked at for a message. */
 #define SEARCH_DEPTH_MAX 32
 
-char *img_open_why(const struct block_options *options, const struct err *err)
+/*
+ * Why block_open could not open an image, which may be two lines; *err is what it said. To be freed; NULL
+ * if there is no memory.
+ */
+static char *find_why(const struct block_options *options, const struct err *err)
 {
     struct search search = {0};
     size_t len = 0;
@@ -162,6 +165,28 @@ char *img_open_why(const struct block_options *options, const struct err *err)
 }
 
 /* ---- opening ---------------------------------------------------------------------------------------- */
+
+int img_cache_parse(const char *mode, enum block_cache *ret_cache, bool *ret_writethrough)
+{
+    static const struct {
+        const char *name;
+        enum block_cache cache;
+        bool writethrough;
+    } modes[] = {
+        {"none", BLOCK_CACHE_NONE, false},           {"off", BLOCK_CACHE_NONE, false},
+        {"writeback", BLOCK_CACHE_WRITEBACK, false}, {"writethrough", BLOCK_CACHE_WRITEBACK, true},
+        {"directsync", BLOCK_CACHE_NONE, true},      {"unsafe", BLOCK_CACHE_UNSAFE, false},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
+        if (strcmp(modes[i].name, mode) == 0) {
+            *ret_cache = modes[i].cache;
+            *ret_writethrough = modes[i].writethrough;
+            return 0;
+        }
+    }
+    return -EINVAL;
+}
 
 static int set_format(const struct img_open_options *options, struct img_name *name,
                       struct err *err)
@@ -190,7 +215,7 @@ static int set_options(const struct img_open_options *options, const struct img_
     enum block_cache cache = BLOCK_CACHE_WRITEBACK;
 
     *ret_writethrough = false;
-    if (options->cache && args_cache(options->cache, &cache, ret_writethrough) < 0)
+    if (options->cache && img_cache_parse(options->cache, &cache, ret_writethrough) < 0)
         return err_set(err, -EINVAL, "cache mode '%s'", options->cache);
     if (name->direct)
         cache = BLOCK_CACHE_NONE;
@@ -278,7 +303,7 @@ static int open_named(const struct img_open_options *options, const struct img_n
         return r;
     r = block_open(&block_options, ret_block, err);
     if (r < 0) {
-        *ret_why = img_open_why(&block_options, err);
+        *ret_why = find_why(&block_options, err);
         return r;
     }
     warn_of_probed(&block_options, *ret_block);
@@ -306,6 +331,26 @@ struct block *img_open(const struct img_open_options *options)
     free(why);
     img_name_done(&name);
     return r < 0 ? NULL : block;
+}
+
+int img_open_backing(const char *image_path, const char *name, const struct block_options *options,
+                     struct block **ret_block, char **ret_why)
+{
+    struct block_options block_options = *options;
+    char *path = NULL;
+    struct err err;
+    int r = block_resolve(image_path, name, &path, &err);
+
+    if (r < 0) {
+        *ret_why = strdup(err.msg);
+        return r;
+    }
+    block_options.path = path;
+    r = block_open(&block_options, ret_block, &err);
+    if (r < 0)
+        *ret_why = find_why(&block_options, &err);
+    free(path);
+    return r;
 }
 
 int img_close(struct block *block, const char *name, int status)

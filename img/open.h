@@ -24,7 +24,7 @@ struct img_open_options {
     bool image_opts;    /* it is a list of options */
     const char *format; /* NULL: as the name says, or as the file looks */
     unsigned flags;     /* IMG_OPEN_… */
-    const char *cache;  /* a mode that args_cache knows; NULL: writeback */
+    const char *cache;  /* a mode that img_cache_parse knows; NULL: writeback */
     unsigned write_backing;
     enum block_aio aio;
     unsigned without; /* BLOCK_WITHOUT_… */
@@ -41,10 +41,16 @@ int img_open_name(const struct img_open_options *options, struct img_name *ret_n
                   struct err *err) MUST_CHECK;
 
 /*
- * Why block_open could not open an image, in qemu-img's words, which may be two lines; *err is what it
- * said. To be freed; NULL if there is no memory.
+ * Open what the image at `image_path` is to have below itself: `name` is relative to its folder.
+ * `options` say how, but for the path. 0, or -errno and *ret_why says why, in qemu-img's words, which may
+ * be two lines; to be freed.
  */
-char *img_open_why(const struct block_options *options, const struct err *err);
+int img_open_backing(const char *image_path, const char *name, const struct block_options *options,
+                     struct block **ret_block, char **ret_why) MUST_CHECK;
+
+/* A cache mode by name; *ret_writethrough: every write is durable when it is done. 0 or -EINVAL. */
+int img_cache_parse(const char *mode, enum block_cache *ret_cache,
+                    bool *ret_writethrough) MUST_CHECK;
 
 /* Close an image; `status` unless that is 0 and writing the rest fails, which is printed. */
 int img_close(struct block *block, const char *name, int status);
