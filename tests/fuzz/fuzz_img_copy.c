@@ -1,0 +1,87 @@
+/*
+ * Converting hostile images, and comparing them with what came out (the input: hostile_image.h; its first
+ * step says how to copy). What could be copied has to be the same.
+ */
+#include <stdlib.h>
+
+#include "img/compare.h"
+#include "img/copy.h"
+#include "tests/lib/hostile_image.h"
+#include "tests/lib/qcow2_image.h"
+#include "vmm/base/bytes.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* Longer disks would fill the memory that the target is in. */
+#define LEN_MAX (32u << 20)
+
+enum {
+    TO_QCOW2 = 1 << 0,
+    COMPRESS = 1 << 1,
+    OUT_OF_ORDER = 1 << 2,
+    SALVAGE = 1 << 3,
+    WRITE_ZEROES = 1 << 4,
+};
+
+static struct block *new_target(struct hostile_image *image, struct mem_disk *target, uint64_t len,
+                                bool qcow2)
+{
+    mem_disk_init(target, "target");
+    mem_env_add(&image->env, target);
+    if (qcow2)
+        qcow2_image_make(target, &(struct qcow2_image_options){.refcount_order = 4, .size = len});
+    else
+        target->len = len;
+    return mem_env_open(&image->env, "target", qcow2 ? BLOCK_FORMAT_QCOW2 : BLOCK_FORMAT_RAW,
+                        false);
+}
+
+static void expect_equal(struct block *source, struct block *target, uint64_t len)
+{
+    struct compare_options options = {.blocks = {source, target}, .to = len};
+    struct compare_result result;
+    struct err err;
+
+    if (compare_run(&options, &result, &err) == 0 && result.outcome != COMPARE_EQUAL)
+        abort();
+}
+
+static void copy(struct hostile_image *image, struct block *source, const uint8_t *step)
+{
+    uint64_t len = min_u64(source->len, LEN_MAX);
+    struct copy_source part = {.block = source, .len = len};
+    struct copy_options options = {
+        .sources = &part,
+        .nsources = 1,
+        .min_zeroes = step[0] & WRITE_ZEROES ? 0 : COPY_MIN_ZEROES,
+        .target_is_zero = true,
+        .compress = (step[0] & TO_QCOW2) && (step[0] & COMPRESS),
+        .out_of_order = step[0] & OUT_OF_ORDER,
+        .requests = 1 + step[1] % 16,
+        .salvage = step[0] & SALVAGE,
+    };
+    struct mem_disk target;
+    struct err err;
+
+    options.target = new_target(image, &target, len, step[0] & TO_QCOW2);
+    if (copy_run(&options, &err) == 0 && !options.salvage)
+        expect_equal(source, options.target, len);
+    if (block_close(options.target) < 0)
+        abort();
+    mem_disk_done(&target);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct hostile_image image;
+    struct block *source;
+
+    if (!hostile_image_init(&image, data, size))
+        return 0;
+    source = hostile_image_open(&image, true);
+    if (source && image.nsteps > 0 && source->len > 0)
+        copy(&image, source, image.steps);
+    (void)block_close(source); /* it was not changed */
+    hostile_image_done(&image);
+    return 0;
+}
