@@ -38,7 +38,9 @@ static struct block *new_target(struct hostile_image *image, struct mem_disk *ta
 
 static void expect_equal(struct block *source, struct block *target, uint64_t len)
 {
-    struct compare_options options = {.blocks = {source, target}, .to = len};
+    struct progress progress = {0};
+    struct compare_options options = {
+        .blocks = {source, target}, .to = len, .progress = &progress, .progress_len = len};
     struct compare_result result;
     struct err err;
 
