@@ -170,17 +170,15 @@ static int write_batch(struct qcow2 *q, const struct batch *batch)
 
 static int write_all(struct qcow2 *q, const struct batch batches[STEPS])
 {
-    bool synced = false; /* since the last write */
     int r = 0;
 
     for (int i = 0; i < STEPS && r == 0; i++) {
         if (batches[i].n == 0)
             continue;
-        if (i != STEP_REFBLOCKS && !synced)
+        if (i != STEP_REFBLOCKS)
             r = qcow2_barrier(q);
         if (r == 0)
             r = write_batch(q, &batches[i]);
-        synced = false;
     }
     return r < 0 ? r : qcow2_barrier(q);
 }
