@@ -54,6 +54,7 @@ struct block_driver {
 
     void (*get_info)(const struct block *block, struct block_info *info);
     int (*list_bitmaps)(struct block *block, struct block_bitmap **ret_list, unsigned *ret_n);
+    int (*edit_bitmap)(struct block *block, const struct block_bitmap_edit *edit, struct err *err);
     void (*get_details)(const struct block *block, struct block_details *details);
 
     /* The disk has been idle for a while: free memory that only makes requests faster. */

@@ -96,7 +96,7 @@ int block_resolve(const char *image, const char *name, char **ret_path, struct e
 struct block_bitmap {
     char *name;
     uint32_t granularity; /* bytes for each bit, a power of two */
-    bool in_use;          /* out of date: it was not saved */
+    bool in_use;          /* out of date: whoever wrote the image did not save it */
     bool follows;         /* writers have to mark in it what they change */
 };
 
@@ -107,6 +107,39 @@ struct block_bitmap {
 int block_bitmap_list(struct block *block, struct block_bitmap **ret_list, unsigned *ret_n,
                       struct err *err) MUST_CHECK;
 void block_bitmap_list_free(struct block_bitmap *list, unsigned n);
+
+enum block_bitmap_op {
+    BLOCK_BITMAP_ADD,
+    BLOCK_BITMAP_REMOVE,
+    BLOCK_BITMAP_CLEAR,   /* it says that nothing was written */
+    BLOCK_BITMAP_ENABLE,  /* it follows from now on */
+    BLOCK_BITMAP_DISABLE, /* or not */
+    BLOCK_BITMAP_MERGE,   /* it says what another one says, too */
+};
+
+struct block_bitmap_edit {
+    enum block_bitmap_op op;
+    const char *name;
+
+    /* For ADD. */
+    uint32_t granularity; /* bytes, a power of two from 512 on; 0: that which QEMU takes */
+    bool disabled;
+
+    /* For MERGE, and ADD (NULL: it is empty): a bitmap of a disk of the same length (else -ERANGE). */
+    struct block *source; /* NULL: the image itself */
+    const char *source_name;
+};
+
+/*
+ * Change one bitmap of a writable image: after a crash it is changed or as it was, and nothing is lost
+ * or leaked either way. Bitmaps that follow the disk note what is written through this interface, and
+ * are up to date when the image is closed; a crash before that leaves them in use.
+ *
+ * 0, or a negative errno with *err filled in QEMU's words: -ENOENT if there is no such bitmap, -EEXIST
+ * if there is one already, -ESTALE for one that is in use, which can only be removed.
+ */
+int block_bitmap_edit(struct block *block, const struct block_bitmap_edit *edit,
+                      struct err *err) MUST_CHECK;
 
 /* ---- backing files -------------------------------------------------------------------------------- */
 

@@ -199,6 +199,13 @@ struct qcow2_reserve {
     bool refused; /* the host cannot */
 };
 
+/* The header extension for persistent bitmaps (qcow2_bitmaps.h). */
+struct qcow2_bitmaps {
+    uint32_t n; /* 0: there are none, or they are out of date */
+    uint64_t directory_host;
+    uint64_t directory_len;
+};
+
 struct qcow2 {
     struct block block;
     char *path;        /* for messages */
@@ -259,6 +266,8 @@ struct qcow2 {
     uint64_t flushes_begun;   /* callers of qcow2_flush so far */
     uint64_t flushes_covered; /* those that the last flush was for, and what it returned */
     int flush_result;
+
+    struct qcow2_tracking *tracking; /* of bitmaps that follow; NULL: there are none */
 
     bool no_fast_zero; /* the file system has no cheap way to zero a range */
 };
@@ -685,6 +694,13 @@ int qcow2_change_backing(struct block *block, const char *name, const char *form
 int qcow2_change_version(struct qcow2 *q, unsigned version) MUST_CHECK;
 
 int qcow2_change_data_file(struct qcow2 *q, const char *name) MUST_CHECK;
+
+/*
+ * Write the extension for bitmaps, or leave it out if `bitmaps->n` is 0, together with the header's
+ * fields: `hdr` is its first sector with other values. Durable when it returns.
+ */
+int qcow2_change_bitmaps(struct qcow2 *q, const uint8_t *hdr,
+                         const struct qcow2_bitmaps *bitmaps) MUST_CHECK;
 
 /* ---- qcow2_amend ---------------------------------------------------------------------------------- */
 

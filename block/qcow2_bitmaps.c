@@ -7,26 +7,8 @@
 #include "block/qcow2_header.h"
 #include "vmm/base/bytes.h"
 
-/* Byte offsets in a directory entry. */
-enum {
-    DIR_TABLE_OFF = 0,
-    DIR_TABLE_SIZE = 8,
-    DIR_FLAGS = 12,
-    DIR_TYPE = 16,
-    DIR_GRANULARITY = 17,
-    DIR_NAME_LEN = 18,
-    DIR_EXTRA_LEN = 20,
-    DIR_LEN = 24,
-};
-
-#define EXT_BITMAPS_LEN 24u
-
 #define FLAGS_RESERVED 0xfffffffcu
-#define TYPE_DIRTY 1u
-#define GRANULARITY_MIN 9u
-#define GRANULARITY_MAX 31u
 
-#define ENTRY_ALL_ONES 1ull
 #define ENTRY_RESERVED 0xff000000000001feull
 
 /* ---- the extension ------------------------------------------------------------------------------- */
@@ -102,19 +84,20 @@ static bool covers_disk(const struct qcow2 *q, uint64_t bytes, unsigned granular
 
 static bool entry_ok(const struct qcow2 *q, const uint8_t *entry)
 {
-    uint64_t host = load_be64(entry + DIR_TABLE_OFF);
-    uint64_t bytes = (uint64_t)load_be32(entry + DIR_TABLE_SIZE) << q->cluster_bits;
-    uint32_t flags = load_be32(entry + DIR_FLAGS);
-    unsigned name_len = load_be16(entry + DIR_NAME_LEN);
-    unsigned granularity = entry[DIR_GRANULARITY];
+    uint64_t host = load_be64(entry + QCOW2_BITMAP_DIR_TABLE_OFF);
+    uint64_t bytes = (uint64_t)load_be32(entry + QCOW2_BITMAP_DIR_TABLE_SIZE) << q->cluster_bits;
+    uint32_t flags = load_be32(entry + QCOW2_BITMAP_DIR_FLAGS);
+    unsigned name_len = load_be16(entry + QCOW2_BITMAP_DIR_NAME_LEN);
+    unsigned granularity = entry[QCOW2_BITMAP_DIR_GRANULARITY];
 
     if (host == 0 || !is_aligned(host, q->cluster_size) || host >= QCOW2_HOST_MAX || bytes == 0 ||
         bytes > QCOW2_BITMAP_BYTES_MAX)
         return false;
-    if ((flags & FLAGS_RESERVED) || entry[DIR_TYPE] != TYPE_DIRTY || name_len == 0 ||
-        name_len > QCOW2_BITMAP_NAME_MAX || load_be32(entry + DIR_EXTRA_LEN) != 0)
+    if ((flags & FLAGS_RESERVED) || entry[QCOW2_BITMAP_DIR_TYPE] != QCOW2_BITMAP_TYPE_DIRTY ||
+        name_len == 0 || name_len > QCOW2_BITMAP_NAME_MAX ||
+        load_be32(entry + QCOW2_BITMAP_DIR_EXTRA_LEN) != 0)
         return false;
-    if (granularity < GRANULARITY_MIN || granularity > GRANULARITY_MAX)
+    if (granularity < QCOW2_BITMAP_GRANULARITY_MIN || granularity > QCOW2_BITMAP_GRANULARITY_MAX)
         return false;
     return (flags & QCOW2_BITMAP_IN_USE) || covers_disk(q, bytes, granularity);
 }
@@ -132,18 +115,19 @@ static int walk_directory(struct qcow2 *q, const struct qcow2_bitmaps *bitmaps, 
         struct qcow2_bitmap bitmap;
         uint64_t len;
 
-        if (n == bitmaps->n || !range_fits(at, DIR_LEN, end) || !entry_ok(q, data + at))
+        if (n == bitmaps->n || !range_fits(at, QCOW2_BITMAP_DIR_LEN, end) ||
+            !entry_ok(q, data + at))
             return -EINVAL;
-        len = align_up(DIR_LEN + load_be16(data + at + DIR_NAME_LEN), 8);
+        len = align_up(QCOW2_BITMAP_DIR_LEN + load_be16(data + at + QCOW2_BITMAP_DIR_NAME_LEN), 8);
         if (!range_fits(at, len, end))
             return -EINVAL;
-        bitmap.table_host = load_be64(data + at + DIR_TABLE_OFF);
-        bitmap.table_n = load_be32(data + at + DIR_TABLE_SIZE);
-        bitmap.flags = load_be32(data + at + DIR_FLAGS);
-        bitmap.flags_host = bitmaps->directory_host + at + DIR_FLAGS;
-        bitmap.granularity_bits = data[at + DIR_GRANULARITY];
-        bitmap.name = (const char *)data + at + DIR_LEN;
-        bitmap.name_len = load_be16(data + at + DIR_NAME_LEN);
+        bitmap.table_host = load_be64(data + at + QCOW2_BITMAP_DIR_TABLE_OFF);
+        bitmap.table_n = load_be32(data + at + QCOW2_BITMAP_DIR_TABLE_SIZE);
+        bitmap.flags = load_be32(data + at + QCOW2_BITMAP_DIR_FLAGS);
+        bitmap.flags_host = bitmaps->directory_host + at + QCOW2_BITMAP_DIR_FLAGS;
+        bitmap.granularity_bits = data[at + QCOW2_BITMAP_DIR_GRANULARITY];
+        bitmap.name = (const char *)data + at + QCOW2_BITMAP_DIR_LEN;
+        bitmap.name_len = load_be16(data + at + QCOW2_BITMAP_DIR_NAME_LEN);
         r = visit(opaque, &bitmap);
         at += len;
     }
@@ -173,45 +157,10 @@ bool qcow2_bitmap_entry_ok(const struct qcow2 *q, uint64_t entry, uint64_t *ret_
     uint64_t host = entry & QCOW2_OFF_MASK;
 
     if ((entry & ENTRY_RESERVED) || !is_aligned(host, q->cluster_size) ||
-        (host != 0 && (entry & ENTRY_ALL_ONES)))
+        (host != 0 && (entry & QCOW2_BITMAP_ALL_ONES)))
         return false;
     *ret_host = host;
     return true;
-}
-
-/* ---- out of date ------------------------------------------------------------------------------------- */
-
-struct outdating {
-    struct qcow2 *q;
-    bool all;
-    bool written;
-};
-
-static int outdate(void *opaque, const struct qcow2_bitmap *bitmap)
-{
-    struct outdating *outdating = opaque;
-    uint8_t flags[4];
-
-    if ((bitmap->flags & QCOW2_BITMAP_IN_USE) ||
-        !(outdating->all || (bitmap->flags & QCOW2_BITMAP_AUTO)))
-        return 0;
-    store_be32(flags, bitmap->flags | QCOW2_BITMAP_IN_USE);
-    outdating->written = true;
-    return qcow2_meta_write(outdating->q, bitmap->flags_host, flags, sizeof(flags));
-}
-
-int qcow2_bitmaps_outdate(struct qcow2 *q, bool all, bool *ret_known)
-{
-    struct outdating outdating = {.q = q, .all = all};
-    struct qcow2_bitmaps bitmaps;
-    int r = qcow2_bitmaps_find(q, &bitmaps);
-
-    if (r == 0)
-        r = qcow2_bitmaps_walk(q, &bitmaps, outdate, &outdating);
-    if (r < 0 && r != -EINVAL)
-        return r;
-    *ret_known = r == 0 && bitmaps.n > 0;
-    return outdating.written ? qcow2_barrier(q) : 0;
 }
 
 /* ---- for people --------------------------------------------------------------------------------------- */

@@ -347,6 +347,8 @@ static int write_header(const struct plan *plan, const struct qcow2_switch *next
         store_be64(hdr + HDR_AUTOCLEAR, next->autoclear);
         store_be32(hdr + HDR_REFCOUNT_ORDER, next->refcount_order);
     }
+    if (next->set_bitmaps)
+        return qcow2_change_bitmaps(q, hdr, &next->bitmaps);
     return qcow2_meta_write(q, HDR_SIZE, hdr + HDR_SIZE, end - HDR_SIZE);
 }
 

@@ -382,8 +382,8 @@ static int write_feature_bits(struct qcow2 *q, uint64_t at, uint64_t bits)
 
 /*
  * Autoclear bits say that something in the image matches the data. That ends before the first change
- * of the data, unless we see to it: a raw data file is kept as it says, and bitmaps are marked as out
- * of date where they should have followed.
+ * of the data, unless we see to it: a raw data file is kept as it says, and bitmaps that have to follow
+ * are marked and do (qcow2_bitmap_track.c).
  */
 static int clear_autoclear(struct qcow2 *q)
 {
@@ -392,7 +392,7 @@ static int clear_autoclear(struct qcow2 *q)
     int r = 0;
 
     if (q->autoclear & QCOW2_AUTOCLEAR_BITMAPS)
-        r = qcow2_bitmaps_outdate(q, false, &known);
+        r = qcow2_bitmaps_begin(q, &known);
     if (known)
         keep |= QCOW2_AUTOCLEAR_BITMAPS;
     if (r == 0 && (q->autoclear & ~keep))
@@ -539,6 +539,7 @@ void qcow2_free(struct block *block)
     qcow2_table_done(&q->l1);
     qcow2_table_done(&q->reftable);
     qcow2_forget_metadata(q);
+    qcow2_bitmaps_forget(q);
     free(q->freed.runs);
     free(q->unreferenced.runs);
     free(q->space.free_slices);

@@ -37,10 +37,12 @@ struct head {
     const char *format;
     const char *data_file; /* NULL: the extension stays, or there is none */
     unsigned version;
-    uint64_t room;     /* bytes of cluster 0 that we look at */
-    uint8_t *old;      /* they, as they are */
-    uint8_t *next;     /* and are to be */
-    uint64_t old_exts; /* where extensions begin */
+    const struct qcow2_bitmaps *bitmaps; /* NULL: likewise */
+    const uint8_t *fields; /* NULL: as they are; else sector 0 with those of the header */
+    uint64_t room;         /* bytes of cluster 0 that we look at */
+    uint8_t *old;          /* they, as they are */
+    uint8_t *next;         /* and are to be */
+    uint64_t old_exts;     /* where extensions begin */
     uint64_t old_ext_end;
     uint64_t exts;      /* and will begin */
     uint64_t ext_end;   /* of the new ones */
@@ -88,6 +90,20 @@ static int add_text(struct head *c, uint32_t type, const char *text)
     return add_bytes(c, ext, 8 + align_up(len, 8));
 }
 
+static int add_bitmaps(struct head *c)
+{
+    uint8_t ext[8 + EXT_BITMAPS_LEN] = {0};
+
+    if (!c->bitmaps || c->bitmaps->n == 0)
+        return 0;
+    store_be32(ext, EXT_BITMAPS);
+    store_be32(ext + 4, EXT_BITMAPS_LEN);
+    store_be32(ext + 8, c->bitmaps->n);
+    store_be64(ext + 16, c->bitmaps->directory_len);
+    store_be64(ext + 24, c->bitmaps->directory_host);
+    return add_bytes(c, ext, sizeof(ext));
+}
+
 /* Names of features are for version 3: a new version 3 gets those that we know. */
 static bool names_stay(const struct head *c)
 {
@@ -110,7 +126,7 @@ static int add_feature_names(struct head *c)
 static bool stays(const struct head *c, uint32_t type)
 {
     return type != EXT_BACKING_FORMAT && (type != EXT_DATA_FILE || !c->data_file) &&
-           (type != EXT_FEATURE_NAMES || names_stay(c));
+           (type != EXT_BITMAPS || !c->bitmaps) && (type != EXT_FEATURE_NAMES || names_stay(c));
 }
 
 /* Those of the old extensions that are feature names, or those that are none, in their order. */
@@ -150,6 +166,8 @@ static int plan_extensions(struct head *c, bool feature_names)
     r = add_text(c, EXT_BACKING_FORMAT, c->format);
     if (r == 0)
         r = add_text(c, EXT_DATA_FILE, c->data_file);
+    if (r == 0)
+        r = add_bitmaps(c);
     if (r == 0)
         r = add_old(c, false);
     c->short_end = c->ext_end + 8;
@@ -265,6 +283,8 @@ static int change(struct head *c)
     memcpy(c->next, c->old, c->room);
     c->old_exts = q->version < 3 ? HDR_V2_LEN : load_be32(c->old + HDR_HEADER_LEN);
     c->exts = c->old_exts;
+    if (c->fields)
+        memcpy(c->next + HDR_SIZE, c->fields + HDR_SIZE, HDR_HEADER_LEN - HDR_SIZE);
     if (c->version != q->version)
         change_version(c);
     r = plan(c);
@@ -343,4 +363,18 @@ int qcow2_change_data_file(struct qcow2 *q, const char *name)
     int r = change_head(&head);
 
     return r < 0 ? r : replace_text(&q->block.data_name, name);
+}
+
+int qcow2_change_bitmaps(struct qcow2 *q, const uint8_t *hdr, const struct qcow2_bitmaps *bitmaps)
+{
+    struct head head = {
+        .q = q,
+        .name = q->block.backing_name,
+        .format = q->block.backing_format,
+        .version = q->version,
+        .bitmaps = bitmaps,
+        .fields = hdr,
+    };
+
+    return change_head(&head);
 }

@@ -41,6 +41,8 @@ enum {
     EXT_DATA_FILE = 0x44415441,
 };
 
+#define EXT_BITMAPS_LEN 24u
+
 #define QCOW2_COMPAT_LAZY (1ull << 0)
 #define QCOW2_AUTOCLEAR_BITMAPS (1ull << 0)
 #define QCOW2_AUTOCLEAR_RAW_DATA (1ull << 1)

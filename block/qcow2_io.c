@@ -345,11 +345,14 @@ static int write_allocating(struct qcow2 *q, uint64_t off, uint64_t len, uint64_
     return r;
 }
 
-static int begin_write(struct qcow2 *q)
+static int begin_write(struct qcow2 *q, uint64_t off, uint64_t len)
 {
     int r = qcow2_prepare_write(q);
 
-    return r < 0 ? r : qcow2_bound_dirty(q);
+    if (r < 0)
+        return r;
+    qcow2_bitmaps_note(q, off, len);
+    return qcow2_bound_dirty(q);
 }
 
 static int write_one(struct qcow2 *q, uint64_t off, uint64_t len, uint64_t iov_off,
@@ -376,7 +379,7 @@ int qcow2_write(struct block *block, uint64_t off, uint64_t len, const struct io
 {
     struct qcow2 *q = qcow2_of(block);
     uint64_t done = 0;
-    int r = begin_write(q);
+    int r = begin_write(q, off, len);
 
     while (r == 0 && done < len) {
         uint64_t n = 0;
@@ -481,7 +484,7 @@ static int qcow2_write_zeroes(struct block *block, uint64_t off, uint64_t len, b
     uint64_t end = off + len;
     uint64_t first;
     uint64_t last;
-    int r = begin_write(q);
+    int r = begin_write(q, off, len);
 
     if (r < 0)
         return r;
@@ -518,7 +521,7 @@ static int qcow2_discard(struct block *block, uint64_t off, uint64_t len)
     uint64_t end = off + len;
     uint64_t first;
     uint64_t last;
-    int r = begin_write(q);
+    int r = begin_write(q, off, len);
 
     if (r < 0)
         return r;
@@ -597,6 +600,7 @@ const struct block_driver qcow2_driver = {
     .has_holes = qcow2_has_holes,
     .get_details = qcow2_get_details,
     .list_bitmaps = qcow2_list_bitmaps,
+    .edit_bitmap = qcow2_edit_bitmap,
     .trim = qcow2_trim,
     .recover = qcow2_recover,
     .resize = qcow2_resize,
@@ -604,6 +608,6 @@ const struct block_driver qcow2_driver = {
     .make_empty = qcow2_make_empty,
     .change_backing = qcow2_change_backing,
     .amend = qcow2_amend,
-    .close = qcow2_close,
+    .close = qcow2_close_image,
     .free = qcow2_free,
 };

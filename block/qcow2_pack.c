@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "block/qcow2.h"
+#include "block/qcow2_bitmaps.h"
 #include "block/qcow2_zip.h"
 #include "vmm/base/bytes.h"
 #include "vmm/base/iov.h"
@@ -251,6 +252,7 @@ int qcow2_write_compressed(struct block *block, uint64_t off, uint64_t len, cons
     r = qcow2_prepare_write(q);
     if (r < 0)
         return r;
+    qcow2_bitmaps_note(q, off, len);
     packing.n = (unsigned)div_round_up(len, q->cluster_size);
     packing.each = calloc(packing.n, sizeof(*packing.each));
     packing.data = malloc((size_t)packing.n << q->cluster_bits);

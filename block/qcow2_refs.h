@@ -105,6 +105,8 @@ struct qcow2_switch {
     uint64_t compatible;
     uint64_t autoclear;
     unsigned refcount_order; /* q->refcount_order, which the caller changes with the counts */
+    bool set_bitmaps;        /* another directory of bitmaps; `autoclear` says so too */
+    struct qcow2_bitmaps bitmaps;
 };
 
 /* What it says now. */

@@ -7,7 +7,8 @@
  *   2. whatever the tables or the backing file show behind the old end is made to read as zero
  *   3. preallocated clusters
  *      -- flush --
- *   4. the header says the new length; barrier
+ *   4. the header says the new length; barrier. If there are bitmaps, it points at longer ones with the
+ *      same write (qcow2_refs.h)
  *
  * Until step 4 the disk has its old length, whatever lies behind it.
  *
@@ -217,7 +218,9 @@ static int switch_to_less(struct qcow2 *q, struct qcow2_refs *refs, uint64_t kee
         return r;
     next.l1_n = n;
     next.size = len;
-    return qcow2_refs_commit(refs, &next);
+    if (len != q->block.len)
+        r = qcow2_bitmaps_put_all(refs, &next);
+    return r < 0 ? r : qcow2_refs_commit(refs, &next);
 }
 
 /*
@@ -276,6 +279,8 @@ static int shrink(struct qcow2 *q, uint64_t len, struct err *err)
     int r = cut(q, len, len);
 
     if (r == 0)
+        qcow2_bitmaps_saved(q);
+    if (r == 0)
         r = set_data_len(q, len);
     return r < 0 ? err_set_errno(err, r, "%s: cannot resize", q->path) : 0;
 }
@@ -325,7 +330,15 @@ static int prepare_growth(struct qcow2 *q, uint64_t old, enum block_prealloc pre
     return r < 0 ? r : qcow2_flush(q);
 }
 
-static int grow(struct qcow2 *q, uint64_t len, enum block_prealloc prealloc, struct err *err)
+/* With bitmaps, which have to become longer together with the disk, in one switch of the header. */
+static int switch_size(struct qcow2 *q, uint64_t len, uint64_t old)
+{
+    q->block.len = old;
+    return qcow2_bitmaps_save(q, len);
+}
+
+static int grow(struct qcow2 *q, uint64_t len, enum block_prealloc prealloc, bool bitmaps,
+                struct err *err)
 {
     uint64_t old = q->block.len;
     int r;
@@ -333,7 +346,7 @@ static int grow(struct qcow2 *q, uint64_t len, enum block_prealloc prealloc, str
     q->block.len = len;
     r = prepare_growth(q, old, prealloc);
     if (r == 0)
-        r = write_size(q, len, old);
+        r = bitmaps ? switch_size(q, len, old) : write_size(q, len, old);
     if (r == 0)
         return 0;
     q->block.len = old;
@@ -363,17 +376,17 @@ static int check_snapshots(struct qcow2 *q, struct err *err)
 int qcow2_resize(struct block *block, uint64_t len, enum block_prealloc prealloc, struct err *err)
 {
     struct qcow2 *q = qcow2_of(block);
-    bool known;
+    bool bitmaps;
     int r = check_snapshots(q, err);
 
+    if (r == 0)
+        r = qcow2_bitmaps_check_resize(q, len, &bitmaps, err);
     if (r < 0)
         return r;
     r = qcow2_prepare_write(q);
-    if (r == 0)
-        r = qcow2_bitmaps_outdate(q, true, &known);
     if (r < 0)
         return err_set_errno(err, r, "%s: cannot be written", q->path);
     if (len > block->len)
-        return grow(q, len, prealloc, err);
+        return grow(q, len, prealloc, bitmaps, err);
     return shrink(q, len, err);
 }

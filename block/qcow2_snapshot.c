@@ -21,6 +21,7 @@
 
 #include "block/block_ops.h"
 #include "block/qcow2.h"
+#include "block/qcow2_bitmaps.h"
 #include "block/qcow2_header.h"
 #include "block/qcow2_refs.h"
 #include "block/qcow2_snaptable.h"
@@ -404,12 +405,25 @@ static int apply(struct change *c, const struct qcow2_snapshot *snapshot)
     return commit(c);
 }
 
+/* All of the disk changes, and they could not say so. */
+static int refuse_bitmaps(struct qcow2 *q, struct err *err)
+{
+    struct qcow2_bitmaps bitmaps;
+    int r = qcow2_bitmaps_find(q, &bitmaps);
+
+    if (r == 0 && bitmaps.n > 0)
+        return err_set(err, -EBUSY, "Device has active dirty bitmaps");
+    return r < 0 ? err_set_errno(err, r, "%s: cannot read the bitmaps", q->path) : 0;
+}
+
 int block_snapshot_apply(struct block *block, const char *which, struct err *err)
 {
     const struct qcow2_snapshot *snapshot;
     struct change c = {0};
     int r = change_begin(&c, block, err);
 
+    if (r == 0)
+        r = refuse_bitmaps(c.q, err);
     if (r == 0) {
         snapshot = find_to_apply(&c.table, which);
         r = snapshot ? apply(&c, snapshot) : not_found(c.q, which, err);
