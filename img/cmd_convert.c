@@ -10,6 +10,7 @@
 
 #include "block/block_ops.h"
 #include "img/args.h"
+#include "img/bitmaps.h"
 #include "img/copy.h"
 #include "img/create_options.h"
 #include "img/img.h"
@@ -369,24 +370,6 @@ static uint64_t backing_len(const struct conversion *c)
     return info.len;
 }
 
-/* ---- bitmaps ---------------------------------------------------------------------------------------- */
-
-static int check_bitmaps(const struct conversion *c)
-{
-    struct block_info info;
-
-    if (!c->bitmaps)
-        return EXIT_SUCCESS;
-    block_get_info(c->sources[0].block, &info);
-    if (strcmp(info.format, "qcow2") != 0)
-        img_error("Source lacks bitmap support");
-    else if (strcmp(c->out_format, "qcow2") != 0)
-        img_error("Format driver '%s' does not support bitmaps", c->out_format);
-    else
-        img_error("--bitmaps: copying bitmaps is not supported: convert without them");
-    return EXIT_FAILURE;
-}
-
 /* ---- all of it -------------------------------------------------------------------------------------- */
 
 static void say_unreadable(uint64_t off, int error, bool status)
@@ -441,12 +424,16 @@ static int fill_target(struct conversion *c)
         status = take_care(c, c->create.path, c->create.data_file);
     if (status == EXIT_SUCCESS)
         status = open_target(c);
+    if (status == EXIT_SUCCESS && c->bitmaps)
+        status = bitmaps_check_target(c->target);
     if (status == EXIT_SUCCESS)
         status = check_target(c);
     if (status == EXIT_SUCCESS && c->no_create)
         status = take_care_of_old(c);
     if (status == EXIT_SUCCESS)
         status = copy_all(c);
+    if (status == EXIT_SUCCESS && c->bitmaps)
+        status = bitmaps_copy(c->sources[0].block, c->target, c->skip_broken);
     if (c->target)
         status = img_close(c->target, c->target_name, status);
     target_end(status == EXIT_SUCCESS);
@@ -468,7 +455,8 @@ static int convert(struct conversion *c)
         img_error("%s", what);
         return EXIT_FAILURE;
     }
-    status = check_bitmaps(c);
+    if (c->bitmaps)
+        status = bitmaps_check_source(c->sources[0].block, c->skip_broken);
     return status == EXIT_SUCCESS ? fill_target(c) : status;
 }
 
@@ -543,8 +531,9 @@ const struct img_command img_convert = {
     .shorts = "hf:O:B:CcF:o:l:S:pt:T:nm:WUr:q",
     .longs = longs,
     .synopsis =
-        "[--object objectdef] [--image-opts] [--target-image-opts] [--target-is-zero] [--bitmaps] "
-        "[-U] [-C] [-c] [-p] [-q] [-n] [-f fmt] [-t cache] [-T src_cache] [-O output_fmt] "
+        "[--object objectdef] [--image-opts] [--target-image-opts] [--target-is-zero] [--bitmaps "
+        "[--skip-broken-bitmaps]] [-U] [-C] [-c] [-p] [-q] [-n] [-f fmt] [-t cache] [-T src_cache] "
+        "[-O output_fmt] "
         "[-B backing_file [-F backing_fmt]] [-o options] [-l snapshot_param] [-S sparse_size] "
         "[-r rate_limit] [-m num_coroutines] [-W] [--salvage] filename [filename2 [...]] "
         "output_filename",
@@ -569,6 +558,7 @@ const struct img_command img_convert = {
         "  -r rate_limit    bytes per second\n"
         "  -t, -T cache     of the target (unsafe) and the sources (writeback): none, writeback,\n"
         "                   writethrough, directsync, unsafe\n"
+        "  --bitmaps        copy dirty bitmaps, too; --skip-broken-bitmaps: but for those in use\n"
         "  --salvage        write zeroes for what cannot be read\n"
         "  -U               sources may be in use\n"
         "  -p, -q           show the progress; print errors only\n",

@@ -8,6 +8,7 @@
 
 #include "block/block_ops.h"
 #include "img/args.h"
+#include "img/bitmaps.h"
 #include "img/create_options.h"
 #include "img/img.h"
 #include "img/open.h"
@@ -89,6 +90,7 @@ static int resize(struct block *block, const struct change *change,
         return EXIT_FAILURE;
     if (block_resize(block, options, &err) < 0) {
         img_error("%s", err.msg);
+        bitmaps_print_hint(&err);
         return EXIT_FAILURE;
     }
     if (!quiet)

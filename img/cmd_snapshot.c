@@ -53,7 +53,11 @@ static int apply(struct block *block, const char *which)
 
     if (r == 0)
         return EXIT_SUCCESS;
-    img_error("Could not apply snapshot '%s': Failed to load snapshot: %s", which, strerror(-r));
+    if (r == -EBUSY) /* which it does not say of anything else */
+        img_error("Could not apply snapshot '%s': %s", which, err.msg);
+    else
+        img_error("Could not apply snapshot '%s': Failed to load snapshot: %s", which,
+                  strerror(-r));
     return EXIT_FAILURE;
 }
 

@@ -18,6 +18,7 @@
  *   copy, compare   copying and comparing disks: the cores of convert and compare
  *   rebase          what an image has to keep for itself
  *   measure         the size of new images
+ *   bitmaps         dirty bitmaps, copied
  *   bench           how fast requests are
  *   zero_scan       finding zeroes in memory
  *   snapshot_name   snapshots, as -l names them
@@ -54,6 +55,7 @@ struct img_command {
 
 extern const struct img_command img_amend;
 extern const struct img_command img_bench;
+extern const struct img_command img_bitmap;
 extern const struct img_command img_check;
 extern const struct img_command img_commit;
 extern const struct img_command img_compare;

@@ -99,8 +99,6 @@ static int bitmap_bytes(const struct layout *l, struct block *block, uint64_t le
         uint64_t bits = div_round_up(len, list[i].granularity);
         uint64_t clusters = div_round_up(div_round_up(bits, 8), l->cluster);
 
-        if (list[i].in_use)
-            continue;
         bytes += clusters * l->cluster + align_up(clusters * BITMAP_TABLE_ENTRY, l->cluster);
         directory += align_up(BITMAP_DIR_ENTRY + strlen(list[i].name), 8);
     }
