@@ -153,7 +153,7 @@ static int place_blocks(struct plan *plan)
 }
 
 /*
- * Old blocks stay where their counts do not change. What other things refer to as well is let go of:
+ * Old blocks stay where their counts do not change, unless their place is to be given up. What other things refer to as well is let go of:
  * nobody will write to it any more.
  */
 static int take_old_block(struct plan *plan, uint32_t block)
@@ -168,7 +168,7 @@ static int take_old_block(struct plan *plan, uint32_t block)
     plan->blocks[block].home = entry;
     plan->blocks[block].flags |= BLOCK_KEPT;
     plan->nblocks = block + 1;
-    if (qcow2_refs_get(refs, entry) == 1 &&
+    if (qcow2_refs_get(refs, entry) == 1 && entry < refs->move_from &&
         qcow2_counts_differ(&refs->was, &refs->now, first, end) == end)
         return 0;
     return enqueue(plan, block);

@@ -145,6 +145,22 @@ uint64_t qcow2_counts_next(const struct qcow2_counts *counts, uint64_t from, uin
     return end;
 }
 
+uint64_t qcow2_counts_used_end(const struct qcow2_counts *counts, uint64_t end)
+{
+    end = min_u64(end, counts->end);
+    while (end > 0) {
+        const struct qcow2_counts_page *page = page_of(counts, end - 1);
+
+        if (page == &empty_page)
+            end = align_down(end - 1, PAGE_CLUSTERS);
+        else if (page_get(page, end - 1) != 0)
+            return end;
+        else
+            end--;
+    }
+    return 0;
+}
+
 static bool pages_equal(const struct qcow2_counts_page *a, const struct qcow2_counts_page *b)
 {
     if (a == b)

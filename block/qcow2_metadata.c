@@ -28,6 +28,21 @@ bool qcow2_set_has(const struct qcow2_set *set, uint64_t cluster)
     return set->nslots > 0 && set->slots[slot_of(set, cluster)] == cluster;
 }
 
+/* Is one of [first, last] in it? Whichever takes fewer steps: to look for each, or at all that it has. */
+static bool set_has_any(const struct qcow2_set *set, uint64_t first, uint64_t last)
+{
+    if (last - first < set->nslots) {
+        for (uint64_t cluster = first; cluster <= last; cluster++)
+            if (qcow2_set_has(set, cluster))
+                return true;
+        return false;
+    }
+    for (size_t i = 0; i < set->nslots; i++)
+        if (set->slots[i] != 0 && set->slots[i] >= first && set->slots[i] <= last)
+            return true;
+    return false;
+}
+
 static int set_grow(struct qcow2_set *set)
 {
     struct qcow2_set bigger = {.nslots = set->nslots ? set->nslots * 2 : 32, .n = set->n};
@@ -117,15 +132,12 @@ static bool in_tables(const struct qcow2 *q, uint64_t host, uint64_t len)
 
 bool qcow2_is_metadata(const struct qcow2 *q, uint64_t host, uint64_t len)
 {
+    uint64_t first = qcow2_cluster_of(q, host);
     uint64_t last = qcow2_cluster_of(q, host + len - 1);
 
-    if (in_tables(q, host, len))
-        return true;
-    for (uint64_t cluster = qcow2_cluster_of(q, host); cluster <= last; cluster++)
-        if (qcow2_set_has(&q->metadata, cluster) || qcow2_set_has(&q->snapshot_tables, cluster) ||
-            qcow2_set_has(&q->other_metadata, cluster))
-            return true;
-    return false;
+    return in_tables(q, host, len) || set_has_any(&q->metadata, first, last) ||
+           set_has_any(&q->snapshot_tables, first, last) ||
+           set_has_any(&q->other_metadata, first, last);
 }
 
 bool qcow2_may_write_table(const struct qcow2 *q, uint64_t host)

@@ -43,11 +43,7 @@ void qcow2_refs_punch(struct qcow2_refs *refs)
 /* The cluster behind the last one in use. */
 static uint64_t used_end(const struct qcow2_refs *refs)
 {
-    uint64_t end = qcow2_cluster_of(refs->q, refs->q->file_end);
-
-    while (end > 0 && qcow2_counts_get(&refs->now, end - 1) == 0)
-        end--;
-    return end;
+    return qcow2_counts_used_end(&refs->now, qcow2_cluster_of(refs->q, refs->q->file_end));
 }
 
 int qcow2_refs_cut_file(struct qcow2_refs *refs)
@@ -68,16 +64,14 @@ int qcow2_refs_cut_file(struct qcow2_refs *refs)
     return qcow2_barrier(q);
 }
 
-bool qcow2_refs_ends_new(const struct qcow2_refs *refs)
+uint64_t qcow2_refs_new_end(const struct qcow2_refs *refs)
 {
     uint64_t end = used_end(refs);
-    uint64_t kept = end;
-    uint64_t free_clusters = 0;
 
-    while (kept > 0 && (qcow2_counts_get(&refs->now, kept - 1) == 0 ||
-                        qcow2_counts_get(&refs->was, kept - 1) == 0)) {
-        free_clusters += qcow2_counts_get(&refs->now, kept - 1) == 0;
-        kept--;
+    while (end > 0 && qcow2_counts_get(&refs->now, end - 1) != 0) {
+        if (qcow2_counts_get(&refs->was, end - 1) != 0)
+            return UINT64_MAX;
+        end--;
     }
-    return free_clusters > 0;
+    return end > 0 ? end << refs->q->cluster_bits : UINT64_MAX;
 }

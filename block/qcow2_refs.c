@@ -33,6 +33,7 @@ int qcow2_refs_new(struct qcow2 *q, struct qcow2_refs **ret_refs)
         return -ENOMEM;
     refs->q = q;
     refs->max = qcow2_counter_max(q->refcount_order);
+    refs->move_from = UINT64_MAX;
     qcow2_counts_init(&refs->was);
     qcow2_counts_init(&refs->now);
     *ret_refs = refs;

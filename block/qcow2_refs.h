@@ -28,6 +28,7 @@ struct qcow2_refs {
     struct qcow2_counts now;  /* what they will say */
     struct qcow2_set dropped; /* clusters counted up and down since: not to be used yet either */
     uint64_t next;            /* where to look for free clusters */
+    uint64_t move_from;       /* refcount blocks from here on are placed anew; UINT64_MAX: none */
 };
 
 /* Empty counts for a writable image, which is written back first. 0 or -errno. */
@@ -133,7 +134,10 @@ void qcow2_refs_punch(struct qcow2_refs *refs);
 /* Cut the file behind the last cluster in use, durably; a block device stays as it is. */
 int qcow2_refs_cut_file(struct qcow2_refs *refs) MUST_CHECK;
 
-/* Does the file end with a cluster that the old state did not use, behind free ones? */
-bool qcow2_refs_ends_new(const struct qcow2_refs *refs);
+/*
+ * Where clusters begin that the old state did not use, at the end of the file, and behind free ones: the
+ * file can be shorter. UINT64_MAX: nowhere.
+ */
+uint64_t qcow2_refs_new_end(const struct qcow2_refs *refs);
 
 #endif

@@ -224,21 +224,22 @@ static int switch_to_less(struct qcow2 *q, struct qcow2_refs *refs, uint64_t kee
 }
 
 /*
- * One round. The new tables lie in space that the old ones did not use, so maybe behind all of it:
- * *ret_again then, and another round finds room for them further to the front.
+ * One round. The new tables lie in space that the old ones did not use, so maybe behind all of it,
+ * from *move_from on then; another round finds room for them further to the front.
  */
-static int cut_once(struct qcow2 *q, uint64_t keep, uint64_t len, bool *ret_again)
+static int cut_once(struct qcow2 *q, uint64_t keep, uint64_t len, uint64_t *move_from)
 {
     struct qcow2_refs *refs;
     int r = qcow2_refs_new(q, &refs);
 
     if (r < 0)
         return r;
+    refs->move_from = *move_from;
     r = qcow2_refs_load(refs);
     if (r == 0)
         r = switch_to_less(q, refs, keep, len);
     if (r == 0) {
-        *ret_again = qcow2_refs_ends_new(refs);
+        *move_from = qcow2_refs_new_end(refs);
         qcow2_refs_punch(refs);
         r = qcow2_refs_cut_file(refs);
     }
@@ -249,11 +250,11 @@ static int cut_once(struct qcow2 *q, uint64_t keep, uint64_t len, bool *ret_agai
 /* Forget all clusters from `keep` on, and set the disk's length. */
 static int cut(struct qcow2 *q, uint64_t keep, uint64_t len)
 {
-    bool again = false;
-    int r = cut_once(q, keep, len, &again);
+    uint64_t move_from = UINT64_MAX;
+    int r = cut_once(q, keep, len, &move_from);
 
-    if (r == 0 && again)
-        r = cut_once(q, keep, len, &again);
+    if (r == 0 && move_from < UINT64_MAX)
+        r = cut_once(q, keep, len, &move_from);
     return r;
 }
 

@@ -279,6 +279,17 @@ START_TEST(data_file_follows_the_disk)
 }
 END_TEST
 
+/* A file says how long it is for nothing: a hole costs no time. */
+START_TEST(long_hole_at_the_end_is_cut_at_once)
+{
+    ck_assert_int_eq(shell("qemu-img create -q -f qcow2 -o cluster_size=512 image 3M"), 0);
+    ck_assert_int_eq(shell("qemu-io -c 'write -q -P 5 0 3M' image && truncate -s 4T image"), 0);
+    resize_ok("image", 1 << 20, BLOCK_PREALLOC_OFF);
+    ck_assert_int_eq(shell("qemu-io -r -c 'read -q -P 5 0 1M' image"), 0);
+    ck_assert_int_eq(shell("test $(stat -c %%s image) -lt 1200000"), 0);
+}
+END_TEST
+
 /* ---- snapshots ------------------------------------------------------------------------------------------- */
 
 START_TEST(snapshot_keeps_its_length)
@@ -378,6 +389,7 @@ static void add_tests(Suite *suite)
     tcase_add_loop_test(tcase, disk_shrinks_to_nothing_and_comes_back, 0, ARRAY_SIZE(images));
     tcase_add_loop_test(tcase, snapshot_outlives_shrinking, 0, 2);
     tcase_add_loop_test(tcase, data_file_follows_the_disk, 0, 2);
+    tcase_add_test(tcase, long_hole_at_the_end_is_cut_at_once);
     tcase_add_test(tcase, file_ends_where_its_last_cluster_does);
     suite_add_tcase(suite, tcase);
     unit_case_with(suite, "resize", scratch_set_up, scratch_tear_down,
