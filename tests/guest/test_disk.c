@@ -22,7 +22,7 @@ static struct vm vm;
 /* A raw file; sector i is filled with 64-bit numbers of value i. */
 static const char *make_disk(const char *name)
 {
-    const char *path = vm_path(name);
+    const char *path = scratch_path(name);
     int fd = open(path, O_CREAT | O_TRUNC | O_WRONLY, 0600);
     uint64_t sector[BLOCK_SECTOR_SIZE / 8];
 
@@ -69,7 +69,7 @@ static void tear_down(void)
 static void run_with(const char *const args[])
 {
     guest_power_off(&guest);
-    guest_write_kernel(&guest, vm_path("kernel"));
+    guest_write_kernel(&guest, scratch_path("kernel"));
     assert_exit_code(&vm, vm_run(&vm, args), EXIT_POWER_OFF);
 }
 
@@ -85,8 +85,8 @@ static const char *with_options(const char *options)
 /* Run the guest, which ends by powering off, with the first disk. */
 static void run(const char *options)
 {
-    const char *const args[] = {"--kernel", vm_path("kernel"),     "--memory", GUEST_MEMORY,
-                                "--disk",   with_options(options), NULL};
+    const char *const args[] = {"--kernel", scratch_path("kernel"), "--memory", GUEST_MEMORY,
+                                "--disk",   with_options(options),  NULL};
 
     run_with(args);
 }
@@ -160,10 +160,11 @@ START_TEST(disks_come_in_order_with_their_serial_numbers)
     const char *second_path = make_disk("second");
     struct guest_disk second;
     char second_disk[512];
-    const char *const args[] = {
-        "--kernel",   vm_path("kernel"), "--memory",
-        GUEST_MEMORY, "--disk",          with_options("format=raw,serial=alpha"),
-        "--disk",     second_disk,       NULL};
+    const char *const args[] = {"--kernel", scratch_path("kernel"),
+                                "--memory", GUEST_MEMORY,
+                                "--disk",   with_options("format=raw,serial=alpha"),
+                                "--disk",   second_disk,
+                                NULL};
 
     snprintf(second_disk, sizeof(second_disk), "%s,format=raw,serial=gamma", second_path);
     guest_disk_init(&second, &guest, 1);
@@ -195,9 +196,9 @@ END_TEST
 /* The first life writes and resets; the second finds the mark on the disk and powers off. */
 START_TEST(disk_stays_open_across_a_restart)
 {
-    const char *const args[] = {"--kernel",    vm_path("kernel"), "--memory",
-                                GUEST_MEMORY,  "--disk",          with_options("format=raw"),
-                                "--on-reboot", "restart",         NULL};
+    const char *const args[] = {"--kernel", scratch_path("kernel"),     "--memory",    GUEST_MEMORY,
+                                "--disk",   with_options("format=raw"), "--on-reboot", "restart",
+                                NULL};
     size_t decide;
 
     guest_disk_request(&disk, VIRTIO_BLK_T_IN, 3, BUFFER, 512);

@@ -132,7 +132,8 @@ static void add_proper_use(void)
 
 static void run_and_check(void)
 {
-    const char *kernel = vm_path("kernel"), *disks[DISKS] = {vm_path("disk0"), vm_path("disk1")};
+    const char *kernel = scratch_path("kernel"),
+               *disks[DISKS] = {scratch_path("disk0"), scratch_path("disk1")};
     char options[DISKS][512];
     const char *const args[] = {"--kernel", kernel,     "--memory", GUEST_MEMORY, "--cpus", "2",
                                 "--disk",   options[0], "--disk",   options[1],   NULL};

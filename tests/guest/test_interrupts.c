@@ -9,7 +9,7 @@
 
 static int run_guest(struct guest *guest, struct vm *vm)
 {
-    const char *kernel = vm_path("kernel");
+    const char *kernel = scratch_path("kernel");
     const char *const args[] = {"--kernel", kernel, "--memory", GUEST_MEMORY, NULL};
 
     guest_power_off(guest);

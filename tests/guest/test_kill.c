@@ -9,12 +9,10 @@
  *
  * GUEST_SEED=N repeats the guests, though not the moments; GUEST_KILL_ROUNDS=N sets how many.
  */
-#include <fcntl.h>
 #include <linux/virtio_blk.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/lib/guest_disk.h"
@@ -44,98 +42,36 @@ static bool direct_io;
 
 /* ---- qemu-img --------------------------------------------------------------------------------- */
 
-/* What qemu-img says goes to this file, or nowhere. */
-static const char *qemu_img_log;
-
-/* Run qemu-img; its exit status, or -1. Also outside of tests. */
-static int qemu_img(const char *const args[])
-{
-    const char *argv[16] = {"qemu-img"};
-    int status;
-    pid_t pid;
-
-    for (size_t i = 0; args[i] && i < ARRAY_SIZE(argv) - 2; i++)
-        argv[i + 1] = args[i];
-    pid = fork();
-    if (pid == 0) {
-        int log =
-            open(qemu_img_log ? qemu_img_log : "/dev/null", O_CREAT | O_TRUNC | O_WRONLY, 0600);
-
-        dup2(log, STDOUT_FILENO);
-        dup2(log, STDERR_FILENO);
-        execvp(argv[0], (char *const *)argv);
-        _exit(127);
-    }
-    if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
-        return -1;
-    return WEXITSTATUS(status);
-}
-
-/* The beginning of what it said last. */
-static const char *qemu_img_says(void)
-{
-    static char text[512];
-    FILE *file = fopen(qemu_img_log, "r");
-    size_t len = 0;
-
-    if (file) {
-        len = fread(text, 1, sizeof(text) - 1, file);
-        fclose(file);
-    }
-    text[len] = '\0';
-    return text;
-}
-
-static bool have_qemu_img(void)
-{
-    const char *const version[] = {"--version", NULL};
-
-    return qemu_img(version) == 0;
-}
-
-static void create_image(const char *path, const char *options)
-{
-    char size[32];
-    const char *const args[] = {"create", "-f", "qcow2", "-o", options, path, size, NULL};
-
-    snprintf(size, sizeof(size), "%llu", DISK_LEN);
-    ck_assert_int_eq(qemu_img(args), 0);
-}
-
 /*
  * The kernel takes down the io_uring of a killed process in the background and drops the image's
  * lock only then.
  */
-static void wait_for_unlock(const char *path)
+static void wait_for_unlock(void)
 {
-    const char *const args[] = {"info", "-f", "qcow2", path, NULL};
     unsigned tries = 100;
 
-    while (qemu_img(args) != 0 && --tries > 0)
+    while (scratch_shell("qemu-img info -f qcow2 image > log 2>&1") != 0 && --tries > 0)
         usleep(50000);
-    ck_assert_msg(tries > 0, "qemu-img info: %s", qemu_img_says());
+    if (tries == 0)
+        ck_abort_msg("qemu-img info fails: %d", scratch_shell("cat log"));
 }
 
-static void check_image(const char *path)
+static void check_image(void)
 {
     enum { SOUND = 0, LEAKS = 3 }; /* 2: errors */
-    const char *const args[] = {"check", "-f", "qcow2", path, NULL};
-    int status = qemu_img(args);
+    int status = scratch_shell("qemu-img check -q -f qcow2 image");
 
-    ck_assert_msg(status == SOUND || status == LEAKS, "qemu-img check says %d: %s", status,
-                  qemu_img_says());
+    ck_assert_msg(status == SOUND || status == LEAKS, "qemu-img check says %d", status);
 }
 
 /* Read the image, sector by sector, into `ret_values`. */
-static void read_image(const char *path, uint64_t ret_values[SECTORS])
+static void read_image(uint64_t ret_values[SECTORS])
 {
-    const char *raw = vm_path("raw");
-    const char *const args[] = {"convert", "-f", "qcow2", "-O", "raw", path, raw, NULL};
     uint8_t data[BLOCK_SECTOR_SIZE];
     FILE *file;
 
-    ck_assert_int_eq(qemu_img(args), 0);
-    file = fopen(raw, "rb");
+    scratch_ok("qemu-img convert -f qcow2 -O raw image raw");
+    file = fopen(scratch_path("raw"), "rb");
     ck_assert_ptr_nonnull(file);
     for (uint64_t i = 0; i < SECTORS; i++) {
         ck_assert_uint_eq(fread(data, sizeof(data), 1, file), 1);
@@ -230,9 +166,9 @@ static void round_of(const char *kernel, const char *image)
 
     write_guest(kernel);
     flushed = run_and_kill(kernel, image);
-    wait_for_unlock(image);
-    check_image(image);
-    read_image(image, after);
+    wait_for_unlock();
+    check_image();
+    read_image(after);
     for (uint64_t i = 0; i < SECTORS; i++)
         ck_assert_msg(is_allowed(i, after[i], flushed),
                       "sector %llu holds %llu, %u writes were flushed", (unsigned long long)i,
@@ -244,15 +180,13 @@ START_TEST(killed_at_random_the_image_is_sound_and_flushed_data_is_there)
 {
     static const char *const formats[] = {"cluster_size=65536", "cluster_size=4096",
                                           "cluster_size=512,refcount_bits=1"};
-    const char *text = getenv("GUEST_KILL_ROUNDS");
-    unsigned long rounds = text ? strtoul(text, NULL, 0) : ROUNDS_DEFAULT;
-    const char *kernel = vm_path("kernel"), *image = vm_path("image");
+    unsigned rounds = unit_number("GUEST_KILL_ROUNDS", ROUNDS_DEFAULT);
+    const char *kernel = scratch_path("kernel"), *image = scratch_path("image");
 
-    qemu_img_log = vm_path("qemu-img.log");
     direct_io = vm_has_direct_io();
     random_seed();
-    create_image(image, formats[_i]);
-    for (unsigned long i = 0; i < rounds; i++)
+    scratch_ok("qemu-img create -q -f qcow2 -o %s image %llu", formats[_i], DISK_LEN);
+    for (unsigned i = 0; i < rounds; i++)
         round_of(kernel, image);
 }
 END_TEST
@@ -267,9 +201,5 @@ static void add_tests(Suite *suite)
 
 int main(void)
 {
-    if (!have_qemu_img()) {
-        printf("qemu-img: not found (Debian package qemu-utils)\n");
-        return UNIT_SKIP;
-    }
-    return guest_test_main("guest kill", add_tests);
+    return scratch_has_qemu() ? guest_test_main("guest kill", add_tests) : UNIT_SKIP;
 }

@@ -20,7 +20,7 @@ static struct vm vm;
 /* Write the guest and start it with `extra` arguments behind the common ones. */
 static void start_with(const char *const extra[], const struct vm_setup *setup)
 {
-    const char *kernel = vm_path("kernel");
+    const char *kernel = scratch_path("kernel");
     const char *args[VM_ARGS_MAX] = {"--kernel", kernel, "--memory", GUEST_MEMORY};
     size_t n = 4;
 

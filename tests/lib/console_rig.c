@@ -7,11 +7,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tests/lib/scratch.h"
+
 #define MS 1000000ull
 
 struct rig rig;
-
-static char dir[64];
 
 static size_t front_can_receive(struct chardev_front *ops)
 {
@@ -128,17 +128,15 @@ void rig_setup(void)
         (struct chardev_front){front_can_receive, front_receive, front_writable, front_break};
     rig.front.room = sizeof(rig.front.data);
     ck_assert_int_eq(loop_new(&rig.loop), 0);
-    snprintf(dir, sizeof(dir), "/tmp/minivmm-console-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(dir));
-    snprintf(rig.path, sizeof(rig.path), "%s/serial", dir);
+    scratch_set_up();
+    rig.path = scratch_path("serial");
 }
 
 void rig_teardown(void)
 {
     rig_close();
     loop_free(rig.loop);
-    unlink(rig.path);
-    rmdir(dir);
+    scratch_tear_down();
 }
 
 size_t rig_read(int fd, char *buf, size_t len)

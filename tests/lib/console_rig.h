@@ -27,7 +27,7 @@ struct rig {
     struct console *console;
     struct chardev *chardev;
     struct rig_front front;
-    char path[128]; /* in a folder of its own, which goes with the rig */
+    const char *path; /* in a folder of its own, which goes with the rig */
 };
 
 extern struct rig rig;

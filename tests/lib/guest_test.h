@@ -1,11 +1,12 @@
 /*
- * The frame of a guest test program: as UNIT_MAIN, but skipped without /dev/kvm, with a folder for
- * the files of each test, and with more time.
+ * The frame of a guest test program: as UNIT_MAIN, but skipped without /dev/kvm, and with more
+ * time.
  */
 #ifndef MINIVMM_TESTS_GUEST_TEST_H
 #define MINIVMM_TESTS_GUEST_TEST_H
 
 #include "tests/lib/guest.h"
+#include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
 #include "tests/lib/vm.h"
 
@@ -28,8 +29,6 @@ static inline int guest_test_main(const char *name, void (*add_tests)(Suite *sui
 {
     vm_require();
     setenv("CK_DEFAULT_TIMEOUT", GUEST_TEST_TIMEOUT_S, 0);
-    vm_make_folder();
-    atexit(vm_remove_folder);
     return unit_main(name, add_tests);
 }
 

@@ -14,19 +14,14 @@
 /* Exit status that says: not run; the reason is the last line printed. */
 #define UNIT_SKIP 77
 
-static inline int unit_main(const char *name, void (*add_tests)(Suite *suite))
-{
-    Suite *suite = suite_create(name);
-    SRunner *runner;
-    int failed;
+/* Run the tests; the exit status. There is a folder for their files meanwhile, see scratch.h. */
+int unit_main(const char *name, void (*add_tests)(Suite *suite));
 
-    add_tests(suite);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
-}
+/* The number in an environment variable, or another one if there is none. */
+unsigned unit_number(const char *name, unsigned otherwise);
+
+/* Where random tests begin: SEED, or the time. Prints it; for add_tests. */
+unsigned unit_seed(void);
 
 /*
  * A program whose tests use more than one thread says UNIT_USES_THREADS; before UNIT_MAIN. It then

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -10,17 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/lib/scratch.h"
 #include "vmm/base/loop.h"
 
 #define NS_PER_MS 1000000ull
 #define EXIT_SKIPPED 77
-
-/* Files that one test may name. */
-#define FILES_MAX 64
 
 static void die(const char *what)
 {
@@ -67,50 +63,12 @@ void vm_require(void)
     }
 }
 
-static char folder[] = "/tmp/minivmm-guest-XXXXXX";
-static pid_t folder_owner;
-
-void vm_make_folder(void)
-{
-    folder_owner = getpid();
-    if (!mkdtemp(folder))
-        die(folder);
-}
-
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    return remove(path);
-}
-
-void vm_remove_folder(void)
-{
-    /* Each test is a forked process, which also comes here when it exits. */
-    if (getpid() == folder_owner)
-        nftw(folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
-}
-
-const char *vm_path(const char *name)
-{
-    static char paths[FILES_MAX][PATH_MAX];
-    char path[PATH_MAX];
-
-    snprintf(path, sizeof(path), "%s/%s", folder, name);
-    for (size_t i = 0; i < FILES_MAX; i++) {
-        if (paths[i][0] == '\0')
-            memcpy(paths[i], path, sizeof(path));
-        if (strcmp(paths[i], path) == 0)
-            return paths[i];
-    }
-    fprintf(stderr, "%s: more than %d files\n", path, FILES_MAX);
-    exit(EXIT_FAILURE);
-}
-
 bool vm_has_direct_io(void)
 {
-    int fd = open(vm_path("direct"), O_CREAT | O_RDWR | O_DIRECT, 0600);
+    int fd = open(scratch_path("direct"), O_CREAT | O_RDWR | O_DIRECT, 0600);
 
     if (fd < 0) {
-        printf("%s: no direct I/O there: cache=none is not tested\n", folder);
+        printf("/tmp: no direct I/O there: cache=none is not tested\n");
         return false;
     }
     close(fd);

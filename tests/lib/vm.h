@@ -35,15 +35,7 @@ struct vm {
  */
 void vm_require(void);
 
-/*
- * A folder for the files of this program's tests: made once, before the first test, and removed
- * with what is in it at the end. vm_path gives the path of a file in it; the text stays valid.
- */
-void vm_make_folder(void);
-void vm_remove_folder(void);
-const char *vm_path(const char *name);
-
-/* Can files there be opened with O_DIRECT (cache=none)? Prints a line if not. */
+/* Can files of the tests (scratch.h) be opened with O_DIRECT (cache=none)? Prints a line if not. */
 bool vm_has_direct_io(void);
 
 /* Start minivmm with these arguments, up to NULL. */

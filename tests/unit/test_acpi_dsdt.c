@@ -1,13 +1,10 @@
 /*
  * The DSDT as ACPICA's own tools see it.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "boot/acpi.h"
+#include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
 #include "vmm/base/bytes.h"
 #include "vmm/layout_x86.h"
@@ -15,7 +12,6 @@
 #define TEXT_MAX (256 * 1024)
 
 static uint8_t area[X86_KERNEL_START - X86_FIRMWARE_TABLES];
-static char folder[] = "/tmp/test_acpi_dsdt.XXXXXX";
 static char text[TEXT_MAX];
 
 static void write_dsdt(size_t nvirtio)
@@ -24,7 +20,6 @@ static void write_dsdt(size_t nvirtio)
     struct boot_machine machine = {.ncpus = 1, .virtio = virtio, .nvirtio = nvirtio};
     const uint8_t *dsdt;
     size_t used;
-    FILE *file;
 
     for (unsigned i = 0; i < nvirtio; i++)
         virtio[i] = (struct boot_virtio_mmio){
@@ -35,17 +30,13 @@ static void write_dsdt(size_t nvirtio)
     used = acpi_build(&machine, X86_FIRMWARE_TABLES, area, sizeof(area));
     dsdt = memmem(area, used, "DSDT", 4);
     ck_assert_ptr_nonnull(dsdt);
-
-    file = fopen("dsdt.aml", "wb");
-    ck_assert_ptr_nonnull(file);
-    ck_assert_uint_eq(fwrite(dsdt, load_le32(dsdt + 4), 1, file), 1);
-    ck_assert_int_eq(fclose(file), 0);
+    scratch_save("dsdt.aml", dsdt, load_le32(dsdt + 4));
 }
 
 /* Read a whole text file, runs of white space made into one blank. */
 static void read_text(const char *name)
 {
-    FILE *file = fopen(name, "r");
+    FILE *file = fopen(scratch_path(name), "r");
     size_t len = 0;
     int c;
 
@@ -67,7 +58,7 @@ static void expect_text(const char *part)
 static void disassemble(size_t nvirtio)
 {
     write_dsdt(nvirtio);
-    ck_assert_int_eq(system("iasl -d dsdt.aml >iasl.log 2>&1"), 0);
+    scratch_ok("iasl -d dsdt.aml >iasl.log 2>&1");
     read_text("dsdt.dsl");
 }
 
@@ -113,41 +104,23 @@ END_TEST
 START_TEST(iasl_finds_no_errors)
 {
     disassemble(2);
-    ck_assert_int_eq(system("iasl -p again dsdt.dsl >iasl.log 2>&1"), 0);
+    scratch_ok("iasl -p again dsdt.dsl >iasl.log 2>&1");
     read_text("iasl.log");
     expect_text("Compilation successful. 0 Errors, 0 Warnings");
 }
 END_TEST
 
-static int remove_folder(void)
-{
-    static const char *const names[] = {"dsdt.aml", "dsdt.dsl", "iasl.log", "again.aml"};
-
-    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-        (void)unlink(names[i]); /* not every test writes all of them */
-    return chdir("/") < 0 || rmdir(folder) < 0 ? -1 : 0;
-}
-
 static void add_tests(Suite *suite)
 {
-    unit_case(suite, "dsdt", iasl_reads_all_devices, iasl_reads_a_machine_without_disks,
-              iasl_finds_no_errors);
+    unit_case_with(suite, "dsdt", scratch_set_up, scratch_tear_down, iasl_reads_all_devices,
+                   iasl_reads_a_machine_without_disks, iasl_finds_no_errors);
 }
 
 int main(void)
 {
-    int status;
-
     if (system("iasl -v >/dev/null 2>&1") != 0) {
         puts("iasl is missing (Debian package acpica-tools)");
         return UNIT_SKIP;
     }
-    if (!mkdtemp(folder) || chdir(folder) < 0) {
-        perror(folder);
-        return EXIT_FAILURE;
-    }
-    status = unit_main("acpi_dsdt", add_tests);
-    if (remove_folder() < 0)
-        perror(folder);
-    return status;
+    return unit_main("acpi_dsdt", add_tests);
 }

@@ -10,6 +10,7 @@
 
 #include "tests/lib/mem_file.h"
 #include "tests/lib/qcow2_image.h"
+#include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
 #include "vmm/base/bytes.h"
 #include "vmm/base/loop.h"
@@ -19,19 +20,18 @@
 static struct mem_env env;
 static struct mem_disk disks[MEM_ENV_DISKS];
 static char names[MEM_ENV_DISKS][16];
-static char dir[] = "/tmp/minivmm-block-XXXXXX";
 
 static void setup(void)
 {
     mem_env_init(&env);
-    ck_assert_ptr_nonnull(mkdtemp(dir));
+    scratch_set_up();
 }
 
 static void teardown(void)
 {
     for (unsigned i = 0; i < env.ndisks; i++)
         mem_disk_done(env.disks[i]);
-    rmdir(dir);
+    scratch_tear_down();
 }
 
 /* Add image number `i`, over `backing`. */
@@ -157,25 +157,19 @@ END_TEST
 
 START_TEST(backing_names_are_relative_to_the_image_that_names_them)
 {
-    char sub[64], top[80], base[80], cwd[256];
-    struct block_options options = {.path = top, .readonly = true};
+    struct block_options options = {.path = scratch_path("sub/top"), .readonly = true};
     struct block *block;
     struct err err = {0};
+    char cwd[256];
 
-    snprintf(sub, sizeof(sub), "%s/sub", dir);
-    snprintf(top, sizeof(top), "%s/top", sub);
-    snprintf(base, sizeof(base), "%s/base", sub);
-    ck_assert_int_eq(mkdir(sub, 0755), 0);
-    mem_disk_save(add_image(0, "base", "qcow2"), top);
-    mem_disk_save(add_image(1, NULL, NULL), base);
+    scratch_ok("mkdir sub");
+    mem_disk_save(add_image(0, "base", "qcow2"), scratch_path("sub/top"));
+    mem_disk_save(add_image(1, NULL, NULL), scratch_path("sub/base"));
     ck_assert_ptr_nonnull(getcwd(cwd, sizeof(cwd)));
     ck_assert_int_eq(chdir("/"), 0);
     ck_assert_msg(block_open(&options, &block, &err) == 0, "%s", err.msg);
     ck_assert_int_eq(block_close(block), 0);
     ck_assert_int_eq(chdir(cwd), 0);
-    unlink(top);
-    unlink(base);
-    rmdir(sub);
 }
 END_TEST
 
@@ -191,31 +185,28 @@ static int open_host(const char *path, bool readonly, struct block **ret_block, 
 
 START_TEST(directories_devices_and_fifos_are_refused)
 {
-    char fifo[64];
+    const char *fifo = scratch_path("fifo");
     struct block *block;
     struct err err;
 
-    snprintf(fifo, sizeof(fifo), "%s/fifo", dir);
     ck_assert_int_eq(mkfifo(fifo, 0600), 0);
     ck_assert_int_lt(open_host(fifo, true, &block, &err), 0);
     ck_assert_ptr_nonnull(strstr(err.msg, fifo));
     ck_assert_int_lt(open_host(fifo, false, &block, &err), 0);
-    ck_assert_int_lt(open_host(dir, true, &block, &err), 0);
+    ck_assert_int_lt(open_host(scratch_path("."), true, &block, &err), 0);
     ck_assert_int_lt(open_host("/dev/null", false, &block, &err), 0);
     ck_assert_int_eq(open_host("/nonexistent/disk", false, &block, &err), -ENOENT);
     ck_assert_ptr_nonnull(strstr(err.msg, "/nonexistent/disk"));
-    unlink(fifo);
 }
 END_TEST
 
 START_TEST(image_open_for_writing_is_locked_and_readers_share)
 {
-    char path[64];
+    const char *path = scratch_path("image");
     struct block *one;
     struct block *two;
     struct err err;
 
-    snprintf(path, sizeof(path), "%s/image", dir);
     mem_disk_save(add_image(0, NULL, NULL), path);
     ck_assert_int_eq(open_host(path, false, &one, &err), 0);
     ck_assert_int_eq(open_host(path, false, &two, &err), -EAGAIN);
@@ -229,20 +220,18 @@ START_TEST(image_open_for_writing_is_locked_and_readers_share)
     ck_assert_int_eq(block_close(two), 0);
     ck_assert_int_eq(open_host(path, false, &two, &err), -EAGAIN);
     ck_assert_int_eq(block_close(one), 0);
-    unlink(path);
 }
 END_TEST
 
 START_TEST(image_in_use_can_be_looked_at_without_locks)
 {
-    char path[64];
+    const char *path = scratch_path("image");
     struct block_options options = {.path = path, .flags = BLOCK_OPEN_SHARE};
     uint8_t data[512];
     struct block *one;
     struct block *two;
     struct err err = {0};
 
-    snprintf(path, sizeof(path), "%s/image", dir);
     mem_disk_save(add_image(0, NULL, NULL), path);
     ck_assert_int_eq(open_host(path, false, &one, &err), 0);
     ck_assert_int_eq(block_open(&options, &two, &err), -EINVAL);
@@ -253,7 +242,6 @@ START_TEST(image_in_use_can_be_looked_at_without_locks)
     ck_assert_int_eq(open_host(path, true, &two, &err),
                      -EAGAIN); /* the writer's lock is still there */
     ck_assert_int_eq(block_close(one), 0);
-    unlink(path);
 }
 END_TEST
 

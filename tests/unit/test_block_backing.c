@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "block/block_ops.h"
 #include "block/qcow2_header.h"
@@ -105,7 +104,7 @@ static const struct layout {
 static void make(const struct layout *layout, struct mem_disk *disk)
 {
     mem_disk_init(disk, "image");
-    ck_assert_int_eq(scratch_shell("%s", layout->how), 0);
+    scratch_ok("%s", layout->how);
     mem_disk_load(disk, scratch_path("image"));
 }
 
@@ -130,21 +129,18 @@ START_TEST(qemu_reads_the_same_as_from_its_own)
     struct mem_disk disk;
 
     make(layout, &disk);
-    ck_assert_int_eq(scratch_shell("cp image theirs"), 0);
+    scratch_ok("cp image theirs");
     for (unsigned i = 0; i < CHANGES; i++) {
         draw_saying(&saying, layout->longest);
         if (saying.name[0] && !saying.format)
             saying.format = "raw"; /* QEMU wants one */
         ck_assert_int_eq(change(&disk, &saying), 0);
         mem_disk_save(&disk, scratch_path("image"));
-        ck_assert_int_eq(scratch_shell("qemu-img rebase -u -f qcow2 -b '%s' %s %s theirs",
-                                       saying.name, saying.format ? "-F" : "",
-                                       saying.format ? saying.format : ""),
-                         0);
-        ck_assert_int_eq(scratch_shell("for i in image theirs; do qemu-img info -f qcow2 $i | "
-                                       "grep -v '^image:\\|^disk size' > $i.info; done; "
-                                       "cmp image.info theirs.info"),
-                         0);
+        scratch_ok("qemu-img rebase -u -f qcow2 -b '%s' %s %s theirs", saying.name,
+                   saying.format ? "-F" : "", saying.format ? saying.format : "");
+        scratch_ok("for i in image theirs; do qemu-img info -f qcow2 $i | "
+                   "grep -v '^image:\\|^disk size' > $i.info; done; "
+                   "cmp image.info theirs.info");
         if (layout->feature_names)
             ck_assert(has_feature_names(&disk));
     }
@@ -248,26 +244,16 @@ START_TEST(power_cut_leaves_the_old_name_or_the_new_one)
 }
 END_TEST
 
-static void set_up(void)
-{
-    const char *text = getenv("SEED");
-
-    seed = text ? (unsigned)strtoul(text, NULL, 0) : (unsigned)time(NULL);
-    printf("SEED=%u\n", seed);
-    scratch_set_up();
-}
-
 static void add_tests(Suite *suite)
 {
     TCase *qemu = tcase_create("qemu");
 
     unit_case(suite, "memory", raw_images_have_none);
-    if (!scratch_has_qemu()) {
-        printf("the tests on QEMU's images are not run: no qemu-img (Debian package qemu-utils)\n");
+    seed = unit_seed();
+    if (!scratch_has_qemu())
         return;
-    }
     tcase_set_timeout(qemu, 120);
-    tcase_add_checked_fixture(qemu, set_up, scratch_tear_down);
+    tcase_add_checked_fixture(qemu, scratch_set_up, scratch_tear_down);
     tcase_add_loop_test(qemu, qemu_reads_the_same_as_from_its_own, 0, ARRAY_SIZE(layouts));
     tcase_add_loop_test(qemu, power_cut_leaves_the_old_name_or_the_new_one, 0, ARRAY_SIZE(layouts));
     tcase_add_test(qemu, names_without_room_leave_the_image_as_it_is);

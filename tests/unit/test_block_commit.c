@@ -12,8 +12,6 @@
 #include "tests/lib/unit.h"
 #include "vmm/base/bytes.h"
 
-#define shell scratch_shell
-
 static int commit(const char *name, unsigned depth, bool keep, struct err *err)
 {
     const struct block_commit_options options = {.keep = keep};
@@ -36,7 +34,7 @@ static void commit_ok(const char *name, unsigned depth, bool keep)
     struct err err = {0};
 
     ck_assert_msg(commit(name, depth, keep, &err) == 0, "%s", err.msg);
-    ck_assert_int_eq(shell("qemu-img check -q -f qcow2 %s", name), 0);
+    scratch_ok("qemu-img check -q -f qcow2 %s", name);
 }
 
 /* ---- the same as qemu-img's --------------------------------------------------------------------------- */
@@ -64,60 +62,50 @@ START_TEST(overlay_ends_up_in_its_backing_file)
 {
     const struct variant *v = &variants[_i];
 
-    ck_assert_int_eq(shell("qemu-img create -q %s base 3M", v->base), 0);
-    ck_assert_int_eq(shell("qemu-io -f %s -c 'write -q -P 1 0 3M' base", v->format), 0);
-    ck_assert_int_eq(shell("qemu-img create -q -f qcow2 -b base -F %s %s top %s 2> /dev/null",
-                           v->format, v->top, v->len),
-                     0);
-    ck_assert_int_eq(shell("qemu-io -c 'write -q -P 2 100k 300k' -c 'write -q -P 3 999k 512' "
-                           "-c 'write -q -z 500k 100k' -c 'write -q -z -u 600k 200k' top"),
-                     0);
-    ck_assert_int_eq(shell("qemu-img convert -O raw top expected"), 0);
+    scratch_ok("qemu-img create -q %s base 3M", v->base);
+    scratch_ok("qemu-io -f %s -c 'write -q -P 1 0 3M' base", v->format);
+    scratch_ok("qemu-img create -q -f qcow2 -b base -F %s %s top %s 2> /dev/null", v->format,
+               v->top, v->len);
+    scratch_ok("qemu-io -c 'write -q -P 2 100k 300k' -c 'write -q -P 3 999k 512' "
+               "-c 'write -q -z 500k 100k' -c 'write -q -z -u 600k 200k' top");
+    scratch_ok("qemu-img convert -O raw top expected");
     if (strcmp(v->len, "1001k") == 0) /* the rest of a longer backing file stays */
-        ck_assert_int_eq(shell("qemu-img convert -O raw base rest && "
-                               "dd if=rest of=expected bs=1k skip=1001 seek=1001 status=none"),
-                         0);
+        scratch_ok("qemu-img convert -O raw base rest && "
+                   "dd if=rest of=expected bs=1k skip=1001 seek=1001 status=none");
     commit_ok("top", 1, false);
 
-    ck_assert_int_eq(shell("qemu-img compare -q -f raw -F %s expected base", v->format), 0);
+    scratch_ok("qemu-img compare -q -f raw -F %s expected base", v->format);
     if (strcmp(v->format, "qcow2") == 0)
-        ck_assert_int_eq(shell("qemu-img check -q base"), 0);
+        scratch_ok("qemu-img check -q base");
     /* Empty, and as good as new. */
     ck_assert_int_eq(
-        shell(
+        scratch_shell(
             "qemu-img map --output=json top > map; grep -q '\"depth\": 0, \"present\": true' map"),
         1);
-    ck_assert_int_eq(shell("test $(stat -c %%s top) -le $((10 * 2097152))"), 0);
-    ck_assert_int_eq(
-        shell("truncate -s %s expected && qemu-img compare -q -f raw -F qcow2 expected top",
-              v->len),
-        0);
-    ck_assert_int_eq(shell("qemu-io -c 'write -q -P 9 0 1000k' -c 'read -q -P 9 0 1000k' top && "
-                           "qemu-img check -q top"),
-                     0);
+    scratch_ok("test $(stat -c %%s top) -le $((10 * 2097152))");
+    scratch_ok("truncate -s %s expected && qemu-img compare -q -f raw -F qcow2 expected top",
+               v->len);
+    scratch_ok("qemu-io -c 'write -q -P 9 0 1000k' -c 'read -q -P 9 0 1000k' top && "
+               "qemu-img check -q top");
 }
 END_TEST
 
 START_TEST(zeroes_are_not_written_as_data)
 {
-    ck_assert_int_eq(
-        shell("truncate -s 64M base && qemu-img create -q -f qcow2 -b base -F raw top"), 0);
-    ck_assert_int_eq(shell("qemu-io -c 'write -q -z 0 64M' -c 'write -q -P 5 1M 64k' top"), 0);
+    scratch_ok("truncate -s 64M base && qemu-img create -q -f qcow2 -b base -F raw top");
+    scratch_ok("qemu-io -c 'write -q -z 0 64M' -c 'write -q -P 5 1M 64k' top");
     commit_ok("top", 1, false);
-    ck_assert_int_eq(shell("test $(stat -c %%b base) -le 512"), 0);
-    ck_assert_int_eq(
-        shell("qemu-io -r -f raw -c 'read -q -P 5 1M 64k' -c 'read -q -P 0 2M 62M' base"), 0);
+    scratch_ok("test $(stat -c %%b base) -le 512");
+    scratch_ok("qemu-io -r -f raw -c 'read -q -P 5 1M 64k' -c 'read -q -P 0 2M 62M' base");
 }
 END_TEST
 
 START_TEST(kept_overlay_is_not_touched)
 {
-    ck_assert_int_eq(
-        shell("truncate -s 1M base && qemu-img create -q -f qcow2 -b base -F raw top && "
-              "qemu-io -c 'write -q -P 5 0 1M' top && cp top before"),
-        0);
+    scratch_ok("truncate -s 1M base && qemu-img create -q -f qcow2 -b base -F raw top && "
+               "qemu-io -c 'write -q -P 5 0 1M' top && cp top before");
     commit_ok("top", 1, true);
-    ck_assert_int_eq(shell("cmp top before && qemu-io -r -f raw -c 'read -q -P 5 0 1M' base"), 0);
+    scratch_ok("cmp top before && qemu-io -r -f raw -c 'read -q -P 5 0 1M' base");
 }
 END_TEST
 
@@ -126,32 +114,27 @@ START_TEST(chain_is_committed_into_its_last_image)
 {
     struct err err = {0};
 
-    ck_assert_int_eq(shell("yes | head -c 3M > base && "
-                           "qemu-img create -q -f qcow2 -b base -F raw short 1M && "
-                           "qemu-img create -q -f qcow2 -b short -F qcow2 top 2M && "
-                           "qemu-io -c 'write -q -P 4 0 200k' short && "
-                           "qemu-io -c 'write -q -P 5 100k 200k' top && "
-                           "qemu-img convert -O raw top expected && "
-                           "dd if=base of=expected bs=1M skip=2 seek=2 status=none"),
-                     0);
+    scratch_ok("yes | head -c 3M > base && "
+               "qemu-img create -q -f qcow2 -b base -F raw short 1M && "
+               "qemu-img create -q -f qcow2 -b short -F qcow2 top 2M && "
+               "qemu-io -c 'write -q -P 4 0 200k' short && "
+               "qemu-io -c 'write -q -P 5 100k 200k' top && "
+               "qemu-img convert -O raw top expected && "
+               "dd if=base of=expected bs=1M skip=2 seek=2 status=none");
     ck_assert_int_eq(commit("top", 2, false, &err), -EINVAL);
     commit_ok("top", 2, true);
-    ck_assert_int_eq(shell("cmp base expected"), 0);
+    scratch_ok("cmp base expected");
 }
 END_TEST
 
 START_TEST(snapshots_of_the_overlay_stay)
 {
-    ck_assert_int_eq(
-        shell("truncate -s 1M base && qemu-img create -q -f qcow2 -b base -F raw top && "
-              "qemu-io -c 'write -q -P 5 0 1M' top && qemu-img snapshot -c one top && "
-              "qemu-io -c 'write -q -P 6 0 1M' top"),
-        0);
+    scratch_ok("truncate -s 1M base && qemu-img create -q -f qcow2 -b base -F raw top && "
+               "qemu-io -c 'write -q -P 5 0 1M' top && qemu-img snapshot -c one top && "
+               "qemu-io -c 'write -q -P 6 0 1M' top");
     commit_ok("top", 1, false);
-    ck_assert_int_eq(
-        shell("qemu-io -r -c 'read -q -P 6 0 1M' top && qemu-img snapshot -a one top && "
-              "qemu-img check -q top && qemu-io -r -c 'read -q -P 5 0 1M' top"),
-        0);
+    scratch_ok("qemu-io -r -c 'read -q -P 6 0 1M' top && qemu-img snapshot -a one top && "
+               "qemu-img check -q top && qemu-io -r -c 'read -q -P 5 0 1M' top");
 }
 END_TEST
 
@@ -172,10 +155,8 @@ START_TEST(progress_is_reported)
     struct block *block;
     struct err err = {0};
 
-    ck_assert_int_eq(
-        shell("truncate -s 8M base && qemu-img create -q -f qcow2 -b base -F raw top && "
-              "qemu-io -c 'write -q -P 5 0 8M' top"),
-        0);
+    scratch_ok("truncate -s 8M base && qemu-img create -q -f qcow2 -b base -F raw top && "
+               "qemu-io -c 'write -q -P 5 0 8M' top");
     ck_assert_int_eq(block_open(&open, &block, &err), 0);
     ck_assert_int_eq(block_commit(block, &options, &err), 0);
     ck_assert_int_eq(block_close(block), 0);
@@ -192,8 +173,7 @@ START_TEST(backing_file_in_use_is_not_written)
     struct block *block;
     struct err err = {0};
 
-    ck_assert_int_eq(shell("truncate -s 1M base && qemu-img create -q -f qcow2 -b base -F raw top"),
-                     0);
+    scratch_ok("truncate -s 1M base && qemu-img create -q -f qcow2 -b base -F raw top");
     ck_assert_int_eq(block_open(&other, &block, &err), 0);
     ck_assert_int_eq(commit("top", 1, false, &err), -EAGAIN);
     ck_assert_int_eq(block_close(block), 0);
@@ -205,10 +185,9 @@ START_TEST(image_without_backing_file_is_refused)
 {
     struct err err = {0};
 
-    ck_assert_int_eq(shell("qemu-img create -q -f qcow2 top 1M"), 0);
+    scratch_ok("qemu-img create -q -f qcow2 top 1M");
     ck_assert_int_eq(commit("top", 1, false, &err), -ENOTSUP);
-    ck_assert_int_eq(shell("truncate -s 1M base && qemu-img create -q -f qcow2 -b base -F raw top"),
-                     0);
+    scratch_ok("truncate -s 1M base && qemu-img create -q -f qcow2 -b base -F raw top");
     ck_assert_int_eq(commit("top", 0, false, &err), -EROFS);
 }
 END_TEST
@@ -228,11 +207,4 @@ static void add_tests(Suite *suite)
                    image_without_backing_file_is_refused);
 }
 
-int main(void)
-{
-    if (!scratch_has_qemu()) {
-        printf("not run: qemu-img and qemu-io are missing (Debian package qemu-utils)\n");
-        return UNIT_SKIP;
-    }
-    return unit_main("block_commit", add_tests);
-}
+UNIT_MAIN_BESIDE_QEMU("block_commit", add_tests)

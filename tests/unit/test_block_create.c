@@ -11,12 +11,11 @@
 #include <unistd.h>
 
 #include "block/block_create.h"
+#include "tests/lib/image_file.h"
 #include "tests/lib/mem_file.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
 #include "vmm/base/bytes.h"
-
-#define shell scratch_shell
 
 static int create(const struct block_create_options *options, struct err *err)
 {
@@ -95,18 +94,21 @@ static const uint64_t sizes[] = {0, 512, 3000320, 40u << 20};
 
 static void make_bases(void)
 {
-    ck_assert_int_eq(shell("yes data | head -c 1M > base"), 0);
-    ck_assert_int_eq(shell("qemu-img create -q -f qcow2 -b base -F raw overlay"), 0);
+    scratch_ok("yes data | head -c 1M > base");
+    scratch_ok("qemu-img create -q -f qcow2 -b base -F raw overlay");
 }
+
+/* Smaller ones have little in them. */
+#define COMPARED_FROM (1u << 20)
 
 /* What is used where, in qemu-img's eyes: all but the place in the file. */
 static void assert_same_map(const char *what)
 {
     static const char strip[] = "sed -e 's/, \"offset\": [0-9]*//'";
 
-    if (shell("qemu-img map --output=json qemu | %s > qemu.map && "
-              "qemu-img map --output=json ours | %s > ours.map && diff qemu.map ours.map",
-              strip, strip) != 0)
+    if (scratch_shell("qemu-img map --output=json qemu | %s > qemu.map && "
+                      "qemu-img map --output=json ours | %s > ours.map && diff qemu.map ours.map",
+                      strip, strip) != 0)
         ck_abort_msg("%s: the maps differ", what);
 }
 
@@ -122,21 +124,22 @@ static void compare_with_qemu(const struct variant *variant, size_t prealloc, ui
     snprintf(what, sizeof(what), "-o %s,preallocation=%s qemu %llu", variant->qemu,
              preallocs[prealloc].qemu, (unsigned long long)size);
 
-    ck_assert_int_eq(
-        shell("qemu-img create -q -f qcow2 %s && mv data data.qemu 2>/dev/null; true", what), 0);
+    scratch_ok("qemu-img create -q -f qcow2 %s && mv data data.qemu 2>/dev/null; true", what);
     create_ok(&options);
-    if (shell("qemu-img check -q -f qcow2 ours") != 0)
+    image_assert_sound("ours");
+    if (scratch_shell("qemu-img check -q -f qcow2 ours") != 0)
         ck_abort_msg("%s: qemu-img check", what);
-    if (shell("qemu-img info --output=json qemu | %s > qemu.info && "
-              "qemu-img info --output=json ours | %s > ours.info && diff qemu.info ours.info",
-              strip, strip) != 0)
+    if (scratch_shell(
+            "qemu-img info --output=json qemu | %s > qemu.info && "
+            "qemu-img info --output=json ours | %s > ours.info && diff qemu.info ours.info",
+            strip, strip) != 0)
         ck_abort_msg("%s: qemu-img info differs", what);
-    if (!options.data_file) {
+    if (!options.data_file && size >= COMPARED_FROM) {
         if (options.prealloc == BLOCK_PREALLOC_OFF)
             assert_same_map(what);
-        ck_assert_msg(shell("qemu-img compare -q ours qemu") == 0, "%s: contents", what);
+        ck_assert_msg(scratch_shell("qemu-img compare -q ours qemu") == 0, "%s: contents", what);
     }
-    ck_assert_int_eq(shell("rm -f qemu ours data data.qemu"), 0);
+    scratch_ok("rm -f qemu ours data data.qemu");
 }
 
 START_TEST(images_are_what_qemu_img_makes)
@@ -174,10 +177,9 @@ START_TEST(preallocated_disk_is_written_in_place)
     for (uint64_t off = 0; off < options.len; off += 256 << 10)
         ck_assert_int_eq(mem_block_write(block, off, data, sizeof(data)), 0);
     ck_assert_int_eq(block_close(block), 0);
-    ck_assert_int_eq(shell("qemu-img check -q -f qcow2 ours"), 0);
+    scratch_ok("qemu-img check -q -f qcow2 ours");
     ck_assert_uint_eq((uint64_t)stat_of("ours").st_size, before);
-    ck_assert_int_eq(
-        shell("qemu-io -r -c 'read -q -P 7 256k 512' -c 'read -q -P 0 257k 255k' ours"), 0);
+    scratch_ok("qemu-io -r -c 'read -q -P 7 256k 512' -c 'read -q -P 0 257k 255k' ours");
 }
 END_TEST
 
@@ -214,7 +216,7 @@ START_TEST(raw_disk_is_whole_sectors_of_zeroes)
 
     create_ok(&options);
     ck_assert_int_eq(stat_of("ours").st_size, 1024);
-    ck_assert_int_eq(shell("cmp -n 1024 ours /dev/zero"), 0);
+    scratch_ok("cmp -n 1024 ours /dev/zero");
 }
 END_TEST
 
@@ -223,11 +225,10 @@ START_TEST(overlay_is_as_long_as_its_backing_file)
     struct block_create_options options = {
         .len = BLOCK_LEN_BACKING, .backing_file = "base", .backing_format = BLOCK_FORMAT_RAW};
 
-    ck_assert_int_eq(shell("yes | head -c 100k > base"), 0);
+    scratch_ok("yes | head -c 100k > base");
     create_ok(&options);
-    ck_assert_int_eq(shell("qemu-img compare -q -f raw -F qcow2 base ours"), 0);
-    ck_assert_int_eq(shell("qemu-img info --output=json ours | grep -q '\"virtual-size\": 102400'"),
-                     0);
+    scratch_ok("qemu-img compare -q -f raw -F qcow2 base ours");
+    scratch_ok("qemu-img info --output=json ours | grep -q '\"virtual-size\": 102400'");
 }
 END_TEST
 
@@ -239,7 +240,7 @@ START_TEST(backing_file_need_not_exist_if_nobody_looks)
                                            .backing_unchecked = true};
 
     create_ok(&options);
-    ck_assert_int_eq(shell("qemu-img info ours | grep -q missing"), 0);
+    scratch_ok("qemu-img info ours | grep -q missing");
 }
 END_TEST
 
@@ -351,8 +352,8 @@ START_TEST(contradicting_options_are_refused_as_qemu_refuses_them)
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         assert_refused(&cases[i].options, cases[i].code, cases[i].text);
         if (cases[i].qemu)
-            ck_assert_msg(shell("qemu-img create -q -f qcow2 %s 2>&1 | grep -q -F \"%s\"",
-                                cases[i].qemu, cases[i].text) == 0,
+            ck_assert_msg(scratch_shell("qemu-img create -q -f qcow2 %s 2>&1 | grep -q -F \"%s\"",
+                                        cases[i].qemu, cases[i].text) == 0,
                           "qemu-img create %s: another answer", cases[i].qemu);
     }
 }
@@ -368,7 +369,7 @@ START_TEST(names_that_do_not_fit_the_header_are_refused)
 
     memset(name, 'n', sizeof(name) - 1);
     create_ok(&options);
-    ck_assert_int_eq(shell("qemu-img info ours | grep -q 'backing file: n*'"), 0);
+    scratch_ok("qemu-img info ours | grep -q 'backing file: n*'");
     ck_assert_int_eq(unlink(scratch_path("ours")), 0);
     options.cluster_size = 512;
     assert_refused(&options, -EINVAL, "do not fit");
@@ -384,14 +385,14 @@ START_TEST(file_that_is_in_use_is_not_touched)
     struct block *block;
     struct err err = {0};
 
-    ck_assert_int_eq(shell("qemu-img create -q -f qcow2 ours 1M && cp ours before"), 0);
+    scratch_ok("qemu-img create -q -f qcow2 ours 1M && cp ours before");
     ck_assert_int_eq(block_open(&open, &block, &err), 0);
     ck_assert_int_eq(create(&options, &err), -EAGAIN);
     ck_assert_int_eq(block_close(block), 0);
-    ck_assert_int_eq(shell("cmp ours before"), 0);
+    scratch_ok("cmp ours before");
 
     create_ok(&options);
-    ck_assert_int_eq(shell("qemu-img info ours | grep -q '2 MiB'"), 0);
+    scratch_ok("qemu-img info ours | grep -q '2 MiB'");
 }
 END_TEST
 
@@ -402,12 +403,12 @@ START_TEST(backing_file_is_not_overwritten_by_its_overlay)
     struct err err = {0};
 
     make_bases();
-    ck_assert_int_eq(shell("ln base ours"), 0);
+    scratch_ok("ln base ours");
     ck_assert_int_eq(create(&options, &err), -EAGAIN);
     options.data_file = "base";
-    ck_assert_int_eq(shell("rm ours"), 0);
+    scratch_ok("rm ours");
     assert_refused(&options, -EAGAIN, "in use");
-    ck_assert_int_eq(shell("yes data | head -c 1M | cmp - base"), 0);
+    scratch_ok("yes data | head -c 1M | cmp - base");
 }
 END_TEST
 
@@ -429,12 +430,12 @@ START_TEST(failed_create_leaves_no_file)
     }
     ck_assert_int_eq(waitpid(pid, &status, 0), pid);
     ck_assert_int_eq(status, 0);
-    ck_assert_int_eq(shell("test -z \"$(ls -A)\""), 0);
+    scratch_ok("test -z \"$(ls -A)\"");
 
     options.prealloc = BLOCK_PREALLOC_OFF;
     options.data_file = "no/such/folder";
     assert_refused(&options, -ENOENT, "no/such/folder");
-    ck_assert_int_eq(shell("test -z \"$(ls -A)\""), 0);
+    scratch_ok("test -z \"$(ls -A)\"");
 }
 END_TEST
 
@@ -486,11 +487,4 @@ static void add_tests(Suite *suite)
                    each_failing_operation_fails_the_create);
 }
 
-int main(void)
-{
-    if (!scratch_has_qemu()) {
-        printf("not run: qemu-img and qemu-io are missing (Debian package qemu-utils)\n");
-        return UNIT_SKIP;
-    }
-    return unit_main("block_create", add_tests);
-}
+UNIT_MAIN_BESIDE_QEMU("block_create", add_tests)

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "block/block_ops.h"
 #include "tests/lib/hash.h"
@@ -457,9 +456,8 @@ END_TEST
 static void add_tests(Suite *suite)
 {
     TCase *tcase = tcase_create("crash");
-    const char *text = getenv("SEED");
 
-    base_seed = text ? (unsigned)strtoul(text, NULL, 0) : (unsigned)time(NULL);
+    base_seed = unit_seed();
     tcase_set_timeout(tcase, 180);
     tcase_add_loop_test(tcase, power_cut_leaves_the_old_image_or_the_new_one, 0,
                         ARRAY_SIZE(layouts));

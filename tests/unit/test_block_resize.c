@@ -7,44 +7,69 @@
 #include <sys/stat.h>
 
 #include "block/block_ops.h"
-#include "tests/lib/mem_file.h"
+#include "tests/lib/image_file.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
 #include "vmm/base/bytes.h"
 
-#define shell scratch_shell
-
-static struct block *open_image(const char *name, enum block_format format)
-{
-    struct block_options options = {
-        .path = scratch_path(name), .format = format, .discard = true, .cache = BLOCK_CACHE_UNSAFE};
-    struct block *block;
-    struct err err = {0};
-
-    ck_assert_msg(block_open(&options, &block, &err) == 0, "%s", err.msg);
-    return block;
-}
+/* What the disk is to show, where a test says so byte by byte. */
+static uint8_t model[20 * MIB];
+static uint64_t model_len;
 
 static int resize(const char *name, enum block_format format,
                   const struct block_resize_options *options, struct err *err)
 {
-    struct block *block = open_image(name, format);
+    struct block *block = image_open(name, format, false);
     int r = block_resize(block, options, err);
 
     ck_assert_int_eq(block_close(block), 0);
     return r;
 }
 
-static void resize_ok(const char *name, uint64_t len, enum block_prealloc prealloc)
+static void resize_image(uint64_t len, enum block_prealloc prealloc)
 {
     struct err err = {0};
     struct block_resize_options options = {.len = len, .prealloc = prealloc, .shrink = true};
 
-    ck_assert_msg(resize(name, BLOCK_FORMAT_QCOW2, &options, &err) == 0, "%s", err.msg);
-    ck_assert_int_eq(shell("qemu-img check -q -f qcow2 %s", name), 0);
-    ck_assert_int_eq(shell("qemu-img info --output=json %s | grep -q '\"virtual-size\": %llu,'",
-                           name, (unsigned long long)len),
-                     0);
+    ck_assert_msg(resize("image", BLOCK_FORMAT_QCOW2, &options, &err) == 0, "%s", err.msg);
+}
+
+static void assert_qemu_sees_length(uint64_t len)
+{
+    scratch_ok("qemu-img info --output=json image | grep -q '\"virtual-size\": %llu,'",
+               (unsigned long long)len);
+}
+
+static void resize_ok(uint64_t len, enum block_prealloc prealloc)
+{
+    resize_image(len, prealloc);
+    image_assert_qemu_agrees("image", NULL, 0);
+    assert_qemu_sees_length(len);
+}
+
+/* The model begins as a disk of this length, filled with a byte. */
+static void model_set(int byte, uint64_t len)
+{
+    memset(model, byte, len);
+    model_len = len;
+}
+
+/* The disk gets another length and shows what it did, as far as that goes, and zeroes behind it. */
+static void resize_with_model(uint64_t len)
+{
+    if (len > model_len)
+        memset(model + model_len, 0, len - model_len);
+    model_len = len;
+    resize_image(len, BLOCK_PREALLOC_OFF);
+    image_assert_sound("image");
+    image_assert_file_shows("image", model, len);
+}
+
+/* QEMU looks at what came of many steps. */
+static void assert_qemu_sees_model(void)
+{
+    assert_qemu_sees_length(model_len);
+    image_assert_qemu_agrees("image", model, model_len);
 }
 
 static uint64_t blocks_of(const char *name)
@@ -71,68 +96,56 @@ static const char *const images[] = {
 
 START_TEST(grown_disk_keeps_what_it_had_and_goes_on_with_zeroes)
 {
-    ck_assert_int_eq(shell("qemu-img create -q -f qcow2 %s image 300k", images[_i]), 0);
-    ck_assert_int_eq(shell("qemu-io -c 'write -q -P 5 0 300k' image"), 0);
-    for (uint64_t len = 300 * KIB + 512; len < 20 * MIB; len = len * 7 / 3 & ~511ull) {
-        resize_ok("image", len, BLOCK_PREALLOC_OFF);
-        ck_assert_int_eq(
-            shell("head -c 300k /dev/zero | tr '\\0' '\\5' > expected && "
-                  "truncate -s %llu expected && qemu-img compare -q -f raw -F qcow2 expected image",
-                  (unsigned long long)len),
-            0);
-    }
+    scratch_ok("qemu-img create -q -f qcow2 %s image 300k", images[_i]);
+    scratch_ok("qemu-io -c 'write -q -P 5 0 300k' image");
+    model_set(5, 300 * KIB);
+    for (uint64_t len = 300 * KIB + 512; len < sizeof(model); len = len * 7 / 3 & ~511ull)
+        resize_with_model(len);
+    assert_qemu_sees_model();
 }
 END_TEST
 
 START_TEST(longer_backing_file_does_not_show)
 {
-    ck_assert_int_eq(shell("yes data | head -c 3M > base"), 0);
-    ck_assert_int_eq(
-        shell("qemu-img create -q -f qcow2 -b base -F raw %s image 700k 2> /dev/null", images[_i]),
-        0);
-    ck_assert_int_eq(shell("qemu-io -c 'write -q -P 5 698k 1k' image"), 0);
-    ck_assert_int_eq(
-        shell("cp base expected && printf '\\5%%.0s' $(seq 1024) | dd of=expected bs=1k "
-              "seek=698 conv=notrunc status=none && truncate -s 700k expected"),
-        0);
-    for (uint64_t len = 701 * KIB; len < 8 * MIB; len = len * 2 & ~511ull) {
-        resize_ok("image", len, BLOCK_PREALLOC_OFF);
-        ck_assert_int_eq(shell("truncate -s %llu expected && "
-                               "qemu-img compare -q -f raw -F qcow2 expected image",
-                               (unsigned long long)len),
-                         0);
-    }
+    scratch_ok("yes data | head -c 3M > base");
+    scratch_ok("qemu-img create -q -f qcow2 -b base -F raw %s image 700k 2> /dev/null", images[_i]);
+    scratch_ok("qemu-io -c 'write -q -P 5 698k 1k' image");
+    model_len = 700 * KIB;
+    ck_assert_uint_ge(scratch_load("base", model, sizeof(model)), model_len);
+    memset(model + 698 * KIB, 5, KIB);
+    for (uint64_t len = 701 * KIB; len < 8 * MIB; len = len * 2 & ~511ull)
+        resize_with_model(len);
+    assert_qemu_sees_model();
 }
 END_TEST
 
 /* QEMU leaves the end of a cluster as it was when the disk ends inside of it. */
 START_TEST(what_was_cut_off_does_not_come_back)
 {
-    ck_assert_int_eq(shell("qemu-img create -q -f qcow2 image 1M"), 0);
-    ck_assert_int_eq(shell("qemu-io -c 'write -q -P 5 0 1M' image"), 0);
-    ck_assert_int_eq(shell("qemu-img resize -q --shrink image 1k"), 0);
-    resize_ok("image", 1 << 20, BLOCK_PREALLOC_OFF);
-    ck_assert_int_eq(shell("qemu-io -c 'read -q -P 5 0 1k' -c 'read -q -P 0 1k 1023k' image"), 0);
+    scratch_ok("qemu-img create -q -f qcow2 image 1M");
+    scratch_ok("qemu-io -c 'write -q -P 5 0 1M' image");
+    scratch_ok("qemu-img resize -q --shrink image 1k");
+    resize_ok(1 << 20, BLOCK_PREALLOC_OFF);
+    scratch_ok("qemu-io -c 'read -q -P 5 0 1k' -c 'read -q -P 0 1k 1023k' image");
 }
 END_TEST
 
 START_TEST(empty_disk_grows)
 {
-    ck_assert_int_eq(shell("qemu-img create -q -f qcow2 image 0"), 0);
-    resize_ok("image", 1 << 20, BLOCK_PREALLOC_OFF);
-    ck_assert_int_eq(shell("qemu-io -c 'write -q -P 5 0 1M' image"), 0);
-    ck_assert_int_eq(shell("qemu-img check -q image"), 0);
+    scratch_ok("qemu-img create -q -f qcow2 image 0");
+    resize_ok(1 << 20, BLOCK_PREALLOC_OFF);
+    scratch_ok("qemu-io -c 'write -q -P 5 0 1M' image");
+    scratch_ok("qemu-img check -q image");
 }
 END_TEST
 
 /* More adjacent clusters than one refcount block counts. */
 START_TEST(table_of_many_small_clusters_grows)
 {
-    ck_assert_int_eq(
-        shell("qemu-img create -q -f qcow2 -o cluster_size=512,refcount_bits=64 image 1M"), 0);
-    ck_assert_int_eq(shell("qemu-io -c 'write -q -P 5 0 1M' image"), 0);
-    resize_ok("image", 3 * GIB, BLOCK_PREALLOC_OFF);
-    ck_assert_int_eq(shell("qemu-io -r -c 'read -q -P 5 0 1M' -c 'read -q -P 0 1M 1M' image"), 0);
+    scratch_ok("qemu-img create -q -f qcow2 -o cluster_size=512,refcount_bits=64 image 1M");
+    scratch_ok("qemu-io -c 'write -q -P 5 0 1M' image");
+    resize_ok(3 * GIB, BLOCK_PREALLOC_OFF);
+    scratch_ok("qemu-io -r -c 'read -q -P 5 0 1M' -c 'read -q -P 0 1M 1M' image");
 }
 END_TEST
 
@@ -140,10 +153,10 @@ START_TEST(growing_an_empty_tail_takes_no_space)
 {
     uint64_t before;
 
-    ck_assert_int_eq(shell("qemu-img create -q -f qcow2 image 1000k"), 0);
-    ck_assert_int_eq(shell("qemu-io -c 'write -q -P 5 0 4k' image"), 0);
+    scratch_ok("qemu-img create -q -f qcow2 image 1000k");
+    scratch_ok("qemu-io -c 'write -q -P 5 0 4k' image");
     before = blocks_of("image");
-    resize_ok("image", 64 << 20, BLOCK_PREALLOC_OFF);
+    resize_ok(64 << 20, BLOCK_PREALLOC_OFF);
     ck_assert_uint_eq(blocks_of("image"), before);
 }
 END_TEST
@@ -153,20 +166,18 @@ START_TEST(added_part_is_preallocated)
     static const enum block_prealloc preallocs[] = {BLOCK_PREALLOC_METADATA, BLOCK_PREALLOC_FALLOC,
                                                     BLOCK_PREALLOC_FULL};
 
-    ck_assert_int_eq(shell("qemu-img create -q -f qcow2 %s image 300k", images[_i]), 0);
-    ck_assert_int_eq(shell("qemu-io -c 'write -q -P 5 0 300k' image"), 0);
+    scratch_ok("qemu-img create -q -f qcow2 %s image 300k", images[_i]);
+    scratch_ok("qemu-io -c 'write -q -P 5 0 300k' image");
     for (size_t i = 0; i < ARRAY_SIZE(preallocs); i++) {
         uint64_t old = i ? i * 4 * MIB : 300 * KIB;
         uint64_t before = blocks_of("image");
 
-        resize_ok("image", (i + 1) * 4 * MIB, preallocs[i]);
-        ck_assert_int_eq(
-            shell("qemu-io -r -c 'read -q -P 5 0 300k' -c 'read -q -P 0 %llu 3M' image",
-                  (unsigned long long)old),
-            0);
+        resize_ok((i + 1) * 4 * MIB, preallocs[i]);
+        scratch_ok("qemu-io -r -c 'read -q -P 5 0 300k' -c 'read -q -P 0 %llu 3M' image",
+                   (unsigned long long)old);
         /* All mapped: nothing is without an offset but what the last cluster of before has. */
-        ck_assert_int_eq(shell("qemu-img map --output=json image | grep -q '\"present\": false'"),
-                         1);
+        ck_assert_int_eq(
+            scratch_shell("qemu-img map --output=json image | grep -q '\"present\": false'"), 1);
         ck_assert_int_eq(blocks_of("image") - before >= 4 * MIB / 512,
                          preallocs[i] != BLOCK_PREALLOC_METADATA);
     }
@@ -175,14 +186,12 @@ END_TEST
 
 START_TEST(preallocation_hides_a_longer_backing_file)
 {
-    ck_assert_int_eq(shell("yes data | head -c 2M > base"), 0);
-    ck_assert_int_eq(shell("qemu-img create -q -f qcow2 -b base -F raw image 1000k"), 0);
-    resize_ok("image", 3 << 20, BLOCK_PREALLOC_METADATA);
-    ck_assert_int_eq(shell("qemu-io -r -c 'read -q -P 0 1000k 2072k' image"), 0);
-    ck_assert_int_eq(
-        shell("cp base expected && truncate -s 1000k expected && truncate -s 3M expected "
-              "&& qemu-img compare -q -f raw -F qcow2 expected image"),
-        0);
+    scratch_ok("yes data | head -c 2M > base");
+    scratch_ok("qemu-img create -q -f qcow2 -b base -F raw image 1000k");
+    resize_ok(3 << 20, BLOCK_PREALLOC_METADATA);
+    scratch_ok("qemu-io -r -c 'read -q -P 0 1000k 2072k' image");
+    scratch_ok("cp base expected && truncate -s 1000k expected && truncate -s 3M expected "
+               "&& qemu-img compare -q -f raw -F qcow2 expected image");
 }
 END_TEST
 
@@ -190,65 +199,54 @@ END_TEST
 
 START_TEST(shrunk_disk_keeps_its_beginning_and_gives_space_back)
 {
-    ck_assert_int_eq(shell("qemu-img create -q -f qcow2 %s image 5M", images[_i]), 0);
-    ck_assert_int_eq(shell("qemu-io -c 'write -q -P 5 0 3M' -c 'write -q -P 6 3M 2M' "
-                           "-c 'write -q -z 1M 64k' image"),
-                     0);
-    ck_assert_int_eq(shell("qemu-img convert -O raw image expected"), 0);
-    for (uint64_t len = 5 * MIB - 512; len > 512; len = len * 2 / 5 & ~511ull) {
-        resize_ok("image", len, BLOCK_PREALLOC_OFF);
-        ck_assert_int_eq(shell("truncate -s %llu expected && "
-                               "qemu-img compare -q -f raw -F qcow2 expected image",
-                               (unsigned long long)len),
-                         0);
-    }
-    ck_assert_int_eq(shell("test $(stat -c %%s image) -le $((6 * 2097152))"), 0);
-    resize_ok("image", 5 << 20, BLOCK_PREALLOC_OFF);
-    ck_assert_int_eq(shell("truncate -s 5M expected && "
-                           "qemu-img compare -q -f raw -F qcow2 expected image"),
-                     0);
-    ck_assert_int_eq(shell("qemu-io -c 'write -q -P 7 0 5M' -c 'read -q -P 7 0 5M' image && "
-                           "qemu-img check -q image"),
-                     0);
+    scratch_ok("qemu-img create -q -f qcow2 %s image 5M", images[_i]);
+    scratch_ok("qemu-io -c 'write -q -P 5 0 3M' -c 'write -q -P 6 3M 2M' "
+               "-c 'write -q -z 1M 64k' image");
+    model_set(5, 5 * MIB);
+    memset(model + MIB, 0, 64 * KIB);
+    memset(model + 3 * MIB, 6, 2 * MIB);
+    for (uint64_t len = 5 * MIB - 512; len > 512; len = len * 2 / 5 & ~511ull)
+        resize_with_model(len);
+    assert_qemu_sees_model();
+    scratch_ok("test $(stat -c %%s image) -le $((6 * 2097152))");
+    resize_with_model(5 * MIB);
+    assert_qemu_sees_model();
+    scratch_ok("qemu-io -c 'write -q -P 7 0 5M' -c 'read -q -P 7 0 5M' image && "
+               "qemu-img check -q image");
 }
 END_TEST
 
 START_TEST(file_ends_where_its_last_cluster_does)
 {
-    ck_assert_int_eq(shell("qemu-img create -q -f qcow2 image 100M"), 0);
-    ck_assert_int_eq(shell("qemu-io -c 'write -q -P 5 0 100M' image"), 0);
-    resize_ok("image", 1 << 20, BLOCK_PREALLOC_OFF);
+    scratch_ok("qemu-img create -q -f qcow2 image 100M");
+    scratch_ok("qemu-io -c 'write -q -P 5 0 100M' image");
+    resize_ok(1 << 20, BLOCK_PREALLOC_OFF);
     ck_assert_uint_le(blocks_of("image"), 3 * MIB / 512);
-    ck_assert_int_eq(shell("test $(stat -c %%s image) -le 2000000"), 0);
+    scratch_ok("test $(stat -c %%s image) -le 2000000");
 }
 END_TEST
 
 START_TEST(snapshot_outlives_shrinking)
 {
-    ck_assert_int_eq(
-        shell("qemu-img create -q -f qcow2 -o cluster_size=%s image 3M", _i ? "64k" : "512"), 0);
-    ck_assert_int_eq(
-        shell("qemu-io -c 'write -q -P 5 0 3M' image && qemu-img snapshot -c one image && "
-              "qemu-io -c 'write -q -P 6 1M 1M' image"),
-        0);
-    resize_ok("image", (3 << 19) + 1024, BLOCK_PREALLOC_OFF);
-    ck_assert_int_eq(shell("qemu-io -r -c 'read -q -P 5 0 1M' -c 'read -q -P 6 1M 513k' image"), 0);
-    resize_ok("image", 4 << 20, BLOCK_PREALLOC_OFF);
-    ck_assert_int_eq(
-        shell("qemu-io -r -c 'read -q -P 6 1M 513k' -c 'read -q -P 0 1537k 2559k' image"), 0);
-    ck_assert_int_eq(shell("qemu-img snapshot -a one image && qemu-img check -q image && "
-                           "qemu-io -r -c 'read -q -P 5 0 3M' image"),
-                     0);
+    scratch_ok("qemu-img create -q -f qcow2 -o cluster_size=%s image 3M", _i ? "64k" : "512");
+    scratch_ok("qemu-io -c 'write -q -P 5 0 3M' image && qemu-img snapshot -c one image && "
+               "qemu-io -c 'write -q -P 6 1M 1M' image");
+    resize_ok((3 << 19) + 1024, BLOCK_PREALLOC_OFF);
+    scratch_ok("qemu-io -r -c 'read -q -P 5 0 1M' -c 'read -q -P 6 1M 513k' image");
+    resize_ok(4 << 20, BLOCK_PREALLOC_OFF);
+    scratch_ok("qemu-io -r -c 'read -q -P 6 1M 513k' -c 'read -q -P 0 1537k 2559k' image");
+    scratch_ok("qemu-img snapshot -a one image && qemu-img check -q image && "
+               "qemu-io -r -c 'read -q -P 5 0 3M' image");
 }
 END_TEST
 
 START_TEST(disk_shrinks_to_nothing_and_comes_back)
 {
-    ck_assert_int_eq(shell("qemu-img create -q -f qcow2 %s image 5M", images[_i]), 0);
-    ck_assert_int_eq(shell("qemu-io -c 'write -q -P 5 0 5M' image"), 0);
-    resize_ok("image", 0, BLOCK_PREALLOC_OFF);
-    resize_ok("image", 5 << 20, BLOCK_PREALLOC_OFF);
-    ck_assert_int_eq(shell("qemu-io -r -c 'read -q -P 0 0 5M' image"), 0);
+    scratch_ok("qemu-img create -q -f qcow2 %s image 5M", images[_i]);
+    scratch_ok("qemu-io -c 'write -q -P 5 0 5M' image");
+    resize_ok(0, BLOCK_PREALLOC_OFF);
+    resize_ok(5 << 20, BLOCK_PREALLOC_OFF);
+    scratch_ok("qemu-io -r -c 'read -q -P 0 0 5M' image");
 }
 END_TEST
 
@@ -256,26 +254,22 @@ END_TEST
 
 START_TEST(data_file_follows_the_disk)
 {
-    ck_assert_int_eq(
-        shell("qemu-img create -q -f qcow2 -o data_file=data,data_file_raw=%s image 1000k",
-              _i ? "on" : "off"),
-        0);
-    ck_assert_int_eq(shell("qemu-io -c 'write -q -P 5 0 1000k' image"), 0);
-    resize_ok("image", 3 << 20, BLOCK_PREALLOC_OFF);
-    ck_assert_int_eq(shell("qemu-io -c 'read -q -P 5 0 1000k' -c 'read -q -P 0 1000k 2072k' "
-                           "-c 'write -q -P 6 2M 1M' image"),
-                     0);
-    ck_assert_int_eq(shell("test $(stat -c %%s data) = 3145728"), 0);
+    scratch_ok("qemu-img create -q -f qcow2 -o data_file=data,data_file_raw=%s image 1000k",
+               _i ? "on" : "off");
+    scratch_ok("qemu-io -c 'write -q -P 5 0 1000k' image");
+    resize_ok(3 << 20, BLOCK_PREALLOC_OFF);
+    scratch_ok("qemu-io -c 'read -q -P 5 0 1000k' -c 'read -q -P 0 1000k 2072k' "
+               "-c 'write -q -P 6 2M 1M' image");
+    scratch_ok("test $(stat -c %%s data) = 3145728");
     if (_i)
-        ck_assert_int_eq(shell("qemu-img compare -q -f raw -F qcow2 data image"), 0);
-    resize_ok("image", 500 << 10, BLOCK_PREALLOC_OFF);
-    ck_assert_int_eq(shell("qemu-io -r -c 'read -q -P 5 0 500k' image"), 0);
-    ck_assert_int_eq(shell("test $(stat -c %%s data) = 512000"), 0);
+        scratch_ok("qemu-img compare -q -f raw -F qcow2 data image");
+    resize_ok(500 << 10, BLOCK_PREALLOC_OFF);
+    scratch_ok("qemu-io -r -c 'read -q -P 5 0 500k' image");
+    scratch_ok("test $(stat -c %%s data) = 512000");
     if (_i)
-        ck_assert_int_eq(shell("qemu-img compare -q -f raw -F qcow2 data image"), 0);
-    resize_ok("image", 3 << 20, BLOCK_PREALLOC_FALLOC);
-    ck_assert_int_eq(
-        shell("qemu-io -r -c 'read -q -P 5 0 500k' -c 'read -q -P 0 500k 2572k' image"), 0);
+        scratch_ok("qemu-img compare -q -f raw -F qcow2 data image");
+    resize_ok(3 << 20, BLOCK_PREALLOC_FALLOC);
+    scratch_ok("qemu-io -r -c 'read -q -P 5 0 500k' -c 'read -q -P 0 500k 2572k' image");
 }
 END_TEST
 
@@ -294,15 +288,14 @@ END_TEST
 
 START_TEST(snapshot_keeps_its_length)
 {
-    ck_assert_int_eq(shell("qemu-img create -q -f qcow2 -o cluster_size=512 image 300k"), 0);
-    ck_assert_int_eq(shell("qemu-io -c 'write -q -P 5 0 300k' image"), 0);
-    ck_assert_int_eq(shell("qemu-img snapshot -c one image"), 0);
-    resize_ok("image", 1 << 20, BLOCK_PREALLOC_OFF);
-    ck_assert_int_eq(shell("qemu-io -c 'write -q -P 6 0 1M' image"), 0);
-    ck_assert_int_eq(shell("qemu-img snapshot -a one image && qemu-img check -q image"), 0);
-    ck_assert_int_eq(shell("qemu-io -r -c 'read -q -P 5 0 300k' image"), 0);
-    ck_assert_int_eq(shell("qemu-img info --output=json image | grep -q 'virtual-size\": 307200'"),
-                     0);
+    scratch_ok("qemu-img create -q -f qcow2 -o cluster_size=512 image 300k");
+    scratch_ok("qemu-io -c 'write -q -P 5 0 300k' image");
+    scratch_ok("qemu-img snapshot -c one image");
+    resize_ok(1 << 20, BLOCK_PREALLOC_OFF);
+    scratch_ok("qemu-io -c 'write -q -P 6 0 1M' image");
+    scratch_ok("qemu-img snapshot -a one image && qemu-img check -q image");
+    scratch_ok("qemu-io -r -c 'read -q -P 5 0 300k' image");
+    scratch_ok("qemu-img info --output=json image | grep -q 'virtual-size\": 307200'");
 }
 END_TEST
 
@@ -313,14 +306,13 @@ START_TEST(raw_disk_grows_and_shrinks)
     struct block_resize_options options = {.len = 3 << 20, .prealloc = BLOCK_PREALLOC_FULL};
     struct err err = {0};
 
-    ck_assert_int_eq(shell("yes | head -c 1000 > image && cp image expected"), 0);
+    scratch_ok("yes | head -c 1000 > image && cp image expected");
     ck_assert_int_eq(resize("image", BLOCK_FORMAT_RAW, &options, &err), 0);
-    ck_assert_int_eq(shell("truncate -s 3M expected && cmp image expected"), 0);
+    scratch_ok("truncate -s 3M expected && cmp image expected");
     ck_assert_uint_ge(blocks_of("image") + 8, 3 * MIB / 512);
     options = (struct block_resize_options){.len = 600, .shrink = true};
     ck_assert_int_eq(resize("image", BLOCK_FORMAT_RAW, &options, &err), 0);
-    ck_assert_int_eq(
-        shell("truncate -s 1000 expected && truncate -s 1024 expected && cmp image expected"), 0);
+    scratch_ok("truncate -s 1000 expected && truncate -s 1024 expected && cmp image expected");
 }
 END_TEST
 
@@ -347,17 +339,15 @@ START_TEST(what_qemu_refuses_is_refused)
     };
     struct err err = {0};
 
-    ck_assert_int_eq(shell("qemu-img create -q -f qcow2 -o cluster_size=4k image 1M"), 0);
+    scratch_ok("qemu-img create -q -f qcow2 -o cluster_size=4k image 1M");
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         ck_assert_int_eq(resize("image", BLOCK_FORMAT_QCOW2, &cases[i].options, &err),
                          cases[i].code);
         ck_assert_msg(strstr(err.msg, cases[i].text), "%s", err.msg);
         if (cases[i].qemu)
-            ck_assert_int_eq(
-                shell("qemu-img resize %s 2>&1 | grep -q -F -e '%s'", cases[i].qemu, cases[i].text),
-                0);
-        ck_assert_int_eq(shell("qemu-img check -q image && qemu-img info image | grep -q '1 MiB'"),
-                         0);
+            scratch_ok("qemu-img resize %s 2>&1 | grep -q -F -e '%s'", cases[i].qemu,
+                       cases[i].text);
+        scratch_ok("qemu-img check -q image && qemu-img info image | grep -q '1 MiB'");
     }
 }
 END_TEST
@@ -367,8 +357,8 @@ START_TEST(version_2_with_snapshots_keeps_its_length)
     struct block_resize_options options = {.len = 2 << 20};
     struct err err = {0};
 
-    ck_assert_int_eq(shell("qemu-img create -q -f qcow2 -o compat=0.10 image 1M"), 0);
-    ck_assert_int_eq(shell("qemu-img snapshot -c one image"), 0);
+    scratch_ok("qemu-img create -q -f qcow2 -o compat=0.10 image 1M");
+    scratch_ok("qemu-img snapshot -c one image");
     ck_assert_int_eq(resize("image", BLOCK_FORMAT_QCOW2, &options, &err), -ENOTSUP);
     ck_assert_str_eq(err.msg, "Can't resize a v2 image which has snapshots");
 }
@@ -400,11 +390,4 @@ static void add_tests(Suite *suite)
                    version_2_with_snapshots_keeps_its_length);
 }
 
-int main(void)
-{
-    if (!scratch_has_qemu()) {
-        printf("not run: qemu-img and qemu-io are missing (Debian package qemu-utils)\n");
-        return UNIT_SKIP;
-    }
-    return unit_main("block_resize", add_tests);
-}
+UNIT_MAIN_BESIDE_QEMU("block_resize", add_tests)

@@ -3,23 +3,15 @@
  */
 #include <jansson.h>
 
-#include "block/block.h"
-#include "tests/lib/qemu.h"
+#include "tests/lib/image_file.h"
+#include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
 
 #define MIB (1ull << 20)
 
 static struct block *open_image(const char *name)
 {
-    struct block_options options = {.readonly = true};
-    struct block *block;
-    struct err err = {0};
-    char path[64];
-
-    snprintf(path, sizeof(path), "%s/%s", qemu_dir, name);
-    options.path = path;
-    ck_assert_msg(block_open(&options, &block, &err) == 0, "%s", err.msg);
-    return block;
+    return image_open_with(name, (struct block_options){.readonly = true});
 }
 
 /* Does the second go on where the first ends, as qemu-img map joins them? */
@@ -59,11 +51,9 @@ static void assert_as_qemu(const char *name)
     json_error_t error;
     json_t *map;
     size_t n = 0;
-    char path[64];
 
-    ck_assert_int_eq(qemu_shell("qemu-img map --output=json %s > map.json", name), 0);
-    snprintf(path, sizeof(path), "%s/map.json", qemu_dir);
-    map = json_load_file(path, 0, &error);
+    scratch_ok("qemu-img map --output=json %s > map.json", name);
+    map = json_load_file(scratch_path("map.json"), 0, &error);
     ck_assert_msg(map != NULL, "%s", error.text);
 
     block_get_info(block, &info);
@@ -90,34 +80,29 @@ static void assert_as_qemu(const char *name)
 
 START_TEST(one_image_shows_data_zeroes_and_holes)
 {
-    ck_assert_int_eq(
-        qemu_shell("qemu-img create -q -f qcow2 a 64M && qemu-io -f qcow2 -c 'write 1M 300k' "
-                   "-c 'write 5M 1M' -c 'write -z 5300k 64k' -c 'write -z 40M 1M' "
-                   "-c 'write 50M 128k' -c 'write -zu 50M 64k' a >/dev/null"),
-        0);
+    scratch_ok("qemu-img create -q -f qcow2 a 64M && qemu-io -f qcow2 -c 'write 1M 300k' "
+               "-c 'write 5M 1M' -c 'write -z 5300k 64k' -c 'write -z 40M 1M' "
+               "-c 'write 50M 128k' -c 'write -zu 50M 64k' a >/dev/null");
     assert_as_qemu("a");
 }
 END_TEST
 
 START_TEST(raw_image_shows_its_holes)
 {
-    ck_assert_int_eq(qemu_shell("qemu-img create -q -f raw a 10M && "
-                                "qemu-io -f raw -c 'write 1M 64k' -c 'write 8M 1M' a >/dev/null"),
-                     0);
+    scratch_ok("qemu-img create -q -f raw a 10M && "
+               "qemu-io -f raw -c 'write 1M 64k' -c 'write 8M 1M' a >/dev/null");
     assert_as_qemu("a");
 }
 END_TEST
 
 START_TEST(chain_shows_the_layer_that_knows)
 {
-    ck_assert_int_eq(
-        qemu_shell("qemu-img create -q -f raw base 3M && qemu-io -f raw -c 'write 512k 64k' "
-                   "-c 'write 2M 1M' base >/dev/null && "
-                   "qemu-img create -q -f qcow2 -b base -F raw mid 16M && "
-                   "qemu-io -f qcow2 -c 'write 1M 64k' -c 'write -z 2560k 64k' mid >/dev/null && "
-                   "qemu-img create -q -f qcow2 -b mid -F qcow2 top 32M && "
-                   "qemu-io -f qcow2 -c 'write 2M 64k' -c 'write 20M 1k' top >/dev/null"),
-        0);
+    scratch_ok("qemu-img create -q -f raw base 3M && qemu-io -f raw -c 'write 512k 64k' "
+               "-c 'write 2M 1M' base >/dev/null && "
+               "qemu-img create -q -f qcow2 -b base -F raw mid 16M && "
+               "qemu-io -f qcow2 -c 'write 1M 64k' -c 'write -z 2560k 64k' mid >/dev/null && "
+               "qemu-img create -q -f qcow2 -b mid -F qcow2 top 32M && "
+               "qemu-io -f qcow2 -c 'write 2M 64k' -c 'write 20M 1k' top >/dev/null");
     assert_as_qemu("base");
     assert_as_qemu("mid");
     assert_as_qemu("top");
@@ -129,10 +114,8 @@ START_TEST(own_layer_leaves_backing_files_out)
     struct block_status status;
     struct block *block;
 
-    ck_assert_int_eq(
-        qemu_shell("qemu-img create -q -f raw base 1M && qemu-io -f raw -c 'write 0 1M' "
-                   "base >/dev/null && qemu-img create -q -f qcow2 -b base -F raw a"),
-        0);
+    scratch_ok("qemu-img create -q -f raw base 1M && qemu-io -f raw -c 'write 0 1M' "
+               "base >/dev/null && qemu-img create -q -f qcow2 -b base -F raw a");
     block = open_image("a");
     ck_assert_int_eq(block_get_status(block, 0, MIB, true, &status), 0);
     ck_assert_uint_eq(status.flags, 0);
@@ -147,9 +130,8 @@ START_TEST(compressed_clusters_are_told_apart)
     struct block_status status;
     struct block *block;
 
-    ck_assert_int_eq(qemu_shell("qemu-img create -q -f qcow2 a 1M && "
-                                "qemu-io -f qcow2 -c 'write -c 0 64k' a >/dev/null"),
-                     0);
+    scratch_ok("qemu-img create -q -f qcow2 a 1M && "
+               "qemu-io -f qcow2 -c 'write -c 0 64k' a >/dev/null");
     assert_as_qemu("a");
     block = open_image("a");
     ck_assert_int_eq(block_get_status(block, 512, MIB - 512, false, &status), 0);
@@ -162,13 +144,10 @@ END_TEST
 
 static void add_tests(Suite *suite)
 {
-    unit_case_with(suite, "status", qemu_dir_set_up, qemu_dir_tear_down,
+    unit_case_with(suite, "status", scratch_set_up, scratch_tear_down,
                    one_image_shows_data_zeroes_and_holes, raw_image_shows_its_holes,
                    chain_shows_the_layer_that_knows, own_layer_leaves_backing_files_out,
                    compressed_clusters_are_told_apart);
 }
 
-int main(void)
-{
-    return qemu_is_missing() ? UNIT_SKIP : unit_main("block_status", add_tests);
-}
+UNIT_MAIN_BESIDE_QEMU("block_status", add_tests)

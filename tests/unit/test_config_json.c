@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
 #include "vmm/config.h"
 
@@ -148,29 +149,21 @@ END_TEST
 
 START_TEST(fifo_is_refused_without_waiting)
 {
-    char dir[] = "/tmp/minivmm-json-XXXXXX";
-    char path[64];
+    const char *path = scratch_path("fifo");
 
-    ck_assert_ptr_nonnull(mkdtemp(dir));
-    snprintf(path, sizeof(path), "%s/fifo", dir);
     ck_assert_int_eq(mkfifo(path, 0600), 0);
     ck_assert_int_eq(config_load_json(&config, path, &err), -EINVAL);
     ck_assert_ptr_nonnull(strstr(err.msg, "expected a regular file"));
-    unlink(path);
-    rmdir(dir);
 }
 END_TEST
 
 START_TEST(huge_file_is_refused_unread)
 {
-    char path[] = "/tmp/minivmm-json-XXXXXX";
-    int fd = mkstemp(path);
+    const char *path = scratch_path("huge");
 
-    ck_assert_int_eq(ftruncate(fd, (off_t)1 << 40), 0);
-    close(fd);
+    scratch_ok("truncate -s 1T huge");
     ck_assert_int_eq(config_load_json(&config, path, &err), -EFBIG);
     ck_assert_ptr_nonnull(strstr(err.msg, "1099511627776 bytes: expected at most 262144"));
-    unlink(path);
 }
 END_TEST
 

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
 #include "vmm/config.h"
 #include "vmm/config_settings.h"
@@ -277,33 +278,25 @@ END_TEST
 
 /* ---- with a file ------------------------------------------------------------------------------ */
 
-static char file[64];
-
-static void write_file(const char *text)
-{
-    int fd;
-
-    snprintf(file, sizeof(file), "/tmp/minivmm-options-XXXXXX");
-    fd = mkstemp(file);
-    ck_assert_int_ge(fd, 0);
-    ck_assert_int_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
-    close(fd);
-}
-
-static void remove_file(void)
+static void free_config(void)
 {
     config_done(&config);
-    if (file[0])
-        unlink(file);
+}
+
+static const char *write_file(const char *text)
+{
+    scratch_save("config", text, strlen(text));
+    return scratch_path("config");
 }
 
 START_TEST(command_line_wins_over_the_file)
 {
-    write_file("{\"kernel\": \"f\", \"cpus\": 2, \"memory\": \"64M\", \"append\": \"x\","
-               " \"disk\": [{\"file\": \"/a\"}, {\"file\": \"/b\"}], \"initrd\": [\"/i\"]}");
+    const char *file =
+        write_file("{\"kernel\": \"f\", \"cpus\": 2, \"memory\": \"64M\", \"append\": \"x\","
+                   " \"disk\": [{\"file\": \"/a\"}, {\"file\": \"/b\"}], \"initrd\": [\"/i\"]}");
     ck_assert_msg(parse_args("--cpus=3", "--disk=c", "--cmdline=y", "--config", file) == 0, "%s",
                   err.msg);
-    ck_assert_str_eq(config.kernel, "/tmp/f");
+    ck_assert_str_eq(config.kernel, scratch_path("f"));
     ck_assert_uint_eq(config.ncpus, 3);
     ck_assert_uint_eq(config.memory, 64u << 20);
     ck_assert_ptr_null(config.append);
@@ -317,7 +310,7 @@ END_TEST
 
 START_TEST(last_file_is_read_alone)
 {
-    write_file("{\"kernel\": \"/k\", \"cpus\": 7}");
+    const char *file = write_file("{\"kernel\": \"/k\", \"cpus\": 7}");
     ck_assert_msg(parse_args("--config=/nowhere", "--config", file) == 0, "%s", err.msg);
     ck_assert_uint_eq(config.ncpus, 7);
 }
@@ -325,7 +318,7 @@ END_TEST
 
 START_TEST(error_in_the_file_names_the_file)
 {
-    write_file("{\"kernel\": \"/k\", \"cpus\": 0}");
+    const char *file = write_file("{\"kernel\": \"/k\", \"cpus\": 0}");
     ck_assert_int_eq(parse_args("--config", file), -EINVAL);
     ck_assert_int_eq(strncmp(err.msg, file, strlen(file)), 0);
     ck_assert_str_eq(err.msg + strlen(file), ": cpus: '0': expected a number from 1 to 255");
@@ -347,10 +340,10 @@ static const char *slurp(const char *path)
     return text;
 }
 
-static char *captured_help(void)
+static const char *captured_help(void)
 {
-    static char path[] = "/tmp/minivmm-help-XXXXXX";
-    int fd = mkstemp(path);
+    const char *path = scratch_path("help");
+    int fd = open(path, O_CREAT | O_WRONLY, 0600);
     int saved = dup(STDOUT_FILENO);
 
     fflush(stdout);
@@ -365,10 +358,9 @@ static char *captured_help(void)
 
 START_TEST(help_names_every_setting_and_fits_a_terminal)
 {
-    char *path = captured_help();
+    const char *path = captured_help();
     const char *text = slurp(path);
 
-    unlink(path);
     for (const struct setting *s = config_settings; s->name; s++) {
         char name[64];
 
@@ -434,7 +426,7 @@ static void add_tests(Suite *suite)
     suite_add_tcase(suite, tcase);
 
     tcase = tcase_create("file");
-    tcase_add_checked_fixture(tcase, NULL, remove_file);
+    tcase_add_checked_fixture(tcase, NULL, free_config);
     tcase_add_test(tcase, command_line_wins_over_the_file);
     tcase_add_test(tcase, last_file_is_read_alone);
     tcase_add_test(tcase, error_in_the_file_names_the_file);

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "tests/lib/mem_file.h"
 #include "tests/lib/qcow2_image.h"
@@ -499,9 +498,8 @@ END_TEST
 static void add_tests(Suite *suite)
 {
     TCase *matrix = tcase_create("matrix");
-    const char *seed = getenv("SEED");
 
-    base_seed = seed ? (unsigned)strtoul(seed, NULL, 0) : (unsigned)time(NULL);
+    base_seed = unit_seed();
     tcase_set_timeout(matrix, 120);
     tcase_add_loop_test(matrix, random_requests_match_a_plain_array, 0, ARRAY_SIZE(cluster_bits));
     tcase_add_loop_test(matrix, random_requests_on_version_2_match_a_plain_array, 0,

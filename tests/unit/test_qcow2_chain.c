@@ -3,29 +3,23 @@
  * byte, and what remains of it after writing across the ends.
  */
 #include <string.h>
-#include <time.h>
 
 #include "tests/lib/dice.h"
+#include "tests/lib/image_file.h"
 #include "tests/lib/mem_file.h"
-#include "tests/lib/qemu.h"
+#include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
 #include "vmm/base/bytes.h"
 
 #define LEN_MAX (512u << 10)
 #define LAYERS 3u
+#define TOP "layer2"
 #define CHAINS 8
 
-static uint64_t seed;
+static unsigned seed;
 static uint64_t dice;
 static uint64_t lens[LAYERS];
-static uint8_t ours[LEN_MAX];
 static uint8_t theirs[LEN_MAX];
-
-static void roll_the_dice(int i)
-{
-    dice = seed + (unsigned)i;
-    printf("SEED=%llu, chain %d\n", (unsigned long long)seed, i);
-}
 
 /* A number of sectors below the limit that is no whole number of clusters, mostly. */
 static uint64_t some_len(void)
@@ -51,8 +45,7 @@ static void fill_by_qemu(unsigned layer, const char *format)
         at += snprintf(commands + at, sizeof(commands) - (size_t)at, " -c 'write %s %llu %llu'",
                        how, (unsigned long long)off, (unsigned long long)len);
     }
-    ck_assert_int_eq(
-        qemu_shell("qemu-io -t unsafe -f %s %s layer%u >> log", format, commands, layer), 0);
+    scratch_ok("qemu-io -t unsafe -f %s %s layer%u >> log", format, commands, layer);
 }
 
 /* layer0: a raw file, layer1 and layer2 on top of it. */
@@ -62,52 +55,34 @@ static void make_chain(void)
                                           "extended_l2=on", "extended_l2=on,cluster_size=16k"};
 
     lens[0] = some_len();
-    ck_assert_int_eq(qemu_shell("truncate -s %llu layer0", (unsigned long long)lens[0]), 0);
+    scratch_ok("truncate -s %llu layer0", (unsigned long long)lens[0]);
     fill_by_qemu(0, "raw");
     if (dice_roll(&dice, 2)) /* an end that is inside a sector */
-        ck_assert_int_eq(qemu_shell("truncate -s -%u layer0", 1 + dice_roll(&dice, 511)), 0);
+        scratch_ok("truncate -s -%u layer0", 1 + dice_roll(&dice, 511));
     for (unsigned i = 1; i < LAYERS; i++) {
         lens[i] = some_len();
-        ck_assert_int_eq(qemu_shell("qemu-img create -q -f qcow2 -b layer%u -F %s "
-                                    "-o %s layer%u %llu",
-                                    i - 1, i == 1 ? "raw" : "qcow2",
-                                    layouts[dice_roll(&dice, ARRAY_SIZE(layouts))], i,
-                                    (unsigned long long)lens[i]),
-                         0);
+        scratch_ok("qemu-img create -q -f qcow2 -b layer%u -F %s "
+                   "-o %s layer%u %llu",
+                   i - 1, i == 1 ? "raw" : "qcow2", layouts[dice_roll(&dice, ARRAY_SIZE(layouts))],
+                   i, (unsigned long long)lens[i]);
         fill_by_qemu(i, "qcow2");
     }
 }
 
 static struct block *open_top(bool readonly)
 {
-    char path[64];
-    struct block_options options = {.path = path, .readonly = readonly, .discard = true};
-    struct block *block;
-    struct err err = {0};
-
-    snprintf(path, sizeof(path), "%s/layer%u", qemu_dir, LAYERS - 1);
-    ck_assert_msg(block_open(&options, &block, &err) == 0, "%s", err.msg);
-    return block;
+    return image_open_with(TOP, (struct block_options){.readonly = readonly, .discard = true});
 }
 
 static void assert_shows_the_same(void)
 {
     uint64_t len = lens[LAYERS - 1];
     struct block *block = open_top(true);
-    char path[64];
-    FILE *file;
 
-    ck_assert_int_eq(mem_block_read(block, 0, ours, len), 0);
+    scratch_ok("qemu-img convert -f qcow2 -O raw " TOP " flat");
+    ck_assert_uint_eq(scratch_load("flat", theirs, sizeof(theirs)), len);
+    image_assert_shows(block, theirs, len);
     ck_assert_int_eq(block_close(block), 0);
-    ck_assert_int_eq(qemu_shell("qemu-img convert -f qcow2 -O raw layer%u flat", LAYERS - 1), 0);
-    snprintf(path, sizeof(path), "%s/flat", qemu_dir);
-    file = fopen(path, "rb");
-    ck_assert_ptr_nonnull(file);
-    ck_assert_uint_eq(fread(theirs, 1, sizeof(theirs), file), len);
-    ck_assert_int_eq(fclose(file), 0);
-    for (uint64_t i = 0; i < len; i++)
-        if (ours[i] != theirs[i])
-            ck_abort_msg("at %llu: %#x, QEMU shows %#x", (unsigned long long)i, ours[i], theirs[i]);
 }
 
 /* The writes copy: the rest of their clusters lies on both sides of the ends of the layers. */
@@ -118,7 +93,7 @@ START_TEST(shows_the_same_as_qemu_before_and_after_writing)
     uint64_t len;
     struct block *block;
 
-    roll_the_dice(_i);
+    dice = seed + (unsigned)_i;
     make_chain();
     len = lens[LAYERS - 1];
     assert_shows_the_same();
@@ -134,9 +109,9 @@ START_TEST(shows_the_same_as_qemu_before_and_after_writing)
         ck_assert_int_eq(mem_block_write(block, off, data, n), 0);
     }
     ck_assert_int_eq(block_close(block), 0);
-    ck_assert_int_eq(qemu_shell("qemu-img check -q layer%u", LAYERS - 1), 0);
+    scratch_ok("qemu-img check -q " TOP);
     assert_shows_the_same();
-    ck_assert_mem_eq(ours, model, len);
+    ck_assert_mem_eq(theirs, model, len);
 }
 END_TEST
 
@@ -144,18 +119,11 @@ static void add_tests(Suite *suite)
 {
     TCase *tcase = tcase_create("chain");
 
+    seed = unit_seed();
     tcase_set_timeout(tcase, 60);
-    tcase_add_checked_fixture(tcase, qemu_dir_set_up, qemu_dir_tear_down);
+    tcase_add_checked_fixture(tcase, scratch_set_up, scratch_tear_down);
     tcase_add_loop_test(tcase, shows_the_same_as_qemu_before_and_after_writing, 0, CHAINS);
     suite_add_tcase(suite, tcase);
 }
 
-int main(void)
-{
-    const char *given = getenv("SEED");
-
-    if (qemu_is_missing())
-        return UNIT_SKIP;
-    seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
-    return unit_main("qcow2_chain", add_tests);
-}
+UNIT_MAIN_BESIDE_QEMU("qcow2_chain", add_tests)

@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "block/block_ops.h"
 #include "block/qcow2.h"
@@ -20,6 +19,7 @@
 #include "tests/lib/power_cut.h"
 #include "tests/lib/qcow2_rig.h"
 #include "tests/lib/qemu_oracle.h"
+#include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
 #include "vmm/base/bytes.h"
 
@@ -404,22 +404,16 @@ START_TEST(flush_that_ran_out_of_space_succeeds_once_there_is_some)
 }
 END_TEST
 
-static unsigned number_from_env(const char *name, unsigned otherwise)
-{
-    const char *text = getenv(name);
-
-    return text ? (unsigned)strtoul(text, NULL, 0) : otherwise;
-}
-
 static void add_tests(Suite *suite)
 {
     TCase *cuts = tcase_create("cuts");
     TCase *failing = tcase_create("faults");
 
-    base_seed = number_from_env("SEED", (unsigned)time(NULL));
-    scale = number_from_env("SCALE", 1);
-    have_qemu = qemu_oracle_available();
+    base_seed = unit_seed();
+    scale = unit_number("SCALE", 1);
+    have_qemu = scratch_has_qemu();
     tcase_set_timeout(cuts, 120 * scale);
+    tcase_add_checked_fixture(cuts, scratch_set_up, scratch_tear_down);
     tcase_add_loop_test(cuts, every_cut_leaves_a_consistent_image_with_all_that_was_flushed, 0,
                         LAYOUTS);
     suite_add_tcase(suite, cuts);

@@ -9,11 +9,11 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "block/block_ops.h"
 #include "tests/lib/dice.h"
 #include "tests/lib/history.h"
+#include "tests/lib/image_file.h"
 #include "tests/lib/mem_file.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
@@ -137,13 +137,6 @@ static void *memory(uint64_t n, size_t size)
     return p;
 }
 
-static void save(const char *name, const uint8_t *data, uint64_t len)
-{
-    const struct mem_disk disk = {.data = (uint8_t *)(uintptr_t)data, .len = len};
-
-    mem_disk_save(&disk, scratch_path(name));
-}
-
 /* Data with gaps. */
 static void make_base(struct rig *rig)
 {
@@ -158,13 +151,12 @@ static void make_base(struct rig *rig)
             stamp_sectors(rig, rig->base + at * SECTOR, piece);
     }
     if (rig->layout.base == BASE_RAW) {
-        save("base", rig->base, n * SECTOR);
+        scratch_save("base", rig->base, n * SECTOR);
     } else {
-        save("raw-base", rig->base, n * SECTOR);
-        ck_assert_int_eq(scratch_shell("qemu-img convert %s -f raw -O qcow2 -o cluster_size=%u "
-                                       "raw-base base",
-                                       compress, 512u << roll(rig, 8)),
-                         0);
+        scratch_save("raw-base", rig->base, n * SECTOR);
+        scratch_ok("qemu-img convert %s -f raw -O qcow2 -o cluster_size=%u "
+                   "raw-base base",
+                   compress, 512u << roll(rig, 8));
     }
     memcpy(rig->model, rig->base, min_u64(n, rig->nsectors) * SECTOR);
 }
@@ -185,12 +177,11 @@ static void make_top_by_qemu(const struct rig *rig)
     if (layout->data != DATA_INSIDE)
         snprintf(options + n, sizeof(options) - (size_t)n, ",data_file=data,data_file_raw=%s",
                  layout->data == DATA_FILE_RAW ? "on" : "off");
-    ck_assert_int_eq(scratch_shell("qemu-img create -q -f qcow2 -o %s %s image %llu", options,
-                                   layout->base == BASE_NONE  ? ""
-                                   : layout->base == BASE_RAW ? "-b base -F raw"
-                                                              : "-b base -F qcow2",
-                                   (unsigned long long)rig->nsectors * SECTOR),
-                     0);
+    scratch_ok("qemu-img create -q -f qcow2 -o %s %s image %llu", options,
+               layout->base == BASE_NONE  ? ""
+               : layout->base == BASE_RAW ? "-b base -F raw"
+                                          : "-b base -F qcow2",
+               (unsigned long long)rig->nsectors * SECTOR);
 }
 
 static void make_top_by_us(const struct rig *rig)
@@ -465,45 +456,24 @@ static void our_turn(struct rig *rig)
 
 /* ---- what there is now ----------------------------------------------------------------------- */
 
-static void our_check(const struct rig *rig)
-{
-    struct block_options options = {.path = scratch_path("image"),
-                                    .format = BLOCK_FORMAT_QCOW2,
-                                    .readonly = true,
-                                    .flags = BLOCK_OPEN_CHECK};
-    struct block_check_result result;
-    struct block *block;
-    struct err err = {0};
-
-    ck_assert_msg(block_open(&options, &block, &err) == 0, "%s: %s", rig->text, err.msg);
-    ck_assert_msg(block_check(block, 0, NULL, &result, &err) == 0, "%s: %s", rig->text, err.msg);
-    ck_assert_int_eq(block_close(block), 0);
-    if (result.corruptions || result.leaks || result.check_errors)
-        ck_abort_msg("%s: %llu corruptions, %llu leaks", rig->text,
-                     (unsigned long long)result.corruptions, (unsigned long long)result.leaks);
-}
-
 /* The data file is the disk: who knows nothing of qcow2 sees the same. */
 static void compare_data_file(const struct rig *rig)
 {
-    struct mem_disk data;
-
-    mem_disk_init(&data, "data");
-    mem_disk_load(&data, scratch_path("data"));
+    ck_assert_uint_eq(scratch_load("data", rig->buf, rig->nsectors * SECTOR),
+                      rig->nsectors * SECTOR);
     for (uint64_t i = 0; i < rig->nsectors; i++)
-        if (memcmp(data.data + i * SECTOR, rig->model + i * SECTOR, SECTOR) != 0)
+        if (memcmp(rig->buf + i * SECTOR, rig->model + i * SECTOR, SECTOR) != 0)
             fail_at(rig, "the raw data file has other contents", i);
-    mem_disk_done(&data);
 }
 
 static void judge(const struct rig *rig)
 {
-    our_check(rig);
+    image_assert_sound("image");
     if (rig->layout.data == DATA_FILE_RAW)
         compare_data_file(rig);
     if (scratch_shell("qemu-img check -f qcow2 image > log 2>&1 || { cat log; false; }") != 0)
         fail_at(rig, "qemu-img check finds errors", 0);
-    save("model", rig->model, rig->nsectors * SECTOR);
+    scratch_save("model", rig->model, rig->nsectors * SECTOR);
     if (scratch_shell("qemu-img compare -q -f raw -F qcow2 model image") != 0)
         fail_at(rig, "qemu-img compare finds other contents", 0);
 }
@@ -653,30 +623,16 @@ END_TEST
 #define ROUNDS (2 * CLUSTER_SIZES)
 #endif
 
-static unsigned number_from_env(const char *name, unsigned otherwise)
-{
-    const char *text = getenv(name);
-
-    return text ? (unsigned)strtoul(text, NULL, 0) : otherwise;
-}
-
 static void add_tests(Suite *suite)
 {
     TCase *tcase = tcase_create("matrix");
 
-    base_seed = number_from_env("SEED", (unsigned)time(NULL));
+    base_seed = unit_seed();
     tcase_set_timeout(tcase, 60);
     tcase_add_checked_fixture(tcase, scratch_set_up, scratch_tear_down);
     tcase_add_loop_test(tcase, images_go_back_and_forth_in_any_layout, 0,
-                        (int)(ROUNDS * number_from_env("SCALE", 1)));
+                        (int)(ROUNDS * unit_number("SCALE", 1)));
     suite_add_tcase(suite, tcase);
 }
 
-int main(void)
-{
-    if (!scratch_has_qemu()) {
-        printf("not run: qemu-img and qemu-io are missing (Debian package qemu-utils)\n");
-        return UNIT_SKIP;
-    }
-    return unit_main("qcow2_matrix", add_tests);
-}
+UNIT_MAIN_BESIDE_QEMU("qcow2_matrix", add_tests)

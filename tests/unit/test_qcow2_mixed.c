@@ -10,7 +10,6 @@
  */
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "block/block_ops.h"
 #include "block/qcow2.h"
@@ -23,6 +22,7 @@
 
 static unsigned base_seed;
 static unsigned scale;
+static bool have_qemu;
 static char running[200]; /* what fails, if it does */
 
 static void fail_with(const char *what)
@@ -78,7 +78,7 @@ static void rig_end(struct qcow2_rig *rig)
     wrong = qcow2_rig_verify(rig, rig->block, qcow2_rig_now(rig), qcow2_rig_now(rig));
     ck_assert_int_eq(mem_block_read(rig->block, 0, data, len), 0);
     ck_assert_int_eq(block_close(rig->block), 0);
-    if (!wrong && qemu_oracle_available())
+    if (!wrong && have_qemu)
         wrong = qemu_oracle_check(rig->disks, QCOW2_RIG_DISKS, data, len);
     if (wrong)
         fail_with(wrong);
@@ -134,21 +134,16 @@ START_TEST(overlapping_requests_on_files_leave_what_one_of_them_wrote)
 }
 END_TEST
 
-static unsigned number_from_env(const char *name, unsigned otherwise)
-{
-    const char *text = getenv(name);
-
-    return text ? (unsigned)strtoul(text, NULL, 0) : otherwise;
-}
-
 static void add_tests(Suite *suite)
 {
     TCase *memory = tcase_create("memory");
     TCase *files = tcase_create("files");
 
-    base_seed = number_from_env("SEED", (unsigned)time(NULL));
-    scale = number_from_env("SCALE", 1);
+    base_seed = unit_seed();
+    scale = unit_number("SCALE", 1);
+    have_qemu = scratch_has_qemu();
     tcase_set_timeout(memory, 60 * scale);
+    tcase_add_checked_fixture(memory, scratch_set_up, scratch_tear_down);
     tcase_add_loop_test(memory, overlapping_requests_leave_what_one_of_them_wrote, 0, LAYOUTS);
     tcase_add_loop_test(memory, requests_share_a_cache_that_is_too_small, 0, LAYOUTS / 2);
     suite_add_tcase(suite, memory);

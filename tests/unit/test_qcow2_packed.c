@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <zlib.h>
 
 #include "block/qcow2.h"
+#include "tests/lib/image_file.h"
 #include "tests/lib/mem_file.h"
 #include "tests/lib/qcow2_image.h"
 #include "tests/lib/scratch.h"
@@ -81,35 +81,12 @@ static void make_text(uint8_t *data, size_t len)
 
 /* ---- beside QEMU ---------------------------------------------------------------------------------- */
 
-static struct block *open_image(bool readonly)
+static struct block *open_image(void)
 {
-    struct block_options options = {.path = scratch_path("image"),
-                                    .format = BLOCK_FORMAT_QCOW2,
-                                    .readonly = readonly,
-                                    .discard = true,
-                                    .compute_threads = true,
-                                    .cache = BLOCK_CACHE_UNSAFE};
-    struct block *block;
-    struct err err = {0};
-
-    ck_assert_msg(block_open(&options, &block, &err) == 0, "%s", err.msg);
-    return block;
-}
-
-static void save_model(void)
-{
-    FILE *file = fopen(scratch_path("model"), "wb");
-
-    ck_assert_ptr_nonnull(file);
-    ck_assert_uint_eq(fwrite(model, 1, DISK_SIZE, file), DISK_SIZE);
-    ck_assert_int_eq(fclose(file), 0);
-}
-
-static void assert_qemu_agrees(void)
-{
-    ck_assert_int_eq(scratch_shell("qemu-img check -q -f qcow2 image"), 0);
-    save_model();
-    ck_assert_int_eq(scratch_shell("qemu-img compare -q -f raw -F qcow2 model image"), 0);
+    return image_open_with("image", (struct block_options){.format = BLOCK_FORMAT_QCOW2,
+                                                           .discard = true,
+                                                           .compute_threads = true,
+                                                           .cache = BLOCK_CACHE_UNSAFE});
 }
 
 static void change(struct block *block, uint64_t cluster)
@@ -156,18 +133,16 @@ START_TEST(qemu_reads_what_was_compressed)
     struct block *block;
 
     printf("%s: SEED=%u\n", variants[_i].options, seed);
-    ck_assert_int_eq(scratch_shell("qemu-img create -q -f qcow2 -o %s image %u",
-                                   variants[_i].options, DISK_SIZE),
-                     0);
+    scratch_ok("qemu-img create -q -f qcow2 -o %s image %u", variants[_i].options, DISK_SIZE);
     memset(model, 0, sizeof(model));
     for (int round = 0; round < 3; round++) {
-        block = open_image(false);
+        block = open_image();
         for (int i = 0; i < 25; i++)
             change(block, variants[_i].cluster);
         ck_assert_int_eq(mem_block_read(block, 0, buf, DISK_SIZE), 0);
         ck_assert_mem_eq(buf, model, DISK_SIZE);
         ck_assert_int_eq(block_close(block), 0);
-        assert_qemu_agrees();
+        image_assert_qemu_agrees("image", model, DISK_SIZE);
     }
 }
 END_TEST
@@ -179,15 +154,14 @@ START_TEST(data_is_packed_as_tightly_as_qemu_packs_it)
     struct block *block;
 
     make_text(model, DISK_SIZE);
-    save_model();
-    ck_assert_int_eq(scratch_shell("qemu-img convert -c -O qcow2 -f raw model theirs && "
-                                   "qemu-img create -q -f qcow2 image %u",
-                                   DISK_SIZE),
-                     0);
-    block = open_image(false);
+    scratch_save("model", model, DISK_SIZE);
+    scratch_ok("qemu-img convert -c -O qcow2 -f raw model theirs && "
+               "qemu-img create -q -f qcow2 image %u",
+               DISK_SIZE);
+    block = open_image();
     ck_assert_int_eq(write_compressed(block, 0, model, DISK_SIZE), 0);
     ck_assert_int_eq(block_close(block), 0);
-    assert_qemu_agrees();
+    image_assert_qemu_agrees("image", model, DISK_SIZE);
     ck_assert_int_eq(stat(scratch_path("image"), &ours), 0);
     ck_assert_int_eq(stat(scratch_path("theirs"), &theirs), 0);
     ck_assert_int_le(ours.st_size,
@@ -256,7 +230,7 @@ START_TEST(requests_are_compressed_side_by_side_and_placed_in_order)
     struct block *block;
     uint64_t last = 0;
 
-    ck_assert_int_eq(scratch_shell("qemu-img create -q -f qcow2 image %u", DISK_SIZE), 0);
+    scratch_ok("qemu-img create -q -f qcow2 image %u", DISK_SIZE);
     for (unsigned off = 0; off < DISK_SIZE; off += CLUSTER) {
         size_t len = min_u64(CLUSTER, DISK_SIZE - off);
 
@@ -265,7 +239,7 @@ START_TEST(requests_are_compressed_side_by_side_and_placed_in_order)
         else
             memset(model + off, (int)off / CLUSTER, len);
     }
-    block = open_image(false);
+    block = open_image();
     run_reqs(block, BLOCK_WRITE, BLOCK_REQ_COMPRESSED, model);
     for (uint64_t off = 0; off < DISK_SIZE; off += CLUSTER) {
         ck_assert_uint_gt(place_of(block, off), last);
@@ -275,7 +249,7 @@ START_TEST(requests_are_compressed_side_by_side_and_placed_in_order)
     run_reqs(block, BLOCK_READ, 0, buf);
     ck_assert_mem_eq(buf, model, DISK_SIZE);
     ck_assert_int_eq(block_close(block), 0);
-    assert_qemu_agrees();
+    image_assert_qemu_agrees("image", model, DISK_SIZE);
 }
 END_TEST
 
@@ -521,35 +495,20 @@ START_TEST(windows_of_32_kib_are_read)
 }
 END_TEST
 
-static void set_up(void)
-{
-    const char *text = getenv("SEED");
-
-    seed = text ? (unsigned)strtoul(text, NULL, 0) : (unsigned)time(NULL);
-}
-
-static void set_up_qemu(void)
-{
-    set_up();
-    scratch_set_up();
-}
-
 static void add_tests(Suite *suite)
 {
     TCase *qemu = tcase_create("qemu");
 
-    unit_case_with(suite, "memory", set_up, NULL, only_whole_clusters_can_be_compressed,
-                   raw_images_have_no_compressed_clusters, what_does_not_shrink_is_written_plainly,
-                   compressed_neighbours_are_one_read, sequential_readers_inflate_each_cluster_once,
-                   space_that_is_used_again_shows_the_new_data,
-                   shared_space_goes_back_to_the_host_with_its_last_user,
-                   windows_of_32_kib_are_read);
-    if (!scratch_has_qemu()) {
-        printf("the tests beside QEMU are not run: no qemu-img (Debian package qemu-utils)\n");
+    seed = unit_seed();
+    unit_case(suite, "memory", only_whole_clusters_can_be_compressed,
+              raw_images_have_no_compressed_clusters, what_does_not_shrink_is_written_plainly,
+              compressed_neighbours_are_one_read, sequential_readers_inflate_each_cluster_once,
+              space_that_is_used_again_shows_the_new_data,
+              shared_space_goes_back_to_the_host_with_its_last_user, windows_of_32_kib_are_read);
+    if (!scratch_has_qemu())
         return;
-    }
     tcase_set_timeout(qemu, 120);
-    tcase_add_checked_fixture(qemu, set_up_qemu, scratch_tear_down);
+    tcase_add_checked_fixture(qemu, scratch_set_up, scratch_tear_down);
     tcase_add_loop_test(qemu, qemu_reads_what_was_compressed, 0, ARRAY_SIZE(variants));
     tcase_add_test(qemu, data_is_packed_as_tightly_as_qemu_packs_it);
     tcase_add_test(qemu, requests_are_compressed_side_by_side_and_placed_in_order);

@@ -2,96 +2,46 @@
  * The qcow2 engine beside QEMU's: images made by one and used by the other.
  */
 #include <errno.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
+#include "tests/lib/image_file.h"
 #include "tests/lib/mem_file.h"
+#include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
 #include "vmm/base/bytes.h"
 
 #define DISK_SIZE (4u << 20)
 
-static char dir[] = "/tmp/minivmm-qemu-XXXXXX";
-static char image[64];
 static unsigned base_seed;
 static unsigned seed;
 static uint8_t model[DISK_SIZE];
-static uint8_t buf[DISK_SIZE];
 
 static unsigned rnd(unsigned below)
 {
     return (unsigned)rand_r(&seed) % below;
 }
 
-/* Run a shell command in the temporary folder; its exit status. */
-static int PRINTF_LIKE(1, 2) shell(const char *fmt, ...)
+static void set_up(void)
 {
-    char command[1024];
-    va_list args;
-    int n = snprintf(command, sizeof(command), "cd %s && ", dir);
-
-    va_start(args, fmt);
-    vsnprintf(command + n, sizeof(command) - (size_t)n, fmt, args);
-    va_end(args);
-    return system(command); /* NOLINT: commands of our own */
-}
-
-static void setup(void)
-{
-    ck_assert_ptr_nonnull(mkdtemp(dir));
-    snprintf(image, sizeof(image), "%s/image", dir);
-    memset(model, 0, sizeof(model));
+    scratch_set_up();
     seed = base_seed;
-}
-
-static void teardown(void)
-{
-    ck_assert_int_eq(shell("rm -rf %s", dir), 0);
 }
 
 static struct block *open_image(bool readonly)
 {
-    struct block_options options = {
-        .path = image, .readonly = readonly, .discard = true, .cache = BLOCK_CACHE_UNSAFE};
-    struct block *block;
-    struct err err = {0};
-
-    ck_assert_msg(block_open(&options, &block, &err) == 0, "%s", err.msg);
-    return block;
+    return image_open("image", BLOCK_FORMAT_PROBE, readonly);
 }
 
 static void assert_reads_as_model(void)
 {
-    struct block *block = open_image(true);
-
-    ck_assert_int_eq(mem_block_read(block, 0, buf, DISK_SIZE), 0);
-    for (size_t i = 0; i < DISK_SIZE; i++)
-        if (buf[i] != model[i])
-            ck_abort_msg("offset %zu: %u, expected %u", i, buf[i], model[i]);
-    ck_assert_int_eq(block_close(block), 0);
-}
-
-static void save_model(void)
-{
-    char path[80];
-    FILE *file;
-
-    snprintf(path, sizeof(path), "%s/model", dir);
-    file = fopen(path, "wb");
-    ck_assert_ptr_nonnull(file);
-    ck_assert_uint_eq(fwrite(model, 1, DISK_SIZE, file), DISK_SIZE);
-    ck_assert_int_eq(fclose(file), 0);
+    image_assert_file_shows("image", model, DISK_SIZE);
 }
 
 /* QEMU sees no fault, and the same contents. */
 static void assert_qemu_agrees(void)
 {
-    ck_assert_int_eq(shell("qemu-img check -q -f qcow2 image"), 0);
-    save_model();
-    ck_assert_int_eq(shell("qemu-img compare -q -f raw -F qcow2 model image"), 0);
+    image_assert_qemu_agrees("image", model, DISK_SIZE);
 }
 
 static void pick(uint64_t *ret_off, uint64_t *ret_len)
@@ -145,7 +95,7 @@ static void qemu_write_some(unsigned n)
                            (unsigned long long)off, (unsigned long long)len);
         }
     }
-    ck_assert_int_eq(shell("qemu-io -t unsafe -f qcow2%s image > /dev/null", commands), 0);
+    scratch_ok("qemu-io -t unsafe -f qcow2%s image > /dev/null", commands);
 }
 
 /* ---- handing images back and forth ------------------------------------------------------------------------- */
@@ -173,7 +123,7 @@ static const char *const variants[] = {
 START_TEST(image_is_handed_back_and_forth)
 {
     printf("%s: seed %u\n", variants[_i], seed);
-    ck_assert_int_eq(shell("qemu-img create -q -f qcow2 -o %s image 4M", variants[_i]), 0);
+    scratch_ok("qemu-img create -q -f qcow2 -o %s image 4M", variants[_i]);
     for (int round = 0; round < 3; round++) {
         write_some(30);
         assert_qemu_agrees();
@@ -188,8 +138,8 @@ static void make_base(const char *format)
     for (unsigned i = 0; i < DISK_SIZE; i++)
         model[i] = (uint8_t)(rnd(8) ? i >> 14 : rnd(256));
     memset(model + (1 << 20), 0, 1 << 20);
-    save_model();
-    ck_assert_int_eq(shell("qemu-img convert -f raw -O %s model base", format), 0);
+    scratch_save("model", model, DISK_SIZE);
+    scratch_ok("qemu-img convert -f raw -O %s model base", format);
 }
 
 static const struct base {
@@ -209,9 +159,8 @@ static const struct base {
 START_TEST(overlays_copy_what_they_do_not_write)
 {
     make_base(bases[_i].convert);
-    ck_assert_int_eq(shell("qemu-img create -q -f qcow2 -b base -F %s -o %s image",
-                           bases[_i].format, bases[_i].options),
-                     0);
+    scratch_ok("qemu-img create -q -f qcow2 -b base -F %s -o %s image", bases[_i].format,
+               bases[_i].options);
     assert_reads_as_model();
     for (int round = 0; round < 2; round++) {
         write_some(30);
@@ -230,8 +179,7 @@ START_TEST(compressed_images_are_read_and_overwritten)
 
     for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
         make_base("raw");
-        ck_assert_int_eq(shell("qemu-img convert -f raw -O qcow2 -c %s model image", options[i]),
-                         0);
+        scratch_ok("qemu-img convert -f raw -O qcow2 -c %s model image", options[i]);
         assert_reads_as_model();
         write_some(30);
         assert_qemu_agrees();
@@ -243,21 +191,20 @@ START_TEST(snapshots_keep_what_was_there)
 {
     static uint8_t before[DISK_SIZE];
 
-    ck_assert_int_eq(shell("qemu-img create -q -f qcow2 -o %s image 4M",
-                           _i ? "cluster_size=1k" : "cluster_size=64k"),
-                     0);
+    scratch_ok("qemu-img create -q -f qcow2 -o %s image 4M",
+               _i ? "cluster_size=1k" : "cluster_size=64k");
     write_some(40);
     memcpy(before, model, DISK_SIZE);
-    ck_assert_int_eq(shell("qemu-img snapshot -c one image"), 0);
+    scratch_ok("qemu-img snapshot -c one image");
     write_some(40);
     assert_qemu_agrees();
-    ck_assert_int_eq(shell("qemu-img snapshot -c two image"), 0);
+    scratch_ok("qemu-img snapshot -c two image");
     write_some(20);
     assert_qemu_agrees();
-    ck_assert_int_eq(shell("qemu-img snapshot -d two image"), 0);
+    scratch_ok("qemu-img snapshot -d two image");
     write_some(20);
     assert_qemu_agrees();
-    ck_assert_int_eq(shell("qemu-img snapshot -a one image"), 0);
+    scratch_ok("qemu-img snapshot -a one image");
     memcpy(model, before, DISK_SIZE);
     assert_reads_as_model();
     write_some(20);
@@ -269,32 +216,31 @@ END_TEST
 
 START_TEST(qemu_and_we_keep_each_other_out)
 {
-    struct block_options options = {.path = image};
+    struct block_options options = {.path = scratch_path("image")};
     struct block *block;
     struct err err = {0};
     int r;
 
-    ck_assert_int_eq(shell("qemu-img create -q -f qcow2 image 4M"), 0);
+    scratch_ok("qemu-img create -q -f qcow2 image 4M");
     block = open_image(false);
-    ck_assert_int_ne(shell("qemu-img info image > /dev/null 2>&1"), 0);
-    ck_assert_int_ne(shell("qemu-io -c 'write 0 512' image > /dev/null 2>&1"), 0);
-    ck_assert_int_eq(shell("qemu-img info -U image > /dev/null"), 0);
+    ck_assert_int_ne(scratch_shell("qemu-img info image > /dev/null 2>&1"), 0);
+    ck_assert_int_ne(scratch_shell("qemu-io -c 'write 0 512' image > /dev/null 2>&1"), 0);
+    scratch_ok("qemu-img info -U image > /dev/null");
     ck_assert_int_eq(block_close(block), 0);
 
     block = open_image(true);
-    ck_assert_int_eq(shell("qemu-img info image > /dev/null"), 0);
-    ck_assert_int_ne(shell("qemu-io -c 'write 0 512' image > /dev/null 2>&1"), 0);
+    scratch_ok("qemu-img info image > /dev/null");
+    ck_assert_int_ne(scratch_shell("qemu-io -c 'write 0 512' image > /dev/null 2>&1"), 0);
     ck_assert_int_eq(block_close(block), 0);
 
     /* It says when it has the image open. */
-    ck_assert_int_eq(shell("mkfifo go; (echo 'read 0 512'; cat go) | qemu-io image > out 2>&1 &"),
-                     0);
-    ck_assert_int_eq(shell("until grep -q 'read 512' out; do sleep 0.05; done"), 0);
+    scratch_ok("mkfifo go; (echo 'read 0 512'; cat go) | qemu-io image > out 2>&1 &");
+    scratch_ok("until grep -q 'read 512' out; do sleep 0.05; done");
     r = block_open(&options, &block, &err);
     options.readonly = true;
     if (r == -EAGAIN)
         r = block_open(&options, &block, &err);
-    ck_assert_int_eq(shell("echo q > go; wait"), 0);
+    scratch_ok("echo q > go; wait");
     ck_assert_int_eq(r, -EAGAIN);
 }
 END_TEST
@@ -302,11 +248,10 @@ END_TEST
 static void add_tests(Suite *suite)
 {
     TCase *tcase = tcase_create("qemu");
-    const char *text = getenv("SEED");
 
-    base_seed = text ? (unsigned)strtoul(text, NULL, 0) : (unsigned)time(NULL);
+    base_seed = unit_seed();
     tcase_set_timeout(tcase, 120);
-    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_checked_fixture(tcase, set_up, scratch_tear_down);
     tcase_add_loop_test(tcase, image_is_handed_back_and_forth, 0, ARRAY_SIZE(variants));
     tcase_add_loop_test(tcase, overlays_copy_what_they_do_not_write, 0, ARRAY_SIZE(bases));
     tcase_add_test(tcase, compressed_images_are_read_and_overwritten);
@@ -315,11 +260,4 @@ static void add_tests(Suite *suite)
     suite_add_tcase(suite, tcase);
 }
 
-int main(void)
-{
-    if (system("qemu-img --version > /dev/null 2>&1 && qemu-io --version > /dev/null 2>&1") != 0) {
-        printf("not run: qemu-img and qemu-io are missing (Debian package qemu-utils)\n");
-        return UNIT_SKIP;
-    }
-    return unit_main("qcow2_qemu", add_tests);
-}
+UNIT_MAIN_BESIDE_QEMU("qcow2_qemu", add_tests)

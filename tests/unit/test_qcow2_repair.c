@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "block/block_ops.h"
 #include "block/qcow2_check.h"
@@ -502,9 +501,8 @@ END_TEST
 static void add_tests(Suite *suite)
 {
     TCase *tcase = tcase_create("repair");
-    const char *seed = getenv("SEED");
 
-    base_seed = seed ? (unsigned)strtoul(seed, NULL, 0) : (unsigned)time(NULL);
+    base_seed = unit_seed();
     log_set_level(LOG_ERROR);
     tcase_set_timeout(tcase, 120);
     tcase_add_loop_test(tcase, lost_refcount_table_is_rebuilt, 0, ARRAY_SIZE(cluster_bits));
