@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "block/qcow2_counter.h"
+#include "block/qcow2_l2.h"
 #include "vmm/base/bytes.h"
 
 /*
@@ -12,8 +13,6 @@
  * are never longer than its file; and 65536 snapshots of an 8 TiB disk have 8 GiB.
  */
 #define L1_BUDGET (16 * GIB)
-
-#define BITMAP_ALLOCATED 0xffffffffull
 
 /* ---- life and words ------------------------------------------------------------------------------ */
 
@@ -59,10 +58,16 @@ void qcow2_check_done(struct qcow2_check *check)
 #define wrong_copied(check, n, ...)                                                                \
     do {                                                                                           \
         if (!(check)->repaired && (n) > 0) {                                                       \
-            (check)->result.corruptions += (n);                                                    \
+            (check)->wrong_flags += (n);                                                           \
             qcow2_check_say_late(check, "ERROR OFLAG_COPIED " __VA_ARGS__);                        \
         }                                                                                          \
     } while (0)
+
+/* What a line begins with that tells of an error and its repair at once. */
+static const char *repair_word(const struct qcow2_check *check)
+{
+    return check->fix & BLOCK_FIX_ERRORS ? "Repairing" : "ERROR";
+}
 
 /* ---- counts in the file ---------------------------------------------------------------------------- */
 
@@ -127,6 +132,16 @@ static int load_counts(struct qcow2_check *check)
     return r < 0 ? err_set_errno(check->err, r, "%s: cannot read the refcounts", q->path) : 0;
 }
 
+static void check_snapshot_entries(struct qcow2_check *check)
+{
+    for (uint32_t i = 0; check->q->version >= 3 && i < check->snapshots.n; i++) {
+        if (check->snapshots.snapshots[i].extra_len >= QCOW2_SNAPSHOT_EXTRA_V3)
+            continue;
+        check->result.corruptions++;
+        qcow2_check_say(check, "%s snapshot table entry %u is incomplete", repair_word(check), i);
+    }
+}
+
 int qcow2_check_load(struct qcow2_check *check)
 {
     struct qcow2 *q = check->q;
@@ -140,9 +155,7 @@ int qcow2_check_load(struct qcow2_check *check)
     corruption(check, check->snapshots.damaged,
                " the snapshot table breaks limits %u times: what is beyond them goes",
                check->snapshots.damaged);
-    for (uint32_t i = 0; q->version >= 3 && i < check->snapshots.n; i++)
-        corruption(check, check->snapshots.snapshots[i].extra_len < QCOW2_SNAPSHOT_EXTRA_V3,
-                   " snapshot table entry %u is incomplete", i);
+    check_snapshot_entries(check);
     return 0;
 }
 
@@ -178,10 +191,8 @@ static int refer(struct qcow2_check *check, uint64_t host, uint64_t len, uint64_
         uint64_t count = qcow2_counts_get(&check->refs->now, c);
         uint64_t add = min_u64(weight, max - count);
 
-        corruption(check, weight - add,
-                   " cluster %" PRIu64 " is used more often than its refcount "
-                   "can say",
-                   c);
+        corruption(check, weight - add, ": overflow cluster offset=%#" PRIx64,
+                   c << q->cluster_bits);
         r = qcow2_counts_set(&check->refs->now, c, count + add);
         check->nclusters = max_u64(check->nclusters, c + 1);
     }
@@ -200,61 +211,6 @@ static bool copied_is_right(const struct qcow2_check *check, uint64_t entry, uin
 
 /* ---- L2 tables ----------------------------------------------------------------------------------------- */
 
-/* How an entry reads as zero in this image. */
-static void set_zero(const struct qcow2 *q, struct qcow2_l2_entry *entry)
-{
-    bool extended = q->incompatible & QCOW2_INCOMPAT_EXTL2;
-
-    *entry = (struct qcow2_l2_entry){.kind = QCOW2_L2_UNALLOCATED};
-    if (extended) {
-        entry->bitmap = BITMAP_ALLOCATED << 32;
-    } else if (q->version >= 3) {
-        entry->entry = QCOW2_ZERO;
-        entry->kind = QCOW2_L2_ZERO;
-    }
-}
-
-/* Can there be no data where an entry points? */
-static bool is_lost(const struct qcow2_check *check, const struct qcow2_l2_entry *entry)
-{
-    return entry->host < check->q->cluster_size /* the header */ ||
-           qcow2_check_outside(check, entry->host, entry->len);
-}
-
-static void repair_packed(const struct qcow2_check *check, struct qcow2_l2_entry *entry)
-{
-    if (qcow2_has_data_file(check->q) || is_lost(check, entry)) {
-        set_zero(check->q, entry);
-        return;
-    }
-    entry->entry &= ~QCOW2_COPIED;
-    entry->bitmap = 0;
-}
-
-void qcow2_repair_l2_entry(const struct qcow2_check *check, struct qcow2_l2_entry *entry)
-{
-    const struct qcow2 *q = check->q;
-
-    if (entry->kind == QCOW2_L2_PACKED) {
-        repair_packed(check, entry);
-        return;
-    }
-    entry->entry &= ~QCOW2_L2_RESERVED;
-    if (q->version < 3 && (entry->entry & QCOW2_ZERO)) {
-        entry->entry &= ~QCOW2_ZERO;
-        entry->kind = entry->host ? QCOW2_L2_NORMAL : QCOW2_L2_UNALLOCATED;
-    }
-    if (entry->kind == QCOW2_L2_UNALLOCATED) {
-        entry->bitmap &= ~BITMAP_ALLOCATED;
-    } else if (entry->kind != QCOW2_L2_ZERO) {
-        if (!is_aligned(entry->host, q->cluster_size) ||
-            (!qcow2_has_data_file(q) && is_lost(check, entry)))
-            set_zero(q, entry);
-        else
-            entry->bitmap &= ~((entry->bitmap & BITMAP_ALLOCATED) << 32); /* keep the data */
-    }
-}
-
 static void check_packed(struct qcow2_check *check, const struct qcow2_l2_entry *entry,
                          uint64_t weight)
 {
@@ -270,15 +226,36 @@ static void check_packed(struct qcow2_check *check, const struct qcow2_l2_entry 
                    entry->entry);
 }
 
+static bool has_data(const struct qcow2_check *check, const struct qcow2_l2_entry *entry)
+{
+    if (qcow2_has_subclusters(check->q))
+        return entry->bitmap & QCOW2_CHECK_ALLOCATED;
+    return entry->kind == QCOW2_L2_NORMAL;
+}
+
+static void misplaced_space(struct qcow2_check *check, uint64_t host, uint64_t weight)
+{
+    check->result.corruptions += weight;
+    qcow2_check_say(check,
+                    "%s offset=%" PRIx64 ": Preallocated cluster is not properly aligned; L2 entry "
+                    "corrupted.",
+                    repair_word(check), host);
+}
+
 static void check_normal(struct qcow2_check *check, const struct qcow2_l2_entry *entry,
                          uint64_t weight)
 {
     corruption(check, (entry->bitmap >> 32) & entry->bitmap ? weight : 0,
                " the cluster at %#" PRIx64 " has subclusters that are data and zero at once",
                entry->host);
-    corruption(check, is_aligned(entry->host, check->q->cluster_size) ? 0 : weight,
-               " offset=%" PRIx64 ": Data cluster is not properly aligned; L2 entry corrupted.",
-               entry->host);
+    if (is_aligned(entry->host, check->q->cluster_size))
+        return;
+    if (has_data(check, entry))
+        corruption(check, weight,
+                   " offset=%" PRIx64 ": Data cluster is not properly aligned; L2 entry corrupted.",
+                   entry->host);
+    else
+        misplaced_space(check, entry->host, weight);
 }
 
 /* What is wrong with an entry by itself. */
@@ -294,7 +271,7 @@ static void check_entry(struct qcow2_check *check, const struct qcow2_l2_entry *
     corruption(check, entry->entry & QCOW2_L2_RESERVED ? weight : 0,
                " an L2 entry has reserved bits set: %#" PRIx64, entry->entry);
     if (entry->kind == QCOW2_L2_UNALLOCATED)
-        corruption(check, entry->bitmap & BITMAP_ALLOCATED ? weight : 0,
+        corruption(check, entry->bitmap & QCOW2_CHECK_ALLOCATED ? weight : 0,
                    " an unallocated cluster has subclusters with data: %#" PRIx64, entry->bitmap);
     else if (entry->kind != QCOW2_L2_ZERO)
         check_normal(check, entry, weight);
@@ -339,7 +316,9 @@ static bool takes_space(const struct qcow2_check *check, const struct qcow2_l2_e
         return false;
     if (entry->kind == QCOW2_L2_PACKED)
         return !qcow2_has_data_file(check->q) && entry->bitmap == 0;
-    return true;
+    /* Space without data that is going to be given up. */
+    return !(check->fix & BLOCK_FIX_ERRORS) || has_data(check, entry) ||
+           is_aligned(entry->host, check->q->cluster_size);
 }
 
 static int visit_entry(struct qcow2_check *check, const struct qcow2_tabref *ref,
@@ -384,16 +363,6 @@ static int unreadable_table(struct qcow2_walk *walk, const struct qcow2_tabref *
 }
 
 /* ---- L1 tables --------------------------------------------------------------------------------------------- */
-
-uint64_t qcow2_repair_l1_entry(const struct qcow2_check *check, uint64_t entry)
-{
-    uint64_t host = entry & QCOW2_OFF_MASK;
-
-    if (host == 0 || !is_aligned(host, check->q->cluster_size) ||
-        qcow2_check_outside(check, host, check->q->cluster_size))
-        return 0;
-    return entry & ~QCOW2_L1_RESERVED;
-}
 
 static int visit_l1_entry(struct qcow2_check *check, uint32_t index, uint64_t entry, bool active)
 {
@@ -544,6 +513,30 @@ static int count_bitmaps(struct qcow2_check *check)
 
 /* ---- refcount blocks --------------------------------------------------------------------------------------------- */
 
+/* Can the refcount table's entry be the offset of a block? */
+static bool check_block(struct qcow2_check *check, uint32_t index, uint64_t entry)
+{
+    const struct qcow2 *q = check->q;
+
+    if (entry & QCOW2_REFTABLE_RESERVED) {
+        corruption(check, 1u, " refcount table entry %u has reserved bits set", index);
+        return false;
+    }
+    if (!is_aligned(entry, q->cluster_size)) {
+        corruption(check, 1u,
+                   " refcount block %u is not cluster aligned; refcount table entry corrupted",
+                   index);
+        return false;
+    }
+    if (qcow2_cluster_of(q, entry) < check->nclusters)
+        return true;
+    if (!check->repaired) {
+        check->result.corruptions++;
+        qcow2_check_say(check, "%s refcount block %u is outside image", repair_word(check), index);
+    }
+    return false;
+}
+
 static int count_blocks(struct qcow2_check *check)
 {
     const struct qcow2 *q = check->q;
@@ -555,17 +548,11 @@ static int count_blocks(struct qcow2_check *check)
 
         if (entry == 0)
             continue;
-        if ((entry & QCOW2_REFTABLE_RESERVED) || !is_aligned(entry, q->cluster_size) ||
-            qcow2_cluster_of(q, entry) >= check->nclusters) {
-            corruption(check, 1u,
-                       " refcount table entry %u is not the offset of a block: %#" PRIx64, i,
-                       entry);
+        if (!check_block(check, i, entry))
             continue;
-        }
         r = refer(check, entry, q->cluster_size, 1);
         count = qcow2_refs_get(check->refs, entry);
-        corruption(check, count == 1 ? 0u : 1u,
-                   " refcount block %u lies in a cluster that is used %" PRIu64 " times", i, count);
+        corruption(check, count == 1 ? 0u : 1u, " refcount block %u refcount=%" PRIu64, i, count);
     }
     return r;
 }
@@ -601,10 +588,13 @@ static void compare_block(struct qcow2_check *check, uint64_t first, uint64_t en
 
     for (uint64_t c = qcow2_counts_differ(&refs->was, &refs->now, first, end); c < end;
          c = qcow2_counts_differ(&refs->was, &refs->now, c + 1, end)) {
-        if (qcow2_counts_get(&refs->was, c) > qcow2_counts_get(&refs->now, c))
+        uint64_t was = qcow2_counts_get(&refs->was, c);
+
+        if (was > qcow2_counts_get(&refs->now, c))
             check->result.leaks++;
         else
             check->result.corruptions++;
+        check->rebuild = check->rebuild || was == 0;
     }
     qcow2_check_say_counts(check, first, end);
 }
@@ -630,6 +620,7 @@ int qcow2_check_compare(struct qcow2_check *check)
 
         if (is_bad_block(check, first)) {
             check->result.check_errors += end - first;
+            check->rebuild = true;
             qcow2_check_say(check,
                             "ERROR %" PRIu64 " clusters at %" PRIu64
                             ": their refcount block cannot be read",
@@ -638,9 +629,15 @@ int qcow2_check_compare(struct qcow2_check *check)
             compare_block(check, first, end);
         }
     }
-    qcow2_check_say_rest(check);
     check->result.image_end = (last_in_use(check) + 1) << check->q->cluster_bits;
     return 0;
+}
+
+void qcow2_check_report_flags(struct qcow2_check *check)
+{
+    check->result.corruptions += check->wrong_flags;
+    check->wrong_flags = 0;
+    qcow2_check_say_rest(check);
 }
 
 int qcow2_check_run(struct qcow2_check *check)
@@ -651,6 +648,8 @@ int qcow2_check_run(struct qcow2_check *check)
         r = qcow2_check_count(check);
     if (r == 0)
         r = qcow2_check_compare(check);
+    if (r == 0 && !check->fix)
+        qcow2_check_report_flags(check);
     return r;
 }
 
@@ -662,13 +661,14 @@ int qcow2_check(struct block *block, unsigned fix, struct block_check_report *re
     struct qcow2_check check;
     int r = qcow2_check_init(&check, qcow2_of(block), report, err);
 
+    check.fix = fix;
     check.salvage = fix & BLOCK_FIX_ERRORS;
     if (r == 0)
         r = qcow2_check_run(&check);
     if (r == 0 && check.drop_bitmaps && !(fix & BLOCK_FIX_ERRORS))
         r = err_set(err, -EINVAL, "%s: the bitmaps are damaged", check.q->path);
     if (r == 0 && fix)
-        r = qcow2_repair(&check, fix);
+        r = qcow2_repair(&check);
     if (r == 0)
         *ret_result = check.result;
     qcow2_check_done(&check);

@@ -1,6 +1,7 @@
 /*
  * Checking a qcow2 image: every reference is counted and compared with what the refcount blocks say.
- * Private to qcow2_check.c, which finds problems, and qcow2_repair.c, which makes new tables.
+ * Private to qcow2_check.c, which finds problems, and qcow2_repair.c, which makes new tables with the
+ * entries of qcow2_repair_entry.c.
  */
 #ifndef MINIVMM_BLOCK_QCOW2_CHECK_H
 #define MINIVMM_BLOCK_QCOW2_CHECK_H
@@ -11,12 +12,17 @@
 #include "block/qcow2_snaptable.h"
 #include "block/qcow2_walk.h"
 
+/* The half of a subcluster bitmap that tells which of them have data; the other one: which are zero. */
+#define QCOW2_CHECK_ALLOCATED 0xffffffffull
+
 struct qcow2_check {
     struct qcow2_walk walk;
     struct qcow2 *q;
     struct err *err;
     struct block_check_report *report; /* NULL: nobody wants to know */
     struct block_check_result result;
+
+    unsigned fix; /* BLOCK_FIX_…: what will be repaired */
 
     /* Take entries as a repair would leave them, instead of reporting what is wrong with them. */
     bool repaired;
@@ -33,8 +39,14 @@ struct qcow2_check {
     struct qcow2_snaptable snapshots;
     struct qcow2_bitmaps bitmaps;
     bool drop_bitmaps; /* they are broken beyond repair */
+    bool rebuild;      /* refcount blocks are missing, or do not know clusters that are in use */
 
-    char *late; /* lines that are to be said later, each with its end */
+    /*
+     * Wrong COPIED flags are no part of the result yet: which of them a repair changes depends on the counts
+     * that it writes.
+     */
+    uint64_t wrong_flags;
+    char *late; /* lines that are to be said of them, each with its end */
     size_t late_len;
 };
 
@@ -51,20 +63,23 @@ int qcow2_check_count(struct qcow2_check *check) MUST_CHECK;
 /* Compare them with those in the file. */
 int qcow2_check_compare(struct qcow2_check *check) MUST_CHECK;
 
-/* All three. */
+/* The wrong COPIED flags are errors: say so. */
+void qcow2_check_report_flags(struct qcow2_check *check);
+
+/* All of it; without the flags if there is anything to fix. */
 int qcow2_check_run(struct qcow2_check *check) MUST_CHECK;
 
 /* Say something in the report. */
 void qcow2_check_say(struct qcow2_check *check, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
-/* Say something when qcow2_check_say_rest is called. */
+/* Keep a line until qcow2_check_say_rest is called. */
 void qcow2_check_say_late(struct qcow2_check *check, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void qcow2_check_say_rest(struct qcow2_check *check);
 
 /* Say which of the clusters [first, end) are counted wrongly. */
 void qcow2_check_say_counts(struct qcow2_check *check, uint64_t first, uint64_t end);
 
-/* Say which clusters' counts a repair makes right. */
+/* Say which clusters' counts a repair makes right, or that it makes all of them anew. */
 void qcow2_check_say_repair(struct qcow2_check *check);
 
 /*
@@ -80,7 +95,7 @@ bool qcow2_check_l1_ok(const struct qcow2_check *check, const struct qcow2_snaps
 /* Does a range reach past the end of the file by a cluster or more? The last one may be short. */
 bool qcow2_check_outside(const struct qcow2_check *check, uint64_t host, uint64_t len);
 
-/* Make all that `check` found right, as one change; check again. */
-int qcow2_repair(struct qcow2_check *check, unsigned fix) MUST_CHECK;
+/* Make all that `check` found and is to fix right, as one change; check again. */
+int qcow2_repair(struct qcow2_check *check) MUST_CHECK;
 
 #endif

@@ -90,5 +90,8 @@ void qcow2_check_say_counts(struct qcow2_check *check, uint64_t first, uint64_t 
 
 void qcow2_check_say_repair(struct qcow2_check *check)
 {
-    say_counts(check, 0, check->nclusters, "Repairing");
+    if (check->rebuild)
+        qcow2_check_say(check, "Rebuilding refcount structure");
+    else
+        say_counts(check, 0, check->nclusters, "Repairing");
 }

@@ -35,6 +35,7 @@ struct repair {
     size_t max_moves;
     uint8_t *table;           /* a cluster to build tables in */
     uint8_t *cluster;         /* one for data */
+    uint64_t flags;           /* wrong COPIED flags */
     struct qcow2_counts seen; /* clusters of the active tree that have other users too */
 };
 
@@ -78,13 +79,30 @@ static int repair_sharing(struct repair *repair, const struct qcow2_tabref *ref,
     return r < 0 ? r : qcow2_counts_set(&repair->seen, cluster, 1);
 }
 
+/* Is COPIED right for a cluster that is used so often? If not, that is one more error. */
+static bool flag_is_right(struct repair *repair, uint64_t entry, uint64_t count, uint64_t weight)
+{
+    bool right = (count == 1) == !!(entry & QCOW2_COPIED);
+
+    repair->flags += right ? 0 : weight;
+    return right;
+}
+
 static int repair_active_entry(struct repair *repair, const struct qcow2_tabref *ref,
                                struct qcow2_l2_entry *entry)
 {
+    uint64_t count = 1;
     int r;
 
     if (entry->kind != QCOW2_L2_NORMAL && entry->kind != QCOW2_L2_ZERO_SPACE)
         return 0;
+    if (!qcow2_has_data_file(repair->q))
+        count = qcow2_refs_get(repair->refs, entry->host);
+    if (!flag_is_right(repair, entry->entry, count, ref->active))
+        qcow2_check_say(repair->check,
+                        "Repairing OFLAG_COPIED data cluster: l2_entry=%" PRIx64
+                        " refcount=%" PRIu64,
+                        entry->entry, count);
     r = repair_sharing(repair, ref, entry);
     entry->entry &= ~QCOW2_COPIED;
     if (qcow2_has_data_file(repair->q) || qcow2_refs_get(repair->refs, entry->host) == 1)
@@ -271,6 +289,23 @@ static int replace_l1(struct repair *repair, const uint64_t *old, const uint64_t
     return r < 0 ? r : qcow2_refs_put_l1(repair->refs, entries, n, host);
 }
 
+/* As long as all tables are where they were. */
+static void check_l1_flags(struct repair *repair)
+{
+    const struct qcow2_table *l1 = &repair->q->l1;
+
+    for (uint32_t i = 0; i < l1->n; i++) {
+        uint64_t entry = qcow2_repair_l1_entry(repair->check, l1->entries[i]);
+        uint64_t count = entry ? qcow2_refs_get(repair->refs, entry & QCOW2_OFF_MASK) : 0;
+
+        if (entry && !flag_is_right(repair, entry, count, 1))
+            qcow2_check_say(repair->check,
+                            "Repairing OFLAG_COPIED L2 cluster: l1_index=%u l1_entry=%" PRIx64
+                            " refcount=%" PRIu64,
+                            i, l1->entries[i], count);
+    }
+}
+
 static int repair_active_l1(struct repair *repair, struct qcow2_switch *next)
 {
     const struct qcow2_table *l1 = &repair->q->l1;
@@ -419,8 +454,10 @@ static int build(struct repair *repair, struct qcow2_switch *next)
     bool dropped = drop_lost_snapshots(check);
     int r = count_repaired(check);
 
-    if (r == 0)
+    if (r == 0) {
+        check_l1_flags(repair);
         r = qcow2_walk_tables(repair->q, &check->tables, &repair->walk);
+    }
     if (r == 0)
         r = repair_active_l1(repair, next);
     if (r == 0)
@@ -432,7 +469,40 @@ static int build(struct repair *repair, struct qcow2_switch *next)
     return r;
 }
 
-static int repair_once(struct qcow2_check *check)
+/* A cluster of the old refcounts, counted when the new ones were made, is free now. */
+static void say_freed(struct qcow2_check *check, uint64_t host)
+{
+    if (qcow2_refs_get(check->refs, host) == 0)
+        qcow2_check_say(check, "Repairing cluster %" PRIu64 " refcount=1 reference=0",
+                        qcow2_cluster_of(check->q, host));
+}
+
+/* Write it all; of refcounts that were rebuilt, say what has become of the old ones. */
+static int commit(struct qcow2_check *check, const struct qcow2_switch *next)
+{
+    struct qcow2 *q = check->q;
+    uint64_t table = q->reftable.host;
+    uint32_t n = q->reftable.n;
+    uint64_t *blocks = calloc(n + 1, sizeof(*blocks));
+    int r = blocks ? 0 : -ENOMEM;
+
+    for (uint32_t i = 0; r == 0 && i < n; i++)
+        if (q->reftable.entries[i] && qcow2_refs_get(check->refs, q->reftable.entries[i]) == 1)
+            blocks[i] = q->reftable.entries[i];
+    if (r == 0)
+        r = qcow2_refs_commit(check->refs, next);
+    for (uint64_t at = 0; r == 0 && check->rebuild && at < n * sizeof(uint64_t);
+         at += q->cluster_size)
+        say_freed(check, table + at);
+    for (uint32_t i = 0; r == 0 && check->rebuild && i < n; i++)
+        if (blocks[i])
+            say_freed(check, blocks[i]);
+    free(blocks);
+    return r;
+}
+
+/* *ret_flags: COPIED flags that were wrong. */
+static int repair_once(struct qcow2_check *check, uint64_t *ret_flags)
 {
     struct repair repair = {
         .walk = {.visit = visit_table}, .check = check, .q = check->q, .refs = check->refs};
@@ -446,8 +516,9 @@ static int repair_once(struct qcow2_check *check)
         r = -ENOMEM;
     if (r == 0)
         r = build(&repair, &next);
+    *ret_flags = repair.flags;
     if (r == 0)
-        r = qcow2_refs_commit(check->refs, &next);
+        r = commit(check, &next);
     qcow2_counts_done(&repair.seen);
     free(repair.table);
     free(repair.cluster);
@@ -480,14 +551,14 @@ static bool counts_beyond_end(const struct qcow2_check *check)
     return qcow2_counts_next(&check->refs->was, check->nclusters, UINT64_MAX) < UINT64_MAX;
 }
 
-/* Is there anything that `fix` allows and that can be done? */
-static bool wants_repair(struct qcow2_check *check, unsigned fix)
+/* Is there anything that may be repaired, and that can be? */
+static bool wants_repair(struct qcow2_check *check)
 {
     const struct block_check_result *result = &check->result;
 
-    if (is_right(result))
+    if (is_right(result) && check->wrong_flags == 0)
         return counts_beyond_end(check);
-    if (fix & BLOCK_FIX_ERRORS)
+    if (check->fix & BLOCK_FIX_ERRORS)
         return true;
     if (result->corruptions == 0 && result->check_errors == 0)
         return true;
@@ -516,12 +587,16 @@ static int clear_marks(struct qcow2_check *check)
     return r < 0 ? err_set_errno(check->err, r, "%s: cannot write the header", q->path) : 0;
 }
 
-static int repair_rounds(struct qcow2_check *check, struct block_check_report *report)
+/* *ret_flags: as repair_once, of the first round: what comes later is our own doing. */
+static int repair_rounds(struct qcow2_check *check, struct block_check_report *report,
+                         uint64_t *ret_flags)
 {
     int r = 0;
 
     for (int i = 0; i < ROUNDS_MAX && r == 0; i++) {
-        r = repair_once(check);
+        uint64_t flags;
+
+        r = repair_once(check, i == 0 ? ret_flags : &flags);
         if (r == 0)
             r = check_again(check, NULL);
         if (r < 0 || is_right(&check->result))
@@ -530,20 +605,25 @@ static int repair_rounds(struct qcow2_check *check, struct block_check_report *r
     return r == 0 ? check_again(check, report) : r; /* what is left is to be known */
 }
 
-int qcow2_repair(struct qcow2_check *check, unsigned fix)
+int qcow2_repair(struct qcow2_check *check)
 {
     struct qcow2 *q = check->q;
     struct block_check_result before = check->result;
+    uint64_t flags = 0;
     int r = 0;
 
     if (!q->block.writable)
         return err_set(check->err, -EROFS, "%s: open for reading only", q->path);
-    if (wants_repair(check, fix)) {
+    if (wants_repair(check)) {
         if (qcow2_check_outside(check, q->l1.host, q->l1.n * sizeof(uint64_t)))
             return err_set(check->err, -EIO,
                            "%s: the L1 table is not in the file: nothing to repair", q->path);
         qcow2_check_say_repair(check);
-        r = repair_rounds(check, check->report);
+        r = repair_rounds(check, check->report, &flags);
+        before.corruptions += flags;
+    } else {
+        qcow2_check_report_flags(check);
+        before = check->result;
     }
     if (r < 0)
         return r;
@@ -563,10 +643,11 @@ int qcow2_recover(struct block *block, struct err *err)
     if (q->checking || !(q->incompatible & QCOW2_INCOMPAT_DIRTY))
         return 0;
     r = qcow2_check_init(&check, q, NULL, err);
+    check.fix = BLOCK_FIX_LEAKS | BLOCK_FIX_ERRORS;
     if (r == 0)
         r = qcow2_check_run(&check);
     if (r == 0)
-        r = qcow2_repair(&check, BLOCK_FIX_LEAKS | BLOCK_FIX_ERRORS);
+        r = qcow2_repair(&check);
     if (r == 0 && !is_right(&check.result))
         r = err_set(err, -EIO, "%s: the image is damaged and cannot be repaired", q->path);
     if (r == 0)
