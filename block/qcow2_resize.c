@@ -377,7 +377,7 @@ static int check_snapshots(struct qcow2 *q, struct err *err)
 int qcow2_resize(struct block *block, uint64_t len, enum block_prealloc prealloc, struct err *err)
 {
     struct qcow2 *q = qcow2_of(block);
-    bool bitmaps;
+    bool bitmaps = false;
     int r = check_snapshots(q, err);
 
     if (r == 0)
