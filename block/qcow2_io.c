@@ -392,7 +392,10 @@ int qcow2_write(struct block *block, uint64_t off, uint64_t len, const struct io
 
 /* ---- zeroes and discards -------------------------------------------------------------------------- */
 
-/* The part of a cluster, or of clusters that cannot be marked as zero. */
+/*
+ * The part of a cluster, or of clusters that cannot be marked as zero. A raw data file may have data
+ * where the tables know of none: a power cut came between the two.
+ */
 static int write_zero_data(struct qcow2 *q, uint64_t off, uint64_t len)
 {
     struct iovec iov = {(void *)(uintptr_t)file_zeroes, 0};
@@ -400,7 +403,7 @@ static int write_zero_data(struct qcow2 *q, uint64_t off, uint64_t len)
 
     for (; r == 0 && len > 0; off += iov.iov_len, len -= iov.iov_len) {
         iov.iov_len = (size_t)min_u64(len, FILE_ZEROES_LEN);
-        if (!qcow2_reads_zero(q, off, iov.iov_len))
+        if (q->raw_data || !qcow2_reads_zero(q, off, iov.iov_len))
             r = qcow2_write(&q->block, off, iov.iov_len, &iov, 1);
     }
     return r;

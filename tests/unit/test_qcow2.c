@@ -495,6 +495,36 @@ START_TEST(refcount_table_grows_with_the_file)
 }
 END_TEST
 
+/* As a power cut leaves it between the data and the tables. */
+START_TEST(zeroes_reach_a_raw_data_file_that_has_more_than_the_tables_know)
+{
+    struct mem_disk data;
+    struct block *block;
+    struct mem_env env;
+    struct mem_disk top;
+    uint8_t sector[SECTOR] = {0};
+
+    mem_disk_init(&top, "top");
+    mem_disk_init(&data, "data");
+    qcow2_image_make(
+        &top, &(struct qcow2_image_options){
+                  .refcount_order = 4, .size = MIB, .data_file = "data", .data_file_raw = true});
+    data.len = MIB;
+    memset(data.data, 1, MIB);
+    mem_env_init(&env);
+    mem_env_add(&env, &top);
+    mem_env_add(&env, &data);
+    block = mem_env_open(&env, "top", BLOCK_FORMAT_QCOW2, false);
+    ck_assert_int_eq(mem_block_op(block, BLOCK_WRITE_ZEROES, 0, 3 * SECTOR, SECTOR), 0);
+    ck_assert_int_eq(mem_block_op(block, BLOCK_WRITE_ZEROES, BLOCK_REQ_UNMAP, 65536, 65536), 0);
+    ck_assert_mem_eq(data.data + 3 * SECTOR, sector, SECTOR);
+    ck_assert_mem_eq(data.data + 65536, sector, SECTOR);
+    ck_assert_int_eq(block_close(block), 0);
+    mem_disk_done(&top);
+    mem_disk_done(&data);
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     TCase *matrix = tcase_create("matrix");
@@ -510,7 +540,8 @@ static void add_tests(Suite *suite)
     unit_case(suite, "techniques", allocating_write_into_fresh_space_writes_only_the_data,
               copy_on_write_reads_once_and_writes_once,
               flushed_allocating_write_costs_two_metadata_writes_and_two_barriers,
-              discarded_space_is_punched_and_used_again, refcount_table_grows_with_the_file);
+              discarded_space_is_punched_and_used_again, refcount_table_grows_with_the_file,
+              zeroes_reach_a_raw_data_file_that_has_more_than_the_tables_know);
 }
 
 UNIT_MAIN("qcow2", add_tests)
