@@ -72,6 +72,11 @@ void history_set_initial(struct history *history, uint64_t sector, uint64_t stam
     history->sectors[sector].entries[0].stamp = stamp;
 }
 
+uint64_t history_initial(const struct history *history, uint64_t sector)
+{
+    return history->sectors[sector].entries[0].stamp;
+}
+
 unsigned history_begin(struct history *history, enum history_kind kind, size_t now)
 {
     if (history->nevents == history->max_events)

@@ -61,6 +61,8 @@ void history_done(struct history *history);
 /* What a sector shows before everything else. */
 void history_set_initial(struct history *history, uint64_t sector, uint64_t stamp);
 
+uint64_t history_initial(const struct history *history, uint64_t sector);
+
 /* Begin an event, say what it is to put where, and end it, unless it failed. */
 unsigned history_begin(struct history *history, enum history_kind kind, size_t now);
 void history_put(struct history *history, unsigned event, uint64_t sector, uint64_t stamp);

@@ -44,11 +44,24 @@ static size_t mapping_len(void)
     return MEM_DISK_MAX + MEM_UNITS * sizeof(uint64_t);
 }
 
+/*
+ * Mappings of short disks that are gone, empty again: tests make and free thousands, and what costs
+ * most is that the kernel has to find new pages.
+ */
+static uint8_t *spare[16];
+static unsigned nspare;
+
+/* What is zeroed to be used again; beyond that it is cheaper to let go of the pages. */
+#define MEM_SPARE_MAX (8u << 20)
+
 void mem_disk_init(struct mem_disk *disk, const char *name)
 {
     *disk = (struct mem_disk){.name = name, .align = 1};
-    disk->data = mmap(NULL, mapping_len(), PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (nspare > 0)
+        disk->data = spare[--nspare];
+    else
+        disk->data = mmap(NULL, mapping_len(), PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (disk->data == MAP_FAILED)
         die("no memory");
     disk->versions = (uint64_t *)(void *)(disk->data + MEM_DISK_MAX);
@@ -56,7 +69,13 @@ void mem_disk_init(struct mem_disk *disk, const char *name)
 
 void mem_disk_done(struct mem_disk *disk)
 {
-    munmap(disk->data, mapping_len());
+    if (disk->len > MEM_SPARE_MAX || nspare == ARRAY_SIZE(spare)) {
+        munmap(disk->data, mapping_len());
+        return;
+    }
+    memset(disk->data, 0, disk->len);
+    memset(disk->versions, 0, div_round_up(disk->len, MEM_UNIT) * sizeof(*disk->versions));
+    spare[nspare++] = disk->data;
 }
 
 void mem_disk_load(struct mem_disk *disk, const char *path)

@@ -214,6 +214,18 @@ void qcow2_rig_init(struct qcow2_rig *rig, const struct qcow2_layout *layout, un
     qcow2_rig_reopen(rig);
 }
 
+static uint64_t *read_raw_stamps(const struct mem_disk *data, uint64_t n)
+{
+    uint64_t *stamps = calloc(n, sizeof(*stamps));
+
+    if (!stamps)
+        abort();
+    for (uint64_t i = 0; i < n; i++)
+        if (!history_read_stamp(data->data + i * SECTOR, &stamps[i]))
+            abort();
+    return stamps;
+}
+
 void qcow2_rig_init_next(struct qcow2_rig *rig, const struct qcow2_rig *first,
                          struct mem_disk *disks, unsigned seed)
 {
@@ -228,6 +240,8 @@ void qcow2_rig_init_next(struct qcow2_rig *rig, const struct qcow2_rig *first,
     for (uint64_t i = 0; i < rig->nsectors; i++)
         history_set_initial(&rig->history, i, stamps[i]);
     free(stamps);
+    if (rig->layout.data == QCOW2_DATA_FILE_RAW)
+        rig->raw_stamps = read_raw_stamps(&disks[QCOW2_RIG_DATA], rig->max_sectors);
     rig->first_name = first->first_name + first->nsnapshots;
     qcow2_rig_find_snapshots(rig, block, disks);
     if (block_close(block) < 0)
@@ -242,6 +256,7 @@ void qcow2_rig_done(struct qcow2_rig *rig)
     for (unsigned i = 0; i < QCOW2_RIG_DISKS; i++)
         mem_disk_done(&rig->disks[i]);
     mem_record_done(&rig->record);
+    free(rig->raw_stamps);
     history_done(&rig->history);
     history_done(&rig->lengths);
     for (unsigned i = 0; i < rig->nsnapshots; i++)
@@ -304,6 +319,19 @@ static const char *PRINTF_LIKE(1, 2) wrong(const char *fmt, ...)
     return wrong_text;
 }
 
+static const char *mixture(uint64_t sector, const char *of)
+{
+    return wrong("sector %llu of the %s is a mixture", (unsigned long long)sector, of);
+}
+
+static const char *unexpected(const struct qcow2_rig *rig, uint64_t sector, const char *of,
+                              uint64_t stamp)
+{
+    return wrong("sector %llu of the %s shows version %#llx, latest is %#llx",
+                 (unsigned long long)sector, of, (unsigned long long)stamp,
+                 (unsigned long long)history_latest(&rig->history, sector));
+}
+
 static const char *verify_sectors(const struct qcow2_rig *rig, const uint8_t *data, uint64_t n,
                                   size_t now, size_t settled)
 {
@@ -311,11 +339,9 @@ static const char *verify_sectors(const struct qcow2_rig *rig, const uint8_t *da
         uint64_t stamp;
 
         if (!history_read_stamp(data + i * SECTOR, &stamp))
-            return wrong("sector %llu is a mixture", (unsigned long long)i);
+            return mixture(i, "disk");
         if (!history_allows(&rig->history, i, stamp, now, settled))
-            return wrong("sector %llu shows version %#llx, latest is %#llx", (unsigned long long)i,
-                         (unsigned long long)stamp,
-                         (unsigned long long)history_latest(&rig->history, i));
+            return unexpected(rig, i, "disk", stamp);
     }
     return NULL;
 }
@@ -337,4 +363,21 @@ const char *qcow2_rig_verify(struct qcow2_rig *rig, struct block *block, size_t 
                    : verify_sectors(rig, data, n, now, settled);
     free(data);
     return result;
+}
+
+const char *qcow2_rig_verify_raw(struct qcow2_rig *rig, const struct mem_disk *data, uint64_t len,
+                                 size_t now, size_t settled)
+{
+    for (uint64_t i = 0; i < len / SECTOR; i++) {
+        uint64_t stamp;
+
+        if (!history_read_stamp(data->data + i * SECTOR, &stamp))
+            return mixture(i, "raw data file");
+        /* What it began with is as good as what the disk began with. */
+        if (rig->raw_stamps && stamp == rig->raw_stamps[i])
+            stamp = history_initial(&rig->history, i);
+        if (!history_allows(&rig->history, i, stamp, now, settled))
+            return unexpected(rig, i, "raw data file", stamp);
+    }
+    return NULL;
 }

@@ -57,6 +57,7 @@ struct qcow2_rig {
     struct mem_fault fault;
     struct mem_record record;
     struct history history;
+    uint64_t *raw_stamps;   /* of a raw data file, when a next life began; NULL: the disk's */
     struct history lengths; /* of the disk in sectors, as if it were the stamp of one sector */
     uint64_t seed;
     uint64_t stamp;
@@ -175,5 +176,13 @@ int qcow2_rig_close(struct qcow2_rig *rig);
  */
 const char *qcow2_rig_verify(struct qcow2_rig *rig, struct block *block, size_t now,
                              size_t settled);
+
+/*
+ * The same for a raw data file, read as the raw image that it is as well. Data is there before the
+ * tables say so: a sector may be ahead of what the disk shows, and stay so after a power cut, but never
+ * behind.
+ */
+const char *qcow2_rig_verify_raw(struct qcow2_rig *rig, const struct mem_disk *data, uint64_t len,
+                                 size_t now, size_t settled);
 
 #endif
