@@ -140,9 +140,9 @@ static int parse_extension(struct qcow2 *q, struct header *hdr, uint32_t type, c
 {
     switch (type) {
     case EXT_BACKING_FORMAT:
-        if (len == 0 || q->block.backing_format)
-            return 0;
-        return copy_text(hdr, data, len, &q->block.backing_format, err);
+        free(q->block.backing_format); /* of several, QEMU takes the last one too */
+        q->block.backing_format = NULL;
+        return len ? copy_text(hdr, data, len, &q->block.backing_format, err) : 0;
     case EXT_DATA_FILE:
         if (!(q->incompatible & QCOW2_INCOMPAT_DATA_FILE))
             return 0; /* left behind: the feature bit says where the data is */

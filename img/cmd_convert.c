@@ -298,6 +298,7 @@ static int create_target(struct conversion *c)
     r = create_options_take(&c->create_options, &c->create, &err);
     if (r == 0) {
         c->create.path = c->target_path.path;
+        c->create.backing_unchecked = true; /* opening the target says best what is wrong with it */
         r = block_create(&c->create, &err);
     }
     if (r < 0) {
@@ -480,11 +481,10 @@ static int convert_with_progress(struct conversion *c)
 static int print_options(const struct conversion *c)
 {
     enum block_format format;
+    struct err err;
 
-    if (img_format_parse(c->out_format, &format) < 0) {
-        img_error("Unknown file format '%s'", c->out_format);
-        return EXIT_FAILURE;
-    }
+    if (create_options_format(c->out_format, &format, &err) < 0)
+        return fail(&err);
     create_options_help(format, c->args->noperands > 1);
     return EXIT_SUCCESS;
 }

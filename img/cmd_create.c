@@ -178,11 +178,9 @@ static int print_options(const struct args *args)
     struct img_name path = {0};
     enum block_format format;
     struct err err;
-    int r = 0;
+    int r = create_options_format(name, &format, &err);
 
-    if (img_format_parse(name, &format) < 0)
-        r = err_set(&err, -EINVAL, "Unknown file format '%s'", name);
-    else if (args->noperands > 0)
+    if (r == 0 && args->noperands > 0)
         r = img_name_parse(args->operands[0], false, &path, &err);
     if (r == 0)
         create_options_help(format, args->noperands > 0);

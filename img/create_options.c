@@ -85,12 +85,19 @@ static unsigned their_keys(const struct create_options *options)
     return options->amend ? AMEND : format_bit(options->format);
 }
 
+int create_options_format(const char *name, enum block_format *ret_format, struct err *err)
+{
+    if (img_format_parse(name, ret_format) == 0)
+        return 0;
+    if (img_format_is_foreign(name))
+        return err_set(err, -ENOTSUP, "Format driver '%s' does not support image creation", name);
+    return err_set(err, -EINVAL, "Unknown file format '%s'", name);
+}
+
 int create_options_init(struct create_options *options, const char *format, struct err *err)
 {
     *options = (struct create_options){.format_name = format};
-    if (img_format_parse(format, &options->format) < 0)
-        return err_set(err, -EINVAL, "Unknown file format '%s'", format);
-    return 0;
+    return create_options_format(format, &options->format, err);
 }
 
 void create_options_done(struct create_options *options)

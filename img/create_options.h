@@ -27,7 +27,11 @@ struct create_options {
     struct opts opts;
 };
 
-/* 0; -EINVAL with *err filled if there is no such format. To be freed with create_options_done. */
+/* The format of a new image by its name. 0 or -errno with *err filled. */
+int create_options_format(const char *name, enum block_format *ret_format,
+                          struct err *err) MUST_CHECK;
+
+/* As create_options_format. To be freed with create_options_done. */
 int create_options_init(struct create_options *options, const char *format,
                         struct err *err) MUST_CHECK;
 void create_options_done(struct create_options *options);

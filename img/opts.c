@@ -149,9 +149,12 @@ int opts_get_size(struct opts *opts, const char *key, uint64_t *ret_value, struc
 int opts_get_number(struct opts *opts, const char *key, uint64_t *ret_value, struct err *err)
 {
     const char *text = opts_get(opts, key);
+    bool negative = text && text[0] == '-';
 
-    if (text && parse_u64(text, ret_value) < 0)
+    if (text && parse_u64(text + negative, ret_value) < 0)
         return err_set(err, -EINVAL, "Parameter '%s' expects a number", key);
+    if (negative)
+        *ret_value = -*ret_value; /* far out of every range, which says more than this could */
     return 0;
 }
 

@@ -46,7 +46,7 @@ const char *opts_unused(const struct opts *opts);
 /* What opts_get_size returns for a text that is no size. */
 #define OPTS_NO_SIZE (-EDOM)
 
-/* "on" or "off", a size, a number; *ret_value stays if the key is not there. 0 or -errno. */
+/* "on" or "off", a size, a number (modulo 2^64, as strtoull has it); *ret_value stays if the key is not there. 0 or -errno. */
 int opts_get_bool(struct opts *opts, const char *key, bool *ret_value, struct err *err) MUST_CHECK;
 int opts_get_size(struct opts *opts, const char *key, uint64_t *ret_value,
                   struct err *err) MUST_CHECK;
