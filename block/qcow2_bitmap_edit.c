@@ -258,6 +258,8 @@ static int carry_out(struct edit *edit)
     if (r == 0)
         r = qcow2_refs_commit(refs, &next);
     qcow2_refs_free(refs);
+    if (r == 0)
+        qcow2_bitmaps_saved(edit->q); /* one more may have to follow from now on */
     return r;
 }
 

@@ -180,10 +180,7 @@ static int save(struct qcow2 *q, struct qcow2_refs *refs, uint64_t len)
 
 void qcow2_bitmaps_saved(struct qcow2 *q)
 {
-    if (!q->tracking)
-        return;
     stop(q);
-    /* The next write is the first one again. */
     q->write_ready = false;
     qcow2_forget_metadata(q);
 }

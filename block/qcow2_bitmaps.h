@@ -108,6 +108,8 @@ struct qcow2_switch;
 
 /* The same as part of another switch, for the length that is in there; after it qcow2_bitmaps_saved. */
 int qcow2_bitmaps_put_all(struct qcow2_refs *refs, struct qcow2_switch *next) MUST_CHECK;
+
+/* The bitmaps in the file are others: nothing is noted, and the next write is the first one again. */
 void qcow2_bitmaps_saved(struct qcow2 *q);
 
 #endif
