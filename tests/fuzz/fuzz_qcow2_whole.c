@@ -1,7 +1,9 @@
 /*
- * Operations on whole hostile qcow2 images: longer and shorter disks, what is where, with requests
- * between (the input: hostile_image.h).
+ * Operations on whole hostile qcow2 images: longer and shorter disks, what is where, writing them into
+ * their backing file if that is "base", with requests between (the input: hostile_image.h).
  */
+#include <string.h>
+
 #include "block/block_ops.h"
 #include "tests/lib/hostile_image.h"
 #include "vmm/base/bytes.h"
@@ -11,6 +13,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 /* Longest disk that is asked for: preallocating takes time that is no fault. */
 #define LEN_MAX (8u << 20)
 #define STATUS_MAX 64u
+
+#define BASE_LEN (96u << 10)
+#define COMMIT_MAX (1u << 20)
 
 static void resize(struct block *block, const uint8_t *step)
 {
@@ -40,6 +45,15 @@ static void look(struct block *block, bool own_layer)
     }
 }
 
+static void commit(struct block *block, const uint8_t *step)
+{
+    const struct block_commit_options options = {.keep = step[1] & 1};
+    struct err err;
+
+    if (block->len > COMMIT_MAX || block_commit(block, &options, &err) < 0)
+        return;
+}
+
 static void run_step(struct block *block, const uint8_t *step)
 {
     switch (step[0] % 8) {
@@ -49,23 +63,44 @@ static void run_step(struct block *block, const uint8_t *step)
     case 1:
         look(block, step[1] & 1);
         break;
+    case 2:
+        commit(block, step);
+        break;
     default:
         hostile_image_request(block, step);
         break;
     }
 }
 
+/* With its backing file to be written, or as it is. */
+static struct block *open_image(struct hostile_image *image)
+{
+    const struct block_options options = {.path = "image", .discard = true, .write_backing = 1};
+    struct block *block;
+    struct err err;
+
+    if (block_open_in(&image->env.env, &options, &block, &err) == 0)
+        return block;
+    return hostile_image_open(image, false);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct hostile_image image;
+    struct mem_disk base;
     struct block *block;
 
     if (!hostile_image_init(&image, data, size))
         return 0;
-    block = hostile_image_open(&image, false);
+    mem_disk_init(&base, "base");
+    base.len = BASE_LEN;
+    memset(base.data, 'b', BASE_LEN);
+    mem_env_add(&image.env, &base);
+    block = open_image(&image);
     for (unsigned i = 0; block && i < image.nsteps; i++)
         run_step(block, image.steps + (size_t)i * HOSTILE_STEP_LEN);
     (void)block_close(block); /* what the image makes of it is its own business */
     hostile_image_done(&image);
+    mem_disk_done(&base);
     return 0;
 }

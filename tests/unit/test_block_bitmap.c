@@ -17,10 +17,10 @@
 #include "tests/lib/unit.h"
 #include "vmm/base/bytes.h"
 
-#define SECTOR BLOCK_SECTOR_SIZE
+#define SECTOR ((size_t)BLOCK_SECTOR_SIZE)
 /* With clusters and granularity of 512 bytes a bitmap has two clusters. */
-#define DISK_SIZE (2112u << 10)
-#define SECTORS (DISK_SIZE / SECTOR)
+#define DISK_SIZE (2112ull << 10)
+#define SECTORS ((unsigned)(DISK_SIZE / SECTOR))
 #define LONGEST (2 * DISK_SIZE)
 
 #define EXTENSION 0x23852875u

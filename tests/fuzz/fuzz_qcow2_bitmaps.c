@@ -1,0 +1,110 @@
+/*
+ * Dirty bitmaps of hostile qcow2 images: listed, added, removed, changed and merged, followed by writes
+ * and other lengths of the disk (the input: hostile_image.h).
+ */
+#include <stdio.h>
+
+#include "block/block_ops.h"
+#include "tests/lib/hostile_image.h"
+#include "vmm/base/bytes.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* Bits of a new bitmap, and the longest disk that is asked for: what takes long is no fault. */
+#define BITS_MAX (1u << 20)
+#define LEN_MAX (8u << 20)
+
+#define NAME_MAX_LEN 1100u
+
+/* One of the image's bitmaps, or a name it need not have. */
+static void pick_name(struct block *block, unsigned which, char *buf, size_t len)
+{
+    struct block_bitmap *list;
+    struct err err;
+    unsigned n;
+
+    snprintf(buf, len, "new%u", which % 4);
+    if (block_bitmap_list(block, &list, &n, &err) < 0)
+        return;
+    if (n > 0 && which % 8 < 6)
+        snprintf(buf, len, "%s", list[which / 8 % n].name);
+    block_bitmap_list_free(list, n);
+}
+
+static uint32_t pick_granularity(const struct block *block, unsigned which)
+{
+    unsigned bits = 8 + which % 25;
+
+    while (bits < 31 && block->len >> bits > BITS_MAX)
+        bits++;
+    return 1u << bits;
+}
+
+static void edit(struct block *block, const uint8_t *step)
+{
+    char name[NAME_MAX_LEN];
+    char source[NAME_MAX_LEN];
+    struct block_bitmap_edit what = {
+        .op = (enum block_bitmap_op)(step[1] % 6),
+        .name = name,
+        .granularity = pick_granularity(block, step[3]),
+        .disabled = step[1] & 0x80,
+    };
+    struct err err;
+
+    pick_name(block, step[2], name, sizeof(name));
+    pick_name(block, step[3], source, sizeof(source));
+    if (what.op == BLOCK_BITMAP_MERGE || (what.op == BLOCK_BITMAP_ADD && step[1] & 0x40))
+        what.source_name = source;
+    if (block_bitmap_edit(block, &what, &err) < 0)
+        return;
+}
+
+static void resize(struct block *block, const uint8_t *step)
+{
+    const struct block_resize_options options = {
+        .len = (uint64_t)load_be16(step + 1) * LEN_MAX >> 16, .shrink = true};
+    struct err err;
+
+    if (block_resize(block, &options, &err) < 0)
+        return;
+}
+
+static void run_step(struct block *block, const uint8_t *step)
+{
+    switch (step[0] % 8) {
+    case 0:
+    case 1:
+    case 2:
+        edit(block, step);
+        break;
+    case 3:
+        resize(block, step);
+        break;
+    default:
+        hostile_image_request(block, step);
+        break;
+    }
+}
+
+/* Half of the steps, and the others when it was closed and opened again. */
+static void run_session(struct hostile_image *image, unsigned first, unsigned end)
+{
+    struct block *block = hostile_image_open(image, false);
+
+    for (unsigned i = first; block && i < end; i++)
+        run_step(block, image->steps + (size_t)i * HOSTILE_STEP_LEN);
+    (void)block_close(block); /* what the image makes of it is its own business */
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct hostile_image image;
+
+    if (!hostile_image_init(&image, data, size))
+        return 0;
+    run_session(&image, 0, image.nsteps / 2);
+    run_session(&image, image.nsteps / 2, image.nsteps);
+    hostile_image_done(&image);
+    return 0;
+}
