@@ -91,7 +91,7 @@ static int carry_out_op(struct block *block, const struct block_req *req)
     case BLOCK_DISCARD:
         return block->discard ? driver->discard(block, req->off, req->len) : 0;
     case BLOCK_WRITE_ZEROES:
-        return driver->write_zeroes(block, req->off, req->len, req->flags & BLOCK_REQ_UNMAP);
+        return driver->write_zeroes(block, req->off, req->len, req->flags);
     default:
         return -ENOTSUP;
     }

@@ -210,6 +210,9 @@ enum {
      * shrinks. -EINVAL for parts of clusters, -ENOTSUP where the image has no compressed clusters.
      */
     BLOCK_REQ_COMPRESSED = 1 << 2,
+
+    /* BLOCK_WRITE_ZEROES: also where it reads as zero only because of its backing file, or has none. */
+    BLOCK_REQ_OWN = 1 << 3,
 };
 
 /*

@@ -64,7 +64,7 @@ static int copy_piece(const struct commit *c, uint64_t off, uint64_t *ret_len)
     if (status.depth >= c->depth)
         return 0; /* the backing file has it already */
     if (status.flags & BLOCK_STATUS_ZERO)
-        return c->base->driver->write_zeroes(c->base, off, status.len, true);
+        return c->base->driver->write_zeroes(c->base, off, status.len, BLOCK_REQ_UNMAP);
     *ret_len = min_u64(status.len, PIECE);
     return copy_data(c, off, *ret_len);
 }

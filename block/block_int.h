@@ -36,7 +36,7 @@ struct block_driver {
     int (*write_compressed)(struct block *block, uint64_t off, uint64_t len,
                             const struct iovec *iov, unsigned niov);
 
-    int (*write_zeroes)(struct block *block, uint64_t off, uint64_t len, bool unmap);
+    int (*write_zeroes)(struct block *block, uint64_t off, uint64_t len, unsigned flags);
     int (*discard)(struct block *block, uint64_t off, uint64_t len);
     int (*flush)(struct block *block);
 

@@ -536,7 +536,17 @@ int qcow2_begin_packed(struct qcow2 *q, uint64_t off, uint64_t len, uint64_t *re
 int qcow2_commit_packed(struct qcow2 *q, uint64_t off, uint64_t host, uint64_t len) MUST_CHECK;
 void qcow2_abort_packed(struct qcow2 *q, uint64_t host, uint64_t len);
 
-enum qcow2_clear { QCOW2_CLEAR_ZERO, QCOW2_CLEAR_ZERO_UNMAP, QCOW2_CLEAR_DISCARD };
+enum qcow2_clear {
+    QCOW2_CLEAR_ZERO,
+    QCOW2_CLEAR_ZERO_OWN, /* whatever is below */
+    QCOW2_CLEAR_ZERO_UNMAP,
+    QCOW2_CLEAR_DISCARD,
+};
+
+static inline bool qcow2_clear_keeps_space(enum qcow2_clear how)
+{
+    return how <= QCOW2_CLEAR_ZERO_OWN;
+}
 
 /*
  * How much of [off, off + len) is cleared together: some subclusters of a cluster, or whole clusters

@@ -317,13 +317,13 @@ void qcow2_alloc_abort(struct qcow2 *q, const struct qcow2_alloc *alloc)
 
 /* What a whole cluster is, for the question what clearing it has to change. */
 struct clearance {
-    bool below;       /* a backing file may have data here */
+    bool below;       /* a backing file may have data here, now or later */
     bool unallocated; /* the entry says nothing at all */
     bool reads_zero;
 };
 
 static int look_at(const struct qcow2 *q, struct qcow2_entry entry, uint64_t cluster_off,
-                   struct clearance *ret_c)
+                   enum qcow2_clear how, struct clearance *ret_c)
 {
     struct qcow2_extent extent;
     int r = qcow2_decode(q, entry, cluster_off, &extent);
@@ -331,7 +331,8 @@ static int look_at(const struct qcow2 *q, struct qcow2_entry entry, uint64_t clu
 
     if (r < 0)
         return r;
-    ret_c->below = q->block.backing && cluster_off < q->block.backing->len;
+    ret_c->below =
+        how == QCOW2_CLEAR_ZERO_OWN || (q->block.backing && cluster_off < q->block.backing->len);
     ret_c->unallocated = uniform && extent.kind == QCOW2_UNALLOCATED && !extent.has_space;
     ret_c->reads_zero = uniform && (extent.kind == QCOW2_ZEROES ||
                                     (extent.kind == QCOW2_UNALLOCATED && !ret_c->below));
@@ -350,9 +351,9 @@ static struct qcow2_entry zero_entry(const struct qcow2 *q, uint64_t entry)
 static int cleared_entry(const struct qcow2 *q, uint64_t cluster_off, struct qcow2_entry old,
                          enum qcow2_clear how, struct qcow2_entry *ret_entry)
 {
-    bool keep = how == QCOW2_CLEAR_ZERO || q->raw_data;
+    bool keep = qcow2_clear_keeps_space(how) || q->raw_data;
     struct clearance c;
-    int r = look_at(q, old, cluster_off, &c);
+    int r = look_at(q, old, cluster_off, how, &c);
 
     if (r < 0)
         return r;
@@ -383,7 +384,7 @@ static int clear_cluster(struct qcow2 *q, struct qcow2_slice *slice, uint64_t cl
     if (r < 0 || (entry.entry == old.entry && entry.bitmap == old.bitmap))
         return r;
     if (!qcow2_entry_has_space(q, entry.entry))
-        free_entry(q, cluster_off, old.entry, how != QCOW2_CLEAR_ZERO && q->block.discard);
+        free_entry(q, cluster_off, old.entry, !qcow2_clear_keeps_space(how) && q->block.discard);
     qcow2_entry_set(q, slice, i, entry);
     return 0;
 }
@@ -405,7 +406,8 @@ static int clear_subclusters(struct qcow2 *q, struct qcow2_slice *slice, uint64_
 /* Without an L2 table: is there nothing to be done? */
 static bool is_clear(const struct qcow2 *q, uint64_t off, enum qcow2_clear how)
 {
-    return (q->l1.entries[qcow2_l1_index(q, off)] & QCOW2_OFF_MASK) == 0 &&
+    return how != QCOW2_CLEAR_ZERO_OWN &&
+           (q->l1.entries[qcow2_l1_index(q, off)] & QCOW2_OFF_MASK) == 0 &&
            (how == QCOW2_CLEAR_DISCARD || !q->block.backing || off >= q->block.backing->len);
 }
 

@@ -396,14 +396,14 @@ int qcow2_write(struct block *block, uint64_t off, uint64_t len, const struct io
  * The part of a cluster, or of clusters that cannot be marked as zero. A raw data file may have data
  * where the tables know of none: a power cut came between the two.
  */
-static int write_zero_data(struct qcow2 *q, uint64_t off, uint64_t len)
+static int write_zero_data(struct qcow2 *q, uint64_t off, uint64_t len, enum qcow2_clear how)
 {
     struct iovec iov = {(void *)(uintptr_t)file_zeroes, 0};
     int r = 0;
 
     for (; r == 0 && len > 0; off += iov.iov_len, len -= iov.iov_len) {
         iov.iov_len = (size_t)min_u64(len, FILE_ZEROES_LEN);
-        if (q->raw_data || !qcow2_reads_zero(q, off, iov.iov_len))
+        if (q->raw_data || how == QCOW2_CLEAR_ZERO_OWN || !qcow2_reads_zero(q, off, iov.iov_len))
             r = qcow2_write(&q->block, off, iov.iov_len, &iov, 1);
     }
     return r;
@@ -413,7 +413,7 @@ static int write_zero_data(struct qcow2 *q, uint64_t off, uint64_t len)
 static int zero_raw_data(struct qcow2 *q, uint64_t off, uint64_t len, enum qcow2_clear how)
 {
     return q->raw_data ? qcow2_data_zero(q, off, min_u64(len, q->block.len - off),
-                                         how != QCOW2_CLEAR_ZERO && q->block.discard)
+                                         !qcow2_clear_keeps_space(how) && q->block.discard)
                        : 0;
 }
 
@@ -422,8 +422,8 @@ static int punch_data(struct qcow2 *q, uint64_t off, uint64_t len, enum qcow2_cl
 {
     int r;
 
-    if (q->data == q->block.file || q->raw_data || how == QCOW2_CLEAR_ZERO || !q->block.discard ||
-        len < q->cluster_size)
+    if (q->data == q->block.file || q->raw_data || qcow2_clear_keeps_space(how) ||
+        !q->block.discard || len < q->cluster_size)
         return 0;
     r = qcow2_data_zero_fast(q, off, len, true);
     return r == -EOPNOTSUPP ? 0 : r; /* a hint */
@@ -449,7 +449,7 @@ static int clear_piece(struct qcow2 *q, uint64_t off, uint64_t len, enum qcow2_c
     r = clear_held(q, off, len, how);
     range_release(&q->ranges, &range);
     if (r == -ENOTSUP)
-        r = write_zero_data(q, off, min_u64(len, q->block.len - off));
+        r = write_zero_data(q, off, min_u64(len, q->block.len - off), how);
     return r;
 }
 
@@ -481,8 +481,16 @@ static void whole_units(const struct qcow2 *q, uint64_t off, uint64_t len, uint6
         *ret_end = *ret_first;
 }
 
-static int qcow2_write_zeroes(struct block *block, uint64_t off, uint64_t len, bool unmap)
+static enum qcow2_clear how_to_zero(unsigned flags)
 {
+    if (flags & BLOCK_REQ_OWN)
+        return QCOW2_CLEAR_ZERO_OWN;
+    return flags & BLOCK_REQ_UNMAP ? QCOW2_CLEAR_ZERO_UNMAP : QCOW2_CLEAR_ZERO;
+}
+
+static int qcow2_write_zeroes(struct block *block, uint64_t off, uint64_t len, unsigned flags)
+{
+    enum qcow2_clear how = how_to_zero(flags);
     struct qcow2 *q = qcow2_of(block);
     uint64_t end = off + len;
     uint64_t first;
@@ -492,11 +500,11 @@ static int qcow2_write_zeroes(struct block *block, uint64_t off, uint64_t len, b
     if (r < 0)
         return r;
     whole_units(q, off, len, qcow2_unit_size(q), &first, &last);
-    r = write_zero_data(q, off, min_u64(first, end) - off);
+    r = write_zero_data(q, off, min_u64(first, end) - off, how);
     if (r == 0)
-        r = clear_range(q, first, last, unmap ? QCOW2_CLEAR_ZERO_UNMAP : QCOW2_CLEAR_ZERO);
+        r = clear_range(q, first, last, how);
     if (r == 0 && last < end)
-        r = write_zero_data(q, max_u64(last, off), end - max_u64(last, off));
+        r = write_zero_data(q, max_u64(last, off), end - max_u64(last, off), how);
     return r;
 }
 

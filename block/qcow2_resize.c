@@ -91,7 +91,7 @@ static int clear_tail(struct qcow2 *q, uint64_t off, uint64_t covered)
     if (off >= end)
         return 0;
     r = qcow2_map(q, off, 1, false, &extent); /* now it is known, where it reads as zero already */
-    return r < 0 ? r : q->block.driver->write_zeroes(&q->block, off, end - off, true);
+    return r < 0 ? r : q->block.driver->write_zeroes(&q->block, off, end - off, BLOCK_REQ_UNMAP);
 }
 
 /* ---- preallocation -------------------------------------------------------------------------------- */

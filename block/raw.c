@@ -147,9 +147,9 @@ static int raw_write(struct block *block, uint64_t off, uint64_t len, const stru
     return file_writev(block->file, off, iov, niov);
 }
 
-static int raw_write_zeroes(struct block *block, uint64_t off, uint64_t len, bool unmap)
+static int raw_write_zeroes(struct block *block, uint64_t off, uint64_t len, unsigned flags)
 {
-    return file_zero(block->file, off, len, unmap && block->discard);
+    return file_zero(block->file, off, len, (flags & BLOCK_REQ_UNMAP) && block->discard);
 }
 
 static int raw_discard(struct block *block, uint64_t off, uint64_t len)

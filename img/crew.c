@@ -1,9 +1,16 @@
 #include "img/crew.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 
 #include "vmm/base/bytes.h"
+
+/*
+ * Memory up to this is not given back while there is work: buffers come and go with every request, and
+ * new ones would cost a page fault for each 4 KiB.
+ */
+#define KEPT_MEMORY (64 << 20)
 
 /* Enough to keep a disk busy while others wait for it. */
 #define CREW_MIN 8u
@@ -93,6 +100,31 @@ void crew_sleep(struct crew_worker *worker, uint64_t ns)
     co_suspend();
 }
 
+/* ---- turns ------------------------------------------------------------------------------------------ */
+
+void crew_turns_init(struct crew_turns *turns)
+{
+    *turns = (struct crew_turns){.taken = 0};
+    co_queue_init(&turns->waiting);
+}
+
+uint64_t crew_turn_take(struct crew_turns *turns)
+{
+    return turns->taken++;
+}
+
+void crew_turn_wait(struct crew_turns *turns, uint64_t turn)
+{
+    while (turns->passed != turn)
+        co_queue_wait(&turns->waiting);
+}
+
+void crew_turn_pass(struct crew_turns *turns)
+{
+    turns->passed++;
+    co_queue_wake_all(&turns->waiting);
+}
+
 /* ---- workers ---------------------------------------------------------------------------------------- */
 
 static void worker_main(void *opaque)
@@ -132,6 +164,14 @@ static int detach_all(struct block *const *blocks, unsigned n, int r, struct err
     return r;
 }
 
+static void keep_memory(void)
+{
+#ifdef __GLIBC__
+    (void)mallopt(M_MMAP_THRESHOLD, KEPT_MEMORY); /* without it, it is only slower */
+    (void)mallopt(M_TRIM_THRESHOLD, KEPT_MEMORY);
+#endif
+}
+
 int crew_run(struct block *const *blocks, unsigned nblocks, unsigned n,
              void (*work)(struct crew_worker *worker), void *opaque, struct err *err)
 {
@@ -141,6 +181,7 @@ int crew_run(struct block *const *blocks, unsigned nblocks, unsigned n,
 
     if (r < 0)
         return err_set_errno(err, r, "cannot make an event loop");
+    keep_memory();
     while (r == 0 && attached < nblocks) {
         r = block_attach(blocks[attached], crew.loop, err);
         attached += r == 0;

@@ -69,4 +69,20 @@ int crew_read(struct crew_worker *worker, struct block *block, uint64_t off, uin
 /* Do nothing for a while. */
 void crew_sleep(struct crew_worker *worker, uint64_t ns);
 
+/*
+ * Workers get ready side by side for something that is to begin in the order in which they took their
+ * turns: writes, for the sake of an image that will be read from front to back. Each turn that was taken
+ * is passed once.
+ */
+struct crew_turns {
+    uint64_t taken;
+    uint64_t passed;
+    struct co_queue waiting;
+};
+
+void crew_turns_init(struct crew_turns *turns);
+uint64_t crew_turn_take(struct crew_turns *turns);
+void crew_turn_wait(struct crew_turns *turns, uint64_t turn);
+void crew_turn_pass(struct crew_turns *turns);
+
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "img/crew.h"
+#include "img/zero_scan.h"
 #include "vmm/base/bytes.h"
 
 /* Compared at a time: two buffers of this size stay in a processor's cache. */
@@ -16,6 +17,7 @@ struct piece {
     uint64_t len; /* 0: there is none */
     bool old_data;
     bool new_data; /* else: zeroes */
+    uint64_t turn;
 };
 
 struct rebase {
@@ -25,6 +27,7 @@ struct rebase {
     uint64_t unit;        /* what takes space in the image together */
     struct co_mutex lock; /* of what comes next: looking for it may wait */
     uint64_t pos;
+    struct crew_turns turns; /* to write */
     int result;
     struct err *err;
 };
@@ -109,6 +112,8 @@ static void next_piece(struct rebase *rebase, struct piece *ret_piece)
     co_mutex_unlock(&rebase->lock);
     if (same || rebase->result < 0)
         piece.len = 0;
+    else
+        piece.turn = crew_turn_take(&rebase->turns);
     *ret_piece = piece;
 }
 
@@ -123,63 +128,79 @@ static int read_side(struct crew_worker *worker, struct block *block, bool data,
     return 0;
 }
 
-/* How far the buffers are the same from `at` on, or differ, by units. */
+enum change { CHANGE_NONE, CHANGE_TO_ZEROES, CHANGE_TO_DATA };
+
+static enum change change_of(const uint8_t *old, const uint8_t *new, uint64_t len)
+{
+    if (memcmp(old, new, len) == 0)
+        return CHANGE_NONE;
+    return zero_scan_all(old, len) ? CHANGE_TO_ZEROES : CHANGE_TO_DATA;
+}
+
+/* How far the units from `at` on are of one kind, and of which. */
 static uint64_t run_end(const struct rebase *rebase, const struct piece *piece, uint64_t at,
-                        uint8_t *const bufs[2], bool *ret_same)
+                        uint8_t *const bufs[2], enum change *ret_change)
 {
     uint64_t end = at;
 
     do {
         uint64_t unit_end = align_down(piece->off + end, rebase->unit) + rebase->unit;
         uint64_t n = min_u64(unit_end - piece->off, piece->len) - end;
-        bool same = memcmp(bufs[0] + end, bufs[1] + end, n) == 0;
+        enum change change = change_of(bufs[0] + end, bufs[1] + end, n);
 
         if (end == at)
-            *ret_same = same;
-        if (same != *ret_same)
+            *ret_change = change;
+        if (change != *ret_change)
             break;
         end += n;
     } while (end < piece->len);
     return end;
 }
 
-/*
- * Both old and new are there: write what is only old. Zeroes are written as data: a request for zeroes
- * does nothing where the image reads as zero already, which may be the old backing file's doing.
- */
-static int keep_old(struct rebase *rebase, struct crew_worker *worker, const struct piece *piece,
-                    uint8_t *const bufs[2])
+/* Both old and new are there: write what is only old. */
+static void begin_writes(struct rebase *rebase, struct crew_worker *worker,
+                         const struct piece *piece, uint8_t *const bufs[2])
 {
     uint64_t end;
 
     for (uint64_t at = 0; at < piece->len; at = end) {
         struct block_req req = {.op = BLOCK_WRITE, .off = piece->off + at};
-        bool same = true;
+        enum change change = CHANGE_NONE;
 
-        end = run_end(rebase, piece, at, bufs, &same);
+        end = run_end(rebase, piece, at, bufs, &change);
         req.len = end - at;
-        if (!same)
-            crew_submit(worker, rebase->options->image, &req, bufs[0] + at);
+        if (change == CHANGE_TO_ZEROES) {
+            req.op = BLOCK_WRITE_ZEROES;
+            req.flags = BLOCK_REQ_OWN;
+        }
+        if (change != CHANGE_NONE)
+            crew_submit(worker, rebase->options->image, &req,
+                        change == CHANGE_TO_DATA ? bufs[0] + at : NULL);
     }
-    return crew_wait(worker);
+}
+
+static int read_sides(struct rebase *rebase, struct crew_worker *worker, const struct piece *piece,
+                      uint8_t *const bufs[2])
+{
+    const struct rebase_options *options = rebase->options;
+    int r = read_side(worker, options->image, piece->old_data, piece, bufs[0]);
+
+    if (r < 0)
+        return fail(rebase, r, "error while reading from old backing file");
+    r = read_side(worker, options->base, piece->new_data, piece, bufs[1]);
+    return r < 0 ? fail(rebase, r, "error while reading from new backing file") : 0;
 }
 
 static void rebase_piece(struct rebase *rebase, struct crew_worker *worker,
                          const struct piece *piece, uint8_t *const bufs[2])
 {
-    const struct rebase_options *options = rebase->options;
-    int r = read_side(worker, options->image, piece->old_data, piece, bufs[0]);
+    int r = read_sides(rebase, worker, piece, bufs);
 
-    if (r < 0) {
-        fail(rebase, r, "error while reading from old backing file");
-        return;
-    }
-    r = read_side(worker, options->base, piece->new_data, piece, bufs[1]);
-    if (r < 0) {
-        fail(rebase, r, "error while reading from new backing file");
-        return;
-    }
-    r = keep_old(rebase, worker, piece, bufs);
+    crew_turn_wait(&rebase->turns, piece->turn);
+    if (r == 0 && rebase->result == 0)
+        begin_writes(rebase, worker, piece, bufs);
+    crew_turn_pass(&rebase->turns);
+    r = crew_wait(worker);
     if (r < 0)
         fail(rebase, r, "Error while writing to COW image");
 }
@@ -216,6 +237,7 @@ int rebase_run(const struct rebase_options *options, struct err *err)
         rebase.base_len = info.len;
     }
     co_mutex_init(&rebase.lock);
+    crew_turns_init(&rebase.turns);
     r = crew_run(blocks, options->base ? 2 : 1, crew_size(), rebase_pieces, &rebase, &crew_err);
     if (rebase.result == 0 && r < 0) {
         rebase.result = r;
