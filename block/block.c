@@ -35,7 +35,7 @@ void block_init(struct block *block, const struct block_driver *driver,
 
 static bool is_write(const struct block_req *req)
 {
-    return req->op == BLOCK_WRITE || req->op == BLOCK_DISCARD || req->op == BLOCK_WRITE_ZEROES;
+    return req->op != BLOCK_READ && req->op != BLOCK_FLUSH;
 }
 
 static int check(const struct block *block, const struct block_req *req)
@@ -73,6 +73,15 @@ static int write_compressed(struct block *block, const struct block_req *req)
     return block->driver->write_compressed(block, req->off, req->len, req->iov, req->niov);
 }
 
+static int copy(struct block *block, const struct block_req *req)
+{
+    struct file *from = req->from->data_file ? req->from->data_file : req->from->file;
+
+    if (!block->driver->copy)
+        return -EOPNOTSUPP;
+    return block->driver->copy(block, req->off, req->len, from, req->from_host);
+}
+
 static int carry_out_op(struct block *block, const struct block_req *req)
 {
     const struct block_driver *driver = block->driver;
@@ -88,6 +97,8 @@ static int carry_out_op(struct block *block, const struct block_req *req)
         if (req->flags & BLOCK_REQ_COMPRESSED)
             return write_compressed(block, req);
         return driver->write(block, req->off, req->len, req->iov, req->niov);
+    case BLOCK_COPY:
+        return copy(block, req);
     case BLOCK_DISCARD:
         return block->discard ? driver->discard(block, req->off, req->len) : 0;
     case BLOCK_WRITE_ZEROES:

@@ -79,8 +79,9 @@ struct block_options {
     unsigned write_backing;
 
     /*
-     * Compress and decompress on threads of their own, as many as there are processors; off: on the
-     * image's thread. While it is attached, for requests in flight together.
+     * Compress, decompress and copy long pieces from the page cache on threads of their own, as many as
+     * there are processors; off: on the image's thread. While it is attached, for requests in flight
+     * together.
      */
     bool compute_threads;
 };
@@ -162,12 +163,6 @@ int block_get_host_status(struct block *block, uint64_t off, uint64_t len, bool 
                           struct block_status *ret_status) MUST_CHECK;
 
 /*
- * Are two layers, perhaps of different images, the same image in the same file? Then they have the same
- * at the same offset, unless a snapshot is shown in place of one's disk.
- */
-bool block_is_same_layer(const struct block *a, const struct block *b);
-
-/*
  * What the engine has done for this image (not its backing files) since it was opened. Operations of
  * the host are counted when they are asked for, whether they succeed or not.
  */
@@ -177,6 +172,8 @@ struct block_stats {
     uint64_t data_read_bytes;
     uint64_t data_writes;
     uint64_t data_write_bytes;
+    uint64_t data_copies; /* by the host, from another file */
+    uint64_t data_copy_bytes;
     uint64_t fallocates; /* ranges zeroed or given back without writing a buffer */
     uint64_t meta_reads;
     uint64_t meta_read_bytes;
@@ -199,6 +196,14 @@ enum block_op {
     BLOCK_FLUSH,
     BLOCK_DISCARD,      /* contents may read as zero or unchanged afterwards */
     BLOCK_WRITE_ZEROES, /* reads as zero afterwards */
+
+    /*
+     * As BLOCK_WRITE, of data that another image has in its file: the host copies it, and file systems
+     * that can do that let the files share the space. Whole alloc_units. -EOPNOTSUPP: the host cannot,
+     * or not with this range. After any failure the range shows what it showed or what was to be
+     * written, and may be written in the usual way.
+     */
+    BLOCK_COPY,
 };
 
 enum {
@@ -226,6 +231,10 @@ struct block_req {
     uint64_t len;            /* bytes; for READ and WRITE it equals the sum of iov */
     const struct iovec *iov; /* READ and WRITE only; elements of any length and alignment */
     unsigned niov;
+
+    /* COPY: `layer` and `host` of block_get_status, not compressed; not written meanwhile. */
+    struct block *from;
+    uint64_t from_host;
 
     /* 0 or -errno. May submit again or free the request. */
     void (*done)(struct block_req *req, int result);

@@ -36,6 +36,10 @@ struct block_driver {
     int (*write_compressed)(struct block *block, uint64_t off, uint64_t len,
                             const struct iovec *iov, unsigned niov);
 
+    /* See BLOCK_COPY. */
+    int (*copy)(struct block *block, uint64_t off, uint64_t len, struct file *from,
+                uint64_t from_off);
+
     int (*write_zeroes)(struct block *block, uint64_t off, uint64_t len, unsigned flags);
     int (*discard)(struct block *block, uint64_t off, uint64_t len);
     int (*flush)(struct block *block);

@@ -12,6 +12,7 @@
  *   qcow2_alloc     changing that: allocating writes, zeroes, discards
  *   qcow2_io        requests
  *   qcow2_parts     reads and writes of what is mapped already
+ *   qcow2_copy      writes of what the host copies from another file
  *   qcow2_ahead     reading ahead for copy-on-write
  *   qcow2_partial   discards of parts of a cluster
  *   qcow2_packed    compressed clusters: reading
@@ -329,6 +330,9 @@ int qcow2_data_readv(struct qcow2 *q, uint64_t host, const struct iovec *iov,
 int qcow2_data_writev(struct qcow2 *q, uint64_t host, const struct iovec *iov,
                       unsigned niov) MUST_CHECK;
 
+int qcow2_data_copy(struct qcow2 *q, uint64_t host, uint64_t len, struct file *from,
+                    uint64_t from_off) MUST_CHECK;
+
 int qcow2_data_zero(struct qcow2 *q, uint64_t host, uint64_t len, bool unmap) MUST_CHECK;
 
 /* Does the range read as zero because nothing is stored there? False also means: don't know. */
@@ -577,6 +581,15 @@ extern const struct block_driver qcow2_driver;
 
 int qcow2_write(struct block *block, uint64_t off, uint64_t len, const struct iovec *iov,
                 unsigned niov) MUST_CHECK;
+
+/* Before each request that writes [off, off + len). Holding no lock. */
+int qcow2_begin_write(struct qcow2 *q, uint64_t off, uint64_t len) MUST_CHECK;
+
+/* ---- qcow2_copy ---------------------------------------------------------------------------------- */
+
+/* See BLOCK_COPY. */
+int qcow2_copy(struct block *block, uint64_t off, uint64_t len, struct file *from,
+               uint64_t from_off) MUST_CHECK;
 
 /* ---- qcow2_parts --------------------------------------------------------------------------------- */
 

@@ -69,6 +69,16 @@ int qcow2_data_writev(struct qcow2 *q, uint64_t host, const struct iovec *iov, u
     return file_writev(q->data, host, iov, niov);
 }
 
+int qcow2_data_copy(struct qcow2 *q, uint64_t host, uint64_t len, struct file *from,
+                    uint64_t from_off)
+{
+    if (q->corrupt)
+        return -EIO;
+    q->block.stats.data_copies++;
+    q->block.stats.data_copy_bytes += len;
+    return file_copy(q->data, host, len, from, from_off);
+}
+
 int qcow2_data_zero(struct qcow2 *q, uint64_t host, uint64_t len, bool unmap)
 {
     if (q->corrupt)

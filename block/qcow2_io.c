@@ -345,7 +345,7 @@ static int write_allocating(struct qcow2 *q, uint64_t off, uint64_t len, uint64_
     return r;
 }
 
-static int begin_write(struct qcow2 *q, uint64_t off, uint64_t len)
+int qcow2_begin_write(struct qcow2 *q, uint64_t off, uint64_t len)
 {
     int r = qcow2_prepare_write(q);
 
@@ -379,7 +379,7 @@ int qcow2_write(struct block *block, uint64_t off, uint64_t len, const struct io
 {
     struct qcow2 *q = qcow2_of(block);
     uint64_t done = 0;
-    int r = begin_write(q, off, len);
+    int r = qcow2_begin_write(q, off, len);
 
     while (r == 0 && done < len) {
         uint64_t n = 0;
@@ -495,7 +495,7 @@ static int qcow2_write_zeroes(struct block *block, uint64_t off, uint64_t len, u
     uint64_t end = off + len;
     uint64_t first;
     uint64_t last;
-    int r = begin_write(q, off, len);
+    int r = qcow2_begin_write(q, off, len);
 
     if (r < 0)
         return r;
@@ -532,7 +532,7 @@ static int qcow2_discard(struct block *block, uint64_t off, uint64_t len)
     uint64_t end = off + len;
     uint64_t first;
     uint64_t last;
-    int r = begin_write(q, off, len);
+    int r = qcow2_begin_write(q, off, len);
 
     if (r < 0)
         return r;
@@ -602,6 +602,7 @@ const struct block_driver qcow2_driver = {
     .read = qcow2_read,
     .write = qcow2_write,
     .write_compressed = qcow2_write_compressed,
+    .copy = qcow2_copy,
     .write_zeroes = qcow2_write_zeroes,
     .discard = qcow2_discard,
     .flush = qcow2_flush_request,

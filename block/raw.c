@@ -147,6 +147,14 @@ static int raw_write(struct block *block, uint64_t off, uint64_t len, const stru
     return file_writev(block->file, off, iov, niov);
 }
 
+static int raw_copy(struct block *block, uint64_t off, uint64_t len, struct file *from,
+                    uint64_t from_off)
+{
+    if (off == 0 && of_block(block)->probed)
+        return -EOPNOTSUPP; /* the first sector is looked at */
+    return file_copy(block->file, off, len, from, from_off);
+}
+
 static int raw_write_zeroes(struct block *block, uint64_t off, uint64_t len, unsigned flags)
 {
     return file_zero(block->file, off, len, (flags & BLOCK_REQ_UNMAP) && block->discard);
@@ -221,6 +229,7 @@ static const struct block_driver raw_driver = {
     .name = "raw",
     .read = raw_read,
     .write = raw_write,
+    .copy = raw_copy,
     .write_zeroes = raw_write_zeroes,
     .discard = raw_discard,
     .flush = raw_flush,

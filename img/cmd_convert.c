@@ -42,7 +42,6 @@ struct conversion {
     const char *snapshot;       /* -l */
     bool sparse_given;          /* -S */
     bool no_create;             /* -n */
-    bool offload;               /* -C */
     bool target_image_opts;
     bool bitmaps;
     bool skip_broken;
@@ -117,7 +116,7 @@ static int set_option(struct conversion *c, int opt, const char *value)
         c->backing = value;
         break;
     case 'C':
-        c->offload = true;
+        c->copy.offload = true;
         break;
     case 'c':
         c->copy.compress = true;
@@ -164,11 +163,11 @@ static const char *contradiction(const struct conversion *c)
 {
     if (c->skip_broken && !c->bitmaps)
         return "Use of --skip-broken-bitmaps requires --bitmaps";
-    if (c->copy.compress && c->offload)
+    if (c->copy.compress && c->copy.offload)
         return "Cannot enable copy offloading when -c is used";
-    if (c->sparse_given && c->offload)
+    if (c->sparse_given && c->copy.offload)
         return "Cannot enable copy offloading when -S is used";
-    if (c->copy.salvage && c->offload)
+    if (c->copy.salvage && c->copy.offload)
         return "Cannot use copy offloading in salvaging mode";
     if (c->target_image_opts && !c->no_create)
         return "--target-image-opts requires use of -n flag";
@@ -554,7 +553,8 @@ const struct img_command img_convert = {
         "  -l snapshot      of the source: an id or name, or snapshot.id=…,snapshot.name=…\n"
         "  -m number        requests in flight, 1 to 16; by default as many as are of use\n"
         "  -W               write in any order\n"
-        "  -C               let the host copy, if it can\n"
+        "  -C               let the host copy data as it is, where it can: shared, if the file\n"
+        "                   system shares, and without looking for zeroes in it\n"
         "  -r rate_limit    bytes per second\n"
         "  -t, -T cache     of the target (unsafe) and the sources (writeback): none, writeback,\n"
         "                   writethrough, directsync, unsafe\n"

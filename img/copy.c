@@ -19,6 +19,9 @@
 #define PIECE (512u << 10)
 #define PIECE_MAX (16u << 20)
 
+/* The same for data that does not come here: it is only asked for. */
+#define OFFLOAD_MAX (16u << 20)
+
 /*
  * Zeroes in a cluster that is to be written are written with it, as its space is taken anyway; but no
  * more than this.
@@ -39,6 +42,8 @@ struct piece {
     uint64_t off; /* in the target */
     uint64_t len;
     uint64_t turn;
+    struct block *from; /* NULL: it is not for the host to copy */
+    uint64_t from_host;
 };
 
 struct copy {
@@ -46,17 +51,20 @@ struct copy {
     uint64_t len;
     uint64_t piece_max;
     uint64_t target_len;
-    uint64_t unit; /* zeroes are looked for in units of this size */
+    uint64_t unit;       /* zeroes are looked for in units of this size */
+    uint64_t alloc_unit; /* of the target */
+
+    bool offload;         /* the host has not refused yet */
+    struct co_mutex host; /* it is copying */
 
     /* What comes next; looking for it may wait. */
     struct co_mutex lock;
     uint64_t pos;
     enum kind kind;
-    uint64_t kind_end; /* from `pos` up to here it is of that kind */
-    uint64_t turns_given;
-
-    uint64_t turn; /* whose writes may begin */
-    struct co_queue turns;
+    uint64_t kind_end;  /* from `pos` up to here it is of that kind */
+    struct block *from; /* the layer in whose file `pos` is data, from `from_host` on; NULL: none */
+    uint64_t from_host;
+    struct crew_turns turns; /* to write */
 
     uint64_t begun; /* ns */
     uint64_t paced; /* bytes that count for the rate */
@@ -166,6 +174,15 @@ static int get_status(const struct copy *copy, const struct copy_source *source,
     return r;
 }
 
+/* The layer of which the host could copy what is there, uncompressed. */
+static struct block *offload_layer(const struct copy *copy, const struct block_status *status)
+{
+    const unsigned as_it_is = BLOCK_STATUS_DATA | BLOCK_STATUS_OFFSET;
+    const unsigned any = as_it_is | BLOCK_STATUS_ZERO | BLOCK_STATUS_COMPRESSED;
+
+    return copy->offload && (status->flags & any) == as_it_is ? status->layer : NULL;
+}
+
 static int look(struct copy *copy)
 {
     const struct copy_options *options = copy->options;
@@ -182,6 +199,8 @@ static int look(struct copy *copy)
         return fail(copy, r, "reading block status at offset", in_source);
     copy->kind = kind_of(copy, copy->pos, &status);
     copy->kind_end = copy->pos + min_u64(status.len, len);
+    copy->from = offload_layer(copy, &status);
+    copy->from_host = status.host;
     return 0;
 }
 
@@ -204,6 +223,26 @@ static void fit_clusters(struct copy *copy, struct piece *piece)
     }
 }
 
+/*
+ * The host copies whole units of the target; what is left over at the ends is read and written. Returns
+ * whether it is to copy the piece.
+ */
+static bool fit_offload(const struct copy *copy, struct piece *piece)
+{
+    uint64_t head = align_up(piece->off, copy->alloc_unit) - piece->off;
+
+    if (!copy->offload || !copy->from || piece->len < head + copy->alloc_unit)
+        return false;
+    if (head > 0) {
+        piece->len = head;
+        return false;
+    }
+    piece->len = align_down(min_u64(piece->len, OFFLOAD_MAX), copy->alloc_unit);
+    piece->from = copy->from;
+    piece->from_host = copy->from_host;
+    return true;
+}
+
 /* The next piece, of any kind. len 0: there is none. */
 static int step(struct copy *copy, struct piece *ret_piece)
 {
@@ -217,9 +256,10 @@ static int step(struct copy *copy, struct piece *ret_piece)
         piece.len = copy->kind_end - copy->pos;
         if (copy->options->compress)
             fit_clusters(copy, &piece);
-        if (is_written(copy, piece.kind))
+        if (!fit_offload(copy, &piece) && is_written(copy, piece.kind))
             piece.len = min_u64(piece.len, copy->piece_max - piece.off % copy->piece_max);
         copy->pos += piece.len;
+        copy->from_host += piece.len;
     }
     *ret_piece = piece;
     return r;
@@ -236,7 +276,7 @@ static int next_piece(struct copy *copy, struct piece *ret_piece)
     } while (r == 0 && ret_piece->len > 0 && !is_written(copy, ret_piece->kind) &&
              (ret_piece->kind == KIND_BACKING || copy->options->target_is_zero));
     if (r == 0 && ret_piece->len > 0)
-        ret_piece->turn = copy->turns_given++;
+        ret_piece->turn = crew_turn_take(&copy->turns);
     co_mutex_unlock(&copy->lock);
     return r;
 }
@@ -361,14 +401,8 @@ static void begin_writes(struct slot *slot, const struct piece *piece)
 
 static void wait_for_turn(struct copy *copy, const struct piece *piece)
 {
-    while (!copy->options->out_of_order && copy->turn != piece->turn)
-        co_queue_wait(&copy->turns);
-}
-
-static void pass_turn(struct copy *copy)
-{
-    copy->turn++;
-    co_queue_wake_all(&copy->turns);
+    if (!copy->options->out_of_order)
+        crew_turn_wait(&copy->turns, piece->turn);
 }
 
 /* Wait until as much time has passed as what was written so far may take. */
@@ -390,13 +424,19 @@ static void keep_rate(struct slot *slot, const struct piece *piece)
 static void give_up_turn(struct copy *copy, const struct piece *piece)
 {
     wait_for_turn(copy, piece);
-    pass_turn(copy);
+    crew_turn_pass(&copy->turns);
+}
+
+static int wait_for_writes(struct slot *slot, const struct piece *piece)
+{
+    int r = crew_wait(slot->worker);
+
+    return r < 0 ? fail(slot->copy, r, "writing at byte", piece->off) : 0;
 }
 
 static int write_piece(struct slot *slot, const struct piece *piece)
 {
     struct copy *copy = slot->copy;
-    int r;
 
     wait_for_turn(copy, piece);
     keep_rate(slot, piece);
@@ -404,9 +444,71 @@ static int write_piece(struct slot *slot, const struct piece *piece)
         atomic_store(&position, piece->off);
         begin_writes(slot, piece);
     }
-    pass_turn(copy);
-    r = crew_wait(slot->worker);
-    return r < 0 ? fail(copy, r, "writing at byte", piece->off) : 0;
+    crew_turn_pass(&copy->turns);
+    return wait_for_writes(slot, piece);
+}
+
+static int get_buf(struct slot *slot, const struct piece *piece)
+{
+    if (!slot->buf)
+        slot->buf = aligned_alloc(BUF_ALIGN, align_up(slot->copy->piece_max, BUF_ALIGN));
+    return slot->buf ? 0 : fail(slot->copy, -ENOMEM, "reading at byte", piece->off);
+}
+
+/* ---- letting the host copy -------------------------------------------------------------------------- */
+
+static int ask_host(struct slot *slot, const struct piece *piece)
+{
+    struct block_req req = {
+        .op = BLOCK_COPY,
+        .off = piece->off,
+        .len = piece->len,
+        .from = piece->from,
+        .from_host = piece->from_host,
+    };
+
+    crew_submit(slot->worker, slot->copy->options->target, &req, NULL);
+    return crew_wait(slot->worker);
+}
+
+/* Read and write what the host was to copy. */
+static int copy_by_parts(struct slot *slot, const struct piece *piece)
+{
+    struct piece part = {.kind = piece->kind};
+    int r = get_buf(slot, piece);
+
+    for (uint64_t done = 0; r == 0 && done < piece->len; done += part.len) {
+        part.off = piece->off + done;
+        part.len = min_u64(piece->len - done, slot->copy->piece_max);
+        r = read_piece(slot, &part);
+        if (r < 0)
+            break;
+        begin_writes(slot, &part);
+        r = wait_for_writes(slot, &part);
+    }
+    return r;
+}
+
+/*
+ * One at a time: file systems let the writers of a file wait for each other, which costs more than it
+ * gains. Whatever is the matter, the host is not asked again: reading and writing tells what it is.
+ */
+static int offload_piece(struct slot *slot, const struct piece *piece)
+{
+    struct copy *copy = slot->copy;
+    int r = 0;
+
+    wait_for_turn(copy, piece);
+    keep_rate(slot, piece);
+    co_mutex_lock(&copy->host);
+    if (copy->result == 0) {
+        atomic_store(&position, piece->off);
+        r = copy->offload ? ask_host(slot, piece) : -EOPNOTSUPP;
+        copy->offload = r == 0;
+    }
+    co_mutex_unlock(&copy->host);
+    crew_turn_pass(&copy->turns);
+    return r < 0 ? copy_by_parts(slot, piece) : 0;
 }
 
 /* ---- slots ---------------------------------------------------------------------------------------- */
@@ -423,24 +525,27 @@ static void show_progress(struct copy *copy, const struct piece *piece)
         progress_report(progress, copy->pos, copy->len);
 }
 
-static int copy_piece(struct slot *slot, const struct piece *piece)
+static int read_and_write(struct slot *slot, const struct piece *piece)
 {
-    struct copy *copy = slot->copy;
     int r = 0;
 
-    if (is_written(copy, piece->kind)) {
-        if (!slot->buf)
-            slot->buf = aligned_alloc(BUF_ALIGN, align_up(copy->piece_max, BUF_ALIGN));
-        r = slot->buf ? read_piece(slot, piece)
-                      : fail(copy, -ENOMEM, "reading at byte", piece->off);
+    if (is_written(slot->copy, piece->kind)) {
+        r = get_buf(slot, piece);
+        if (r == 0)
+            r = read_piece(slot, piece);
     }
     if (r == 0)
-        r = write_piece(slot, piece);
-    else
-        give_up_turn(copy, piece);
-    if (r == 0)
-        show_progress(copy, piece);
+        return write_piece(slot, piece);
+    give_up_turn(slot->copy, piece);
     return r;
+}
+
+static void copy_piece(struct slot *slot, const struct piece *piece)
+{
+    int r = piece->from ? offload_piece(slot, piece) : read_and_write(slot, piece);
+
+    if (r == 0)
+        show_progress(slot->copy, piece);
 }
 
 static void copy_pieces(struct crew_worker *worker)
@@ -450,7 +555,7 @@ static void copy_pieces(struct crew_worker *worker)
     struct piece piece;
 
     while (next_piece(copy, &piece) == 0 && piece.len > 0)
-        (void)copy_piece(&slot, &piece); /* copy->result has the failure */
+        copy_piece(&slot, &piece); /* copy->result has its failure */
     free(slot.buf);
 }
 
@@ -471,6 +576,8 @@ static void plan(struct copy *copy)
 
     block_get_info(options->target, &info);
     copy->target_len = info.len;
+    copy->alloc_unit = max_u64(info.alloc_unit, 1);
+    copy->offload = options->offload;
     for (unsigned i = 0; i < options->nsources; i++)
         copy->len += options->sources[i].len;
     copy->piece_max = max_u64(PIECE, min_u64(options->min_zeroes, PIECE_MAX));
@@ -512,7 +619,8 @@ int copy_run(const struct copy_options *options, struct err *err)
     int r;
 
     co_mutex_init(&copy.lock);
-    co_queue_init(&copy.turns);
+    co_mutex_init(&copy.host);
+    crew_turns_init(&copy.turns);
     plan(&copy);
     r = options->progress && options->progress->on ? count_data(&copy) : 0;
     return r < 0 ? r : run_crew(&copy);

@@ -46,6 +46,12 @@ struct copy_options {
     bool target_has_backing;
     uint64_t backing_len;
 
+    /*
+     * As long as the host can do that, let it copy data from the sources' files as it is, zeroes in it
+     * included. Not with `compress` or `salvage`.
+     */
+    bool offload;
+
     bool compress;
     bool out_of_order;
     unsigned requests; /* in flight; 0: as many as are of use */

@@ -57,6 +57,9 @@ static void complete(struct block *block, struct block_req *req)
         case BLOCK_FLUSH:
             block->nflushes++;
             break;
+        case BLOCK_COPY: /* no device asks for it */
+            result = -EOPNOTSUPP;
+            break;
         case BLOCK_DISCARD:
         case BLOCK_WRITE_ZEROES:
             memset(block->data + req->off, 0, req->len);

@@ -210,6 +210,8 @@ void mem_record_done(struct mem_record *record)
     *record = (struct mem_record){0};
 }
 
+static void mem_submit(struct file *file, struct file_io *io);
+
 /* ---- operations ------------------------------------------------------------------------------------- */
 
 static int do_read(const struct mem_disk *disk, const struct file_io *io, uint64_t len)
@@ -220,15 +222,44 @@ static int do_read(const struct mem_disk *disk, const struct file_io *io, uint64
                              min_u64(len, disk->len - io->off));
 }
 
+static const struct mem_disk *copied_disk(const struct mem_disk *disk, const struct file_io *io)
+{
+    const struct mem_file *from = container_of(io->from, const struct mem_file, file);
+
+    return io->from->ops->submit == mem_submit && from->disk != disk ? from->disk : NULL;
+}
+
+/* A copy is written down as the write that it amounts to. 1, 0 if there is nothing to copy, or -errno. */
+static int get_data(struct mem_disk *disk, struct mem_op *op, const struct file_io *io)
+{
+    const struct mem_disk *from = op->op == FILE_COPY ? copied_disk(disk, io) : NULL;
+
+    if (op->op == FILE_COPY && !from)
+        return -EXDEV;
+    if (from && io->from_off >= from->len)
+        return 0;
+    if (from)
+        op->len = min_u64(op->len, from->len - io->from_off);
+    if (!range_fits(op->off, op->len, MEM_DISK_MAX))
+        return -ENOSPC;
+    op->data = malloc(op->len + 1);
+    if (!op->data)
+        die("no memory");
+    if (from)
+        memcpy(op->data, from->data + io->from_off, op->len);
+    else
+        iov_to_buf(io->iov, io->niov, 0, op->data, op->len);
+    op->op = FILE_WRITE;
+    return 1;
+}
+
 static int do_change(struct mem_disk *disk, struct mem_op *op, const struct file_io *io)
 {
-    if (op->op == FILE_WRITE) {
-        if (!range_fits(op->off, op->len, MEM_DISK_MAX))
-            return -ENOSPC;
-        op->data = malloc(op->len + 1);
-        if (!op->data)
-            die("no memory");
-        iov_to_buf(io->iov, io->niov, 0, op->data, op->len);
+    if (op->op == FILE_WRITE || op->op == FILE_COPY) {
+        int r = get_data(disk, op, io);
+
+        if (r <= 0)
+            return r;
     } else if ((op->op == FILE_ZERO || op->op == FILE_PUNCH) && disk->no_zero) {
         return -EOPNOTSUPP;
     }
@@ -249,6 +280,11 @@ static uint64_t short_unit(const struct mem_disk *disk)
     return max_u64(disk->align, BLOCK_SECTOR_SIZE);
 }
 
+static bool is_transfer(unsigned op)
+{
+    return op == FILE_READ || op == FILE_WRITE || op == FILE_COPY;
+}
+
 /* Is it this operation's turn to fail? */
 static bool is_faulty(const struct mem_disk *disk, unsigned op, uint64_t len)
 {
@@ -256,7 +292,7 @@ static bool is_faulty(const struct mem_disk *disk, unsigned op, uint64_t len)
 
     if (!fault || fault->after < 0 || (fault->kinds && !(fault->kinds & (1u << op))))
         return false;
-    if (fault->is_short && (op > FILE_WRITE || len < 2 * short_unit(disk)))
+    if (fault->is_short && (!is_transfer(op) || len < 2 * short_unit(disk)))
         return false;
     if (fault->after > 0) {
         fault->after--;
@@ -280,7 +316,7 @@ static int carry_out(struct mem_disk *disk, const struct file_io *io, size_t beg
             return disk->fault->result;
         op.len = align_down(io->len / 2, short_unit(disk));
     }
-    if (io->op <= FILE_WRITE && !is_aligned(io->off | io->len, disk->align))
+    if (is_transfer(io->op) && !is_aligned(io->off | io->len, disk->align))
         return -EINVAL;
     return io->op == FILE_READ ? do_read(disk, io, op.len) : do_change(disk, &op, io);
 }

@@ -20,7 +20,7 @@
 struct mem_disk;
 
 /* What a file can be asked to do: enum file_op, and what is not an operation of its own there. */
-enum { MEM_TRUNCATE = FILE_RESERVE + 1, MEM_MARK, MEM_OPS };
+enum { MEM_TRUNCATE = FILE_COPY + 1, MEM_MARK, MEM_OPS };
 
 /* An operation that was carried out, or a mark: a moment that somebody wants to find again. */
 struct mem_op {
@@ -29,7 +29,7 @@ struct mem_op {
     size_t begin; /* operations in the record when it was submitted */
     uint64_t off; /* MEM_TRUNCATE: the new length */
     uint64_t len;
-    uint8_t *data; /* FILE_WRITE */
+    uint8_t *data; /* FILE_WRITE, which stands for FILE_COPY too */
 };
 
 /* Changes of all disks that point here, in the order in which they took effect. */

@@ -128,13 +128,19 @@ static bool better_in_thread(const struct aio *aio, const struct file_io *io)
     return io->sleeps && aio->uring->in_flight + aio->threads->in_flight == 0;
 }
 
+/* io_uring has nothing that copies files. */
 void aio_submit(struct aio *aio, enum aio_kind kind, struct file_io *io)
 {
-    bool threads =
-        kind == AIO_THREADS || !aio->uring || (kind == AIO_AUTO && better_in_thread(aio, io));
+    bool threads = kind == AIO_THREADS || !aio->uring || io->op == FILE_COPY ||
+                   (kind == AIO_AUTO && better_in_thread(aio, io));
     struct aio_engine *engine = threads ? aio->threads : aio->uring;
 
-    engine->ops->submit(engine, io);
+    if (!engine && start_threads(aio, NULL) == 0)
+        engine = aio->threads;
+    if (engine)
+        engine->ops->submit(engine, io);
+    else
+        io->done(io, aio_execute(io));
 }
 
 /* ---- computing ------------------------------------------------------------------------------------ */
@@ -295,6 +301,7 @@ void aio_defer(struct aio *aio, struct aio_task *task)
 int aio_execute(const struct file_io *io)
 {
     off_t off = (off_t)io->off;
+    off_t from_off = (off_t)io->from_off;
     ssize_t r = -1;
 
     switch (io->op) {
@@ -315,6 +322,9 @@ int aio_execute(const struct file_io *io)
         break;
     case FILE_RESERVE:
         r = fallocate(io->fd, FALLOC_FL_KEEP_SIZE, off, (off_t)io->len);
+        break;
+    case FILE_COPY:
+        r = copy_file_range(io->from_fd, &from_off, io->fd, &off, io->len, 0);
         break;
     }
     return r < 0 ? -errno : (int)r;

@@ -86,6 +86,9 @@ static void uring_submit(struct aio_engine *engine, struct file_io *io)
     case FILE_RESERVE:
         io_uring_prep_fallocate(sqe, io->fd, FALLOC_FL_KEEP_SIZE, (off_t)io->off, (off_t)io->len);
         break;
+    case FILE_COPY:
+        assert(false); /* aio_submit lets threads do it */
+        break;
     }
     io_uring_sqe_set_data(sqe, io);
     engine->in_flight++;

@@ -387,6 +387,49 @@ int file_zero(struct file *file, uint64_t off, uint64_t len, bool unmap)
     return r == -EOPNOTSUPP ? file_write_zeroes(file, off, len) : r;
 }
 
+static int copy_all(struct file *file, uint64_t off, uint64_t len, struct file *from,
+                    uint64_t from_off)
+{
+    struct waited_io waited = {.io = {.op = FILE_COPY, .from = from}};
+    uint64_t done = 0;
+    int r = 0;
+
+    while (done < len) {
+        waited.io.off = off + done;
+        waited.io.from_off = from_off + done;
+        waited.io.len = min_u64(len - done, FILE_IO_MAX);
+        r = run_io(file, &waited);
+        if (r <= 0)
+            break;
+        done += (uint64_t)r;
+    }
+    if (r < 0)
+        return r;
+    return done == len ? 0 : -EOPNOTSUPP; /* the other file ends here */
+}
+
+/* What kernels and file systems answer that cannot do it at all, or not with these files or this range. */
+static bool is_refusal(int r)
+{
+    return r == -ENOSYS || r == -EINVAL || r == -EXDEV || r == -ENOTTY || r == -ETXTBSY ||
+           r == -EBADF || r == -EPERM || r == -EOPNOTSUPP;
+}
+
+int file_copy(struct file *file, uint64_t off, uint64_t len, struct file *from, uint64_t from_off)
+{
+    struct range range;
+    int r;
+
+    if (!file->writable)
+        return -EROFS;
+    if (!is_aligned(off | len, file->align) || !is_aligned(from_off, from->align))
+        return -EOPNOTSUPP; /* parts of blocks go through a buffer */
+    range_acquire(&file->writes, &range, off, len, false);
+    r = copy_all(file, off, len, from, from_off);
+    range_release(&file->writes, &range);
+    return is_refusal(r) ? -EOPNOTSUPP : r;
+}
+
 int file_get_len(struct file *file, uint64_t *ret_len)
 {
     return file->ops->get_len(file, ret_len);

@@ -30,6 +30,7 @@ enum file_op {
     FILE_ZERO,    /* the range reads as zero; the file does not grow */
     FILE_PUNCH,   /* the same, and its space goes back to the host */
     FILE_RESERVE, /* the host finds space for the range, which reads as before */
+    FILE_COPY,    /* the range gets what another file has, which the host does by itself */
 };
 
 /* One operation in flight; untouched by its owner until `done` was called. */
@@ -39,16 +40,20 @@ struct file_io {
     uint64_t len;            /* READ and WRITE: the sum of iov */
     const struct iovec *iov; /* at most FILE_IOV_MAX elements */
     unsigned niov;
+    struct file *from; /* COPY: the other file, which is not written meanwhile */
+    uint64_t from_off;
 
     /*
      * Called once, on the file's thread, possibly from inside `submit`. Bytes transferred (READ,
-     * WRITE), 0, or -errno; fewer bytes than asked for are allowed, 0 of a READ is the end.
+     * WRITE, COPY), 0, or -errno; fewer bytes than asked for are allowed, 0 of a READ or a COPY is
+     * the end of what is read.
      */
     void (*done)(struct file_io *io, int result);
 
     /* owner: whoever carries the operation out */
     struct list link;
     int fd;
+    int from_fd;
     int result;
     bool sleeps; /* it can be carried out only by a thread that waits for the host */
 };
@@ -140,6 +145,14 @@ int file_zero(struct file *file, uint64_t off, uint64_t len, bool unmap) MUST_CH
 
 /* Zero a range by writing zeroes, so that the host has space for all of it. */
 int file_write_zeroes(struct file *file, uint64_t off, uint64_t len) MUST_CHECK;
+
+/*
+ * Let the host copy [from_off, + len) of another file to `off`, without the data passing through this
+ * process; file systems that can do that let the files share the space. -EOPNOTSUPP where the host
+ * cannot, with these files or this range; a part may have been copied then, as with any failure.
+ */
+int file_copy(struct file *file, uint64_t off, uint64_t len, struct file *from,
+              uint64_t from_off) MUST_CHECK;
 
 int file_get_len(struct file *file, uint64_t *ret_len) MUST_CHECK;
 

@@ -118,8 +118,14 @@ static void host_submit(struct file *file, struct file_io *io)
 {
     struct host_file *host = of_file(file);
 
+    if (io->op == FILE_COPY && io->from->ops != file->ops) {
+        io->done(io, -EXDEV);
+        return;
+    }
     io->fd = host->fd;
     io->sleeps = io->op != FILE_READ && !(io->op == FILE_WRITE && host->direct);
+    if (io->op == FILE_COPY)
+        io->from_fd = of_file(io->from)->fd;
     if (host->aio)
         aio_submit(host->aio, host->aio_kind, io);
     else
