@@ -269,6 +269,7 @@ int block_open_in(const struct block_env *env, const struct block_options *optio
                 .writable = !options->readonly,
                 .direct = options->cache == BLOCK_CACHE_NONE,
                 .no_sync = options->cache == BLOCK_CACHE_UNSAFE,
+                .threads = options->compute_threads,
             },
     };
     struct block *block;

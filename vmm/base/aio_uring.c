@@ -68,6 +68,8 @@ static void uring_submit(struct aio_engine *engine, struct file_io *io)
     switch (io->op) {
     case FILE_READ:
         io_uring_prep_readv(sqe, io->fd, io->iov, io->niov, io->off);
+        if (io->long_copy)
+            io_uring_sqe_set_flags(sqe, IOSQE_ASYNC);
         break;
     case FILE_WRITE:
         io_uring_prep_writev(sqe, io->fd, io->iov, io->niov, io->off);

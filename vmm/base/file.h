@@ -54,6 +54,7 @@ struct file_io {
     struct list link;
     int fd;
     int from_fd;
+    bool long_copy; /* from the page cache: worth a thread of its own */
     int result;
     bool sleeps; /* it can be carried out only by a thread that waits for the host */
 };

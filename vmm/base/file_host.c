@@ -23,6 +23,7 @@ struct host_file {
     bool is_device;
     bool direct;
     bool unnamed; /* made by file_host_create and not kept yet */
+    bool threads; /* reads may be worth a thread */
     enum aio_kind aio_kind;
     struct aio *aio; /* NULL: operations are carried out at once */
 };
@@ -112,6 +113,12 @@ static int host_lock(struct file *file, const char *path, struct err *err)
     return 0;
 }
 
+/*
+ * io_uring reads what is in the page cache before the call returns. From this length on the copying
+ * takes longer than to wake a thread for it.
+ */
+#define LONG_COPY (128u << 10)
+
 /* ---- operations --------------------------------------------------------------------------------- */
 
 static void host_submit(struct file *file, struct file_io *io)
@@ -124,6 +131,7 @@ static void host_submit(struct file *file, struct file_io *io)
     }
     io->fd = host->fd;
     io->sleeps = io->op != FILE_READ && !(io->op == FILE_WRITE && host->direct);
+    io->long_copy = host->threads && io->op == FILE_READ && io->len >= LONG_COPY;
     if (io->op == FILE_COPY)
         io->from_fd = of_file(io->from)->fd;
     if (host->aio)
@@ -297,6 +305,7 @@ static int wrap_fd(int fd, const char *path, const struct file_host_options *opt
         goto free_host;
     host->file.writable = options->writable;
     host->file.no_sync = options->no_sync;
+    host->threads = options->threads && !options->direct && aio_processors() > 1;
     host->aio_kind = options->aio;
     host->direct = options->direct;
     if (options->direct)

@@ -16,6 +16,7 @@ struct file_host_options {
     bool writable;
     bool direct;  /* O_DIRECT: past the host's page cache */
     bool no_sync; /* FILE_SYNC does nothing */
+    bool threads; /* let other threads copy what is long, where there are processors for them */
     enum aio_kind aio;
 };
 
