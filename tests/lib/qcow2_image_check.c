@@ -71,6 +71,27 @@ static uint64_t get_count(const struct checker *c, uint64_t cluster)
     return get_bits(c->disk->data + block, c->order, cluster % per_block);
 }
 
+bool qcow2_image_find_leak(const struct mem_disk *disk, uint64_t *ret_at, uint8_t *ret_byte)
+{
+    unsigned order = load_be32(disk->data + 4) == 3 ? load_be32(disk->data + 96) : 4;
+    uint64_t cluster = 1ull << load_be32(disk->data + 20);
+    uint64_t per_block = cluster * 8 >> order;
+    const uint8_t *reftable = disk->data + load_be64(disk->data + 48);
+
+    for (uint64_t n = 0; n < disk->len / cluster + 2; n++) {
+        uint64_t block = load_be64(reftable + n / per_block * 8);
+        uint64_t i = n % per_block;
+
+        if (!block || get_bits(disk->data + block, order, i) != 0)
+            continue;
+        /* Counts of less than a byte begin at its low end, others end with their lowest byte. */
+        *ret_at = block + (order < 3 ? i >> (3 - order) : ((i + 1) << (order - 3)) - 1);
+        *ret_byte = (uint8_t)(disk->data[*ret_at] | 1u << (order < 3 ? (i << order) % 8 : 0));
+        return true;
+    }
+    return false;
+}
+
 /* ---- what is used ------------------------------------------------------------------------------------ */
 
 static void use(struct checker *c, uint64_t host, uint64_t len, const char *what)

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 
 #include "block/block_ops.h"
-#include "block/qcow2_header.h"
 #include "tests/lib/qcow2_rig.h"
 #include "vmm/base/bytes.h"
 
@@ -101,40 +100,19 @@ void qcow2_rig_commit(struct qcow2_rig *rig)
     open_as_usual(rig);
 }
 
-/* The cluster's count in a refcount block is zero. */
-static bool is_free(const uint8_t *block, uint64_t i, unsigned bits)
-{
-    if (bits < 8)
-        return (block[i * bits / 8] >> (i * bits % 8) & ((1u << bits) - 1)) == 0;
-    for (unsigned byte = 0; byte < bits / 8; byte++)
-        if (block[i * (bits / 8) + byte] != 0)
-            return false;
-    return true;
-}
-
 /*
- * Count a cluster that nobody uses, in the first refcount block. To the disk this is an operation like
- * others, so a power cut may undo it.
+ * Count a cluster that nobody uses. To the disk this is an operation like others, so a power cut may
+ * undo it.
  */
 static void leak_cluster(struct qcow2_rig *rig)
 {
     struct mem_disk *disk = &rig->disks[QCOW2_RIG_TOP];
-    unsigned bits = 1u << rig->layout.refcount_order;
-    uint64_t cluster = 1ull << rig->layout.cluster_bits;
-    uint64_t n = min_u64(cluster * 8 / bits, disk->len / cluster + 2);
-    uint64_t block = load_be64(disk->data + load_be64(disk->data + HDR_REFTABLE_OFF));
     struct file *file = mem_file_new(disk, true);
-    uint64_t i = 0;
+    uint8_t byte;
+    uint64_t at;
 
-    while (i < n && !is_free(disk->data + block, i, bits))
-        i++;
-    if (i < n) {
-        uint64_t at = block + (bits < 8 ? i * bits / 8 : (i + 1) * (bits / 8) - 1);
-        uint8_t byte = (uint8_t)(disk->data[at] | 1u << (bits < 8 ? i * bits % 8 : 0));
-
-        if (file_write(file, at, &byte, 1) < 0)
-            rig->failures++;
-    }
+    if (qcow2_image_find_leak(disk, &at, &byte) && file_write(file, at, &byte, 1) < 0)
+        rig->failures++;
     file_free(file);
 }
 

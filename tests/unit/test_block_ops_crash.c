@@ -47,12 +47,13 @@ struct rig {
 };
 
 static struct block *open_disks(const struct layout *layout, struct mem_disk disks[DISKS],
-                                bool writable, struct mem_env *env)
+                                bool writable, unsigned flags, struct mem_env *env)
 {
     struct block_options options = {.path = "top",
                                     .format = BLOCK_FORMAT_QCOW2,
                                     .readonly = !writable,
                                     .discard = true,
+                                    .flags = flags,
                                     .write_backing = writable};
     struct block *block;
     struct err err = {0};
@@ -116,7 +117,7 @@ static void rig_init(struct rig *rig, const struct layout *layout, unsigned seed
                                                                           .size = BASE_SIZE});
     else
         rig->disks[BASE].len = BASE_SIZE;
-    block = open_disks(layout, rig->disks, true, &env);
+    block = open_disks(layout, rig->disks, true, 0, &env);
     write_some(rig, block->backing, 30);
     write_some(rig, block, 10);
     ck_assert_msg(create(block, "old", &err) == 0, "%s", err.msg);
@@ -160,7 +161,7 @@ static uint64_t hash_disk(struct block *block, uint64_t hash)
 static uint64_t digest(const struct layout *layout, struct mem_disk disks[DISKS], bool snapshots)
 {
     struct mem_env env;
-    struct block *block = open_disks(layout, disks, false, &env);
+    struct block *block = open_disks(layout, disks, false, 0, &env);
     struct block_snapshot *list;
     struct err err = {0};
     uint64_t hash = hash_disk(block, HASH_START);
@@ -169,7 +170,7 @@ static uint64_t digest(const struct layout *layout, struct mem_disk disks[DISKS]
     ck_assert_msg(block_snapshot_list(block, &list, &n, &err) == 0, "%s", err.msg);
     ck_assert_int_eq(block_close(block), 0);
     for (unsigned i = 0; i < n && snapshots; i++) {
-        block = open_disks(layout, disks, false, &env);
+        block = open_disks(layout, disks, false, 0, &env);
         ck_assert_msg(block_snapshot_show(block, list[i].id, &err) == 0, "%s", err.msg);
         hash = hash_bytes(hash, list[i].name, strlen(list[i].name));
         hash = hash_disk(block, hash);
@@ -245,22 +246,57 @@ static int do_amend(struct block *block, struct err *err)
     return block_amend(block, &options, err);
 }
 
+static int do_repair(struct block *block, struct err *err)
+{
+    struct block_check_result result;
+
+    return block_check(block, BLOCK_FIX_LEAKS | BLOCK_FIX_ERRORS, NULL, &result, err);
+}
+
+static void leak_clusters(struct rig *rig)
+{
+    struct mem_disk *disk = &rig->disks[TOP];
+    uint8_t byte;
+    uint64_t at;
+
+    for (unsigned i = 0; i < 3; i++) {
+        disk->len += 1ull << rig->layout->cluster_bits;
+        ck_assert(qcow2_image_find_leak(disk, &at, &byte));
+        disk->data[at] = byte;
+    }
+}
+
 static const struct operation {
     const char *name;
     int (*run)(struct block *block, struct err *err);
-    bool may_leak;     /* after a power cut */
-    bool no_snapshots; /* what they show of the backing file changes with it */
+    bool may_leak;                   /* after a power cut */
+    bool no_snapshots;               /* what they show of the backing file changes with it */
+    void (*damage)(struct rig *rig); /* what it is to repair */
+    unsigned open_flags;
 } operations[] = {
-    {"create", do_create, false, false},
-    {"apply", do_apply, false, false},
-    {"delete", do_delete, false, false},
-    {"grow", do_grow, true, false},
-    {"grow preallocated", do_grow_preallocated, true, false},
-    {"shrink", do_shrink, false, false},
-    {"commit", do_commit, true, true},
-    {"VM state", do_vmstate, true, false},
-    {"amend", do_amend, false, false},
+    {.name = "create", .run = do_create},
+    {.name = "apply", .run = do_apply},
+    {.name = "delete", .run = do_delete},
+    {.name = "grow", .run = do_grow, .may_leak = true},
+    {.name = "grow preallocated", .run = do_grow_preallocated, .may_leak = true},
+    {.name = "shrink", .run = do_shrink},
+    {.name = "commit", .run = do_commit, .may_leak = true, .no_snapshots = true},
+    {.name = "VM state", .run = do_vmstate, .may_leak = true},
+    {.name = "amend", .run = do_amend},
+    {.name = "repair",
+     .run = do_repair,
+     .may_leak = true,
+     .damage = leak_clusters,
+     .open_flags = BLOCK_OPEN_CHECK},
 };
+
+static void rig_init_for(struct rig *rig, const struct operation *op, const struct layout *layout,
+                         unsigned seed)
+{
+    rig_init(rig, layout, seed);
+    if (op->damage)
+        op->damage(rig);
+}
 
 struct expected {
     uint64_t before;
@@ -286,9 +322,10 @@ static void check_state(const struct rig *rig, const struct operation *op,
                      base_seed);
 }
 
-/* Do it without disturbance, to know what comes out. */
+/* Do it without disturbance, to know what comes out; that is without leaks. */
 static void find_expected(struct rig *rig, const struct operation *op, struct expected *expected)
 {
+    struct operation strict = *op;
     struct mem_disk disks[DISKS];
     struct err err = {0};
     struct mem_env env;
@@ -296,11 +333,12 @@ static void find_expected(struct rig *rig, const struct operation *op, struct ex
 
     copy_disks(disks, rig);
     expected->before = digest(rig->layout, disks, !op->no_snapshots);
-    block = open_disks(rig->layout, disks, true, &env);
+    block = open_disks(rig->layout, disks, true, op->open_flags, &env);
     ck_assert_msg(op->run(block, &err) == 0, "%s: %s", op->name, err.msg);
     ck_assert_int_eq(block_close(block), 0);
     expected->after = digest(rig->layout, disks, !op->no_snapshots);
-    check_state(rig, op, disks, expected, -1);
+    strict.may_leak = false;
+    check_state(rig, &strict, disks, expected, -1);
     free_disks(disks);
 }
 
@@ -343,7 +381,7 @@ static unsigned cut_everywhere(struct rig *rig, const struct operation *op)
     power_cut_init(&cut, &rig->record, disks, DISKS, rig->seed);
     for (unsigned i = 0; i < DISKS; i++)
         rig->disks[i].record = &rig->record;
-    block = open_disks(rig->layout, rig->disks, true, &env);
+    block = open_disks(rig->layout, rig->disks, true, op->open_flags, &env);
     ck_assert_int_eq(op->run(block, &err), 0);
     ended = rig->record.n;
     ck_assert_int_eq(block_close(block), 0);
@@ -370,7 +408,7 @@ START_TEST(power_cut_leaves_the_old_image_or_the_new_one)
     for (size_t i = 0; i < ARRAY_SIZE(operations); i++) {
         struct rig rig;
 
-        rig_init(&rig, &layouts[_i], base_seed + (unsigned)i);
+        rig_init_for(&rig, &operations[i], &layouts[_i], base_seed + (unsigned)i);
         states += cut_everywhere(&rig, &operations[i]);
         rig_done(&rig);
     }
@@ -409,7 +447,7 @@ static bool run_with_fault(const struct rig *rig, struct mem_disk disks[DISKS],
 
     for (unsigned i = 0; i < DISKS; i++)
         mem_disk_restore(&disks[i], &rig->disks[i]);
-    block = open_disks(rig->layout, disks, true, &env);
+    block = open_disks(rig->layout, disks, true, op->open_flags, &env);
     now.after = after;
     for (unsigned i = 0; i < DISKS; i++)
         disks[i].fault = &now;
@@ -439,7 +477,8 @@ START_TEST(failing_host_leaves_the_old_image_or_the_new_one)
         struct rig rig;
         long after = 0;
 
-        rig_init(&rig, &layouts[i % ARRAY_SIZE(layouts)], base_seed + (unsigned)i);
+        rig_init_for(&rig, &operations[i], &layouts[i % ARRAY_SIZE(layouts)],
+                     base_seed + (unsigned)i);
         find_expected(&rig, &operations[i], &expected);
         copy_disks(disks, &rig);
         while (run_with_fault(&rig, disks, &operations[i], fault, after, &expected))

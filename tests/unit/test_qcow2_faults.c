@@ -10,6 +10,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "tests/lib/qcow2_state.h"
 #include "tests/lib/unit.h"
@@ -120,41 +121,144 @@ START_TEST(each_failing_operation_leaves_a_consistent_image)
 }
 END_TEST
 
-/* ---- single properties ----------------------------------------------------------------------- */
+/* ---- single requests --------------------------------------------------------------------------- */
 
 struct small_rig {
     struct mem_env env;
     struct mem_disk disk;
+    struct mem_disk base;
     struct mem_fault fault;
     struct block *block;
 };
 
+#define CLUSTER 65536u
+#define SMALL_DISK (16u * CLUSTER)
+
+/* The first half over data of a raw file; cluster 1 and the last one were written before. */
 static void small_rig_init(struct small_rig *rig)
 {
+    static uint8_t data[CLUSTER];
+
     mem_disk_init(&rig->disk, "top");
+    mem_disk_init(&rig->base, "base");
     rig->fault = (struct mem_fault){.after = -1};
     rig->disk.fault = &rig->fault;
-    qcow2_image_make(&rig->disk,
-                     &(struct qcow2_image_options){.refcount_order = 4, .size = 1 << 20});
+    rig->base.fault = &rig->fault;
+    rig->base.len = SMALL_DISK / 2;
+    memset(rig->base.data, 7, rig->base.len);
+    qcow2_image_make(&rig->disk, &(struct qcow2_image_options){.refcount_order = 4,
+                                                               .size = SMALL_DISK,
+                                                               .backing = "base",
+                                                               .backing_format = "raw"});
     mem_env_init(&rig->env);
     mem_env_add(&rig->env, &rig->disk);
+    mem_env_add(&rig->env, &rig->base);
     rig->block = mem_env_open(&rig->env, "top", BLOCK_FORMAT_QCOW2, false);
+    memset(data, 9, sizeof(data));
+    ck_assert_int_eq(mem_block_write(rig->block, CLUSTER, data, sizeof(data)), 0);
+    ck_assert_int_eq(mem_block_write(rig->block, SMALL_DISK - CLUSTER, data, sizeof(data)), 0);
+    ck_assert_int_eq(block_close(rig->block), 0);
+    rig->block = mem_env_open(&rig->env, "top", BLOCK_FORMAT_QCOW2, false);
+    /* The first write looks for the end of what is used, which is a hint. */
+    ck_assert_int_eq(mem_block_write(rig->block, SMALL_DISK - CLUSTER, data, SECTOR), 0);
+    rig->block->driver->trim(rig->block);
 }
 
-START_TEST(failed_barrier_fails_every_later_flush)
+/* Close, whatever comes of it, and look at what is left. */
+static void small_rig_done(struct small_rig *rig)
 {
-    struct small_rig rig;
-    uint8_t data[SECTOR] = {1};
+    struct qcow2_image_check check;
 
-    small_rig_init(&rig);
-    ck_assert_int_eq(mem_block_write(rig.block, 0, data, sizeof(data)), 0);
-    rig.fault = (struct mem_fault){.kinds = 1u << FILE_SYNC, .result = -EIO};
-    ck_assert_int_eq(mem_block_op(rig.block, BLOCK_FLUSH, 0, 0, 0), -EIO);
-    ck_assert_int_eq(mem_block_op(rig.block, BLOCK_FLUSH, 0, 0, 0), -EIO);
-    ck_assert_int_eq(mem_block_write(rig.block, 0, data, sizeof(data)), 0);
-    ck_assert_int_eq(mem_block_op(rig.block, BLOCK_FLUSH, 0, 0, 0), -EIO);
-    ck_assert_int_eq(block_close(rig.block), -EIO);
-    mem_disk_done(&rig.disk);
+    (void)!block_close(rig->block);
+    qcow2_image_check(&rig->disk, &check);
+    ck_assert_msg(check.errors == 0, "%s", check.first);
+    mem_disk_done(&rig->disk);
+    mem_disk_done(&rig->base);
+}
+
+static const struct small_request {
+    const char *name;
+    enum block_op op;
+    unsigned flags;
+    uint64_t off;
+    uint64_t len;
+    long least; /* operations of the host that can fail */
+} small_requests[] = {
+    {"read", BLOCK_READ, 0, 0, 3ull * CLUSTER, 3},
+    {"write in place", BLOCK_WRITE, 0, CLUSTER, SECTOR, 1},
+    {"copying write", BLOCK_WRITE, 0, 3ull * CLUSTER + SECTOR, SECTOR, 3},
+    {"write of many clusters", BLOCK_WRITE, 0, SECTOR, 6ull * CLUSTER, 5},
+    {"durable write", BLOCK_WRITE, BLOCK_REQ_FUA, 9ull * CLUSTER, SECTOR, 6},
+    {"compressed write", BLOCK_WRITE, BLOCK_REQ_COMPRESSED, 4ull * CLUSTER, CLUSTER, 2},
+    {"zeroes", BLOCK_WRITE_ZEROES, 0, SECTOR, 3ull * CLUSTER, 4},
+};
+
+/*
+ * What can go wrong with a request is told: it fails with what the host said if, and only if, one of
+ * its reads, writes and syncs failed. What is only a hint to the host (holes, length) may fail.
+ */
+START_TEST(each_failing_operation_fails_its_request)
+{
+    static uint8_t data[6 * CLUSTER];
+    const struct small_request *request = &small_requests[_i];
+    struct iovec iov = {data, request->len};
+    long after = 0;
+    bool happened;
+
+    memset(data, 5, sizeof(data));
+    do {
+        struct block_req req = {.op = request->op,
+                                .flags = request->flags,
+                                .off = request->off,
+                                .len = request->len,
+                                .iov = &iov,
+                                .niov = 1};
+        int result = after % 2 ? -EIO : -ENOSPC;
+        struct small_rig rig;
+        int r;
+
+        small_rig_init(&rig);
+        rig.fault =
+            (struct mem_fault){.after = after++,
+                               .kinds = 1u << FILE_READ | 1u << FILE_WRITE | 1u << FILE_SYNC,
+                               .result = result};
+        r = block_execute(rig.block, &req);
+        happened = rig.fault.happened;
+        rig.fault.after = -1;
+        ck_assert_msg(r == (happened ? result : 0), "%s: operation %ld: %d", request->name, after,
+                      r);
+        small_rig_done(&rig);
+    } while (happened);
+    ck_assert_msg(after > request->least, "%s: %ld operations", request->name, after);
+}
+END_TEST
+
+/* Whichever of them it is: those between the steps count as well as the last one. */
+START_TEST(each_failed_barrier_fails_every_later_flush)
+{
+    uint8_t data[SECTOR] = {1};
+    long after = 0;
+    bool happened;
+
+    do {
+        struct small_rig rig;
+
+        small_rig_init(&rig);
+        ck_assert_int_eq(mem_block_write(rig.block, 0, data, sizeof(data)), 0);
+        rig.fault = (struct mem_fault){.after = after++, .kinds = 1u << FILE_SYNC, .result = -EIO};
+        for (int i = 0; i < 3; i++) {
+            int r = mem_block_op(rig.block, BLOCK_FLUSH, 0, 0, 0);
+
+            ck_assert_int_eq(r, rig.fault.happened ? -EIO : 0);
+            ck_assert_int_eq(mem_block_write(rig.block, 0, data, sizeof(data)), 0);
+        }
+        happened = rig.fault.happened;
+        rig.fault.after = -1;
+        if (happened)
+            ck_assert_int_eq(mem_block_op(rig.block, BLOCK_FLUSH, 0, 0, 0), -EIO);
+        small_rig_done(&rig);
+    } while (happened);
+    ck_assert_int_gt(after, 2);
 }
 END_TEST
 
@@ -162,17 +266,14 @@ START_TEST(flush_that_ran_out_of_space_succeeds_once_there_is_some)
 {
     struct small_rig rig;
     uint8_t data[SECTOR] = {1};
-    struct qcow2_image_check check;
 
     small_rig_init(&rig);
     ck_assert_int_eq(mem_block_write(rig.block, 0, data, sizeof(data)), 0);
-    rig.fault = (struct mem_fault){.result = -ENOSPC};
+    rig.fault = (struct mem_fault){.kinds = 1u << FILE_WRITE, .result = -ENOSPC};
     ck_assert_int_eq(mem_block_op(rig.block, BLOCK_FLUSH, 0, 0, 0), -ENOSPC);
     ck_assert_int_eq(mem_block_op(rig.block, BLOCK_FLUSH, 0, 0, 0), 0);
-    ck_assert_int_eq(block_close(rig.block), 0);
-    qcow2_image_check(&rig.disk, &check);
-    ck_assert_msg(check.errors == 0 && check.leaks == 0, "%s", check.first);
-    mem_disk_done(&rig.disk);
+    ck_assert(rig.fault.happened);
+    small_rig_done(&rig);
 }
 END_TEST
 
@@ -188,8 +289,12 @@ static void add_tests(Suite *suite)
     tcase_add_loop_test(tcase, each_failing_operation_leaves_a_consistent_image, 0,
                         (int)(LAYOUTS * scale * ARRAY_SIZE(faults)));
     suite_add_tcase(suite, tcase);
-    unit_case(suite, "faults", failed_barrier_fails_every_later_flush,
-              flush_that_ran_out_of_space_succeeds_once_there_is_some);
+    tcase = tcase_create("requests");
+    tcase_add_loop_test(tcase, each_failing_operation_fails_its_request, 0,
+                        ARRAY_SIZE(small_requests));
+    tcase_add_test(tcase, each_failed_barrier_fails_every_later_flush);
+    tcase_add_test(tcase, flush_that_ran_out_of_space_succeeds_once_there_is_some);
+    suite_add_tcase(suite, tcase);
 }
 
 UNIT_MAIN("qcow2_faults", add_tests)

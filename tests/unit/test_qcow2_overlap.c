@@ -3,11 +3,14 @@
  * overwrite metadata of any kind marks the image corrupt, and nothing is written any more.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "block/block_ops.h"
 #include "tests/lib/qcow2_image.h"
+#include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
 #include "vmm/base/bytes.h"
 
@@ -109,11 +112,35 @@ static void add_bitmap(void)
     store_be64(disk.data + places[BITMAP_TABLE], places[BITMAP_DATA]);
 }
 
+/* What is said goes to a file from now on. */
+static void capture_stderr(void)
+{
+    int fd = open(scratch_path("log"), O_CREAT | O_TRUNC | O_WRONLY | O_APPEND, 0600);
+
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(dup2(fd, STDERR_FILENO), STDERR_FILENO);
+    close(fd);
+}
+
+/* Of all lines, one says so, and of which image. */
+static void assert_said_once(void)
+{
+    static const char said[] = "minivmm: error: top: corrupt qcow2 image: ";
+    char text[2048] = "";
+    const char *line;
+
+    text[scratch_load("log", text, sizeof(text) - 1)] = '\0';
+    line = strstr(text, said);
+    ck_assert_msg(line != NULL, "said: '%s'", text);
+    ck_assert_msg(!strstr(line + 1, said), "more than once: '%s'", text);
+}
+
 static void set_up(void)
 {
     const struct block_snapshot snapshot = {.name = (char *)(uintptr_t) "s"};
     struct err err = {0};
 
+    scratch_set_up();
     mem_disk_init(&disk, "top");
     qcow2_image_make(&disk, &(struct qcow2_image_options){
                                 .cluster_bits = BITS, .refcount_order = 4, .size = DISK});
@@ -125,11 +152,13 @@ static void set_up(void)
     ck_assert_int_eq(block_close(block), 0);
     find_places();
     add_bitmap();
+    capture_stderr();
 }
 
 static void tear_down(void)
 {
     mem_disk_done(&disk);
+    scratch_tear_down();
 }
 
 /* ---- what must be so --------------------------------------------------------------------------------- */
@@ -166,6 +195,7 @@ static void assert_stopped(const char *name)
     ck_assert_msg(record.n == 0, "%s: something was written afterwards", name);
     disk.record = NULL;
     mem_record_done(&record);
+    assert_said_once();
 }
 
 /* The disk's entry for a cluster that nobody else uses. */

@@ -39,7 +39,7 @@ static void tear_down(void)
 
     ck_assert_int_eq(block_close(block), 0);
     qcow2_image_check(&disk, &check);
-    ck_assert_msg(check.errors == 0 && check.leaks == 0, "%s", check.first);
+    ck_assert_msg(check.errors == 0 && check.leaks == 0, "%u leaks %s", check.leaks, check.first);
     mem_disk_done(&disk);
 }
 
@@ -70,6 +70,23 @@ static void flush(void)
     ck_assert_int_eq(mem_block_op(block, BLOCK_FLUSH, 0, 0, 0), 0);
 }
 
+/* 900 clusters behind a disk that was filled up to `len`. */
+static void write_behind(uint64_t len)
+{
+    for (unsigned i = 0; i < 900; i++)
+        write_cluster(len / CLUSTER + i);
+}
+
+/* A file with a hole of 1000 clusters, opened again; its length. */
+static uint64_t make_hole(void)
+{
+    fill(8 * MIB);
+    discard(15000, 1000);
+    flush();
+    reopen();
+    return disk.len;
+}
+
 START_TEST(freed_clusters_are_taken_before_the_file_grows)
 {
     uint64_t len;
@@ -78,8 +95,7 @@ START_TEST(freed_clusters_are_taken_before_the_file_grows)
     discard(100, 1000);
     flush();
     len = disk.len;
-    for (unsigned i = 0; i < 900; i++)
-        write_cluster(2 * MIB / CLUSTER + i);
+    write_behind(2 * MIB);
     flush();
     ck_assert_uint_eq(disk.len, len);
 }
@@ -88,15 +104,9 @@ END_TEST
 /* Looking for holes goes on by the piece, so a few clusters may be taken behind the file's end. */
 START_TEST(holes_are_found_again_after_opening)
 {
-    uint64_t len;
+    uint64_t len = make_hole();
 
-    fill(8 * MIB);
-    discard(15000, 1000);
-    flush();
-    reopen();
-    len = disk.len;
-    for (unsigned i = 0; i < 900; i++)
-        write_cluster(8 * MIB / CLUSTER + i);
+    write_behind(8 * MIB);
     reopen(); /* cuts off what the file was made longer ahead */
     ck_assert_uint_le(disk.len, len + 150ull * CLUSTER);
 }
@@ -104,16 +114,10 @@ END_TEST
 
 START_TEST(file_that_cannot_grow_is_searched_to_its_end)
 {
-    uint64_t len;
+    uint64_t len = make_hole();
 
-    fill(8 * MIB);
-    discard(15000, 1000);
-    flush();
-    reopen();
     block->file->fixed_len = true;
-    len = disk.len;
-    for (unsigned i = 0; i < 900; i++)
-        write_cluster(8 * MIB / CLUSTER + i);
+    write_behind(8 * MIB);
     flush();
     ck_assert_uint_eq(disk.len, len);
 }
@@ -141,6 +145,22 @@ START_TEST(after_a_crash_the_hole_at_the_end_is_used_and_cut)
         write_cluster(30000 + i);
     reopen();
     ck_assert_uint_le(disk.len, len + 20ull * CLUSTER);
+}
+END_TEST
+
+/* What a crash left where a refcount block comes: none of it counts. Blocks are larger than slices. */
+START_TEST(new_refcount_block_is_empty_whatever_was_there)
+{
+    const unsigned bits = 13;
+    const uint64_t covered = (1ull << bits) / 8 << bits; /* by the first block */
+
+    ck_assert_int_eq(block_close(block), 0);
+    qcow2_image_make(&disk, &(struct qcow2_image_options){
+                                .cluster_bits = bits, .refcount_order = 6, .size = DISK});
+    memset(disk.data + covered, 0xff, covered);
+    disk.len = 2 * covered;
+    open_image();
+    fill(DISK);
 }
 END_TEST
 
@@ -229,6 +249,7 @@ static void add_tests(Suite *suite)
     unit_case_with(
         suite, "space", set_up, tear_down, freed_clusters_are_taken_before_the_file_grows,
         holes_are_found_again_after_opening, after_a_crash_the_hole_at_the_end_is_used_and_cut,
+        new_refcount_block_is_empty_whatever_was_there,
         file_far_longer_than_its_counts_can_be_written,
         file_that_cannot_grow_is_searched_to_its_end, cost_does_not_grow_with_the_image,
         disk_of_1_tib_costs_what_one_of_1_gib_costs);
