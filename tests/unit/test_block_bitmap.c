@@ -359,6 +359,25 @@ START_TEST(bitmaps_say_what_was_written_and_merged)
 }
 END_TEST
 
+/* ---- power cuts ------------------------------------------------------------------------------------------- */
+
+/* Hashes of states that were looked at: many cuts leave the same. */
+struct looked_at {
+    uint64_t hashes[256];
+    size_t n;
+};
+
+static bool was_looked_at(struct looked_at *looked, const struct mem_disk *disk)
+{
+    uint64_t hash = hash_bytes(HASH_START, disk->data, disk->len);
+
+    for (size_t i = 0; i < min_u64(looked->n, ARRAY_SIZE(looked->hashes)); i++)
+        if (looked->hashes[i] == hash)
+            return true;
+    looked->hashes[looked->n++ % ARRAY_SIZE(looked->hashes)] = hash;
+    return false;
+}
+
 /* ---- operations when something fails --------------------------------------------------------------------------- */
 
 enum start { WITHOUT, WITH_ONE, WITH_ALL };
@@ -521,6 +540,7 @@ static void cut_everywhere(struct mem_disk *disk, const struct operation *op, un
     struct err err = {0};
     struct mem_env env;
     struct block *block;
+    struct looked_at looked = {.n = 0};
     size_t ended;
 
     find_expected(disk, op, &expected);
@@ -532,11 +552,14 @@ static void cut_everywhere(struct mem_disk *disk, const struct operation *op, un
     ck_assert_int_eq(block_close(block), 0);
     disk->record = NULL;
     for (size_t at = 0; at <= record.n; at++) {
-        if (at == ended)
+        if (at == ended) {
             expected.before = expected.after;
+            looked.n = 0;
+        }
         for (int fate = 0; fate < POWER_CUT_FATES; fate++) {
             power_cut_make(&cut, at, fate);
-            check_state(op, &cut.state[0], &expected, op->writes, (long)at);
+            if (!was_looked_at(&looked, &cut.state[0]))
+                check_state(op, &cut.state[0], &expected, op->writes, (long)at);
         }
     }
     power_cut_done(&cut);
@@ -640,8 +663,11 @@ static void check_nothing_missed(struct mem_disk *disk, const struct expected *e
     }
 }
 
+/* With a change of a bitmap between, which saves the others: the writes behind it are first ones again. */
 static void write_session(struct block *block, unsigned seed)
 {
+    struct err err;
+
     for (unsigned i = 0; i < 12; i++) {
         uint64_t off = (unsigned)rand_r(&seed) % (SECTORS - 64) * (uint64_t)SECTOR;
         uint64_t len = (1 + (unsigned)rand_r(&seed) % 64) * (uint64_t)SECTOR;
@@ -652,6 +678,8 @@ static void write_session(struct block *block, unsigned seed)
             (void)!mem_block_op(block, BLOCK_WRITE_ZEROES, BLOCK_REQ_UNMAP, off, len);
         else
             (void)!mem_block_write(block, off, data, len);
+        if (i == 7)
+            (void)!edit(block, BLOCK_BITMAP_CLEAR, "old", NULL, 0, &err);
         if (rand_r(&seed) % 3 == 0)
             (void)!mem_block_op(block, BLOCK_FLUSH, 0, 0, 0);
     }
@@ -670,6 +698,7 @@ START_TEST(power_cut_while_writing_leaves_no_bitmap_that_misses_a_write)
     struct mem_record record = {0};
     struct mem_disk disk;
     struct mem_disk *disks[] = {&disk};
+    struct looked_at looked = {.n = 0};
     struct power_cut cut;
     struct mem_env env;
     struct block *block;
@@ -685,7 +714,8 @@ START_TEST(power_cut_while_writing_leaves_no_bitmap_that_misses_a_write)
     for (size_t at = 0; at <= record.n; at++) {
         for (int fate = 0; fate < POWER_CUT_FATES; fate++) {
             power_cut_make(&cut, at, fate);
-            check_nothing_missed(&cut.state[0], &expected, (long)at);
+            if (!was_looked_at(&looked, &cut.state[0]))
+                check_nothing_missed(&cut.state[0], &expected, (long)at);
         }
     }
     see(&disk, &all);
