@@ -115,17 +115,16 @@ static int carry_out(const struct work *work, const struct step *step)
     return EXIT_FAILURE;
 }
 
+/* Alone: what they show does not matter, and the one may be the other's backing file. */
 static int open_images(struct work *work)
 {
-    const struct args *args = work->args;
-    const struct img_open_options image = {
-        .name = args->operands[0],
-        .image_opts = args->image_opts,
-        .format = args->format,
-        .flags = IMG_OPEN_WRITABLE,
+    const struct img_open_options image = args_open_options(
+        work->args, work->args->operands[0], IMG_OPEN_WRITABLE | IMG_OPEN_NO_BACKING);
+    const struct img_open_options source = {
+        .name = work->source_name,
+        .format = work->source_format,
+        .flags = IMG_OPEN_NO_BACKING,
     };
-    const struct img_open_options source = {.name = work->source_name,
-                                            .format = work->source_format};
 
     work->image = img_open(&image);
     if (!work->image)
