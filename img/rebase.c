@@ -119,19 +119,16 @@ static void next_piece(struct rebase *rebase, struct piece *ret_piece)
 
 /* ---- comparing and writing -------------------------------------------------------------------------- */
 
-static int read_side(struct crew_worker *worker, struct block *block, bool data,
-                     const struct piece *piece, uint8_t *buf)
-{
-    if (data)
-        return crew_read(worker, block, piece->off, piece->len, buf);
-    memset(buf, 0, piece->len);
-    return 0;
-}
-
 enum change { CHANGE_NONE, CHANGE_TO_ZEROES, CHANGE_TO_DATA };
 
-static enum change change_of(const uint8_t *old, const uint8_t *new, uint64_t len)
+/* A side that has no data is zeroes, which are in no buffer. */
+static enum change change_of(const struct piece *piece, const uint8_t *old, const uint8_t *new,
+                             uint64_t len)
 {
+    if (!piece->new_data)
+        return zero_scan_all(old, len) ? CHANGE_NONE : CHANGE_TO_DATA;
+    if (!piece->old_data)
+        return zero_scan_all(new, len) ? CHANGE_NONE : CHANGE_TO_ZEROES;
     if (memcmp(old, new, len) == 0)
         return CHANGE_NONE;
     return zero_scan_all(old, len) ? CHANGE_TO_ZEROES : CHANGE_TO_DATA;
@@ -146,7 +143,7 @@ static uint64_t run_end(const struct rebase *rebase, const struct piece *piece, 
     do {
         uint64_t unit_end = align_down(piece->off + end, rebase->unit) + rebase->unit;
         uint64_t n = min_u64(unit_end - piece->off, piece->len) - end;
-        enum change change = change_of(bufs[0] + end, bufs[1] + end, n);
+        enum change change = change_of(piece, bufs[0] + end, bufs[1] + end, n);
 
         if (end == at)
             *ret_change = change;
@@ -157,7 +154,7 @@ static uint64_t run_end(const struct rebase *rebase, const struct piece *piece, 
     return end;
 }
 
-/* Both old and new are there: write what is only old. */
+/* What was read: write what is only old. */
 static void begin_writes(struct rebase *rebase, struct crew_worker *worker,
                          const struct piece *piece, uint8_t *const bufs[2])
 {
@@ -183,11 +180,14 @@ static int read_sides(struct rebase *rebase, struct crew_worker *worker, const s
                       uint8_t *const bufs[2])
 {
     const struct rebase_options *options = rebase->options;
-    int r = read_side(worker, options->image, piece->old_data, piece, bufs[0]);
+    int r = 0;
 
+    if (piece->old_data)
+        r = crew_read(worker, options->image, piece->off, piece->len, bufs[0]);
     if (r < 0)
         return fail(rebase, r, "error while reading from old backing file");
-    r = read_side(worker, options->base, piece->new_data, piece, bufs[1]);
+    if (piece->new_data)
+        r = crew_read(worker, options->base, piece->off, piece->len, bufs[1]);
     return r < 0 ? fail(rebase, r, "error while reading from new backing file") : 0;
 }
 
