@@ -69,8 +69,8 @@ int qcow2_copy(struct block *block, uint64_t off, uint64_t len, struct file *fro
 
     if (r < 0)
         return r;
-    range_acquire(&copy.q->ranges, &range, start,
-                  align_up(copy.end, copy.q->cluster_size) - start, true);
+    range_acquire(&copy.q->ranges, &range, start, align_up(copy.end, copy.q->cluster_size) - start,
+                  true);
     while (r == 0 && copy.off < copy.end) {
         uint64_t n = 0;
 

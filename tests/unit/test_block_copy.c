@@ -43,8 +43,8 @@ static void open_images(struct qcow2_image_options options)
     mem_env_add(&env, &raw_disk);
     options.size = DISK_SIZE;
     make_image(&disk, "image", &options);
-    options = (struct qcow2_image_options){
-        .cluster_bits = 12, .refcount_order = 4, .size = DISK_SIZE};
+    options =
+        (struct qcow2_image_options){.cluster_bits = 12, .refcount_order = 4, .size = DISK_SIZE};
     make_image(&base_disk, "base", &options);
     base = mem_env_open(&env, "base", BLOCK_FORMAT_QCOW2, false);
     memset(buf, 1, sizeof(buf));
