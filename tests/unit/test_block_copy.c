@@ -111,7 +111,7 @@ START_TEST(new_clusters_get_data_that_no_buffer_held)
 {
     const struct block_stats *stats = block_get_stats(image);
 
-    ck_assert_int_eq(copy(2ull * CLUSTER, 5ull * CLUSTER, raw, 3 * CLUSTER), 0);
+    ck_assert_int_eq(copy(2ull * CLUSTER, 5ull * CLUSTER, raw, 3ull * CLUSTER), 0);
     assert_shows(2ull * CLUSTER, 5ull * CLUSTER, raw_disk.data + 3ull * CLUSTER);
     assert_shows_base(0, 2ull * CLUSTER);
     assert_shows_base(7ull * CLUSTER, CLUSTER);
