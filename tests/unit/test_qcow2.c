@@ -495,6 +495,82 @@ START_TEST(refcount_table_grows_with_the_file)
 }
 END_TEST
 
+/* ---- the order of a flush --------------------------------------------------------------------------- */
+
+enum step { STEP_REFBLOCKS, STEP_REFTABLE, STEP_L2, STEP_L1, STEPS };
+
+/* Does one of the entries of a table point at the cluster of `host`? */
+static bool points_at(const struct mem_disk *disk, uint64_t table, uint64_t n, uint64_t cluster,
+                      uint64_t host)
+{
+    for (uint64_t i = 0; i < n; i++)
+        if ((load_be64(disk->data + table + i * 8) & 0x00fffffffffffe00ull) ==
+            align_down(host, cluster))
+            return true;
+    return false;
+}
+
+/* Which step of a flush writes there, by the tables of the image; STEPS: none. */
+static enum step step_of(const struct mem_disk *disk, uint64_t host)
+{
+    uint64_t cluster = 1ull << load_be32(disk->data + 20);
+    uint64_t l1 = load_be64(disk->data + 40);
+    uint64_t l1_n = load_be32(disk->data + 36);
+    uint64_t reftable = load_be64(disk->data + 48);
+    uint64_t reftable_n = load_be32(disk->data + 56) * cluster / 8;
+
+    if (host >= l1 && host < l1 + l1_n * 8)
+        return STEP_L1;
+    if (host >= reftable && host < reftable + reftable_n * 8)
+        return STEP_REFTABLE;
+    if (points_at(disk, l1, l1_n, cluster, host))
+        return STEP_L2;
+    return points_at(disk, reftable, reftable_n, cluster, host) ? STEP_REFBLOCKS : STEPS;
+}
+
+/* Between the writes of one and those of the next there is a sync, and one at the end. */
+START_TEST(each_step_of_a_flush_is_durable_before_the_next)
+{
+    static uint8_t data[200 * SECTOR];
+    struct mem_record record = {.n = 0};
+    bool seen[STEPS + 1] = {false};
+    enum step last = STEP_REFBLOCKS;
+    bool synced = false;
+    struct mem_disk top;
+    struct block *block;
+    struct mem_env env;
+
+    mem_disk_init(&top, "top");
+    qcow2_image_make(
+        &top, &(struct qcow2_image_options){.cluster_bits = 9, .refcount_order = 6, .size = MIB});
+    mem_env_init(&env);
+    mem_env_add(&env, &top);
+    block = mem_env_open(&env, "top", BLOCK_FORMAT_QCOW2, false);
+    ck_assert_int_eq(mem_block_write(block, 0, data, sizeof(data)), 0);
+    top.record = &record;
+    ck_assert_int_eq(mem_block_op(block, BLOCK_FLUSH, 0, 0, 0), 0);
+    top.record = NULL;
+    for (size_t i = 0; i < record.n; i++) {
+        enum step step = step_of(&top, record.ops[i].off);
+
+        if (record.ops[i].op != FILE_WRITE) {
+            synced = synced || record.ops[i].op == FILE_SYNC;
+            continue;
+        }
+        ck_assert_msg(step == last || (step > last && synced), "step %d after %d", step, last);
+        seen[step] = true;
+        synced = false;
+        last = step;
+    }
+    ck_assert(synced);
+    ck_assert(seen[STEP_REFBLOCKS] && seen[STEP_REFTABLE] && seen[STEP_L2] && seen[STEP_L1]);
+    ck_assert(!seen[STEPS]);
+    mem_record_done(&record);
+    ck_assert_int_eq(block_close(block), 0);
+    mem_disk_done(&top);
+}
+END_TEST
+
 /* As a power cut leaves it between the data and the tables. */
 START_TEST(zeroes_reach_a_raw_data_file_that_has_more_than_the_tables_know)
 {
@@ -541,6 +617,7 @@ static void add_tests(Suite *suite)
               copy_on_write_reads_once_and_writes_once,
               flushed_allocating_write_costs_two_metadata_writes_and_two_barriers,
               discarded_space_is_punched_and_used_again, refcount_table_grows_with_the_file,
+              each_step_of_a_flush_is_durable_before_the_next,
               zeroes_reach_a_raw_data_file_that_has_more_than_the_tables_know);
 }
 

@@ -164,14 +164,15 @@ static void small_rig_init(struct small_rig *rig)
     rig->block->driver->trim(rig->block);
 }
 
-/* Close, whatever comes of it, and look at what is left. */
+/* Close and look at what is left. Where that works, what failed has given back what it had taken. */
 static void small_rig_done(struct small_rig *rig)
 {
     struct qcow2_image_check check;
+    int r = block_close(rig->block);
 
-    (void)!block_close(rig->block);
     qcow2_image_check(&rig->disk, &check);
-    ck_assert_msg(check.errors == 0, "%s", check.first);
+    ck_assert_msg(check.errors == 0 && (r < 0 || check.leaks == 0), "%u leaks %s", check.leaks,
+                  check.first);
     mem_disk_done(&rig->disk);
     mem_disk_done(&rig->base);
 }

@@ -17,6 +17,7 @@
 #define BITS 12u
 #define CLUSTER (1ull << BITS)
 #define DISK (64u * CLUSTER)
+#define L2_COVERS (CLUSTER / 8 * CLUSTER)
 #define COPIED (1ull << 63)
 #define OFF_MASK 0x00fffffffffffe00ull
 
@@ -143,7 +144,7 @@ static void set_up(void)
     scratch_set_up();
     mem_disk_init(&disk, "top");
     qcow2_image_make(&disk, &(struct qcow2_image_options){
-                                .cluster_bits = BITS, .refcount_order = 4, .size = DISK});
+                                .cluster_bits = BITS, .refcount_order = 4, .size = 2 * L2_COVERS});
     memset(data, 1, sizeof(data));
     open_image();
     ck_assert_int_eq(mem_block_write(block, 0, data, 8 * CLUSTER), 0);
@@ -232,6 +233,21 @@ START_TEST(metadata_counted_as_free_is_not_handed_out)
 }
 END_TEST
 
+START_TEST(metadata_counted_as_free_becomes_no_table)
+{
+    enum place place = (enum place)_i;
+
+    store_be16(count_of(places[place]), 0);
+    remember(place);
+    open_image();
+    ck_assert_int_eq(mem_block_write(block, L2_COVERS, data, CLUSTER), -EIO);
+    if (place != HEADER && place != BITMAP_DIRECTORY) /* which say "corrupt" and "in use" */
+        ck_assert_msg(memcmp(disk.data + places[place], before, CLUSTER) == 0, "%s was changed",
+                      names[place]);
+    assert_stopped(names[place]);
+}
+END_TEST
+
 START_TEST(data_is_not_written_over_metadata)
 {
     enum place place = (enum place)_i;
@@ -311,8 +327,9 @@ END_TEST
 static void add_tests(Suite *suite)
 {
     const TTest *const loops[] = {
-        metadata_counted_as_free_is_not_handed_out, data_is_not_written_over_metadata,
-        metadata_is_not_released_as_data, tables_in_the_place_of_others_are_not_written};
+        metadata_counted_as_free_is_not_handed_out, metadata_counted_as_free_becomes_no_table,
+        data_is_not_written_over_metadata, metadata_is_not_released_as_data,
+        tables_in_the_place_of_others_are_not_written};
     TCase *places_case = tcase_create("places");
 
     unit_case_with(suite, "image", set_up, tear_down, image_with_everything_is_written,
