@@ -33,7 +33,7 @@ static void pick_name(struct block *block, unsigned which, char *buf, size_t len
 
 static uint32_t pick_granularity(const struct block *block, unsigned which)
 {
-    unsigned bits = 8 + which % 25;
+    unsigned bits = 8 + which % 24;
 
     while (bits < 31 && block->len >> bits > BITS_MAX)
         bits++;
