@@ -63,7 +63,7 @@ static int describe_bitmaps(struct image *image, struct err *err)
     json_t *bitmaps;
     int r = block_bitmap_list(image->block, &list, &n, err);
 
-    if (r < 0 || n == 0)
+    if (r < 0)
         return r;
     bitmaps = json_array();
     for (unsigned i = 0; i < n; i++) {
@@ -74,7 +74,10 @@ static int describe_bitmaps(struct image *image, struct err *err)
         json_put(bitmap, "granularity", json_integer(list[i].granularity));
         (void)json_array_append_new(bitmaps, bitmap);
     }
-    json_put(image->specific, "bitmaps", bitmaps);
+    if (n > 0)
+        json_put(image->specific, "bitmaps", bitmaps);
+    else
+        json_decref(bitmaps);
     block_bitmap_list_free(list, n);
     return 0;
 }
