@@ -90,6 +90,8 @@ static int create_raw(const struct block_create_options *options, struct file *f
 
 int block_create_check(const struct block_create_options *options, struct err *err)
 {
+    if (options->extent_size_hint > UINT32_MAX)
+        return err_set(err, -EINVAL, "Extent size hint is too large");
     switch (options->format) {
     case BLOCK_FORMAT_RAW:
         return check_raw(options, err);
@@ -163,7 +165,10 @@ static int find_len(struct creation *c, struct err *err)
 static int create_file(struct creation *c, const char *path, struct file **ret_file,
                        struct err *err)
 {
-    const struct file_host_options options = {.writable = true};
+    const struct file_host_options options = {
+        .writable = true,
+        .hints = {.nocow = c->options.nocow, .extent_size = (uint32_t)c->options.extent_size_hint},
+    };
 
     return c->env->create_file(c->env, path, &options, ret_file, err);
 }

@@ -33,6 +33,8 @@ struct block_create_options {
     enum block_format format; /* RAW or QCOW2 */
     uint64_t len;             /* bytes, rounded up to whole sectors; or BLOCK_LEN_BACKING */
     enum block_prealloc prealloc;
+    bool nocow;                /* hints for the file system: struct file_host_hints */
+    uint64_t extent_size_hint; /* bytes, less than 2^32 */
 
     /* The rest is for qcow2. Zero is the default, which is QEMU 7.2's. */
 

@@ -391,6 +391,10 @@ int create_options_take(struct create_options *options, struct block_create_opti
         r = opts_get_size(&options->opts, "size", &create.len, err);
     if (r == 0)
         r = take_prealloc(options, &create, err);
+    if (r == 0)
+        r = opts_get_bool(&options->opts, "nocow", &create.nocow, err);
+    if (r == 0)
+        r = opts_get_size(&options->opts, "extent_size_hint", &create.extent_size_hint, err);
     if (r == 0 && options->format == BLOCK_FORMAT_QCOW2)
         r = take_qcow2(options, &create, err);
     if (r == 0)

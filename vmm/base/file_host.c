@@ -388,6 +388,25 @@ static int open_new(const char *path, const struct file_host_options *options, i
     return fd < 0 ? fd : 0;
 }
 
+/* Most file systems know neither: that is no failure. */
+static void give_hints(int fd, const struct file_host_hints *hints)
+{
+    struct fsxattr attr;
+    int flags;
+
+    if (hints->nocow && ioctl(fd, FS_IOC_GETFLAGS, &flags) == 0) {
+        flags |= FS_NOCOW_FL;
+        if (ioctl(fd, FS_IOC_SETFLAGS, &flags) < 0)
+            log_debug("nocow: refused (error %d)", errno);
+    }
+    if (hints->extent_size && ioctl(fd, FS_IOC_FSGETXATTR, &attr) == 0) {
+        attr.fsx_xflags |= FS_XFLAG_EXTSIZE;
+        attr.fsx_extsize = hints->extent_size;
+        if (ioctl(fd, FS_IOC_FSSETXATTR, &attr) < 0)
+            log_debug("extent_size_hint: refused (error %d)", errno);
+    }
+}
+
 int file_host_create(const char *path, const struct file_host_options *options,
                      struct file **ret_file, struct err *err)
 {
@@ -412,6 +431,7 @@ int file_host_create(const char *path, const struct file_host_options *options,
         host_free(&host->file);
         return r;
     }
+    give_hints(host->fd, &options->hints);
     *ret_file = &host->file;
     return 0;
 }

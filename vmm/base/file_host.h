@@ -12,12 +12,19 @@
 #include "vmm/base/err.h"
 #include "vmm/base/file.h"
 
+/* What a new file asks of its file system, if that knows about it. */
+struct file_host_hints {
+    bool nocow;           /* no copy-on-write (btrfs) */
+    uint32_t extent_size; /* bytes; space is found by multiples of it (XFS); 0: as usual */
+};
+
 struct file_host_options {
     bool writable;
     bool direct;  /* O_DIRECT: past the host's page cache */
     bool no_sync; /* FILE_SYNC does nothing */
     bool threads; /* let other threads copy what is long, where there are processors for them */
     enum aio_kind aio;
+    struct file_host_hints hints; /* of file_host_create */
 };
 
 /*
