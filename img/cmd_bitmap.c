@@ -20,7 +20,7 @@ static const struct {
     enum block_bitmap_op op;
     const char *name;
 } actions[] = {
-    [OPT_ADD - OPT_ADD] = {BLOCK_BITMAP_ADD, "add"},
+    [0] = {BLOCK_BITMAP_ADD, "add"},
     [OPT_REMOVE - OPT_ADD] = {BLOCK_BITMAP_REMOVE, "remove"},
     [OPT_CLEAR - OPT_ADD] = {BLOCK_BITMAP_CLEAR, "clear"},
     [OPT_ENABLE - OPT_ADD] = {BLOCK_BITMAP_ENABLE, "enable"},
