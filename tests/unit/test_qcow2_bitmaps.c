@@ -6,12 +6,11 @@
 #include <string.h>
 
 #include "block/block_ops.h"
+#include "tests/lib/image_file.h"
 #include "tests/lib/mem_file.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
 #include "vmm/base/bytes.h"
-
-#define shell scratch_shell
 
 #define AUTOCLEAR_AT 88
 
@@ -21,25 +20,16 @@ static uint8_t data[1 << 16];
 static void set_up(void)
 {
     scratch_set_up();
-    ck_assert_int_eq(shell("qemu-img create -q -f qcow2 image 8M && "
-                           "qemu-img bitmap --add image live && "
-                           "qemu-img bitmap --add image old && "
-                           "qemu-io -c 'write -q 1M 1M' image && "
-                           "qemu-img bitmap --disable image old && cp image before"),
-                     0);
+    scratch_ok("qemu-img create -q -f qcow2 image 8M && "
+               "qemu-img bitmap --add image live && "
+               "qemu-img bitmap --add image old && "
+               "qemu-io -c 'write -q 1M 1M' image && "
+               "qemu-img bitmap --disable image old && cp image before");
 }
 
 static struct block *open_image(bool readonly)
 {
-    struct block_options options = {.path = scratch_path("image"),
-                                    .format = BLOCK_FORMAT_QCOW2,
-                                    .readonly = readonly,
-                                    .cache = BLOCK_CACHE_UNSAFE};
-    struct block *block;
-    struct err err = {0};
-
-    ck_assert_msg(block_open(&options, &block, &err) == 0, "%s", err.msg);
-    return block;
+    return image_open("image", BLOCK_FORMAT_QCOW2, readonly);
 }
 
 static void write_image(void)
@@ -52,29 +42,25 @@ static void write_image(void)
 
 static bool has_flag(const char *image, const char *name, const char *flag)
 {
-    return shell("qemu-img info -U --output=json %s > info && "
-                 "python3 -c \"import json; i = json.load(open('info')); "
-                 "b = i['format-specific']['data']['bitmaps']; "
-                 "f = [x['flags'] for x in b if x['name'] == '%s'][0]; "
-                 "exit(0 if '%s' in f else 1)\"",
-                 image, name, flag) == 0;
+    return scratch_shell("qemu-img info -U --output=json %s > info && "
+                         "python3 -c \"import json; i = json.load(open('info')); "
+                         "b = i['format-specific']['data']['bitmaps']; "
+                         "f = [x['flags'] for x in b if x['name'] == '%s'][0]; "
+                         "exit(0 if '%s' in f else 1)\"",
+                         image, name, flag) == 0;
 }
 
 static uint64_t autoclear(void)
 {
-    FILE *file = fopen(scratch_path("image"), "rb");
-    uint8_t field[8];
+    uint8_t header[AUTOCLEAR_AT + 8];
 
-    ck_assert_ptr_nonnull(file);
-    ck_assert_int_eq(fseek(file, AUTOCLEAR_AT, SEEK_SET), 0);
-    ck_assert_uint_eq(fread(field, 1, sizeof(field), file), sizeof(field));
-    ck_assert_int_eq(fclose(file), 0);
-    return load_be64(field);
+    ck_assert_uint_eq(scratch_load("image", header, sizeof(header)), sizeof(header));
+    return load_be64(header + AUTOCLEAR_AT);
 }
 
-static int poke(const char *at, const char *bytes)
+static void poke(const char *at, const char *bytes)
 {
-    return shell("printf '%s' | dd of=image bs=1 seek=$((%s)) conv=notrunc status=none", bytes, at);
+    scratch_ok("printf '%s' | dd of=image bs=1 seek=$((%s)) conv=notrunc status=none", bytes, at);
 }
 
 START_TEST(reading_changes_nothing)
@@ -86,7 +72,7 @@ START_TEST(reading_changes_nothing)
     block = open_image(false);
     ck_assert_int_eq(mem_block_read(block, 0, data, sizeof(data)), 0);
     ck_assert_int_eq(block_close(block), 0);
-    ck_assert_int_eq(shell("cmp image before"), 0);
+    scratch_ok("cmp image before");
 }
 END_TEST
 
@@ -96,7 +82,7 @@ START_TEST(those_that_follow_the_disk_are_in_use_while_it_is_written)
     struct block *block = open_image(false);
 
     ck_assert_int_eq(mem_block_write(block, 0, data, sizeof(data)), 0);
-    ck_assert_int_eq(shell("cp image cut"), 0);
+    scratch_ok("cp image cut");
     ck_assert(has_flag("cut", "live", "in-use"));
     ck_assert(!has_flag("cut", "old", "in-use"));
     ck_assert_int_eq(block_close(block), 0);
@@ -106,17 +92,16 @@ END_TEST
 START_TEST(writing_is_noted_in_those_that_follow_the_disk)
 {
     write_image();
-    ck_assert_int_eq(shell("qemu-img check -q image"), 0);
+    scratch_ok("qemu-img check -q image");
     ck_assert(!has_flag("image", "live", "in-use"));
     ck_assert(!has_flag("image", "old", "in-use"));
     ck_assert_uint_eq(autoclear(), 1);
     /* What the one that is left says is what it said. */
-    ck_assert_int_eq(shell("qemu-img bitmap --remove image live && "
-                           "qemu-img bitmap --remove before live && "
-                           "qemu-img bitmap --add --merge old image sum && "
-                           "qemu-img bitmap --add --merge old before sum && "
-                           "qemu-img check -q image"),
-                     0);
+    scratch_ok("qemu-img bitmap --remove image live && "
+               "qemu-img bitmap --remove before live && "
+               "qemu-img bitmap --add --merge old image sum && "
+               "qemu-img bitmap --add --merge old before sum && "
+               "qemu-img check -q image");
 }
 END_TEST
 
@@ -128,7 +113,7 @@ START_TEST(all_get_another_length)
     ck_assert_msg(block_resize(block, &(struct block_resize_options){.len = 64u << 20}, &err) == 0,
                   "%s", err.msg);
     ck_assert_int_eq(block_close(block), 0);
-    ck_assert_int_eq(shell("qemu-img check -q image"), 0);
+    scratch_ok("qemu-img check -q image");
     ck_assert(!has_flag("image", "live", "in-use"));
     ck_assert(!has_flag("image", "old", "in-use"));
 }
@@ -137,23 +122,20 @@ END_TEST
 /* Nobody can tell what is in it: then the bit goes, and with it all of them. */
 START_TEST(damaged_directory_gives_all_of_them_up)
 {
-    ck_assert_int_eq(
-        shell("dir=$(LC_ALL=C grep -obUaP '#\\x85\\x28\\x75' image | head -1 | cut -d: -f1) && "
-              "off=$(od -An -tu8 --endian=big -j $((dir + 24)) -N 8 image) && "
-              "printf '\\377' | dd of=image bs=1 seek=$((off + 16)) conv=notrunc "
-              "status=none"),
-        0);
+    scratch_ok("dir=$(LC_ALL=C grep -obUaP '#\\x85\\x28\\x75' image | head -1 | cut -d: -f1) && "
+               "off=$(od -An -tu8 --endian=big -j $((dir + 24)) -N 8 image) && "
+               "printf '\\377' | dd of=image bs=1 seek=$((off + 16)) conv=notrunc "
+               "status=none");
     write_image();
     ck_assert_uint_eq(autoclear(), 0);
-    ck_assert_int_eq(shell("qemu-img compare -q image before 2>&1 | grep -q mismatch; "
-                           "qemu-io -r -c 'read -q -P 0 0 64k' image 2> /dev/null"),
-                     0);
+    scratch_ok("qemu-img compare -q image before 2>&1 | grep -q mismatch; "
+               "qemu-io -r -c 'read -q -P 0 0 64k' image 2> /dev/null");
 }
 END_TEST
 
 START_TEST(unknown_autoclear_bits_go)
 {
-    ck_assert_int_eq(poke("95", "\\201"), 0);
+    poke("95", "\\201");
     ck_assert_uint_eq(autoclear(), 0x81);
     write_image();
     ck_assert_uint_eq(autoclear(), 1);
@@ -163,7 +145,7 @@ END_TEST
 /* Another program wrote the image without minding them: they stay unused. */
 START_TEST(outdated_bitmaps_are_not_revived)
 {
-    ck_assert_int_eq(poke("95", "\\0"), 0);
+    poke("95", "\\0");
     write_image();
     ck_assert_uint_eq(autoclear(), 0);
 }
@@ -178,11 +160,4 @@ static void add_tests(Suite *suite)
                    outdated_bitmaps_are_not_revived);
 }
 
-int main(void)
-{
-    if (!scratch_has_qemu()) {
-        printf("not run: qemu-img and qemu-io are missing (Debian package qemu-utils)\n");
-        return UNIT_SKIP;
-    }
-    return unit_main("qcow2_bitmaps", add_tests);
-}
+UNIT_MAIN_BESIDE_QEMU("qcow2_bitmaps", add_tests)
