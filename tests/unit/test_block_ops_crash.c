@@ -269,10 +269,10 @@ static void leak_clusters(struct rig *rig)
 static const struct operation {
     const char *name;
     int (*run)(struct block *block, struct err *err);
-    bool may_leak;                   /* after a power cut */
-    bool no_snapshots;               /* what they show of the backing file changes with it */
     void (*damage)(struct rig *rig); /* what it is to repair */
     unsigned open_flags;
+    bool may_leak;     /* after a power cut */
+    bool no_snapshots; /* what they show of the backing file changes with it */
 } operations[] = {
     {.name = "create", .run = do_create},
     {.name = "apply", .run = do_apply},
@@ -285,9 +285,9 @@ static const struct operation {
     {.name = "amend", .run = do_amend},
     {.name = "repair",
      .run = do_repair,
-     .may_leak = true,
      .damage = leak_clusters,
-     .open_flags = BLOCK_OPEN_CHECK},
+     .open_flags = BLOCK_OPEN_CHECK,
+     .may_leak = true},
 };
 
 static void rig_init_for(struct rig *rig, const struct operation *op, const struct layout *layout,

@@ -591,9 +591,9 @@ START_TEST(zeroes_reach_a_raw_data_file_that_has_more_than_the_tables_know)
     mem_env_add(&env, &top);
     mem_env_add(&env, &data);
     block = mem_env_open(&env, "top", BLOCK_FORMAT_QCOW2, false);
-    ck_assert_int_eq(mem_block_op(block, BLOCK_WRITE_ZEROES, 0, 3 * SECTOR, SECTOR), 0);
+    ck_assert_int_eq(mem_block_op(block, BLOCK_WRITE_ZEROES, 0, 3ull * SECTOR, SECTOR), 0);
     ck_assert_int_eq(mem_block_op(block, BLOCK_WRITE_ZEROES, BLOCK_REQ_UNMAP, 65536, 65536), 0);
-    ck_assert_mem_eq(data.data + 3 * SECTOR, sector, SECTOR);
+    ck_assert_mem_eq(data.data + 3ull * SECTOR, sector, SECTOR);
     ck_assert_mem_eq(data.data + 65536, sector, SECTOR);
     ck_assert_int_eq(block_close(block), 0);
     mem_disk_done(&top);

@@ -131,8 +131,8 @@ struct small_rig {
     struct block *block;
 };
 
-#define CLUSTER 65536u
-#define SMALL_DISK (16u * CLUSTER)
+#define CLUSTER 65536ull
+#define SMALL_DISK (16 * CLUSTER)
 
 /* The first half over data of a raw file; cluster 1 and the last one were written before. */
 static void small_rig_init(struct small_rig *rig)
@@ -288,7 +288,7 @@ static void add_tests(Suite *suite)
     base_seed = unit_seed();
     tcase_set_timeout(tcase, 60 * scale);
     tcase_add_loop_test(tcase, each_failing_operation_leaves_a_consistent_image, 0,
-                        (int)(LAYOUTS * scale * ARRAY_SIZE(faults)));
+                        (int)((size_t)LAYOUTS * scale * ARRAY_SIZE(faults)));
     suite_add_tcase(suite, tcase);
     tcase = tcase_create("requests");
     tcase_add_loop_test(tcase, each_failing_operation_fails_its_request, 0,
