@@ -11,10 +11,12 @@
  */
 #include <stdlib.h>
 
+#include "block/qcow2_header.h"
 #include "tests/lib/power_cut.h"
 #include "tests/lib/qcow2_state.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
+#include "vmm/base/bytes.h"
 
 static unsigned base_seed;
 static unsigned scale;
@@ -139,9 +141,54 @@ START_TEST(every_cut_leaves_a_consistent_image_with_all_that_was_flushed)
 }
 END_TEST
 
+/* ---- a larger refcount table ----------------------------------------------------------------- */
+
+/* The random images are too small for one: here 2 MiB of clusters fill the first table. */
+START_TEST(every_cut_while_the_refcount_table_grows_leaves_right_counts)
+{
+    static uint8_t data[64 * KIB];
+    struct mem_record record = {.n = 0};
+    struct qcow2_image_check check;
+    struct mem_disk top;
+    struct mem_disk *disks[] = {&top};
+    struct power_cut cut;
+    struct block *block;
+    struct mem_env env;
+
+    mem_disk_init(&top, "top");
+    qcow2_image_make(&top, &(struct qcow2_image_options){
+                               .cluster_bits = 9, .refcount_order = 6, .size = 4 * MIB});
+    mem_env_init(&env);
+    mem_env_add(&env, &top);
+    block = mem_env_open(&env, "top", BLOCK_FORMAT_QCOW2, false);
+    for (uint64_t off = 0; off < 3 * MIB; off += sizeof(data)) {
+        /* The table grows where the file reaches 2 MiB. */
+        if (off == 3 * MIB / 2) {
+            ck_assert_int_eq(mem_block_op(block, BLOCK_FLUSH, 0, 0, 0), 0);
+            power_cut_init(&cut, &record, disks, 1, base_seed);
+            top.record = &record;
+        }
+        ck_assert_int_eq(mem_block_write(block, off, data, sizeof(data)), 0);
+    }
+    ck_assert_int_eq(block_close(block), 0);
+    ck_assert_uint_gt(load_be32(top.data + HDR_REFTABLE_CLUSTERS), 1);
+    for (size_t at = 0; at <= record.n; at++)
+        for (int fate = 0; fate < POWER_CUT_FATES; fate++) {
+            power_cut_make(&cut, at, (enum power_cut_fate)fate);
+            qcow2_image_check(&cut.state[0], &check);
+            if (check.errors > 0)
+                ck_abort_msg("after %zu operations: %s", at, check.first);
+        }
+    power_cut_done(&cut);
+    mem_record_done(&record);
+    mem_disk_done(&top);
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     TCase *cuts = tcase_create("cuts");
+    TCase *grow = tcase_create("grow");
 
     base_seed = unit_seed();
     scale = unit_number("SCALE", 1);
@@ -151,6 +198,8 @@ static void add_tests(Suite *suite)
     tcase_add_loop_test(cuts, every_cut_leaves_a_consistent_image_with_all_that_was_flushed, 0,
                         LAYOUTS);
     suite_add_tcase(suite, cuts);
+    tcase_add_test(grow, every_cut_while_the_refcount_table_grows_leaves_right_counts);
+    suite_add_tcase(suite, grow);
 }
 
 UNIT_MAIN("qcow2_crash", add_tests)
