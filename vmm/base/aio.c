@@ -120,8 +120,8 @@ static int start_engine(struct aio *aio, enum aio_kind kind, struct err *err)
 }
 
 /*
- * io_uring gives an operation that sleeps to a thread of the kernel. That takes longer than waking one
- * of ours, and is worth it where many operations share the system call.
+ * io_uring gives a write into the page cache to a thread of the kernel, since it may sleep. That takes
+ * longer than waking one of ours, and is worth it where many operations share the system call.
  */
 static bool better_in_thread(const struct aio *aio, const struct file_io *io)
 {

@@ -56,7 +56,7 @@ struct file_io {
     int from_fd;
     bool long_copy; /* from the page cache: worth a thread of its own */
     int result;
-    bool sleeps; /* it can be carried out only by a thread that waits for the host */
+    bool sleeps; /* it may: a write into the page cache */
 };
 
 #define FILE_IOV_MAX 1024u
