@@ -363,15 +363,6 @@ static int amend_len(struct block *block, const struct block_amend_options *opti
     return options->set_len ? block_resize(block, &resize, err) : 0;
 }
 
-static unsigned log2_of(unsigned bits)
-{
-    unsigned order = 0;
-
-    while (1u << order < bits)
-        order++;
-    return order;
-}
-
 int qcow2_amend(struct block *block, const struct block_amend_options *options, struct err *err)
 {
     struct qcow2 *q = qcow2_of(block);
@@ -382,7 +373,7 @@ int qcow2_amend(struct block *block, const struct block_amend_options *options, 
     if (r == 0 && version > q->version)
         r = upgrade(q, err);
     if (r == 0 && bits != 1u << q->refcount_order)
-        r = change_refcounts(q, log2_of(bits), err);
+        r = change_refcounts(q, (unsigned)__builtin_ctz(bits), err);
     if (r == 0)
         r = amend_data_file(q, options, err);
     if (r == 0)

@@ -51,11 +51,6 @@ static int check_in_use(const struct qcow2_bitmap_entry *entry, struct err *err)
     return err_set(err, -ESTALE, "Bitmap '%s' is inconsistent and cannot be used", entry->name);
 }
 
-static unsigned log2_of(uint32_t value)
-{
-    return 31u - (unsigned)__builtin_clz(value);
-}
-
 static int load_dir(struct qcow2 *q, struct qcow2_bitmap_dir *dir, struct err *err)
 {
     int r = qcow2_bitmap_dir_load(q, dir);
@@ -88,7 +83,7 @@ static int add(struct edit *edit, struct err *err)
         return err_set(err, -EINVAL, "Bitmap name cannot be empty");
     if (!granularity)
         granularity = (uint32_t)min_u64(max_u64(edit->q->cluster_size, DEFAULT_MIN), DEFAULT_MAX);
-    bits = log2_of(granularity);
+    bits = (unsigned)__builtin_ctz(granularity);
     if (!is_pow2(granularity) || bits < QCOW2_BITMAP_GRANULARITY_MIN)
         return err_set(err, -EINVAL, "Granularity must be power of 2 and at least 512");
     if (edit->q->version < 3)
