@@ -151,6 +151,17 @@ struct qcow2_space {
 };
 
 /*
+ * Clusters that are counted before anybody needs them. A guest that flushes after every few writes would
+ * otherwise have a refcount block written, and waited for, with each flush.
+ */
+struct qcow2_counted {
+    uint64_t first;
+    uint64_t n;
+    uint64_t taken;        /* clusters since the last flush */
+    unsigned short_rounds; /* flushes in a row that came after few of them */
+};
+
+/*
  * A compressed cluster, inflated. It goes by its place on the guest's disk, whose range is held by
  * whoever reads or replaces it: so space of the file that is used again cannot be mistaken for what
  * was there before.
@@ -252,6 +263,7 @@ struct qcow2 {
 
     /* Owner: q->lock */
     struct qcow2_space space;
+    struct qcow2_counted counted;
     uint64_t packed_end; /* where the next compressed data goes; 0: into a new cluster */
     uint64_t file_end;   /* nothing was ever behind it, so from here on the file reads as zero */
     uint64_t file_len;   /* of the image file; ahead of file_end if we made it longer */
@@ -262,6 +274,7 @@ struct qcow2 {
     struct qcow2_freed unreferenced; /* nor by those in the file: to be counted down */
 
     bool counts_deferred; /* a flush left counts unwritten, and marked the image dirty */
+    bool data_first;      /* L2 entries in memory point at what has to be in place before them */
 
     struct co_mutex writing_back;
     uint64_t flushes_begun;   /* callers of qcow2_flush so far */
@@ -402,7 +415,10 @@ int qcow2_flush(struct qcow2 *q) MUST_CHECK;
  */
 int qcow2_write_back(struct qcow2 *q) MUST_CHECK;
 
-/* Write the counts that were left for later: the image is not dirty any more. Nothing is in flight. */
+/*
+ * Write the counts that were left for later, take back those that were made ahead: the file counts what
+ * is in use, and is not dirty any more. Nothing is in flight.
+ */
 int qcow2_settle(struct qcow2 *q) MUST_CHECK;
 
 /* Write metadata back if much of it is dirty. Holding no lock. */
@@ -416,6 +432,9 @@ int qcow2_bound_dirty(struct qcow2 *q) MUST_CHECK;
  */
 int qcow2_alloc_clusters(struct qcow2 *q, uint64_t want, uint64_t *ret_cluster, uint64_t *ret_n,
                          bool *ret_fresh) MUST_CHECK;
+
+/* Count no clusters ahead any more, until many flushes ask for it again. Nothing is in flight. */
+void qcow2_uncount_ahead(struct qcow2 *q);
 
 /* Give back clusters that were allocated and never referred to. With q->lock held. */
 void qcow2_unalloc_clusters(struct qcow2 *q, uint64_t cluster, uint64_t n);

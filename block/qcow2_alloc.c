@@ -222,6 +222,18 @@ static uint32_t subcluster_mask(const struct qcow2 *q, uint64_t cluster_off, uin
     return (uint32_t)(((1ull << last) - 1) & ~((1ull << first) - 1));
 }
 
+/*
+ * Does a cluster read the same before its data is there? It reads as zero now, and so does its new space:
+ * that was never used, or a barrier came after its use (q->data_first of an image just opened).
+ */
+static bool data_may_follow(const struct qcow2 *q, const struct qcow2_alloc *alloc,
+                            struct qcow2_entry old, uint64_t cluster_off)
+{
+    bool below = q->block.backing && cluster_off < q->block.backing->len;
+
+    return alloc->fresh && !has_data(q, old) && !below && q->data == q->block.file;
+}
+
 static void commit_cluster(struct qcow2 *q, struct qcow2_slice *slice,
                            const struct qcow2_alloc *alloc, uint64_t n)
 {
@@ -229,6 +241,8 @@ static void commit_cluster(struct qcow2 *q, struct qcow2_slice *slice,
     unsigned i = qcow2_slice_index(q, cluster_off);
     struct qcow2_entry entry = qcow2_entry_get(q, slice, i);
 
+    if (!data_may_follow(q, alloc, entry, cluster_off))
+        q->data_first = true;
     if (!alloc->reuse) {
         free_entry(q, cluster_off, entry.entry, false);
         if (has_data(q, entry))
@@ -288,6 +302,7 @@ int qcow2_commit_packed(struct qcow2 *q, uint64_t off, uint64_t host, uint64_t l
 
         free_entry(q, off, qcow2_entry_get(q, slice, i).entry, false);
         qcow2_entry_set(q, slice, i, (struct qcow2_entry){qcow2_packed_entry(q, host, len), 0});
+        q->data_first = true;
         qcow2_partial_write(q, off, q->cluster_size);
         qcow2_slice_put(q, slice);
     }

@@ -6,7 +6,8 @@
  *   1. refcount blocks          so that nothing below is ever in use and counted as free
  *      -- barrier --            if the next step has something to write
  *   2. refcount table           points at refcount blocks
- *      -- barrier --            also makes the guest's data durable
+ *      -- barrier --            also makes the guest's data durable; left out if no count was written
+ *                               and clusters read the same with and without their data
  *   3. L2 tables                point at data
  *      -- barrier --            if the next step has something to write
  *   4. L1 table                 points at L2 tables
@@ -168,14 +169,27 @@ static int write_batch(struct qcow2 *q, const struct batch *batch)
     return r;
 }
 
-static int write_all(struct qcow2 *q, const struct batch batches[STEPS])
+/* Must all that was written before be durable before this step? */
+static bool needs_barrier(const struct batch batches[STEPS], int step, bool data_first)
+{
+    switch (step) {
+    case STEP_REFBLOCKS:
+        return false;
+    case STEP_L2:
+        return data_first || batches[STEP_REFBLOCKS].n > 0 || batches[STEP_REFTABLE].n > 0;
+    default: /* a new refcount block or L2 table, which the step points at, was made before */
+        return true;
+    }
+}
+
+static int write_all(struct qcow2 *q, const struct batch batches[STEPS], bool data_first)
 {
     int r = 0;
 
     for (int i = 0; i < STEPS && r == 0; i++) {
         if (batches[i].n == 0)
             continue;
-        if (i != STEP_REFBLOCKS)
+        if (needs_barrier(batches, i, data_first))
             r = qcow2_barrier(q);
         if (r == 0)
             r = write_batch(q, &batches[i]);
@@ -217,6 +231,18 @@ static int defer_counts(struct qcow2 *q)
     return r;
 }
 
+/* Allocations between flushes, as few as make it worth while to count clusters ahead. */
+#define SHORT_ROUND 8u
+
+static void note_round(struct qcow2_counted *counted)
+{
+    if (counted->taken > SHORT_ROUND)
+        counted->short_rounds = 0;
+    else if (counted->taken > 0)
+        counted->short_rounds++;
+    counted->taken = 0;
+}
+
 /*
  * One round, with the counts or without, q->writing_back held. If it fails, everything is dirty again
  * and the next flush starts from the beginning; after a failed barrier it cannot succeed any more
@@ -226,6 +252,7 @@ static int write_back_locked(struct qcow2 *q, bool counts)
 {
     struct batch batches[STEPS] = {0};
     struct qcow2_freed freed;
+    bool data_first;
     int r;
 
     if (q->corrupt)
@@ -233,6 +260,9 @@ static int write_back_locked(struct qcow2 *q, bool counts)
     r = counts ? 0 : defer_counts(q);
     if (r < 0)
         return r;
+    note_round(&q->counted);
+    data_first = q->data_first;
+    q->data_first = false;
     freed = q->freed;
     q->freed = (struct qcow2_freed){0};
     r = copy_dirty(q, counts, batches);
@@ -241,9 +271,11 @@ static int write_back_locked(struct qcow2 *q, bool counts)
     if (r == 0)
         r = check_slices(q, &batches[STEP_L2]);
     if (r == 0)
-        r = write_all(q, batches);
+        r = write_all(q, batches, data_first);
     for (int i = 0; i < STEPS; i++)
         batch_done(q, &batches[i], r == 0);
+    if (r < 0)
+        q->data_first = true;
     qcow2_freed_move(r == 0 ? &q->unreferenced : &q->freed, &freed);
     return r;
 }
@@ -260,8 +292,13 @@ int qcow2_write_back(struct qcow2 *q)
 
 int qcow2_settle(struct qcow2 *q)
 {
-    int r = q->counts_deferred ? qcow2_write_back(q) : 0;
+    bool late = q->counts_deferred || q->counted.n > 0;
+    int r;
 
+    if (q->corrupt)
+        return q->counts_deferred ? -EIO : 0;
+    qcow2_uncount_ahead(q);
+    r = late ? qcow2_write_back(q) : 0;
     if (r == 0 && q->counts_deferred) {
         r = qcow2_set_dirty(q, false);
         q->counts_deferred = r < 0;

@@ -594,6 +594,7 @@ static struct qcow2 *qcow2_new(const struct block_source *source)
     block_init(&q->block, &qcow2_driver, source);
     q->data = source->file;
     q->checking = source->flags & BLOCK_OPEN_CHECK;
+    q->data_first = true; /* what was done to the file before may not be durable */
     range_lock_init(&q->ranges);
     co_mutex_init(&q->lock);
     co_mutex_init(&q->writing_back);

@@ -355,14 +355,25 @@ static int alloc_in_slice(struct qcow2 *q, uint64_t cluster, uint64_t want, uint
     return 0;
 }
 
-int qcow2_alloc_clusters(struct qcow2 *q, uint64_t want, uint64_t *ret_cluster, uint64_t *ret_n,
-                         bool *ret_fresh)
+/* So much is counted ahead: what a crash may leave as leaked clusters. */
+#define COUNT_AHEAD_BYTES (4ull << 20)
+
+/* After so many flushes in a row. */
+#define COUNT_AHEAD_ROUNDS 4u
+
+/* How many clusters to count besides those that are wanted. */
+static uint64_t count_ahead(const struct qcow2 *q)
+{
+    return q->counted.short_rounds < COUNT_AHEAD_ROUNDS || q->lazy
+               ? 0
+               : COUNT_AHEAD_BYTES >> q->cluster_bits;
+}
+
+/* Count the first run of free clusters: `want` of them, or fewer, or some ahead as well. */
+static int count_run(struct qcow2 *q, uint64_t want, struct qcow2_counted *ret_run)
 {
     uint64_t n = 0;
-    uint64_t host;
 
-    if (q->corrupt)
-        return -EIO;
     while (n == 0) {
         uint64_t from;
         uint64_t next = 0;
@@ -371,16 +382,45 @@ int qcow2_alloc_clusters(struct qcow2 *q, uint64_t want, uint64_t *ret_cluster, 
         if (r == 0)
             r = ensure_counted(q, from);
         if (r == 0)
-            r = alloc_in_slice(q, from, want, ret_cluster, &n, &next);
+            r = alloc_in_slice(q, from, want + count_ahead(q), &ret_run->first, &n, &next);
         if (r < 0)
             return r;
         qcow2_space_taken(q, from, n, next);
     }
+    ret_run->n = n;
+    return 0;
+}
+
+int qcow2_alloc_clusters(struct qcow2 *q, uint64_t want, uint64_t *ret_cluster, uint64_t *ret_n,
+                         bool *ret_fresh)
+{
+    struct qcow2_counted *counted = &q->counted;
+    uint64_t host;
+    int r;
+
+    if (q->corrupt)
+        return -EIO;
+    r = counted->n == 0 ? count_run(q, want, counted) : 0;
+    if (r < 0)
+        return r;
+    *ret_cluster = counted->first;
+    *ret_n = min_u64(want, counted->n);
+    counted->first += *ret_n;
+    counted->n -= *ret_n;
+    counted->taken += *ret_n;
     host = *ret_cluster << q->cluster_bits;
     *ret_fresh = host >= q->file_end;
-    *ret_n = n;
-    extend_file(q, host + (n << q->cluster_bits));
+    extend_file(q, host + (*ret_n << q->cluster_bits));
     return 0;
+}
+
+void qcow2_uncount_ahead(struct qcow2 *q)
+{
+    uint64_t n = q->counted.n;
+
+    q->counted.n = 0;
+    q->counted.short_rounds = 0;
+    qcow2_unalloc_clusters(q, q->counted.first, n);
 }
 
 static int count_up(struct qcow2 *q, uint64_t cluster)

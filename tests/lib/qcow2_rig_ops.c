@@ -169,6 +169,18 @@ static void do_durable_write(struct qcow2_rig *rig)
     execute(rig, BLOCK_WRITE, BLOCK_REQ_FUA);
 }
 
+/* As a database does it: clusters are counted ahead, and their data need not come before the tables. */
+static void do_durable_writes(struct qcow2_rig *rig)
+{
+    unsigned n = 6 + qcow2_rig_random(rig, 10);
+
+    for (unsigned i = 0; i < n; i++) {
+        do_durable_write(rig);
+        if (qcow2_rig_random(rig, 4) == 0)
+            execute(rig, BLOCK_DISCARD, 0);
+    }
+}
+
 static void do_compress(struct qcow2_rig *rig)
 {
     execute(rig, BLOCK_WRITE, BLOCK_REQ_COMPRESSED);
@@ -291,6 +303,7 @@ static const struct rig_op {
     {"read", 4, do_read, NULL},
     {"write", 24, do_write, NULL},
     {"durable write", 2, do_durable_write, NULL},
+    {"durable writes", 2, do_durable_writes, NULL},
     {"compress", 6, do_compress, can_compress},
     {"zero", 5, do_zero, NULL},
     {"unmap", 5, do_unmap, NULL},

@@ -238,6 +238,70 @@ START_TEST(host_that_cannot_find_space_ahead_is_asked_once)
 }
 END_TEST
 
+/* A guest that flushes after each write. */
+static void write_and_flush(uint64_t off, uint64_t barriers, uint64_t meta_writes)
+{
+    start_counting();
+    write_piece(off);
+    flush();
+    ck_assert_uint_eq(COST(barriers), barriers);
+    ck_assert_uint_eq(COST(meta_writes), meta_writes);
+    ck_assert_uint_eq(COST(meta_write_bytes), meta_writes * PIECE);
+}
+
+/* Counts and tables first, then tables alone: clusters are counted ahead, 64 at a time. */
+START_TEST(flushed_writes_cost_one_table_and_one_barrier)
+{
+    struct qcow2_image_check check;
+
+    open_new(NULL);
+    write_piece(0);
+    flush();
+    for (unsigned i = 1; i < 4; i++)
+        write_and_flush((uint64_t)i * CLUSTER, 2, 2);
+    write_and_flush(4ull * CLUSTER, 2, 2);
+    for (unsigned i = 5; i < 69; i++)
+        write_and_flush((uint64_t)i * CLUSTER, 1, 1);
+    write_and_flush(69ull * CLUSTER, 2, 2);
+    qcow2_image_check(&disk, &check); /* as a crash would leave it */
+    ck_assert_uint_eq(check.errors, 0);
+    ck_assert(check.leaks > 0 && check.leaks <= 64);
+    close_clean();
+}
+END_TEST
+
+/* A guest that writes a lot between flushes needs no counts ahead, and a crash leaves no leaks. */
+START_TEST(nothing_is_counted_ahead_of_long_rounds)
+{
+    struct qcow2_image_check check;
+
+    open_new(NULL);
+    for (unsigned i = 0; i < 8; i++) {
+        for (unsigned k = 0; k < 16; k++)
+            write_piece((16ull * i + k) * CLUSTER);
+        flush();
+    }
+    qcow2_image_check(&disk, &check);
+    ck_assert(check.errors == 0 && check.leaks == 0);
+    close_clean();
+}
+END_TEST
+
+/* What a new cluster replaces is the backing file's: the tables may not show it without its data. */
+START_TEST(copied_clusters_are_in_place_before_the_tables)
+{
+    base.len = DISK_LEN;
+    open_new("base");
+    for (unsigned i = 0; i < 5; i++) {
+        write_piece((uint64_t)i * CLUSTER);
+        flush();
+    }
+    for (unsigned i = 5; i < 20; i++)
+        write_and_flush((uint64_t)i * CLUSTER, 2, 1);
+    close_clean();
+}
+END_TEST
+
 START_TEST(zeroed_space_in_a_row_is_zeroed_at_once)
 {
     open_new(NULL);
@@ -321,7 +385,9 @@ static void add_tests(Suite *suite)
         copy_is_one_read_and_one_write, copies_in_a_row_share_their_reads,
         next_copies_are_read_beside_a_write, space_is_found_ahead_of_whole_clusters,
         host_that_cannot_find_space_ahead_is_asked_once, zeroed_space_in_a_row_is_zeroed_at_once,
-        flushed_allocating_write_costs_little_metadata, lazy_counts_wait_until_the_image_is_closed,
+        flushed_allocating_write_costs_little_metadata,
+        flushed_writes_cost_one_table_and_one_barrier, nothing_is_counted_ahead_of_long_rounds,
+        copied_clusters_are_in_place_before_the_tables, lazy_counts_wait_until_the_image_is_closed,
         file_grows_ahead_and_is_cut_when_closed);
 }
 
