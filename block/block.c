@@ -31,7 +31,7 @@ void block_init(struct block *block, const struct block_driver *driver,
     list_init(&block->finished);
 }
 
-/* ---- carrying out one request ------------------------------------------------------------------ */
+/* ---- carrying out one request ---------------------------------------------------------------- */
 
 static bool is_write(const struct block_req *req)
 {
@@ -119,7 +119,7 @@ static int carry_out(struct block *block, const struct block_req *req)
     return r == 0 && durable ? flush(block) : r;
 }
 
-/* ---- requests in flight ------------------------------------------------------------------------- */
+/* ---- requests in flight ---------------------------------------------------------------------- */
 
 static void finish(struct block *block, struct block_req *req, int result)
 {
@@ -247,7 +247,7 @@ void block_set_writeback(struct block *block, bool writeback)
     block->writethrough = !writeback;
 }
 
-/* ---- life --------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static void set_chain_aio(struct block *block, struct aio *aio)
 {
@@ -345,7 +345,7 @@ void block_get_info(const struct block *block, struct block_info *ret_info)
         block->driver->get_info(block, ret_info);
 }
 
-/* ---- vectors ------------------------------------------------------------------------------------- */
+/* ---- vectors --------------------------------------------------------------------------------- */
 
 int iov_part_take(struct iov_part *part, const struct iovec *iov, unsigned niov, uint64_t off,
                   uint64_t len)

@@ -41,8 +41,8 @@ enum {
 
 enum {
     /*
-     * For block_check only: open what its tables make unusable otherwise, as long as the header makes
-     * sense, and images marked corrupt or dirty for writing. Backing files are not opened.
+     * For block_check only: open what its tables make unusable otherwise, as long as the header
+     * makes sense, and images marked corrupt or dirty for writing. Backing files are not opened.
      */
     BLOCK_OPEN_CHECK = 1 << 0,
 
@@ -53,8 +53,8 @@ enum {
     BLOCK_OPEN_SHARE = 1 << 1,
 
     /*
-     * Open neither backing files nor the data file: for what the image's own metadata says. Requests
-     * are refused (-ENXIO).
+     * Open neither backing files nor the data file: for what the image's own metadata says.
+     * Requests are refused (-ENXIO).
      */
     BLOCK_OPEN_ALONE = 1 << 2,
 
@@ -79,9 +79,9 @@ struct block_options {
     unsigned write_backing;
 
     /*
-     * Compress, decompress and copy long pieces from the page cache on threads of their own, as many as
-     * there are processors; off: on the image's thread. While it is attached, for requests in flight
-     * together.
+     * Compress, decompress and copy long pieces from the page cache on threads of their own, as
+     * many as there are processors; off: on the image's thread. While it is attached, for requests
+     * in flight together.
      */
     bool compute_threads;
 };
@@ -122,7 +122,7 @@ struct block_info {
     const char *format; /* "raw" or "qcow2" */
 };
 
-/* ---- what is where ------------------------------------------------------------------------------ */
+/* ---- what is where --------------------------------------------------------------------------- */
 
 enum {
     BLOCK_STATUS_DATA = 1 << 0,       /* has to be read to know what it is */
@@ -149,22 +149,22 @@ int block_get_status(struct block *block, uint64_t off, uint64_t len, bool own_l
                      struct block_status *ret_status) MUST_CHECK;
 
 /*
- * Are two layers, perhaps of different images, the same image in the same file? Then they have the same
- * at the same offset, unless a snapshot is shown in place of one's disk.
+ * Are two layers, perhaps of different images, the same image in the same file? Then they have the
+ * same at the same offset, unless a snapshot is shown in place of one's disk.
  */
 bool block_is_same_layer(const struct block *a, const struct block *b);
 
 /*
- * The same, and where the host has no space for a cluster of the image, as after preallocation=metadata,
- * it is ZERO besides DATA. Only asked for where the image looks as if it had such clusters, which is
- * found out once. Not while it is written.
+ * The same, and where the host has no space for a cluster of the image, as after
+ * preallocation=metadata, it is ZERO besides DATA. Only asked for where the image looks as if it
+ * had such clusters, which is found out once. Not while it is written.
  */
 int block_get_host_status(struct block *block, uint64_t off, uint64_t len, bool own_layer,
                           struct block_status *ret_status) MUST_CHECK;
 
 /*
- * What the engine has done for this image (not its backing files) since it was opened. Operations of
- * the host are counted when they are asked for, whether they succeed or not.
+ * What the engine has done for this image (not its backing files) since it was opened. Operations
+ * of the host are counted when they are asked for, whether they succeed or not.
  */
 struct block_stats {
     uint64_t merged_reqs; /* requests that went to the host as part of another one */
@@ -198,10 +198,10 @@ enum block_op {
     BLOCK_WRITE_ZEROES, /* reads as zero afterwards */
 
     /*
-     * As BLOCK_WRITE, of data that another image has in its file: the host copies it, and file systems
-     * that can do that let the files share the space. Whole alloc_units. -EOPNOTSUPP: the host cannot,
-     * or not with this range. After any failure the range shows what it showed or what was to be
-     * written, and may be written in the usual way.
+     * As BLOCK_WRITE, of data that another image has in its file: the host copies it, and file
+     * systems that can do that let the files share the space. Whole alloc_units. -EOPNOTSUPP: the
+     * host cannot, or not with this range. After any failure the range shows what it showed or what
+     * was to be written, and may be written in the usual way.
      */
     BLOCK_COPY,
 };
@@ -216,7 +216,10 @@ enum {
      */
     BLOCK_REQ_COMPRESSED = 1 << 2,
 
-    /* BLOCK_WRITE_ZEROES: also where it reads as zero only because of its backing file, or has none. */
+    /*
+     * BLOCK_WRITE_ZEROES: also where it reads as zero only because of its backing file, or has
+     * none.
+     */
     BLOCK_REQ_OWN = 1 << 3,
 };
 

@@ -10,7 +10,7 @@
 #include "block/block_int.h"
 #include "vmm/base/bytes.h"
 
-/* ---- space ---------------------------------------------------------------------------------------- */
+/* ---- space ----------------------------------------------------------------------------------- */
 
 /* What block_take_first writes, at most. */
 #define FIRST_BLOCK 4096u
@@ -58,7 +58,7 @@ int block_create_too_large(const struct block_create_options *options, struct er
                    qcow2 ? " (try using a larger cluster size)" : "");
 }
 
-/* ---- raw ------------------------------------------------------------------------------------------ */
+/* ---- raw ------------------------------------------------------------------------------------- */
 
 static int check_raw(const struct block_create_options *options, struct err *err)
 {
@@ -86,7 +86,7 @@ static int create_raw(const struct block_create_options *options, struct file *f
     return r < 0 ? err_set_errno(err, r, "%s: cannot write", options->path) : 0;
 }
 
-/* ---- image --------------------------------------------------------------------------------------- */
+/* ---- image ----------------------------------------------------------------------------------- */
 
 int block_create_check(const struct block_create_options *options, struct err *err)
 {

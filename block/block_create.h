@@ -32,8 +32,9 @@ int block_create_too_large(const struct block_create_options *options, struct er
 int block_make_room(struct file *file, uint64_t len, uint64_t clear) MUST_CHECK;
 
 /*
- * Write the beginning of a new file that holds nothing but a disk. Some file systems take any read of
- * a hole, so who finds out by trying how direct I/O has to be aligned would be misled: QEMU does so.
+ * Write the beginning of a new file that holds nothing but a disk. Some file systems take any read
+ * of a hole, so who finds out by trying how direct I/O has to be aligned would be misled: QEMU does
+ * so.
  */
 int block_take_first(struct file *file, uint64_t len) MUST_CHECK;
 

@@ -68,8 +68,8 @@ struct block_driver {
     int (*recover)(struct block *block, struct err *err);
 
     /*
-     * Change the length: another one, whole sectors; shrinking is intended, and preallocates nothing.
-     * What was written before is flushed. On failure block->len is the old one.
+     * Change the length: another one, whole sectors; shrinking is intended, and preallocates
+     * nothing. What was written before is flushed. On failure block->len is the old one.
      */
     int (*resize)(struct block *block, uint64_t len, enum block_prealloc prealloc, struct err *err);
 
@@ -78,8 +78,8 @@ struct block_driver {
                  struct block_check_result *ret_result, struct err *err);
 
     /*
-     * Forget all that the image itself has, so that it shows its backing file, in one step. What was
-     * written before is flushed.
+     * Forget all that the image itself has, so that it shows its backing file, in one step. What
+     * was written before is flushed.
      */
     int (*make_empty)(struct block *block);
 

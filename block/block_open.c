@@ -63,7 +63,7 @@ static int format_from_name(const char *name, enum block_format *ret_format, str
     return 0;
 }
 
-/* ---- names --------------------------------------------------------------------------------------- */
+/* ---- names ----------------------------------------------------------------------------------- */
 
 /*
  * The path of a backing file: relative to the folder of the image that names it, not to where this
@@ -95,7 +95,7 @@ int block_resolve(const char *image, const char *name, char **ret_path, struct e
     return 0;
 }
 
-/* ---- one image ----------------------------------------------------------------------------------- */
+/* ---- one image ------------------------------------------------------------------------------- */
 
 static int check_not_in_chain(const struct chain *chain, const struct file *file, const char *path,
                               struct err *err)

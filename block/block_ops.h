@@ -16,7 +16,7 @@
 
 #include "block/block.h"
 
-/* ---- create --------------------------------------------------------------------------------------- */
+/* ---- create ---------------------------------------------------------------------------------- */
 
 enum block_prealloc {
     BLOCK_PREALLOC_OFF,
@@ -61,10 +61,12 @@ struct block_create_options {
  */
 int block_create(const struct block_create_options *options, struct err *err) MUST_CHECK;
 
-/* Do the options go together, as far as that does not depend on a length? -errno with *err filled. */
+/*
+ * Do the options go together, as far as that does not depend on a length? -errno with *err filled.
+ */
 int block_create_check(const struct block_create_options *options, struct err *err) MUST_CHECK;
 
-/* ---- what an image says about itself ---------------------------------------------------------------- */
+/* ---- what an image says about itself --------------------------------------------------------- */
 
 /* Texts are the image's, valid until it is closed or changed by one of the operations below. */
 struct block_details {
@@ -127,37 +129,40 @@ struct block_bitmap_edit {
     uint32_t granularity; /* bytes, a power of two from 512 on; 0: that which QEMU takes */
     bool disabled;
 
-    /* For MERGE, and ADD (NULL: it is empty): a bitmap of a disk of the same length (else -ERANGE). */
+    /*
+     * For MERGE, and ADD (NULL: it is empty): a bitmap of a disk of the same length (else -ERANGE).
+     */
     struct block *source; /* NULL: the image itself */
     const char *source_name;
 };
 
 /*
- * Change one bitmap of a writable image: after a crash it is changed or as it was, and nothing is lost
- * or leaked either way. Bitmaps that follow the disk note what is written through this interface, and
- * are up to date when the image is closed; a crash before that leaves them in use.
+ * Change one bitmap of a writable image: after a crash it is changed or as it was, and nothing is
+ * lost or leaked either way. Bitmaps that follow the disk note what is written through this
+ * interface, and are up to date when the image is closed; a crash before that leaves them in use.
  *
- * 0, or a negative errno with *err filled in QEMU's words: -ENOENT if there is no such bitmap, -EEXIST
- * if there is one already, -ESTALE for one that is in use, which can only be removed.
+ * 0, or a negative errno with *err filled in QEMU's words: -ENOENT if there is no such bitmap,
+ * -EEXIST if there is one already, -ESTALE for one that is in use, which can only be removed.
  */
 int block_bitmap_edit(struct block *block, const struct block_bitmap_edit *edit,
                       struct err *err) MUST_CHECK;
 
-/* ---- backing files -------------------------------------------------------------------------------- */
+/* ---- backing files --------------------------------------------------------------------------- */
 
 /*
- * Name another backing file, or none (NULL), in the header of a writable image, with its format; the
- * name is relative to the image. What the disk shows changes with it, as far as the two files differ,
- * when the image is opened again: until then it reads from the one that it has, and is not to be written.
+ * Name another backing file, or none (NULL), in the header of a writable image, with its format;
+ * the name is relative to the image. What the disk shows changes with it, as far as the two files
+ * differ, when the image is opened again: until then it reads from the one that it has, and is not
+ * to be written.
  *
- * After a crash it has the old backing file or the new one, and its data. 0, or a negative errno with
- * *err filled: -ENOSPC if there is no room for the name, -EINVAL if it is too long or the image cannot
- * have a backing file, -ENOTSUP if its format has none.
+ * After a crash it has the old backing file or the new one, and its data. 0, or a negative errno
+ * with *err filled: -ENOSPC if there is no room for the name, -EINVAL if it is too long or the
+ * image cannot have a backing file, -ENOTSUP if its format has none.
  */
 int block_change_backing(struct block *block, const char *name, const char *format,
                          struct err *err) MUST_CHECK;
 
-/* ---- resize --------------------------------------------------------------------------------------- */
+/* ---- resize ---------------------------------------------------------------------------------- */
 
 struct block_resize_options {
     uint64_t len;                 /* bytes, rounded up to whole sectors */
@@ -175,7 +180,7 @@ struct block_resize_options {
 int block_resize(struct block *block, const struct block_resize_options *options,
                  struct err *err) MUST_CHECK;
 
-/* ---- amend ---------------------------------------------------------------------------------------- */
+/* ---- amend ----------------------------------------------------------------------------------- */
 
 /* What an image is to be made with; zero: as it is. */
 struct block_amend_options {
@@ -191,16 +196,16 @@ struct block_amend_options {
 };
 
 /*
- * Change what a writable image was made with. Each change is complete or not done after a crash; they
- * are done in the order: version 3, refcounts, data file, the rest, length, version 2.
+ * Change what a writable image was made with. Each change is complete or not done after a crash;
+ * they are done in the order: version 3, refcounts, data file, the rest, length, version 2.
  *
- * 0, or a negative errno with *err filled: -ENOTSUP where the format cannot be changed, or the image has
- * what the other version has not. What was done before that stays.
+ * 0, or a negative errno with *err filled: -ENOTSUP where the format cannot be changed, or the
+ * image has what the other version has not. What was done before that stays.
  */
 int block_amend(struct block *block, const struct block_amend_options *options,
                 struct err *err) MUST_CHECK;
 
-/* ---- snapshots inside an image -------------------------------------------------------------------- */
+/* ---- snapshots inside an image --------------------------------------------------------------- */
 
 /*
  * A snapshot keeps the disk, and the state of a virtual machine if there is any, as they were. Only
@@ -251,7 +256,7 @@ int block_snapshot_show(struct block *block, const char *which, struct err *err)
 int block_vmstate_write(struct block *block, uint64_t off, const void *buf, size_t len) MUST_CHECK;
 int block_vmstate_read(struct block *block, uint64_t off, void *buf, size_t len) MUST_CHECK;
 
-/* ---- check ---------------------------------------------------------------------------------------- */
+/* ---- check ----------------------------------------------------------------------------------- */
 
 enum {
     BLOCK_FIX_LEAKS = 1 << 0,
@@ -278,22 +283,22 @@ struct block_check_report {
 };
 
 /*
- * Check the metadata of an image, best opened with BLOCK_OPEN_CHECK, and repair it if `fix` says so,
- * which needs it writable. A repair that is interrupted leaves the image as it was before.
+ * Check the metadata of an image, best opened with BLOCK_OPEN_CHECK, and repair it if `fix` says
+ * so, which needs it writable. A repair that is interrupted leaves the image as it was before.
  *
  * Each table is read once for a check, a second time for a repair, and a third time to prove that
  * the repaired image is right: only then the marks "dirty" and "corrupt" go.
  *
- * 0: *ret_result says what is (still) wrong. Negative errno with *err filled: the check could not be
- * completed; -ENOTSUP if the format has nothing to check. `report` may be NULL.
+ * 0: *ret_result says what is (still) wrong. Negative errno with *err filled: the check could not
+ * be completed; -ENOTSUP if the format has nothing to check. `report` may be NULL.
  *
- * Memory: at most 4 GiB whatever the image says (qcow2_counts.h, qcow2_walk.h); for real images about
- * two bytes for each cluster of the file.
+ * Memory: at most 4 GiB whatever the image says (qcow2_counts.h, qcow2_walk.h); for real images
+ * about two bytes for each cluster of the file.
  */
 int block_check(struct block *block, unsigned fix, struct block_check_report *report,
                 struct block_check_result *ret_result, struct err *err) MUST_CHECK;
 
-/* ---- commit --------------------------------------------------------------------------------------- */
+/* ---- commit ---------------------------------------------------------------------------------- */
 
 struct block_commit_options {
     bool keep; /* leave the image as it is, for the caller to remove; else it is emptied */
@@ -308,9 +313,9 @@ struct block_commit_options {
  * (block_options.write_backing), which grows to the image's length if it is shorter. Only what is
  * allocated is read, what reads as zero is not written as data.
  *
- * Then, if that is its own backing file, the image is emptied, once all is durable in there: a crash
- * at any moment leaves the disk as it was. Images between become wrong wherever they show data of
- * the backing file that changed, so with write_backing > 1 `keep` has to be given.
+ * Then, if that is its own backing file, the image is emptied, once all is durable in there: a
+ * crash at any moment leaves the disk as it was. Images between become wrong wherever they show
+ * data of the backing file that changed, so with write_backing > 1 `keep` has to be given.
  */
 int block_commit(struct block *block, const struct block_commit_options *options,
                  struct err *err) MUST_CHECK;

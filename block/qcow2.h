@@ -58,7 +58,9 @@
 #define QCOW2_REFTABLE_BYTES_MAX (8u << 20)
 #define QCOW2_SNAPSHOTS_MAX 65536u
 
-/* Host offsets have 56 bits in L1 and L2 entries; stay below, so that no sum with a length wraps. */
+/*
+ * Host offsets have 56 bits in L1 and L2 entries; stay below, so that no sum with a length wraps.
+ */
 #define QCOW2_HOST_MAX (1ull << 55)
 
 #define QCOW2_INCOMPAT_DIRTY (1ull << 0)
@@ -75,7 +77,7 @@
 
 enum qcow2_compression { QCOW2_ZLIB = 0, QCOW2_ZSTD = 1 };
 
-/* ---- in memory --------------------------------------------------------------------------------- */
+/* ---- in memory ------------------------------------------------------------------------------- */
 
 /* The L1 or the refcount table: all of it, in host byte order, with what has to be written back. */
 struct qcow2_table {
@@ -151,8 +153,8 @@ struct qcow2_space {
 };
 
 /*
- * Clusters that are counted before anybody needs them. A guest that flushes after every few writes would
- * otherwise have a refcount block written, and waited for, with each flush.
+ * Clusters that are counted before anybody needs them. A guest that flushes after every few writes
+ * would otherwise have a refcount block written, and waited for, with each flush.
  */
 struct qcow2_counted {
     uint64_t first;
@@ -307,7 +309,7 @@ static inline uint64_t qcow2_table_len(const struct qcow2 *q, const struct qcow2
     return align_up(table->n * sizeof(uint64_t), q->cluster_size);
 }
 
-/* ---- qcow2_format ------------------------------------------------------------------------------- */
+/* ---- qcow2_format ---------------------------------------------------------------------------- */
 
 /* Before the first write: load what writing needs, and say in the header that we write. */
 int qcow2_prepare_write(struct qcow2 *q) MUST_CHECK;
@@ -328,7 +330,7 @@ int qcow2_set_dirty(struct qcow2 *q, bool dirty) MUST_CHECK;
 /* Point the header at another refcount table. */
 int qcow2_write_reftable_pointer(struct qcow2 *q, uint64_t host, uint32_t clusters) MUST_CHECK;
 
-/* ---- qcow2_file --------------------------------------------------------------------------------- */
+/* ---- qcow2_file ------------------------------------------------------------------------------ */
 
 int qcow2_meta_read(struct qcow2 *q, uint64_t host, void *buf, size_t len) MUST_CHECK;
 int qcow2_meta_write(struct qcow2 *q, uint64_t host, const void *buf, size_t len) MUST_CHECK;
@@ -370,16 +372,17 @@ void qcow2_file_find_end(struct qcow2 *q);
 void qcow2_file_shrink(struct qcow2 *q);
 
 /*
- * Whole clusters at `host`, which were a hole, are about to be written. Where such writes go on from front
- * to back, the host finds space for many of them at once: a file system carries out a write into a
- * hole in a thread and a transaction of its own, one into space it has found as any other.
+ * Whole clusters at `host`, which were a hole, are about to be written. Where such writes go on
+ * from front to back, the host finds space for many of them at once: a file system carries out a
+ * write into a hole in a thread and a transaction of its own, one into space it has found as any
+ * other.
  */
 void qcow2_file_reserve(struct qcow2 *q, uint64_t host, uint64_t len);
 
 /* All that was written before, metadata and data, is durable. */
 int qcow2_barrier(struct qcow2 *q) MUST_CHECK;
 
-/* ---- qcow2_cache -------------------------------------------------------------------------------- */
+/* ---- qcow2_cache ----------------------------------------------------------------------------- */
 
 int qcow2_cache_init(struct qcow2 *q) MUST_CHECK;
 void qcow2_cache_done(struct qcow2 *q);
@@ -404,7 +407,7 @@ void qcow2_slice_dirty(struct qcow2 *q, struct qcow2_slice *slice);
 int qcow2_cache_take_dirty(struct qcow2 *q, enum qcow2_meta kind, struct qcow2_slice ***ret_slices,
                            unsigned *ret_n) MUST_CHECK;
 
-/* ---- qcow2_flush -------------------------------------------------------------------------------- */
+/* ---- qcow2_flush ----------------------------------------------------------------------------- */
 
 /* Make everything durable that was completed when this was called. */
 int qcow2_flush(struct qcow2 *q) MUST_CHECK;
@@ -416,15 +419,15 @@ int qcow2_flush(struct qcow2 *q) MUST_CHECK;
 int qcow2_write_back(struct qcow2 *q) MUST_CHECK;
 
 /*
- * Write the counts that were left for later, take back those that were made ahead: the file counts what
- * is in use, and is not dirty any more. Nothing is in flight.
+ * Write the counts that were left for later, take back those that were made ahead: the file counts
+ * what is in use, and is not dirty any more. Nothing is in flight.
  */
 int qcow2_settle(struct qcow2 *q) MUST_CHECK;
 
 /* Write metadata back if much of it is dirty. Holding no lock. */
 int qcow2_bound_dirty(struct qcow2 *q) MUST_CHECK;
 
-/* ---- qcow2_refcount ----------------------------------------------------------------------------- */
+/* ---- qcow2_refcount -------------------------------------------------------------------------- */
 
 /*
  * Take up to `want` adjacent clusters; all are written or released by the caller. *ret_fresh: they
@@ -440,8 +443,8 @@ void qcow2_uncount_ahead(struct qcow2 *q);
 void qcow2_unalloc_clusters(struct qcow2 *q, uint64_t cluster, uint64_t n);
 
 /*
- * Take space for `len` bytes of compressed data, at most a cluster, behind what was packed last; each
- * cluster that it touches is counted once more. With q->lock held.
+ * Take space for `len` bytes of compressed data, at most a cluster, behind what was packed last;
+ * each cluster that it touches is counted once more. With q->lock held.
  */
 int qcow2_alloc_bytes(struct qcow2 *q, uint64_t len, uint64_t *ret_host) MUST_CHECK;
 
@@ -467,7 +470,7 @@ int qcow2_counted_end(struct qcow2 *q, uint64_t *ret_cluster) MUST_CHECK;
 /* Fill refcount blocks of `len` bytes whose first `n` counts are one. */
 void qcow2_fill_counts(unsigned refcount_order, uint8_t *data, size_t len, uint64_t n);
 
-/* ---- qcow2_space --------------------------------------------------------------------------------- */
+/* ---- qcow2_space ----------------------------------------------------------------------------- */
 
 /* Forget everything. The metadata in memory is that of the file. */
 void qcow2_space_reset(struct qcow2 *q);
@@ -483,7 +486,7 @@ void qcow2_space_taken(struct qcow2 *q, uint64_t from, uint64_t n, uint64_t next
 
 void qcow2_space_freed(struct qcow2 *q, uint64_t cluster);
 
-/* ---- qcow2_metadata ------------------------------------------------------------------------------ */
+/* ---- qcow2_metadata -------------------------------------------------------------------------- */
 
 int qcow2_set_add(struct qcow2_set *set, uint64_t cluster) MUST_CHECK; /* -EEXIST if it is there */
 bool qcow2_set_has(const struct qcow2_set *set, uint64_t cluster);
@@ -499,7 +502,7 @@ bool qcow2_is_metadata(const struct qcow2 *q, uint64_t host, uint64_t len);
 /* Does `host` lie in an active L2 table or refcount block, and in nothing else? */
 bool qcow2_may_write_table(const struct qcow2 *q, uint64_t host);
 
-/* ---- qcow2_map ----------------------------------------------------------------------------------- */
+/* ---- qcow2_map ------------------------------------------------------------------------------- */
 
 enum qcow2_kind {
     QCOW2_UNALLOCATED, /* reads from the backing file */
@@ -572,8 +575,8 @@ static inline bool qcow2_clear_keeps_space(enum qcow2_clear how)
 }
 
 /*
- * How much of [off, off + len) is cleared together: some subclusters of a cluster, or whole clusters
- * of one slice.
+ * How much of [off, off + len) is cleared together: some subclusters of a cluster, or whole
+ * clusters of one slice.
  */
 uint64_t qcow2_clear_piece(const struct qcow2 *q, uint64_t off, uint64_t len);
 
@@ -594,7 +597,7 @@ uint64_t qcow2_packed_entry(const struct qcow2 *q, uint64_t host, uint64_t len);
 void qcow2_packed_range(const struct qcow2 *q, uint64_t entry, uint64_t *ret_host,
                         uint64_t *ret_len);
 
-/* ---- qcow2_io ------------------------------------------------------------------------------------ */
+/* ---- qcow2_io -------------------------------------------------------------------------------- */
 
 extern const struct block_driver qcow2_driver;
 
@@ -604,13 +607,13 @@ int qcow2_write(struct block *block, uint64_t off, uint64_t len, const struct io
 /* Before each request that writes [off, off + len). Holding no lock. */
 int qcow2_begin_write(struct qcow2 *q, uint64_t off, uint64_t len) MUST_CHECK;
 
-/* ---- qcow2_copy ---------------------------------------------------------------------------------- */
+/* ---- qcow2_copy ------------------------------------------------------------------------------ */
 
 /* See BLOCK_COPY. */
 int qcow2_copy(struct block *block, uint64_t off, uint64_t len, struct file *from,
                uint64_t from_off) MUST_CHECK;
 
-/* ---- qcow2_parts --------------------------------------------------------------------------------- */
+/* ---- qcow2_parts ----------------------------------------------------------------------------- */
 
 /* Read [off, off + len) of the disk. The caller holds the range, shared or exclusive. */
 int qcow2_read_parts(struct qcow2 *q, uint64_t off, uint64_t len, const struct iovec *iov,
@@ -630,11 +633,11 @@ int qcow2_write_parts(struct qcow2 *q, uint64_t off, uint64_t len, uint64_t iov_
 /* The guest's data is about to be written to [host, host + len): is that no metadata? */
 int qcow2_check_data_range(struct qcow2 *q, uint64_t host, uint64_t len) MUST_CHECK;
 
-/* ---- qcow2_packed -------------------------------------------------------------------------------- */
+/* ---- qcow2_packed ---------------------------------------------------------------------------- */
 
 /*
- * `extent` is what is at `off`, a compressed cluster: if all of it is wanted, let it go on over those
- * behind it, as far as they are wanted too and make one read of the file.
+ * `extent` is what is at `off`, a compressed cluster: if all of it is wanted, let it go on over
+ * those behind it, as far as they are wanted too and make one read of the file.
  */
 void qcow2_packed_lengthen(struct qcow2 *q, uint64_t off, uint64_t len,
                            struct qcow2_extent *extent);
@@ -652,17 +655,17 @@ void qcow2_drop_inflated(struct qcow2 *q, uint64_t off);
 /* Forget all, and free the memory. No request is in flight. */
 void qcow2_free_inflated(struct qcow2 *q);
 
-/* ---- qcow2_pack ---------------------------------------------------------------------------------- */
+/* ---- qcow2_pack ------------------------------------------------------------------------------ */
 
 /* Write whole clusters, compressed; -EINVAL for parts, -ENOTSUP with an external data file. */
 int qcow2_write_compressed(struct block *block, uint64_t off, uint64_t len, const struct iovec *iov,
                            unsigned niov) MUST_CHECK;
 
-/* ---- qcow2_ahead --------------------------------------------------------------------------------- */
+/* ---- qcow2_ahead ----------------------------------------------------------------------------- */
 
 /*
- * Get what the disk shows at [off, off + len), which the caller holds, if that is in the backing file
- * and was read ahead, or is worth reading ahead for. False: it is to be read in the usual way.
+ * Get what the disk shows at [off, off + len), which the caller holds, if that is in the backing
+ * file and was read ahead, or is worth reading ahead for. False: it is to be read in the usual way.
  */
 bool qcow2_ahead_read(struct qcow2 *q, uint64_t off, uint64_t len, void *buf);
 
@@ -675,8 +678,8 @@ struct qcow2_prefetch {
 };
 
 /*
- * Between the two calls, what qcow2_ahead_read will be asked for next is read, if the last of what was
- * read ahead has been fetched. The second waits for it; a failure is forgotten.
+ * Between the two calls, what qcow2_ahead_read will be asked for next is read, if the last of what
+ * was read ahead has been fetched. The second waits for it; a failure is forgotten.
  */
 void qcow2_ahead_begin(struct qcow2 *q, struct qcow2_prefetch *ret_prefetch);
 void qcow2_ahead_end(struct qcow2_prefetch *prefetch);
@@ -684,7 +687,7 @@ void qcow2_ahead_end(struct qcow2_prefetch *prefetch);
 /* Free the memory. No request is in flight. */
 void qcow2_ahead_forget(struct qcow2 *q);
 
-/* ---- qcow2_partial ------------------------------------------------------------------------------ */
+/* ---- qcow2_partial --------------------------------------------------------------------------- */
 
 /*
  * The guest discards [off, off + len), a part of one cluster, which the caller holds exclusively.
@@ -698,27 +701,27 @@ void qcow2_partial_write(struct qcow2 *q, uint64_t off, uint64_t len);
 /* The disk's contents are others now. */
 void qcow2_partial_forget(struct qcow2 *q);
 
-/* ---- qcow2_check -------------------------------------------------------------------------------- */
+/* ---- qcow2_check ----------------------------------------------------------------------------- */
 
 int qcow2_check(struct block *block, unsigned fix, struct block_check_report *report,
                 struct block_check_result *ret_result, struct err *err) MUST_CHECK;
 
 /*
- * An image that was not closed cleanly (lazy refcounts) is to be written: make its counts right. Says
- * in the log what it did. 0, or a negative errno with *err filled: it must not be written.
+ * An image that was not closed cleanly (lazy refcounts) is to be written: make its counts right.
+ * Says in the log what it did. 0, or a negative errno with *err filled: it must not be written.
  */
 int qcow2_recover(struct block *block, struct err *err) MUST_CHECK;
 
-/* ---- qcow2_details -------------------------------------------------------------------------------- */
+/* ---- qcow2_details --------------------------------------------------------------------------- */
 
 void qcow2_get_details(const struct block *block, struct block_details *details);
 
-/* ---- qcow2_holes ---------------------------------------------------------------------------------- */
+/* ---- qcow2_holes ----------------------------------------------------------------------------- */
 
 /* Are there more clusters in use than the host has space for? */
 int qcow2_has_holes(struct block *block, bool *ret_holes) MUST_CHECK;
 
-/* ---- qcow2_resize --------------------------------------------------------------------------------- */
+/* ---- qcow2_resize ---------------------------------------------------------------------------- */
 
 int qcow2_resize(struct block *block, uint64_t len, enum block_prealloc prealloc,
                  struct err *err) MUST_CHECK;
@@ -728,7 +731,7 @@ int qcow2_make_empty(struct block *block) MUST_CHECK;
 /* See that the L1 table has at least `n` entries, durably. -EFBIG beyond the format's limit. */
 int qcow2_grow_l1(struct qcow2 *q, uint64_t n) MUST_CHECK;
 
-/* ---- qcow2_head ----------------------------------------------------------------------------------- */
+/* ---- qcow2_head ------------------------------------------------------------------------------ */
 
 int qcow2_change_backing(struct block *block, const char *name, const char *format) MUST_CHECK;
 
@@ -744,7 +747,7 @@ int qcow2_change_data_file(struct qcow2 *q, const char *name) MUST_CHECK;
 int qcow2_change_bitmaps(struct qcow2 *q, const uint8_t *hdr,
                          const struct qcow2_bitmaps *bitmaps) MUST_CHECK;
 
-/* ---- qcow2_amend ---------------------------------------------------------------------------------- */
+/* ---- qcow2_amend ----------------------------------------------------------------------------- */
 
 int qcow2_amend(struct block *block, const struct block_amend_options *options,
                 struct err *err) MUST_CHECK;

@@ -1,8 +1,9 @@
 /*
- * Reading ahead for copy-on-write. A guest that writes a file from front to back, one request at a time,
- * waits for a read of the backing file at the beginning of each cluster; here one read fetches what
- * the next clusters will need as well. Backing files do not change while an image is open, so what was
- * read stays right; whether a cluster still shows the backing file is looked up when it is used.
+ * Reading ahead for copy-on-write. A guest that writes a file from front to back, one request at a
+ * time, waits for a read of the backing file at the beginning of each cluster; here one read
+ * fetches what the next clusters will need as well. Backing files do not change while an image is
+ * open, so what was read stays right; whether a cluster still shows the backing file is looked up
+ * when it is used.
  */
 #include <stdlib.h>
 #include <string.h>

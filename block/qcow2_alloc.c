@@ -6,7 +6,7 @@
 
 #include "block/qcow2_l2.h"
 
-/* ---- L2 tables that may be changed --------------------------------------------------------------- */
+/* ---- L2 tables that may be changed ----------------------------------------------------------- */
 
 /* Make a new L2 table's contents in the file: those of `old`, or zeroes. */
 static int fill_l2(struct qcow2 *q, uint64_t host, uint64_t old, bool fresh)
@@ -104,7 +104,7 @@ static void free_entry(struct qcow2 *q, uint64_t off, uint64_t entry, bool punch
     }
 }
 
-/* ---- allocating writes --------------------------------------------------------------------------- */
+/* ---- allocating writes ----------------------------------------------------------------------- */
 
 /* The cluster holds something, which moves with it when it gets new space. */
 static bool has_data(const struct qcow2 *q, struct qcow2_entry entry)
@@ -162,7 +162,9 @@ static int take_new_space(struct qcow2 *q, const struct qcow2_slice *slice, uint
         alloc->host = cluster << q->cluster_bits;
     }
 
-    /* What a cluster holds moves with it; of one that holds nothing only the units written count. */
+    /*
+     * What a cluster holds moves with it; of one that holds nothing only the units written count.
+     */
     end = cluster_off + (alloc->n << q->cluster_bits);
     alloc->start = has_data(q, qcow2_entry_get(q, slice, i)) ? cluster_off
                                                              : align_down(off, qcow2_unit_size(q));
@@ -223,8 +225,9 @@ static uint32_t subcluster_mask(const struct qcow2 *q, uint64_t cluster_off, uin
 }
 
 /*
- * Does a cluster read the same before its data is there? It reads as zero now, and so does its new space:
- * that was never used, or a barrier came after its use (q->data_first of an image just opened).
+ * Does a cluster read the same before its data is there? It reads as zero now, and so does its new
+ * space: that was never used, or a barrier came after its use (q->data_first of an image just
+ * opened).
  */
 static bool data_may_follow(const struct qcow2 *q, const struct qcow2_alloc *alloc,
                             struct qcow2_entry old, uint64_t cluster_off)
@@ -243,11 +246,8 @@ static void commit_cluster(struct qcow2 *q, struct qcow2_slice *slice,
 
     if (!data_may_follow(q, alloc, entry, cluster_off))
         q->data_first = true;
-    if (!alloc->reuse) {
+    if (!alloc->reuse)
         free_entry(q, cluster_off, entry.entry, false);
-        if (has_data(q, entry))
-            entry.bitmap = 0; /* all of it was copied */
-    }
     entry.entry = (alloc->host + (n << q->cluster_bits)) | QCOW2_COPIED;
     if (qcow2_has_subclusters(q)) {
         uint64_t mask = subcluster_mask(q, cluster_off, alloc->start, alloc->end);
@@ -326,7 +326,7 @@ void qcow2_alloc_abort(struct qcow2 *q, const struct qcow2_alloc *alloc)
     co_mutex_unlock(&q->lock);
 }
 
-/* ---- zeroes and discards -------------------------------------------------------------------------- */
+/* ---- zeroes and discards --------------------------------------------------------------------- */
 
 #define ALL_SUBCLUSTERS 0xffffffffull
 

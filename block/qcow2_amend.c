@@ -1,9 +1,10 @@
 /*
- * Changing what an image was made with: version, width of the reference counts, lazy reference counts,
- * the name of the data file.
+ * Changing what an image was made with: version, width of the reference counts, lazy reference
+ * counts, the name of the data file.
  *
- * Each is one step that a power cut leaves undone or done: counts of another width are written beside
- * the old ones and the header switched over (qcow2_refs.h); the rest is in the header (qcow2_head.c).
+ * Each is one step that a power cut leaves undone or done: counts of another width are written
+ * beside the old ones and the header switched over (qcow2_refs.h); the rest is in the header
+ * (qcow2_head.c).
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -20,7 +21,7 @@
 
 #define V2_REFCOUNT_BITS 16u
 
-/* ---- counts of another width ------------------------------------------------------------------------ */
+/* ---- counts of another width ----------------------------------------------------------------- */
 
 static void set_order(struct qcow2 *q, unsigned order)
 {
@@ -29,8 +30,8 @@ static void set_order(struct qcow2 *q, unsigned order)
 }
 
 /*
- * The old blocks go: with none of them in the table, the commit writes all blocks anew. The entries are
- * moved to `old`, to be put back if it comes to nothing.
+ * The old blocks go: with none of them in the table, the commit writes all blocks anew. The entries
+ * are moved to `old`, to be put back if it comes to nothing.
  */
 static int drop_blocks(struct qcow2_refs *refs, uint64_t *old)
 {
@@ -87,7 +88,10 @@ static int switch_order(struct qcow2_refs *refs, unsigned order)
     uint64_t *old = calloc(n + 1, sizeof(*old));
     int r = old ? write_counts(refs, order, old) : -ENOMEM;
 
-    /* Unless it failed behind the switch: then nothing is written any more, whatever the table says. */
+    /*
+     * Unless it failed behind the switch: then nothing is written any more, whatever the table
+     * says.
+     */
     if (r < 0 && old && !refs->q->corrupt) {
         set_order(refs->q, old_order);
         for (uint32_t i = 0; i < n; i++)
@@ -118,7 +122,7 @@ static int change_refcounts(struct qcow2 *q, unsigned order, struct err *err)
     return r;
 }
 
-/* ---- bits in the header ------------------------------------------------------------------------------ */
+/* ---- bits in the header ---------------------------------------------------------------------- */
 
 static int change_bits(struct qcow2 *q, bool lazy, bool raw_data, struct err *err)
 {
@@ -146,7 +150,7 @@ static int change_bits(struct qcow2 *q, bool lazy, bool raw_data, struct err *er
     return 0;
 }
 
-/* ---- version ------------------------------------------------------------------------------------------ */
+/* ---- version --------------------------------------------------------------------------------- */
 
 struct zero_search {
     struct qcow2_walk walk;
@@ -265,7 +269,9 @@ static int downgrade(struct qcow2 *q, struct err *err)
     return r < 0 ? err_set_errno(err, r, "cannot write the header") : 0;
 }
 
-/* Version 3 demands more in each entry of the snapshot table, which qcow2_snaptable_encode writes. */
+/*
+ * Version 3 demands more in each entry of the snapshot table, which qcow2_snaptable_encode writes.
+ */
 static int rewrite_snapshots(struct qcow2 *q, const struct qcow2_snaptable *table)
 {
     struct qcow2_switch next;
@@ -311,7 +317,7 @@ static int upgrade(struct qcow2 *q, struct err *err)
     return r < 0 ? err_set_errno(err, r, "cannot write the header") : 0;
 }
 
-/* ---- all of it ---------------------------------------------------------------------------------------- */
+/* ---- all of it ------------------------------------------------------------------------------- */
 
 /* What can be told without looking into the tables. */
 static int check(const struct qcow2 *q, const struct block_amend_options *options, unsigned version,

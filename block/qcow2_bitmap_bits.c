@@ -53,7 +53,7 @@ void qcow2_bits_done(struct qcow2_bits *bits)
     *bits = (struct qcow2_bits){0};
 }
 
-/* ---- setting ---------------------------------------------------------------------------------------- */
+/* ---- setting --------------------------------------------------------------------------------- */
 
 /* Bits [first, end) of a byte. */
 static uint8_t mask(unsigned first, unsigned end)
@@ -116,7 +116,7 @@ int qcow2_bits_set(struct qcow2_bits *bits, uint64_t off, uint64_t len)
     return r;
 }
 
-/* ---- from other bitmaps ------------------------------------------------------------------------------ */
+/* ---- from other bitmaps ---------------------------------------------------------------------- */
 
 static bool has_bit(const uint8_t *data, uint64_t bit)
 {

@@ -1,7 +1,7 @@
 /*
- * Adding, removing and changing persistent bitmaps: what qemu-img bitmap does, refused in its words.
- * Each is one switch of the header (qcow2_refs.h), so a power cut leaves the old bitmaps or the new
- * ones.
+ * Adding, removing and changing persistent bitmaps: what qemu-img bitmap does, refused in its
+ * words. Each is one switch of the header (qcow2_refs.h), so a power cut leaves the old bitmaps or
+ * the new ones.
  */
 #include <assert.h>
 #include <errno.h>
@@ -29,7 +29,7 @@ struct edit {
     struct qcow2_bits added;           /* what MERGE adds */
 };
 
-/* ---- what is refused --------------------------------------------------------------------------------- */
+/* ---- what is refused ------------------------------------------------------------------------- */
 
 static int cannot_add(const struct edit *edit, int code, struct err *err, const char *why)
 {
@@ -58,7 +58,7 @@ static int load_dir(struct qcow2 *q, struct qcow2_bitmap_dir *dir, struct err *e
     return r < 0 ? err_set_errno(err, r, "%s: cannot read the bitmaps", q->path) : 0;
 }
 
-/* ---- add ---------------------------------------------------------------------------------------------- */
+/* ---- add ------------------------------------------------------------------------------------- */
 
 static int check_size(const struct edit *edit, unsigned granularity_bits, struct err *err)
 {
@@ -107,7 +107,7 @@ static int add(struct edit *edit, struct err *err)
     return 0;
 }
 
-/* ---- merge -------------------------------------------------------------------------------------------- */
+/* ---- merge ----------------------------------------------------------------------------------- */
 
 /* Collect what another bitmap says; `q` is its image. */
 static int add_table(struct edit *edit, struct qcow2 *q, const struct qcow2_bitmap_entry *source)
@@ -180,7 +180,7 @@ static int merge(struct edit *edit, struct err *err)
     return r;
 }
 
-/* ---- all of them -------------------------------------------------------------------------------------- */
+/* ---- all of them ----------------------------------------------------------------------------- */
 
 /* Change the directory in memory, and say what becomes of the bits. */
 static int plan(struct edit *edit, struct err *err)

@@ -7,7 +7,7 @@
 #include "block/qcow2_header.h"
 #include "vmm/base/bytes.h"
 
-/* ---- the directory ------------------------------------------------------------------------------------ */
+/* ---- the directory --------------------------------------------------------------------------- */
 
 static uint64_t entry_len(const struct qcow2_bitmap_entry *entry)
 {
@@ -164,7 +164,7 @@ int qcow2_bitmap_dir_put(struct qcow2_refs *refs, struct qcow2_bitmap_dir *dir,
     return 0;
 }
 
-/* ---- tables -------------------------------------------------------------------------------------------- */
+/* ---- tables ---------------------------------------------------------------------------------- */
 
 /* Whatever its length is. */
 static int read_entries(struct qcow2 *q, const struct qcow2_bitmap_entry *entry,
@@ -230,7 +230,7 @@ int qcow2_bitmap_drop(struct qcow2_refs *refs, const struct qcow2_bitmap_entry *
     return r == -EINVAL || r == -ERANGE ? 0 : r;
 }
 
-/* ---- new tables ------------------------------------------------------------------------------------------ */
+/* ---- new tables ------------------------------------------------------------------------------ */
 
 struct writer {
     struct qcow2_refs *refs;

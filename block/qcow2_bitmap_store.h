@@ -55,15 +55,15 @@ struct qcow2_bitmap_change {
 };
 
 /*
- * Read the entries of a bitmap's table; *ret_entries is to be freed. -EINVAL if one makes no sense, or
- * there are not as many as a disk of `len` bytes needs.
+ * Read the entries of a bitmap's table; *ret_entries is to be freed. -EINVAL if one makes no sense,
+ * or there are not as many as a disk of `len` bytes needs.
  */
 int qcow2_bitmap_read_table(struct qcow2 *q, const struct qcow2_bitmap_entry *entry, uint64_t len,
                             uint64_t **ret_entries) MUST_CHECK;
 
 /*
- * Write a bitmap's new table, and the clusters that change; the entry gets it, and the old ones lose
- * their references. -EINVAL for an old table that is wrong, and what qcow2_refs_… return.
+ * Write a bitmap's new table, and the clusters that change; the entry gets it, and the old ones
+ * lose their references. -EINVAL for an old table that is wrong, and what qcow2_refs_… return.
  */
 int qcow2_bitmap_put(struct qcow2_refs *refs, struct qcow2_bitmap_entry *entry,
                      const struct qcow2_bitmap_change *change) MUST_CHECK;

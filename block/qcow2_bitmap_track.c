@@ -42,7 +42,7 @@ void qcow2_bitmaps_forget(struct qcow2 *q)
     stop(q);
 }
 
-/* ---- before the first write ---------------------------------------------------------------------------- */
+/* ---- before the first write ------------------------------------------------------------------ */
 
 struct marking {
     struct qcow2 *q;
@@ -102,7 +102,7 @@ int qcow2_bitmaps_begin(struct qcow2 *q, bool *ret_known)
     return marking.any ? qcow2_barrier(q) : 0;
 }
 
-/* ---- each write ------------------------------------------------------------------------------------------ */
+/* ---- each write ------------------------------------------------------------------------------ */
 
 void qcow2_bitmaps_note(struct qcow2 *q, uint64_t off, uint64_t len)
 {
@@ -112,7 +112,7 @@ void qcow2_bitmaps_note(struct qcow2 *q, uint64_t off, uint64_t len)
     stop(q);
 }
 
-/* ---- saving ---------------------------------------------------------------------------------------------- */
+/* ---- saving ---------------------------------------------------------------------------------- */
 
 /* A bitmap as it is to be: with what was noted, if it was marked, for a disk of `len` bytes. */
 static int put_entry(struct qcow2_refs *refs, struct qcow2_bitmap_entry *entry, bool marked,
@@ -217,7 +217,7 @@ int qcow2_close_image(struct block *block)
     return r < 0 ? r : r2;
 }
 
-/* ---- another length -------------------------------------------------------------------------------------- */
+/* ---- another length -------------------------------------------------------------------------- */
 
 static int check_entry(const struct qcow2 *q, const struct qcow2_bitmap_entry *entry, uint64_t len,
                        struct err *err)

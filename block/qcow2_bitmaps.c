@@ -11,7 +11,7 @@
 
 #define ENTRY_RESERVED 0xff000000000001feull
 
-/* ---- the extension ------------------------------------------------------------------------------- */
+/* ---- the extension --------------------------------------------------------------------------- */
 
 static int parse_extension(const struct qcow2 *q, const uint8_t *data, uint32_t len,
                            struct qcow2_bitmaps *ret_bitmaps)
@@ -72,7 +72,7 @@ int qcow2_bitmaps_find(struct qcow2 *q, struct qcow2_bitmaps *ret_bitmaps)
     return r;
 }
 
-/* ---- the directory --------------------------------------------------------------------------------- */
+/* ---- the directory --------------------------------------------------------------------------- */
 
 /* As many bytes as the whole disk needs, unless the bitmap may be out of date. */
 static bool covers_disk(const struct qcow2 *q, uint64_t bytes, unsigned granularity_bits)
@@ -163,7 +163,7 @@ bool qcow2_bitmap_entry_ok(const struct qcow2 *q, uint64_t entry, uint64_t *ret_
     return true;
 }
 
-/* ---- for people --------------------------------------------------------------------------------------- */
+/* ---- for people ------------------------------------------------------------------------------ */
 
 struct listing {
     struct block_bitmap *list;

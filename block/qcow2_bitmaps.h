@@ -1,7 +1,6 @@
 /*
- * The persistent bitmaps of a qcow2 image: which there are and where, and that they are out of date.
- * What they say is in
- * qcow2_bitmap_store and qcow2_bitmap_edit.
+ * The persistent bitmaps of a qcow2 image: which there are and where, and that they are out of
+ * date. What they say is in qcow2_bitmap_store and qcow2_bitmap_edit.
  */
 #ifndef MINIVMM_BLOCK_QCOW2_BITMAPS_H
 #define MINIVMM_BLOCK_QCOW2_BITMAPS_H
@@ -64,12 +63,12 @@ bool qcow2_bitmap_entry_ok(const struct qcow2 *q, uint64_t entry, uint64_t *ret_
 int qcow2_list_bitmaps(struct block *block, struct block_bitmap **ret_list,
                        unsigned *ret_n) MUST_CHECK;
 
-/* ---- qcow2_bitmap_edit --------------------------------------------------------------------------- */
+/* ---- qcow2_bitmap_edit ----------------------------------------------------------------------- */
 
 int qcow2_edit_bitmap(struct block *block, const struct block_bitmap_edit *edit,
                       struct err *err) MUST_CHECK;
 
-/* ---- qcow2_bitmap_track -------------------------------------------------------------------------- */
+/* ---- qcow2_bitmap_track ---------------------------------------------------------------------- */
 
 /*
  * Before the disk's contents change: mark those bitmaps that have to follow as in use, and begin to
@@ -82,8 +81,8 @@ int qcow2_bitmaps_begin(struct qcow2 *q, bool *ret_known) MUST_CHECK;
 void qcow2_bitmaps_note(struct qcow2 *q, uint64_t off, uint64_t len);
 
 /*
- * Save what was noted, if there is anything: the bitmaps are up to date in the file, and the next write
- * is the first one again. The image is not attached. 0 or -errno: they stay in use then.
+ * Save what was noted, if there is anything: the bitmaps are up to date in the file, and the next
+ * write is the first one again. The image is not attached. 0 or -errno: they stay in use then.
  */
 int qcow2_bitmaps_settle(struct qcow2 *q) MUST_CHECK;
 
@@ -94,8 +93,8 @@ void qcow2_bitmaps_forget(struct qcow2 *q);
 int qcow2_close_image(struct block *block) MUST_CHECK;
 
 /*
- * The disk is to have another length: can all bitmaps follow? *ret_any says whether there are some; then
- * the length is to be changed with one of the two below. -errno with *err filled.
+ * The disk is to have another length: can all bitmaps follow? *ret_any says whether there are some;
+ * then the length is to be changed with one of the two below. -errno with *err filled.
  */
 int qcow2_bitmaps_check_resize(struct qcow2 *q, uint64_t len, bool *ret_any,
                                struct err *err) MUST_CHECK;
@@ -106,10 +105,15 @@ int qcow2_bitmaps_save(struct qcow2 *q, uint64_t len) MUST_CHECK;
 struct qcow2_refs;
 struct qcow2_switch;
 
-/* The same as part of another switch, for the length that is in there; after it qcow2_bitmaps_saved. */
+/*
+ * The same as part of another switch, for the length that is in there; after it
+ * qcow2_bitmaps_saved.
+ */
 int qcow2_bitmaps_put_all(struct qcow2_refs *refs, struct qcow2_switch *next) MUST_CHECK;
 
-/* The bitmaps in the file are others: nothing is noted, and the next write is the first one again. */
+/*
+ * The bitmaps in the file are others: nothing is noted, and the next write is the first one again.
+ */
 void qcow2_bitmaps_saved(struct qcow2 *q);
 
 #endif

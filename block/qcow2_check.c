@@ -9,12 +9,12 @@
 #include "vmm/base/bytes.h"
 
 /*
- * L1 and bitmap tables that are read at most, in bytes. Those of a real image do not overlap, so they
- * are never longer than its file; and 65536 snapshots of an 8 TiB disk have 8 GiB.
+ * L1 and bitmap tables that are read at most, in bytes. Those of a real image do not overlap, so
+ * they are never longer than its file; and 65536 snapshots of an 8 TiB disk have 8 GiB.
  */
 #define L1_BUDGET (16 * GIB)
 
-/* ---- life and words ------------------------------------------------------------------------------ */
+/* ---- life and words -------------------------------------------------------------------------- */
 
 int qcow2_check_init(struct qcow2_check *check, struct qcow2 *q, struct block_check_report *report,
                      struct err *err)
@@ -69,7 +69,7 @@ static const char *repair_word(const struct qcow2_check *check)
     return check->fix & BLOCK_FIX_ERRORS ? "Repairing" : "ERROR";
 }
 
-/* ---- counts in the file ---------------------------------------------------------------------------- */
+/* ---- counts in the file ---------------------------------------------------------------------- */
 
 struct block_loader {
     struct qcow2_walk walk;
@@ -159,7 +159,7 @@ int qcow2_check_load(struct qcow2_check *check)
     return 0;
 }
 
-/* ---- references ------------------------------------------------------------------------------------- */
+/* ---- references ------------------------------------------------------------------------------ */
 
 bool qcow2_check_outside(const struct qcow2_check *check, uint64_t host, uint64_t len)
 {
@@ -209,7 +209,7 @@ static bool copied_is_right(const struct qcow2_check *check, uint64_t entry, uin
     return is_bad_block(check, cluster) || (*ret_count == 1) == !!(entry & QCOW2_COPIED);
 }
 
-/* ---- L2 tables ----------------------------------------------------------------------------------------- */
+/* ---- L2 tables ------------------------------------------------------------------------------- */
 
 static void check_packed(struct qcow2_check *check, const struct qcow2_l2_entry *entry,
                          uint64_t weight)
@@ -362,7 +362,7 @@ static int unreadable_table(struct qcow2_walk *walk, const struct qcow2_tabref *
                          check->q->path, ref->host);
 }
 
-/* ---- L1 tables --------------------------------------------------------------------------------------------- */
+/* ---- L1 tables ------------------------------------------------------------------------------- */
 
 static int visit_l1_entry(struct qcow2_check *check, uint32_t index, uint64_t entry, bool active)
 {
@@ -389,7 +389,9 @@ static int visit_l1_entry(struct qcow2_check *check, uint32_t index, uint64_t en
     return r < 0 ? err_set_errno(check->err, r, "%s: cannot list the L2 tables", q->path) : 0;
 }
 
-/* Read a table of 64-bit numbers, zeroes where the file has none; *ret_n of `n` are worth a look. */
+/*
+ * Read a table of 64-bit numbers, zeroes where the file has none; *ret_n of `n` are worth a look.
+ */
 static int read_numbers(struct qcow2_check *check, uint64_t host, uint32_t n,
                         uint64_t **ret_numbers, uint32_t *ret_n)
 {
@@ -443,7 +445,7 @@ static int count_l1(struct qcow2_check *check, uint64_t host, uint32_t n, bool a
     return r;
 }
 
-/* ---- snapshots ----------------------------------------------------------------------------------------------- */
+/* ---- snapshots ------------------------------------------------------------------------------- */
 
 bool qcow2_check_l1_ok(const struct qcow2_check *check, const struct qcow2_snapshot *snapshot)
 {
@@ -468,7 +470,7 @@ static int count_snapshots(struct qcow2_check *check)
     return r < 0 ? r : refer(check, check->snapshots.host, check->snapshots.len, 1);
 }
 
-/* ---- bitmaps --------------------------------------------------------------------------------------------------- */
+/* ---- bitmaps --------------------------------------------------------------------------------- */
 
 static int count_bitmap(void *opaque, const struct qcow2_bitmap *bitmap)
 {
@@ -511,7 +513,7 @@ static int count_bitmaps(struct qcow2_check *check)
     return 0;
 }
 
-/* ---- refcount blocks --------------------------------------------------------------------------------------------- */
+/* ---- refcount blocks ------------------------------------------------------------------------- */
 
 /* Can the refcount table's entry be the offset of a block? */
 static bool check_block(struct qcow2_check *check, uint32_t index, uint64_t entry)
@@ -557,7 +559,7 @@ static int count_blocks(struct qcow2_check *check)
     return r;
 }
 
-/* ---- all of it --------------------------------------------------------------------------------------------------- */
+/* ---- all of it ------------------------------------------------------------------------------- */
 
 int qcow2_check_count(struct qcow2_check *check)
 {
@@ -653,7 +655,7 @@ int qcow2_check_run(struct qcow2_check *check)
     return r;
 }
 
-/* ---- for the image tool ------------------------------------------------------------------------------------------ */
+/* ---- for the image tool ---------------------------------------------------------------------- */
 
 int qcow2_check(struct block *block, unsigned fix, struct block_check_report *report,
                 struct block_check_result *ret_result, struct err *err)

@@ -1,7 +1,7 @@
 /*
- * Checking a qcow2 image: every reference is counted and compared with what the refcount blocks say.
- * Private to qcow2_check.c, which finds problems, and qcow2_repair.c, which makes new tables with the
- * entries of qcow2_repair_entry.c.
+ * Checking a qcow2 image: every reference is counted and compared with what the refcount blocks
+ * say. Private to qcow2_check.c, which finds problems, and qcow2_repair.c, which makes new tables
+ * with the entries of qcow2_repair_entry.c.
  */
 #ifndef MINIVMM_BLOCK_QCOW2_CHECK_H
 #define MINIVMM_BLOCK_QCOW2_CHECK_H
@@ -12,7 +12,10 @@
 #include "block/qcow2_snaptable.h"
 #include "block/qcow2_walk.h"
 
-/* The half of a subcluster bitmap that tells which of them have data; the other one: which are zero. */
+/*
+ * The half of a subcluster bitmap that tells which of them have data; the other one: which are
+ * zero.
+ */
 #define QCOW2_CHECK_ALLOCATED 0xffffffffull
 
 struct qcow2_check {
@@ -42,8 +45,8 @@ struct qcow2_check {
     bool rebuild;      /* refcount blocks are missing, or do not know clusters that are in use */
 
     /*
-     * Wrong COPIED flags are no part of the result yet: which of them a repair changes depends on the counts
-     * that it writes.
+     * Wrong COPIED flags are no part of the result yet: which of them a repair changes depends on
+     * the counts that it writes.
      */
     uint64_t wrong_flags;
     char *late; /* lines that are to be said of them, each with its end */
@@ -83,8 +86,8 @@ void qcow2_check_say_counts(struct qcow2_check *check, uint64_t first, uint64_t 
 void qcow2_check_say_repair(struct qcow2_check *check);
 
 /*
- * What a repair does about an L1 entry or an L2 entry, but for COPIED. Bits that must not be set go,
- * entries that cannot point at anything read as zero.
+ * What a repair does about an L1 entry or an L2 entry, but for COPIED. Bits that must not be set
+ * go, entries that cannot point at anything read as zero.
  */
 uint64_t qcow2_repair_l1_entry(const struct qcow2_check *check, uint64_t entry);
 void qcow2_repair_l2_entry(const struct qcow2_check *check, struct qcow2_l2_entry *entry);

@@ -1,10 +1,10 @@
 /*
  * Switching an image to new tables.
  *
- *   1. new L2, L1 and snapshot tables    already written, in clusters that the old state leaves alone
- *   2. new refcount blocks and table     likewise
+ *   1. new L2, L1 and snapshot tables  already written, in clusters that the old state leaves alone
+ *   2. new refcount blocks and table   likewise
  *      -- barrier --
- *   3. the header                        one write within one sector
+ *   3. the header                      one write within one sector
  *      -- barrier --
  *
  * Until 3 reaches the disk the old header reaches only old tables, none of which was changed; from
@@ -53,7 +53,7 @@ struct plan {
     uint64_t table_clusters;
 };
 
-/* ---- which blocks, and where ------------------------------------------------------------------------ */
+/* ---- which blocks, and where ----------------------------------------------------------------- */
 
 static uint64_t block_first(const struct plan *plan, uint64_t block)
 {
@@ -153,8 +153,8 @@ static int place_blocks(struct plan *plan)
 }
 
 /*
- * Old blocks stay where their counts do not change, unless their place is to be given up. What other things refer to as well is let go of:
- * nobody will write to it any more.
+ * Old blocks stay where their counts do not change, unless their place is to be given up. What
+ * other things refer to as well is let go of: nobody will write to it any more.
  */
 static int take_old_block(struct plan *plan, uint32_t block)
 {
@@ -245,7 +245,7 @@ static void plan_done(struct plan *plan)
     free(plan->blocks);
 }
 
-/* ---- writing ------------------------------------------------------------------------------------------ */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 /* A repair may find more references than a count can hold: it stays an error that a check finds. */
 static void encode_block(const struct plan *plan, uint32_t block, uint8_t *data)
@@ -352,7 +352,7 @@ static int write_header(const struct plan *plan, const struct qcow2_switch *next
     return qcow2_meta_write(q, HDR_SIZE, hdr + HDR_SIZE, end - HDR_SIZE);
 }
 
-/* ---- the image in memory --------------------------------------------------------------------------------- */
+/* ---- the image in memory --------------------------------------------------------------------- */
 
 static void replace_table(struct qcow2_table *table, struct qcow2_table *by)
 {
@@ -407,7 +407,7 @@ static int reload(const struct plan *plan, const struct qcow2_switch *next)
     return r;
 }
 
-/* ---- commit ------------------------------------------------------------------------------------------------ */
+/* ---- commit ---------------------------------------------------------------------------------- */
 
 static int switch_over(const struct plan *plan, const struct qcow2_switch *next)
 {

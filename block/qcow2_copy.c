@@ -1,7 +1,7 @@
 /*
  * Writes of what the host copies from another file. They are writes in every other respect: same
- * locks, same order on disk; only the data does not come from a buffer. What does not fill the space
- * that it takes is refused, for it would have to be completed from one.
+ * locks, same order on disk; only the data does not come from a buffer. What does not fill the
+ * space that it takes is refused, for it would have to be completed from one.
  */
 #include <errno.h>
 

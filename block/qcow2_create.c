@@ -20,7 +20,9 @@
 /* Header, extensions and names: no combination of options needs more. */
 #define HEADER_ROOM 4096u
 
-/* The feature name table is optional, and large for a small cluster: QEMU writes it from here on. */
+/*
+ * The feature name table is optional, and large for a small cluster: QEMU writes it from here on.
+ */
 #define FEATURE_NAMES_CLUSTER_MIN 8192u
 
 /* Tables are written in pieces of this size: whole clusters of any size. */
@@ -48,7 +50,7 @@ struct layout {
     uint64_t end;
 };
 
-/* ---- options -------------------------------------------------------------------------------------- */
+/* ---- options --------------------------------------------------------------------------------- */
 
 static int bad(const struct block_create_options *options, struct err *err, const char *what)
 {
@@ -145,7 +147,7 @@ int qcow2_create_check(const struct block_create_options *options, struct err *e
     return 0;
 }
 
-/* ---- layout --------------------------------------------------------------------------------------- */
+/* ---- layout ---------------------------------------------------------------------------------- */
 
 static uint64_t table_clusters(const struct layout *l, uint64_t entries)
 {
@@ -206,7 +208,7 @@ static int plan(const struct block_create_options *options, struct layout *l, st
     return 0;
 }
 
-/* ---- header --------------------------------------------------------------------------------------- */
+/* ---- header ---------------------------------------------------------------------------------- */
 
 struct header {
     uint8_t data[HEADER_ROOM];
@@ -326,7 +328,7 @@ static int make_header(const struct block_create_options *options, const struct 
     return 0;
 }
 
-/* ---- tables --------------------------------------------------------------------------------------- */
+/* ---- tables ---------------------------------------------------------------------------------- */
 
 /* A table whose first `n` entries point at clusters one behind the other; the others are 0. */
 struct ramp {
@@ -395,7 +397,7 @@ static int write_tables(struct file *file, const struct layout *l, uint8_t *buf)
     return r;
 }
 
-/* ---- files ---------------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 /* With nothing behind the L1 table the file ends with it, as QEMU's do. */
 static uint64_t file_len(const struct layout *l)

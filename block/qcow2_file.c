@@ -1,7 +1,7 @@
 /*
- * The host I/O of qcow2 images: all of it passes here, where it is counted and where metadata, which
- * is always in the image file, parts from the guest's data, which may be in a file of its own. Once
- * an image is found corrupt, no change of it gets past here.
+ * The host I/O of qcow2 images: all of it passes here, where it is counted and where metadata,
+ * which is always in the image file, parts from the guest's data, which may be in a file of its
+ * own. Once an image is found corrupt, no change of it gets past here.
  */
 #include <errno.h>
 
@@ -9,7 +9,7 @@
 #include "vmm/base/bytes.h"
 #include "vmm/base/iov.h"
 
-/* ---- metadata ------------------------------------------------------------------------------------- */
+/* ---- metadata -------------------------------------------------------------------------------- */
 
 int qcow2_meta_read(struct qcow2 *q, uint64_t host, void *buf, size_t len)
 {
@@ -51,7 +51,7 @@ int qcow2_packed_write(struct qcow2 *q, uint64_t host, const void *buf, size_t l
     return file_write(q->block.file, host, buf, len);
 }
 
-/* ---- the guest's data ------------------------------------------------------------------------------ */
+/* ---- the guest's data ------------------------------------------------------------------------ */
 
 int qcow2_data_readv(struct qcow2 *q, uint64_t host, const struct iovec *iov, unsigned niov)
 {
@@ -102,7 +102,7 @@ int qcow2_data_zero_fast(struct qcow2 *q, uint64_t host, uint64_t len, bool unma
     return file_zero_fast(q->data, host, len, unmap);
 }
 
-/* ---- length --------------------------------------------------------------------------------------- */
+/* ---- length ---------------------------------------------------------------------------------- */
 
 /* How much is added: as much as there is, within these. It takes no space, only a larger length. */
 #define GROW_MIN (1ull << 20)
@@ -178,8 +178,8 @@ void qcow2_file_shrink(struct qcow2 *q)
 #define RESERVE_AHEAD (8ull << 20)
 
 /*
- * Only with direct I/O: in the page cache the file system finds space when it writes back. A failure
- * is not the request's: the write finds out for itself.
+ * Only with direct I/O: in the page cache the file system finds space when it writes back. A
+ * failure is not the request's: the write finds out for itself.
  */
 void qcow2_file_reserve(struct qcow2 *q, uint64_t host, uint64_t len)
 {
@@ -199,7 +199,7 @@ void qcow2_file_reserve(struct qcow2 *q, uint64_t host, uint64_t len)
         reserve->refused = true;
 }
 
-/* ---- durability ------------------------------------------------------------------------------------ */
+/* ---- durability ------------------------------------------------------------------------------ */
 
 int qcow2_barrier(struct qcow2 *q)
 {

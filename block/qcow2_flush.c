@@ -6,8 +6,8 @@
  *   1. refcount blocks          so that nothing below is ever in use and counted as free
  *      -- barrier --            if the next step has something to write
  *   2. refcount table           points at refcount blocks
- *      -- barrier --            also makes the guest's data durable; left out if no count was written
- *                               and clusters read the same with and without their data
+ *      -- barrier --            also makes the guest's data durable; left out if no count was
+ *                               written and clusters read the same without their data
  *   3. L2 tables                point at data
  *      -- barrier --            if the next step has something to write
  *   4. L1 table                 points at L2 tables
@@ -16,8 +16,8 @@
  *
  * Whatever step a crash interrupts, no entry in the file points at something that is not there yet
  * or is not counted: at worst clusters are counted that nobody uses. Requests go on meanwhile, so
- * what is written is a copy of what was dirty at one moment: whatever an L2 entry in the copy points
- * at was written, and counted, before that moment.
+ * what is written is a copy of what was dirty at one moment: whatever an L2 entry in the copy
+ * points at was written, and counted, before that moment.
  *
  * With lazy refcounts steps 1 and 2 are left out until the image is closed or too much is waiting.
  * Before the first entry whose count is missing in the file the header says so (incompatible bit
@@ -53,7 +53,7 @@ static int batch_reserve(struct batch *batch, size_t piece, unsigned n)
     return batch->hosts && batch->data ? 0 : -ENOMEM;
 }
 
-/* ---- a copy of what is dirty --------------------------------------------------------------------- */
+/* ---- a copy of what is dirty ----------------------------------------------------------------- */
 
 static int copy_slices(struct qcow2 *q, enum qcow2_meta kind, struct batch *batch)
 {
@@ -149,7 +149,7 @@ static int check_slices(struct qcow2 *q, const struct batch *batch)
     return 0;
 }
 
-/* ---- writing ------------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 /* Neighbours in the file are neighbours in the copy, and leave in one write. */
 static int write_batch(struct qcow2 *q, const struct batch *batch)
@@ -244,9 +244,9 @@ static void note_round(struct qcow2_counted *counted)
 }
 
 /*
- * One round, with the counts or without, q->writing_back held. If it fails, everything is dirty again
- * and the next flush starts from the beginning; after a failed barrier it cannot succeed any more
- * (file_sync).
+ * One round, with the counts or without, q->writing_back held. If it fails, everything is dirty
+ * again and the next flush starts from the beginning; after a failed barrier it cannot succeed any
+ * more (file_sync).
  */
 static int write_back_locked(struct qcow2 *q, bool counts)
 {

@@ -41,7 +41,7 @@ bool qcow2_probe(const uint8_t *data, size_t len)
     return len >= 4 && load_be32(data) == QCOW2_MAGIC;
 }
 
-/* ---- fields ---------------------------------------------------------------------------------------- */
+/* ---- fields ---------------------------------------------------------------------------------- */
 
 static int bad(const struct header *hdr, struct err *err, const char *what, uint64_t value)
 {
@@ -124,7 +124,7 @@ static int check_encryption(const struct header *hdr, struct err *err)
     }
 }
 
-/* ---- extensions ------------------------------------------------------------------------------------ */
+/* ---- extensions ------------------------------------------------------------------------------ */
 
 static int copy_text(const struct header *hdr, const uint8_t *text, size_t len, char **ret_text,
                      struct err *err)
@@ -193,7 +193,7 @@ static int parse_backing_name(struct qcow2 *q, struct header *hdr, struct err *e
                      err);
 }
 
-/* ---- features -------------------------------------------------------------------------------------- */
+/* ---- features -------------------------------------------------------------------------------- */
 
 /* The image's own names for incompatible features, where it has some: "this, that, …". */
 static void name_features(const struct header *hdr, uint64_t features, char *names, size_t size)
@@ -241,7 +241,7 @@ static int check_features(const struct qcow2 *q, const struct header *hdr, struc
     return 0;
 }
 
-/* ---- tables ---------------------------------------------------------------------------------------- */
+/* ---- tables ---------------------------------------------------------------------------------- */
 
 /* The checker says itself what lies outside the file. */
 static int check_table(const struct qcow2 *q, const struct header *hdr,
@@ -357,7 +357,7 @@ void qcow2_table_done(struct qcow2_table *table)
     table->dirty = NULL;
 }
 
-/* ---- changes --------------------------------------------------------------------------------------- */
+/* ---- changes --------------------------------------------------------------------------------- */
 
 int qcow2_write_reftable_pointer(struct qcow2 *q, uint64_t host, uint32_t clusters)
 {
@@ -381,9 +381,9 @@ static int write_feature_bits(struct qcow2 *q, uint64_t at, uint64_t bits)
 }
 
 /*
- * Autoclear bits say that something in the image matches the data. That ends before the first change
- * of the data, unless we see to it: a raw data file is kept as it says, and bitmaps that have to follow
- * are marked and do (qcow2_bitmap_track.c).
+ * Autoclear bits say that something in the image matches the data. That ends before the first
+ * change of the data, unless we see to it: a raw data file is kept as it says, and bitmaps that
+ * have to follow are marked and do (qcow2_bitmap_track.c).
  */
 static int clear_autoclear(struct qcow2 *q)
 {
@@ -478,7 +478,7 @@ int qcow2_mark_corrupt(struct qcow2 *q, const char *what, uint64_t host)
     return -EIO;
 }
 
-/* ---- open and close --------------------------------------------------------------------------------- */
+/* ---- open and close -------------------------------------------------------------------------- */
 
 static int read_header(struct qcow2 *q, struct header *hdr, struct err *err)
 {

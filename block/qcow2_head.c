@@ -2,13 +2,13 @@
  * Changing what the header says of other files, and its version: names, extensions, and where they
  * are.
  *
- *     | header | extensions: backing format, others, feature names, end | ... name ... |   cluster 0
+ *     | header | extensions: backing format, others, feature names, end | ... name ... |  cluster 0
  *     |<------------ sector 0 ------------>|
  *
  *   1. the new name goes where neither the old one nor any extension is
  *      -- barrier --
- *   2. sector 0: place and length of the name, and extensions with the new format. The feature names are
- *      left out if they would reach beyond the sector: then nothing else does
+ *   2. sector 0: place and length of the name, and extensions with the new format. The names of
+ *      features are left out if they would reach beyond the sector: then nothing else does
  *      -- barrier --
  *   3. what of them lies behind sector 0
  *      -- barrier --
@@ -51,7 +51,7 @@ struct head {
     uint64_t name_len;
 };
 
-/* ---- extensions ------------------------------------------------------------------------------------- */
+/* ---- extensions ------------------------------------------------------------------------------ */
 
 /* At least its type and length lie inside; the image would not have been opened otherwise. */
 static uint32_t ext_type(const uint8_t *ext)
@@ -176,11 +176,11 @@ static int plan_extensions(struct head *c, bool feature_names)
     return r < 0 ? r : add_end(c);
 }
 
-/* ---- the name --------------------------------------------------------------------------------------- */
+/* ---- the name -------------------------------------------------------------------------------- */
 
 /*
- * Behind the extensions; and behind what the old header refers to, unless all changes in one sector:
- * until it does, the old name and the mark at the end of the old extensions have to stay.
+ * Behind the extensions; and behind what the old header refers to, unless all changes in one
+ * sector: until it does, the old name and the mark at the end of the old extensions have to stay.
  */
 static int plan_name(struct head *c)
 {
@@ -218,7 +218,7 @@ static int plan(struct head *c)
     return 0;
 }
 
-/* ---- writing ---------------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static int write_durably(struct head *c, const uint8_t *data, uint64_t off, uint64_t end)
 {
@@ -257,7 +257,7 @@ static int write_change(struct head *c)
     return r < 0 ? r : write_durably(c, c->next, 0, SECTOR);
 }
 
-/* ---- the change ------------------------------------------------------------------------------------- */
+/* ---- the change ------------------------------------------------------------------------------ */
 
 /* Version 2 ends before the feature bits, and means by that what is written here for version 3. */
 static void change_version(struct head *c)

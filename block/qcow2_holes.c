@@ -1,7 +1,7 @@
 /*
  * Clusters that the image has and the host has no space for: they read as zero, and only the host's
- * file system knows. Asking it for every cluster of an ordinary image would be a waste, so the counts
- * are looked at first, by QEMU's rule.
+ * file system knows. Asking it for every cluster of an ordinary image would be a waste, so the
+ * counts are looked at first, by QEMU's rule.
  */
 #include <errno.h>
 #include <stdlib.h>

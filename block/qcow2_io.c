@@ -22,7 +22,7 @@
 /* Memory for direct I/O. */
 #define COW_ALIGN 4096u
 
-/* ---- reading -------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static int qcow2_read(struct block *block, uint64_t off, uint64_t len, const struct iovec *iov,
                       unsigned niov)
@@ -37,7 +37,7 @@ static int qcow2_read(struct block *block, uint64_t off, uint64_t len, const str
     return r;
 }
 
-/* ---- writing into new clusters -------------------------------------------------------------------- */
+/* ---- writing into new clusters --------------------------------------------------------------- */
 
 enum fill {
     FILL_NOTHING, /* empty, or it reads as zero already */
@@ -107,7 +107,10 @@ static enum fill plan_part(struct qcow2 *q, const struct cow *cow, uint64_t off,
     return FILL_NOTHING;
 }
 
-/* How much of [off, off + max) are clusters that read as zero and have space of their own at `host`. */
+/*
+ * How much of [off, off + max) are clusters that read as zero and have space of their own at
+ * `host`.
+ */
 static int find_zero_space(struct qcow2 *q, uint64_t off, uint64_t max, uint64_t host,
                            uint64_t *ret_len)
 {
@@ -120,9 +123,9 @@ static int find_zero_space(struct qcow2 *q, uint64_t off, uint64_t max, uint64_t
 }
 
 /*
- * Zero the host space of a whole cluster, and of those behind it that are to read as zero in space of
- * their own: who writes from front to back asks the file system once for many clusters, which are
- * found to be holes later.
+ * Zero the host space of a whole cluster, and of those behind it that are to read as zero in space
+ * of their own: who writes from front to back asks the file system once for many clusters, which
+ * are found to be holes later.
  */
 static int zero_cluster_and_next(struct qcow2 *q, const struct cow *cow)
 {
@@ -390,11 +393,11 @@ int qcow2_write(struct block *block, uint64_t off, uint64_t len, const struct io
     return r;
 }
 
-/* ---- zeroes and discards -------------------------------------------------------------------------- */
+/* ---- zeroes and discards --------------------------------------------------------------------- */
 
 /*
- * The part of a cluster, or of clusters that cannot be marked as zero. A raw data file may have data
- * where the tables know of none: a power cut came between the two.
+ * The part of a cluster, or of clusters that cannot be marked as zero. A raw data file may have
+ * data where the tables know of none: a power cut came between the two.
  */
 static int write_zero_data(struct qcow2 *q, uint64_t off, uint64_t len, enum qcow2_clear how)
 {
@@ -545,7 +548,7 @@ static int qcow2_discard(struct block *block, uint64_t off, uint64_t len)
     return r;
 }
 
-/* ---- driver ---------------------------------------------------------------------------------------- */
+/* ---- driver ---------------------------------------------------------------------------------- */
 
 static int qcow2_flush_request(struct block *block)
 {

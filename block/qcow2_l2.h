@@ -5,8 +5,9 @@
  *
  * A table is looked at through slices of at most 4 KiB (qcow2_cache.c). Without extended L2 entries
  * a cluster is all of one kind. With them it has 32 subclusters, and the entry a bitmap that says
- * of each: bit n, the cluster holds it; bit 32 + n, it reads as zero; neither, ask the backing file.
- * A "unit" is the smallest part of the disk with a kind of its own: a subcluster, or a cluster.
+ * of each: bit n, the cluster holds it; bit 32 + n, it reads as zero; neither, ask the backing
+ * file. A "unit" is the smallest part of the disk with a kind of its own: a subcluster, or a
+ * cluster.
  */
 #ifndef MINIVMM_BLOCK_QCOW2_L2_H
 #define MINIVMM_BLOCK_QCOW2_L2_H

@@ -23,7 +23,7 @@ int qcow2_l2_table(const struct qcow2 *q, uint64_t off, uint64_t *ret_table)
     return 0;
 }
 
-/* ---- entries ------------------------------------------------------------------------------------- */
+/* ---- entries --------------------------------------------------------------------------------- */
 
 static int bad_entry(const struct qcow2 *q, struct qcow2_entry entry)
 {
@@ -148,7 +148,7 @@ void qcow2_packed_range(const struct qcow2 *q, uint64_t entry, uint64_t *ret_hos
     *ret_len = sectors * BLOCK_SECTOR_SIZE - (host & (BLOCK_SECTOR_SIZE - 1));
 }
 
-/* ---- looking up ---------------------------------------------------------------------------------- */
+/* ---- looking up ------------------------------------------------------------------------------ */
 
 int qcow2_map(struct qcow2 *q, uint64_t off, uint64_t len, bool cached_only,
               struct qcow2_extent *ret_extent)

@@ -12,7 +12,7 @@
 #include "vmm/base/bytes.h"
 #include "vmm/base/log.h"
 
-/* ---- sets of clusters ----------------------------------------------------------------------------- */
+/* ---- sets of clusters ------------------------------------------------------------------------ */
 
 static size_t slot_of(const struct qcow2_set *set, uint64_t cluster)
 {
@@ -28,7 +28,10 @@ bool qcow2_set_has(const struct qcow2_set *set, uint64_t cluster)
     return set->nslots > 0 && set->slots[slot_of(set, cluster)] == cluster;
 }
 
-/* Is one of [first, last] in it? Whichever takes fewer steps: to look for each, or at all that it has. */
+/*
+ * Is one of [first, last] in it? Whichever takes fewer steps: to look for each, or at all that it
+ * has.
+ */
 static bool set_has_any(const struct qcow2_set *set, uint64_t first, uint64_t last)
 {
     if (last - first < set->nslots) {
@@ -96,11 +99,12 @@ void qcow2_set_remove(struct qcow2_set *set, uint64_t cluster)
     }
 }
 
-/* ---- where metadata is ---------------------------------------------------------------------------- */
+/* ---- where metadata is ----------------------------------------------------------------------- */
 
 /*
- * What is read to find metadata that writing never changes: the L1 tables of a thousand snapshots of
- * a disk of 1 TiB. An image with more is written all the same, without the checks against the rest.
+ * What is read to find metadata that writing never changes: the L1 tables of a thousand snapshots
+ * of a disk of 1 TiB. An image with more is written all the same, without the checks against the
+ * rest.
  */
 #define BUDGET_BYTES (16u << 20)
 
@@ -149,7 +153,9 @@ bool qcow2_may_write_table(const struct qcow2 *q, uint64_t host)
            !qcow2_set_has(&q->other_metadata, cluster);
 }
 
-/* L2 tables, or refcount blocks: nothing else may be there, except that snapshots share L2 tables. */
+/*
+ * L2 tables, or refcount blocks: nothing else may be there, except that snapshots share L2 tables.
+ */
 static int add_entries(struct qcow2 *q, const struct qcow2_table *table)
 {
     int r = 0;
@@ -170,8 +176,8 @@ static int add_entries(struct qcow2 *q, const struct qcow2_table *table)
 }
 
 /*
- * Metadata that is neither active nor an L2 table. It may overlap its own kind: that is a matter for
- * the checker, and writing makes it no worse. What lies outside the file is left to it, too.
+ * Metadata that is neither active nor an L2 table. It may overlap its own kind: that is a matter
+ * for the checker, and writing makes it no worse. What lies outside the file is left to it, too.
  */
 static int add_other(struct qcow2 *q, uint64_t host, uint64_t len)
 {
@@ -191,7 +197,7 @@ static int add_other(struct qcow2 *q, uint64_t host, uint64_t len)
     return 0;
 }
 
-/* ---- snapshots -------------------------------------------------------------------------------------- */
+/* ---- snapshots ------------------------------------------------------------------------------- */
 
 /* Called before the active L2 tables are known, which may be the same. */
 static int add_snapshot_table(struct qcow2 *q, uint64_t entry)
@@ -245,7 +251,7 @@ static int add_snapshots(struct finder *finder)
     return r;
 }
 
-/* ---- bitmaps ------------------------------------------------------------------------------------------ */
+/* ---- bitmaps --------------------------------------------------------------------------------- */
 
 static int add_bitmap_data(struct qcow2 *q, const struct qcow2_bitmap *bitmap)
 {
@@ -287,7 +293,7 @@ static int add_bitmaps(struct finder *finder)
     return r == -EINVAL ? 0 : r; /* damaged: they are given up (qcow2_bitmaps_outdate) */
 }
 
-/* ---- all of it ---------------------------------------------------------------------------------------- */
+/* ---- all of it ------------------------------------------------------------------------------- */
 
 int qcow2_find_metadata(struct qcow2 *q)
 {

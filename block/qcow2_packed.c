@@ -1,6 +1,6 @@
 /*
- * Reading compressed clusters: whole ones straight to where they are wanted, parts of them through a
- * small cache of inflated ones.
+ * Reading compressed clusters: whole ones straight to where they are wanted, parts of them through
+ * a small cache of inflated ones.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -12,8 +12,8 @@
 #include "vmm/base/iov.h"
 
 /*
- * Inflated clusters kept for reads of their neighbourhood: 2 MiB of them, but at least 4, for as many
- * sequential readers, and at most 64, so that looking through them costs nothing.
+ * Inflated clusters kept for reads of their neighbourhood: 2 MiB of them, but at least 4, for as
+ * many sequential readers, and at most 64, so that looking through them costs nothing.
  */
 #define INFLATED_BYTES (2u << 20)
 #define INFLATED_MIN 4u
@@ -23,7 +23,7 @@
 #define ROW_MAX 64ull
 #define ROW_BYTES (512u << 10)
 
-/* ---- reading and inflating ------------------------------------------------------------------------ */
+/* ---- reading and inflating ------------------------------------------------------------------- */
 
 /* Compressed clusters that are neighbours on the disk. */
 struct row {
@@ -111,7 +111,7 @@ static int read_and_inflate(struct qcow2 *q, uint64_t entry, uint8_t *data)
     return row_fill(&row, data);
 }
 
-/* ---- inflated clusters ---------------------------------------------------------------------------- */
+/* ---- inflated clusters ----------------------------------------------------------------------- */
 
 static int make_slots(struct qcow2 *q)
 {
@@ -196,7 +196,7 @@ static int get_slot(struct qcow2 *q, uint64_t off, uint64_t entry,
     return r;
 }
 
-/* ---- requests ------------------------------------------------------------------------------------ */
+/* ---- requests -------------------------------------------------------------------------------- */
 
 static int find_row(struct qcow2 *q, uint64_t off, uint64_t len, struct row *ret_row)
 {

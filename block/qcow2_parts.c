@@ -1,6 +1,6 @@
 /*
- * Reads and writes of what is mapped already. The parts of a request that lie in different places of
- * the host are carried out side by side.
+ * Reads and writes of what is mapped already. The parts of a request that lie in different places
+ * of the host are carried out side by side.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -76,7 +76,7 @@ static int write_extent(struct qcow2 *q, const struct qcow2_extent *extent, cons
     return r < 0 ? r : qcow2_data_writev(q, extent->host, iov, niov);
 }
 
-/* ---- parts of a request ----------------------------------------------------------------------------- */
+/* ---- parts of a request ---------------------------------------------------------------------- */
 
 static int run_part(const struct part *part)
 {

@@ -12,7 +12,7 @@
 #include "vmm/base/bytes.h"
 #include "vmm/base/log.h"
 
-/* ---- counts --------------------------------------------------------------------------------------- */
+/* ---- counts ---------------------------------------------------------------------------------- */
 
 /* A refcount in its slice. */
 struct count {
@@ -99,7 +99,7 @@ int qcow2_counted_end(struct qcow2 *q, uint64_t *ret_cluster)
     return 0;
 }
 
-/* ---- new refcount blocks and tables ---------------------------------------------------------------- */
+/* ---- new refcount blocks and tables ---------------------------------------------------------- */
 
 static void extend_file(struct qcow2 *q, uint64_t end)
 {
@@ -146,7 +146,9 @@ static int new_refblock(struct qcow2 *q, uint32_t block)
         qcow2_set_remove(&q->metadata, cluster);
         return r;
     }
-    /* In one step: a flush that wrote the entry without the count would leave the block uncounted. */
+    /*
+     * In one step: a flush that wrote the entry without the count would leave the block uncounted.
+     */
     qcow2_table_set(&q->reftable, block, host);
     count_set(q, &count, 1);
     qcow2_slice_put(q, count.slice);
@@ -249,8 +251,8 @@ static int load_bigger(struct qcow2 *q, struct bigger_reftable *plan)
 
 /*
  * The new table is complete and durable before the header points at it. Old entries of the present
- * table that are not written yet stay behind in memory only: blocks they point at would be lost in a
- * crash, so the table is brought up to date with everything else first.
+ * table that are not written yet stay behind in memory only: blocks they point at would be lost in
+ * a crash, so the table is brought up to date with everything else first.
  */
 static int switch_reftable(struct qcow2 *q, struct bigger_reftable *plan)
 {
@@ -314,12 +316,12 @@ static int ensure_counted(struct qcow2 *q, uint64_t cluster)
     return 0;
 }
 
-/* ---- allocation ------------------------------------------------------------------------------------ */
+/* ---- allocation ------------------------------------------------------------------------------ */
 
 /*
  * Take the first run of free clusters from `cluster` on, within one slice. *ret_n is 0, and
- * *ret_next where to go on, if the slice has none. A run that begins before the end of the file ends
- * there: all of it reads as zero, or nobody knows.
+ * *ret_next where to go on, if the slice has none. A run that begins before the end of the file
+ * ends there: all of it reads as zero, or nobody knows.
  */
 static int alloc_in_slice(struct qcow2 *q, uint64_t cluster, uint64_t want, uint64_t *ret_cluster,
                           uint64_t *ret_n, uint64_t *ret_next)
@@ -475,7 +477,7 @@ void qcow2_unalloc_clusters(struct qcow2 *q, uint64_t cluster, uint64_t n)
             return;
 }
 
-/* ---- space for compressed data ---------------------------------------------------------------------- */
+/* ---- space for compressed data --------------------------------------------------------------- */
 
 /* Behind what was packed last, in a cluster that can be counted once more. 0: nowhere. */
 static uint64_t packing_place(struct qcow2 *q)
@@ -532,7 +534,7 @@ void qcow2_unalloc_bytes(struct qcow2 *q, uint64_t host, uint64_t len)
     qcow2_unalloc_clusters(q, first, qcow2_cluster_of(q, host + len - 1) - first + 1);
 }
 
-/* ---- release --------------------------------------------------------------------------------------- */
+/* ---- release --------------------------------------------------------------------------------- */
 
 void qcow2_freed_add(struct qcow2_freed *freed, uint64_t cluster, uint64_t n, bool punch)
 {

@@ -14,7 +14,7 @@
 /* New tables that lie side by side leave in one write of at most this, or of one table. */
 #define WRITE_LEN (1u << 20)
 
-/* ---- life --------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 int qcow2_refs_new(struct qcow2 *q, struct qcow2_refs **ret_refs)
 {
@@ -50,7 +50,7 @@ void qcow2_refs_free(struct qcow2_refs *refs)
     free(refs);
 }
 
-/* ---- counts in the file -------------------------------------------------------------------------- */
+/* ---- counts in the file ---------------------------------------------------------------------- */
 
 struct count_loader {
     struct qcow2_walk walk;
@@ -106,7 +106,7 @@ int qcow2_refs_load(struct qcow2_refs *refs)
     return r;
 }
 
-/* ---- counts in memory ------------------------------------------------------------------------------ */
+/* ---- counts in memory ------------------------------------------------------------------------ */
 
 uint64_t qcow2_refs_get(const struct qcow2_refs *refs, uint64_t host)
 {
@@ -147,7 +147,7 @@ int qcow2_refs_add(struct qcow2_refs *refs, uint64_t host, uint64_t len, int64_t
     return r;
 }
 
-/* ---- trees ----------------------------------------------------------------------------------------- */
+/* ---- trees ----------------------------------------------------------------------------------- */
 
 int qcow2_l1_read(struct qcow2 *q, uint64_t host, uint32_t n, uint64_t **ret_entries)
 {
@@ -250,7 +250,7 @@ int qcow2_refs_add_tree(struct qcow2_refs *refs, const uint64_t *entries, uint32
     return r;
 }
 
-/* ---- new clusters ------------------------------------------------------------------------------------ */
+/* ---- new clusters ---------------------------------------------------------------------------- */
 
 static bool is_free(const struct qcow2_refs *refs, uint64_t cluster)
 {
@@ -316,7 +316,7 @@ int qcow2_refs_put_l1(struct qcow2_refs *refs, const uint64_t *entries, uint32_t
     return r;
 }
 
-/* ---- copies of L2 tables ------------------------------------------------------------------------------ */
+/* ---- copies of L2 tables --------------------------------------------------------------------- */
 
 /* Tables on their way into the file, as long as each lies behind the one before. */
 struct writer {

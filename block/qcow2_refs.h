@@ -45,8 +45,8 @@ int qcow2_refs_load(struct qcow2_refs *refs) MUST_CHECK;
 uint64_t qcow2_refs_get(const struct qcow2_refs *refs, uint64_t host);
 
 /*
- * Change the counts of all clusters that [host, host + len) touches. -ERANGE if one would fall below
- * zero or not fit the image's refcount width: those before it are changed then.
+ * Change the counts of all clusters that [host, host + len) touches. -ERANGE if one would fall
+ * below zero or not fit the image's refcount width: those before it are changed then.
  */
 int qcow2_refs_add(struct qcow2_refs *refs, uint64_t host, uint64_t len, int64_t delta) MUST_CHECK;
 
@@ -55,7 +55,9 @@ bool qcow2_refblock_ok(const struct qcow2 *q, uint64_t entry);
 
 /* ---- trees ----------------------------------------------------------------------------------- */
 
-/* Read an L1 table in host byte order; *ret_entries is to be freed. -EIO for one outside the file. */
+/*
+ * Read an L1 table in host byte order; *ret_entries is to be freed. -EIO for one outside the file.
+ */
 int qcow2_l1_read(struct qcow2 *q, uint64_t host, uint32_t n, uint64_t **ret_entries) MUST_CHECK;
 
 enum {
@@ -76,8 +78,9 @@ enum qcow2_copy {
 };
 
 /*
- * Once all counts are final: write copies of L2 tables whose COPIED flags agree with the counts, and
- * change the L1 entries in memory to match. With COPY_ALL the old tables' counts stay as they are.
+ * Once all counts are final: write copies of L2 tables whose COPIED flags agree with the counts,
+ * and change the L1 entries in memory to match. With COPY_ALL the old tables' counts stay as they
+ * are.
  */
 int qcow2_refs_copy_tables(struct qcow2_refs *refs, uint64_t *entries, uint32_t n,
                            enum qcow2_copy which) MUST_CHECK;
@@ -123,11 +126,11 @@ int qcow2_switch_init(struct qcow2 *q, struct qcow2_switch *ret_next) MUST_CHECK
  */
 int qcow2_refs_commit(struct qcow2_refs *refs, const struct qcow2_switch *next) MUST_CHECK;
 
-/* ---- after the commit, before the image is used -------------------------------------------------- */
+/* ---- after the commit, before the image is used ---------------------------------------------- */
 
 /*
- * Give the space of clusters that nothing refers to any more back to the host. A hint: where the host
- * cannot do it, the space stays with the file, free for reuse.
+ * Give the space of clusters that nothing refers to any more back to the host. A hint: where the
+ * host cannot do it, the space stays with the file, free for reuse.
  */
 void qcow2_refs_punch(struct qcow2_refs *refs);
 
@@ -135,8 +138,8 @@ void qcow2_refs_punch(struct qcow2_refs *refs);
 int qcow2_refs_cut_file(struct qcow2_refs *refs) MUST_CHECK;
 
 /*
- * Where clusters begin that the old state did not use, at the end of the file, and behind free ones: the
- * file can be shorter. UINT64_MAX: nowhere.
+ * Where clusters begin that the old state did not use, at the end of the file, and behind free
+ * ones: the file can be shorter. UINT64_MAX: nowhere.
  */
 uint64_t qcow2_refs_new_end(const struct qcow2_refs *refs);
 

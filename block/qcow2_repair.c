@@ -1,7 +1,7 @@
 /*
- * Repair: what the checker found wrong is left out of, or right in, a second count of all references;
- * tables that have to change are written anew, and the image is switched to them and to new counts
- * at once (qcow2_commit.c). A power cut leaves the image as it was, or repaired.
+ * Repair: what the checker found wrong is left out of, or right in, a second count of all
+ * references; tables that have to change are written anew, and the image is switched to them and to
+ * new counts at once (qcow2_commit.c). A power cut leaves the image as it was, or repaired.
  *
  * Metadata that shares its cluster with anything else moves away, so that writing the one does not
  * destroy the other. Data that is shared needs nothing but the right count: it is copied before it
@@ -39,7 +39,7 @@ struct repair {
     struct qcow2_counts seen; /* clusters of the active tree that have other users too */
 };
 
-/* ---- L2 tables ------------------------------------------------------------------------------------ */
+/* ---- L2 tables ------------------------------------------------------------------------------- */
 
 /* Give the entry, of which there are `weight`, a copy of the cluster that it points at. */
 static int unshare(struct repair *repair, struct qcow2_l2_entry *entry, int64_t weight)
@@ -63,8 +63,8 @@ static int unshare(struct repair *repair, struct qcow2_l2_entry *entry, int64_t 
 }
 
 /*
- * A cluster may belong to the disk and to snapshots, but twice to the disk only by mistake. The count
- * would do; but once one of the two is written, the other's COPIED flag would be wrong.
+ * A cluster may belong to the disk and to snapshots, but twice to the disk only by mistake. The
+ * count would do; but once one of the two is written, the other's COPIED flag would be wrong.
  */
 static int repair_sharing(struct repair *repair, const struct qcow2_tabref *ref,
                           struct qcow2_l2_entry *entry)
@@ -191,7 +191,7 @@ static int visit_table(struct qcow2_walk *walk, const struct qcow2_tabref *ref, 
     return r < 0 ? r : add_move(repair, ref->host, to);
 }
 
-/* ---- L1 tables -------------------------------------------------------------------------------------- */
+/* ---- L1 tables ------------------------------------------------------------------------------- */
 
 /* Entries as they should be, but for COPIED; where the tables have moved to. */
 static void repair_l1(const struct repair *repair, uint64_t *entries, uint32_t n)
@@ -325,7 +325,7 @@ static int repair_active_l1(struct repair *repair, struct qcow2_switch *next)
     return r;
 }
 
-/* ---- snapshots ---------------------------------------------------------------------------------------- */
+/* ---- snapshots ------------------------------------------------------------------------------- */
 
 static int repair_snapshot_l1(struct repair *repair, struct qcow2_snapshot *snapshot)
 {
@@ -427,7 +427,7 @@ static int repair_snapshots(struct repair *repair, bool changed, struct qcow2_sw
     return r == 0 && changed ? replace_snaptable(repair, next) : r;
 }
 
-/* ---- one round ------------------------------------------------------------------------------------------- */
+/* ---- one round ------------------------------------------------------------------------------- */
 
 /* Count everything again, as it will be. */
 static int count_repaired(struct qcow2_check *check)
@@ -526,7 +526,7 @@ static int repair_once(struct qcow2_check *check, uint64_t *ret_flags)
     return r < 0 ? err_set_errno(check->err, r, "%s: cannot repair the image", check->q->path) : 0;
 }
 
-/* ---- until it is right ------------------------------------------------------------------------------------- */
+/* ---- until it is right ----------------------------------------------------------------------- */
 
 static bool is_right(const struct block_check_result *result)
 {

@@ -7,8 +7,8 @@
  *   2. whatever the tables or the backing file show behind the old end is made to read as zero
  *   3. preallocated clusters
  *      -- flush --
- *   4. the header says the new length; barrier. If there are bitmaps, it points at longer ones with the
- *      same write (qcow2_refs.h)
+ *   4. the header says the new length; barrier. If there are bitmaps, it points at longer ones with
+ *      the same write (qcow2_refs.h)
  *
  * Until step 4 the disk has its old length, whatever lies behind it.
  *
@@ -32,7 +32,7 @@ static uint64_t l2_covers(const struct qcow2 *q)
     return 1ull << (q->cluster_bits + q->l2_bits);
 }
 
-/* ---- the L1 table --------------------------------------------------------------------------------- */
+/* ---- the L1 table ---------------------------------------------------------------------------- */
 
 /* A longer table beside the present one, and the header pointing at it. */
 static int switch_l1(struct qcow2 *q, struct qcow2_refs *refs, uint32_t n)
@@ -75,7 +75,7 @@ int qcow2_grow_l1(struct qcow2 *q, uint64_t n)
     return r;
 }
 
-/* ---- what is behind the old end ------------------------------------------------------------------- */
+/* ---- what is behind the old end -------------------------------------------------------------- */
 
 /*
  * Old contents of a cluster that the disk ended in, clusters that somebody left behind the end, and
@@ -94,7 +94,7 @@ static int clear_tail(struct qcow2 *q, uint64_t off, uint64_t covered)
     return r < 0 ? r : q->block.driver->write_zeroes(&q->block, off, end - off, BLOCK_REQ_UNMAP);
 }
 
-/* ---- preallocation -------------------------------------------------------------------------------- */
+/* ---- preallocation --------------------------------------------------------------------------- */
 
 /* What is new of the clusters; nothing reads it yet. */
 static int fill_new(struct qcow2 *q, const struct qcow2_alloc *alloc, enum block_prealloc prealloc)
@@ -108,8 +108,8 @@ static int fill_new(struct qcow2 *q, const struct qcow2_alloc *alloc, enum block
 }
 
 /*
- * Clusters that nobody wrote to are there all the same, and before any table refers to them: the flush
- * that writes the table makes the length durable first.
+ * Clusters that nobody wrote to are there all the same, and before any table refers to them: the
+ * flush that writes the table makes the length durable first.
  */
 static int extend_file(struct qcow2 *q)
 {
@@ -153,7 +153,7 @@ static int preallocate(struct qcow2 *q, uint64_t off, enum block_prealloc preall
     return r;
 }
 
-/* ---- shrinking ------------------------------------------------------------------------------------ */
+/* ---- shrinking ------------------------------------------------------------------------------- */
 
 /* The L2 table that the new end lies in: a copy without what is behind the end, if there is any. */
 static int cut_l2(struct qcow2 *q, struct qcow2_refs *refs, uint64_t len, uint64_t *entry)
@@ -286,7 +286,7 @@ static int shrink(struct qcow2 *q, uint64_t len, struct err *err)
     return r < 0 ? err_set_errno(err, r, "%s: cannot resize", q->path) : 0;
 }
 
-/* ---- growing -------------------------------------------------------------------------------------- */
+/* ---- growing --------------------------------------------------------------------------------- */
 
 static int write_size_field(struct qcow2 *q, uint64_t len)
 {
@@ -314,7 +314,10 @@ static int write_size(struct qcow2 *q, uint64_t len, uint64_t old_len)
     return r;
 }
 
-/* Everything but the header: the disk in memory has its new length, the one in the file the old one. */
+/*
+ * Everything but the header: the disk in memory has its new length, the one in the file the old
+ * one.
+ */
 static int prepare_growth(struct qcow2 *q, uint64_t old, enum block_prealloc prealloc)
 {
     uint64_t covered = (uint64_t)q->l1.n * l2_covers(q);
@@ -359,7 +362,7 @@ static int grow(struct qcow2 *q, uint64_t len, enum block_prealloc prealloc, boo
     return err_set_errno(err, r, "%s: cannot resize", q->path);
 }
 
-/* ---- both ----------------------------------------------------------------------------------------- */
+/* ---- both ------------------------------------------------------------------------------------ */
 
 static int check_snapshots(struct qcow2 *q, struct err *err)
 {

@@ -30,7 +30,7 @@
 /* Behind version 3's extra data: the number of instructions executed. */
 #define ICOUNT_LEN 8u
 
-/* ---- common --------------------------------------------------------------------------------------- */
+/* ---- common ---------------------------------------------------------------------------------- */
 
 static int find_image(struct block *block, bool change, struct qcow2 **ret_q, struct err *err)
 {
@@ -80,7 +80,7 @@ static uint64_t l1_bytes(uint32_t n)
     return (uint64_t)n * sizeof(uint64_t);
 }
 
-/* ---- a change ------------------------------------------------------------------------------------- */
+/* ---- a change -------------------------------------------------------------------------------- */
 
 /* What all changes begin and end with. */
 struct change {
@@ -167,7 +167,7 @@ static int commit(struct change *c)
     return r;
 }
 
-/* ---- list ----------------------------------------------------------------------------------------- */
+/* ---- list ------------------------------------------------------------------------------------ */
 
 static uint64_t icount_of(const struct qcow2_snapshot *snapshot)
 {
@@ -223,7 +223,7 @@ void block_snapshot_list_free(struct block_snapshot *list, unsigned n)
     free(list);
 }
 
-/* ---- create --------------------------------------------------------------------------------------- */
+/* ---- create ---------------------------------------------------------------------------------- */
 
 static char *next_id(const struct qcow2_snaptable *table)
 {
@@ -344,7 +344,7 @@ int block_snapshot_create(struct block *block, const struct block_snapshot *snap
     return r;
 }
 
-/* ---- apply ---------------------------------------------------------------------------------------- */
+/* ---- apply ----------------------------------------------------------------------------------- */
 
 static const struct qcow2_snapshot *find_to_apply(const struct qcow2_snaptable *table,
                                                   const char *which)
@@ -434,7 +434,7 @@ int block_snapshot_apply(struct block *block, const char *which, struct err *err
     return r;
 }
 
-/* ---- delete --------------------------------------------------------------------------------------- */
+/* ---- delete ---------------------------------------------------------------------------------- */
 
 static int drop_snapshot(struct change *c, const struct qcow2_snapshot *snapshot)
 {
@@ -462,7 +462,9 @@ static void remove_entry(struct qcow2_snaptable *table, const struct qcow2_snaps
     memmove(at, at + 1, (size_t)(table->snapshots + table->n - at) * sizeof(*at));
 }
 
-/* Clusters that only the disk uses from now on may be written in place: its tables have to say so. */
+/*
+ * Clusters that only the disk uses from now on may be written in place: its tables have to say so.
+ */
 static int own_again(struct change *c)
 {
     const struct qcow2_table *l1 = &c->q->l1;
@@ -507,7 +509,7 @@ int block_snapshot_delete(struct block *block, const char *which, struct err *er
     return r;
 }
 
-/* ---- show ----------------------------------------------------------------------------------------- */
+/* ---- show ------------------------------------------------------------------------------------ */
 
 static int show(struct qcow2 *q, const struct qcow2_snapshot *snapshot)
 {
@@ -547,7 +549,7 @@ int block_snapshot_show(struct block *block, const char *which, struct err *err)
     return r;
 }
 
-/* ---- VM state ------------------------------------------------------------------------------------- */
+/* ---- VM state -------------------------------------------------------------------------------- */
 
 /* It begins with the first L1 entry that no part of the disk uses. */
 static uint64_t vmstate_off(const struct qcow2 *q)

@@ -25,7 +25,7 @@ enum {
 
 #define READ_FIRST (64u << 10)
 
-/* ---- reading ------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 /* The table's bytes, as far as they were needed. */
 struct reader {
@@ -204,7 +204,7 @@ void qcow2_snaptable_done(struct qcow2_snaptable *table)
     *table = (struct qcow2_snaptable){0};
 }
 
-/* ---- writing ------------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static size_t encoded_len(const struct qcow2_snapshot *snapshot)
 {

@@ -22,7 +22,7 @@
 
 #define NONE UINT64_MAX
 
-/* ---- slices with free clusters ---------------------------------------------------------------------- */
+/* ---- slices with free clusters --------------------------------------------------------------- */
 
 /* log2 of the clusters that a slice counts. */
 static unsigned slice_counts_bits(const struct qcow2 *q)
@@ -53,7 +53,9 @@ void qcow2_space_freed(struct qcow2 *q, uint64_t cluster)
     struct qcow2_space *space = &q->space;
     uint64_t slice = cluster >> slice_counts_bits(q);
 
-    /* Where nothing was looked at it will be found; without memory, when the image is opened again. */
+    /*
+     * Where nothing was looked at it will be found; without memory, when the image is opened again.
+     */
     if (cluster >= qcow2_cluster_of(q, q->file_end) || !reserve(space, slice))
         return;
     space->free_slices[slice / 64] |= 1ull << (slice % 64);
@@ -81,7 +83,7 @@ static uint64_t first_known(struct qcow2 *q)
     return NONE;
 }
 
-/* ---- what nobody has looked at ------------------------------------------------------------------------ */
+/* ---- what nobody has looked at --------------------------------------------------------------- */
 
 /* Note the free clusters among the counts of [first, end), which are at `counts`. */
 static void note_free(struct qcow2 *q, const uint8_t *counts, uint64_t first, uint64_t end)
@@ -137,7 +139,7 @@ static int scan_piece(struct qcow2 *q)
     return r;
 }
 
-/* ---- where to take clusters from ----------------------------------------------------------------------- */
+/* ---- where to take clusters from ------------------------------------------------------------- */
 
 void qcow2_space_reset(struct qcow2 *q)
 {

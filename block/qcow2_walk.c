@@ -8,7 +8,7 @@
 /* What is read with one request: at least a table. */
 #define READ_LEN (1u << 20)
 
-/* ---- lists ------------------------------------------------------------------------------------- */
+/* ---- lists ----------------------------------------------------------------------------------- */
 
 void qcow2_tablist_init(struct qcow2_tablist *list, bool merged)
 {
@@ -83,7 +83,7 @@ int qcow2_tablist_add(struct qcow2_tablist *list, const struct qcow2_tabref *ref
     return 0;
 }
 
-/* ---- reading ------------------------------------------------------------------------------------ */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 struct reader {
     struct qcow2 *q;
@@ -160,7 +160,7 @@ int qcow2_walk_tables(struct qcow2 *q, struct qcow2_tablist *list, struct qcow2_
     return r;
 }
 
-/* ---- entries ------------------------------------------------------------------------------------- */
+/* ---- entries --------------------------------------------------------------------------------- */
 
 void qcow2_l2_decode(const struct qcow2 *q, const uint8_t *table, unsigned i,
                      struct qcow2_l2_entry *ret_entry)

@@ -1,6 +1,6 @@
 /*
- * Reading many tables of a qcow2 image (L2 tables, refcount blocks): each once, in the order in which
- * they lie in the file, neighbours with one request.
+ * Reading many tables of a qcow2 image (L2 tables, refcount blocks): each once, in the order in
+ * which they lie in the file, neighbours with one request.
  */
 #ifndef MINIVMM_BLOCK_QCOW2_WALK_H
 #define MINIVMM_BLOCK_QCOW2_WALK_H
@@ -31,7 +31,9 @@ void qcow2_tablist_done(struct qcow2_tablist *list);
 int qcow2_tablist_add(struct qcow2_tablist *list, const struct qcow2_tabref *ref) MUST_CHECK;
 
 struct qcow2_walk {
-    /* `data` is valid until it returns; NULL if the table is all zeroes. Not 0: the walk ends so. */
+    /*
+     * `data` is valid until it returns; NULL if the table is all zeroes. Not 0: the walk ends so.
+     */
     int (*visit)(struct qcow2_walk *walk, const struct qcow2_tabref *ref, const uint8_t *data);
 
     /* The table cannot be read: -errno. NULL: the walk ends. */
@@ -42,7 +44,7 @@ struct qcow2_walk {
 int qcow2_walk_tables(struct qcow2 *q, struct qcow2_tablist *list,
                       struct qcow2_walk *walk) MUST_CHECK;
 
-/* ---- L2 entries as they are in the file -------------------------------------------------------- */
+/* ---- L2 entries as they are in the file ------------------------------------------------------ */
 
 enum qcow2_l2_kind {
     QCOW2_L2_UNALLOCATED,

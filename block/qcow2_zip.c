@@ -1,6 +1,6 @@
 /*
- * Compression of clusters: the two formats that qcow2 knows. "zlib" is raw deflate without a header,
- * which libdeflate does two to three times as fast as zlib where it is there.
+ * Compression of clusters: the two formats that qcow2 knows. "zlib" is raw deflate without a
+ * header, which libdeflate does two to three times as fast as zlib where it is there.
  */
 #include "block/qcow2_zip.h"
 
@@ -14,21 +14,21 @@
 #include <zstd_errors.h>
 
 /*
- * QEMU writes matches at most 2^12 bytes back, and reads any: all of a cluster is in one buffer, and
- * the window that it gives zlib is for what has left the buffer. libdeflate has no smaller window than
- * the format's 2^15. Negative: raw deflate.
+ * QEMU writes matches at most 2^12 bytes back, and reads any: all of a cluster is in one buffer,
+ * and the window that it gives zlib is for what has left the buffer. libdeflate has no smaller
+ * window than the format's 2^15. Negative: raw deflate.
  */
 #define INFLATE_WINDOW_BITS (-15)
 #define DEFLATE_WINDOW_BITS (-12)
 #define DEFLATE_MEM_LEVEL 9
 
 /*
- * Programs and texts become 5 to 10 % smaller than with zlib's default level, in a third of the time;
- * level 6 gains another 2 to 3 % and takes half as long again.
+ * Programs and texts become 5 to 10 % smaller than with zlib's default level, in a third of the
+ * time; level 6 gains another 2 to 3 % and takes half as long again.
  */
 #define LIBDEFLATE_LEVEL 4
 
-/* ---- inflating ------------------------------------------------------------------------------------- */
+/* ---- inflating ------------------------------------------------------------------------------- */
 
 /*
  * The entry counts whole sectors of compressed data, so there may be bytes behind the stream's end:
@@ -150,7 +150,7 @@ int qcow2_inflate(struct qcow2_inflater *inflater, const uint8_t *src, size_t sr
                           : inflate_deflated(inflater, src, src_len, dst, dst_len);
 }
 
-/* ---- deflating ------------------------------------------------------------------------------------- */
+/* ---- deflating ------------------------------------------------------------------------------- */
 
 struct qcow2_deflater {
     ZSTD_CCtx *zstd; /* NULL: it is for zlib */

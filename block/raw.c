@@ -15,7 +15,9 @@ struct raw {
     struct block block;
     bool probed;
 
-    /* The extent of the file that was asked for last; nothing if `end` is 0. Not while it changes. */
+    /*
+     * The extent of the file that was asked for last; nothing if `end` is 0. Not while it changes.
+     */
     uint64_t extent_off;
     uint64_t extent_end;
     bool extent_hole;
@@ -26,7 +28,7 @@ static struct raw *of_block(struct block *block)
     return container_of(block, struct raw, block);
 }
 
-/* ---- guests that would turn their disk into another format --------------------------------------- */
+/* ---- guests that would turn their disk into another format ----------------------------------- */
 
 /*
  * Formats whose headers name other files of the host: next time the image is probed, here or by
@@ -118,7 +120,7 @@ static int write_first_sector(struct raw *raw, uint64_t len, const struct iovec 
     return r;
 }
 
-/* ---- holes ------------------------------------------------------------------------------------------ */
+/* ---- holes ----------------------------------------------------------------------------------- */
 
 /* Is there a hole at `off`, and where does what there is end? */
 static bool hole_at(struct raw *raw, uint64_t off, uint64_t *ret_end)
@@ -131,7 +133,7 @@ static bool hole_at(struct raw *raw, uint64_t off, uint64_t *ret_end)
     return raw->extent_hole;
 }
 
-/* ---- operations ----------------------------------------------------------------------------------- */
+/* ---- operations ------------------------------------------------------------------------------ */
 
 static int raw_read(struct block *block, uint64_t off, uint64_t len, const struct iovec *iov,
                     unsigned niov)
@@ -239,7 +241,7 @@ static const struct block_driver raw_driver = {
     .free = raw_free,
 };
 
-/* ---- opening -------------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 /*
  * Any file can be a raw image, so one that nobody called raw has to look like one: not empty, whole

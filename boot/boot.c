@@ -172,7 +172,9 @@ static int place_kernel(struct session *s, struct err *err)
     return 0;
 }
 
-/* All initrds one behind the other, as high as the kernel allows: out of the way of what it does. */
+/*
+ * All initrds one behind the other, as high as the kernel allows: out of the way of what it does.
+ */
 static int place_initrds(struct session *s, struct err *err)
 {
     const struct boot *boot = s->boot;

@@ -1,8 +1,8 @@
 /*
  * bzImage: the Linux/x86 boot protocol, 64-bit entry (Documentation/arch/x86/boot.rst).
  *
- *   file: | boot sector, setup header at 0x1f1, real-mode code | protected-mode kernel | signature |
- *         0                          (setup_sects + 1) * 512 ^    syssize * 16 ^
+ *   | boot sector, setup header at 0x1f1, real-mode code | protected-mode kernel | signature |
+ *   0                          (setup_sects + 1) * 512 ^    syssize * 16 ^
  *
  * Only the protected-mode kernel is loaded; it is entered 0x200 bytes behind its start.
  */

@@ -1,7 +1,7 @@
 /*
  * The command line of a subcommand. Options that several subcommands take mean the same everywhere;
- * args_next deals with them, as far as the subcommand says in its `shorts` and `longs` that it takes
- * them, and returns the others:
+ * args_next deals with them, as far as the subcommand says in its `shorts` and `longs` that it
+ * takes them, and returns the others:
  *
  *     while ((opt = args_next(args)) > 0)
  *         switch (opt) { … args->value … }

@@ -14,8 +14,8 @@
 void bitmaps_print_hint(const struct err *err);
 
 /*
- * Can the bitmaps of `source` be copied, but for those that are out of date with `skip_broken`? Returns
- * an exit status, and has printed what is wrong.
+ * Can the bitmaps of `source` be copied, but for those that are out of date with `skip_broken`?
+ * Returns an exit status, and has printed what is wrong.
  */
 int bitmaps_check_source(struct block *source, bool skip_broken) MUST_CHECK;
 

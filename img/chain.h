@@ -9,9 +9,9 @@
 #include "vmm/base/err.h"
 
 /*
- * How far below the image at `path` is the one that `base` names, relative to the folder of the image
- * right above it? NULL is any: the image's own backing file. 0, and *ret_depth is 0 if it is not below
- * the image; or -errno with *err filled if one of them cannot be opened.
+ * How far below the image at `path` is the one that `base` names, relative to the folder of the
+ * image right above it? NULL is any: the image's own backing file. 0, and *ret_depth is 0 if it is
+ * not below the image; or -errno with *err filled if one of them cannot be opened.
  */
 int chain_find(const char *path, enum block_format format, const char *base, unsigned *ret_depth,
                struct err *err) MUST_CHECK;

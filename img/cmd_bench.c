@@ -41,7 +41,7 @@ struct run_options {
     bool json;
 };
 
-/* ---- the command line ------------------------------------------------------------------------------- */
+/* ---- the command line ------------------------------------------------------------------------ */
 
 /* A whole number; EXIT_FAILURE and "Invalid … specified". */
 static int set_number(const char *what, const char *text, uint64_t max, uint64_t *ret_number)
@@ -195,7 +195,7 @@ static const char *contradiction(const struct run_options *o)
     return NULL;
 }
 
-/* ---- the result ------------------------------------------------------------------------------------- */
+/* ---- the result ------------------------------------------------------------------------------ */
 
 static void print_begin(const struct run_options *o)
 {
@@ -250,7 +250,7 @@ static void print_result(const struct run_options *o, const struct bench_result 
     printf("}\n");
 }
 
-/* ---- a run ------------------------------------------------------------------------------------------ */
+/* ---- a run ----------------------------------------------------------------------------------- */
 
 static int check_disk(const struct run_options *o)
 {

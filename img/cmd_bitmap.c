@@ -46,7 +46,7 @@ struct work {
     struct block *source; /* NULL: the image itself */
 };
 
-/* ---- the command line ------------------------------------------------------------------------------- */
+/* ---- the command line ------------------------------------------------------------------------ */
 
 static void add_step(struct work *work, int opt, const char *value)
 {
@@ -92,7 +92,7 @@ static const char *contradiction(const struct work *work)
     return NULL;
 }
 
-/* ---- what it says ----------------------------------------------------------------------------------- */
+/* ---- what it says ---------------------------------------------------------------------------- */
 
 static int carry_out(const struct work *work, const struct step *step)
 {

@@ -33,7 +33,7 @@ static void print_line(struct block_check_report *report, const char *text)
     fprintf(stderr, "%s\n", text);
 }
 
-/* ---- output ----------------------------------------------------------------------------------------- */
+/* ---- output ---------------------------------------------------------------------------------- */
 
 static double percent(uint64_t part, uint64_t all)
 {
@@ -111,7 +111,7 @@ static void print_json(const struct check *check, const char *format,
     json_decref(object);
 }
 
-/* ---- checking --------------------------------------------------------------------------------------- */
+/* ---- checking -------------------------------------------------------------------------------- */
 
 static int verdict(const struct block_check_result *result)
 {

@@ -66,7 +66,7 @@ static int fail(const struct err *err)
     return EXIT_FAILURE;
 }
 
-/* ---- the command line ------------------------------------------------------------------------------- */
+/* ---- the command line ------------------------------------------------------------------------ */
 
 static int set_sparse(struct conversion *c, const char *text)
 {
@@ -180,7 +180,7 @@ static const char *contradiction(const struct conversion *c)
     return NULL;
 }
 
-/* ---- sources ---------------------------------------------------------------------------------------- */
+/* ---- sources --------------------------------------------------------------------------------- */
 
 static int open_source(struct conversion *c, unsigned i)
 {
@@ -229,7 +229,7 @@ static int open_sources(struct conversion *c)
     return status;
 }
 
-/* ---- the target ------------------------------------------------------------------------------------- */
+/* ---- the target ------------------------------------------------------------------------------ */
 
 static int set_create_options(struct conversion *c, struct err *err)
 {
@@ -345,7 +345,9 @@ static int check_target(struct conversion *c)
     return EXIT_SUCCESS;
 }
 
-/* Does an image that was just made read as zero? A device shows what it held, if nothing covers it. */
+/*
+ * Does an image that was just made read as zero? A device shows what it held, if nothing covers it.
+ */
 static bool is_new_and_zero(const struct conversion *c)
 {
     struct block_details details;
@@ -370,7 +372,7 @@ static uint64_t backing_len(const struct conversion *c)
     return info.len;
 }
 
-/* ---- all of it -------------------------------------------------------------------------------------- */
+/* ---- all of it ------------------------------------------------------------------------------- */
 
 static void say_unreadable(uint64_t off, int error, bool status)
 {

@@ -33,7 +33,7 @@ static int fail(const struct creation *c, const struct err *err)
     return EXIT_FAILURE;
 }
 
-/* ---- options ---------------------------------------------------------------------------------------- */
+/* ---- options --------------------------------------------------------------------------------- */
 
 static int set_backing(struct creation *c, struct err *err)
 {
@@ -69,7 +69,7 @@ static int set_options(struct creation *c, struct err *err)
     return r;
 }
 
-/* ---- the backing file ------------------------------------------------------------------------------- */
+/* ---- the backing file ------------------------------------------------------------------------ */
 
 /* The disk becomes as long as the backing file's, unless a size was given. */
 static int use_backing(struct creation *c, const struct block_info *info, struct err *err)
@@ -82,8 +82,8 @@ static int use_backing(struct creation *c, const struct block_info *info, struct
 }
 
 /*
- * Only its size is wanted, and whether there is an image: so it may be in use. Prints what is wrong,
- * and is < 0 then.
+ * Only its size is wanted, and whether there is an image: so it may be in use. Prints what is
+ * wrong, and is < 0 then.
  */
 static int open_backing(const struct creation *c, struct block **ret_backing)
 {
@@ -129,7 +129,7 @@ static int look_at_backing(struct creation *c)
     return r;
 }
 
-/* ---- all of it -------------------------------------------------------------------------------------- */
+/* ---- all of it ------------------------------------------------------------------------------- */
 
 static int create(struct creation *c)
 {

@@ -41,7 +41,7 @@ struct dd {
     uint64_t to;
 };
 
-/* ---- the command line ------------------------------------------------------------------------------- */
+/* ---- the command line ------------------------------------------------------------------------ */
 
 /* "name=value"; EXIT_FAILURE and what is wrong. */
 static int set_operand(struct dd *dd, const char *text)
@@ -87,7 +87,7 @@ static int set_operands(struct dd *dd)
     return EXIT_FAILURE;
 }
 
-/* ---- images ----------------------------------------------------------------------------------------- */
+/* ---- images ---------------------------------------------------------------------------------- */
 
 static int open_source(struct dd *dd)
 {
@@ -139,7 +139,7 @@ static int open_target(struct dd *dd)
     return dd->target ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-/* ---- copying ---------------------------------------------------------------------------------------- */
+/* ---- copying --------------------------------------------------------------------------------- */
 
 static int copy_sectors(const struct dd *dd, struct err *err)
 {
@@ -163,7 +163,9 @@ static int transfer(struct block *block, enum block_op op, uint64_t off, uint64_
     return block_execute(block, &req);
 }
 
-/* `buf` has room for a piece and two sectors. Beyond `to` there are zeroes up to the sector's end. */
+/*
+ * `buf` has room for a piece and two sectors. Beyond `to` there are zeroes up to the sector's end.
+ */
 static int copy_piece(const struct dd *dd, uint64_t done, uint8_t *buf, struct err *err)
 {
     uint64_t off = dd->from + done;

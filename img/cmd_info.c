@@ -43,7 +43,7 @@ static void done(struct image *image)
     (void)block_close(image->block); /* only read */
 }
 
-/* ---- finding out ------------------------------------------------------------------------------------ */
+/* ---- finding out ----------------------------------------------------------------------------- */
 
 static json_t *describe_flags(const struct block_bitmap *bitmap)
 {
@@ -133,7 +133,7 @@ static int find_out(struct image *image, struct err *err)
     return r == -ENOTSUP ? 0 : r;
 }
 
-/* ---- for people ------------------------------------------------------------------------------------- */
+/* ---- for people ------------------------------------------------------------------------------ */
 
 static void print_specific(json_t *value, unsigned level);
 
@@ -224,7 +224,7 @@ static void print_chain(const struct image *images, unsigned n)
     }
 }
 
-/* ---- JSON ------------------------------------------------------------------------------------------- */
+/* ---- JSON ------------------------------------------------------------------------------------ */
 
 static json_t *describe_snapshot(const struct block_snapshot *snapshot)
 {
@@ -295,7 +295,7 @@ static void print_json(const struct image *images, unsigned n, bool chain)
     json_decref(value);
 }
 
-/* ---- all of it -------------------------------------------------------------------------------------- */
+/* ---- all of it ------------------------------------------------------------------------------- */
 
 static int open_image(struct image *image, const struct img_open_options *options)
 {

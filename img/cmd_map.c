@@ -26,7 +26,7 @@ struct map {
     bool json;
 };
 
-/* ---- output ----------------------------------------------------------------------------------------- */
+/* ---- output ---------------------------------------------------------------------------------- */
 
 static const char *word(unsigned flags)
 {
@@ -100,7 +100,7 @@ static int print(const struct map *map, const struct extent *extent, bool last)
     return 0;
 }
 
-/* ---- extents ---------------------------------------------------------------------------------------- */
+/* ---- extents --------------------------------------------------------------------------------- */
 
 static bool continues(const struct extent *extent, const struct extent *next)
 {

@@ -99,8 +99,8 @@ static int resize(struct block *block, const struct change *change,
 }
 
 /*
- * The size is the last argument, whatever it looks like: "-512M" is no option there. Returns NULL if
- * there are not enough arguments.
+ * The size is the last argument, whatever it looks like: "-512M" is no option there. Returns NULL
+ * if there are not enough arguments.
  */
 static const char *take_size(struct args *args)
 {

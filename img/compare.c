@@ -47,7 +47,7 @@ static void found(struct comparison *c, enum compare_outcome outcome, uint64_t o
         c->result = (struct compare_result){outcome, off, side, error};
 }
 
-/* ---- what is to be read ----------------------------------------------------------------------------- */
+/* ---- what is to be read ---------------------------------------------------------------------- */
 
 static int look(struct comparison *c, unsigned i)
 {
@@ -121,7 +121,7 @@ static void next_piece(struct comparison *c, struct piece *ret_piece)
     *ret_piece = piece;
 }
 
-/* ---- reading and comparing -------------------------------------------------------------------------- */
+/* ---- reading and comparing ------------------------------------------------------------------- */
 
 /* Where the first sector is that differs; `b` NULL: from zeroes. len: there is none. */
 static uint64_t first_difference(const uint8_t *a, const uint8_t *b, uint64_t len)

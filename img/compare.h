@@ -1,6 +1,6 @@
 /*
- * Comparing what two disks show. What both have from the same image file, and what is known to be zero
- * on both sides, is never read.
+ * Comparing what two disks show. What both have from the same image file, and what is known to be
+ * zero on both sides, is never read.
  */
 #ifndef MINIVMM_IMG_COMPARE_H
 #define MINIVMM_IMG_COMPARE_H

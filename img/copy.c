@@ -23,8 +23,8 @@
 #define OFFLOAD_MAX (16u << 20)
 
 /*
- * Zeroes in a cluster that is to be written are written with it, as its space is taken anyway; but no
- * more than this.
+ * Zeroes in a cluster that is to be written are written with it, as its space is taken anyway; but
+ * no more than this.
  */
 #define UNIT_MAX (64u << 10)
 
@@ -98,7 +98,7 @@ static int fail(struct copy *copy, int r, const char *what, uint64_t off)
     return r;
 }
 
-/* ---- what is where -------------------------------------------------------------------------------- */
+/* ---- what is where --------------------------------------------------------------------------- */
 
 /* The part of the sources that `off` of the target comes from. */
 static const struct copy_source *source_at(const struct copy_options *options, uint64_t off,
@@ -153,8 +153,8 @@ static int get_status_once(const struct copy *copy, const struct copy_source *so
 }
 
 /*
- * With `salvage`, what cannot be told of a range is asked for shorter ones, down to a sector, which is
- * then to be read.
+ * With `salvage`, what cannot be told of a range is asked for shorter ones, down to a sector, which
+ * is then to be read.
  */
 static int get_status(const struct copy *copy, const struct copy_source *source, uint64_t off,
                       uint64_t len, struct block_status *ret_status)
@@ -224,8 +224,8 @@ static void fit_clusters(struct copy *copy, struct piece *piece)
 }
 
 /*
- * The host copies whole units of the target; what is left over at the ends is read and written. Returns
- * whether it is to copy the piece.
+ * The host copies whole units of the target; what is left over at the ends is read and written.
+ * Returns whether it is to copy the piece.
  */
 static bool fit_offload(const struct copy *copy, struct piece *piece)
 {
@@ -295,7 +295,7 @@ static int count_data(struct copy *copy)
     return r;
 }
 
-/* ---- reading -------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static int read_once(struct slot *slot, const struct copy_source *source, uint64_t off,
                      uint64_t len, uint8_t *buf)
@@ -341,7 +341,7 @@ static int read_piece(struct slot *slot, const struct piece *piece)
     return r < 0 ? fail(slot->copy, r, "reading at byte", piece->off) : 0;
 }
 
-/* ---- writing -------------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static void write_zeroes(struct slot *slot, uint64_t off, uint64_t len)
 {
@@ -455,7 +455,7 @@ static int get_buf(struct slot *slot, const struct piece *piece)
     return slot->buf ? 0 : fail(slot->copy, -ENOMEM, "reading at byte", piece->off);
 }
 
-/* ---- letting the host copy -------------------------------------------------------------------------- */
+/* ---- letting the host copy ------------------------------------------------------------------- */
 
 static int ask_host(struct slot *slot, const struct piece *piece)
 {
@@ -490,8 +490,9 @@ static int copy_by_parts(struct slot *slot, const struct piece *piece)
 }
 
 /*
- * One at a time: file systems let the writers of a file wait for each other, which costs more than it
- * gains. Whatever is the matter, the host is not asked again: reading and writing tells what it is.
+ * One at a time: file systems let the writers of a file wait for each other, which costs more than
+ * it gains. Whatever is the matter, the host is not asked again: reading and writing tells what it
+ * is.
  */
 static int offload_piece(struct slot *slot, const struct piece *piece)
 {
@@ -511,7 +512,7 @@ static int offload_piece(struct slot *slot, const struct piece *piece)
     return r < 0 ? copy_by_parts(slot, piece) : 0;
 }
 
-/* ---- slots ---------------------------------------------------------------------------------------- */
+/* ---- slots ----------------------------------------------------------------------------------- */
 
 static void show_progress(struct copy *copy, const struct piece *piece)
 {
@@ -567,7 +568,7 @@ static unsigned count_slots(const struct copy *copy)
     return (unsigned)min_u64(n, pieces);
 }
 
-/* ---- the whole ------------------------------------------------------------------------------------- */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 static void plan(struct copy *copy)
 {

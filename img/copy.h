@@ -40,15 +40,15 @@ struct copy_options {
     bool target_is_zero; /* where nothing is written to it */
 
     /*
-     * What the source itself does not have, the backing file of the target shows, as far as that goes
-     * (UINT64_MAX: nobody knows how far).
+     * What the source itself does not have, the backing file of the target shows, as far as that
+     * goes (UINT64_MAX: nobody knows how far).
      */
     bool target_has_backing;
     uint64_t backing_len;
 
     /*
-     * As long as the host can do that, let it copy data from the sources' files as it is, zeroes in it
-     * included. Not with `compress` or `salvage`.
+     * As long as the host can do that, let it copy data from the sources' files as it is, zeroes in
+     * it included. Not with `compress` or `salvage`.
      */
     bool offload;
 

@@ -12,7 +12,9 @@
 
 enum type { TEXT, BOOL, NUMBER, SIZE };
 
-/* Which format, or the file below it, has a key; and whether qcow2 images can be amended with it. */
+/*
+ * Which format, or the file below it, has a key; and whether qcow2 images can be amended with it.
+ */
 enum { RAW = 1 << 0, QCOW2 = 1 << 1, THE_FILE = 1 << 2, AMEND = 1 << 3 };
 
 struct key {
@@ -163,7 +165,7 @@ int create_options_set_backing(struct create_options *options, const char *file,
     return 0;
 }
 
-/* ---- output ---------------------------------------------------------------------------------------- */
+/* ---- output ---------------------------------------------------------------------------------- */
 
 static void print_value(const struct create_options *options, const struct key *key)
 {
@@ -254,7 +256,7 @@ void create_options_error(const char *path, const char *doing, const struct err 
     free(about);
 }
 
-/* ---- values ---------------------------------------------------------------------------------------- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 /* One of several words; `none` if the key is not there. `called` is its name in messages. */
 static int take_word(struct create_options *options, const char *key, const char *called,
@@ -402,7 +404,7 @@ int create_options_take(struct create_options *options, struct block_create_opti
     return r;
 }
 
-/* ---- amend ------------------------------------------------------------------------------------------ */
+/* ---- amend ----------------------------------------------------------------------------------- */
 
 bool create_options_only_create(const char *key)
 {

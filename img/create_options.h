@@ -56,8 +56,8 @@ int create_options_set_backing(struct create_options *options, const char *file,
 void create_options_print(const struct create_options *options, const char *path);
 
 /*
- * What block_create needs, except for `path` and `len`, which is `size` if that was given. Texts are
- * those of the options. 0 or -errno with *err filled.
+ * What block_create needs, except for `path` and `len`, which is `size` if that was given. Texts
+ * are those of the options. 0 or -errno with *err filled.
  */
 int create_options_take(struct create_options *options, struct block_create_options *ret_create,
                         struct err *err) MUST_CHECK;
@@ -65,7 +65,7 @@ int create_options_take(struct create_options *options, struct block_create_opti
 /* A way to preallocate, by name. 0 or -EINVAL. */
 int prealloc_parse(const char *text, enum block_prealloc *ret_prealloc) MUST_CHECK;
 
-/* ---- amend ------------------------------------------------------------------------------------------ */
+/* ---- amend ----------------------------------------------------------------------------------- */
 
 /* What block_amend needs; its text is that of the options. 0 or -errno with *err filled. */
 int create_options_take_amend(struct create_options *options, struct block_amend_options *ret_amend,
@@ -77,15 +77,15 @@ bool create_options_only_create(const char *key);
 /* What -o help prints. */
 void create_options_help_amend(void);
 
-/* ---- output ----------------------------------------------------------------------------------------- */
+/* ---- output ---------------------------------------------------------------------------------- */
 
 /* What -o help prints; `with_file`: also what concerns the file that the image is in. */
 void create_options_help(enum block_format format, bool with_file);
 
 /*
  * Print why an image was not made: "path: …", and what qemu-img adds to some messages. *err comes
- * from block_create, or from one of the functions above. `doing`, unless NULL: what it was for, as in
- * "path: error while doing: …".
+ * from block_create, or from one of the functions above. `doing`, unless NULL: what it was for, as
+ * in "path: error while doing: …".
  */
 void create_options_error(const char *path, const char *doing, const struct err *err);
 

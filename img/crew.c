@@ -7,8 +7,8 @@
 #include "vmm/base/bytes.h"
 
 /*
- * Memory up to this is not given back while there is work: buffers come and go with every request, and
- * new ones would cost a page fault for each 4 KiB.
+ * Memory up to this is not given back while there is work: buffers come and go with every request,
+ * and new ones would cost a page fault for each 4 KiB.
  */
 #define KEPT_MEMORY (64 << 20)
 
@@ -20,7 +20,7 @@ unsigned crew_size(void)
     return (unsigned)min_u64(max_u64(2ull * aio_processors(), CREW_MIN), CREW_MAX);
 }
 
-/* ---- requests --------------------------------------------------------------------------------------- */
+/* ---- requests -------------------------------------------------------------------------------- */
 
 static void io_done(struct block_req *req, int result)
 {
@@ -100,7 +100,7 @@ void crew_sleep(struct crew_worker *worker, uint64_t ns)
     co_suspend();
 }
 
-/* ---- turns ------------------------------------------------------------------------------------------ */
+/* ---- turns ----------------------------------------------------------------------------------- */
 
 void crew_turns_init(struct crew_turns *turns)
 {
@@ -125,7 +125,7 @@ void crew_turn_pass(struct crew_turns *turns)
     co_queue_wake_all(&turns->waiting);
 }
 
-/* ---- workers ---------------------------------------------------------------------------------------- */
+/* ---- workers --------------------------------------------------------------------------------- */
 
 static void worker_main(void *opaque)
 {

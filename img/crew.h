@@ -1,6 +1,7 @@
 /*
- * Several coroutines that work on open images together, on an event loop of their own. Each of them is
- * a worker with requests in flight; what they share needs no locks, as they take turns on one thread.
+ * Several coroutines that work on open images together, on an event loop of their own. Each of them
+ * is a worker with requests in flight; what they share needs no locks, as they take turns on one
+ * thread.
  */
 #ifndef MINIVMM_IMG_CREW_H
 #define MINIVMM_IMG_CREW_H
@@ -48,9 +49,9 @@ struct crew_worker {
 unsigned crew_size(void);
 
 /*
- * Attach the images, run work(worker) in `n` coroutines until all have returned, and detach them. 0, or
- * a negative errno with *err filled: nothing could be done, or what was written last could not be
- * written back. That `work` has failed is between it and the caller.
+ * Attach the images, run work(worker) in `n` coroutines until all have returned, and detach them.
+ * 0, or a negative errno with *err filled: nothing could be done, or what was written last could
+ * not be written back. That `work` has failed is between it and the caller.
  */
 int crew_run(struct block *const *blocks, unsigned nblocks, unsigned n,
              void (*work)(struct crew_worker *worker), void *opaque, struct err *err) MUST_CHECK;
@@ -70,9 +71,9 @@ int crew_read(struct crew_worker *worker, struct block *block, uint64_t off, uin
 void crew_sleep(struct crew_worker *worker, uint64_t ns);
 
 /*
- * Workers get ready side by side for something that is to begin in the order in which they took their
- * turns: writes, for the sake of an image that will be read from front to back. Each turn that was taken
- * is passed once.
+ * Workers get ready side by side for something that is to begin in the order in which they took
+ * their turns: writes, for the sake of an image that will be read from front to back. Each turn
+ * that was taken is passed once.
  */
 struct crew_turns {
     uint64_t taken;

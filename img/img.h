@@ -1,8 +1,9 @@
 /*
  * minivmm-img: what its subcommands share.
  *
- * The program takes qemu-img's options, prints what qemu-img 7.2 prints and ends with its exit codes,
- * so that scripts for one work with the other. Messages begin with the name it was started by.
+ * The program takes qemu-img's options, prints what qemu-img 7.2 prints and ends with its exit
+ * codes, so that scripts for one work with the other. Messages begin with the name it was started
+ * by.
  *
  *   main            finds the subcommand
  *   args            command lines: options that several subcommands have in common
@@ -24,8 +25,8 @@
  *   snapshot_name   snapshots, as -l names them
  *   cmd_…           one subcommand each
  *
- * A subcommand runs on one thread and ends with a status for the shell; the function that knows what
- * went wrong prints it, or fills a struct err for the one that called it.
+ * A subcommand runs on one thread and ends with a status for the shell; the function that knows
+ * what went wrong prints it, or fills a struct err for the one that called it.
  */
 #ifndef MINIVMM_IMG_IMG_H
 #define MINIVMM_IMG_IMG_H

@@ -49,7 +49,7 @@ struct json_member *json_sorted(json_t *object, size_t *ret_n)
     return members;
 }
 
-/* ---- making ----------------------------------------------------------------------------------------- */
+/* ---- making ---------------------------------------------------------------------------------- */
 
 /* Length of the UTF-8 sequence that begins here; 0 if there is none. jansson knows what is one. */
 static size_t sequence_len(const char *text)
@@ -94,7 +94,7 @@ void json_put(json_t *object, const char *key, json_t *value)
         img_error("out of memory");
 }
 
-/* ---- printing --------------------------------------------------------------------------------------- */
+/* ---- printing -------------------------------------------------------------------------------- */
 
 static void print_value(const json_t *value, unsigned level);
 

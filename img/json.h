@@ -25,8 +25,8 @@ struct json_member {
 struct json_member *json_sorted(json_t *object, size_t *ret_n);
 
 /*
- * Print a value and a newline, as qemu-img does: four blanks for each level, members of an object in
- * the order of QEMU's hash table. So the text is the same, not only the data.
+ * Print a value and a newline, as qemu-img does: four blanks for each level, members of an object
+ * in the order of QEMU's hash table. So the text is the same, not only the data.
  */
 void json_print(const json_t *value);
 

@@ -20,8 +20,8 @@ struct measure {
 };
 
 /*
- * The file of an image with these options. `create->len` counts if `block` is NULL; else what it shows
- * is to be in the new image. 0 or -errno with *err filled.
+ * The file of an image with these options. `create->len` counts if `block` is NULL; else what it
+ * shows is to be in the new image. 0 or -errno with *err filled.
  */
 int measure(const struct block_create_options *create, struct block *block,
             struct measure *ret_measure, struct err *err) MUST_CHECK;

@@ -41,11 +41,11 @@ void img_name_done(struct img_name *name)
     name->path = NULL;
 }
 
-/* ---- descriptions ---------------------------------------------------------------------------------- */
+/* ---- descriptions ---------------------------------------------------------------------------- */
 
 /*
- * Keys that change how fast something is, or that ask for what is done anyway. All others that are not
- * looked at by name are refused.
+ * Keys that change how fast something is, or that ask for what is done anyway. All others that are
+ * not looked at by name are refused.
  */
 static const char *const harmless[] = {
     "node-name",          "auto-read-only",       "detect-zeroes",        "discard",
@@ -136,7 +136,7 @@ static int name_from_opts(struct opts *opts, struct img_name *name, struct err *
     return r;
 }
 
-/* ---- json: ------------------------------------------------------------------------------------------ */
+/* ---- json: ----------------------------------------------------------------------------------- */
 
 static int flatten(struct opts *opts, const char *prefix, json_t *object, struct err *err);
 
@@ -233,7 +233,7 @@ static int opts_from_json(struct opts *opts, const char *text, struct err *err)
     return r;
 }
 
-/* ---- plain names ------------------------------------------------------------------------------------ */
+/* ---- plain names ----------------------------------------------------------------------------- */
 
 /* Length of what stands in front of a ':', if that is before any '/'; 0: nothing. */
 static size_t protocol_len(const char *text)

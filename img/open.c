@@ -12,7 +12,7 @@
 #include "img/img.h"
 #include "img/name.h"
 
-/* ---- why not ---------------------------------------------------------------------------------------- */
+/* ---- why not --------------------------------------------------------------------------------- */
 
 /*
  * block_open says what is wrong with which file, in its own order of words. Here the chain is gone
@@ -137,8 +137,8 @@ static bool search_image(struct search *search, const char *path, enum block_for
 #define SEARCH_DEPTH_MAX 32
 
 /*
- * Why block_open could not open an image, which may be two lines; *err is what it said. To be freed; NULL
- * if there is no memory.
+ * Why block_open could not open an image, which may be two lines; *err is what it said. To be
+ * freed; NULL if there is no memory.
  */
 static char *find_why(const struct block_options *options, const struct err *err)
 {
@@ -164,7 +164,7 @@ static char *find_why(const struct block_options *options, const struct err *err
     return text;
 }
 
-/* ---- opening ---------------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 int img_cache_parse(const char *mode, enum block_cache *ret_cache, bool *ret_writethrough)
 {
@@ -244,8 +244,8 @@ static int set_options(const struct img_open_options *options, const struct img_
 }
 
 /*
- * Formats that QEMU probes for and that a VMM may well find on a raw disk, so that block/ takes them for
- * one: a tool that copies and converts them would do what nobody meant.
+ * Formats that QEMU probes for and that a VMM may well find on a raw disk, so that block/ takes
+ * them for one: a tool that copies and converts them would do what nobody meant.
  */
 static int refuse_others(const char *path, struct err *err)
 {

@@ -34,16 +34,16 @@ struct img_open_options {
 struct block *img_open(const struct img_open_options *options) MUST_CHECK;
 
 /*
- * The name of the image alone: its path, and the format if that was said. 0 or -errno with *err filled;
- * img_name_done is to be called either way.
+ * The name of the image alone: its path, and the format if that was said. 0 or -errno with *err
+ * filled; img_name_done is to be called either way.
  */
 int img_open_name(const struct img_open_options *options, struct img_name *ret_name,
                   struct err *err) MUST_CHECK;
 
 /*
  * Open what the image at `image_path` is to have below itself: `name` is relative to its folder.
- * `options` say how, but for the path. 0, or -errno and *ret_why says why, in qemu-img's words, which may
- * be two lines; to be freed.
+ * `options` say how, but for the path. 0, or -errno and *ret_why says why, in qemu-img's words,
+ * which may be two lines; to be freed.
  */
 int img_open_backing(const char *image_path, const char *name, const struct block_options *options,
                      struct block **ret_block, char **ret_why) MUST_CHECK;

@@ -1,6 +1,6 @@
 /*
- * Lists of options in one argument: "key=value,key,nokey". A comma in a value is written twice; of a
- * key given twice the last one counts; a key alone is "on", and with "no" in front "off".
+ * Lists of options in one argument: "key=value,key,nokey". A comma in a value is written twice; of
+ * a key given twice the last one counts; a key alone is "on", and with "no" in front "off".
  */
 #ifndef MINIVMM_IMG_OPTS_H
 #define MINIVMM_IMG_OPTS_H
@@ -26,7 +26,8 @@ struct opts {
 };
 
 /*
- * Add what `text` says. If its first element has no '=', it is the value of `implied` (unless NULL).
+ * Add what `text` says. If its first element has no '=', it is the value of `implied` (unless
+ * NULL).
  * 0, or -ENOMEM with *err filled; opts_done is to be called either way.
  */
 int opts_parse(struct opts *opts, const char *text, const char *implied,
@@ -46,7 +47,10 @@ const char *opts_unused(const struct opts *opts);
 /* What opts_get_size returns for a text that is no size. */
 #define OPTS_NO_SIZE (-EDOM)
 
-/* "on" or "off", a size, a number (modulo 2^64, as strtoull has it); *ret_value stays if the key is not there. 0 or -errno. */
+/*
+ * "on" or "off", a size, a number (modulo 2^64, as strtoull has it); *ret_value stays if the key is
+ * not there. 0 or -errno.
+ */
 int opts_get_bool(struct opts *opts, const char *key, bool *ret_value, struct err *err) MUST_CHECK;
 int opts_get_size(struct opts *opts, const char *key, uint64_t *ret_value,
                   struct err *err) MUST_CHECK;
@@ -54,8 +58,8 @@ int opts_get_number(struct opts *opts, const char *key, uint64_t *ret_value,
                     struct err *err) MUST_CHECK;
 
 /*
- * Print what is wrong with options, behind "about: " unless that is NULL, and what belongs to the message
- * for a size. *err comes from a function above, or from whoever used them.
+ * Print what is wrong with options, behind "about: " unless that is NULL, and what belongs to the
+ * message for a size. *err comes from a function above, or from whoever used them.
  */
 void opts_error(const char *about, const struct err *err);
 

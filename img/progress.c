@@ -39,7 +39,7 @@ void progress_start(struct progress *progress, bool on)
     progress_report(progress, 0, 1);         /* "0%" at once */
 }
 
-/* ---- on a terminal -------------------------------------------------------------------------------- */
+/* ---- on a terminal --------------------------------------------------------------------------- */
 
 static unsigned columns(void)
 {
@@ -113,7 +113,7 @@ static void draw(struct progress *progress, double percent)
     progress->shown = percent;
 }
 
-/* ---- for scripts ---------------------------------------------------------------------------------- */
+/* ---- for scripts ----------------------------------------------------------------------------- */
 
 static void print(struct progress *progress, double percent)
 {

@@ -1,7 +1,7 @@
 /*
- * -p: how much of a subcommand's work is done. Where scripts read it, it is said as qemu-img does; on
- * a terminal there is a bar with throughput and time left. Without -p, SIGUSR1 is answered once, on
- * stderr.
+ * -p: how much of a subcommand's work is done. Where scripts read it, it is said as qemu-img does;
+ * on a terminal there is a bar with throughput and time left. Without -p, SIGUSR1 is answered once,
+ * on stderr.
  */
 #ifndef MINIVMM_IMG_PROGRESS_H
 #define MINIVMM_IMG_PROGRESS_H

@@ -41,7 +41,7 @@ static int fail(struct rebase *rebase, int r, const char *what)
     return r;
 }
 
-/* ---- what is to be compared ------------------------------------------------------------------------- */
+/* ---- what is to be compared ------------------------------------------------------------------ */
 
 static int base_status(const struct rebase *rebase, uint64_t len, struct block_status *ret_status)
 {
@@ -82,7 +82,9 @@ static int look(struct rebase *rebase, struct piece *ret_piece, bool *ret_same)
     return 0;
 }
 
-/* Pieces end where units of the image do, as far as possible: parts of a unit would be filled up. */
+/*
+ * Pieces end where units of the image do, as far as possible: parts of a unit would be filled up.
+ */
 static int step(struct rebase *rebase, struct piece *ret_piece, bool *ret_same)
 {
     uint64_t end;
@@ -117,7 +119,7 @@ static void next_piece(struct rebase *rebase, struct piece *ret_piece)
     *ret_piece = piece;
 }
 
-/* ---- comparing and writing -------------------------------------------------------------------------- */
+/* ---- comparing and writing ------------------------------------------------------------------- */
 
 enum change { CHANGE_NONE, CHANGE_TO_ZEROES, CHANGE_TO_DATA };
 

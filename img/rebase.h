@@ -1,6 +1,6 @@
 /*
- * Making an image independent of where its backing file and another one differ: what it shows there is
- * written into it. The image shows the same at any moment, so this may be interrupted.
+ * Making an image independent of where its backing file and another one differ: what it shows there
+ * is written into it. The image shows the same at any moment, so this may be interrupted.
  */
 #ifndef MINIVMM_IMG_REBASE_H
 #define MINIVMM_IMG_REBASE_H

@@ -26,7 +26,7 @@ static uint64_t (*position_of)(void);
 static const int deadly[] = {SIGINT, SIGTERM, SIGHUP};
 static struct sigaction former[ARRAY_SIZE(deadly)];
 
-/* ---- what signal handlers may do ------------------------------------------------------------------- */
+/* ---- what signal handlers may do ------------------------------------------------------------- */
 
 struct line {
     char text[1024];
@@ -98,7 +98,7 @@ static void on_signal(int number)
     (void)raise(number);
 }
 
-/* ---- before -------------------------------------------------------------------------------------- */
+/* ---- before ---------------------------------------------------------------------------------- */
 
 bool target_is_source(const char *path, struct block *block)
 {
@@ -120,7 +120,7 @@ bool target_is_source(const char *path, struct block *block)
     return false;
 }
 
-/* ---- begin and end ---------------------------------------------------------------------------------- */
+/* ---- begin and end --------------------------------------------------------------------------- */
 
 static void file_set(struct target_file *file, const char *path)
 {

@@ -63,7 +63,7 @@ static const struct kvm_cap required_caps[] = {
 };
 static const struct kvm_cap legacy_caps[] = {KVM_CAP_ENTRY(KVM_CAP_PIT2)};
 
-/* ---- the machine ------------------------------------------------------------------------------ */
+/* ---- the machine ----------------------------------------------------------------------------- */
 
 size_t arch_ram_ranges(uint64_t size, struct mem_range ranges[ARCH_RAM_RANGES_MAX])
 {
@@ -97,7 +97,7 @@ bool arch_has_virtualization(void)
     return __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) && (ecx & svm) != 0;
 }
 
-/* ---- the VM ----------------------------------------------------------------------------------- */
+/* ---- the VM ---------------------------------------------------------------------------------- */
 
 static int check_caps(const struct kvm *kvm, bool legacy, struct err *err)
 {
@@ -187,7 +187,7 @@ void arch_vm_free(struct arch_vm *arch)
     free(arch);
 }
 
-/* ---- a vCPU ----------------------------------------------------------------------------------- */
+/* ---- a vCPU ---------------------------------------------------------------------------------- */
 
 static int set_cpuid(const struct arch_vm *arch, int vcpu_fd, unsigned id, struct err *err)
 {
@@ -356,7 +356,7 @@ int arch_vcpu_enter(int vcpu_fd, const struct boot_plan *plan, struct err *err)
     return 0;
 }
 
-/* ---- what is said of a vCPU that stopped ------------------------------------------------------ */
+/* ---- what is said of a vCPU that stopped ----------------------------------------------------- */
 
 static void report_instruction(int vcpu_fd, const struct guest_mem *mem, uint64_t linear)
 {

@@ -72,9 +72,9 @@ int config_check(const struct config *config, struct err *err)
  *   devices by port I/O before it knows (early quirks, the search for an AMD northbridge and an
  *   AGP bridge), each read being two exits.
  * - acpi=off, without ACPI only: no error messages about tables that are absent on purpose.
- * - initcall_blacklist=cmos_init, without ACPI only, where no FADT says that there is no CMOS clock:
- *   its driver waits for a "no update in progress" that never comes, 9 of 13 s in one measured boot.
- *   Kernels without that driver take no notice.
+ * - initcall_blacklist=cmos_init, without ACPI only, where no FADT says that there is no CMOS
+ *   clock: its driver waits for a "no update in progress" that never comes, 9 of 13 s in one
+ *   measured boot. Kernels without that driver take no notice.
  *
  * Rebooting needs no parameter: each way that Linux knows ends at a reset (docs/boot.md). There
  * is no panic= either: it would take the rescue shell of Debian's initramfs away, and a guest that

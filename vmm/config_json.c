@@ -81,7 +81,7 @@ static int unknown_key(const struct reader *reader, const char *key, const char 
                    reader->name, key, what);
 }
 
-/* ---- disks ------------------------------------------------------------------------------------ */
+/* ---- disks ----------------------------------------------------------------------------------- */
 
 static int set_disk_values(const struct reader *reader, const char *where, json_t *json,
                            struct config_disk *disk)
@@ -128,7 +128,7 @@ static int add_disk(const struct reader *reader, const char *where, json_t *json
     return r;
 }
 
-/* ---- the VM ----------------------------------------------------------------------------------- */
+/* ---- the VM ---------------------------------------------------------------------------------- */
 
 static int add_elements(const struct reader *reader, const struct setting *setting,
                         struct config *config, json_t *array)
@@ -196,7 +196,7 @@ int config_parse_json(struct config *config, const char *text, size_t len, const
     return r;
 }
 
-/* ---- the file --------------------------------------------------------------------------------- */
+/* ---- the file -------------------------------------------------------------------------------- */
 
 /* Read the regular file behind `fd` into *ret_text, to be freed, if it is not too big. */
 static int read_text(int fd, const char *path, char **ret_text, size_t *ret_len, struct err *err)

@@ -26,7 +26,7 @@ static void *field_of(const struct setting *setting, void *object)
     return (char *)object + setting->field;
 }
 
-/* ---- text ------------------------------------------------------------------------------------- */
+/* ---- text ------------------------------------------------------------------------------------ */
 
 static int set_text(const struct setting *setting, void *object, const struct setting_value *value,
                     struct err *err)
@@ -76,7 +76,7 @@ static int set_disk_serial(const struct setting *setting, void *object,
     return set_text(setting, object, value, err);
 }
 
-/* ---- numbers and words ------------------------------------------------------------------------ */
+/* ---- numbers and words ----------------------------------------------------------------------- */
 
 static int set_number(const struct setting *setting, void *object,
                       const struct setting_value *value, struct err *err)
@@ -144,7 +144,7 @@ static int set_on_reboot(const struct setting *setting, void *object,
     return r;
 }
 
-/* ---- settings of more than one field ---------------------------------------------------------- */
+/* ---- settings of more than one field --------------------------------------------------------- */
 
 static int set_serial(const struct setting *setting, void *object,
                       const struct setting_value *value, struct err *err)
@@ -204,7 +204,7 @@ static void reset_cmdline(struct config *config)
     config->cmdline = NULL;
 }
 
-/* ---- disks ------------------------------------------------------------------------------------ */
+/* ---- disks ----------------------------------------------------------------------------------- */
 
 int config_add_disk(struct config *config, const struct config_disk *disk)
 {
@@ -316,7 +316,7 @@ int config_parse_disk(const char *text, struct config_disk *ret_disk, struct err
     return 0;
 }
 
-/* ---- the tables ------------------------------------------------------------------------------- */
+/* ---- the tables ------------------------------------------------------------------------------ */
 
 static const struct setting_choice formats[] = {
     {"qcow2", BLOCK_FORMAT_QCOW2}, {"raw", BLOCK_FORMAT_RAW}, {0}};

@@ -19,7 +19,7 @@ static struct console *console_of(struct chardev *chardev)
     return container_of(chardev, struct console, chardev);
 }
 
-/* ---- output: from any thread ------------------------------------------------------------------ */
+/* ---- output: from any thread ----------------------------------------------------------------- */
 
 /* Holding the lock: drop the oldest output that nobody has begun to read, down to `max` bytes. */
 static void trim_queued(struct console *console, size_t max)
@@ -70,7 +70,7 @@ static bool chardev_is_full(struct chardev *chardev)
     return atomic_load(&console_of(chardev)->full);
 }
 
-/* ---- output: main thread ---------------------------------------------------------------------- */
+/* ---- output: main thread --------------------------------------------------------------------- */
 
 /* Let the UART know that it may go on. */
 static void not_full(struct console *console)
@@ -172,7 +172,7 @@ void console_print(struct console *console, const char *text)
     chardev_write(&console->chardev, (const uint8_t *)text, strlen(text));
 }
 
-/* ---- input ------------------------------------------------------------------------------------ */
+/* ---- input ----------------------------------------------------------------------------------- */
 
 /*
  * Room in the front end. Without any, accept_input is to wake us; so look once more after having
@@ -292,7 +292,7 @@ void console_end_input(struct console *console)
     console->input.fd = -1;
 }
 
-/* ---- life ------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static void chardev_set_front(struct chardev *chardev, struct chardev_front *front)
 {

@@ -37,7 +37,7 @@ static void close_client(struct console_unix *un)
     }
 }
 
-/* ---- clients ---------------------------------------------------------------------------------- */
+/* ---- clients --------------------------------------------------------------------------------- */
 
 static void listen_again(struct console_unix *un)
 {
@@ -90,7 +90,7 @@ static void on_client(struct loop_fd *watch, uint32_t events)
     console_connect(&un->console, un->client_fds[0], un->client_fds[1]);
 }
 
-/* ---- the socket ------------------------------------------------------------------------------- */
+/* ---- the socket ------------------------------------------------------------------------------ */
 
 /* Is it a socket that a process left behind, with nobody listening? */
 static bool is_stale(const struct sockaddr_un *addr)

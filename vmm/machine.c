@@ -53,7 +53,7 @@ struct machine {
     struct loop_fd end_watch; /* eventfd; a watch, since it can be removed at any time */
 };
 
-/* ---- the end ---------------------------------------------------------------------------------- */
+/* ---- the end --------------------------------------------------------------------------------- */
 
 static void report_end(struct machine *machine, enum machine_end how, const struct err *failure)
 {
@@ -109,7 +109,7 @@ static int watch_end(struct machine *machine, struct err *err)
     return r < 0 ? err_set_errno(err, r, "cannot watch an eventfd") : 0;
 }
 
-/* ---- devices ---------------------------------------------------------------------------------- */
+/* ---- devices --------------------------------------------------------------------------------- */
 
 static int add_board(struct machine *machine, struct err *err)
 {
@@ -252,7 +252,7 @@ static int plan_slots(struct machine *machine, struct err *err)
     return 0;
 }
 
-/* ---- memory, VM, vCPUs ------------------------------------------------------------------------ */
+/* ---- memory, VM, vCPUs ----------------------------------------------------------------------- */
 
 static int map_memory(struct machine *machine, struct err *err)
 {
@@ -309,7 +309,7 @@ static int create_vcpus(struct machine *machine, struct err *err)
     return 0;
 }
 
-/* ---- loading ---------------------------------------------------------------------------------- */
+/* ---- loading --------------------------------------------------------------------------------- */
 
 /*
  * Reading the kernel takes most of the start-up time and needs nothing but guest memory, so it
@@ -387,7 +387,7 @@ static int build(struct machine *machine, struct err *err)
     return arch_vcpu_enter(vcpu_fd(machine->vcpus[0]), &load.plan, err);
 }
 
-/* ---- life cycle ------------------------------------------------------------------------------- */
+/* ---- life cycle ------------------------------------------------------------------------------ */
 
 int machine_new(const struct machine_parts *parts, struct machine **ret_machine, struct err *err)
 {

@@ -185,7 +185,7 @@ int options_parse(int argc, char **argv, struct config *config, enum options_act
     return apply(argc, argv, config, err);
 }
 
-/* ---- help ------------------------------------------------------------------------------------- */
+/* ---- help ------------------------------------------------------------------------------------ */
 
 /* Column of the explanations: wide enough for all but the longest options. */
 #define HELP_COLUMN 28

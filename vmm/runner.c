@@ -37,7 +37,7 @@ struct runner {
     enum machine_end how; /* unless killed: how the last machine ended */
 };
 
-/* ---- events on the main loop ------------------------------------------------------------------ */
+/* ---- events on the main loop ----------------------------------------------------------------- */
 
 static void kill_guest(struct runner *runner)
 {
@@ -110,7 +110,7 @@ static int watch_signals(struct runner *runner, struct err *err)
     return r < 0 ? err_set_errno(err, r, "cannot watch a signalfd") : 0;
 }
 
-/* ---- what outlives a guest -------------------------------------------------------------------- */
+/* ---- what outlives a guest ------------------------------------------------------------------- */
 
 static int open_boot(struct runner *runner, struct err *err)
 {
@@ -238,7 +238,7 @@ static int close_parts(struct runner *runner, struct err *err)
     return result;
 }
 
-/* ---- guests ----------------------------------------------------------------------------------- */
+/* ---- guests ---------------------------------------------------------------------------------- */
 
 static enum exit_code exit_code_of(const struct runner *runner)
 {

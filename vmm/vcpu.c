@@ -100,7 +100,7 @@ int vcpu_fd(const struct vcpu *vcpu)
     return vcpu->fd;
 }
 
-/* ---- a guest that cannot go on ---------------------------------------------------------------- */
+/* ---- a guest that cannot go on --------------------------------------------------------------- */
 
 /* Say what happened; always returns false, "do not enter the guest again". */
 static bool PRINTF_LIKE(2, 3) fail(struct vcpu *vcpu, const char *fmt, ...)
@@ -172,7 +172,7 @@ static bool handle_unexpected(struct vcpu *vcpu)
                 name ? name : "of a kind newer than this VMM", run->exit_reason);
 }
 
-/* ---- exits ------------------------------------------------------------------------------------ */
+/* ---- exits ----------------------------------------------------------------------------------- */
 
 /* Each handler returns whether to enter the guest again. */
 
@@ -251,7 +251,7 @@ static bool handle_exit(struct vcpu *vcpu)
     }
 }
 
-/* ---- the thread ------------------------------------------------------------------------------- */
+/* ---- the thread ------------------------------------------------------------------------------ */
 
 static bool run_once(struct vcpu *vcpu)
 {

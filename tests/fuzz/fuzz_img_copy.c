@@ -1,6 +1,6 @@
 /*
- * Converting hostile images, and comparing them with what came out (the input: hostile_image.h; its first
- * step says how to copy). What could be copied has to be the same.
+ * Converting hostile images, and comparing them with what came out (the input: hostile_image.h; its
+ * first step says how to copy). What could be copied has to be the same.
  */
 #include <stdlib.h>
 

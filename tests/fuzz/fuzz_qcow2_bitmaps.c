@@ -1,6 +1,6 @@
 /*
- * Dirty bitmaps of hostile qcow2 images: listed, added, removed, changed and merged, followed by writes
- * and other lengths of the disk (the input: hostile_image.h).
+ * Dirty bitmaps of hostile qcow2 images: listed, added, removed, changed and merged, followed by
+ * writes and other lengths of the disk (the input: hostile_image.h).
  */
 #include <stdio.h>
 

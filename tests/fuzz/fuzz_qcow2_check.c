@@ -1,7 +1,8 @@
 /*
  * Checking and repairing hostile qcow2 images. The input is the image.
  *
- * Whatever it says, both end; and an image that was repaired is found right when it is checked again.
+ * Whatever it says, both end; and an image that was repaired is found right when it is checked
+ * again.
  */
 #include <stdlib.h>
 #include <string.h>

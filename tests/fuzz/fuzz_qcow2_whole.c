@@ -1,6 +1,6 @@
 /*
- * Operations on whole hostile qcow2 images: longer and shorter disks, what is where, writing them into
- * their backing file if that is "base", with requests between (the input: hostile_image.h).
+ * Operations on whole hostile qcow2 images: longer and shorter disks, what is where, writing them
+ * into their backing file if that is "base", with requests between (the input: hostile_image.h).
  */
 #include <string.h>
 

@@ -39,7 +39,7 @@
 #define DISK_LEN (1u << 20)
 #define PATTERN 0x1122334455667788ull
 
-/* ---- files ------------------------------------------------------------------------------------ */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 /* Writes a sector, reads it back and prints it, with the status of each request. */
 static void make_disk_guest(void)
@@ -92,7 +92,7 @@ static void make_files(void)
     refusal_write_file("config.json", "{}", 2);
 }
 
-/* ---- /dev/kvm and permissions ----------------------------------------------------------------- */
+/* ---- /dev/kvm and permissions ---------------------------------------------------------------- */
 
 /* In the child: stop here where the test machine does not let us. */
 static void need(bool done)
@@ -225,7 +225,7 @@ START_TEST(file_that_cannot_be_written_is_taken_read_only)
 }
 END_TEST
 
-/* ---- limits ----------------------------------------------------------------------------------- */
+/* ---- limits ---------------------------------------------------------------------------------- */
 
 /* It either works, or ends as any set-up that fails; in_child looks at limit_value. */
 static rlim_t limit_value;
@@ -275,7 +275,7 @@ START_TEST(too_little_memory_is_reported)
 }
 END_TEST
 
-/* ---- io_uring --------------------------------------------------------------------------------- */
+/* ---- io_uring -------------------------------------------------------------------------------- */
 
 static int uring_error;
 
@@ -332,7 +332,7 @@ START_TEST(without_io_uring_threads_do_the_work)
 }
 END_TEST
 
-/* ---- locks ------------------------------------------------------------------------------------ */
+/* ---- locks ----------------------------------------------------------------------------------- */
 
 static const struct lock_case {
     const char *held;  /* argument of --disk */

@@ -22,7 +22,7 @@
 /* Images on top of each other; deep-0 is one too deep. */
 #define DEPTH_MAX 32u
 
-/* ---- options ---------------------------------------------------------------------------------- */
+/* ---- options --------------------------------------------------------------------------------- */
 
 #define VALUE_40 "0123456789012345678901234567890123456789"
 #define VALUE_400                                                                                  \
@@ -102,7 +102,7 @@ static const struct refusal options[] = {
     DISK_KEY("discard", "yes", "on or off"),
 };
 
-/* ---- the configuration file ------------------------------------------------------------------- */
+/* ---- the configuration file ------------------------------------------------------------------ */
 
 #define JSON(text, ...)                                                                            \
     {                                                                                              \
@@ -157,7 +157,7 @@ static const struct refusal configs[] = {
      .says = {"--cpus", "'x'", "1 to 255"}},
 };
 
-/* ---- kernels and initrds ---------------------------------------------------------------------- */
+/* ---- kernels and initrds --------------------------------------------------------------------- */
 
 #define KERNEL_FILE(name, ...)                                                                     \
     {                                                                                              \
@@ -234,7 +234,7 @@ static const struct refusal boot_files[] = {
      .says = {"initrd: missing: ", "No such file"}},
 };
 
-/* ---- disks ------------------------------------------------------------------------------------ */
+/* ---- disks ----------------------------------------------------------------------------------- */
 
 #define DISK(text, ...)                                                                            \
     {                                                                                              \
@@ -303,7 +303,7 @@ static const struct refusal disks[] = {
      .says = {"bz-large"}},
 };
 
-/* ---- the serial port -------------------------------------------------------------------------- */
+/* ---- the serial port ------------------------------------------------------------------------- */
 
 static const struct refusal serials[] = {
     {.args = {KERNEL, "--serial", "file:missing/log"},
@@ -329,7 +329,7 @@ static const struct refusal serials[] = {
      .says = {"bz-large"}},
 };
 
-/* ---- the files -------------------------------------------------------------------------------- */
+/* ---- the files ------------------------------------------------------------------------------- */
 
 static void write_bzimage(const char *name, const struct test_bzimage *image, size_t len)
 {
@@ -538,7 +538,7 @@ static void make_files(void)
     make_special_files();
 }
 
-/* ---- tests ------------------------------------------------------------------------------------ */
+/* ---- tests ----------------------------------------------------------------------------------- */
 
 /* A loop test over a table of refusals. */
 #define TEST_REFUSALS(name, table)                                                                 \

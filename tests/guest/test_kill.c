@@ -40,7 +40,7 @@ static uint64_t before[SECTORS]; /* what each sector held when the round began *
 static uint64_t next_value = 1;
 static bool direct_io;
 
-/* ---- qemu-img --------------------------------------------------------------------------------- */
+/* ---- qemu-img -------------------------------------------------------------------------------- */
 
 /*
  * The kernel takes down the io_uring of a killed process in the background and drops the image's
@@ -82,7 +82,7 @@ static void read_image(uint64_t ret_values[SECTORS])
     fclose(file);
 }
 
-/* ---- one round -------------------------------------------------------------------------------- */
+/* ---- one round ------------------------------------------------------------------------------- */
 
 static void write_guest(const char *kernel)
 {

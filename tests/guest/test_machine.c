@@ -66,7 +66,7 @@ static void signal_vm(int signo)
     ck_assert_int_eq(kill(vm.pid, signo), 0);
 }
 
-/* ---- serial port ------------------------------------------------------------------------------ */
+/* ---- serial port ----------------------------------------------------------------------------- */
 
 START_TEST(string_output_reaches_stdout)
 {
@@ -144,7 +144,7 @@ START_TEST(transmitter_empty_interrupts)
 }
 END_TEST
 
-/* ---- power off, reset, crash ------------------------------------------------------------------ */
+/* ---- power off, reset, crash ----------------------------------------------------------------- */
 
 START_TEST(acpi_reset_ends_with_the_reboot_code)
 {
@@ -249,7 +249,7 @@ START_TEST(host_that_cannot_run_the_guest_is_told_in_words)
 }
 END_TEST
 
-/* ---- signals ---------------------------------------------------------------------------------- */
+/* ---- signals --------------------------------------------------------------------------------- */
 
 START_TEST(signal_presses_the_power_button)
 {
@@ -341,7 +341,7 @@ START_TEST(without_a_power_button_the_first_signal_ends_it)
 }
 END_TEST
 
-/* ---- more than one CPU ------------------------------------------------------------------------ */
+/* ---- more than one CPU ----------------------------------------------------------------------- */
 
 START_TEST(all_cpus_start)
 {

@@ -12,9 +12,12 @@
 #define EXTENSION 0x23852875u
 #define OFF_MASK 0x00fffffffffffe00ull
 
-/* ---- images --------------------------------------------------------------------------------------------- */
+/* ---- images ---------------------------------------------------------------------------------- */
 
-/* The feature names reach beyond the header's first sector, or do not fit at all; with a name behind. */
+/*
+ * The feature names reach beyond the header's first sector, or do not fit at all; with a name
+ * behind.
+ */
 const struct bitmap_layout bitmap_layouts[BITMAP_LAYOUTS] = {
     {.cluster_size = 512, .refcount_bits = 64},
     {.cluster_size = 512, .refcount_bits = 16, .backing = "base"},
@@ -116,7 +119,7 @@ void bitmap_image_set_up(struct mem_disk *disk, const struct bitmap_layout *layo
     ck_assert_int_eq(block_close(block), 0);
 }
 
-/* ---- what the file says ---------------------------------------------------------------------------------- */
+/* ---- what the file says ---------------------------------------------------------------------- */
 
 static void set_bit(uint8_t *bits, uint64_t bit)
 {

@@ -1,6 +1,6 @@
 /*
- * Images with persistent dirty bitmaps for tests, and what their files say of them, read without the
- * engine under test.
+ * Images with persistent dirty bitmaps for tests, and what their files say of them, read without
+ * the engine under test.
  */
 #ifndef MINIVMM_TESTS_BITMAP_IMAGE_H
 #define MINIVMM_TESTS_BITMAP_IMAGE_H
@@ -29,7 +29,7 @@ struct bitmap_layout {
 #define BITMAP_LAYOUTS 5
 extern const struct bitmap_layout bitmap_layouts[BITMAP_LAYOUTS];
 
-/* ---- images, which abort the test if they cannot be had --------------------------------------- */
+/* ---- images, which abort the test if they cannot be had -------------------------------------- */
 
 enum bitmap_image_start { BITMAPS_NONE, BITMAPS_ONE, BITMAPS_ALL };
 
@@ -51,7 +51,7 @@ int bitmap_image_edit(struct block *block, enum block_bitmap_op op, const char *
 void bitmap_image_must_edit(struct block *block, enum block_bitmap_op op, const char *name,
                             const char *source, uint32_t granularity);
 
-/* ---- what the file says -------------------------------------------------------------------------- */
+/* ---- what the file says ---------------------------------------------------------------------- */
 
 #define SEEN_BITMAPS_MAX 8u
 

@@ -14,7 +14,7 @@ static void *grow(void *array, unsigned *max, size_t size)
     return array;
 }
 
-/* ---- contents ---------------------------------------------------------------------------------------- */
+/* ---- contents -------------------------------------------------------------------------------- */
 
 void history_fill(uint8_t *sector, uint64_t stamp)
 {
@@ -42,7 +42,7 @@ bool history_read_stamp(const uint8_t *sector, uint64_t *ret_stamp)
     return true;
 }
 
-/* ---- events ------------------------------------------------------------------------------------------ */
+/* ---- events ---------------------------------------------------------------------------------- */
 
 void history_init(struct history *history, uint64_t nsectors)
 {

@@ -2,8 +2,8 @@
  * What a fuzzer's input says to do, and the image to do it to.
  *
  * Input: the number of steps, four bytes for each (kind, offset as a fraction of the disk in 16
- * bits, length in sectors), and the image. Files live in memory, so whatever an image names, no file
- * of the host is opened.
+ * bits, length in sectors), and the image. Files live in memory, so whatever an image names, no
+ * file of the host is opened.
  */
 #ifndef MINIVMM_TESTS_HOSTILE_IMAGE_H
 #define MINIVMM_TESTS_HOSTILE_IMAGE_H

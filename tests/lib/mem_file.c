@@ -36,7 +36,7 @@ static void die(const char *what)
     abort();
 }
 
-/* ---- disks ------------------------------------------------------------------------------------------ */
+/* ---- disks ----------------------------------------------------------------------------------- */
 
 /* Contents, and behind them the versions. */
 static size_t mapping_len(void)
@@ -183,7 +183,7 @@ void mem_disk_apply(struct mem_disk *disk, const struct mem_op *op)
     }
 }
 
-/* ---- records ---------------------------------------------------------------------------------------- */
+/* ---- records --------------------------------------------------------------------------------- */
 
 static void record_add(struct mem_record *record, const struct mem_op *op)
 {
@@ -212,7 +212,7 @@ void mem_record_done(struct mem_record *record)
 
 static void mem_submit(struct file *file, struct file_io *io);
 
-/* ---- operations ------------------------------------------------------------------------------------- */
+/* ---- operations ------------------------------------------------------------------------------ */
 
 static int do_read(const struct mem_disk *disk, const struct file_io *io, uint64_t len)
 {
@@ -229,7 +229,10 @@ static const struct mem_disk *copied_disk(const struct mem_disk *disk, const str
     return io->from->ops->submit == mem_submit && from->disk != disk ? from->disk : NULL;
 }
 
-/* A copy is written down as the write that it amounts to. 1, 0 if there is nothing to copy, or -errno. */
+/*
+ * A copy is written down as the write that it amounts to. 1, 0 if there is nothing to copy, or
+ * -errno.
+ */
 static int get_data(struct mem_disk *disk, struct mem_op *op, const struct file_io *io)
 {
     const struct mem_disk *from = op->op == FILE_COPY ? copied_disk(disk, io) : NULL;
@@ -272,8 +275,8 @@ static int do_change(struct mem_disk *disk, struct mem_op *op, const struct file
 }
 
 /*
- * Short transfers move whole sectors: who reads in the middle of a write may see some sectors of it,
- * but never half of one.
+ * Short transfers move whole sectors: who reads in the middle of a write may see some sectors of
+ * it, but never half of one.
  */
 static uint64_t short_unit(const struct mem_disk *disk)
 {
@@ -333,7 +336,9 @@ static struct file_io *find_pending(struct mem_file *mem, unsigned pick)
     return NULL;
 }
 
-/* Finish one of those that wait, any one. Late ones have to be waited for if there are no others. */
+/*
+ * Finish one of those that wait, any one. Late ones have to be waited for if there are no others.
+ */
 static void finish_one(struct aio_task *task)
 {
     struct mem_file *mem = container_of(task, struct mem_file, finish);
@@ -450,7 +455,7 @@ struct file *mem_file_new(struct mem_disk *disk, bool writable)
     return &mem->file;
 }
 
-/* ---- environment ------------------------------------------------------------------------------------ */
+/* ---- environment ----------------------------------------------------------------------------- */
 
 static int env_open_file(const struct block_env *block_env, const char *path,
                          const struct file_host_options *options, struct file **ret_file,
@@ -521,7 +526,7 @@ struct block *mem_env_open(struct mem_env *env, const char *path, enum block_for
     return block;
 }
 
-/* ---- requests --------------------------------------------------------------------------------------- */
+/* ---- requests -------------------------------------------------------------------------------- */
 
 int mem_block_read(struct block *block, uint64_t off, void *buf, size_t len)
 {

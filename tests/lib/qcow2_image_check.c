@@ -39,7 +39,7 @@ static void error(struct checker *c, const char *what, uint64_t at)
                  (unsigned long long)at);
 }
 
-/* ---- what is counted --------------------------------------------------------------------------------- */
+/* ---- what is counted ------------------------------------------------------------------------- */
 
 static uint64_t get_bits(const uint8_t *block, unsigned order, uint64_t i)
 {
@@ -92,7 +92,7 @@ bool qcow2_image_find_leak(const struct mem_disk *disk, uint64_t *ret_at, uint8_
     return false;
 }
 
-/* ---- what is used ------------------------------------------------------------------------------------ */
+/* ---- what is used ---------------------------------------------------------------------------- */
 
 static void use(struct checker *c, uint64_t host, uint64_t len, const char *what)
 {

@@ -10,7 +10,7 @@
 
 #define SECTOR BLOCK_SECTOR_SIZE
 
-/* ---- layouts ----------------------------------------------------------------------------------------- */
+/* ---- layouts --------------------------------------------------------------------------------- */
 
 void qcow2_layout_pick(struct qcow2_layout *layout, unsigned seed)
 {
@@ -48,7 +48,7 @@ void qcow2_layout_print(const struct qcow2_layout *layout, char *buf, size_t len
              layout->no_zero ? ", no fallocate" : "", layout->align);
 }
 
-/* ---- life -------------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 unsigned qcow2_rig_random(struct qcow2_rig *rig, unsigned below)
 {
@@ -279,7 +279,7 @@ int qcow2_rig_close(struct qcow2_rig *rig)
     return r;
 }
 
-/* ---- changes of the whole disk ----------------------------------------------------------------------- */
+/* ---- changes of the whole disk --------------------------------------------------------------- */
 
 struct qcow2_rig_change qcow2_rig_change_begin(struct qcow2_rig *rig, uint64_t nsectors)
 {
@@ -305,7 +305,7 @@ void qcow2_rig_change_end(struct qcow2_rig *rig, const struct qcow2_rig_change *
     qcow2_rig_flushed(rig, change->begin);
 }
 
-/* ---- verification ------------------------------------------------------------------------------------ */
+/* ---- verification ---------------------------------------------------------------------------- */
 
 static char wrong_text[160];
 

@@ -161,8 +161,8 @@ void qcow2_rig_requests(struct qcow2_rig *rig, unsigned n, unsigned depth);
 
 /*
  * Close the image and go on with copies of its disks in files of the scratch folder, opened with
- * `options` (whose path is set here); and back: close them and load what is in the files. The record
- * ends with the first. Abort on failure.
+ * `options` (whose path is set here); and back: close them and load what is in the files. The
+ * record ends with the first. Abort on failure.
  */
 void qcow2_rig_move_to_files(struct qcow2_rig *rig, struct block_options *options);
 void qcow2_rig_move_back(struct qcow2_rig *rig);
@@ -179,8 +179,8 @@ const char *qcow2_rig_verify(struct qcow2_rig *rig, struct block *block, size_t 
 
 /*
  * The same for a raw data file, read as the raw image that it is as well. Data is there before the
- * tables say so: a sector may be ahead of what the disk shows, and stay so after a power cut, but never
- * behind.
+ * tables say so: a sector may be ahead of what the disk shows, and stay so after a power cut, but
+ * never behind.
  */
 const char *qcow2_rig_verify_raw(struct qcow2_rig *rig, const struct mem_disk *data, uint64_t len,
                                  size_t now, size_t settled);

@@ -13,7 +13,7 @@
 #define SECTOR BLOCK_SECTOR_SIZE
 #define DEPTH_MAX 32u
 
-/* ---- requests ---------------------------------------------------------------------------------------- */
+/* ---- requests -------------------------------------------------------------------------------- */
 
 /* A request, its event in the history, and its memory. */
 struct request {
@@ -169,7 +169,10 @@ static void do_durable_write(struct qcow2_rig *rig)
     execute(rig, BLOCK_WRITE, BLOCK_REQ_FUA);
 }
 
-/* As a database does it: clusters are counted ahead, and their data need not come before the tables. */
+/*
+ * As a database does it: clusters are counted ahead, and their data need not come before the
+ * tables.
+ */
 static void do_durable_writes(struct qcow2_rig *rig)
 {
     unsigned n = 6 + qcow2_rig_random(rig, 10);
@@ -211,7 +214,7 @@ static void do_flush(struct qcow2_rig *rig)
     execute(rig, BLOCK_FLUSH, 0);
 }
 
-/* ---- many at once ------------------------------------------------------------------------------------ */
+/* ---- many at once ---------------------------------------------------------------------------- */
 
 struct burst {
     struct request requests[DEPTH_MAX];
@@ -279,7 +282,7 @@ static void do_burst(struct qcow2_rig *rig)
     qcow2_rig_requests(rig, n, 1 + qcow2_rig_random(rig, n));
 }
 
-/* ---- the image as a whole ------------------------------------------------------------------------------ */
+/* ---- the image as a whole -------------------------------------------------------------------- */
 
 static void do_reopen(struct qcow2_rig *rig)
 {
@@ -292,7 +295,7 @@ static void do_trim(struct qcow2_rig *rig)
     rig->block->driver->trim(rig->block);
 }
 
-/* ---- the table ----------------------------------------------------------------------------------------- */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 static const struct rig_op {
     const char *name;

@@ -101,8 +101,8 @@ void qcow2_rig_commit(struct qcow2_rig *rig)
 }
 
 /*
- * Count a cluster that nobody uses. To the disk this is an operation like others, so a power cut may
- * undo it.
+ * Count a cluster that nobody uses. To the disk this is an operation like others, so a power cut
+ * may undo it.
  */
 static void leak_cluster(struct qcow2_rig *rig)
 {

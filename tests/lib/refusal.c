@@ -44,7 +44,7 @@ void refusal_write_kernel(void)
     guest_done(&guest);
 }
 
-/* ---- what must not change --------------------------------------------------------------------- */
+/* ---- what must not change -------------------------------------------------------------------- */
 
 static uint64_t hash_of(const char *name)
 {
@@ -126,7 +126,7 @@ static bool close_terminal(struct watched_terminal *terminal)
     return touched;
 }
 
-/* ---- the check -------------------------------------------------------------------------------- */
+/* ---- the check ------------------------------------------------------------------------------- */
 
 void refusal_check_line(const struct vm *vm, const char *const says[REFUSAL_TEXTS_MAX])
 {

@@ -11,7 +11,9 @@ int unit_main(const char *name, void (*add_tests)(Suite *suite))
     SRunner *runner;
     int failed;
 
-    /* Tests allocate and free large buffers over and over: new pages would cost more than the rest. */
+    /*
+     * Tests allocate and free large buffers over and over: new pages would cost more than the rest.
+     */
     (void)mallopt(M_MMAP_THRESHOLD, 32 << 20);
     (void)mallopt(M_TRIM_THRESHOLD, 256 << 20);
     scratch_begin();

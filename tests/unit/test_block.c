@@ -64,7 +64,7 @@ static void assert_refused(const char *path, int code, const char *words)
     ck_assert_msg(strstr(err.msg, words) != NULL, "\"%s\" lacks \"%s\"", err.msg, words);
 }
 
-/* ---- chains -------------------------------------------------------------------------------------------- */
+/* ---- chains ---------------------------------------------------------------------------------- */
 
 static void make_chain(unsigned n)
 {
@@ -173,7 +173,7 @@ START_TEST(backing_names_are_relative_to_the_image_that_names_them)
 }
 END_TEST
 
-/* ---- files that are no images ---------------------------------------------------------------------------- */
+/* ---- files that are no images ---------------------------------------------------------------- */
 
 static int open_host(const char *path, bool readonly, struct block **ret_block, struct err *err)
 {
@@ -245,7 +245,7 @@ START_TEST(image_in_use_can_be_looked_at_without_locks)
 }
 END_TEST
 
-/* ---- requests --------------------------------------------------------------------------------------------- */
+/* ---- requests -------------------------------------------------------------------------------- */
 
 START_TEST(requests_outside_the_disk_or_between_sectors_are_refused)
 {

@@ -83,7 +83,7 @@ static bool says(struct mem_disk *disk, const struct saying *saying)
     return same;
 }
 
-/* ---- images of QEMU's ------------------------------------------------------------------------------- */
+/* ---- images of QEMU's ------------------------------------------------------------------------ */
 
 static const struct layout {
     const char *how; /* to make an image */
@@ -195,9 +195,12 @@ START_TEST(raw_images_have_none)
 }
 END_TEST
 
-/* ---- power cuts ------------------------------------------------------------------------------------- */
+/* ---- power cuts ------------------------------------------------------------------------------ */
 
-/* The state after a cut says what one of two neighbours in the sequence says; never less than `done`. */
+/*
+ * The state after a cut says what one of two neighbours in the sequence says; never less than
+ * `done`.
+ */
 static void check_state(struct mem_disk *disk, const struct saying *sayings, unsigned done)
 {
     struct qcow2_image_check check;

@@ -1,6 +1,6 @@
 /*
- * Changes of persistent dirty bitmaps, and what is noted in those that follow the disk, beside a model;
- * what is refused.
+ * Changes of persistent dirty bitmaps, and what is noted in those that follow the disk, beside a
+ * model; what is refused.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -18,7 +18,7 @@
 
 static unsigned base_seed;
 
-/* ---- changes, beside a model ------------------------------------------------------------------------------ */
+/* ---- changes, beside a model ----------------------------------------------------------------- */
 
 #define NAMES 5u
 
@@ -155,7 +155,7 @@ START_TEST(bitmaps_say_what_was_written_and_merged)
 }
 END_TEST
 
-/* ---- what is refused ------------------------------------------------------------------------------------------------ */
+/* ---- what is refused ------------------------------------------------------------------------- */
 
 static int resize(struct block *block, uint64_t len, struct err *err)
 {

@@ -1,6 +1,6 @@
 /*
- * Persistent dirty bitmaps when the power fails, or when the host fails an operation: what is left are the
- * old bitmaps or the new ones, and none that is not in use has missed a write.
+ * Persistent dirty bitmaps when the power fails, or when the host fails an operation: what is left
+ * are the old bitmaps or the new ones, and none that is not in use has missed a write.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -20,7 +20,7 @@
 
 static unsigned base_seed;
 
-/* ---- power cuts ------------------------------------------------------------------------------------------- */
+/* ---- power cuts ------------------------------------------------------------------------------ */
 
 /* Hashes of states that were looked at: many cuts leave the same. */
 struct looked_at {
@@ -39,7 +39,7 @@ static bool was_looked_at(struct looked_at *looked, const struct mem_disk *disk)
     return false;
 }
 
-/* ---- operations when something fails --------------------------------------------------------------------------- */
+/* ---- operations when something fails --------------------------------------------------------- */
 
 static int do_add(struct block *block, struct err *err)
 {
@@ -271,7 +271,7 @@ START_TEST(failing_host_leaves_the_old_bitmaps_or_the_new_ones)
 }
 END_TEST
 
-/* ---- no write is missed ------------------------------------------------------------------------------------------ */
+/* ---- no write is missed ---------------------------------------------------------------------- */
 
 /* What differs from the beginning must be dirty in each bitmap that follows and is not in use. */
 static void check_nothing_missed(struct mem_disk *disk, const struct expected *expected, long at)
@@ -300,7 +300,10 @@ static void check_nothing_missed(struct mem_disk *disk, const struct expected *e
     }
 }
 
-/* With a change of a bitmap between, which saves the others: the writes behind it are first ones again. */
+/*
+ * With a change of a bitmap between, which saves the others: the writes behind it are first ones
+ * again.
+ */
 static void write_session(struct block *block, unsigned seed)
 {
     struct err err;

@@ -37,7 +37,7 @@ static void commit_ok(const char *name, unsigned depth, bool keep)
     scratch_ok("qemu-img check -q -f qcow2 %s", name);
 }
 
-/* ---- the same as qemu-img's --------------------------------------------------------------------------- */
+/* ---- the same as qemu-img's ------------------------------------------------------------------ */
 
 static const struct variant {
     const char *base; /* options of qemu-img create */
@@ -164,7 +164,7 @@ START_TEST(progress_is_reported)
 }
 END_TEST
 
-/* ---- refused --------------------------------------------------------------------------------------------- */
+/* ---- refused --------------------------------------------------------------------------------- */
 
 START_TEST(backing_file_in_use_is_not_written)
 {

@@ -105,7 +105,7 @@ static void assert_shows_base(uint64_t off, uint64_t len)
         ck_assert_uint_eq(buf[i], 1);
 }
 
-/* ---- where it goes ------------------------------------------------------------------------------- */
+/* ---- where it goes --------------------------------------------------------------------------- */
 
 START_TEST(new_clusters_get_data_that_no_buffer_held)
 {
@@ -173,7 +173,7 @@ START_TEST(subclusters_are_units)
 }
 END_TEST
 
-/* ---- what cannot be done --------------------------------------------------------------------------- */
+/* ---- what cannot be done --------------------------------------------------------------------- */
 
 START_TEST(parts_of_clusters_are_refused)
 {

@@ -51,7 +51,7 @@ static struct stat stat_of(const char *name)
     return st;
 }
 
-/* ---- the same as qemu-img's --------------------------------------------------------------------------- */
+/* ---- the same as qemu-img's ------------------------------------------------------------------ */
 
 static const struct variant {
     const char *qemu; /* options for qemu-img */
@@ -157,7 +157,7 @@ START_TEST(images_are_what_qemu_img_makes)
 }
 END_TEST
 
-/* ---- in use -------------------------------------------------------------------------------------------- */
+/* ---- in use ---------------------------------------------------------------------------------- */
 
 START_TEST(preallocated_disk_is_written_in_place)
 {
@@ -244,7 +244,7 @@ START_TEST(backing_file_need_not_exist_if_nobody_looks)
 }
 END_TEST
 
-/* ---- refused --------------------------------------------------------------------------------------------- */
+/* ---- refused --------------------------------------------------------------------------------- */
 
 START_TEST(contradicting_options_are_refused_as_qemu_refuses_them)
 {
@@ -376,7 +376,7 @@ START_TEST(names_that_do_not_fit_the_header_are_refused)
 }
 END_TEST
 
-/* ---- files ------------------------------------------------------------------------------------------------ */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 START_TEST(file_that_is_in_use_is_not_touched)
 {

@@ -21,7 +21,7 @@
 
 static unsigned base_seed;
 
-/* ---- images --------------------------------------------------------------------------------------------- */
+/* ---- images ---------------------------------------------------------------------------------- */
 
 enum { TOP, BASE, DISKS };
 
@@ -155,7 +155,7 @@ static void rig_done(struct rig *rig)
     mem_record_done(&rig->record);
 }
 
-/* ---- what an image shows -------------------------------------------------------------------------------- */
+/* ---- what an image shows --------------------------------------------------------------------- */
 
 static uint64_t hash_disk(struct block *block, uint64_t hash)
 {
@@ -190,7 +190,7 @@ static uint64_t digest(const struct layout *layout, struct mem_disk disks[DISKS]
     return hash;
 }
 
-/* ---- operations --------------------------------------------------------------------------------------------- */
+/* ---- operations ------------------------------------------------------------------------------ */
 
 static int do_create(struct block *block, struct err *err)
 {
@@ -352,7 +352,7 @@ static void find_expected(struct rig *rig, const struct operation *op, struct ex
     free_disks(disks);
 }
 
-/* ---- power cuts ------------------------------------------------------------------------------------------------ */
+/* ---- power cuts ------------------------------------------------------------------------------ */
 
 /* States that were looked at; many cuts leave the same. */
 struct seen {
@@ -426,7 +426,7 @@ START_TEST(power_cut_leaves_the_old_image_or_the_new_one)
 }
 END_TEST
 
-/* ---- failing operations ----------------------------------------------------------------------------------------- */
+/* ---- failing operations ---------------------------------------------------------------------- */
 
 static const struct mem_fault faults[] = {
     {.result = -EIO},

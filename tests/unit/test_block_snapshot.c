@@ -60,7 +60,7 @@ static int try(change_fn *change, const char *which, struct err *err)
     return r;
 }
 
-/* ---- one after the other --------------------------------------------------------------------------------- */
+/* ---- one after the other --------------------------------------------------------------------- */
 
 static const char *const images[] = {
     "cluster_size=64k",
@@ -215,7 +215,7 @@ START_TEST(qemu_lists_what_we_wrote)
 }
 END_TEST
 
-/* ---- lengths ------------------------------------------------------------------------------------------------ */
+/* ---- lengths --------------------------------------------------------------------------------- */
 
 START_TEST(applying_restores_the_length)
 {
@@ -258,7 +258,7 @@ START_TEST(deleted_snapshot_gives_its_space_back)
 }
 END_TEST
 
-/* ---- reading a snapshot ------------------------------------------------------------------------------------- */
+/* ---- reading a snapshot ---------------------------------------------------------------------- */
 
 START_TEST(snapshot_is_shown_without_applying_it)
 {
@@ -283,7 +283,7 @@ START_TEST(snapshot_is_shown_without_applying_it)
 }
 END_TEST
 
-/* ---- VM state ------------------------------------------------------------------------------------------------- */
+/* ---- VM state -------------------------------------------------------------------------------- */
 
 START_TEST(vm_state_is_kept_with_its_snapshot)
 {
@@ -356,7 +356,7 @@ START_TEST(vm_state_outside_the_image_is_refused)
 }
 END_TEST
 
-/* ---- refused -------------------------------------------------------------------------------------------------- */
+/* ---- refused --------------------------------------------------------------------------------- */
 
 START_TEST(too_narrow_counts_are_refused)
 {

@@ -43,7 +43,7 @@ static void start_with(void (*fn)(void *opaque), const char *names)
     start(fn, (void *)names);
 }
 
-/* ---- coroutines ---------------------------------------------------------------------------------------- */
+/* ---- coroutines ------------------------------------------------------------------------------ */
 
 static struct co *suspended;
 
@@ -134,7 +134,7 @@ START_TEST(overflowing_stack_hits_the_guard_page)
 END_TEST
 #endif
 
-/* ---- waiting -------------------------------------------------------------------------------------------- */
+/* ---- waiting --------------------------------------------------------------------------------- */
 
 static struct co_mutex mutex;
 static struct co_queue queue;
@@ -169,7 +169,7 @@ START_TEST(mutex_is_handed_over_in_order)
 }
 END_TEST
 
-/* ---- ranges --------------------------------------------------------------------------------------------- */
+/* ---- ranges ---------------------------------------------------------------------------------- */
 
 static struct range_lock lock;
 
@@ -251,7 +251,7 @@ START_TEST(neighbouring_ranges_do_not_conflict)
 }
 END_TEST
 
-/* ---- groups --------------------------------------------------------------------------------------------- */
+/* ---- groups ---------------------------------------------------------------------------------- */
 
 struct part {
     struct co_group *group;

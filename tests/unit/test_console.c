@@ -12,7 +12,7 @@
 #include "vmm/console.h"
 #include "vmm/console_queue.h"
 
-/* ---- the queue -------------------------------------------------------------------------------- */
+/* ---- the queue ------------------------------------------------------------------------------- */
 
 START_TEST(queue_keeps_order_and_limit)
 {
@@ -58,7 +58,7 @@ START_TEST(drained_queue_gives_memory_back)
 }
 END_TEST
 
-/* ---- file and null ---------------------------------------------------------------------------- */
+/* ---- file and null --------------------------------------------------------------------------- */
 
 START_TEST(file_is_truncated_and_gets_output)
 {
@@ -122,7 +122,7 @@ START_TEST(null_takes_everything)
 }
 END_TEST
 
-/* ---- unix socket ------------------------------------------------------------------------------ */
+/* ---- unix socket ----------------------------------------------------------------------------- */
 
 static struct sockaddr_un address_of(const char *where)
 {
@@ -436,7 +436,7 @@ START_TEST(many_threads_write)
 }
 END_TEST
 
-/* ---- pty -------------------------------------------------------------------------------------- */
+/* ---- pty ------------------------------------------------------------------------------------- */
 
 /* Open a pty console; its name, from the line on stderr, into `name`. */
 static void open_pty(char *name, size_t len)

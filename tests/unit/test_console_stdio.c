@@ -70,7 +70,7 @@ static void open_on_pipes(void)
     rig_open(SERIAL_STDIO, NULL);
 }
 
-/* ---- input that is no terminal ---------------------------------------------------------------- */
+/* ---- input that is no terminal --------------------------------------------------------------- */
 
 START_TEST(pipe_passes_escape_keys_through)
 {
@@ -157,7 +157,7 @@ START_TEST(dev_null_as_input_is_quiet)
 }
 END_TEST
 
-/* ---- output ----------------------------------------------------------------------------------- */
+/* ---- output ---------------------------------------------------------------------------------- */
 
 START_TEST(blocked_output_loses_nothing_and_blocks_nobody)
 {
@@ -273,7 +273,7 @@ START_TEST(close_gives_up_on_a_reader_that_takes_nothing)
 }
 END_TEST
 
-/* ---- a terminal ------------------------------------------------------------------------------- */
+/* ---- a terminal ------------------------------------------------------------------------------ */
 
 /* The user's terminal: standard input is the slave, the test types at the master. */
 static void stdin_is_a_terminal(void)

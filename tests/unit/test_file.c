@@ -44,7 +44,7 @@ static void teardown(void)
     mem_disk_done(&disk);
 }
 
-/* ---- transfers ------------------------------------------------------------------------------------------- */
+/* ---- transfers ------------------------------------------------------------------------------- */
 
 START_TEST(short_transfers_are_continued)
 {
@@ -169,7 +169,7 @@ START_TEST(read_only_file_refuses_changes)
 }
 END_TEST
 
-/* ---- files of the host, both engines ---------------------------------------------------------------------- */
+/* ---- files of the host, both engines --------------------------------------------------------- */
 
 enum { WRITERS = 64, PIECE = 4000 };
 

@@ -36,7 +36,7 @@ static int parse(const char *const args[ARGS_MAX])
 
 #define parse_args(...) parse((const char *const[ARGS_MAX]){__VA_ARGS__})
 
-/* ---- good ------------------------------------------------------------------------------------- */
+/* ---- good ------------------------------------------------------------------------------------ */
 
 START_TEST(kernel_alone_gives_the_defaults)
 {
@@ -185,7 +185,7 @@ START_TEST(help_and_version_need_nothing_else)
 }
 END_TEST
 
-/* ---- bad -------------------------------------------------------------------------------------- */
+/* ---- bad ------------------------------------------------------------------------------------- */
 
 static const struct {
     const char *args[4];
@@ -276,7 +276,7 @@ START_TEST(long_value_leaves_room_for_what_was_expected)
 }
 END_TEST
 
-/* ---- with a file ------------------------------------------------------------------------------ */
+/* ---- with a file ----------------------------------------------------------------------------- */
 
 static void free_config(void)
 {
@@ -325,7 +325,7 @@ START_TEST(error_in_the_file_names_the_file)
 }
 END_TEST
 
-/* ---- what people read ------------------------------------------------------------------------- */
+/* ---- what people read ------------------------------------------------------------------------ */
 
 /* The whole of a file; "" if there is none: tests run at the top of the source tree. */
 static const char *slurp(const char *path)

@@ -65,7 +65,7 @@ static void stamp_sectors(struct rig *rig, uint8_t *buf, uint64_t len)
     }
 }
 
-/* ---- set-up ---------------------------------------------------------------------------------------- */
+/* ---- set-up ---------------------------------------------------------------------------------- */
 
 static void make_base(struct rig *rig, const struct variant *variant)
 {
@@ -185,7 +185,7 @@ static void rig_done(struct rig *rig)
     free(rig->discarded);
 }
 
-/* ---- one random operation -------------------------------------------------------------------------- */
+/* ---- one random operation -------------------------------------------------------------------- */
 
 static void pick_range(struct rig *rig, uint64_t *ret_off, uint64_t *ret_len)
 {
@@ -272,7 +272,7 @@ static void account(struct slot *slot)
     free(slot->buf);
 }
 
-/* ---- one at a time --------------------------------------------------------------------------------- */
+/* ---- one at a time --------------------------------------------------------------------------- */
 
 static void run_serially(struct rig *rig, unsigned n)
 {
@@ -286,7 +286,7 @@ static void run_serially(struct rig *rig, unsigned n)
     }
 }
 
-/* ---- many at once ---------------------------------------------------------------------------------- */
+/* ---- many at once ---------------------------------------------------------------------------- */
 
 static void slot_start(struct slot *slot);
 
@@ -330,7 +330,7 @@ static void run_concurrently(struct rig *rig, unsigned n)
     loop_free(rig->loop);
 }
 
-/* ---- the matrix ------------------------------------------------------------------------------------ */
+/* ---- the matrix ------------------------------------------------------------------------------ */
 
 static void run_variant(const struct variant *variant, unsigned n)
 {
@@ -377,7 +377,7 @@ START_TEST(random_requests_match_where_the_file_cannot_zero_or_needs_alignment)
 }
 END_TEST
 
-/* ---- single properties ------------------------------------------------------------------------------ */
+/* ---- single properties ----------------------------------------------------------------------- */
 
 START_TEST(allocating_write_into_fresh_space_writes_only_the_data)
 {
@@ -495,7 +495,7 @@ START_TEST(refcount_table_grows_with_the_file)
 }
 END_TEST
 
-/* ---- the order of a flush --------------------------------------------------------------------------- */
+/* ---- the order of a flush -------------------------------------------------------------------- */
 
 enum step { STEP_REFBLOCKS, STEP_REFTABLE, STEP_L2, STEP_L1, STEPS };
 

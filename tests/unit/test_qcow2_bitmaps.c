@@ -1,6 +1,6 @@
 /*
- * What becomes of an image's persistent bitmaps, as QEMU made them: those that have to follow the disk
- * note what is written, the others stay as they are.
+ * What becomes of an image's persistent bitmaps, as QEMU made them: those that have to follow the
+ * disk note what is written, the others stay as they are.
  */
 #include <stdlib.h>
 #include <string.h>

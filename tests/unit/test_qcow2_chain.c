@@ -1,6 +1,6 @@
 /*
- * Chains whose images differ in length, format and cluster size, beside QEMU: what they show, to the
- * byte, and what remains of it after writing across the ends.
+ * Chains whose images differ in length, format and cluster size, beside QEMU: what they show, to
+ * the byte, and what remains of it after writing across the ends.
  */
 #include <string.h>
 

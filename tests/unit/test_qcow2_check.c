@@ -24,7 +24,7 @@
 static unsigned base_seed;
 static unsigned rounds;
 
-/* ---- images ------------------------------------------------------------------------------------- */
+/* ---- images ---------------------------------------------------------------------------------- */
 
 struct layout {
     const char *name;
@@ -72,7 +72,7 @@ static void make_image(const struct layout *layout)
         scratch_ok("%s", layout->more);
 }
 
-/* ---- verdicts ------------------------------------------------------------------------------------- */
+/* ---- verdicts -------------------------------------------------------------------------------- */
 
 enum verdict { CLEAN, LEAKS, CORRUPT, FAILED };
 
@@ -195,7 +195,7 @@ START_TEST(sound_images_are_counted_as_qemu_counts_them)
 }
 END_TEST
 
-/* ---- damage --------------------------------------------------------------------------------------- */
+/* ---- damage ---------------------------------------------------------------------------------- */
 
 static uint8_t *image;
 static size_t image_len;
@@ -316,7 +316,7 @@ static void damage(unsigned *seed, const struct place *place, char *what, size_t
              (unsigned long long)old);
 }
 
-/* ---- data ----------------------------------------------------------------------------------------- */
+/* ---- data ------------------------------------------------------------------------------------ */
 
 static uint8_t model[DISK_SIZE];
 static bool readable[NCHUNKS];
@@ -412,7 +412,7 @@ static bool can_be_written(char *what, size_t len)
     return true;
 }
 
-/* ---- one damage ------------------------------------------------------------------------------------- */
+/* ---- one damage ------------------------------------------------------------------------------ */
 
 struct tally {
     unsigned verdicts[4];

@@ -287,7 +287,9 @@ START_TEST(nothing_is_counted_ahead_of_long_rounds)
 }
 END_TEST
 
-/* What a new cluster replaces is the backing file's: the tables may not show it without its data. */
+/*
+ * What a new cluster replaces is the backing file's: the tables may not show it without its data.
+ */
 START_TEST(copied_clusters_are_in_place_before_the_tables)
 {
     base.len = DISK_LEN;

@@ -2,10 +2,10 @@
  * What is left of a qcow2 image when the power fails.
  *
  * Random operations run on images in memory whose changes are all recorded. After each of the
- * record's operations the power fails: the state of the disks is made in several ways (power_cut.h),
- * and in each the image has at worst leaked clusters, shows everything that was flushed, and can be
- * used further: in some a second life begins, which a power cut ends as well. `qemu-img check` and
- * `compare`, and our own check, look at some of the states.
+ * record's operations the power fails: the state of the disks is made in several ways
+ * (power_cut.h), and in each the image has at worst leaked clusters, shows everything that was
+ * flushed, and can be used further: in some a second life begins, which a power cut ends as well.
+ * `qemu-img check` and `compare`, and our own check, look at some of the states.
  *
  * SEED=n repeats a run. SCALE=n makes it n times as long.
  */
@@ -47,8 +47,8 @@ static enum power_cut_fate any_fate(unsigned n)
 }
 
 /*
- * What the power cut left is used like any image, and the power fails again: while it is opened, where
- * that has something to write, or at some moment later.
+ * What the power cut left is used like any image, and the power fails again: while it is opened,
+ * where that has something to write, or at some moment later.
  */
 static void second_life(const struct qcow2_state *first)
 {

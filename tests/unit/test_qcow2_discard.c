@@ -1,6 +1,6 @@
 /*
- * Discards of parts of a cluster: its space goes back to the host when the last part goes, and not if
- * something was written meanwhile.
+ * Discards of parts of a cluster: its space goes back to the host when the last part goes, and not
+ * if something was written meanwhile.
  */
 #include <string.h>
 

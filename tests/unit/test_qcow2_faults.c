@@ -3,8 +3,8 @@
  * that follow, as an error or in part only.
  *
  * Random operations run on images in memory, in stages of a few steps. Each stage is lived once
- * undisturbed, and from the same beginning again for each operation of the host, which then fails: so
- * the work grows with the number of operations, and not with its square.
+ * undisturbed, and from the same beginning again for each operation of the host, which then fails:
+ * so the work grows with the number of operations, and not with its square.
  *
  * SEED=n repeats a run. SCALE=n makes it n times as long.
  */
@@ -49,9 +49,9 @@ static void take_steps(struct qcow2_rig *rig)
 }
 
 /*
- * Let operation number `after` of a stage that begins with these disks fail, go on, and see that the
- * image is consistent, shows for each sector what some request put there, and takes requests. Returns
- * whether the fault happened.
+ * Let operation number `after` of a stage that begins with these disks fail, go on, and see that
+ * the image is consistent, shows for each sector what some request put there, and takes requests.
+ * Returns whether the fault happened.
  */
 static bool live_with_fault(const struct qcow2_rig *first, struct mem_disk *disks,
                             const struct mem_fault *fault, long after, unsigned seed)
@@ -121,7 +121,7 @@ START_TEST(each_failing_operation_leaves_a_consistent_image)
 }
 END_TEST
 
-/* ---- single requests --------------------------------------------------------------------------- */
+/* ---- single requests ------------------------------------------------------------------------- */
 
 struct small_rig {
     struct mem_env env;
@@ -164,7 +164,9 @@ static void small_rig_init(struct small_rig *rig)
     rig->block->driver->trim(rig->block);
 }
 
-/* Close and look at what is left. Where that works, what failed has given back what it had taken. */
+/*
+ * Close and look at what is left. Where that works, what failed has given back what it had taken.
+ */
 static void small_rig_done(struct small_rig *rig)
 {
     struct qcow2_image_check check;
@@ -195,8 +197,8 @@ static const struct small_request {
 };
 
 /*
- * What can go wrong with a request is told: it fails with what the host said if, and only if, one of
- * its reads, writes and syncs failed. What is only a hint to the host (holes, length) may fail.
+ * What can go wrong with a request is told: it fails with what the host said if, and only if, one
+ * of its reads, writes and syncs failed. What is only a hint to the host (holes, length) may fail.
  */
 START_TEST(each_failing_operation_fails_its_request)
 {

@@ -47,7 +47,7 @@ static void put(uint64_t at, unsigned width, uint64_t value)
         disk.data[at + i] = (uint8_t)(value >> (8 * (width - 1 - i)));
 }
 
-/* ---- headers ----------------------------------------------------------------------------------------- */
+/* ---- headers --------------------------------------------------------------------------------- */
 
 /* One or two fields of a good header changed. */
 static const struct header_case {
@@ -253,7 +253,7 @@ START_TEST(unknown_extensions_and_compatible_bits_survive_writing)
 }
 END_TEST
 
-/* ---- tables ------------------------------------------------------------------------------------------ */
+/* ---- tables ---------------------------------------------------------------------------------- */
 
 /* An L1 entry and the first L2 entry behind it, of an image that has an L2 table. */
 static const struct table_case {

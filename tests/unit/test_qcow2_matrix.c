@@ -318,8 +318,8 @@ static bool is_zero(const uint8_t *sector)
 }
 
 /*
- * What was read must be what the model has; where that leaves a choice, this makes it. Only a discard
- * may come true later: when the rest of the cluster is discarded too.
+ * What was read must be what the model has; where that leaves a choice, this makes it. Only a
+ * discard may come true later: when the rest of the cluster is discarded too.
  */
 static void model_compare(struct rig *rig, struct sectors range, const uint8_t *data)
 {

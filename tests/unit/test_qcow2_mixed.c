@@ -1,10 +1,10 @@
 /*
- * 32 random requests at a time, for a long time: reads, writes, compressed ones, zeroes, discards and
- * flushes, wherever they overlap, a third of them in a few clusters.
+ * 32 random requests at a time, for a long time: reads, writes, compressed ones, zeroes, discards
+ * and flushes, wherever they overlap, a third of them in a few clusters.
  *
- * Requests that overlap are not ordered, so where several wrote a sector at the same time it may show
- * any of them; but one of them, as a whole, and nothing older. Images in memory finish operations late
- * and in random order, those in files through io_uring and threads.
+ * Requests that overlap are not ordered, so where several wrote a sector at the same time it may
+ * show any of them; but one of them, as a whole, and nothing older. Images in memory finish
+ * operations late and in random order, those in files through io_uring and threads.
  *
  * SEED=n repeats a run, SCALE=n makes it n times as long.
  */

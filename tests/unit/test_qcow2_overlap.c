@@ -1,6 +1,6 @@
 /*
- * An image that contradicts itself does not lose more than it has lost already: whatever is about to
- * overwrite metadata of any kind marks the image corrupt, and nothing is written any more.
+ * An image that contradicts itself does not lose more than it has lost already: whatever is about
+ * to overwrite metadata of any kind marks the image corrupt, and nothing is written any more.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -48,7 +48,7 @@ static struct block *block;
 static uint64_t places[PLACES];
 static uint8_t data[DISK];
 
-/* ---- an image with all of it ------------------------------------------------------------------------- */
+/* ---- an image with all of it ----------------------------------------------------------------- */
 
 static void open_image(void)
 {
@@ -162,7 +162,7 @@ static void tear_down(void)
     scratch_tear_down();
 }
 
-/* ---- what must be so --------------------------------------------------------------------------------- */
+/* ---- what must be so ------------------------------------------------------------------------- */
 
 static uint8_t before[CLUSTER];
 

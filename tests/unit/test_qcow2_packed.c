@@ -43,8 +43,8 @@ static int write_compressed(struct block *block, uint64_t off, const void *data,
 }
 
 /*
- * Shrinks to a few per cent; to about a half; not at all; or to about a third, if what is repeated is
- * found 20 KiB further back.
+ * Shrinks to a few per cent; to about a half; not at all; or to about a third, if what is repeated
+ * is found 20 KiB further back.
  */
 static void make_data(uint8_t *data, size_t len)
 {
@@ -79,7 +79,7 @@ static void make_text(uint8_t *data, size_t len)
     }
 }
 
-/* ---- beside QEMU ---------------------------------------------------------------------------------- */
+/* ---- beside QEMU ----------------------------------------------------------------------------- */
 
 static struct block *open_image(void)
 {
@@ -169,7 +169,7 @@ START_TEST(data_is_packed_as_tightly_as_qemu_packs_it)
 }
 END_TEST
 
-/* ---- on threads ----------------------------------------------------------------------------------- */
+/* ---- on threads ------------------------------------------------------------------------------ */
 
 #define REQS 11u
 #define REQ_LEN (3ull * CLUSTER)
@@ -253,7 +253,7 @@ START_TEST(requests_are_compressed_side_by_side_and_placed_in_order)
 }
 END_TEST
 
-/* ---- in memory ---------------------------------------------------------------------------------- */
+/* ---- in memory ------------------------------------------------------------------------------- */
 
 struct rig {
     struct mem_env env;
@@ -348,7 +348,9 @@ static uint64_t reads_of_data(const struct rig *rig)
     return block_get_stats(rig->block)->data_reads;
 }
 
-/* Clusters 0 to 7 and 16 to 23 lie beside each other in the file, 24 to 27 far away from 28 to 31. */
+/*
+ * Clusters 0 to 7 and 16 to 23 lie beside each other in the file, 24 to 27 far away from 28 to 31.
+ */
 START_TEST(compressed_neighbours_are_one_read)
 {
     static const struct {

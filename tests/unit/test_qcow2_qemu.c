@@ -98,7 +98,7 @@ static void qemu_write_some(unsigned n)
     scratch_ok("qemu-io -t unsafe -f qcow2%s image > /dev/null", commands);
 }
 
-/* ---- handing images back and forth ------------------------------------------------------------------------- */
+/* ---- handing images back and forth ----------------------------------------------------------- */
 
 static const char *const variants[] = {
     "cluster_size=64k",
@@ -212,7 +212,7 @@ START_TEST(snapshots_keep_what_was_there)
 }
 END_TEST
 
-/* ---- locks ------------------------------------------------------------------------------------------------ */
+/* ---- locks ----------------------------------------------------------------------------------- */
 
 START_TEST(qemu_and_we_keep_each_other_out)
 {

@@ -1,6 +1,6 @@
 /*
- * Changes of a whole image: counts in memory, and the switch to new tables, which a power cut at any
- * moment leaves either undone or done, with not even a leak.
+ * Changes of a whole image: counts in memory, and the switch to new tables, which a power cut at
+ * any moment leaves either undone or done, with not even a leak.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -22,7 +22,7 @@
 static unsigned base_seed;
 static bool have_qemu;
 
-/* ---- counts ---------------------------------------------------------------------------------------- */
+/* ---- counts ---------------------------------------------------------------------------------- */
 
 START_TEST(counts_of_any_size_are_kept)
 {
@@ -83,7 +83,7 @@ START_TEST(counts_are_bounded)
 }
 END_TEST
 
-/* ---- an image, and what is done to it ---------------------------------------------------------------- */
+/* ---- an image, and what is done to it -------------------------------------------------------- */
 
 struct rig {
     struct mem_env env;
@@ -242,7 +242,7 @@ static int delete_snapshot(struct rig *rig)
     return r;
 }
 
-/* ---- states ---------------------------------------------------------------------------------------- */
+/* ---- states ---------------------------------------------------------------------------------- */
 
 static void read_disk(struct mem_disk *disk, uint8_t *data)
 {
@@ -295,7 +295,7 @@ static void assert_every_cut_is_clean(struct rig *rig)
     }
 }
 
-/* ---- tests ------------------------------------------------------------------------------------------ */
+/* ---- tests ----------------------------------------------------------------------------------- */
 
 static const struct layout {
     unsigned cluster_bits;

@@ -43,7 +43,7 @@ static int open_disk(struct mem_disk *disk, unsigned flags, bool readonly, struc
     return block_open_in(&env.env, &options, ret_block, &err);
 }
 
-/* ---- images ------------------------------------------------------------------------------------- */
+/* ---- images ---------------------------------------------------------------------------------- */
 
 static void write_some(struct block *block, unsigned n, unsigned *seed)
 {
@@ -152,7 +152,7 @@ static void assert_reads_as_before(struct mem_disk *disk)
     ck_assert(scan(disk, true));
 }
 
-/* ---- what is lost ---------------------------------------------------------------------------------- */
+/* ---- what is lost ---------------------------------------------------------------------------- */
 
 static uint8_t *field(unsigned off)
 {
@@ -251,7 +251,7 @@ START_TEST(snapshot_table_beyond_limits_is_cut)
 }
 END_TEST
 
-/* ---- marks ------------------------------------------------------------------------------------------- */
+/* ---- marks ----------------------------------------------------------------------------------- */
 
 static uint64_t marks(void)
 {
@@ -330,7 +330,7 @@ START_TEST(dirty_image_gets_its_counts)
 }
 END_TEST
 
-/* ---- interruptions --------------------------------------------------------------------------------- */
+/* ---- interruptions --------------------------------------------------------------------------- */
 
 /* Spoil a random number in the metadata: in the L1 table, a refcount block, or an L2 table. */
 static void spoil(unsigned *seed)
@@ -452,7 +452,7 @@ START_TEST(each_failing_operation_leaves_the_image_no_worse)
 }
 END_TEST
 
-/* ---- hostile images ------------------------------------------------------------------------------------ */
+/* ---- hostile images -------------------------------------------------------------------------- */
 
 START_TEST(overlapping_tables_end_the_check_soon)
 {

@@ -148,7 +148,9 @@ START_TEST(after_a_crash_the_hole_at_the_end_is_used_and_cut)
 }
 END_TEST
 
-/* What a crash left where a refcount block comes: none of it counts. Blocks are larger than slices. */
+/*
+ * What a crash left where a refcount block comes: none of it counts. Blocks are larger than slices.
+ */
 START_TEST(new_refcount_block_is_empty_whatever_was_there)
 {
     const unsigned bits = 13;

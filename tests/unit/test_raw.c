@@ -95,7 +95,7 @@ START_TEST(discard_punches_holes_or_does_nothing)
 }
 END_TEST
 
-/* ---- the first sector --------------------------------------------------------------------------------- */
+/* ---- the first sector ------------------------------------------------------------------------ */
 
 static const struct magic_case {
     const char *text;

@@ -235,7 +235,9 @@ static uint32_t random_below(uint32_t bound)
     return (uint32_t)(random_state >> 32) % bound;
 }
 
-/* Memory of its own for each request that may be in flight: named by the head it is going to have. */
+/*
+ * Memory of its own for each request that may be in flight: named by the head it is going to have.
+ */
 static void add_random_request(void)
 {
     uint16_t head = ring.free[ring.nfree - 3];

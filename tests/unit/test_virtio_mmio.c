@@ -23,7 +23,7 @@
 #define VERSION_1 VIRTIO_FEATURE(VIRTIO_F_VERSION_1)
 #define RING_RESET VIRTIO_FEATURE(VIRTIO_F_RING_RESET)
 
-/* ---- a device that records what it is asked --------------------------------------------------- */
+/* ---- a device that records what it is asked -------------------------------------------------- */
 
 #define NQUEUES 2u
 #define FEATURE_A VIRTIO_FEATURE(3)

@@ -30,7 +30,7 @@ struct aio {
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct list registry = LIST_INIT(registry);
 
-/* ---- one round ---------------------------------------------------------------------------------- */
+/* ---- one round ------------------------------------------------------------------------------- */
 
 static bool run_tasks(struct aio *aio)
 {
@@ -92,7 +92,7 @@ void aio_wait(struct aio *aio)
             any = poll_engine(engines[i], true);
 }
 
-/* ---- engines ------------------------------------------------------------------------------------ */
+/* ---- engines --------------------------------------------------------------------------------- */
 
 static int start_threads(struct aio *aio, struct err *err)
 {
@@ -120,8 +120,9 @@ static int start_engine(struct aio *aio, enum aio_kind kind, struct err *err)
 }
 
 /*
- * io_uring gives a write into the page cache to a thread of the kernel, since it may sleep. That takes
- * longer than waking one of ours, and is worth it where many operations share the system call.
+ * io_uring gives a write into the page cache to a thread of the kernel, since it may sleep. That
+ * takes longer than waking one of ours, and is worth it where many operations share the system
+ * call.
  */
 static bool better_in_thread(const struct aio *aio, const struct file_io *io)
 {
@@ -143,7 +144,7 @@ void aio_submit(struct aio *aio, enum aio_kind kind, struct file_io *io)
         io->done(io, aio_execute(io));
 }
 
-/* ---- computing ------------------------------------------------------------------------------------ */
+/* ---- computing ------------------------------------------------------------------------------- */
 
 /* More would each wait for memory, and for the loop's thread to feed them. */
 #define COMPUTE_THREADS_MAX 64u
@@ -205,7 +206,7 @@ void aio_compute(struct aio *aio, void (*fn)(void *opaque), void *opaque)
     co_suspend();
 }
 
-/* ---- reference counting ------------------------------------------------------------------------- */
+/* ---- reference counting ---------------------------------------------------------------------- */
 
 static struct aio *find(const struct loop *loop)
 {

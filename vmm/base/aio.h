@@ -55,8 +55,8 @@ void aio_defer(struct aio *aio, struct aio_task *task);
 void aio_wait(struct aio *aio);
 
 /*
- * Let a thread beside the loop's do what keeps a processor busy for long: fn(opaque) runs on one of as
- * many threads as there are processors, while the coroutine that calls this waits. Outside of
+ * Let a thread beside the loop's do what keeps a processor busy for long: fn(opaque) runs on one of
+ * as many threads as there are processors, while the coroutine that calls this waits. Outside of
  * coroutines, and where no thread can be started, it runs here and now.
  */
 void aio_compute(struct aio *aio, void (*fn)(void *opaque), void *opaque);

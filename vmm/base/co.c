@@ -77,7 +77,7 @@ static __thread size_t resumer_stack_size;
 static __thread void *resumer_fiber;
 #endif
 
-/* ---- the switch itself ------------------------------------------------------------------------ */
+/* ---- the switch itself ----------------------------------------------------------------------- */
 
 #if defined(__x86_64__)
 
@@ -152,7 +152,7 @@ static void context_make(struct co_context *context, void *stack, size_t len, vo
 
 #endif
 
-/* ---- switches announced to the sanitizers ------------------------------------------------------ */
+/* ---- switches announced to the sanitizers ---------------------------------------------------- */
 
 static void *stack_base(const struct co *co)
 {
@@ -206,7 +206,7 @@ static void leave(struct co *co)
     context_switch(&co->context, &co_resumer);
 }
 
-/* ---- stacks ------------------------------------------------------------------------------------ */
+/* ---- stacks ---------------------------------------------------------------------------------- */
 
 static struct co *stack_map(void)
 {
@@ -255,7 +255,7 @@ static void trim_to(struct co_sched *sched, unsigned keep)
         stack_unmap(stack_take(sched));
 }
 
-/* ---- scheduler --------------------------------------------------------------------------------- */
+/* ---- scheduler ------------------------------------------------------------------------------- */
 
 void co_sched_init(struct co_sched *sched)
 {
@@ -348,7 +348,7 @@ void co_wake(struct co *co)
     list_add_tail(&co->sched->ready, &co->link);
 }
 
-/* ---- waiting ------------------------------------------------------------------------------------ */
+/* ---- waiting --------------------------------------------------------------------------------- */
 
 void co_queue_init(struct co_queue *queue)
 {
@@ -401,7 +401,7 @@ void co_mutex_unlock(struct co_mutex *mutex)
         mutex->locked = false;
 }
 
-/* ---- groups ------------------------------------------------------------------------------------- */
+/* ---- groups ---------------------------------------------------------------------------------- */
 
 void co_group_init(struct co_group *group)
 {

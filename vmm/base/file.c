@@ -38,7 +38,7 @@ void file_free(struct file *file)
         file->ops->free(file);
 }
 
-/* ---- one operation, waited for ----------------------------------------------------------------- */
+/* ---- one operation, waited for --------------------------------------------------------------- */
 
 /* A struct file_io on its owner's stack, and the coroutine that waits for it. */
 struct waited_io {
@@ -83,7 +83,7 @@ static int run_io(struct file *file, struct waited_io *waited)
     return r;
 }
 
-/* ---- transfers --------------------------------------------------------------------------------- */
+/* ---- transfers ------------------------------------------------------------------------------- */
 
 /*
  * The part of `iov` from byte `off` on, in at most FILE_IOV_MAX elements and FILE_IO_MAX bytes.
@@ -169,7 +169,7 @@ static bool iov_is_aligned(const struct file *file, const struct iovec *iov, uns
     return true;
 }
 
-/* ---- bounced transfers ------------------------------------------------------------------------- */
+/* ---- bounced transfers ----------------------------------------------------------------------- */
 
 /*
  * A piece of a request and the aligned buffer that stands in for its memory:
@@ -255,7 +255,7 @@ static int bounce_all(struct file *file, enum file_op op, uint64_t off, const st
     return r;
 }
 
-/* ---- requests ---------------------------------------------------------------------------------- */
+/* ---- requests -------------------------------------------------------------------------------- */
 
 int file_readv(struct file *file, uint64_t off, const struct iovec *iov, unsigned niov)
 {
@@ -339,7 +339,10 @@ static int change_space(struct file *file, enum file_op op, uint64_t off, uint64
     r = run_io(file, &waited);
     range_release(&file->writes, &range);
 
-    /* What file systems and block devices answer that cannot do this at all, or not with this range. */
+    /*
+     * What file systems and block devices answer that cannot do this at all, or not with this
+     * range.
+     */
     if (r == -ENOSYS || r == -EINVAL || r == -ENODEV || r == -ENOTTY)
         return -EOPNOTSUPP;
     return r < 0 ? r : 0;
@@ -408,7 +411,10 @@ static int copy_all(struct file *file, uint64_t off, uint64_t len, struct file *
     return done == len ? 0 : -EOPNOTSUPP; /* the other file ends here */
 }
 
-/* What kernels and file systems answer that cannot do it at all, or not with these files or this range. */
+/*
+ * What kernels and file systems answer that cannot do it at all, or not with these files or this
+ * range.
+ */
 static bool is_refusal(int r)
 {
     return r == -ENOSYS || r == -EINVAL || r == -EXDEV || r == -ENOTTY || r == -ETXTBSY ||

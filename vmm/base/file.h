@@ -136,8 +136,8 @@ int file_sync(struct file *file) MUST_CHECK;
 int file_zero_fast(struct file *file, uint64_t off, uint64_t len, bool unmap) MUST_CHECK;
 
 /*
- * Have the host find space for a range inside the file, so that writing there only has to transfer data;
- * what it reads as stays. -EOPNOTSUPP where the file system cannot.
+ * Have the host find space for a range inside the file, so that writing there only has to transfer
+ * data; what it reads as stays. -EOPNOTSUPP where the file system cannot.
  */
 int file_reserve(struct file *file, uint64_t off, uint64_t len) MUST_CHECK;
 
@@ -148,9 +148,10 @@ int file_zero(struct file *file, uint64_t off, uint64_t len, bool unmap) MUST_CH
 int file_write_zeroes(struct file *file, uint64_t off, uint64_t len) MUST_CHECK;
 
 /*
- * Let the host copy [from_off, + len) of another file to `off`, without the data passing through this
- * process; file systems that can do that let the files share the space. -EOPNOTSUPP where the host
- * cannot, with these files or this range; a part may have been copied then, as with any failure.
+ * Let the host copy [from_off, + len) of another file to `off`, without the data passing through
+ * this process; file systems that can do that let the files share the space. -EOPNOTSUPP where the
+ * host cannot, with these files or this range; a part may have been copied then, as with any
+ * failure.
  */
 int file_copy(struct file *file, uint64_t off, uint64_t len, struct file *from,
               uint64_t from_off) MUST_CHECK;

@@ -33,7 +33,7 @@ static struct host_file *of_file(struct file *file)
     return container_of(file, struct host_file, file);
 }
 
-/* ---- locks -------------------------------------------------------------------------------------- */
+/* ---- locks ----------------------------------------------------------------------------------- */
 
 /*
  * QEMU's scheme (block/file-posix.c): one byte per permission. Whoever uses a permission holds a
@@ -66,7 +66,10 @@ static int test_byte(int fd, off_t at)
     return lock.l_type == F_UNLCK ? 0 : -EAGAIN;
 }
 
-/* Announce what we do first, then look at the others: of two that start at once, one sees the other. */
+/*
+ * Announce what we do first, then look at the others: of two that start at once, one sees the
+ * other.
+ */
 static int lock_perms(int fd, unsigned used, unsigned unshared)
 {
     int r = 0;
@@ -119,7 +122,7 @@ static int host_lock(struct file *file, const char *path, struct err *err)
  */
 #define LONG_COPY (128u << 10)
 
-/* ---- operations --------------------------------------------------------------------------------- */
+/* ---- operations ------------------------------------------------------------------------------ */
 
 static void host_submit(struct file *file, struct file_io *io)
 {
@@ -218,7 +221,7 @@ static const struct file_ops host_ops = {
     .free = host_free,
 };
 
-/* ---- opening ------------------------------------------------------------------------------------ */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static int check_type(struct host_file *host, const char *path, struct err *err)
 {
@@ -334,7 +337,7 @@ int file_host_open(const char *path, const struct file_host_options *options,
     return r;
 }
 
-/* ---- new files ---------------------------------------------------------------------------------- */
+/* ---- new files ------------------------------------------------------------------------------- */
 
 static bool names_something(const char *path)
 {

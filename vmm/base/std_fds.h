@@ -5,8 +5,8 @@
 #define MINIVMM_BASE_STD_FDS_H
 
 /*
- * With one of them closed, the next file opened would take its place: a disk image would be what the
- * program prints on. /dev/null takes the places instead. For the beginning of main.
+ * With one of them closed, the next file opened would take its place: a disk image would be what
+ * the program prints on. /dev/null takes the places instead. For the beginning of main.
  */
 void std_fds_fill(void);
 

@@ -18,14 +18,14 @@
 #define THREAD_NAME_MAX 15
 
 /*
- * Where handlers with SA_ONSTACK run: those for a stack without room left cannot run on it. What the
- * kernel puts there is 3 KiB with AVX-512 and 11 KiB with AMX.
+ * Where handlers with SA_ONSTACK run: those for a stack without room left cannot run on it. What
+ * the kernel puts there is 3 KiB with AVX-512 and 11 KiB with AMX.
  */
 #define THREAD_SIGNAL_STACK_SIZE (32u << 10)
 
 /*
- * Give such a stack, of THREAD_SIGNAL_STACK_SIZE bytes, to the calling thread, which keeps it to its
- * end. thread_start does so for the threads that it makes.
+ * Give such a stack, of THREAD_SIGNAL_STACK_SIZE bytes, to the calling thread, which keeps it to
+ * its end. thread_start does so for the threads that it makes.
  */
 void thread_use_signal_stack(void *stack);
 
