@@ -187,6 +187,27 @@ static int find_changes(struct plan *plan)
     return r;
 }
 
+/* A block may have been placed before the last of what it counted moved elsewhere. */
+static int drop_empty_blocks(struct plan *plan)
+{
+    int r = 0;
+
+    for (uint32_t i = 0; i < plan->nblocks && r == 0; i++) {
+        struct planned *block = &plan->blocks[i];
+        uint64_t home = block->home;
+
+        if (home == 0 || (block->flags & BLOCK_KEPT) || counts_any(plan, i))
+            continue;
+        block->home = 0;
+        r = change_counts(plan, home, plan->refs->q->cluster_size, -1);
+    }
+    if (r == 0)
+        r = place_blocks(plan);
+    while (plan->nblocks > 0 && plan->blocks[plan->nblocks - 1].home == 0)
+        plan->nblocks--;
+    return r;
+}
+
 static uint64_t table_clusters(const struct plan *plan)
 {
     uint64_t clusters = div_round_up(plan->nblocks * sizeof(uint64_t), plan->refs->q->cluster_size);
@@ -231,6 +252,8 @@ static int make_plan(struct plan *plan)
         r = change_counts(plan, q->reftable.host, old_len, -1);
     if (r == 0)
         r = place_blocks(plan);
+    if (r == 0)
+        r = drop_empty_blocks(plan);
     return r < 0 ? r : place_table(plan);
 }
 

@@ -226,6 +226,19 @@ START_TEST(file_ends_where_its_last_cluster_does)
 }
 END_TEST
 
+/* Tiny clusters: a table of several clusters before, of one afterwards. */
+START_TEST(refcount_table_shrinks_as_well)
+{
+    scratch_ok("qemu-img create -q -f qcow2 -o cluster_size=512,refcount_bits=64 image 3M");
+    scratch_ok("qemu-io -c 'write -q -P 5 0 1M' -c 'write -q -P 5 1M 1M' -c 'write -q -P 5 2M 1M' "
+               "image");
+    scratch_ok("test $(od -An -j56 -N4 -tu4 --endian=big image) -gt 1");
+    resize_ok(1 << 20, BLOCK_PREALLOC_OFF);
+    scratch_ok("test $(od -An -j56 -N4 -tu4 --endian=big image) -eq 1");
+    scratch_ok("qemu-img check -q image && qemu-io -r -c 'read -q -P 5 0 1M' image");
+}
+END_TEST
+
 START_TEST(snapshot_outlives_shrinking)
 {
     scratch_ok("qemu-img create -q -f qcow2 -o cluster_size=%s image 3M", _i ? "64k" : "512");
@@ -381,6 +394,7 @@ static void add_tests(Suite *suite)
     tcase_add_loop_test(tcase, data_file_follows_the_disk, 0, 2);
     tcase_add_test(tcase, long_hole_at_the_end_is_cut_at_once);
     tcase_add_test(tcase, file_ends_where_its_last_cluster_does);
+    tcase_add_test(tcase, refcount_table_shrinks_as_well);
     suite_add_tcase(suite, tcase);
     unit_case_with(suite, "resize", scratch_set_up, scratch_tear_down,
                    what_was_cut_off_does_not_come_back, empty_disk_grows,
