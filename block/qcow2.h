@@ -28,6 +28,7 @@
  *   qcow2_resize    longer and shorter disks
  *   qcow2_head      names of other files and the version in the header
  *   qcow2_amend     changing what an image was made with
+ *   qcow2_expand    zero clusters for a version that has none
  *
  * Names follow the specification (QEMU, docs/interop/qcow2). A "cluster" argument is an index, an
  * "off" a byte offset. Guest offsets are `off`, offsets in the image file `host`.
@@ -751,5 +752,16 @@ int qcow2_change_bitmaps(struct qcow2 *q, const uint8_t *hdr,
 
 int qcow2_amend(struct block *block, const struct block_amend_options *options,
                 struct err *err) MUST_CHECK;
+
+/* ---- qcow2_expand ---------------------------------------------------------------------------- */
+
+struct qcow2_snaptable;
+
+/*
+ * Let nothing, in the image and in its snapshots, be a cluster that reads as zero by itself:
+ * version 2 has none. Of an image without extended L2 entries and without a data file. 0 or -errno;
+ * nothing changed then. `snapshots` says where their tables are afterwards.
+ */
+int qcow2_expand_zeroes(struct qcow2 *q, struct qcow2_snaptable *snapshots) MUST_CHECK;
 
 #endif

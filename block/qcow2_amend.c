@@ -152,75 +152,6 @@ static int change_bits(struct qcow2 *q, bool lazy, bool raw_data, struct err *er
 
 /* ---- version --------------------------------------------------------------------------------- */
 
-struct zero_search {
-    struct qcow2_walk walk;
-    struct qcow2 *q;
-};
-
-/* Version 2 has no cluster that reads as zero by itself. -EEXIST if there is one. */
-static int look_at_table(struct qcow2_walk *walk, const struct qcow2_tabref *ref,
-                         const uint8_t *data)
-{
-    const struct qcow2 *q = container_of(walk, struct zero_search, walk)->q;
-
-    for (unsigned i = 0; data && i < qcow2_l2_entries(q); i++) {
-        struct qcow2_l2_entry entry;
-
-        qcow2_l2_decode(q, data, i, &entry);
-        if (entry.kind == QCOW2_L2_ZERO || entry.kind == QCOW2_L2_ZERO_SPACE)
-            return -EEXIST;
-    }
-    return 0;
-}
-
-static int list_tables(struct qcow2_tablist *list, const uint64_t *entries, uint32_t n)
-{
-    int r = 0;
-
-    for (uint32_t i = 0; i < n && r == 0; i++) {
-        struct qcow2_tabref ref = {.host = entries[i] & QCOW2_OFF_MASK, .index = i, .refs = 1};
-
-        if (ref.host)
-            r = qcow2_tablist_add(list, &ref);
-    }
-    return r;
-}
-
-static int list_all_tables(struct qcow2 *q, const struct qcow2_snaptable *snapshots,
-                           struct qcow2_tablist *list)
-{
-    int r = list_tables(list, q->l1.entries, q->l1.n);
-
-    for (uint32_t i = 0; i < snapshots->n && r == 0; i++) {
-        const struct qcow2_snapshot *snapshot = &snapshots->snapshots[i];
-        uint64_t *entries = NULL;
-
-        r = qcow2_l1_read(q, snapshot->l1_host, snapshot->l1_n, &entries);
-        if (r == 0)
-            r = list_tables(list, entries, snapshot->l1_n);
-        free(entries);
-    }
-    return r;
-}
-
-static int refuse_zeroes(struct qcow2 *q, const struct qcow2_snaptable *snapshots, struct err *err)
-{
-    struct zero_search search = {.walk = {.visit = look_at_table}, .q = q};
-    struct qcow2_tablist list;
-    int r;
-
-    qcow2_tablist_init(&list, true);
-    r = list_all_tables(q, snapshots, &list);
-    if (r == 0)
-        r = qcow2_walk_tables(q, &list, &search.walk);
-    qcow2_tablist_done(&list);
-    if (r == -EEXIST)
-        return err_set(err, -ENOTSUP,
-                       "Cannot downgrade an image with clusters that are marked as zero: convert "
-                       "it to a new one with compat=0.10");
-    return r < 0 ? err_set_errno(err, r, "cannot read the L2 tables") : 0;
-}
-
 static int refuse_snapshots(const struct qcow2 *q, const struct qcow2_snaptable *snapshots,
                             struct err *err)
 {
@@ -260,8 +191,11 @@ static int downgrade(struct qcow2 *q, struct err *err)
     if (r < 0)
         return r;
     r = refuse_snapshots(q, &snapshots, err);
-    if (r == 0)
-        r = refuse_zeroes(q, &snapshots, err);
+    if (r == 0) {
+        r = qcow2_expand_zeroes(q, &snapshots);
+        if (r < 0)
+            err_set_errno(err, r, "cannot write what clusters marked as zero are to become");
+    }
     qcow2_snaptable_done(&snapshots);
     if (r < 0)
         return r;
@@ -276,8 +210,6 @@ static int rewrite_snapshots(struct qcow2 *q, const struct qcow2_snaptable *tabl
 {
     struct qcow2_switch next;
     struct qcow2_refs *refs;
-    uint8_t *data = NULL;
-    size_t len = 0;
     int r = qcow2_refs_new(q, &refs);
 
     if (r < 0)
@@ -286,14 +218,9 @@ static int rewrite_snapshots(struct qcow2 *q, const struct qcow2_snaptable *tabl
     if (r == 0)
         r = qcow2_switch_init(q, &next);
     if (r == 0)
-        r = qcow2_snaptable_encode(table, &data, &len);
-    if (r == 0)
-        r = qcow2_refs_add(refs, table->host, table->len, -1);
-    if (r == 0)
-        r = qcow2_refs_put(refs, data, len, &next.snapshots_host);
+        r = qcow2_snaptable_put(refs, table, &next);
     if (r == 0)
         r = qcow2_refs_commit(refs, &next);
-    free(data);
     qcow2_refs_free(refs);
     return r;
 }

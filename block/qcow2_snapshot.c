@@ -130,24 +130,6 @@ static int new_l1(struct change *c, uint32_t n, const uint64_t *entries, uint32_
     return 0;
 }
 
-/* Write the active L1 table, and the snapshot table in place of the present one. */
-static int put_tables(struct change *c)
-{
-    uint8_t *data;
-    size_t len;
-    int r = qcow2_snaptable_encode(&c->table, &data, &len);
-
-    if (r < 0)
-        return r;
-    if (c->table.len > 0)
-        r = qcow2_refs_add(c->refs, c->table.host, c->table.len, -1);
-    if (r == 0)
-        r = qcow2_refs_put(c->refs, data, len, &c->next.snapshots_host);
-    free(data);
-    c->next.nsnapshots = c->table.n;
-    return r;
-}
-
 /* The active tables as they are now are nobody's any more. */
 static int drop_active(struct change *c)
 {
@@ -322,7 +304,7 @@ static int create(struct change *c, const struct block_snapshot *snapshot, struc
                        "%s: %u bits for each reference count are too few for another snapshot",
                        c->q->path, 1u << c->q->refcount_order);
     if (r == 0)
-        r = put_tables(c);
+        r = qcow2_snaptable_put(c->refs, &c->table, &c->next);
     if (r == 0)
         r = commit(c);
     return r < 0 ? err_set_errno(err, r, "%s: cannot create a snapshot", c->q->path) : 0;
@@ -487,7 +469,7 @@ static int delete (struct change *c, const struct qcow2_snapshot *snapshot)
     remove_entry(&c->table, snapshot);
     r = own_again(c);
     if (r == 0)
-        r = put_tables(c);
+        r = qcow2_snaptable_put(c->refs, &c->table, &c->next);
     return r < 0 ? r : commit(c);
 }
 

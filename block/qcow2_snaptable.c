@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "block/qcow2_header.h"
+#include "block/qcow2_refs.h"
 #include "vmm/base/bytes.h"
 
 /* Byte offsets in an entry. */
@@ -267,4 +268,22 @@ int qcow2_snaptable_encode(const struct qcow2_snaptable *table, uint8_t **ret_da
         data += encoded_len(&table->snapshots[i]);
     }
     return 0;
+}
+
+int qcow2_snaptable_put(struct qcow2_refs *refs, const struct qcow2_snaptable *table,
+                        struct qcow2_switch *next)
+{
+    uint8_t *data;
+    size_t len;
+    int r = qcow2_snaptable_encode(table, &data, &len);
+
+    if (r < 0)
+        return r;
+    if (table->len > 0)
+        r = qcow2_refs_add(refs, table->host, table->len, -1);
+    if (r == 0)
+        r = qcow2_refs_put(refs, data, len, &next->snapshots_host);
+    free(data);
+    next->nsnapshots = table->n;
+    return r;
 }

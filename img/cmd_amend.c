@@ -44,6 +44,23 @@ static int parse_error(const struct create_options *options, const struct err *e
     return EXIT_FAILURE;
 }
 
+static bool same_text(const char *a, const char *b)
+{
+    return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+/* Saying again what the image says is fine. */
+static bool changes_backing(const struct opts *opts, const struct block *block)
+{
+    const char *name = opts_peek(opts, "backing_file");
+    const char *format = opts_peek(opts, "backing_fmt");
+    struct block_details details;
+
+    block_get_details(block, &details);
+    return (name || format) && (!same_text(name, details.backing_name) ||
+                                !same_text(format, details.backing_format));
+}
+
 static int amend_image(const struct args *args, struct create_options *options, struct block *block)
 {
     struct block_amend_options amend;
@@ -53,7 +70,7 @@ static int amend_image(const struct args *args, struct create_options *options, 
 
     if (create_options_parse(options, args->options, &err) < 0)
         return parse_error(options, &err);
-    if (opts_peek(&options->opts, "backing_file") || opts_peek(&options->opts, "backing_fmt")) {
+    if (changes_backing(&options->opts, block)) {
         img_error("Cannot amend the backing file");
         fprintf(stderr, "You can use '%s rebase' instead.\n", img_program);
         return EXIT_FAILURE;

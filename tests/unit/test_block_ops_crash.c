@@ -256,6 +256,18 @@ static int do_amend(struct block *block, struct err *err)
     return block_amend(block, &options, err);
 }
 
+/* Zero clusters become something else; images of which there is no old version get other counts. */
+static int do_old_version(struct block *block, struct err *err)
+{
+    const struct block_amend_options options = {.version = 2};
+    struct block_details details;
+
+    block_get_details(block, &details);
+    if (details.refcount_bits != 16 || details.extended_l2)
+        return do_amend(block, err);
+    return block_amend(block, &options, err);
+}
+
 static int do_repair(struct block *block, struct err *err)
 {
     struct block_check_result result;
@@ -291,6 +303,7 @@ static const struct operation {
     {.name = "grow preallocated", .run = do_grow_preallocated, .may_leak = true},
     {.name = "shrink", .run = do_shrink},
     {.name = "commit", .run = do_commit, .may_leak = true, .no_snapshots = true},
+    {.name = "old version", .run = do_old_version},
     {.name = "VM state", .run = do_vmstate, .may_leak = true},
     {.name = "amend", .run = do_amend},
     {.name = "repair",
