@@ -57,8 +57,8 @@ static bool changes_backing(const struct opts *opts, const struct block *block)
     struct block_details details;
 
     block_get_details(block, &details);
-    return (name || format) && (!same_text(name, details.backing_name) ||
-                                !same_text(format, details.backing_format));
+    return (name || format) &&
+           (!same_text(name, details.backing_name) || !same_text(format, details.backing_format));
 }
 
 static int amend_image(const struct args *args, struct create_options *options, struct block *block)
