@@ -15,7 +15,7 @@
  */
 #define BLOCK_WORKERS_MAX 128u
 
-/* A disk without requests for this long, or up to twice as long, gives memory back. */
+/* A disk without requests for this long, or up to twice as long, is flushed and gives memory back. */
 #define IDLE_NS 2000000000ull
 
 void block_init(struct block *block, const struct block_driver *driver,
@@ -138,6 +138,20 @@ static void trim_chain(struct block *block)
 #endif
 }
 
+/* What failed is tried again by the guest's next flush, and said to it. */
+static void tidied(struct block_req *req, int result)
+{
+}
+
+/* So that what is killed while it is idle leaves its image as clean as one that was closed. */
+static void tidy(struct block *block)
+{
+    if (!block->written || block->tidying.result < 0)
+        return;
+    block->tidying = (struct block_req){.op = BLOCK_FLUSH, .done = tidied};
+    block_submit(block, &block->tidying);
+}
+
 /* Armed again by the first request after it fired for the last time: an idle disk has no timer. */
 static void idle_expired(struct loop_timer *timer)
 {
@@ -148,6 +162,7 @@ static void idle_expired(struct loop_timer *timer)
         loop_arm(block->loop, timer, IDLE_NS);
     } else {
         trim_chain(block);
+        tidy(block);
     }
 }
 

@@ -62,7 +62,7 @@ struct block_driver {
     void (*get_details)(const struct block *block, struct block_details *details);
 
     /* The disk has been idle for a while: free memory that only makes requests faster. */
-    void (*trim)(struct block *block);
+    void (*trim)(struct block *block); /* and `written`, if a flush would tidy up more */
 
     /* The image was opened for writing, with all its files: mend what a crash left, if need be. */
     int (*recover)(struct block *block, struct err *err);
@@ -128,8 +128,9 @@ struct block {
     struct list pending;  /* requests that wait for one */
     struct list finished; /* requests whose `done` is to be called */
     struct aio_task finish;
-    struct loop_timer idle; /* armed while there were requests lately */
-    bool busy;              /* a request was finished since it was armed */
+    struct loop_timer idle;   /* armed while there were requests lately */
+    bool busy;                /* a request was finished since it was armed */
+    struct block_req tidying; /* the flush of an idle disk */
 };
 
 /* What a driver's open gets. The file stays the caller's if it fails. */

@@ -162,6 +162,7 @@ struct qcow2_counted {
     uint64_t n;
     uint64_t taken;        /* clusters since the last flush */
     unsigned short_rounds; /* flushes in a row that came after few of them */
+    bool give_back;        /* with the next flush: nobody has needed them for a while */
 };
 
 /*
@@ -437,7 +438,7 @@ int qcow2_bound_dirty(struct qcow2 *q) MUST_CHECK;
 int qcow2_alloc_clusters(struct qcow2 *q, uint64_t want, uint64_t *ret_cluster, uint64_t *ret_n,
                          bool *ret_fresh) MUST_CHECK;
 
-/* Count no clusters ahead any more, until many flushes ask for it again. Nothing is in flight. */
+/* Count no clusters ahead any more, until many flushes ask for it again. With q->lock held. */
 void qcow2_uncount_ahead(struct qcow2 *q);
 
 /* Give back clusters that were allocated and never referred to. With q->lock held. */
@@ -486,6 +487,9 @@ int qcow2_space_find(struct qcow2 *q, uint64_t *ret_cluster) MUST_CHECK;
 void qcow2_space_taken(struct qcow2 *q, uint64_t from, uint64_t n, uint64_t next);
 
 void qcow2_space_freed(struct qcow2 *q, uint64_t cluster);
+
+/* Clusters that were taken last are free again, and nobody has written to them. */
+void qcow2_space_untaken(struct qcow2 *q, uint64_t first, uint64_t n);
 
 /* ---- qcow2_metadata -------------------------------------------------------------------------- */
 

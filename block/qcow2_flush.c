@@ -306,10 +306,21 @@ int qcow2_settle(struct qcow2 *q)
     return r;
 }
 
+static void give_back_counted(struct qcow2 *q)
+{
+    if (!q->counted.give_back)
+        return;
+    co_mutex_lock(&q->lock);
+    qcow2_uncount_ahead(q);
+    co_mutex_unlock(&q->lock);
+}
+
 int qcow2_flush(struct qcow2 *q)
 {
     uint64_t mine = ++q->flushes_begun;
     int r;
+
+    give_back_counted(q);
 
     /*
      * Those who come while a flush is under way wait for it, and then share one: it begins after

@@ -576,6 +576,10 @@ static void qcow2_trim(struct block *block)
     qcow2_cache_trim(q);
     qcow2_free_inflated(q);
     qcow2_ahead_forget(q);
+    if (q->counted.n > 0) {
+        q->counted.give_back = true;
+        block->written = true;
+    }
 }
 
 static int qcow2_get_status(struct block *block, uint64_t off, uint64_t len, unsigned *ret_flags,

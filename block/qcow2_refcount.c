@@ -418,11 +418,14 @@ int qcow2_alloc_clusters(struct qcow2 *q, uint64_t want, uint64_t *ret_cluster, 
 
 void qcow2_uncount_ahead(struct qcow2 *q)
 {
+    uint64_t first = q->counted.first;
     uint64_t n = q->counted.n;
 
-    q->counted.n = 0;
-    q->counted.short_rounds = 0;
-    qcow2_unalloc_clusters(q, q->counted.first, n);
+    q->counted = (struct qcow2_counted){.taken = q->counted.taken};
+    if (q->corrupt)
+        return;
+    qcow2_unalloc_clusters(q, first, n);
+    qcow2_space_untaken(q, first, n);
 }
 
 static int count_up(struct qcow2 *q, uint64_t cluster)

@@ -181,3 +181,11 @@ void qcow2_space_taken(struct qcow2 *q, uint64_t from, uint64_t n, uint64_t next
     if (from <= space->behind)
         space->behind = max_u64(space->behind, n > 0 || from == space->behind ? next : 0);
 }
+
+void qcow2_space_untaken(struct qcow2 *q, uint64_t first, uint64_t n)
+{
+    struct qcow2_space *space = &q->space;
+
+    if (first + n == space->behind && first >= qcow2_cluster_of(q, q->file_end))
+        space->behind = first;
+}

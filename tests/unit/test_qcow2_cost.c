@@ -7,6 +7,7 @@
 #include "tests/lib/mem_file.h"
 #include "tests/lib/qcow2_image.h"
 #include "tests/lib/unit.h"
+#include "vmm/base/aio.h"
 #include "vmm/base/bytes.h"
 #include "vmm/base/loop.h"
 
@@ -270,6 +271,52 @@ START_TEST(flushed_writes_cost_one_table_and_one_barrier)
 }
 END_TEST
 
+static uint64_t host_of(uint64_t off)
+{
+    struct block_status status;
+
+    ck_assert_int_eq(block_get_host_status(block, off, PIECE, false, &status), 0);
+    ck_assert(status.flags & BLOCK_STATUS_OFFSET);
+    return status.host;
+}
+
+/* Killed while it is idle, a disk leaves nothing behind; what comes next goes on where it was. */
+START_TEST(idle_disk_is_flushed_and_takes_back_its_counts)
+{
+    struct qcow2_image_check check;
+    struct err err = {0};
+    uint64_t host;
+
+    ck_assert_int_eq(loop_new(&loop), 0);
+    open_new(NULL);
+    for (unsigned i = 0; i < 8; i++) {
+        write_piece((uint64_t)i * CLUSTER);
+        flush();
+    }
+    ck_assert_int_eq(block_attach(block, loop, &err), 0);
+    write_piece_attached(8ull * CLUSTER);
+    qcow2_image_check(&disk, &check);
+    ck_assert(check.errors == 0 && check.leaks > 0);
+    for (unsigned i = 0; i < 2; i++)
+        block->idle.expired(&block->idle);
+    while (block_in_flight(block) > 0)
+        aio_wait(block->aio);
+    qcow2_image_check(&disk, &check);
+    ck_assert_msg(check.errors == 0 && check.leaks == 0, "%s, %u leaks", check.first, check.leaks);
+
+    start_counting();
+    for (unsigned i = 0; i < 2; i++)
+        block->idle.expired(&block->idle);
+    ck_assert_uint_eq(block_in_flight(block), 0); /* nothing is left to be done */
+    host = host_of(8ull * CLUSTER);
+    write_piece_attached(9ull * CLUSTER);
+    ck_assert_uint_eq(host_of(9ull * CLUSTER), host + CLUSTER);
+    ck_assert_int_eq(block_detach(block), 0);
+    close_clean();
+    loop_free(loop);
+}
+END_TEST
+
 /* A guest that writes a lot between flushes needs no counts ahead, and a crash leaves no leaks. */
 START_TEST(nothing_is_counted_ahead_of_long_rounds)
 {
@@ -388,7 +435,8 @@ static void add_tests(Suite *suite)
         next_copies_are_read_beside_a_write, space_is_found_ahead_of_whole_clusters,
         host_that_cannot_find_space_ahead_is_asked_once, zeroed_space_in_a_row_is_zeroed_at_once,
         flushed_allocating_write_costs_little_metadata,
-        flushed_writes_cost_one_table_and_one_barrier, nothing_is_counted_ahead_of_long_rounds,
+        flushed_writes_cost_one_table_and_one_barrier,
+        idle_disk_is_flushed_and_takes_back_its_counts, nothing_is_counted_ahead_of_long_rounds,
         copied_clusters_are_in_place_before_the_tables, lazy_counts_wait_until_the_image_is_closed,
         file_grows_ahead_and_is_cut_when_closed);
 }
