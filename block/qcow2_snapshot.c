@@ -27,9 +27,6 @@
 #include "block/qcow2_snaptable.h"
 #include "vmm/base/bytes.h"
 
-/* Behind version 3's extra data: the number of instructions executed. */
-#define ICOUNT_LEN 8u
-
 /* ---- common ---------------------------------------------------------------------------------- */
 
 static int find_image(struct block *block, bool change, struct qcow2 **ret_q, struct err *err)
@@ -151,11 +148,6 @@ static int commit(struct change *c)
 
 /* ---- list ------------------------------------------------------------------------------------ */
 
-static uint64_t icount_of(const struct qcow2_snapshot *snapshot)
-{
-    return snapshot->unknown_len >= ICOUNT_LEN ? load_be64(snapshot->unknown) : UINT64_MAX;
-}
-
 /* The list takes the names. */
 static void describe(struct qcow2_snapshot *from, struct block_snapshot *to)
 {
@@ -166,7 +158,7 @@ static void describe(struct qcow2_snapshot *from, struct block_snapshot *to)
         .date_nsec = from->date_nsec,
         .vm_clock_ns = from->vm_clock_ns,
         .vm_state_len = from->vm_state_len,
-        .icount = icount_of(from),
+        .icount = from->icount,
         .len = from->disk_len,
     };
     from->id = NULL;
@@ -240,17 +232,13 @@ static int describe_active(const struct change *c, const struct block_snapshot *
         .disk_len = c->q->block.len,
         .id = next_id(&c->table),
         .name = strdup(snapshot->name),
-        .extra_len = QCOW2_SNAPSHOT_EXTRA_V3 + ICOUNT_LEN,
-        .unknown = malloc(ICOUNT_LEN),
-        .unknown_len = ICOUNT_LEN,
+        .icount = snapshot->icount,
     };
-    if (!entry->id || !entry->name || !entry->unknown) {
+    if (!entry->id || !entry->name) {
         free(entry->id);
         free(entry->name);
-        free(entry->unknown);
         return -ENOMEM;
     }
-    store_be64(entry->unknown, snapshot->icount);
     return 0;
 }
 

@@ -22,7 +22,11 @@ enum {
     ENT_LEN = 40,
     ENT_VM_STATE_LEN_64 = 40,
     ENT_DISK_LEN = 48,
+    ENT_ICOUNT = 56,
 };
+
+/* The extra data that is known: what is written of every snapshot. */
+#define EXTRA_KNOWN 24u
 
 #define READ_FIRST (64u << 10)
 
@@ -33,11 +37,20 @@ struct reader {
     struct qcow2 *q;
     uint64_t host;
     uint64_t at; /* where the next entry begins */
+    uint32_t n;  /* which one that is */
     uint8_t *data;
     uint64_t len; /* bytes in `data` */
     bool salvage;
     uint32_t damaged;
+    struct err *err;
 };
+
+/* A limit of QEMU's, in its words. */
+static int too_much(struct reader *reader, const char *what, uint32_t n)
+{
+    return err_set(reader->err, -EINVAL, "%s: %s %u: repair it with minivmm-img check -r all",
+                   reader->q->path, what, n);
+}
 
 /* Make sure that `len` bytes from `at` on are there. */
 static int need(struct reader *reader, uint64_t len)
@@ -50,7 +63,7 @@ static int need(struct reader *reader, uint64_t len)
     if (end <= reader->len)
         return 0;
     if (end > QCOW2_SNAPTABLE_BYTES_MAX)
-        return -EINVAL;
+        return too_much(reader, "Snapshot table is too big, in entry", reader->n);
     while (want < end)
         want *= 2;
     data = realloc(reader->data, want);
@@ -75,6 +88,7 @@ static void parse_fixed(const struct qcow2 *q, const uint8_t *entry,
     snapshot->vm_state_len = load_be32(entry + ENT_VM_STATE_LEN);
     snapshot->extra_len = load_be32(entry + ENT_EXTRA_LEN);
     snapshot->disk_len = q->block.len;
+    snapshot->icount = UINT64_MAX;
 }
 
 static int parse_extra(const uint8_t *entry, struct qcow2_snapshot *snapshot)
@@ -83,14 +97,15 @@ static int parse_extra(const uint8_t *entry, struct qcow2_snapshot *snapshot)
         snapshot->vm_state_len = load_be64(entry + ENT_VM_STATE_LEN_64);
     if (snapshot->extra_len >= QCOW2_SNAPSHOT_EXTRA_V3)
         snapshot->disk_len = load_be64(entry + ENT_DISK_LEN);
-    if (snapshot->extra_len <= QCOW2_SNAPSHOT_EXTRA_V3 ||
-        snapshot->extra_len > QCOW2_SNAPSHOT_EXTRA_MAX)
+    if (snapshot->extra_len >= EXTRA_KNOWN)
+        snapshot->icount = load_be64(entry + ENT_ICOUNT);
+    if (snapshot->extra_len <= EXTRA_KNOWN || snapshot->extra_len > QCOW2_SNAPSHOT_EXTRA_MAX)
         return 0;
-    snapshot->unknown_len = snapshot->extra_len - QCOW2_SNAPSHOT_EXTRA_V3;
+    snapshot->unknown_len = snapshot->extra_len - EXTRA_KNOWN;
     snapshot->unknown = malloc(snapshot->unknown_len);
     if (!snapshot->unknown)
         return -ENOMEM;
-    memcpy(snapshot->unknown, entry + ENT_LEN + QCOW2_SNAPSHOT_EXTRA_V3, snapshot->unknown_len);
+    memcpy(snapshot->unknown, entry + ENT_LEN + EXTRA_KNOWN, snapshot->unknown_len);
     return 0;
 }
 
@@ -114,7 +129,7 @@ static int parse_entry(struct reader *reader, struct qcow2_snapshot *snapshot)
     entry = reader->data + reader->at;
     parse_fixed(reader->q, entry, snapshot);
     if (snapshot->extra_len > QCOW2_SNAPSHOT_EXTRA_MAX && !reader->salvage)
-        return -EINVAL;
+        return too_much(reader, "Too much extra metadata in snapshot table entry", reader->n);
     id_len = load_be16(entry + ENT_ID_LEN);
     name_len = load_be16(entry + ENT_NAME_LEN);
     len = ENT_LEN + (uint64_t)snapshot->extra_len + id_len + name_len;
@@ -129,12 +144,14 @@ static int parse_entry(struct reader *reader, struct qcow2_snapshot *snapshot)
         r = parse_text(entry + ENT_LEN + snapshot->extra_len + id_len, name_len, &snapshot->name);
     reader->damaged += snapshot->extra_len > QCOW2_SNAPSHOT_EXTRA_MAX;
     reader->at += align_up(len, 8);
+    reader->n++;
     return r;
 }
 
-static int read_entries(struct qcow2 *q, struct qcow2_snaptable *table, bool salvage)
+static int read_entries(struct qcow2 *q, struct qcow2_snaptable *table, bool salvage,
+                        struct err *err)
 {
-    struct reader reader = {.q = q, .host = table->host, .salvage = salvage};
+    struct reader reader = {.q = q, .host = table->host, .salvage = salvage, .err = err};
     int r = 0;
 
     table->snapshots = calloc(table->n + 1ull, sizeof(*table->snapshots));
@@ -175,10 +192,11 @@ static int read_table(struct qcow2 *q, struct qcow2_snaptable *ret_table, bool s
     if (table.n > 0 && (!is_aligned(table.host, q->cluster_size) || table.host >= QCOW2_HOST_MAX))
         return err_set(err, -EINVAL, "%s: the snapshot table is not at a cluster: %#llx", q->path,
                        (unsigned long long)table.host);
-    r = read_entries(q, &table, salvage);
+    r = read_entries(q, &table, salvage, err);
     if (r < 0) {
         qcow2_snaptable_done(&table);
-        return err_set_errno(err, r, "%s: cannot read the snapshot table", q->path);
+        return r == -EINVAL ? r
+                            : err_set_errno(err, r, "%s: cannot read the snapshot table", q->path);
     }
     *ret_table = table;
     return 0;
@@ -209,22 +227,22 @@ void qcow2_snaptable_done(struct qcow2_snaptable *table)
 
 static size_t encoded_len(const struct qcow2_snapshot *snapshot)
 {
-    return align_up(ENT_LEN + QCOW2_SNAPSHOT_EXTRA_V3 + snapshot->unknown_len +
-                        strlen(snapshot->id) + strlen(snapshot->name),
+    return align_up(ENT_LEN + EXTRA_KNOWN + snapshot->unknown_len + strlen(snapshot->id) +
+                        strlen(snapshot->name),
                     8);
 }
 
 static bool fits(const struct qcow2_snapshot *snapshot)
 {
     return strlen(snapshot->id) <= UINT16_MAX && strlen(snapshot->name) <= UINT16_MAX &&
-           snapshot->unknown_len <= QCOW2_SNAPSHOT_EXTRA_MAX - QCOW2_SNAPSHOT_EXTRA_V3;
+           snapshot->unknown_len <= QCOW2_SNAPSHOT_EXTRA_MAX - EXTRA_KNOWN;
 }
 
 static void encode_entry(const struct qcow2_snapshot *snapshot, uint8_t *entry)
 {
     size_t id_len = strlen(snapshot->id);
     size_t name_len = strlen(snapshot->name);
-    uint8_t *at = entry + ENT_LEN + QCOW2_SNAPSHOT_EXTRA_V3;
+    uint8_t *at = entry + ENT_LEN + EXTRA_KNOWN;
 
     store_be64(entry + ENT_L1_OFF, snapshot->l1_host);
     store_be32(entry + ENT_L1_SIZE, snapshot->l1_n);
@@ -236,9 +254,10 @@ static void encode_entry(const struct qcow2_snapshot *snapshot, uint8_t *entry)
     /* Who knows only this field is to see no VM state rather than a part of it. */
     if (snapshot->vm_state_len <= UINT32_MAX)
         store_be32(entry + ENT_VM_STATE_LEN, (uint32_t)snapshot->vm_state_len);
-    store_be32(entry + ENT_EXTRA_LEN, QCOW2_SNAPSHOT_EXTRA_V3 + snapshot->unknown_len);
+    store_be32(entry + ENT_EXTRA_LEN, EXTRA_KNOWN + snapshot->unknown_len);
     store_be64(entry + ENT_VM_STATE_LEN_64, snapshot->vm_state_len);
     store_be64(entry + ENT_DISK_LEN, snapshot->disk_len);
+    store_be64(entry + ENT_ICOUNT, snapshot->icount);
     if (snapshot->unknown_len > 0)
         memcpy(at, snapshot->unknown, snapshot->unknown_len);
     at += snapshot->unknown_len;

@@ -24,10 +24,11 @@ struct qcow2_snapshot {
     uint64_t vm_clock_ns;
     uint64_t vm_state_len;
     uint64_t disk_len; /* the disk's length then; the image's, where the entry does not say */
+    uint64_t icount;   /* instructions executed; UINT64_MAX: not said */
     char *id;
     char *name;
 
-    /* Extra data as it is in the file: its length, and what follows the fields above. */
+    /* Extra data as it is in the file: its length, and what follows the fields that are known. */
     uint32_t extra_len;
     uint8_t *unknown;
     uint32_t unknown_len;

@@ -123,7 +123,7 @@ static int find_out(struct image *image, struct err *err)
     block_get_info(image->block, &image->info);
     block_get_details(image->block, &image->details);
     if (stat(image->details.path, &image->st) < 0)
-        return err_set_errno(err, -errno, "cannot stat");
+        return err_set_errno(err, -errno, "%s: cannot stat", image->details.path);
     r = image->details.version ? describe_qcow2(image, err) : 0;
     if (r == 0 && image->details.backing_name)
         r = find_backing(image, err);
@@ -306,7 +306,7 @@ static int open_image(struct image *image, const struct img_open_options *option
     if (!image->block)
         return -1;
     if (find_out(image, &err) < 0) {
-        img_error("%s: %s", options->name, err.msg);
+        img_error("%s", err.msg);
         return -1;
     }
     if (img_name_parse(options->name, options->image_opts, &name, &err) == 0)
