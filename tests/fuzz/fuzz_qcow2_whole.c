@@ -1,6 +1,7 @@
 /*
- * Operations on whole hostile qcow2 images: longer and shorter disks, what is where, writing them
- * into their backing file if that is "base", with requests between (the input: hostile_image.h).
+ * Operations on whole hostile qcow2 images: longer and shorter disks, another version of the format,
+ * other counts, what is where, writing them into their backing file if that is "base", with requests
+ * between (the input: hostile_image.h).
  */
 #include <string.h>
 
@@ -54,6 +55,21 @@ static void commit(struct block *block, const uint8_t *step)
         return;
 }
 
+static void amend(struct block *block, const uint8_t *step)
+{
+    static const unsigned versions[] = {0, 2, 3};
+    const struct block_amend_options options = {
+        .version = versions[step[1] % ARRAY_SIZE(versions)],
+        .refcount_bits = step[2] & 8 ? 1u << step[2] % 8 : 0,
+        .set_lazy = step[3] & 1,
+        .lazy_refcounts = step[3] & 2,
+    };
+    struct err err;
+
+    if (block_amend(block, &options, &err) < 0)
+        return;
+}
+
 static void run_step(struct block *block, const uint8_t *step)
 {
     switch (step[0] % 8) {
@@ -65,6 +81,9 @@ static void run_step(struct block *block, const uint8_t *step)
         break;
     case 2:
         commit(block, step);
+        break;
+    case 3:
+        amend(block, step);
         break;
     default:
         hostile_image_request(block, step);
