@@ -62,6 +62,8 @@ enum {
     BLOCK_OPEN_ANY_RAW = 1 << 3,
 };
 
+struct block_check_report; /* block_ops.h */
+
 struct block_options {
     const char *path;
     enum block_format format;
@@ -84,6 +86,9 @@ struct block_options {
      * in flight together.
      */
     bool compute_threads;
+
+    /* Hears what is repaired of an image that was not closed; NULL: one line in the log. */
+    struct block_check_report *repair_report;
 };
 
 struct block;

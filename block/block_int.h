@@ -65,7 +65,7 @@ struct block_driver {
     void (*trim)(struct block *block); /* and `written`, if a flush would tidy up more */
 
     /* The image was opened for writing, with all its files: mend what a crash left, if need be. */
-    int (*recover)(struct block *block, struct err *err);
+    int (*recover)(struct block *block, struct block_check_report *report, struct err *err);
 
     /*
      * Change the length: another one, whole sectors; shrinking is intended, and preallocates

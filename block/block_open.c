@@ -47,6 +47,7 @@ struct chain {
     struct file_host_options file_options;
     unsigned flags;
     unsigned without;
+    struct block_check_report *repair_report;
     unsigned len;
     const struct file *files[2 * BLOCK_CHAIN_MAX]; /* images and their data files */
     unsigned nfiles;
@@ -191,7 +192,7 @@ static int open_image(struct chain *chain, const char *path, enum block_format f
     else if ((*ret_block)->data_name && !(chain->flags & BLOCK_OPEN_ALONE))
         r = open_data_file(chain, *ret_block, path, err);
     if (r == 0 && source.writable && (*ret_block)->driver->recover)
-        r = (*ret_block)->driver->recover(*ret_block, err);
+        r = (*ret_block)->driver->recover(*ret_block, chain->repair_report, err);
     if (r < 0) {
         (void)block_close(*ret_block); /* nothing was written */
         *ret_block = NULL;
@@ -264,6 +265,7 @@ int block_open_in(const struct block_env *env, const struct block_options *optio
         .env = env,
         .flags = options->flags,
         .without = options->without,
+        .repair_report = options->repair_report,
         .file_options =
             {
                 .writable = !options->readonly,

@@ -634,7 +634,7 @@ int qcow2_repair(struct qcow2_check *check)
     return r;
 }
 
-int qcow2_recover(struct block *block, struct err *err)
+int qcow2_recover(struct block *block, struct block_check_report *report, struct err *err)
 {
     struct qcow2 *q = qcow2_of(block);
     struct qcow2_check check;
@@ -642,7 +642,7 @@ int qcow2_recover(struct block *block, struct err *err)
 
     if (q->checking || !(q->incompatible & QCOW2_INCOMPAT_DIRTY))
         return 0;
-    r = qcow2_check_init(&check, q, NULL, err);
+    r = qcow2_check_init(&check, q, report, err);
     check.fix = BLOCK_FIX_LEAKS | BLOCK_FIX_ERRORS;
     if (r == 0)
         r = qcow2_check_run(&check);
@@ -650,7 +650,7 @@ int qcow2_recover(struct block *block, struct err *err)
         r = qcow2_repair(&check);
     if (r == 0 && !is_right(&check.result))
         r = err_set(err, -EIO, "%s: the image is damaged and cannot be repaired", q->path);
-    if (r == 0)
+    if (r == 0 && !report)
         log_warn("%s: the image was not closed cleanly: repaired %" PRIu64 " errors and %" PRIu64
                  " leaks in its refcounts",
                  q->path, check.result.corruptions_fixed, check.result.leaks_fixed);

@@ -28,11 +28,6 @@ struct check {
     unsigned fix;
 };
 
-static void print_line(struct block_check_report *report, const char *text)
-{
-    fprintf(stderr, "%s\n", text);
-}
-
 /* ---- output ---------------------------------------------------------------------------------- */
 
 static double percent(uint64_t part, uint64_t all)
@@ -126,11 +121,10 @@ static int verdict(const struct block_check_result *result)
 
 static int check_image(const struct check *check, struct block *block)
 {
-    struct block_check_report report = {.line = print_line};
     struct block_check_result result;
     struct block_info info;
     struct err err;
-    int r = block_check(block, check->fix, &report, &result, &err);
+    int r = block_check(block, check->fix, &img_check_report, &result, &err);
 
     if (r == -ENOTSUP) {
         img_error("This image format does not support checks");

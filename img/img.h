@@ -73,6 +73,9 @@ extern const struct img_command img_snapshot;
 /* The name that the program was started by, without folders. */
 extern const char *img_program;
 
+/* Prints on stderr what is found and repaired. */
+extern struct block_check_report img_check_report;
+
 /* A line on stderr, behind the name of the program. */
 void img_error(const char *fmt, ...) PRINTF_LIKE(1, 2);
 void img_warn(const char *fmt, ...) PRINTF_LIKE(1, 2);

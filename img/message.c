@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "block/block_ops.h"
 #include "img/img.h"
 
 const char *img_program = "minivmm-img";
@@ -41,3 +42,10 @@ int img_usage(const char *fmt, ...)
     fprintf(stderr, "Try '%s --help' for more information\n", img_program);
     return EXIT_FAILURE;
 }
+
+static void print_line(struct block_check_report *report, const char *text)
+{
+    fprintf(stderr, "%s\n", text);
+}
+
+struct block_check_report img_check_report = {.line = print_line};

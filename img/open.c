@@ -233,6 +233,7 @@ static int set_options(const struct img_open_options *options, const struct img_
         .without = options->without,
         .flags = BLOCK_OPEN_ANY_RAW | (share ? BLOCK_OPEN_SHARE : 0),
         .write_backing = options->write_backing,
+        .repair_report = &img_check_report,
     };
     if (share && !ret_options->readonly)
         return err_set(err, -EINVAL, "force-share=on can only be used with read-only images");
