@@ -148,19 +148,6 @@ static int visit_table(struct qcow2_walk *walk, const struct qcow2_tabref *ref, 
 
 /* ---- L1 tables ------------------------------------------------------------------------------- */
 
-static int list_tables(struct qcow2_tablist *list, const uint64_t *entries, uint32_t n)
-{
-    int r = 0;
-
-    for (uint32_t i = 0; i < n && r == 0; i++) {
-        struct qcow2_tabref ref = {.host = entries[i] & QCOW2_OFF_MASK, .index = i, .refs = 1};
-
-        if (ref.host)
-            r = qcow2_tablist_add(list, &ref);
-    }
-    return r;
-}
-
 static int compare_moved(const void *a, const void *b)
 {
     const struct moved *x = a;
@@ -229,9 +216,9 @@ static int expand_tables(struct expansion *x, const struct trees *trees,
     int r;
 
     qcow2_tablist_init(&list, true);
-    r = list_tables(&list, trees->entries[0], q->l1.n);
+    r = qcow2_list_tables(q, trees->entries[0], q->l1.n, &list);
     for (uint32_t i = 0; i < snapshots->n && r == 0; i++)
-        r = list_tables(&list, trees->entries[i + 1], snapshots->snapshots[i].l1_n);
+        r = qcow2_list_tables(q, trees->entries[i + 1], snapshots->snapshots[i].l1_n, &list);
     if (r == 0)
         r = qcow2_walk_tables(q, &list, &x->walk);
     qcow2_tablist_done(&list);

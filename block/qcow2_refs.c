@@ -180,9 +180,8 @@ static bool l1_entry_ok(const struct qcow2 *q, uint64_t entry)
            host < q->file_end;
 }
 
-/* List the L2 tables of a tree. */
-static int list_tables(const struct qcow2 *q, const uint64_t *entries, uint32_t n,
-                       struct qcow2_tablist *list)
+int qcow2_list_tables(const struct qcow2 *q, const uint64_t *entries, uint32_t n,
+                      struct qcow2_tablist *list)
 {
     int r = 0;
 
@@ -243,7 +242,7 @@ int qcow2_refs_add_tree(struct qcow2_refs *refs, const uint64_t *entries, uint32
     int r;
 
     qcow2_tablist_init(&list, true);
-    r = list_tables(refs->q, entries, n, &list);
+    r = qcow2_list_tables(refs->q, entries, n, &list);
     if (r == 0)
         r = qcow2_walk_tables(refs->q, &list, &adder.walk);
     qcow2_tablist_done(&list);
@@ -453,7 +452,7 @@ int qcow2_refs_copy_tables(struct qcow2_refs *refs, uint64_t *entries, uint32_t 
     if (!copier.writer.buf)
         return -ENOMEM;
     qcow2_tablist_init(&list, false);
-    r = list_tables(q, entries, n, &list);
+    r = qcow2_list_tables(q, entries, n, &list);
     if (r == 0)
         r = qcow2_walk_tables(q, &list, &copier.walk);
     if (r == 0)

@@ -60,6 +60,12 @@ bool qcow2_refblock_ok(const struct qcow2 *q, uint64_t entry);
  */
 int qcow2_l1_read(struct qcow2 *q, uint64_t host, uint32_t n, uint64_t **ret_entries) MUST_CHECK;
 
+struct qcow2_tablist;
+
+/* Add the L2 tables that `n` L1 entries refer to. -EIO for entries that make no sense. */
+int qcow2_list_tables(const struct qcow2 *q, const uint64_t *entries, uint32_t n,
+                      struct qcow2_tablist *list) MUST_CHECK;
+
 enum {
     QCOW2_TREE_TABLES = 1 << 0, /* the L2 tables */
     QCOW2_TREE_DATA = 1 << 1,   /* what they point at, unless that is in an external data file */
