@@ -15,7 +15,9 @@
  */
 #define BLOCK_WORKERS_MAX 128u
 
-/* A disk without requests for this long, or up to twice as long, is flushed and gives memory back. */
+/*
+ * A disk without requests for this long, or up to twice as long, is flushed and gives memory back.
+ */
 #define IDLE_NS 2000000000ull
 
 void block_init(struct block *block, const struct block_driver *driver,

@@ -713,7 +713,8 @@ int qcow2_check(struct block *block, unsigned fix, struct block_check_report *re
 
 /*
  * An image that was not closed cleanly (lazy refcounts) is to be written: make its counts right.
- * Says in the report, or in the log, what it did. 0, or a negative errno with *err filled: it must not be written.
+ * Says in the report, or in the log, what it did. 0, or a negative errno with *err filled: it must
+ * not be written.
  */
 int qcow2_recover(struct block *block, struct block_check_report *report,
                   struct err *err) MUST_CHECK;

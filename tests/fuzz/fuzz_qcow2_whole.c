@@ -1,7 +1,7 @@
 /*
- * Operations on whole hostile qcow2 images: longer and shorter disks, another version of the format,
- * other counts, what is where, writing them into their backing file if that is "base", with requests
- * between (the input: hostile_image.h).
+ * Operations on whole hostile qcow2 images: longer and shorter disks, another version of the
+ * format, other counts, what is where, writing them into their backing file if that is "base", with
+ * requests between (the input: hostile_image.h).
  */
 #include <string.h>
 
