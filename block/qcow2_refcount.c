@@ -270,7 +270,8 @@ static int switch_reftable(struct qcow2 *q, struct bigger_reftable *plan)
     if (r < 0)
         return r;
     q->reftable = plan->table;
-    extend_file(q, plan->table.host + plan->table.n * sizeof(uint64_t));
+    plan->table = (struct qcow2_table){0};
+    extend_file(q, q->reftable.host + q->reftable.n * sizeof(uint64_t));
     qcow2_freed_add(&q->freed, qcow2_cluster_of(q, old.host),
                     qcow2_table_len(q, &old) >> q->cluster_bits, false);
     qcow2_table_done(&old);
@@ -290,11 +291,9 @@ static int grow_reftable(struct qcow2 *q)
         r = load_bigger(q, &plan);
     if (r == 0)
         r = switch_reftable(q, &plan);
-    if (r < 0) {
-        for (uint32_t i = 0; i < plan.nblocks; i++)
-            qcow2_set_remove(&q->metadata, plan.cluster + i);
-        qcow2_table_done(&plan.table);
-    }
+    for (uint32_t i = 0; i < plan.nblocks && r < 0; i++)
+        qcow2_set_remove(&q->metadata, plan.cluster + i);
+    qcow2_table_done(&plan.table);
     return r;
 }
 
