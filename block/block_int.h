@@ -61,8 +61,11 @@ struct block_driver {
     int (*edit_bitmap)(struct block *block, const struct block_bitmap_edit *edit, struct err *err);
     void (*get_details)(const struct block *block, struct block_details *details);
 
-    /* The disk has been idle for a while: free memory that only makes requests faster. */
-    void (*trim)(struct block *block); /* and `written`, if a flush would tidy up more */
+    /*
+     * The disk has been idle for a while: free memory that only makes requests faster, and set
+     * `written` if a flush would tidy up more.
+     */
+    void (*trim)(struct block *block);
 
     /* The image was opened for writing, with all its files: mend what a crash left, if need be. */
     int (*recover)(struct block *block, struct block_check_report *report, struct err *err);

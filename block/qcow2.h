@@ -438,7 +438,10 @@ int qcow2_bound_dirty(struct qcow2 *q) MUST_CHECK;
 int qcow2_alloc_clusters(struct qcow2 *q, uint64_t want, uint64_t *ret_cluster, uint64_t *ret_n,
                          bool *ret_fresh) MUST_CHECK;
 
-/* Count no clusters ahead any more, until many flushes ask for it again. With q->lock held. */
+/*
+ * Count no clusters ahead any more, until many flushes ask for it again. With q->lock held, or
+ * nothing in flight.
+ */
 void qcow2_uncount_ahead(struct qcow2 *q);
 
 /* Give back clusters that were allocated and never referred to. With q->lock held. */

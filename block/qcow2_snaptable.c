@@ -41,6 +41,7 @@ struct reader {
     uint8_t *data;
     uint64_t len; /* bytes in `data` */
     bool salvage;
+    bool beyond; /* a limit: *err says which, or with `salvage` what follows goes */
     uint32_t damaged;
     struct err *err;
 };
@@ -48,6 +49,7 @@ struct reader {
 /* A limit of QEMU's, in its words. */
 static int too_much(struct reader *reader, const char *what, uint32_t n)
 {
+    reader->beyond = true;
     return err_set(reader->err, -EINVAL, "%s: %s %u: repair it with minivmm-img check -r all",
                    reader->q->path, what, n);
 }
@@ -156,11 +158,11 @@ static int read_entries(struct qcow2 *q, struct qcow2_snaptable *table, bool sal
 
     table->snapshots = calloc(table->n + 1ull, sizeof(*table->snapshots));
     if (!table->snapshots)
-        return -ENOMEM;
+        r = -ENOMEM;
     for (uint32_t i = 0; i < table->n && r == 0; i++) {
         r = parse_entry(&reader, &table->snapshots[i]);
-        if (r == -EINVAL && salvage) {
-            table->n = i; /* the table is too long: this and what follows goes */
+        if (reader.beyond && salvage) {
+            table->n = i;
             reader.damaged++;
             r = 0;
         }
@@ -168,6 +170,8 @@ static int read_entries(struct qcow2 *q, struct qcow2_snaptable *table, bool sal
     table->len = reader.at;
     table->damaged += reader.damaged;
     free(reader.data);
+    if (r < 0 && !reader.beyond)
+        err_set_errno(err, r, "%s: cannot read the snapshot table", q->path);
     return r;
 }
 
@@ -195,8 +199,7 @@ static int read_table(struct qcow2 *q, struct qcow2_snaptable *ret_table, bool s
     r = read_entries(q, &table, salvage, err);
     if (r < 0) {
         qcow2_snaptable_done(&table);
-        return r == -EINVAL ? r
-                            : err_set_errno(err, r, "%s: cannot read the snapshot table", q->path);
+        return r;
     }
     *ret_table = table;
     return 0;

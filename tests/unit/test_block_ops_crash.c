@@ -526,6 +526,37 @@ START_TEST(failing_host_leaves_the_old_image_or_the_new_one)
 }
 END_TEST
 
+/* Whatever the host answers: what direct I/O does not take is EINVAL, say. */
+START_TEST(unreadable_snapshot_table_is_named)
+{
+    static const int results[] = {-EIO, -EINVAL, -E2BIG};
+    struct mem_fault fault = {.result = results[_i], .kinds = 1u << FILE_READ};
+    unsigned failed = 0;
+    struct rig rig;
+
+    rig_init(&rig, &layouts[2], base_seed);
+    do {
+        struct block_snapshot *list;
+        struct err err = {0};
+        struct mem_env env;
+        struct block *block = open_disks(rig.layout, rig.disks, false, 0, &env);
+        unsigned n;
+
+        fault.happened = false;
+        rig.disks[TOP].fault = &fault;
+        fault.after = failed;
+        if (block_snapshot_list(block, &list, &n, &err) == 0)
+            block_snapshot_list_free(list, n);
+        else
+            ck_assert_msg(strncmp(err.msg, "top: ", 5) == 0, "'%s'", err.msg);
+        rig.disks[TOP].fault = NULL;
+        ck_assert_int_eq(block_close(block), 0);
+    } while (fault.happened && ++failed);
+    ck_assert_uint_ge(failed, 2); /* the header and the table */
+    rig_done(&rig);
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     TCase *tcase = tcase_create("crash");
@@ -536,6 +567,7 @@ static void add_tests(Suite *suite)
                         ARRAY_SIZE(layouts));
     tcase_add_loop_test(tcase, failing_host_leaves_the_old_image_or_the_new_one, 0,
                         ARRAY_SIZE(faults));
+    tcase_add_loop_test(tcase, unreadable_snapshot_table_is_named, 0, 3);
     suite_add_tcase(suite, tcase);
 }
 
