@@ -186,6 +186,10 @@ libs:
 fuzz:
 	@scripts/fuzz $(FUZZ_SECONDS) $(FUZZERS)
 
+.PHONY: mutants
+mutants:
+	@scripts/mutants
+
 SOAK_SECONDS ?= 600
 .PHONY: soak
 soak:
@@ -233,6 +237,7 @@ help:
 	@echo 'make bench           measure minivmm beside its peers'
 	@echo 'make fuzz            run the fuzzers, FUZZ_SECONDS=60 each'
 	@echo 'make soak            random tests of the disk engine with fresh seeds, SOAK_SECONDS=600'
+	@echo 'make mutants         put deliberate faults into a copy: the tests have to notice each'
 	@echo 'make lint, format    static checks; reformat the source'
 	@echo 'make install         DESTDIR= PREFIX=/usr/local'
 	@echo 'make clean           remove what was built; build/guest and build/host stay'

@@ -223,6 +223,18 @@ START_TEST(shared_ranges_overlap_and_exclusive_ones_do_not)
 }
 END_TEST
 
+START_TEST(exclusive_ranges_wait_for_each_other)
+{
+    range_lock_init(&lock);
+    start_holder(0, 0, 10, true);
+    start_holder(1, 9, 10, true);
+    ck_assert_str_eq(trace, "a");
+    release(0);
+    ck_assert_str_eq(trace, "ab");
+    release(1);
+}
+END_TEST
+
 START_TEST(later_shared_range_does_not_overtake_a_waiting_exclusive_one)
 {
     range_lock_init(&lock);
@@ -345,6 +357,7 @@ static void add_tests(Suite *suite)
 #endif
     tcase_add_test(tcase, mutex_is_handed_over_in_order);
     tcase_add_test(tcase, shared_ranges_overlap_and_exclusive_ones_do_not);
+    tcase_add_test(tcase, exclusive_ranges_wait_for_each_other);
     tcase_add_test(tcase, later_shared_range_does_not_overtake_a_waiting_exclusive_one);
     tcase_add_test(tcase, neighbouring_ranges_do_not_conflict);
     tcase_add_test(tcase, group_waits_for_its_parts_and_has_their_first_failure);
