@@ -17,7 +17,7 @@
 
 int block_make_room(struct file *file, uint64_t len, uint64_t clear)
 {
-    uint64_t have;
+    uint64_t have = 0;
     int r = file_truncate(file, len);
 
     if (r != -ENOTSUP)
@@ -25,6 +25,7 @@ int block_make_room(struct file *file, uint64_t len, uint64_t clear)
     r = file_get_len(file, &have);
     if (r == 0 && have < len)
         r = -ENOSPC;
+    clear = min_u64(max_u64(clear, BLOCK_SECTOR_SIZE), have);
     return r < 0 ? r : file_zero(file, 0, clear, false);
 }
 
@@ -100,6 +101,12 @@ int block_create_check(const struct block_create_options *options, struct err *e
     default:
         return err_set(err, -EINVAL, "%s: expected format qcow2 or raw", options->path);
     }
+}
+
+/* The clusters that a new qcow2 image has from the start were zeroed, wherever they are. */
+bool block_new_is_zero(const struct block *block)
+{
+    return block->driver != &raw_driver || !block->file->fixed_len;
 }
 
 /* An image that is being made. */

@@ -27,7 +27,8 @@ int block_create_too_large(const struct block_create_options *options, struct er
 
 /*
  * Give a new file its length, all of it reading as zero. A device must be long enough, and gets its
- * first `clear` bytes zeroed.
+ * first `clear` bytes zeroed, at least the sector in which the next one who probes it would find
+ * the header of an older image.
  */
 int block_make_room(struct file *file, uint64_t len, uint64_t clear) MUST_CHECK;
 

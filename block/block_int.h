@@ -163,6 +163,8 @@ bool block_merge(struct block *block, struct block_req *req, struct block_merged
 void block_init(struct block *block, const struct block_driver *driver,
                 const struct block_source *source);
 
+extern const struct block_driver raw_driver;
+
 int raw_open(const struct block_source *source, struct block **ret_block,
              struct err *err) MUST_CHECK;
 int qcow2_open(const struct block_source *source, struct block **ret_block,

@@ -66,6 +66,12 @@ int block_create(const struct block_create_options *options, struct err *err) MU
  */
 int block_create_check(const struct block_create_options *options, struct err *err) MUST_CHECK;
 
+/*
+ * Does an image that block_create has just made read as zero all over? What is raw on a device
+ * shows what the device held.
+ */
+bool block_new_is_zero(const struct block *block);
+
 /* ---- what an image says about itself --------------------------------------------------------- */
 
 /* Texts are the image's, valid until it is closed or changed by one of the operations below. */

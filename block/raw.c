@@ -227,7 +227,7 @@ static void raw_free(struct block *block)
     free(of_block(block));
 }
 
-static const struct block_driver raw_driver = {
+const struct block_driver raw_driver = {
     .name = "raw",
     .read = raw_read,
     .write = raw_write,

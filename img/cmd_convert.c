@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "block/block_ops.h"
 #include "img/args.h"
@@ -345,21 +344,6 @@ static int check_target(struct conversion *c)
     return EXIT_SUCCESS;
 }
 
-/*
- * Does an image that was just made read as zero? A device shows what it held, if nothing covers it.
- */
-static bool is_new_and_zero(const struct conversion *c)
-{
-    struct block_details details;
-    struct stat st;
-
-    if (c->no_create || c->backing || c->copy.min_zeroes == 0)
-        return false;
-    block_get_details(c->target, &details);
-    return (c->create.format == BLOCK_FORMAT_QCOW2 && !details.data_file_raw) ||
-           (stat(c->target_path.path, &st) == 0 && S_ISREG(st.st_mode));
-}
-
 static uint64_t backing_len(const struct conversion *c)
 {
     struct block_details details;
@@ -382,6 +366,7 @@ static void say_unreadable(uint64_t off, int error, bool status)
 
 static int copy_all(struct conversion *c)
 {
+    bool made = !c->no_create && !c->backing;
     struct err err;
 
     c->copy.sources = c->sources;
@@ -389,7 +374,7 @@ static int copy_all(struct conversion *c)
     c->copy.target = c->target;
     c->copy.target_has_backing = c->backing;
     c->copy.backing_len = backing_len(c);
-    c->copy.target_is_zero |= is_new_and_zero(c);
+    c->copy.target_is_zero = target_is_zero(c->target, made, c->copy.target_is_zero);
     c->copy.unreadable = c->args->quiet ? NULL : say_unreadable;
     c->copy.progress = &c->progress;
     return copy_run(&c->copy, &err) < 0 ? fail(&err) : EXIT_SUCCESS;

@@ -149,7 +149,7 @@ static int copy_sectors(const struct dd *dd, struct err *err)
         .nsources = 1,
         .target = dd->target,
         .min_zeroes = COPY_MIN_ZEROES,
-        .target_is_zero = true,
+        .target_is_zero = target_is_zero(dd->target, true, false),
     };
 
     return copy_run(&options, err);
@@ -179,9 +179,10 @@ static int copy_piece(const struct dd *dd, uint64_t done, uint8_t *buf, struct e
         return err_set_errno(err, r, "error while reading from input image file");
     memmove(buf, buf + (off - first), len);
     memset(buf + len, 0, whole - len);
-    if (zero_scan_all(buf, whole))
-        return 0;
-    r = transfer(dd->target, BLOCK_WRITE, done, whole, buf);
+    if (!zero_scan_all(buf, whole))
+        r = transfer(dd->target, BLOCK_WRITE, done, whole, buf);
+    else if (!target_is_zero(dd->target, true, false))
+        r = transfer(dd->target, BLOCK_WRITE_ZEROES, done, whole, NULL);
     return r < 0 ? err_set_errno(err, r, "error while writing to output image file") : 0;
 }
 

@@ -120,6 +120,11 @@ bool target_is_source(const char *path, struct block *block)
     return false;
 }
 
+bool target_is_zero(const struct block *target, bool made, bool promised)
+{
+    return promised || (made && block_new_is_zero(target));
+}
+
 /* ---- begin and end --------------------------------------------------------------------------- */
 
 static void file_set(struct target_file *file, const char *path)

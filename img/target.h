@@ -21,6 +21,12 @@
 bool target_is_source(const char *path, struct block *block);
 
 /*
+ * Does the target, open now, read as zero where nobody has written to it yet? `made`: the
+ * subcommand made the image. `promised`: the user says so.
+ */
+bool target_is_zero(const struct block *target, bool made, bool promised);
+
+/*
  * From now on a signal is such an end. `made`: the subcommand made the file; a device stays where
  * it is. `data_path`: of the image's external data file, or NULL. `position` says how far the
  * operation has come, in bytes; it is called by signal handlers. Paths are copied.

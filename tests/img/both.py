@@ -211,6 +211,10 @@ class Lines(unittest.TestResult):
         super().addSuccess(test)
         print(f"PASS {test.id().replace('__main__.', '')}", flush=True)
 
+    def addSkip(self, test, reason):
+        super().addSkip(test, reason)
+        print(f"SKIP {test.id().replace('__main__.', '')}: {reason}", flush=True)
+
     def addFailure(self, test, err):
         super().addFailure(test, err)
         self.fail(test, err)
