@@ -64,6 +64,14 @@ enum {
 
 struct block_check_report; /* block_ops.h */
 
+/* One file of an image that is being opened. */
+struct block_file {
+    const char *path;
+    const uint64_t *id; /* file_host_identify */
+    bool writable;
+    bool is_top; /* it is the one that the user named: neither backing file nor data file */
+};
+
 struct block_options {
     const char *path;
     enum block_format format;
@@ -86,6 +94,13 @@ struct block_options {
      * in flight together.
      */
     bool compute_threads;
+
+    /*
+     * Asked about each file of the chain when it is open, before it is locked or read: a negative
+     * errno with *err filled refuses it. NULL: none is.
+     */
+    int (*admit)(void *opaque, const struct block_file *file, struct err *err);
+    void *admit_opaque;
 
     /* Hears what is repaired of an image that was not closed; NULL: one line in the log. */
     struct block_check_report *repair_report;

@@ -47,7 +47,7 @@ struct chain {
     struct file_host_options file_options;
     unsigned flags;
     unsigned without;
-    struct block_check_report *repair_report;
+    const struct block_options *options;
     unsigned len;
     const struct file *files[2 * BLOCK_CHAIN_MAX]; /* images and their data files */
     unsigned nfiles;
@@ -119,6 +119,21 @@ static int probe(struct file *file, const char *path, enum block_format *ret_for
     return 0;
 }
 
+static int ask_for_admission(const struct chain *chain, const struct file *file, const char *path,
+                             struct err *err)
+{
+    const struct block_file asked = {
+        .path = path,
+        .id = file->id,
+        .writable = file->writable,
+        .is_top = chain->nfiles == 0,
+    };
+
+    if (!chain->options->admit)
+        return 0;
+    return chain->options->admit(chain->options->admit_opaque, &asked, err);
+}
+
 /* Open a file of the host that is not in the chain yet, locked. */
 static int open_file(struct chain *chain, const char *path, struct file **ret_file, struct err *err)
 {
@@ -128,6 +143,8 @@ static int open_file(struct chain *chain, const char *path, struct file **ret_fi
     if (r < 0)
         return r;
     r = check_not_in_chain(chain, file, path, err);
+    if (r == 0)
+        r = ask_for_admission(chain, file, path, err);
     if (r == 0 && !(chain->flags & BLOCK_OPEN_SHARE))
         r = file_lock(file, path, err);
     if (r < 0) {
@@ -192,7 +209,7 @@ static int open_image(struct chain *chain, const char *path, enum block_format f
     else if ((*ret_block)->data_name && !(chain->flags & BLOCK_OPEN_ALONE))
         r = open_data_file(chain, *ret_block, path, err);
     if (r == 0 && source.writable && (*ret_block)->driver->recover)
-        r = (*ret_block)->driver->recover(*ret_block, chain->repair_report, err);
+        r = (*ret_block)->driver->recover(*ret_block, chain->options->repair_report, err);
     if (r < 0) {
         (void)block_close(*ret_block); /* nothing was written */
         *ret_block = NULL;
@@ -265,7 +282,7 @@ int block_open_in(const struct block_env *env, const struct block_options *optio
         .env = env,
         .flags = options->flags,
         .without = options->without,
-        .repair_report = options->repair_report,
+        .options = options,
         .file_options =
             {
                 .writable = !options->readonly,

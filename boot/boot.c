@@ -124,6 +124,13 @@ void boot_close(struct boot *boot)
     free(boot);
 }
 
+int boot_file_fd(const struct boot *boot, size_t i)
+{
+    if (i == 0)
+        return boot->kernel_file.fd;
+    return i <= boot->ninitrds ? boot->initrds[i - 1].fd : -1;
+}
+
 /* First of all, so that no kernel can have what boot/ itself writes. */
 static int take_low_memory(struct session *s, struct err *err)
 {

@@ -24,6 +24,7 @@ void config_done(struct config *config)
         config_disk_done(&config->disks[i]);
     free(config->initrds);
     free(config->disks);
+    free(config->file);
     free(config->kernel);
     free(config->append);
     free(config->cmdline);

@@ -50,6 +50,7 @@ struct config_disk {
 };
 
 struct config {
+    char *file; /* that settings were read from; NULL: none */
     char *kernel;
     char **initrds;
     size_t ninitrds;
@@ -86,7 +87,8 @@ char *config_kernel_cmdline(const struct config *config);
 
 /*
  * Read settings from a JSON file into `config`; relative paths in it are relative to the file's
- * folder. 0, or a negative errno with *err filled; `config` may be filled in part then.
+ * folder. Notes the path in config->file. 0, or a negative errno with *err filled; `config` may be
+ * filled in part then.
  */
 int config_load_json(struct config *config, const char *path, struct err *err) MUST_CHECK;
 

@@ -268,6 +268,10 @@ int config_load_json(struct config *config, const char *path, struct err *err)
     }
     r = config_parse_json(config, text, len, path, dir, err);
     free(dir);
+    free(config->file);
+    config->file = strdup(path);
+    if (r == 0 && !config->file)
+        r = err_set(err, -ENOMEM, "%s: out of memory", path);
 
 free_text:
     free(text);

@@ -382,10 +382,30 @@ static void drain(struct console *console)
     }
 }
 
-int console_new(enum serial_kind kind, const char *path, struct loop *loop,
-                const struct console_events *events, struct console **ret_console, struct err *err)
+/* Early, so that the user is told before the guest's memory is made. */
+static int check_outputs(enum serial_kind kind, const char *path, const struct open_files *files,
+                         struct err *err)
+{
+    int r = 0;
+
+    if (kind == SERIAL_STDIO)
+        r = open_files_check_fd(files, STDOUT_FILENO, "standard output", err);
+    else if (path)
+        r = open_files_check_path(files, path, err);
+    if (r < 0)
+        err_prefix(err, "serial port");
+    return r;
+}
+
+int console_new(enum serial_kind kind, const char *path, const struct open_files *files,
+                struct loop *loop, const struct console_events *events,
+                struct console **ret_console, struct err *err)
 {
     struct console *console = NULL;
+    int r = check_outputs(kind, path, files, err);
+
+    if (r < 0)
+        return r;
 
     switch (kind) {
     case SERIAL_STDIO:
@@ -398,10 +418,10 @@ int console_new(enum serial_kind kind, const char *path, struct loop *loop,
         console = console_unix_new(path, loop);
         break;
     case SERIAL_FILE:
-        console = console_file_new(path, loop);
+        console = console_file_new(path, files, loop);
         break;
     case SERIAL_NULL:
-        console = console_file_new(NULL, loop);
+        console = console_file_new(NULL, files, loop);
         break;
     }
     if (!console)

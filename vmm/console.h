@@ -26,6 +26,7 @@
 #include "vmm/base/err.h"
 #include "vmm/base/loop.h"
 #include "vmm/config.h"
+#include "vmm/open_files.h"
 
 #define CONSOLE_BUFFER_FULL ((size_t)64 << 10)
 #define CONSOLE_BUFFER_MAX ((size_t)1 << 20)
@@ -43,12 +44,12 @@ struct console_events {
 struct console;
 
 /*
- * `path` is for SERIAL_FILE and SERIAL_UNIX and stays the caller's. 0, or a negative errno with
- * *err filled.
+ * `path` is for SERIAL_FILE and SERIAL_UNIX. What is one of `files` is not written to. Both stay
+ * the caller's. 0, or a negative errno with *err filled.
  */
-int console_new(enum serial_kind kind, const char *path, struct loop *loop,
-                const struct console_events *events, struct console **ret_console,
-                struct err *err) MUST_CHECK;
+int console_new(enum serial_kind kind, const char *path, const struct open_files *files,
+                struct loop *loop, const struct console_events *events,
+                struct console **ret_console, struct err *err) MUST_CHECK;
 
 /*
  * Open the file, socket or pty; with stdio on a terminal, make it raw. 0, or a negative errno with

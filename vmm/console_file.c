@@ -2,7 +2,6 @@
  * The serial port's output into a file, or nowhere. There is no input.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,6 +13,7 @@ struct console_file {
     struct console console;
     int fd;           /* -1: not open */
     const char *path; /* the configuration's; NULL: nowhere */
+    const struct open_files *files;
 };
 
 static struct console_file *file_of(struct console *console)
@@ -47,14 +47,15 @@ static void file_close(struct console *console)
 static int file_start(struct console *console, struct err *err)
 {
     struct console_file *file = file_of(console);
+    int r;
 
     if (!file->path)
         return 0;
-    /* Not to wait for the reader of a FIFO, and not to make a terminal our controlling one. */
-    file->fd =
-        open(file->path, O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0666);
-    if (file->fd < 0)
-        return err_set_errno(err, -errno, "%s: cannot open for the serial port", file->path);
+    r = open_files_open_output(file->files, file->path, &file->fd, err);
+    if (r < 0) {
+        err_prefix(err, "serial port");
+        return r;
+    }
     console_connect(console, -1, file->fd);
     return 0;
 }
@@ -67,13 +68,15 @@ static const struct console_ops file_ops = {
     .close = file_close,
 };
 
-struct console *console_file_new(const char *path, struct loop *loop)
+struct console *console_file_new(const char *path, const struct open_files *files,
+                                 struct loop *loop)
 {
     struct console_file *file = calloc(1, sizeof(*file));
 
     if (!file)
         return NULL;
     file->path = path;
+    file->files = files;
     file->fd = -1;
     console_init(&file->console, &file_ops, loop);
     return &file->console;

@@ -91,7 +91,8 @@ void console_print(struct console *console, const char *text);
 /* The back ends, one per file. NULL without memory. */
 struct console *console_stdio_new(struct loop *loop, const struct console_events *events);
 struct console *console_pty_new(struct loop *loop);
-struct console *console_file_new(const char *path, struct loop *loop);
+struct console *console_file_new(const char *path, const struct open_files *files,
+                                 struct loop *loop);
 struct console *console_unix_new(const char *path, struct loop *loop);
 
 #endif

@@ -71,9 +71,34 @@ static void detach(void *opaque)
     job->result = block_detach(job->disk->block);
 }
 
-int disk_open(const struct config_disk *config, unsigned index, struct disk **ret_disk,
-              struct err *err)
+/* The machine has room for fewer disks than there are letters. */
+void disk_name(unsigned index, char name[DISK_NAME_MAX])
 {
+    snprintf(name, DISK_NAME_MAX, "vd%c", index < 26 ? 'a' + (int)index : '?');
+}
+
+/* What block_open asks about the image's files. */
+struct admission {
+    struct open_files *files;
+    unsigned index;
+};
+
+static int admit(void *opaque, const struct block_file *file, struct err *err)
+{
+    const struct admission *admission = opaque;
+    struct open_file_use use = {.path = file->path, .writable = file->writable};
+    char name[DISK_NAME_MAX];
+
+    disk_name(admission->index, name);
+    snprintf(use.role, sizeof(use.role), "%sdisk %s",
+             file->is_top ? "" : "a backing file or data file of ", name);
+    return open_files_add(admission->files, file->id, &use, err);
+}
+
+int disk_open(const struct config_disk *config, unsigned index, struct open_files *files,
+              struct disk **ret_disk, struct err *err)
+{
+    struct admission admission = {.files = files, .index = index};
     const struct block_options options = {
         .path = config->path,
         .format = config->format,
@@ -81,6 +106,8 @@ int disk_open(const struct config_disk *config, unsigned index, struct disk **re
         .cache = config->cache,
         .aio = config->aio,
         .discard = config->discard,
+        .admit = admit,
+        .admit_opaque = &admission,
     };
     struct disk *disk = calloc(1, sizeof(*disk));
     struct hand_over job = {.disk = disk, .err = err};

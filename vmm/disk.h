@@ -12,15 +12,20 @@
 #include "vmm/base/err.h"
 #include "vmm/base/loop.h"
 #include "vmm/config.h"
+#include "vmm/open_files.h"
 
 struct disk;
 
+/* The guest's name of disk `index`: "vda" for the first one. */
+#define DISK_NAME_MAX 8
+void disk_name(unsigned index, char name[DISK_NAME_MAX]);
+
 /*
  * Open the image, start the thread "diskN" and hand the image over to it. `config` outlives the
- * disk. 0, or a negative errno with *err filled and nothing left open.
+ * disk. The image's files are added to `files`, and refused if they are there already. 0, or a negative errno with *err filled and nothing left open.
  */
-int disk_open(const struct config_disk *config, unsigned index, struct disk **ret_disk,
-              struct err *err) MUST_CHECK;
+int disk_open(const struct config_disk *config, unsigned index, struct open_files *files,
+              struct disk **ret_disk, struct err *err) MUST_CHECK;
 
 /*
  * Flush and close the image, end the thread. No device uses the disk any more.

@@ -22,6 +22,7 @@ struct runner {
     struct kvm kvm;
     struct boot *boot;
     char *cmdline;
+    struct open_files files;
     struct disk **disks;
     size_t ndisks;
     struct console *console;
@@ -112,6 +113,27 @@ static int watch_signals(struct runner *runner, struct err *err)
 
 /* ---- what outlives a guest ------------------------------------------------------------------- */
 
+/* The disks and the serial port shall not write to them. */
+static int note_boot_files(struct runner *runner, struct err *err)
+{
+    const struct config *config = runner->config;
+    int r = 0;
+
+    if (config->file) {
+        const struct open_file_use use = {.path = config->file, .role = "the configuration file"};
+
+        r = open_files_add_path(&runner->files, &use, err);
+    }
+    for (size_t i = 0; r == 0 && i <= config->ninitrds; i++) {
+        struct open_file_use use = {.path = config->kernel, .role = "the kernel"};
+
+        if (i > 0)
+            use = (struct open_file_use){.path = config->initrds[i - 1], .role = "an initrd"};
+        r = open_files_add_fd(&runner->files, boot_file_fd(runner->boot, i), &use, err);
+    }
+    return r;
+}
+
 static int open_boot(struct runner *runner, struct err *err)
 {
     const struct config *config = runner->config;
@@ -120,11 +142,13 @@ static int open_boot(struct runner *runner, struct err *err)
         .initrds = (const char *const *)config->initrds,
         .ninitrds = config->ninitrds,
     };
+    int r;
 
     runner->cmdline = config_kernel_cmdline(config);
     if (!runner->cmdline)
         return err_set(err, -ENOMEM, "out of memory");
-    return boot_open(&files, &runner->boot, err);
+    r = boot_open(&files, &runner->boot, err);
+    return r < 0 ? r : note_boot_files(runner, err);
 }
 
 static int open_disks(struct runner *runner, struct err *err)
@@ -135,7 +159,7 @@ static int open_disks(struct runner *runner, struct err *err)
     if (!runner->disks)
         return err_set(err, -ENOMEM, "out of memory");
     for (unsigned i = 0; i < config->ndisks; i++) {
-        int r = disk_open(&config->disks[i], i, &runner->disks[i], err);
+        int r = disk_open(&config->disks[i], i, &runner->files, &runner->disks[i], err);
 
         if (r < 0)
             return r;
@@ -148,8 +172,8 @@ static int make_console(struct runner *runner, struct err *err)
 {
     const struct console_events events = {.quit = on_quit_key, .opaque = runner};
 
-    return console_new(runner->config->serial, runner->config->serial_path, runner->loop, &events,
-                       &runner->console, err);
+    return console_new(runner->config->serial, runner->config->serial_path, &runner->files,
+                       runner->loop, &events, &runner->console, err);
 }
 
 static int check_ncpus(const struct runner *runner, struct err *err)
@@ -226,6 +250,7 @@ static int close_parts(struct runner *runner, struct err *err)
         result = disk_err.code;
     }
     free(runner->disks);
+    open_files_done(&runner->files);
     boot_close(runner->boot);
     free(runner->cmdline);
     if (runner->kvm.fd >= 0)

@@ -2,6 +2,7 @@
  * Wrong options, wrong settings, and files that are not what they are taken for, given to the
  * program as a user gives them. tests/lib/refusal.h says what is expected each time.
  */
+#include <fcntl.h>
 #include <limits.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -289,10 +290,22 @@ static const struct refusal disks[] = {
     DISK("deep-0", "more than 32 images"),
     {.args = {KERNEL, "--disk", "disk.raw", "--disk", "disk.raw"},
      .code = EXIT_SETUP,
-     .says = {"disk.raw", "in use"}},
+     .says = {"disk.raw: given twice", "disk vda already", "readonly=on for both"}},
     {.args = {KERNEL, "--disk", "disk.qcow2", "--disk", "disk.qcow2,readonly=on"},
      .code = EXIT_SETUP,
-     .says = {"disk.qcow2", "in use"}},
+     .says = {"disk.qcow2: given twice", "disk vda already", "readonly=on there"}},
+    {.args = {KERNEL, "--disk", "disk.raw,readonly=on", "--disk", "disk.hard"},
+     .code = EXIT_SETUP,
+     .says = {"disk.hard: given twice", "disk vda already", "or readonly=on"}},
+    {.args = {KERNEL, "--disk", "deep-31", "--disk", "deep-30"},
+     .code = EXIT_SETUP,
+     .says = {"backing file of deep-30: deep-31: given twice", "disk vda", "readonly=on there"}},
+    {.args = {KERNEL, "--disk", "deep-30", "--disk", "deep-31"},
+     .code = EXIT_SETUP,
+     .says = {"deep-31: given twice", "a backing file or data file of disk vda"}},
+    {.args = {KERNEL, "--initrd", "text", "--disk", "text,format=raw"},
+     .code = EXIT_SETUP,
+     .says = {"text: given twice", "an initrd already", "readonly=on"}},
     {.args = {KERNEL, "--disk", "disk.qcow2", "--disk", "missing"},
      .code = EXIT_SETUP,
      .says = {"missing", "No such file"}},
@@ -304,6 +317,59 @@ static const struct refusal disks[] = {
 };
 
 /* ---- the serial port ------------------------------------------------------------------------- */
+
+/* What the shell does with 9<>disk.raw and with >>disk.raw. */
+static void open_disk_as_9(void)
+{
+    if (dup2(open("disk.raw", O_RDWR | O_CLOEXEC), 9) < 0)
+        _exit(REFUSAL_SKIPPED);
+}
+
+static void print_on_disk(void)
+{
+    if (dup2(open("disk.raw", O_WRONLY | O_APPEND | O_CLOEXEC), STDOUT_FILENO) < 0)
+        _exit(REFUSAL_SKIPPED);
+}
+
+#define OWN_FILE(role, output, ...)                                                                \
+    {                                                                                              \
+        .args = {KERNEL, "--serial", output, __VA_ARGS__}, .code = EXIT_SETUP, .says = {           \
+            "serial port: ",                                                                       \
+            role " of this VM",                                                                    \
+            "expected another one"                                                                 \
+        }                                                                                          \
+    }
+
+/* The first thing that a file is opened for as output is to be emptied. */
+static const struct refusal own_files[] = {
+    OWN_FILE("the kernel", "file:kernel", NULL),
+    OWN_FILE("the kernel", "unix:kernel", NULL),
+    OWN_FILE("an initrd", "file:second", "--initrd", "text", "--initrd", "second"),
+    OWN_FILE("disk vda", "file:disk.raw", "--disk", "disk.raw"),
+    OWN_FILE("disk vda", "file:disk.raw", "--disk", "disk.raw,readonly=on"),
+    OWN_FILE("disk vda", "file:disk.hard", "--disk", "disk.raw"),
+    OWN_FILE("disk vda", "file:disk.link", "--disk", "disk.raw"),
+    OWN_FILE("disk vda", "file:folder/../disk.raw", "--disk", "disk.link"),
+    OWN_FILE("disk vdb", "file:disk.qcow2", "--disk", "disk.raw", "--disk", "disk.qcow2"),
+    OWN_FILE("a backing file or data file of disk vda", "file:deep-32", "--disk", "deep-1"),
+    OWN_FILE("a backing file or data file of disk vda", "file:deep-20", "--disk", "deep-1"),
+    {.args = {CONFIG},
+     .config = "{\"kernel\": \"kernel\", \"serial\": \"file:config.json\"}",
+     .code = EXIT_SETUP,
+     .says = {"the configuration file of this VM", "expected another one"}},
+    {.args = {KERNEL, "--disk", "disk.raw", "--serial", "file:/dev/fd/9"},
+     .in_child = open_disk_as_9,
+     .code = EXIT_SETUP,
+     .says = {"/dev/fd/9", "disk vda of this VM"}},
+    {.args = {KERNEL, "--disk", "/proc/self/fd/9", "--serial", "file:disk.raw"},
+     .in_child = open_disk_as_9,
+     .code = EXIT_SETUP,
+     .says = {"disk.raw", "disk vda of this VM"}},
+    {.args = {KERNEL, "--disk", "disk.raw"},
+     .in_child = print_on_disk,
+     .code = EXIT_SETUP,
+     .says = {"standard output", "disk vda of this VM"}},
+};
 
 static const struct refusal serials[] = {
     {.args = {KERNEL, "--serial", "file:missing/log"},
@@ -515,6 +581,8 @@ static void make_special_files(void)
     ck_assert_int_eq(mkfifo("fifo", 0600), 0);
     ck_assert_int_eq(mkdir("folder", 0700), 0);
     ck_assert_int_eq(symlink("loop", "loop"), 0);
+    ck_assert_int_eq(link("disk.raw", "disk.hard"), 0);
+    ck_assert_int_eq(symlink("disk.raw", "disk.link"), 0);
 }
 
 /* Once for all tests: none of them may change anything here but config.json. */
@@ -530,6 +598,7 @@ static void make_files(void)
     make_elfs();
     refusal_write_file("empty", "", 0);
     refusal_write_file("text", text, strlen(text));
+    refusal_write_file("second", text, strlen(text));
     refusal_write_file("kernel.gz", gzip, sizeof(gzip));
     refusal_write_file("disk.vmdk", vmdk, sizeof(vmdk));
     refusal_write_file("large", "", 0);
@@ -553,6 +622,7 @@ TEST_REFUSALS(bad_configuration_is_refused, configs)
 TEST_REFUSALS(bad_kernel_or_initrd_is_refused, boot_files)
 TEST_REFUSALS(bad_disk_is_refused, disks)
 TEST_REFUSALS(bad_serial_port_is_refused, serials)
+TEST_REFUSALS(own_file_is_no_output, own_files)
 
 START_TEST(more_disks_than_slots_are_refused)
 {
@@ -590,6 +660,8 @@ START_TEST(good_input_is_taken)
         {KERNEL, "--disk", "text,format=raw"},
         {KERNEL, "--disk", "deep-1,readonly=on", "--serial", "null"},
         {KERNEL, "--memory", "32M", "--cpus", "2"},
+        {KERNEL, "--disk", "disk.raw,readonly=on", "--disk", "disk.hard,readonly=on"},
+        {KERNEL, "--disk", "deep-31,readonly=on", "--disk", "deep-30"},
     };
     bool touched;
     struct vm vm;
@@ -606,12 +678,13 @@ static void add_tests(Suite *suite)
     TCase *tcase = tcase_create("bad input");
 
     tcase_add_unchecked_fixture(tcase, make_files, NULL);
-    tcase_add_loop_test(tcase, good_input_is_taken, 0, 5);
+    tcase_add_loop_test(tcase, good_input_is_taken, 0, 7);
     tcase_add_loop_test(tcase, bad_option_is_refused, 0, ARRAY_SIZE(options));
     tcase_add_loop_test(tcase, bad_configuration_is_refused, 0, ARRAY_SIZE(configs));
     tcase_add_loop_test(tcase, bad_kernel_or_initrd_is_refused, 0, ARRAY_SIZE(boot_files));
     tcase_add_loop_test(tcase, bad_disk_is_refused, 0, ARRAY_SIZE(disks));
     tcase_add_loop_test(tcase, bad_serial_port_is_refused, 0, ARRAY_SIZE(serials));
+    tcase_add_loop_test(tcase, own_file_is_no_output, 0, ARRAY_SIZE(own_files));
     tcase_add_loop_test(tcase, long_path_leaves_room_for_the_reason, 0, 3);
     tcase_add_test(tcase, more_disks_than_slots_are_refused);
     suite_add_tcase(suite, tcase);

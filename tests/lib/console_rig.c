@@ -93,7 +93,7 @@ void rig_print(const char *text)
 int rig_try_open(enum serial_kind kind, const char *path, struct err *err)
 {
     const struct console_events events = {.quit = on_quit};
-    int r = console_new(kind, path, rig.loop, &events, &rig.console, err);
+    int r = console_new(kind, path, &rig.files, rig.loop, &events, &rig.console, err);
 
     if (r < 0)
         return r;
@@ -135,6 +135,7 @@ void rig_setup(void)
 void rig_teardown(void)
 {
     rig_close();
+    open_files_done(&rig.files);
     loop_free(rig.loop);
     scratch_tear_down();
 }

@@ -23,6 +23,7 @@ struct rig_front {
 };
 
 struct rig {
+    struct open_files files; /* none, unless a test adds some */
     struct loop *loop;
     struct console *console;
     struct chardev *chardev;

@@ -223,6 +223,15 @@ static const struct file_ops host_ops = {
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
+void file_host_identify(const struct stat *st, uint64_t ret_id[2])
+{
+    bool is_device = S_ISBLK(st->st_mode);
+
+    /* No file has inode 0. */
+    ret_id[0] = is_device ? st->st_rdev : st->st_dev;
+    ret_id[1] = is_device ? 0 : st->st_ino;
+}
+
 static int check_type(struct host_file *host, const char *path, struct err *err)
 {
     struct stat st;
@@ -231,8 +240,7 @@ static int check_type(struct host_file *host, const char *path, struct err *err)
         return err_set_errno(err, -errno, "%s: cannot stat", path);
     host->is_device = S_ISBLK(st.st_mode);
     host->file.fixed_len = host->is_device;
-    host->file.id[0] = host->is_device ? st.st_rdev : st.st_dev;
-    host->file.id[1] = host->is_device ? 0 : st.st_ino;
+    file_host_identify(&st, host->file.id);
     if (!S_ISREG(st.st_mode) && !host->is_device)
         return err_set(err, -EINVAL, "%s: not a disk image: expected a file or a block device",
                        path);

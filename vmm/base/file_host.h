@@ -6,6 +6,7 @@
 #define MINIVMM_BASE_FILE_HOST_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "vmm/base/aio.h"
 #include "vmm/base/compiler.h"
@@ -43,6 +44,14 @@ int file_host_open(const char *path, const struct file_host_options *options,
  */
 int file_host_create(const char *path, const struct file_host_options *options,
                      struct file **ret_file, struct err *err) MUST_CHECK;
+
+struct stat;
+
+/*
+ * What a file is, under whatever name: device and inode, the number of a block device. The same
+ * as the id of the struct file.
+ */
+void file_host_identify(const struct stat *st, uint64_t ret_id[2]);
 
 /* Give the file its name; it stays open. 0, or -errno with *err filled. */
 int file_host_keep(struct file *file, const char *path, struct err *err) MUST_CHECK;
