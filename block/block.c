@@ -16,6 +16,13 @@
 #define BLOCK_WORKERS_MAX 128u
 
 /*
+ * Longest transfer that is carried out as one; longer requests are one piece after the other. It is
+ * a multiple of every cluster size, and what a request is worth at least when turns are taken.
+ */
+#define PIECE_MAX (2u << 20)
+#define TURN_MIN (4u << 10)
+
+/*
  * A disk without requests for this long, or up to twice as long, is flushed and gives memory back.
  */
 #define IDLE_NS 2000000000ull
@@ -84,14 +91,11 @@ static int copy(struct block *block, const struct block_req *req)
     return block->driver->copy(block, req->off, req->len, from, req->from_host);
 }
 
-static int carry_out_op(struct block *block, const struct block_req *req)
+/* A request, or a piece of one; not a flush. */
+static int carry_out_piece(struct block *block, const struct block_req *req)
 {
     const struct block_driver *driver = block->driver;
 
-    if (req->op == BLOCK_FLUSH)
-        return flush(block);
-    if (req->len == 0)
-        return 0;
     switch (req->op) {
     case BLOCK_READ:
         return driver->read(block, req->off, req->len, req->iov, req->niov);
@@ -110,6 +114,62 @@ static int carry_out_op(struct block *block, const struct block_req *req)
     }
 }
 
+/* Bytes [at, at + len) of a request that transfers data. */
+static int carry_out_part(struct block *block, const struct block_req *req, uint64_t at,
+                          uint64_t len)
+{
+    struct block_req piece = *req;
+    struct iov_part part;
+    int r = iov_part_take(&part, req->iov, req->niov, at, len);
+
+    if (r < 0)
+        return r;
+    piece.off = req->off + at;
+    piece.len = len;
+    piece.iov = part.iov;
+    piece.niov = part.niov;
+    r = carry_out_piece(block, &piece);
+    iov_part_done(&part);
+    return r;
+}
+
+/*
+ * Transfers are cut at multiples of PIECE_MAX, so that no cluster is cut. The other operations take
+ * their turns where they find out how much there is to do.
+ */
+static int carry_out_pieces(struct block *block, const struct block_req *req)
+{
+    bool transfers = req->op == BLOCK_READ || req->op == BLOCK_WRITE;
+    uint64_t at = 0;
+    int r = 0;
+
+    if (!transfers || !block->loop) {
+        r = co_turn(TURN_MIN);
+        return r < 0 ? r : carry_out_piece(block, req);
+    }
+    while (r == 0 && at < req->len) {
+        uint64_t to_boundary = PIECE_MAX - (req->off + at) % PIECE_MAX;
+        uint64_t len = min_u64(req->len - at, to_boundary);
+
+        r = co_turn(max_u64(len, TURN_MIN));
+        if (r == 0)
+            r = carry_out_part(block, req, at, len);
+        at += len;
+    }
+    return r;
+}
+
+static int carry_out_op(struct block *block, const struct block_req *req)
+{
+    int r;
+
+    if (req->op == BLOCK_FLUSH) {
+        r = co_turn(TURN_MIN);
+        return r < 0 ? r : flush(block);
+    }
+    return req->len == 0 ? 0 : carry_out_pieces(block, req);
+}
+
 static int carry_out(struct block *block, const struct block_req *req)
 {
     bool durable = (req->flags & BLOCK_REQ_FUA) || block->writethrough;
@@ -122,6 +182,11 @@ static int carry_out(struct block *block, const struct block_req *req)
 }
 
 /* ---- requests in flight ---------------------------------------------------------------------- */
+
+static void count_in_flight(struct block *block, int by)
+{
+    __atomic_store_n(&block->in_flight, block->in_flight + (unsigned)by, __ATOMIC_RELAXED);
+}
 
 static void finish(struct block *block, struct block_req *req, int result)
 {
@@ -143,6 +208,8 @@ static void trim_chain(struct block *block)
 /* What failed is tried again by the guest's next flush, and said to it. */
 static void tidied(struct block_req *req, int result)
 {
+    if (result == -ECANCELED)
+        req->result = 0;
 }
 
 /* So that what is killed while it is idle leaves its image as clean as one that was closed. */
@@ -181,7 +248,7 @@ static void finish_run(struct aio_task *task)
         struct block_req *req = container_of(first, struct block_req, link);
 
         list_remove(first);
-        block->in_flight--;
+        count_in_flight(block, -1);
         req->done(req, req->result);
     }
 }
@@ -207,6 +274,7 @@ static void worker(void *opaque)
     struct block *block = opaque;
     struct list *first;
 
+    co_set_cancel(&block->cancel);
     while ((first = list_first(&block->pending))) {
         struct block_req *req = container_of(first, struct block_req, link);
         struct block_merged merged;
@@ -226,7 +294,7 @@ void block_submit(struct block *block, struct block_req *req)
 
     assert(block->loop);
     req->block = block;
-    block->in_flight++;
+    count_in_flight(block, 1);
 
     r = check(block, req);
     if (r < 0) {
@@ -256,7 +324,12 @@ int block_execute(struct block *block, struct block_req *req)
 
 unsigned block_in_flight(const struct block *block)
 {
-    return block->in_flight;
+    return __atomic_load_n(&block->in_flight, __ATOMIC_RELAXED);
+}
+
+void block_set_cancel(struct block *block, bool cancel)
+{
+    __atomic_store_n(&block->cancel, cancel, __ATOMIC_RELAXED);
 }
 
 void block_set_writeback(struct block *block, bool writeback)

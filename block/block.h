@@ -123,9 +123,17 @@ int block_attach(struct block *block, struct loop *loop, struct err *err) MUST_C
 
 /*
  * Wait for all requests, flush, stop asynchronous I/O. On the loop's thread; not from `done`.
- * 0 or the flush's -errno.
+ * 0 or the flush's -errno. What was written before a cancelled request is flushed like any other.
  */
 int block_detach(struct block *block);
+
+/*
+ * With `cancel` on, requests end early: those that wait and those that come with -ECANCELED, those
+ * that are being carried out as soon as the piece that the host has is done. A write among them
+ * may have written a part. For a disk whose user is gone; an image that is cancelled any number of
+ * times stays sound. Any thread.
+ */
+void block_set_cancel(struct block *block, bool cancel);
 
 /* Flush if it was written, release locks, free. Detached or never attached. 0 or -errno. */
 int block_close(struct block *block);
@@ -277,7 +285,7 @@ void block_submit(struct block *block, struct block_req *req);
  */
 int block_execute(struct block *block, struct block_req *req) MUST_CHECK;
 
-/* Requests submitted and not yet done. */
+/* Requests submitted and not yet done. Any thread. */
 unsigned block_in_flight(const struct block *block);
 
 /*

@@ -126,7 +126,8 @@ struct block {
     struct loop *loop; /* NULL while not attached, and for backing files */
     struct aio *aio;   /* NULL while not attached */
     enum aio_kind aio_kind;
-    unsigned in_flight;
+    unsigned in_flight;   /* atomic, written on the loop's thread */
+    bool cancel;          /* atomic, written on any */
     unsigned workers;     /* coroutines that carry out requests */
     struct list pending;  /* requests that wait for one */
     struct list finished; /* requests whose `done` is to be called */

@@ -19,6 +19,9 @@
 /* Clusters that are zero and in use before are zeroed so far ahead of a write. */
 #define ZERO_AHEAD (1u << 20)
 
+/* Clearing the entries of a slice takes about as long as copying so many bytes (co_turn). */
+#define CLEAR_COST (64u << 10)
+
 /* Memory for direct I/O. */
 #define COW_ALIGN 4096u
 
@@ -464,7 +467,9 @@ static int clear_range(struct qcow2 *q, uint64_t off, uint64_t end, enum qcow2_c
     while (r == 0 && off < end) {
         uint64_t len = qcow2_clear_piece(q, off, end - off);
 
-        r = qcow2_bound_dirty(q);
+        r = co_turn(CLEAR_COST);
+        if (r == 0)
+            r = qcow2_bound_dirty(q);
         if (r == 0)
             r = clear_piece(q, off, len, how);
         off += len;

@@ -115,7 +115,7 @@ static void request_done(struct block_req *block, int result)
     struct blk_request *request = container_of(block, struct blk_request, block);
     struct blk_queue *queue = request->queue;
 
-    if (result < 0)
+    if (result < 0 && result != -ECANCELED) /* that one's guest is gone */
         log_guest(LOG_WARN, "virtio-blk: request at %llu, %llu bytes, failed: %s",
                   (unsigned long long)block->off, (unsigned long long)block->len,
                   strerror(-result));

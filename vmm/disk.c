@@ -13,6 +13,10 @@ struct disk {
     struct block *block; /* owner: the disk's thread, while attached */
     struct loop *loop;
     pthread_t thread;
+
+    pthread_mutex_t lock; /* guards the rest: what other threads may ask for */
+    bool attached;        /* `block` has requests in flight, or may have */
+    bool closing;
 };
 
 static void *disk_main(void *arg)
@@ -116,6 +120,7 @@ int disk_open(const struct config_disk *config, unsigned index, struct open_file
     if (!disk)
         return err_set(err, -ENOMEM, "%s: out of memory", config->path);
     disk->config = config;
+    pthread_mutex_init(&disk->lock, NULL);
     r = block_open(&options, &disk->block, err);
     if (r < 0)
         goto free_disk;
@@ -126,6 +131,7 @@ int disk_open(const struct config_disk *config, unsigned index, struct open_file
     r = job.result;
     if (r < 0)
         goto end_thread;
+    disk->attached = true;
     *ret_disk = disk;
     return 0;
 
@@ -134,9 +140,30 @@ end_thread:
 close_block:
     (void)block_close(disk->block); /* nothing was written; the first failure is the one to tell */
 free_disk:
-    free(disk);
+    disk_free(disk);
     err_prefix(err, "disk");
     return r;
+}
+
+void disk_cancel(struct disk *disk)
+{
+    pthread_mutex_lock(&disk->lock);
+    if (disk->attached)
+        block_set_cancel(disk->block, true);
+    pthread_mutex_unlock(&disk->lock);
+}
+
+void disk_resume(struct disk *disk)
+{
+    block_set_cancel(disk->block, false);
+}
+
+static void set_state(struct disk *disk, bool attached, bool closing)
+{
+    pthread_mutex_lock(&disk->lock);
+    disk->attached = attached;
+    disk->closing = closing;
+    pthread_mutex_unlock(&disk->lock);
 }
 
 int disk_close(struct disk *disk, struct err *err)
@@ -144,7 +171,9 @@ int disk_close(struct disk *disk, struct err *err)
     struct hand_over job = {.disk = disk};
     int r;
 
+    set_state(disk, true, true);
     loop_call(disk->loop, detach, &job);
+    set_state(disk, false, true);
     end_thread(disk);
     r = block_close(disk->block);
     if (job.result < 0)
@@ -152,8 +181,36 @@ int disk_close(struct disk *disk, struct err *err)
     if (r < 0)
         err_set_errno(err, r, "%s: cannot flush: writes of the guest may be lost",
                       disk->config->path);
-    free(disk);
+    set_state(disk, false, false);
     return r;
+}
+
+void disk_free(struct disk *disk)
+{
+    if (!disk)
+        return;
+    pthread_mutex_destroy(&disk->lock);
+    free(disk);
+}
+
+unsigned disk_in_flight(struct disk *disk)
+{
+    unsigned n;
+
+    pthread_mutex_lock(&disk->lock);
+    n = disk->attached ? block_in_flight(disk->block) : 0;
+    pthread_mutex_unlock(&disk->lock);
+    return n;
+}
+
+bool disk_is_closing(struct disk *disk)
+{
+    bool closing;
+
+    pthread_mutex_lock(&disk->lock);
+    closing = disk->closing;
+    pthread_mutex_unlock(&disk->lock);
+    return closing;
 }
 
 struct block *disk_block(struct disk *disk)

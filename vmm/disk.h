@@ -2,7 +2,12 @@
  * A disk of the machine: an open image and the I/O thread that owns it.
  *
  * Disks outlive the guest: a restart of the guest in the same process keeps them open. Main
- * thread only.
+ * thread only, but for what says otherwise.
+ *
+ * A disk whose guest is gone is cancelled before its device is stopped, which waits for requests:
+ * what a guest asked for last could take hours otherwise. A host that hangs can still make this,
+ * and disk_close, wait for ever. Whoever sees to it that the process ends all the same learns here what it
+ * was that hung.
  */
 #ifndef MINIVMM_DISK_H
 #define MINIVMM_DISK_H
@@ -28,10 +33,29 @@ int disk_open(const struct config_disk *config, unsigned index, struct open_file
               struct disk **ret_disk, struct err *err) MUST_CHECK;
 
 /*
+ * The guest is gone: requests in flight end early, and with an error, as do those that still come.
+ * What was written so far is flushed when the disk is closed. Any thread; returns at once.
+ */
+void disk_cancel(struct disk *disk);
+
+/* Another guest comes: requests are carried out again. None is in flight. */
+void disk_resume(struct disk *disk);
+
+/*
  * Flush and close the image, end the thread. No device uses the disk any more.
  * 0, or a negative errno with *err filled if not everything written is safe; closed in any case.
  */
 int disk_close(struct disk *disk, struct err *err) MUST_CHECK;
+
+/* After disk_close. NULL is fine. */
+void disk_free(struct disk *disk);
+
+/*
+ * What the disk is at, for messages; on any thread, until disk_free. Requests in flight: of the
+ * guest, and that which flushes an idle disk.
+ */
+unsigned disk_in_flight(struct disk *disk);
+bool disk_is_closing(struct disk *disk); /* in disk_close: it waits, flushes and unlocks */
 
 struct block *disk_block(struct disk *disk);
 struct loop *disk_loop(struct disk *disk);

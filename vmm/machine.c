@@ -224,7 +224,10 @@ static int add_devices(struct machine *machine, struct err *err)
     return 0;
 }
 
-/* Later devices first. A device that runs is stopped: no request is in flight afterwards. */
+/*
+ * Later devices first. A device that runs is stopped: no request is in flight afterwards, and the
+ * disks are ready for another machine.
+ */
 static void free_devices(struct machine *machine)
 {
     while (machine->nslots > 0) {
@@ -233,6 +236,8 @@ static void free_devices(struct machine *machine)
         virtio_mmio_free(slot->mmio);
         irq_done(&slot->irq);
     }
+    for (size_t i = 0; i < machine->parts->ndisks; i++)
+        disk_resume(machine->parts->disks[i]);
     board_free(machine->board);
 }
 
@@ -422,10 +427,13 @@ int machine_start(struct machine *machine, struct err *err)
     return 0;
 }
 
+/* A vCPU may be waiting for its disk's requests; whatever they are, nobody wants them any more. */
 void machine_stop(struct machine *machine)
 {
     for (unsigned i = 0; i < machine->nvcpus; i++)
         vcpu_request_stop(machine->vcpus[i]);
+    for (size_t i = 0; i < machine->parts->ndisks; i++)
+        disk_cancel(machine->parts->disks[i]);
     for (unsigned i = 0; i < machine->nvcpus; i++)
         vcpu_wait(machine->vcpus[i]);
 }

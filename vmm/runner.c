@@ -238,10 +238,10 @@ static int close_parts(struct runner *runner, struct err *err)
 
     loop_disarm(&runner->power_off_timer);
     console_close(runner->console);
-    while (runner->ndisks > 0) {
+    for (size_t i = runner->ndisks; i-- > 0;) {
         struct err disk_err = {0};
 
-        if (disk_close(runner->disks[--runner->ndisks], &disk_err) == 0)
+        if (disk_close(runner->disks[i], &disk_err) == 0)
             continue;
         if (result == 0)
             *err = disk_err;
@@ -249,6 +249,8 @@ static int close_parts(struct runner *runner, struct err *err)
             log_error("%s", disk_err.msg);
         result = disk_err.code;
     }
+    while (runner->ndisks > 0)
+        disk_free(runner->disks[--runner->ndisks]);
     free(runner->disks);
     open_files_done(&runner->files);
     boot_close(runner->boot);

@@ -62,9 +62,10 @@ void rig_settle(void)
     run_for(2);
 }
 
-static void count_round(void *opaque)
+static bool count_round(void *opaque)
 {
     (*(unsigned *)opaque)++;
+    return false;
 }
 
 unsigned rig_idle_rounds(void)

@@ -397,6 +397,162 @@ START_TEST(two_images_share_a_loop)
 }
 END_TEST
 
+/* ---- requests that nobody wants any more ----------------------------------------------------- */
+
+#define HOG_SIZE (64u << 20)
+#define HOG_REQS 4u
+
+static unsigned ncancelled;
+
+static void count_cancelled(struct block_req *req, int result)
+{
+    ck_assert(result == 0 || result == -ECANCELED);
+    ndone++;
+    ncancelled += result == -ECANCELED;
+}
+
+START_TEST(cancelled_requests_end_and_what_was_written_is_flushed)
+{
+    enum { N = 300 }; /* more than are carried out at a time */
+    static struct block_req reqs[N];
+    uint8_t data[512] = {1};
+    struct iovec iov = {data, sizeof(data)};
+    struct block *block;
+    struct loop *loop;
+    struct err err = {0};
+
+    add_image(0, NULL, NULL);
+    disks[0].shuffle = true;
+    block = mem_env_open(&env, "i0", BLOCK_FORMAT_QCOW2, false);
+    ck_assert_int_eq(loop_new(&loop), 0);
+    ck_assert_int_eq(block_attach(block, loop, &err), 0);
+    for (unsigned i = 0; i < N; i++) {
+        reqs[i] = (struct block_req){.op = i % 8 ? BLOCK_WRITE : BLOCK_FLUSH,
+                                     .off = i * 1024ull, /* none goes on where another ends */
+                                     .len = i % 8 ? 512 : 0,
+                                     .iov = &iov,
+                                     .niov = i % 8 ? 1 : 0,
+                                     .done = count_cancelled};
+        block_submit(block, &reqs[i]);
+    }
+    while (ndone == 0)
+        aio_wait(block->aio);
+    block_set_cancel(block, true);
+    disks[0].counts[FILE_SYNC] = 0;
+    ck_assert_int_eq(block_detach(block), 0);
+    ck_assert_uint_eq(ndone, N);
+    ck_assert_uint_gt(ncancelled, 0);
+    ck_assert_uint_lt(ncancelled, N);
+    ck_assert_uint_gt(disks[0].counts[FILE_SYNC], 0);
+    ck_assert_int_eq(block_close(block), 0);
+    loop_free(loop);
+
+    block = mem_env_open(&env, "i0", BLOCK_FORMAT_QCOW2, true);
+    for (unsigned i = 0; i < N; i++) {
+        if (reqs[i].op == BLOCK_FLUSH || reqs[i].result < 0)
+            continue;
+        ck_assert_int_eq(mem_block_read(block, i * 1024ull, data, sizeof(data)), 0);
+        ck_assert_uint_eq(data[0], 1);
+    }
+    ck_assert_int_eq(block_close(block), 0);
+}
+END_TEST
+
+static struct block *hog_block;
+static struct loop *hog_loop;
+static unsigned hog_rounds;
+static unsigned hog_cancel_after; /* rounds; 0: never */
+
+/* Each time the loop comes round: what else it has to do could be done now. */
+static void count_hog_round(struct loop_work *work)
+{
+    if (block_in_flight(hog_block) == 0) {
+        loop_stop(hog_loop);
+        return;
+    }
+    if (++hog_rounds == hog_cancel_after)
+        block_set_cancel(hog_block, true);
+    loop_post(hog_loop, work);
+}
+
+/* Requests as long as they can be, whose host never makes anybody wait. */
+static void run_hog(enum block_format format, enum block_op op)
+{
+    static uint8_t data[1u << 20];
+    static struct iovec iov[HOG_SIZE / sizeof(data)];
+    static struct block_req reqs[HOG_REQS];
+    struct loop_work work = {.run = count_hog_round};
+    bool transfers = op == BLOCK_READ || op == BLOCK_WRITE;
+    struct err err = {0};
+
+    for (size_t i = 0; i < ARRAY_SIZE(iov); i++)
+        iov[i] = (struct iovec){data, sizeof(data)};
+    hog_rounds = 0;
+    hog_block = mem_env_open(&env, "i0", format, false);
+    ck_assert_int_eq(loop_new(&hog_loop), 0);
+    ck_assert_int_eq(block_attach(hog_block, hog_loop, &err), 0);
+    for (unsigned i = 0; i < HOG_REQS; i++) {
+        reqs[i] = (struct block_req){.op = op,
+                                     .len = HOG_SIZE,
+                                     .iov = iov,
+                                     .niov = transfers ? ARRAY_SIZE(iov) : 0,
+                                     .done = count_cancelled};
+        block_submit(hog_block, &reqs[i]);
+    }
+    loop_post(hog_loop, &work);
+    ck_assert_int_eq(loop_run(hog_loop), 0);
+    ck_assert_uint_eq(ndone, HOG_REQS);
+    ck_assert_int_eq(block_detach(hog_block), 0);
+    ck_assert_int_eq(block_close(hog_block), 0);
+    loop_free(hog_loop);
+}
+
+static void add_hog_image(enum block_format format, unsigned cluster_bits)
+{
+    mem_disk_init(&disks[0], "i0");
+    mem_env_add(&env, &disks[0]);
+    if (format == BLOCK_FORMAT_RAW)
+        disks[0].len = HOG_SIZE;
+    else
+        qcow2_image_make(&disks[0], &(struct qcow2_image_options){.refcount_order = 4,
+                                                                  .size = HOG_SIZE,
+                                                                  .cluster_bits = cluster_bits});
+}
+
+static const struct {
+    enum block_format format;
+    enum block_op op;
+    unsigned cluster_bits;
+    bool no_zero;
+    unsigned rounds; /* in which the loop can do something else, at least */
+} hogs[] = {
+    {BLOCK_FORMAT_RAW, BLOCK_READ, 0, false, HOG_REQS *HOG_SIZE / CO_ROUND_MAX - 1},
+    {BLOCK_FORMAT_RAW, BLOCK_WRITE, 0, false, HOG_REQS *HOG_SIZE / CO_ROUND_MAX - 1},
+    {BLOCK_FORMAT_RAW, BLOCK_WRITE_ZEROES, 0, true, HOG_REQS *HOG_SIZE / CO_ROUND_MAX - 1},
+    {BLOCK_FORMAT_QCOW2, BLOCK_READ, 16, false, HOG_REQS *HOG_SIZE / CO_ROUND_MAX - 1},
+    {BLOCK_FORMAT_QCOW2, BLOCK_WRITE, 16, false, HOG_REQS *HOG_SIZE / CO_ROUND_MAX - 1},
+    {BLOCK_FORMAT_QCOW2, BLOCK_WRITE_ZEROES, 9, false, 1}, /* 128 Ki clusters each */
+    {BLOCK_FORMAT_QCOW2, BLOCK_DISCARD, 9, false, 1},
+};
+
+START_TEST(endless_requests_leave_the_loop_to_others_and_can_be_cancelled)
+{
+    add_hog_image(hogs[_i].format, hogs[_i].cluster_bits);
+    disks[0].no_zero = hogs[_i].no_zero;
+    hog_cancel_after = 0;
+    ndone = 0;
+    run_hog(hogs[_i].format, hogs[_i].op);
+    ck_assert_uint_ge(hog_rounds, hogs[_i].rounds);
+    ck_assert_uint_eq(ncancelled, 0);
+
+    hog_cancel_after = 1;
+    ndone = 0;
+    run_hog(hogs[_i].format, hogs[_i].op);
+    ck_assert_uint_le(hog_rounds, 3);
+    ck_assert_uint_gt(ncancelled, 0);
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     const TTest *const tests[] = {
@@ -415,12 +571,15 @@ static void add_tests(Suite *suite)
         writes_are_synced_with_fua_and_without_writeback_only,
         detach_waits_for_every_request_and_flushes,
         two_images_share_a_loop,
+        cancelled_requests_end_and_what_was_written_is_flushed,
     };
     TCase *tcase = tcase_create("block");
 
     tcase_add_checked_fixture(tcase, setup, teardown);
     for (size_t i = 0; i < ARRAY_SIZE(tests); i++)
         tcase_add_test(tcase, tests[i]);
+    tcase_add_loop_test(tcase, endless_requests_leave_the_loop_to_others_and_can_be_cancelled, 0,
+                        ARRAY_SIZE(hogs));
     suite_add_tcase(suite, tcase);
 }
 

@@ -344,6 +344,63 @@ START_TEST(groups_are_bounded_and_need_a_coroutine)
 }
 END_TEST
 
+/* ---- turns ----------------------------------------------------------------------------------- */
+
+static bool unwanted;
+
+static int turn_result;
+static char first[] = "a";
+static char second[] = "b";
+
+/* Three quarters of a round at a time. */
+static void take_turns(void *opaque)
+{
+    const char *name = opaque;
+
+    for (int i = 0; i < 3; i++) {
+        turn_result = co_turn(CO_ROUND_MAX / 4 * 3);
+        note(*name);
+    }
+}
+
+START_TEST(turns_give_way_when_a_round_is_spent)
+{
+    ck_assert_int_eq(co_turn(2 * CO_ROUND_MAX), 0); /* outside of coroutines nobody is asked */
+    start(take_turns, first);
+    start(take_turns, second);
+    ck_assert(co_sched_run(&sched));
+    ck_assert_str_eq(trace, "aa");
+    ck_assert(co_sched_gave_way(&sched));
+    ck_assert(!co_sched_run(&sched)); /* not before the next round */
+    co_sched_next_round(&sched);
+    ck_assert(co_sched_run(&sched));
+    ck_assert_str_eq(trace, "aaab"); /* first come, first served */
+    co_sched_next_round(&sched);
+    ck_assert(co_sched_run(&sched));
+    ck_assert_str_eq(trace, "aaabbb");
+    ck_assert(!co_sched_gave_way(&sched));
+    ck_assert_int_eq(turn_result, 0);
+}
+END_TEST
+
+static void start_one_that_takes_turns(void *opaque)
+{
+    co_set_cancel(&unwanted);
+    start(take_turns, opaque);
+}
+
+START_TEST(turns_end_when_the_work_is_unwanted)
+{
+    start(start_one_that_takes_turns, first);
+    (void)co_sched_run(&sched);
+    ck_assert_int_eq(turn_result, 0);
+    unwanted = true;
+    co_sched_next_round(&sched);
+    (void)co_sched_run(&sched);
+    ck_assert_int_eq(turn_result, -ECANCELED);
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     TCase *tcase = tcase_create("co");
@@ -362,6 +419,8 @@ static void add_tests(Suite *suite)
     tcase_add_test(tcase, neighbouring_ranges_do_not_conflict);
     tcase_add_test(tcase, group_waits_for_its_parts_and_has_their_first_failure);
     tcase_add_test(tcase, groups_are_bounded_and_need_a_coroutine);
+    tcase_add_test(tcase, turns_give_way_when_a_round_is_spent);
+    tcase_add_test(tcase, turns_end_when_the_work_is_unwanted);
     suite_add_tcase(suite, tcase);
 }
 

@@ -427,9 +427,10 @@ END_TEST
 
 static unsigned sleeps;
 
-static void count_sleep(void *opaque)
+static bool count_sleep(void *opaque)
 {
     sleeps++;
+    return false;
 }
 
 static void stop_from_work(struct loop_work *work)

@@ -61,28 +61,33 @@ static bool run_ready(struct aio *aio)
 }
 
 /*
- * Run all that can run. What the page cache answers at once is followed up at once; a disk that
- * keeps the loop here does so only with work that its owner asked for in this round.
+ * Run all that can run. What the page cache answers at once is followed up at once, but only until
+ * a coroutine gave way: the loop has to look after other things, too, while requests go on that
+ * never have to wait for the host. Returns whether they do.
  */
-static void before_sleep(void *opaque)
+static bool before_sleep(void *opaque)
 {
     struct aio *aio = opaque;
     bool busy;
 
+    co_sched_next_round(&aio->sched);
     do {
         busy = run_ready(aio);
         busy |= poll_engine(aio->uring, false);
         busy |= poll_engine(aio->threads, false);
         busy |= poll_engine(aio->compute, false);
-    } while (busy);
+    } while (busy && !co_sched_gave_way(&aio->sched));
     co_sched_trim(&aio->sched);
+    return co_sched_gave_way(&aio->sched);
 }
 
 void aio_wait(struct aio *aio)
 {
     struct aio_engine *const engines[] = {aio->uring, aio->threads, aio->compute};
-    bool any = run_ready(aio);
+    bool any;
 
+    co_sched_next_round(&aio->sched);
+    any = run_ready(aio);
     for (size_t i = 0; !any && i < ARRAY_SIZE(engines); i++)
         any = poll_engine(engines[i], false);
 

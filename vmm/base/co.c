@@ -55,7 +55,8 @@ struct co {
     struct co_sched *sched;
     void (*fn)(void *opaque);
     void *opaque;
-    struct list link; /* in the ready list, a wait queue or the idle list */
+    struct list link;   /* in the ready list, a wait queue or the idle list */
+    const bool *cancel; /* NULL: its work is wanted in any case */
     bool ended;
     void *mapping;
 #ifdef __SANITIZE_ADDRESS__
@@ -260,6 +261,8 @@ static void trim_to(struct co_sched *sched, unsigned keep)
 void co_sched_init(struct co_sched *sched)
 {
     list_init(&sched->ready);
+    list_init(&sched->later);
+    sched->spent = 0;
     list_init(&sched->idle);
     sched->nidle = 0;
     sched->live = 0;
@@ -298,6 +301,7 @@ int co_start(struct co_sched *sched, void (*fn)(void *opaque), void *opaque)
     co->fn = fn;
     co->opaque = opaque;
     co->ended = false;
+    co->cancel = co_current ? co_current->cancel : NULL;
 #ifdef __SANITIZE_ADDRESS__
     co->fake_stack = NULL;
 #endif
@@ -329,6 +333,22 @@ bool co_sched_run(struct co_sched *sched)
     return ran;
 }
 
+void co_sched_next_round(struct co_sched *sched)
+{
+    struct list *first;
+
+    sched->spent = 0;
+    while ((first = list_first(&sched->later))) {
+        list_remove(first);
+        list_add_tail(&sched->ready, first);
+    }
+}
+
+bool co_sched_gave_way(const struct co_sched *sched)
+{
+    return !list_is_empty(&sched->later);
+}
+
 struct co *co_self(void)
 {
     return co_current;
@@ -346,6 +366,26 @@ void co_suspend(void)
 void co_wake(struct co *co)
 {
     list_add_tail(&co->sched->ready, &co->link);
+}
+
+int co_turn(uint64_t cost)
+{
+    struct co *co = co_current;
+
+    if (!co)
+        return 0;
+    while (co->sched->spent >= CO_ROUND_MAX) {
+        list_add_tail(&co->sched->later, &co->link);
+        co_suspend();
+    }
+    co->sched->spent += cost;
+    return co->cancel && __atomic_load_n(co->cancel, __ATOMIC_RELAXED) ? -ECANCELED : 0;
+}
+
+void co_set_cancel(const bool *cancel)
+{
+    assert(co_current);
+    co_current->cancel = cancel;
 }
 
 /* ---- waiting --------------------------------------------------------------------------------- */

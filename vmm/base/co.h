@@ -22,10 +22,15 @@
 
 #define CO_IDLE_STACKS 4
 
+/* What the coroutines of a scheduler may do (co_turn) before their thread looks at other things. */
+#define CO_ROUND_MAX (32u << 20)
+
 struct co;
 
 struct co_sched {
     struct list ready; /* coroutines to be resumed, in order */
+    struct list later; /* to be resumed in the next round */
+    uint64_t spent;    /* in this round, see co_turn */
     struct list idle;  /* stacks kept for the next coroutine */
     unsigned nidle;
     unsigned live; /* started and not ended */
@@ -45,6 +50,12 @@ int co_start(struct co_sched *sched, void (*fn)(void *opaque), void *opaque) MUS
 /* Run coroutines until none is ready. Returns whether any ran. Not from inside a coroutine. */
 bool co_sched_run(struct co_sched *sched);
 
+/* A new round: those that gave way in co_turn are ready again. */
+void co_sched_next_round(struct co_sched *sched);
+
+/* Do any wait for the next round? */
+bool co_sched_gave_way(const struct co_sched *sched);
+
 /* Unmap the stacks that an idle scheduler need not keep. */
 void co_sched_trim(struct co_sched *sched);
 
@@ -56,6 +67,19 @@ void co_suspend(void);
 
 /* Make a suspended coroutine ready. Once per suspension, on its thread. */
 void co_wake(struct co *co);
+
+/*
+ * Called before each piece of work that may be one of very many, with about how many bytes it
+ * touches: gives way to the thread's other business once CO_ROUND_MAX were spent, and suspends for
+ * that. -ECANCELED if the work is not wanted any more; else 0, as always outside of coroutines.
+ */
+int co_turn(uint64_t cost) MUST_CHECK;
+
+/*
+ * The running coroutine's work, and that of coroutines which it starts from now on, is not wanted
+ * any more once *cancel is true; any thread may set it, atomically.
+ */
+void co_set_cancel(const bool *cancel);
 
 /* Coroutines that wait for a condition, woken in the order in which they came. */
 struct co_queue {

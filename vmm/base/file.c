@@ -365,8 +365,10 @@ int file_write_zeroes(struct file *file, uint64_t off, uint64_t len)
     while (len > 0) {
         unsigned niov = 0;
         uint64_t piece = 0;
-        int r;
+        int r = co_turn(sizeof(file_zeroes) * ARRAY_SIZE(iov));
 
+        if (r < 0)
+            return r;
         for (; niov < ARRAY_SIZE(iov) && piece < len; niov++) {
             iov[niov].iov_base = (void *)(uintptr_t)file_zeroes;
             iov[niov].iov_len = (size_t)min_u64(len - piece, FILE_ZEROES_LEN);

@@ -27,7 +27,7 @@ struct loop {
     int nevents;
     int next_event;
 
-    void (*before_sleep)(void *opaque);
+    bool (*before_sleep)(void *opaque);
     void *before_sleep_opaque;
 
     pthread_mutex_t lock; /* guards the rest */
@@ -346,7 +346,7 @@ void loop_call(struct loop *loop, void (*fn)(void *opaque), void *opaque)
 
 /* ---- the loop -------------------------------------------------------------------------------- */
 
-void loop_set_before_sleep(struct loop *loop, void (*fn)(void *opaque), void *opaque)
+void loop_set_before_sleep(struct loop *loop, bool (*fn)(void *opaque), void *opaque)
 {
     loop->before_sleep = fn;
     loop->before_sleep_opaque = opaque;
@@ -404,11 +404,11 @@ int loop_run(struct loop *loop)
     set_running(loop, true);
     do {
         /* Before the look at `stop`, too: batched I/O of the last round is not left behind. */
-        if (loop->before_sleep)
-            loop->before_sleep(loop->before_sleep_opaque);
+        bool more = loop->before_sleep && loop->before_sleep(loop->before_sleep_opaque);
+
         if (!prepare_sleep(loop, &busy))
             break;
-        r = one_round(loop, busy);
+        r = one_round(loop, busy || more);
     } while (r == 0);
     set_running(loop, false);
     return r;

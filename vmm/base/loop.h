@@ -84,10 +84,11 @@ void loop_cancel(struct loop *loop, struct loop_work *work);
 void loop_call(struct loop *loop, void (*fn)(void *opaque), void *opaque);
 
 /*
- * One hook, called each time just before the loop sleeps: the place to submit batched I/O.
+ * One hook, called each time just before the loop sleeps: the place to submit batched I/O. It
+ * returns whether it has more to do: then the loop only looks at what is ready and calls it again.
  * NULL removes it.
  */
-void loop_set_before_sleep(struct loop *loop, void (*fn)(void *opaque), void *opaque);
+void loop_set_before_sleep(struct loop *loop, bool (*fn)(void *opaque), void *opaque);
 
 /* CLOCK_MONOTONIC in nanoseconds. */
 uint64_t monotonic_ns(void);
