@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
@@ -127,7 +126,7 @@ static int pty_start(struct console *console, struct err *err)
     if (r < 0)
         return err_set_errno(err, r, "%s: cannot watch who opens it (fs.inotify limits?)",
                              pty->name);
-    fprintf(stderr, "minivmm: serial port: %s\n", pty->name);
+    log_say("serial port: %s", pty->name);
     return 0;
 }
 

@@ -5,8 +5,12 @@
 #include <stdint.h>
 
 #include "vmm/base/compiler.h"
+#include "vmm/base/log.h"
 #include "vmm/base/thread.h"
 #include "vmm/console.h"
+
+/* How long what was logged before a crash may take on its way to stderr. */
+#define LAST_WORDS_MS 100u
 
 static const int fatal_signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGQUIT, SIGSYS};
 
@@ -14,6 +18,7 @@ static const int fatal_signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SI
 static void on_fatal_signal(int signo)
 {
     console_restore_terminal();
+    log_wait_in_handler(LAST_WORDS_MS);
     raise(signo);
 }
 

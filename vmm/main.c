@@ -14,6 +14,9 @@
 #include "vmm/runner.h"
 #include "vmm/startup.h"
 
+/* How long the end of the process waits for somebody to read its last words. */
+#define LAST_WORDS_MS 2000u
+
 static void set_up_signals(void)
 {
     sigset_t blocked;
@@ -60,13 +63,15 @@ int main(int argc, char **argv)
 
     startup_begin();
     std_fds_fill();
+    log_start_thread();
     /* One heap for all threads: an arena for each would cost an idle VM more than it saves. */
     (void)mallopt(M_ARENA_MAX, 1);
 
     config_init(&config);
     code = run(argc, argv, &config, &err);
     if (err.code != 0)
-        fprintf(stderr, "minivmm: %s\n", err.msg);
+        log_say("%s", err.msg);
     config_done(&config);
+    (void)log_flush(LAST_WORDS_MS); /* whoever does not read them does not want them */
     return code;
 }

@@ -205,8 +205,11 @@ static bool handle_mmio(struct vcpu *vcpu)
 /* A fault while handling a double fault resets a PC; some kernels reboot that way on purpose. */
 static bool handle_shutdown(struct vcpu *vcpu)
 {
-    log_warn("vCPU %u: triple fault: the guest is reset", vcpu->id);
-    if (log_enabled(LOG_INFO))
+    static struct log_limit limit; /* it may start again and again */
+    bool told =
+        log_limited_at(&limit, LOG_WARN, "vCPU %u: triple fault: the guest is reset", vcpu->id);
+
+    if (told && log_enabled(LOG_INFO))
         arch_vcpu_report(vcpu->fd, vcpu->env->mem);
     vcpu->env->power->request(vcpu->env->power, POWER_REQUEST_RESET);
     return false;

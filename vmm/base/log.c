@@ -3,16 +3,14 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/uio.h>
-#include <unistd.h>
 
+#include "vmm/base/log_out.h"
 #include "vmm/base/loop.h"
 #include "vmm/base/text.h"
 
-/* With prefix and line end a line stays below PIPE_BUF, so a pipe takes it whole or not at all. */
+/* The text of a line, without what stands in front of it: see LOG_OUT_LINE_MAX. */
 #define LOG_LINE_MAX 1024
 
 static const char *const level_names[] = {
@@ -24,7 +22,6 @@ static const char *const level_names[] = {
 
 static enum log_level max_level = LOG_WARN;
 static const char *program = "minivmm";
-static atomic_bool raw_terminal;
 
 /* Guards every struct log_limit: they are touched rarely and shortly. */
 static pthread_mutex_t limit_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -57,26 +54,52 @@ int log_level_parse(const char *text, enum log_level *ret_level)
 
 void log_set_raw_terminal(bool raw)
 {
-    atomic_store(&raw_terminal, raw);
+    log_out_set_raw_terminal(raw);
 }
 
-static void write_line(enum log_level level, char *msg)
+void log_start_thread(void)
 {
-    char prefix[64];
-    const char *eol = atomic_load(&raw_terminal) ? "\r\n" : "\n";
-    int prefix_len;
+    log_out_start_thread();
+}
+
+bool log_flush(unsigned timeout_ms)
+{
+    return log_out_flush(timeout_ms);
+}
+
+void log_wait_in_handler(unsigned timeout_ms)
+{
+    log_out_wait_in_handler(timeout_ms);
+}
+
+/* `level_text` is "" or ends in ": ". */
+static void write_line(const char *level_text, char *msg)
+{
+    char line[LOG_OUT_LINE_MAX];
+    int len;
 
     text_replace_control(msg);
-    prefix_len = snprintf(prefix, sizeof(prefix), "%.40s: %s: ", program, level_names[level]);
-    struct iovec iov[] = {
-        {.iov_base = prefix, .iov_len = (size_t)prefix_len},
-        {.iov_base = msg, .iov_len = strlen(msg)},
-        {.iov_base = (void *)eol, .iov_len = strlen(eol)},
-    };
+    len = snprintf(line, sizeof(line), "%.40s: %s%s\n", program, level_text, msg);
+    log_out_write(line, (size_t)len);
+}
 
-    /* There is nobody to tell that stderr does not work; a vCPU does not wait for it either. */
-    while (writev(STDERR_FILENO, iov, ARRAY_SIZE(iov)) < 0 && errno == EINTR)
-        ;
+static void write_level_line(enum log_level level, char *msg)
+{
+    char level_text[16];
+
+    (void)snprintf(level_text, sizeof(level_text), "%s: ", level_names[level]);
+    write_line(level_text, msg);
+}
+
+void log_say(const char *fmt, ...)
+{
+    char msg[LOG_LINE_MAX];
+    va_list ap;
+
+    va_start(ap, fmt);
+    (void)vsnprintf(msg, sizeof(msg), fmt, ap); /* a longer line is cut off */
+    va_end(ap);
+    write_line("", msg);
 }
 
 void log_at(enum log_level level, const char *fmt, ...)
@@ -90,7 +113,7 @@ void log_at(enum log_level level, const char *fmt, ...)
     va_start(ap, fmt);
     (void)vsnprintf(msg, sizeof(msg), fmt, ap); /* a longer line is cut off */
     va_end(ap);
-    write_line(level, msg);
+    write_level_line(level, msg);
     errno = saved_errno;
 }
 
@@ -117,7 +140,7 @@ static bool limit_allows(struct log_limit *limit, unsigned *ret_dropped)
     return allowed;
 }
 
-void log_limited_at(struct log_limit *limit, enum log_level level, const char *fmt, ...)
+bool log_limited_at(struct log_limit *limit, enum log_level level, const char *fmt, ...)
 {
     char msg[LOG_LINE_MAX];
     int saved_errno = errno;
@@ -126,13 +149,14 @@ void log_limited_at(struct log_limit *limit, enum log_level level, const char *f
     int len;
 
     if (!log_enabled(level) || !limit_allows(limit, &dropped))
-        return;
+        return false;
     va_start(ap, fmt);
     len = vsnprintf(msg, sizeof(msg), fmt, ap);
     va_end(ap);
     if (dropped > 0 && len >= 0 && (size_t)len < sizeof(msg))
         (void)snprintf(msg + len, sizeof(msg) - (size_t)len, " (%u such lines before not shown)",
                        dropped);
-    write_line(level, msg);
+    write_level_line(level, msg);
     errno = saved_errno;
+    return true;
 }

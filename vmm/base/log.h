@@ -1,6 +1,6 @@
 /*
  * Diagnostics on stderr: one line, one write(2), so that lines of several threads never mix.
- * Any thread; never from a signal handler.
+ * Any thread; never from a signal handler, except log_wait_in_handler.
  */
 #ifndef MINIVMM_BASE_LOG_H
 #define MINIVMM_BASE_LOG_H
@@ -19,6 +19,19 @@ bool log_enabled(enum log_level level);
 /* What lines begin with; "minivmm" unless told otherwise. Set before threads start, and kept. */
 void log_set_program(const char *name);
 
+/*
+ * From now on nobody who logs waits for stderr: a thread writes the lines. While stderr takes none,
+ * LOG_OUT_BUFFER bytes of them are kept; later ones are lost, and a line says how many. Once,
+ * before other threads start.
+ */
+void log_start_thread(void);
+
+/* Wait until everything is written; false: it was not in `timeout_ms`. */
+bool log_flush(unsigned timeout_ms);
+
+/* The same for the handler of a fatal signal. Async-signal-safe. */
+void log_wait_in_handler(unsigned timeout_ms);
+
 /* Parse "error", "warn", "info" or "debug". 0, or -EINVAL. */
 int log_level_parse(const char *text, enum log_level *ret_level) MUST_CHECK;
 
@@ -27,6 +40,9 @@ int log_level_parse(const char *text, enum log_level *ret_level) MUST_CHECK;
  * Owner: the module that makes the terminal raw.
  */
 void log_set_raw_terminal(bool raw);
+
+/* A line for the user that counts at every level, and says none. */
+void log_say(const char *fmt, ...) PRINTF_LIKE(1, 2);
 
 void log_at(enum log_level level, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
@@ -48,13 +64,14 @@ struct log_limit {
     unsigned dropped;
 };
 
-void log_limited_at(struct log_limit *limit, enum log_level level, const char *fmt, ...)
+/* Returns whether the line was printed. */
+bool log_limited_at(struct log_limit *limit, enum log_level level, const char *fmt, ...)
     PRINTF_LIKE(3, 4);
 
 #define log_guest(level, ...)                                                                      \
     do {                                                                                           \
         static struct log_limit log_limit_here;                                                    \
-        log_limited_at(&log_limit_here, level, __VA_ARGS__);                                       \
+        (void)log_limited_at(&log_limit_here, level, __VA_ARGS__);                                 \
     } while (0)
 
 #endif
