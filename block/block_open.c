@@ -31,7 +31,7 @@ static int host_keep_file(const struct block_env *env, struct file *file, const 
 
 static void host_drop_file(const struct block_env *env, struct file *file, const char *path)
 {
-    file_host_drop(file, path);
+    file_host_drop(file);
 }
 
 const struct block_env block_host_env = {

@@ -13,6 +13,7 @@
 
 #include "vmm/base/bytes.h"
 #include "vmm/base/log.h"
+#include "vmm/base/new_path.h"
 
 /* Taken where the kernel does not tell: no disk in use has larger blocks. */
 #define DIRECT_ALIGN_DEFAULT 4096u
@@ -22,7 +23,8 @@ struct host_file {
     int fd;
     bool is_device;
     bool direct;
-    bool unnamed; /* made by file_host_create and not kept yet */
+    char *name;   /* of file_host_create: where links have led to; else NULL */
+    bool unnamed; /* it has not got that name yet */
     bool threads; /* reads may be worth a thread */
     enum aio_kind aio_kind;
     struct aio *aio; /* NULL: operations are carried out at once */
@@ -207,6 +209,7 @@ static void host_free(struct file *file)
 
     /* What had to be durable was synced; close reports nothing more that could be acted on. */
     close(host->fd);
+    free(host->name);
     free(host);
 }
 
@@ -351,7 +354,7 @@ static bool names_something(const char *path)
 {
     struct stat st;
 
-    return lstat(path, &st) == 0;
+    return stat(path, &st) == 0;
 }
 
 /* A file without a name in the folder of `path`; -EOPNOTSUPP where there is no such thing. */
@@ -418,8 +421,9 @@ static void give_hints(int fd, const struct file_host_hints *hints)
     }
 }
 
-int file_host_create(const char *path, const struct file_host_options *options,
-                     struct file **ret_file, struct err *err)
+/* `path` is no link, or what it names exists. */
+static int create(const char *path, const struct file_host_options *options,
+                  struct host_file **ret_host, struct err *err)
 {
     bool existing = names_something(path);
     struct host_file *host = NULL;
@@ -442,6 +446,25 @@ int file_host_create(const char *path, const struct file_host_options *options,
         host_free(&host->file);
         return r;
     }
+    *ret_host = host;
+    return 0;
+}
+
+int file_host_create(const char *path, const struct file_host_options *options,
+                     struct file **ret_file, struct err *err)
+{
+    struct host_file *host = NULL;
+    char *name = NULL;
+    int r = new_path_find(path, &name);
+
+    if (r < 0)
+        return err_set_errno(err, r, "Could not create '%s'", path);
+    r = create(names_something(path) ? path : name, options, &host, err);
+    if (r < 0) {
+        free(name);
+        return r;
+    }
+    host->name = name;
     give_hints(host->fd, &options->hints);
     *ret_file = &host->file;
     return 0;
@@ -455,18 +478,28 @@ int file_host_keep(struct file *file, const char *path, struct err *err)
     if (!host->unnamed)
         return 0;
     (void)snprintf(self, sizeof(self), "/proc/self/fd/%d", host->fd);
-    if (linkat(AT_FDCWD, self, AT_FDCWD, path, AT_SYMLINK_FOLLOW) < 0)
+    if (linkat(AT_FDCWD, self, AT_FDCWD, host->name, AT_SYMLINK_FOLLOW) < 0)
         return err_set_errno(err, -errno, "Could not create '%s'", path);
     host->unnamed = false;
     return 0;
 }
 
-void file_host_drop(struct file *file, const char *path)
+/* Does the name still stand for this file? */
+static bool has_its_name(const struct host_file *host)
+{
+    struct stat named;
+    struct stat st;
+
+    return lstat(host->name, &named) == 0 && fstat(host->fd, &st) == 0 &&
+           named.st_dev == st.st_dev && named.st_ino == st.st_ino;
+}
+
+void file_host_drop(struct file *file)
 {
     struct host_file *host = of_file(file);
 
     /* Whoever fails here has an error to report already. */
-    if (!host->unnamed && !host->is_device)
-        (void)unlink(path);
+    if (!host->unnamed && !host->is_device && has_its_name(host))
+        (void)unlink(host->name);
     host_free(file);
 }

@@ -38,7 +38,7 @@ int file_host_open(const char *path, const struct file_host_options *options,
 /*
  * Make an empty file to be filled and then kept or dropped.
  *
- * Where `path` names nothing yet, the file has no name until it is kept (as far as the file system
+ * Where `path` names nothing yet, nor the link that it may be, the file has no name until it is kept (as far as the file system
  * can do that), so nothing is left of it however the process ends. A file that exists is locked and
  * loses its contents; -EAGAIN if it is in use. 0, or -errno with *err filled.
  */
@@ -53,10 +53,13 @@ struct stat;
  */
 void file_host_identify(const struct stat *st, uint64_t ret_id[2]);
 
-/* Give the file its name; it stays open. 0, or -errno with *err filled. */
+/* Give the file its name, to which `path` leads; it stays open. 0, or -errno with *err filled. */
 int file_host_keep(struct file *file, const char *path, struct err *err) MUST_CHECK;
 
-/* Remove a file that could not be completed, also one that existed before, and close it. */
-void file_host_drop(struct file *file, const char *path);
+/*
+ * Remove a file that could not be completed, also one that existed before, and close it. Links that
+ * lead to it stay.
+ */
+void file_host_drop(struct file *file);
 
 #endif
