@@ -47,9 +47,12 @@ struct block_driver {
     /* Is the range known to read as zero? Answered without I/O; false also means: don't know. */
     bool (*is_zero)(struct block *block, uint64_t off, uint64_t len);
 
-    /* What this image alone, without its backing files, has at `off`; for at most `len` bytes. */
-    int (*get_status)(struct block *block, uint64_t off, uint64_t len, unsigned *ret_flags,
-                      uint64_t *ret_len, uint64_t *ret_host);
+    /*
+     * What this image alone, without its backing files, has at `off`; for at most `len` bytes. Sets
+     * flags, len, host and, unless it is 0, `beyond`.
+     */
+    int (*get_status)(struct block *block, uint64_t off, uint64_t len,
+                      struct block_status *ret_status);
 
     /* The rest may be NULL: nothing to do. */
 
@@ -71,8 +74,8 @@ struct block_driver {
     int (*recover)(struct block *block, struct block_check_report *report, struct err *err);
 
     /*
-     * Change the length: another one, whole sectors; shrinking is intended, and preallocates
-     * nothing. What was written before is flushed. On failure block->len is the old one.
+     * Change the length, to the next whole sector; shrinking is intended, and preallocates nothing.
+     * What was written before is flushed. On failure block->len is the old one.
      */
     int (*resize)(struct block *block, uint64_t len, enum block_prealloc prealloc, struct err *err);
 
@@ -160,6 +163,12 @@ struct block_merged {
  * are none, or no memory.
  */
 bool block_merge(struct block *block, struct block_req *req, struct block_merged *ret_merged);
+
+/*
+ * As file_hole_at, in whole sectors (`off` is one's beginning): a sector in which a hole and data
+ * meet, or the file ends, is data. *ret_beyond: so many of data's last bytes are none.
+ */
+bool block_hole_at(struct file *file, uint64_t off, uint64_t *ret_end, uint32_t *ret_beyond);
 
 void block_init(struct block *block, const struct block_driver *driver,
                 const struct block_source *source);

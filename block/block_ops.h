@@ -171,7 +171,7 @@ int block_change_backing(struct block *block, const char *name, const char *form
 /* ---- resize ---------------------------------------------------------------------------------- */
 
 struct block_resize_options {
-    uint64_t len;                 /* bytes, rounded up to whole sectors */
+    uint64_t len;                 /* bytes; the disk ends with a whole sector */
     enum block_prealloc prealloc; /* of what is added */
     bool shrink; /* losing data is intended: without it a shorter disk is refused */
 };

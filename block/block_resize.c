@@ -27,14 +27,13 @@ static int check(const struct block *block, const struct block_resize_options *o
 int block_resize(struct block *block, const struct block_resize_options *options, struct err *err)
 {
     struct block_req flush = {.op = BLOCK_FLUSH};
-    uint64_t len = align_up(options->len, BLOCK_SECTOR_SIZE);
     int r = check(block, options, err);
 
     assert(!block->loop);
-    if (r < 0 || len == block->len)
+    if (r < 0)
         return r;
     r = block_execute(block, &flush);
     if (r < 0)
         return err_set_errno(err, r, "cannot write back the image");
-    return block->driver->resize(block, len, options->prealloc, err);
+    return block->driver->resize(block, options->len, options->prealloc, err);
 }

@@ -6,6 +6,25 @@
 #include "block/block_int.h"
 #include "vmm/base/bytes.h"
 
+bool block_hole_at(struct file *file, uint64_t off, uint64_t *ret_end, uint32_t *ret_beyond)
+{
+    uint64_t end;
+    bool hole = file_hole_at(file, off, &end);
+
+    *ret_beyond = 0;
+    *ret_end = end;
+    if (end == UINT64_MAX)
+        return hole;
+    if (hole && align_down(end, BLOCK_SECTOR_SIZE) > off) {
+        *ret_end = align_down(end, BLOCK_SECTOR_SIZE);
+        return true;
+    }
+    *ret_end = align_up(end, BLOCK_SECTOR_SIZE);
+    if (!hole)
+        *ret_beyond = (uint32_t)(*ret_end - end);
+    return false;
+}
+
 int block_get_status(struct block *block, uint64_t off, uint64_t len, bool own_layer,
                      struct block_status *ret_status)
 {
@@ -14,9 +33,10 @@ int block_get_status(struct block *block, uint64_t off, uint64_t len, bool own_l
     int r;
 
     for (;;) {
-        r = layer->driver->get_status(layer, off, len, &status.flags, &len, &status.host);
+        r = layer->driver->get_status(layer, off, len, &status);
         if (r < 0)
             return r;
+        len = status.len;
         if ((status.flags & BLOCK_STATUS_ALLOCATED) || own_layer)
             break;
         if (!layer->backing || off >= layer->backing->len) {
@@ -28,7 +48,6 @@ int block_get_status(struct block *block, uint64_t off, uint64_t len, bool own_l
         status.depth++;
         len = min_u64(len, layer->len - off);
     }
-    status.len = len;
     *ret_status = status;
     return 0;
 }
@@ -51,6 +70,7 @@ int block_get_host_status(struct block *block, uint64_t off, uint64_t len, bool 
 {
     const unsigned in_place = BLOCK_STATUS_DATA | BLOCK_STATUS_OFFSET;
     struct block *layer;
+    uint32_t beyond;
     uint64_t end;
     int r = block_get_status(block, off, len, own_layer, ret_status);
 
@@ -59,9 +79,13 @@ int block_get_host_status(struct block *block, uint64_t off, uint64_t len, bool 
     layer = ret_status->layer;
     if (!has_holes(layer))
         return 0;
-    if (file_hole_at(layer->data_file ? layer->data_file : layer->file, ret_status->host, &end))
+    if (block_hole_at(layer->data_file ? layer->data_file : layer->file, ret_status->host, &end,
+                      &beyond))
         ret_status->flags |= BLOCK_STATUS_ZERO;
-    ret_status->len = min_u64(ret_status->len, end - ret_status->host);
+    if (ret_status->len >= end - ret_status->host) {
+        ret_status->len = end - ret_status->host;
+        ret_status->beyond = beyond;
+    }
     return 0;
 }
 

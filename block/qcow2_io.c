@@ -587,8 +587,8 @@ static void qcow2_trim(struct block *block)
     }
 }
 
-static int qcow2_get_status(struct block *block, uint64_t off, uint64_t len, unsigned *ret_flags,
-                            uint64_t *ret_len, uint64_t *ret_host)
+static int qcow2_get_status(struct block *block, uint64_t off, uint64_t len,
+                            struct block_status *ret_status)
 {
     static const unsigned flags[] = {
         [QCOW2_UNALLOCATED] = 0,
@@ -601,11 +601,11 @@ static int qcow2_get_status(struct block *block, uint64_t off, uint64_t len, uns
 
     if (r < 0)
         return r;
-    *ret_flags = flags[extent.kind];
+    ret_status->flags = flags[extent.kind];
     if (extent.has_space)
-        *ret_flags |= BLOCK_STATUS_OFFSET;
-    *ret_len = extent.len;
-    *ret_host = extent.host;
+        ret_status->flags |= BLOCK_STATUS_OFFSET;
+    ret_status->len = extent.len;
+    ret_status->host = extent.host;
     return 0;
 }
 

@@ -381,8 +381,12 @@ int qcow2_resize(struct block *block, uint64_t len, enum block_prealloc prealloc
 {
     struct qcow2 *q = qcow2_of(block);
     bool bitmaps = false;
-    int r = check_snapshots(q, err);
+    int r;
 
+    len = align_up(len, BLOCK_SECTOR_SIZE);
+    if (len == block->len)
+        return 0;
+    r = check_snapshots(q, err);
     if (r == 0)
         r = qcow2_bitmaps_check_resize(q, len, &bitmaps, err);
     if (r < 0)

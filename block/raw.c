@@ -21,6 +21,7 @@ struct raw {
     uint64_t extent_off;
     uint64_t extent_end;
     bool extent_hole;
+    uint32_t extent_beyond;
 };
 
 static struct raw *of_block(struct block *block)
@@ -126,11 +127,22 @@ static int write_first_sector(struct raw *raw, uint64_t len, const struct iovec 
 static bool hole_at(struct raw *raw, uint64_t off, uint64_t *ret_end)
 {
     if (raw->block.writable || off < raw->extent_off || off >= raw->extent_end) {
-        raw->extent_hole = file_hole_at(raw->block.file, off, &raw->extent_end);
+        raw->extent_hole =
+            block_hole_at(raw->block.file, off, &raw->extent_end, &raw->extent_beyond);
         raw->extent_off = off;
     }
     *ret_end = raw->extent_end;
     return raw->extent_hole;
+}
+
+/*
+ * A file that ends inside a sector reads as zeroes up to the sector's end, and grows to it when
+ * that sector is written; but no further, whatever direct I/O has to write.
+ */
+static void set_len(struct block *block, uint64_t len)
+{
+    block->len = align_up(len, BLOCK_SECTOR_SIZE);
+    block->file->len_limit = block->len;
 }
 
 /* ---- operations ------------------------------------------------------------------------------ */
@@ -181,35 +193,50 @@ static bool raw_is_zero(struct block *block, uint64_t off, uint64_t len)
     return hole_at(of_block(block), off, &end) && end - off >= len;
 }
 
-static int raw_get_status(struct block *block, uint64_t off, uint64_t len, unsigned *ret_flags,
-                          uint64_t *ret_len, uint64_t *ret_host)
+static int raw_get_status(struct block *block, uint64_t off, uint64_t len,
+                          struct block_status *ret_status)
 {
+    struct raw *raw = of_block(block);
     uint64_t end;
-    bool hole = hole_at(of_block(block), off, &end);
+    bool hole = hole_at(raw, off, &end);
 
-    *ret_flags = BLOCK_STATUS_ALLOCATED | BLOCK_STATUS_OFFSET |
-                 (hole ? BLOCK_STATUS_ZERO : BLOCK_STATUS_DATA);
-    *ret_len = min_u64(len, end - off);
-    *ret_host = off;
+    ret_status->flags = BLOCK_STATUS_ALLOCATED | BLOCK_STATUS_OFFSET |
+                        (hole ? BLOCK_STATUS_ZERO : BLOCK_STATUS_DATA);
+    ret_status->len = min_u64(len, end - off);
+    ret_status->host = off;
+    ret_status->beyond = ret_status->len == end - off ? raw->extent_beyond : 0;
     return 0;
 }
 
+/* Make a file of `old` bytes as long as it is to be, with what that needs, durable. */
+static int change_len(struct file *file, uint64_t old, uint64_t len, enum block_prealloc prealloc)
+{
+    int r = file_truncate(file, len);
+
+    if (r == 0 && old == 0 && prealloc == BLOCK_PREALLOC_OFF)
+        r = block_take_first(file, len);
+    if (r == 0 && len > old)
+        r = block_take_space(file, old, len - old, prealloc);
+    return r < 0 ? r : file_sync(file);
+}
+
+/* To the byte, as QEMU does; what is shown ends with a sector. */
 static int raw_resize(struct block *block, uint64_t len, enum block_prealloc prealloc,
                       struct err *err)
 {
-    uint64_t old = block->len;
+    uint64_t old;
     int r;
 
     if (prealloc == BLOCK_PREALLOC_METADATA)
         return err_set(err, -EINVAL, "Unsupported preallocation mode: metadata");
-    r = file_truncate(block->file, len);
-
+    r = file_get_len(block->file, &old);
+    if (r < 0)
+        return err_set_errno(err, r, "cannot tell the size");
+    if (len == old)
+        return 0;
+    r = change_len(block->file, old, len, prealloc);
     if (r == -ENOTSUP)
         return err_set(err, r, "a block device cannot be resized here");
-    if (r == 0 && len > old)
-        r = block_take_space(block->file, old, len - old, prealloc);
-    if (r == 0)
-        r = file_sync(block->file);
     if (r < 0) {
         if (len > old && file_truncate(block->file, old) < 0)
             err_set_errno(err, r, "cannot resize, and the file may be longer than before");
@@ -217,8 +244,7 @@ static int raw_resize(struct block *block, uint64_t len, enum block_prealloc pre
             err_set_errno(err, r, "cannot resize");
         return r;
     }
-    block->len = len;
-    block->file->len_limit = len;
+    set_len(block, len);
     return 0;
 }
 
@@ -288,13 +314,7 @@ int raw_open(const struct block_source *source, struct block **ret_block, struct
     }
     block_init(&raw->block, &raw_driver, source);
     raw->probed = source->probed;
-
-    /*
-     * A file that ends inside a sector reads as zeroes up to the sector's end, and grows to it when
-     * that sector is written; but no further, whatever direct I/O has to write.
-     */
-    raw->block.len = align_up(len, BLOCK_SECTOR_SIZE);
-    source->file->len_limit = raw->block.len;
+    set_len(&raw->block, len);
     *ret_block = &raw->block;
     return 0;
 }

@@ -112,12 +112,43 @@ static bool continues(const struct extent *extent, const struct extent *next)
     return !(a->flags & BLOCK_STATUS_OFFSET) || a->host + extent->len == b->host;
 }
 
+/* Make `next` part of what is to be printed, or print that and go on with it. */
+static int add(const struct map *map, struct extent *extent, const struct extent *next)
+{
+    if (next->len == 0)
+        return 0;
+    if (continues(extent, next)) {
+        extent->len += next->len;
+        return 0;
+    }
+    if (extent->len > 0 && print(map, extent, false) < 0)
+        return -1;
+    *extent = *next;
+    return 0;
+}
+
+/* Where a file ends inside of a sector, the rest of that is zeroes. Takes it from `extent`. */
+static struct extent take_beyond(struct extent *extent)
+{
+    uint32_t beyond = extent->status.beyond;
+    struct extent rest = *extent;
+
+    extent->len -= beyond;
+    rest.off += extent->len;
+    rest.len = beyond;
+    rest.status.host += extent->len;
+    rest.status.flags &= ~(unsigned)BLOCK_STATUS_DATA;
+    rest.status.flags |= BLOCK_STATUS_ZERO;
+    return rest;
+}
+
 static int print_extents(const struct map *map, uint64_t off, uint64_t end)
 {
     struct extent extent = {.off = off};
 
     while (off < end) {
         struct extent next = {.off = off};
+        struct extent beyond;
         int r = block_get_host_status(map->block, off, end - off, false, &next.status);
 
         if (r < 0) {
@@ -126,13 +157,9 @@ static int print_extents(const struct map *map, uint64_t off, uint64_t end)
         }
         next.len = next.status.len;
         off += next.len;
-        if (continues(&extent, &next)) {
-            extent.len += next.len;
-            continue;
-        }
-        if (extent.len > 0 && print(map, &extent, false) < 0)
+        beyond = take_beyond(&next);
+        if (add(map, &extent, &next) < 0 || add(map, &extent, &beyond) < 0)
             return EXIT_FAILURE;
-        extent = next;
     }
     return print(map, &extent, true) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -27,6 +27,9 @@ struct piece {
     uint64_t off;
     uint64_t len; /* 0: there is none */
     bool read[2]; /* the other side is zeroes */
+
+    /* Where the sides' data ends, in the last sector or with it; behind that are zeroes. */
+    uint64_t ends[2];
 };
 
 struct comparison {
@@ -103,6 +106,8 @@ static int step(struct comparison *c, struct piece *ret_piece)
     if (piece.read[0] || piece.read[1])
         piece.len = min_u64(piece.len, PIECE - piece.off % PIECE);
     c->pos += piece.len;
+    for (unsigned i = 0; i < 2; i++)
+        piece.ends[i] = c->pos - (c->pos == c->sides[i].end ? c->sides[i].status.beyond : 0);
     *ret_piece = piece;
     return 0;
 }
@@ -123,16 +128,40 @@ static void next_piece(struct comparison *c, struct piece *ret_piece)
 
 /* ---- reading and comparing ------------------------------------------------------------------- */
 
-/* Where the first sector is that differs; `b` NULL: from zeroes. len: there is none. */
+/* `b` NULL: zeroes. */
+static bool is_equal(const uint8_t *a, const uint8_t *b, uint64_t len)
+{
+    return b ? memcmp(a, b, len) == 0 : zero_scan_all(a, len);
+}
+
+/* Where the first sector is that differs. len: there is none. */
 static uint64_t first_difference(const uint8_t *a, const uint8_t *b, uint64_t len)
 {
     uint64_t at = 0;
 
-    if (b ? memcmp(a, b, len) == 0 : zero_scan_all(a, len))
+    if (is_equal(a, b, len))
         return len;
-    while (b ? memcmp(a + at, b + at, BLOCK_SECTOR_SIZE) == 0
-             : zero_scan_all(a + at, BLOCK_SECTOR_SIZE))
+    while (is_equal(a + at, b ? b + at : NULL, BLOCK_SECTOR_SIZE))
         at += BLOCK_SECTOR_SIZE;
+    return at;
+}
+
+/*
+ * As QEMU counts, where a file ends inside of a sector another part begins: so what differs behind
+ * that end in the sector at `at`, which is the piece's last one, is found there.
+ */
+static uint64_t look_closer(const struct piece *piece, const uint8_t *a, const uint8_t *b,
+                            uint64_t at)
+{
+    uint64_t cuts[] = {
+        min_u64(piece->ends[0], piece->ends[1]) - piece->off,
+        max_u64(piece->ends[0], piece->ends[1]) - piece->off,
+    };
+
+    if (at + BLOCK_SECTOR_SIZE < piece->len)
+        return at;
+    for (unsigned i = 0; i < 2 && is_equal(a + at, b ? b + at : NULL, cuts[i] - at); i++)
+        at = cuts[i];
     return at;
 }
 
@@ -153,9 +182,11 @@ static void compare_piece(struct comparison *c, struct crew_worker *worker,
             return;
         }
     }
+    if (c->options->strict && piece->ends[0] != piece->ends[1])
+        found(c, COMPARE_STATUS, min_u64(piece->ends[0], piece->ends[1]), 0, 0);
     at = first_difference(a, b, piece->len);
     if (at < piece->len)
-        found(c, COMPARE_CONTENT, piece->off + at, 0, 0);
+        found(c, COMPARE_CONTENT, piece->off + look_closer(piece, a, b, at), 0, 0);
 }
 
 static void compare_pieces(struct crew_worker *worker)

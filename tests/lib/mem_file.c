@@ -314,6 +314,8 @@ static int carry_out(struct mem_disk *disk, const struct file_io *io, size_t beg
     struct mem_op op = {.disk = disk, .op = io->op, .begin = begin, .off = io->off, .len = io->len};
 
     disk->counts[io->op]++;
+    if (io->op == FILE_WRITE && disk->before_write)
+        disk->before_write();
     if (is_faulty(disk, io->op, io->len)) {
         if (!disk->fault->is_short)
             return disk->fault->result;
@@ -415,7 +417,7 @@ static int mem_get_extent(struct file *file, uint64_t off, bool *ret_hole, uint6
     *ret_hole = is_zero(disk, at);
     while (at < disk->len && is_zero(disk, at) == *ret_hole)
         at += MEM_HOLE_UNIT;
-    *ret_end = at < disk->len ? at : UINT64_MAX;
+    *ret_end = *ret_hole && at >= disk->len ? UINT64_MAX : min_u64(at, disk->len);
     return 0;
 }
 

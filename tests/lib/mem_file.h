@@ -62,6 +62,9 @@ struct mem_disk {
     bool no_zero;  /* FILE_ZERO and FILE_PUNCH are not supported */
     uint32_t align;
 
+    /* Called before a write takes its data: a guest that changes its memory; may be NULL. */
+    void (*before_write)(void);
+
     struct mem_fault *fault;   /* NULL: nothing fails */
     struct mem_record *record; /* NULL: nobody wants to know */
     unsigned counts[MEM_OPS];  /* operations by kind */

@@ -48,6 +48,61 @@ START_TEST(odd_file_reads_as_zero_up_to_the_end_of_its_last_sector)
 }
 END_TEST
 
+START_TEST(status_of_an_odd_file_is_whole_sectors)
+{
+    static const uint64_t lens[] = {1, 511, 513, 1000, 4097, 70000};
+    struct block *block = open_len(lens[_i], BLOCK_FORMAT_RAW);
+    uint64_t whole = align_up(lens[_i], 512);
+    struct block_status status;
+
+    ck_assert_int_eq(block_get_status(block, 0, whole, false, &status), 0);
+    ck_assert_uint_eq(status.flags & (BLOCK_STATUS_DATA | BLOCK_STATUS_ZERO), BLOCK_STATUS_DATA);
+    ck_assert_uint_eq(status.len, whole);
+    ck_assert_uint_eq(status.beyond, whole - lens[_i]);
+    ck_assert_int_eq(block_get_status(block, 0, 512, false, &status), 0);
+    ck_assert_uint_eq(status.len, 512);
+    ck_assert_uint_eq(status.beyond, whole == 512 ? 512 - lens[_i] : 0);
+    ck_assert_int_eq(block_close(block), 0);
+}
+END_TEST
+
+/* The last sector is data and hole at once: it has to be read. */
+START_TEST(hole_that_ends_inside_a_sector_ends_before_it)
+{
+    struct block *block = open_len(8192 + 100, BLOCK_FORMAT_RAW);
+    struct block_status status;
+
+    memset(disk.data, 0, 8192);
+    ck_assert_int_eq(block_get_status(block, 512, 8192, false, &status), 0);
+    ck_assert_uint_eq(status.flags & (BLOCK_STATUS_DATA | BLOCK_STATUS_ZERO), BLOCK_STATUS_ZERO);
+    ck_assert_uint_eq(status.len, 8192 - 512);
+    ck_assert_uint_eq(status.beyond, 0);
+    ck_assert_int_eq(block_get_status(block, 8192, 512, false, &status), 0);
+    ck_assert_uint_eq(status.flags & BLOCK_STATUS_DATA, BLOCK_STATUS_DATA);
+    ck_assert_uint_eq(status.beyond, 412);
+    ck_assert_int_eq(block_close(block), 0);
+}
+END_TEST
+
+START_TEST(new_length_is_durable)
+{
+    static const uint64_t lens[] = {512, 600, 100000, 1 << 20};
+    const struct block_resize_options options = {.len = lens[_i], .shrink = true};
+    struct block *block = open_len(1000, BLOCK_FORMAT_RAW);
+    struct mem_record record = {0};
+    struct err err = {0};
+
+    disk.record = &record;
+    ck_assert_int_eq(block_resize(block, &options, &err), 0);
+    ck_assert_uint_eq(disk.len, lens[_i]);
+    ck_assert_uint_eq(disk.counts[MEM_TRUNCATE], 1);
+    ck_assert_uint_eq(record.ops[record.n - 1].op, FILE_SYNC);
+    disk.record = NULL;
+    mem_record_done(&record);
+    ck_assert_int_eq(block_close(block), 0);
+}
+END_TEST
+
 START_TEST(writing_the_last_sector_grows_the_file_to_its_end_and_no_further)
 {
     static const uint32_t aligns[] = {1, 512, 4096};
@@ -147,6 +202,26 @@ START_TEST(probed_image_refuses_headers_of_other_formats_in_its_first_sector)
 }
 END_TEST
 
+static void turn_into_qcow2(void)
+{
+    memcpy(data, "QFI\xfb\0\0\0\3", 8);
+}
+
+/* What was looked at is what is written, whatever the guest does to its memory meanwhile. */
+START_TEST(first_sector_is_written_as_it_was_looked_at)
+{
+    static const uint64_t lens[] = {512, 4096, 65536};
+    struct block *block = open_len(1 << 20, BLOCK_FORMAT_PROBE);
+
+    disk.before_write = turn_into_qcow2;
+    ck_assert_int_eq(mem_block_write(block, 0, data, lens[_i]), 0);
+    ck_assert_uint_eq(disk.data[0], 1);
+    ck_assert_uint_eq(disk.data[3], 1);
+    ck_assert_uint_eq(disk.data[lens[_i] - 1], 1);
+    ck_assert_int_eq(block_close(block), 0);
+}
+END_TEST
+
 START_TEST(probed_image_that_is_of_another_format_is_refused)
 {
     const struct magic_case *c = &magic_cases[_i];
@@ -188,6 +263,10 @@ static void add_tests(Suite *suite)
 
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, odd_file_reads_as_zero_up_to_the_end_of_its_last_sector);
+    tcase_add_loop_test(tcase, status_of_an_odd_file_is_whole_sectors, 0, 6);
+    tcase_add_test(tcase, hole_that_ends_inside_a_sector_ends_before_it);
+    tcase_add_loop_test(tcase, new_length_is_durable, 0, 4);
+    tcase_add_loop_test(tcase, first_sector_is_written_as_it_was_looked_at, 0, 3);
     tcase_add_loop_test(tcase, writing_the_last_sector_grows_the_file_to_its_end_and_no_further, 0,
                         3);
     tcase_add_loop_test(tcase, zeroes_are_written_where_the_file_system_has_no_way_to_zero, 0, 2);
