@@ -125,8 +125,9 @@ $(B)/tests/libtest.a: $(call objects,$(TEST_LIB_SRC))
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
-# tests/lib/thread_guard.c; -u, because libgcc has a function of that name as well.
-thread_guard := -Wl,--wrap=pthread_create -Wl,-u,__wrap_pthread_create
+# tests/lib/thread_guard.c and host_calls.c; -u, because others may have functions of these names.
+wrap = -Wl,--wrap=$(1) -Wl,-u,__wrap_$(1)
+unit_wraps := $(foreach f,pthread_create io_uring_submit nanosleep fsync syncfs,$(call wrap,$(f)))
 
 # Unit tests, guest tests and helper programs: one source file each.
 test_program = $(Q)$(CC) $(filter-out -static-pie,$(LDFLAGS_ALL)) -pie -o $@ $< $(B)/tests/libtest.a
@@ -134,7 +135,7 @@ test_program = $(Q)$(CC) $(filter-out -static-pie,$(LDFLAGS_ALL)) -pie -o $@ $< 
 $(UNIT_TESTS:%=$(B)/tests/unit/%): $(B)/%: $(B)/%.o $(B)/tests/libtest.a $(ARCHIVE_FILES)
 	$(call need,check)
 	$(call say,LINK,$@)
-	$(test_program) $(thread_guard) $(VMM_LIBS) $(shell $(PKG_CONFIG) --libs $(LIBS) check)
+	$(test_program) $(unit_wraps) $(VMM_LIBS) $(shell $(PKG_CONFIG) --libs $(LIBS) check)
 
 $(GUEST_TESTS:%=$(B)/tests/guest/%): $(B)/%: $(B)/%.o $(B)/tests/libtest.a $(ARCHIVE_FILES)
 	$(call need,check)

@@ -253,7 +253,10 @@ static void finish_run(struct aio_task *task)
     }
 }
 
-/* Requests that failed as one are tried by themselves: one bad sector is not all's error. */
+/*
+ * Requests that failed as one are tried by themselves: one bad sector is not all's error. A host that
+ * was busy for as long as we have patience is.
+ */
 static void carry_out_merged(struct block *block, struct block_merged *merged)
 {
     int r = carry_out(block, &merged->req);
@@ -264,7 +267,7 @@ static void carry_out_merged(struct block *block, struct block_merged *merged)
         struct block_req *req = container_of(first, struct block_req, link);
 
         list_remove(first);
-        finish(block, req, r < 0 ? carry_out(block, req) : 0);
+        finish(block, req, r < 0 && r != -EAGAIN ? carry_out(block, req) : r);
     }
 }
 

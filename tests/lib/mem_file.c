@@ -23,7 +23,6 @@
 struct mem_file {
     struct file file;
     struct mem_disk *disk;
-    struct aio *aio;
     struct aio_task finish;
     struct list pending;
     unsigned npending;
@@ -356,7 +355,7 @@ static void finish_one(struct aio_task *task)
     mem->nfinished++;
     list_remove(&io->link);
     if (--mem->npending > 0)
-        aio_defer(mem->aio, &mem->finish);
+        aio_defer(mem->file.aio, &mem->finish);
     io->done(io, carry_out(mem->disk, io, (size_t)io->result));
 }
 
@@ -365,7 +364,7 @@ static void mem_submit(struct file *file, struct file_io *io)
     struct mem_file *mem = container_of(file, struct mem_file, file);
     size_t begin = mem->disk->record ? mem->disk->record->n : 0;
 
-    if (!mem->aio || !mem->disk->shuffle) {
+    if (!file->aio || !mem->disk->shuffle) {
         io->done(io, carry_out(mem->disk, io, begin));
         return;
     }
@@ -377,7 +376,7 @@ static void mem_submit(struct file *file, struct file_io *io)
     mem->npending++;
     if (mem->npending > mem->disk->max_pending)
         mem->disk->max_pending = mem->npending;
-    aio_defer(mem->aio, &mem->finish);
+    aio_defer(file->aio, &mem->finish);
 }
 
 static int mem_get_len(struct file *file, uint64_t *ret_len)
@@ -421,11 +420,6 @@ static int mem_get_extent(struct file *file, uint64_t off, bool *ret_hole, uint6
     return 0;
 }
 
-static void mem_set_aio(struct file *file, struct aio *aio)
-{
-    container_of(file, struct mem_file, file)->aio = aio;
-}
-
 static void mem_free(struct file *file)
 {
     free(container_of(file, struct mem_file, file));
@@ -436,7 +430,6 @@ static const struct file_ops mem_ops = {
     .get_len = mem_get_len,
     .truncate = mem_truncate,
     .get_extent = mem_get_extent,
-    .set_aio = mem_set_aio,
     .free = mem_free,
 };
 

@@ -2,11 +2,13 @@
  * Whole transfers over operations that are not: short, interrupted, unaligned; and the two engines.
  */
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/lib/host_calls.h"
 #include "tests/lib/mem_file.h"
 #include "tests/lib/unit.h"
 #include "vmm/base/aio.h"
@@ -76,6 +78,37 @@ START_TEST(interrupted_operations_are_repeated_and_failed_ones_are_not)
         ck_assert_int_eq(file_read(file, 0, buf, 512), cases[i].result);
         fault.after = 0;
         ck_assert_int_eq(file_write(file, 0, buf, 512), cases[i].result);
+    }
+}
+END_TEST
+
+/* A host that is short of something for longer than a few tries take. */
+START_TEST(busy_host_is_asked_again_after_pauses)
+{
+    open_file(1);
+    host_calls_reset();
+    host_calls[HOST_NANOSLEEP].fail = UINT_MAX;
+    fault = (struct mem_fault){.result = -EAGAIN, .more = 40};
+    ck_assert_int_eq(file_read(file, 0, buf, 512), 0);
+    ck_assert_uint_eq(disk.counts[FILE_READ], 42);
+    ck_assert_uint_eq(host_calls[HOST_NANOSLEEP].count, 41);
+    ck_assert_uint_ge(host_slept_ns, 1000000000u);
+    fault = (struct mem_fault){.result = -EAGAIN, .more = 40};
+    ck_assert_int_eq(file_truncate(file, LEN), 0);
+}
+END_TEST
+
+START_TEST(host_that_stays_busy_is_an_error_after_ten_seconds)
+{
+    open_file(1);
+    for (int i = 0; i < 2; i++) {
+        host_calls_reset();
+        host_calls[HOST_NANOSLEEP].fail = UINT_MAX;
+        fault = (struct mem_fault){.result = i ? -EINTR : -EAGAIN, .more = UINT_MAX};
+        ck_assert_int_eq(file_write(file, 0, buf, 512), fault.result);
+        ck_assert_uint_ge(host_slept_ns, 9900000000u);
+        ck_assert_uint_le(host_slept_ns, 10200000000u);
+        ck_assert_uint_le(host_calls[HOST_NANOSLEEP].count, 200);
     }
 }
 END_TEST
@@ -166,6 +199,88 @@ START_TEST(read_only_file_refuses_changes)
     ck_assert_int_eq(file_write(file, 0, buf, 512), -EROFS);
     ck_assert_int_eq(file_zero(file, 0, 512, false), -EROFS);
     ck_assert_int_eq(file_truncate(file, 0), -EROFS);
+}
+END_TEST
+
+/* ---- syncs ----------------------------------------------------------------------------------- */
+
+/* A file whose operations are finished by the test. */
+static struct file held_file;
+static struct file_io *held[4];
+static unsigned nheld;
+static struct co_sched sched;
+static int results[4];
+
+static void held_submit(struct file *f, struct file_io *io)
+{
+    ck_assert_uint_lt(nheld, ARRAY_SIZE(held));
+    held[nheld++] = io;
+}
+
+static const struct file_ops held_ops = {.submit = held_submit};
+
+static void sync_main(void *opaque)
+{
+    *(int *)opaque = file_sync(&held_file);
+}
+
+static void start_sync(unsigned i)
+{
+    results[i] = 1;
+    ck_assert_int_eq(co_start(&sched, sync_main, &results[i]), 0);
+    (void)co_sched_run(&sched);
+}
+
+static void finish_held(unsigned i, int result)
+{
+    held[i]->done(held[i], result);
+    (void)co_sched_run(&sched);
+}
+
+static void hold_file(void)
+{
+    file_init(&held_file, &held_ops);
+    co_sched_init(&sched);
+    nheld = 0;
+}
+
+/* Of two fdatasync in flight the kernel tells one of the error, and the other that all is well. */
+START_TEST(one_sync_at_a_time_and_its_error_reaches_all_who_wait)
+{
+    hold_file();
+    for (unsigned i = 0; i < 3; i++)
+        start_sync(i);
+    ck_assert_uint_eq(nheld, 1);
+    finish_held(0, -EIO);
+    for (unsigned i = 0; i < 3; i++)
+        ck_assert_int_eq(results[i], -EIO);
+    start_sync(3);
+    ck_assert_int_eq(results[3], -EIO);
+    ck_assert_uint_eq(nheld, 1);
+    co_sched_done(&sched);
+}
+END_TEST
+
+/* The one under way may have passed what was written before they came. */
+START_TEST(who_comes_during_a_sync_shares_the_next_one)
+{
+    hold_file();
+    for (unsigned i = 0; i < 3; i++)
+        start_sync(i);
+    finish_held(0, 0);
+    ck_assert_int_eq(results[0], 0);
+    ck_assert_int_eq(results[1], 1);
+    ck_assert_int_eq(results[2], 1);
+    ck_assert_uint_eq(nheld, 2);
+    start_sync(3); /* and this one the one after that */
+    finish_held(1, 0);
+    ck_assert_int_eq(results[1], 0);
+    ck_assert_int_eq(results[2], 0);
+    ck_assert_int_eq(results[3], 1);
+    ck_assert_uint_eq(nheld, 3);
+    finish_held(2, -ENOSPC);
+    ck_assert_int_eq(results[3], -ENOSPC);
+    co_sched_done(&sched);
 }
 END_TEST
 
@@ -273,11 +388,14 @@ END_TEST
 static void add_tests(Suite *suite)
 {
     TCase *transfers = tcase_create("transfers");
+    TCase *syncs = tcase_create("syncs");
     TCase *host = tcase_create("host");
 
     tcase_add_checked_fixture(transfers, setup, teardown);
     tcase_add_test(transfers, short_transfers_are_continued);
     tcase_add_test(transfers, interrupted_operations_are_repeated_and_failed_ones_are_not);
+    tcase_add_test(transfers, busy_host_is_asked_again_after_pauses);
+    tcase_add_test(transfers, host_that_stays_busy_is_an_error_after_ten_seconds);
     tcase_add_test(transfers, reads_past_the_end_are_zero);
     tcase_add_test(transfers, write_that_makes_no_progress_fails);
     tcase_add_test(transfers, vectors_longer_than_the_kernel_takes_are_split);
@@ -286,6 +404,10 @@ static void add_tests(Suite *suite)
     tcase_add_test(transfers, failed_sync_stays_failed);
     tcase_add_test(transfers, read_only_file_refuses_changes);
     suite_add_tcase(suite, transfers);
+
+    tcase_add_test(syncs, one_sync_at_a_time_and_its_error_reaches_all_who_wait);
+    tcase_add_test(syncs, who_comes_during_a_sync_shares_the_next_one);
+    suite_add_tcase(suite, syncs);
 
     tcase_add_checked_fixture(host, setup, teardown);
     tcase_add_loop_test(host, coroutines_write_and_read_through_the_engine, 0, ARRAY_SIZE(engines));

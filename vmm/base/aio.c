@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "vmm/base/aio_engine.h"
@@ -21,6 +22,7 @@ struct aio {
 
     struct co_sched sched;
     struct list tasks;
+    struct list sleepers;
     struct aio_engine *uring;   /* NULL: no image wants it, or it is not to be had */
     struct aio_engine *threads; /* NULL: no image needs it */
     struct aio_engine *compute; /* NULL: nothing was to be computed yet */
@@ -81,6 +83,76 @@ static bool before_sleep(void *opaque)
     return co_sched_gave_way(&aio->sched);
 }
 
+/* ---- sleeping -------------------------------------------------------------------------------- */
+
+#define NS_PER_MS 1000000ull
+
+struct sleeper {
+    struct loop_timer timer;
+    struct list link;
+    struct co *co;
+};
+
+static void thread_sleep(uint64_t ns)
+{
+    const struct timespec pause = {.tv_sec = (time_t)(ns / (1000 * NS_PER_MS)),
+                                   .tv_nsec = (long)(ns % (1000 * NS_PER_MS))};
+
+    (void)nanosleep(&pause, NULL); /* a signal makes it shorter, which does no harm */
+}
+
+static void wake_sleeper(struct loop_timer *timer)
+{
+    struct sleeper *sleeper = container_of(timer, struct sleeper, timer);
+
+    loop_disarm(timer);
+    list_remove(&sleeper->link);
+    co_wake(sleeper->co);
+}
+
+void aio_sleep(struct aio *aio, unsigned ms)
+{
+    struct sleeper sleeper = {.timer.expired = wake_sleeper, .co = co_self()};
+
+    if (!aio || !sleeper.co) {
+        thread_sleep(ms * NS_PER_MS);
+        return;
+    }
+    loop_arm(aio->loop, &sleeper.timer, ms * NS_PER_MS);
+    list_add_tail(&aio->sleepers, &sleeper.link);
+    co_suspend();
+}
+
+/* Of those that sleep, the one that is to be woken first. */
+static struct sleeper *first_sleeper(const struct aio *aio)
+{
+    struct sleeper *first = NULL;
+
+    list_for_each (item, &aio->sleepers) {
+        struct sleeper *sleeper = container_of(item, struct sleeper, link);
+
+        if (!first || sleeper->timer.deadline_ns < first->timer.deadline_ns)
+            first = sleeper;
+    }
+    return first;
+}
+
+/* What the loop does with timers; here it does not run. True: somebody was woken. */
+static bool serve_sleepers(struct aio *aio, bool wait)
+{
+    struct sleeper *first = first_sleeper(aio);
+    uint64_t now = monotonic_ns();
+
+    if (!first || (first->timer.deadline_ns > now && !wait))
+        return false;
+    if (first->timer.deadline_ns > now)
+        thread_sleep(first->timer.deadline_ns - now);
+    wake_sleeper(&first->timer);
+    return true;
+}
+
+/* ---- without the loop ------------------------------------------------------------------------ */
+
 void aio_wait(struct aio *aio)
 {
     struct aio_engine *const engines[] = {aio->uring, aio->threads, aio->compute};
@@ -90,11 +162,15 @@ void aio_wait(struct aio *aio)
     any = run_ready(aio);
     for (size_t i = 0; !any && i < ARRAY_SIZE(engines); i++)
         any = poll_engine(engines[i], false);
+    if (!any)
+        any = serve_sleepers(aio, false);
 
     /* The first that has work: what others finish meanwhile is taken afterwards. */
     for (size_t i = 0; !any && i < ARRAY_SIZE(engines); i++)
         if (engines[i] && engines[i]->in_flight > 0)
             any = poll_engine(engines[i], true);
+    if (!any)
+        (void)serve_sleepers(aio, true);
 }
 
 /* ---- engines --------------------------------------------------------------------------------- */
@@ -235,6 +311,7 @@ static struct aio *find_or_make(struct loop *loop)
         aio->loop = loop;
         co_sched_init(&aio->sched);
         list_init(&aio->tasks);
+        list_init(&aio->sleepers);
         list_add_tail(&registry, &aio->link);
         loop_set_before_sleep(loop, before_sleep, aio);
     }
@@ -265,6 +342,7 @@ int aio_get(struct loop *loop, enum aio_kind kind, struct aio **ret_aio, struct 
 static void aio_free(struct aio *aio)
 {
     assert(list_is_empty(&aio->tasks));
+    assert(list_is_empty(&aio->sleepers));
     loop_set_before_sleep(aio->loop, NULL, NULL);
     if (aio->uring)
         aio->uring->ops->free(aio->uring);

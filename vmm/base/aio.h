@@ -55,6 +55,12 @@ void aio_defer(struct aio *aio, struct aio_task *task);
 void aio_wait(struct aio *aio);
 
 /*
+ * Let so much time pass: the coroutine that calls this waits, others go on. Without `aio` or outside
+ * of coroutines the thread sleeps.
+ */
+void aio_sleep(struct aio *aio, unsigned ms);
+
+/*
  * Let a thread beside the loop's do what keeps a processor busy for long: fn(opaque) runs on one of
  * as many threads as there are processors, while the coroutine that calls this waits. Outside of
  * coroutines, and where no thread can be started, it runs here and now.

@@ -2,13 +2,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <liburing.h>
+#include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "vmm/base/aio_engine.h"
 
 /*
  * Entries of the submission ring: how much goes to the kernel in one call. More than that may be
- * in flight; the ring is handed over whenever it is full.
+ * in flight; what does not fit waits until the kernel has taken these.
  */
 #define RING_ENTRIES 64u
 
@@ -16,6 +18,11 @@ struct uring {
     struct aio_engine engine;
     struct io_uring ring;
     struct loop_fd watch; /* the ring itself: readable while it holds completions */
+    struct list waiting;  /* struct file_io not in the ring yet */
+
+    /* Entries of the ring that the kernel has not taken yet, in order. */
+    struct io_uring_sqe *queued[RING_ENTRIES];
+    unsigned nqueued;
 };
 
 static struct uring *of_engine(struct aio_engine *engine)
@@ -39,6 +46,8 @@ static bool reap(struct uring *uring)
         int result = cqe->res;
 
         io_uring_cqe_seen(&uring->ring, cqe);
+        if (!io)
+            continue; /* a place holder, see refuse */
         uring->engine.in_flight--;
         io->done(io, result);
         any = true;
@@ -46,25 +55,14 @@ static bool reap(struct uring *uring)
     return any;
 }
 
-static struct io_uring_sqe *get_sqe(struct uring *uring)
-{
-    struct io_uring_sqe *sqe;
-
-    /*
-     * A full ring is emptied into the kernel. That is refused only while the kernel is short of
-     * memory or has completions waiting to be taken, which end by themselves.
-     */
-    while (!(sqe = io_uring_get_sqe(&uring->ring)))
-        if (io_uring_submit(&uring->ring) < 0)
-            (void)io_uring_get_events(&uring->ring);
-    return sqe;
-}
-
 static void uring_submit(struct aio_engine *engine, struct file_io *io)
 {
-    struct uring *uring = of_engine(engine);
-    struct io_uring_sqe *sqe = get_sqe(uring);
+    list_add_tail(&of_engine(engine)->waiting, &io->link);
+    engine->in_flight++;
+}
 
+static void prepare(struct io_uring_sqe *sqe, struct file_io *io)
+{
     switch (io->op) {
     case FILE_READ:
         io_uring_prep_readv(sqe, io->fd, io->iov, io->niov, io->off);
@@ -93,24 +91,82 @@ static void uring_submit(struct aio_engine *engine, struct file_io *io)
         break;
     }
     io_uring_sqe_set_data(sqe, io);
-    engine->in_flight++;
+}
+
+/* Put what waits into the ring, as far as there is room. */
+static void fill_ring(struct uring *uring)
+{
+    struct list *first;
+    struct io_uring_sqe *sqe;
+
+    while ((first = list_first(&uring->waiting)) && (sqe = io_uring_get_sqe(&uring->ring))) {
+        list_remove(first);
+        prepare(sqe, container_of(first, struct file_io, link));
+        uring->queued[uring->nqueued++] = sqe;
+    }
+}
+
+/* Hand over all that was submitted. False: the kernel does not take the rest for now. */
+static bool hand_over(struct uring *uring)
+{
+    fill_ring(uring);
+    while (uring->nqueued > 0) {
+        int taken = io_uring_submit(&uring->ring);
+
+        if (taken <= 0)
+            return false;
+        uring->nqueued -= (unsigned)taken;
+        memmove(uring->queued, uring->queued + taken, uring->nqueued * sizeof(*uring->queued));
+        fill_ring(uring);
+    }
+    return true;
+}
+
+/*
+ * The kernel is short of memory. Nothing would say when to ask it again, so what it did not take
+ * has failed for now, and whoever asked for it tries again after a pause (file.c). An entry cannot
+ * be taken out of the ring: it becomes one that does nothing. Returns whether there was any.
+ */
+static bool refuse(struct uring *uring)
+{
+    bool any = false;
+    struct list refused = LIST_INIT(refused);
+    struct list *first;
+
+    for (unsigned i = 0; i < uring->nqueued; i++) {
+        struct file_io *io = (struct file_io *)(uintptr_t)uring->queued[i]->user_data;
+
+        io_uring_prep_nop(uring->queued[i]);
+        io_uring_sqe_set_data(uring->queued[i], NULL);
+        if (io)
+            list_add_tail(&refused, &io->link);
+    }
+    while ((first = list_first(&uring->waiting))) {
+        list_remove(first);
+        list_add_tail(&refused, first);
+    }
+    while ((first = list_first(&refused))) {
+        struct file_io *io = container_of(first, struct file_io, link);
+
+        list_remove(first);
+        uring->engine.in_flight--;
+        io->done(io, -EAGAIN);
+        any = true;
+    }
+    return any;
 }
 
 static bool uring_poll(struct aio_engine *engine, bool wait)
 {
     struct uring *uring = of_engine(engine);
-    bool any;
+    struct pollfd ring = {.fd = uring->ring.ring_fd, .events = POLLIN};
+    bool taken = hand_over(uring);
+    bool any = reap(uring); /* completions may be what keeps the kernel from taking more */
 
-    /*
-     * Errors need no care here: EINTR, EAGAIN and EBUSY leave the entries in the ring for the next
-     * time, and completions are looked for in any case.
-     */
-    if (io_uring_sq_ready(&uring->ring) > 0)
-        (void)io_uring_submit(&uring->ring);
-
-    any = reap(uring);
+    if (!taken && !any)
+        any = refuse(uring);
     while (wait && !any && engine->in_flight > 0) {
-        (void)io_uring_submit_and_wait(&uring->ring, 1);
+        (void)poll(&ring, 1, -1); /* interrupted by a signal, it is called again */
         any = reap(uring);
     }
     return any;
@@ -140,6 +196,7 @@ int aio_uring_new(struct loop *loop, struct aio_engine **ret_engine)
     if (!uring)
         return -ENOMEM;
     uring->engine.ops = &uring_ops;
+    list_init(&uring->waiting);
     r = io_uring_queue_init(RING_ENTRIES, &uring->ring, 0);
     if (r < 0)
         goto free_uring;

@@ -6,18 +6,23 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/base/aio.h"
 #include "vmm/base/bytes.h"
-#include "vmm/base/co.h"
 #include "vmm/base/iov.h"
 
 /* Bounce buffers are bounded: larger requests go through in pieces. */
 #define BOUNCE_MAX (1u << 20)
 
 /*
- * How often an operation is repeated that the kernel answered with EAGAIN (no resources at the
- * moment) before that becomes the request's result.
+ * What the host answers with EAGAIN (no resources at the moment) is tried again after pauses, each
+ * twice as long as the one before, up to the longest. When they add up to this, EAGAIN becomes the
+ * request's result.
  */
-#define AGAIN_MAX 16
+#define PAUSE_MAX_MS 100u
+#define PAUSES_MS 10000u
+
+/* An operation that was interrupted is repeated at once, but not for ever. */
+#define INTERRUPTS_MAX 16u
 
 const uint8_t file_zeroes[FILE_ZEROES_LEN] __attribute__((aligned(4096)));
 
@@ -28,7 +33,11 @@ void file_init(struct file *file, const struct file_ops *ops)
     file->align = 1;
     file->mem_align = 1;
     file->len_limit = UINT64_MAX;
+    file->aio = NULL;
     range_lock_init(&file->writes);
+    co_mutex_init(&file->syncing);
+    file->syncs_asked = 0;
+    file->syncs_covered = 0;
     file->sync_error = 0;
 }
 
@@ -72,14 +81,33 @@ static int submit_and_wait(struct file *file, struct waited_io *waited)
     return waited->result;
 }
 
+struct patience {
+    unsigned interrupts;
+    unsigned pause_ms; /* the last one */
+    unsigned paused_ms;
+};
+
+/* Is what ended with `r` to be tried again? If so, the time to do it is when this returns. */
+static bool try_again(struct file *file, struct patience *patience, int r)
+{
+    if (r == -EINTR && patience->interrupts++ < INTERRUPTS_MAX)
+        return true;
+    if ((r != -EAGAIN && r != -EINTR) || patience->paused_ms >= PAUSES_MS)
+        return false;
+    patience->pause_ms = (unsigned)min_u64(max_u64(patience->pause_ms * 2, 1), PAUSE_MAX_MS);
+    patience->paused_ms += patience->pause_ms;
+    aio_sleep(file->aio, patience->pause_ms);
+    return true;
+}
+
 static int run_io(struct file *file, struct waited_io *waited)
 {
-    unsigned again = 0;
+    struct patience patience = {0};
     int r;
 
     do {
         r = submit_and_wait(file, waited);
-    } while (r == -EINTR || (r == -EAGAIN && ++again < AGAIN_MAX));
+    } while (try_again(file, &patience, r));
     return r;
 }
 
@@ -251,7 +279,7 @@ static int bounce_all(struct file *file, enum file_op op, uint64_t off, const st
 
     /* Padding written past the end of a raw image would change the size that its guest sees. */
     if (r == 0 && op == FILE_WRITE && align_up(end, file->align) > file->len_limit)
-        r = file->ops->truncate(file, file->len_limit);
+        r = file_truncate(file, file->len_limit);
     return r;
 }
 
@@ -309,19 +337,31 @@ int file_write(struct file *file, uint64_t off, const void *buf, size_t len)
     return file_writev(file, off, &iov, 1);
 }
 
-int file_sync(struct file *file)
+/* With file->syncing held. */
+static void sync_locked(struct file *file)
 {
     struct waited_io waited = {.io = {.op = FILE_SYNC}};
+    uint64_t covered = file->syncs_asked;
+    int r = run_io(file, &waited);
+
+    if (r < 0)
+        file->sync_error = r;
+    file->syncs_covered = covered;
+}
+
+int file_sync(struct file *file)
+{
+    uint64_t mine = ++file->syncs_asked;
     int r;
 
     if (file->no_sync)
         return 0;
-    if (file->sync_error == 0) {
-        r = run_io(file, &waited);
-        if (r < 0 && file->sync_error == 0)
-            file->sync_error = r;
-    }
-    return file->sync_error;
+    co_mutex_lock(&file->syncing);
+    if (file->sync_error == 0 && file->syncs_covered < mine)
+        sync_locked(file);
+    r = file->sync_error;
+    co_mutex_unlock(&file->syncing);
+    return r;
 }
 
 /* An operation of fallocate. */
@@ -450,7 +490,15 @@ int file_get_space(struct file *file, uint64_t *ret_bytes)
 
 int file_truncate(struct file *file, uint64_t len)
 {
-    return file->writable ? file->ops->truncate(file, len) : -EROFS;
+    struct patience patience = {0};
+    int r;
+
+    if (!file->writable)
+        return -EROFS;
+    do {
+        r = file->ops->truncate(file, len);
+    } while (try_again(file, &patience, r));
+    return r;
 }
 
 bool file_hole_at(struct file *file, uint64_t off, uint64_t *ret_end)
@@ -470,6 +518,5 @@ int file_lock(struct file *file, const char *path, struct err *err)
 
 void file_set_aio(struct file *file, struct aio *aio)
 {
-    if (file->ops->set_aio)
-        file->ops->set_aio(file, aio);
+    file->aio = aio;
 }

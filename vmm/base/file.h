@@ -4,8 +4,9 @@
  * A struct file_ops carries out single operations: it may finish them later, in any order, only in
  * part, or not at all. The functions on top of it (file_read, file_write, …) make that whole: they
  * continue short transfers, repeat interrupted ones, read zeroes past the end of the file, and
- * bounce what direct I/O does not take. Inside a coroutine they suspend it until the operation is
- * done; outside of one they block the thread, which is what set-up wants.
+ * bounce what direct I/O does not take. What the host has no resources for at the moment (EAGAIN)
+ * is tried again for ten seconds, with pauses. Inside a coroutine they suspend it until the
+ * operation is done; outside of one they block the thread, which is what set-up wants.
  *
  * A file has one owner thread at a time, like the image above it.
  */
@@ -16,6 +17,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "vmm/base/co.h"
 #include "vmm/base/compiler.h"
 #include "vmm/base/err.h"
 #include "vmm/base/list.h"
@@ -26,7 +28,7 @@ struct aio;
 enum file_op {
     FILE_READ,
     FILE_WRITE,
-    FILE_SYNC,    /* what was written before is durable afterwards */
+    FILE_SYNC,    /* what was done before is durable afterwards */
     FILE_ZERO,    /* the range reads as zero; the file does not grow */
     FILE_PUNCH,   /* the same, and its space goes back to the host */
     FILE_RESERVE, /* the host finds space for the range, which reads as before */
@@ -90,9 +92,6 @@ struct file_ops {
      */
     int (*lock)(struct file *file, const char *path, struct err *err);
 
-    /* Finish operations through `aio` from now on, or at once (NULL). None is in flight. */
-    void (*set_aio)(struct file *file, struct aio *aio);
-
     void (*free)(struct file *file);
 };
 
@@ -107,8 +106,14 @@ struct file {
     uint32_t mem_align; /* of buffers */
     uint64_t len_limit; /* cut what aligned writes add past this length; UINT64_MAX: leave it */
 
+    struct aio *aio; /* finishes operations; NULL: they are carried out at once */
+
     struct range_lock writes; /* keeps read-modify-write apart from other writes */
-    int sync_error;           /* the first failure to sync, for ever */
+
+    struct co_mutex syncing; /* held while the host syncs */
+    uint64_t syncs_asked;    /* calls of file_sync so far */
+    uint64_t syncs_covered;  /* those of them that came before the last sync of the host began */
+    int sync_error;          /* the first failure to sync, for ever */
 };
 
 void file_init(struct file *file, const struct file_ops *ops);
@@ -124,8 +129,13 @@ int file_writev(struct file *file, uint64_t off, const struct iovec *iov, unsign
 int file_write(struct file *file, uint64_t off, const void *buf, size_t len) MUST_CHECK;
 
 /*
- * Make what was written durable. After one failure all later calls fail: the kernel reports a
- * write-back error once and drops the pages, so a second success would mean nothing.
+ * Make durable what was finished before the call: operations whose result was there. Of those that
+ * are still in flight any may be durable or not.
+ *
+ * The kernel reports a write-back error once for each open file, and drops the pages: of two syncs
+ * in flight one would fail, and the other would tell its caller that all is well. So the host has
+ * one at a time. Whoever calls meanwhile waits for the next, which begins after all of them called.
+ * After one failure all calls fail, those that wait as well as later ones.
  */
 int file_sync(struct file *file) MUST_CHECK;
 
@@ -169,6 +179,8 @@ int file_truncate(struct file *file, uint64_t len) MUST_CHECK;
 bool file_hole_at(struct file *file, uint64_t off, uint64_t *ret_end);
 
 int file_lock(struct file *file, const char *path, struct err *err) MUST_CHECK;
+
+/* Finish operations through `aio` from now on, or at once (NULL). None is in flight. */
 void file_set_aio(struct file *file, struct aio *aio);
 
 #endif

@@ -27,7 +27,6 @@ struct host_file {
     bool unnamed; /* it has not got that name yet */
     bool threads; /* reads may be worth a thread */
     enum aio_kind aio_kind;
-    struct aio *aio; /* NULL: operations are carried out at once */
 };
 
 static struct host_file *of_file(struct file *file)
@@ -139,8 +138,8 @@ static void host_submit(struct file *file, struct file_io *io)
     io->long_copy = host->threads && io->op == FILE_READ && io->len >= LONG_COPY;
     if (io->op == FILE_COPY)
         io->from_fd = of_file(io->from)->fd;
-    if (host->aio)
-        aio_submit(host->aio, host->aio_kind, io);
+    if (file->aio)
+        aio_submit(file->aio, host->aio_kind, io);
     else
         io->done(io, aio_execute(io));
 }
@@ -198,11 +197,6 @@ static int host_get_extent(struct file *file, uint64_t off, bool *ret_hole, uint
     return 0;
 }
 
-static void host_set_aio(struct file *file, struct aio *aio)
-{
-    of_file(file)->aio = aio;
-}
-
 static void host_free(struct file *file)
 {
     struct host_file *host = of_file(file);
@@ -220,7 +214,6 @@ static const struct file_ops host_ops = {
     .get_space = host_get_space,
     .get_extent = host_get_extent,
     .lock = host_lock,
-    .set_aio = host_set_aio,
     .free = host_free,
 };
 

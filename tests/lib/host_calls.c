@@ -1,0 +1,71 @@
+#include "tests/lib/host_calls.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+struct io_uring;
+
+struct host_call host_calls[HOST_CALLS];
+uint64_t host_slept_ns;
+
+void host_calls_reset(void)
+{
+    memset(host_calls, 0, sizeof(host_calls));
+    host_slept_ns = 0;
+}
+
+/* Count a call. Does it fail? */
+static bool fails(enum host_call_kind kind)
+{
+    struct host_call *call = &host_calls[kind];
+
+    call->count++;
+    if (call->fail == 0)
+        return false;
+    if (call->fail != UINT_MAX)
+        call->fail--;
+    errno = call->error;
+    return true;
+}
+
+static bool sync_fails(enum host_call_kind kind, int fd)
+{
+    if (host_calls[kind].hook)
+        host_calls[kind].hook(fd);
+    return fails(kind);
+}
+
+/* NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp): the linker's names */
+int __real_io_uring_submit(struct io_uring *ring);
+int __wrap_io_uring_submit(struct io_uring *ring);
+int __real_nanosleep(const struct timespec *time, struct timespec *left);
+int __wrap_nanosleep(const struct timespec *time, struct timespec *left);
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+int __real_syncfs(int fd);
+int __wrap_syncfs(int fd);
+
+int __wrap_io_uring_submit(struct io_uring *ring)
+{
+    return fails(HOST_SUBMIT) ? -errno : __real_io_uring_submit(ring);
+}
+
+int __wrap_nanosleep(const struct timespec *time, struct timespec *left)
+{
+    host_slept_ns += (uint64_t)time->tv_sec * 1000000000u + (uint64_t)time->tv_nsec;
+    return fails(HOST_NANOSLEEP) ? 0 : __real_nanosleep(time, left);
+}
+
+int __wrap_fsync(int fd)
+{
+    return sync_fails(HOST_FSYNC, fd) ? -1 : __real_fsync(fd);
+}
+
+int __wrap_syncfs(int fd)
+{
+    return sync_fails(HOST_SYNCFS, fd) ? -1 : __real_syncfs(fd);
+}
+/* NOLINTEND(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp) */
