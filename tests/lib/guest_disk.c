@@ -22,6 +22,12 @@ static void set(struct guest_disk *disk, uint32_t reg, uint32_t value)
 
 void guest_disk_init(struct guest_disk *disk, struct guest *guest, unsigned index)
 {
+    guest_disk_init_with(disk, guest, index, 0, GUEST_DISK_QUEUE_SIZE);
+}
+
+void guest_disk_init_with(struct guest_disk *disk, struct guest *guest, unsigned index,
+                          uint32_t features, uint16_t queue_size)
+{
     uint32_t status = VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER;
 
     *disk = (struct guest_disk){
@@ -29,11 +35,12 @@ void guest_disk_init(struct guest_disk *disk, struct guest *guest, unsigned inde
         .regs = X86_VIRTIO_MMIO_BASE + (uint64_t)index * X86_VIRTIO_MMIO_STRIDE,
         .gsi = x86_virtio_gsi(index),
         .mem = GUEST_DATA + (uint64_t)index * GUEST_DISK_MEM,
+        .queue_size = queue_size,
     };
     set(disk, VIRTIO_MMIO_STATUS, 0);
     set(disk, VIRTIO_MMIO_STATUS, status);
     set(disk, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 0);
-    set(disk, VIRTIO_MMIO_DRIVER_FEATURES, 0);
+    set(disk, VIRTIO_MMIO_DRIVER_FEATURES, features);
     set(disk, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 1);
     set(disk, VIRTIO_MMIO_DRIVER_FEATURES, 1u << (VIRTIO_F_VERSION_1 - 32));
     status |= VIRTIO_CONFIG_S_FEATURES_OK;
@@ -43,7 +50,7 @@ void guest_disk_init(struct guest_disk *disk, struct guest *guest, unsigned inde
     guest_op(guest, GUEST_ST32, disk->mem + GUEST_DISK_AVAIL, 0, 0);
     guest_op(guest, GUEST_ST32, disk->mem + GUEST_DISK_USED, 0, 0);
     set(disk, VIRTIO_MMIO_QUEUE_SEL, 0);
-    set(disk, VIRTIO_MMIO_QUEUE_NUM, GUEST_DISK_QUEUE_SIZE);
+    set(disk, VIRTIO_MMIO_QUEUE_NUM, queue_size);
     set_address(disk, VIRTIO_MMIO_QUEUE_DESC_LOW, disk->mem + GUEST_DISK_DESC);
     set_address(disk, VIRTIO_MMIO_QUEUE_AVAIL_LOW, disk->mem + GUEST_DISK_AVAIL);
     set_address(disk, VIRTIO_MMIO_QUEUE_USED_LOW, disk->mem + GUEST_DISK_USED);
@@ -62,21 +69,27 @@ static void set_desc(struct guest_disk *disk, uint64_t i, uint64_t gpa, uint32_t
     guest_op(disk->guest, GUEST_ST16, desc + 14, i + 1, 0);
 }
 
-void guest_disk_request(struct guest_disk *disk, uint32_t type, uint64_t sector, uint64_t buffer,
-                        uint32_t len)
+static void set_header(struct guest_disk *disk, uint32_t type, uint64_t sector)
 {
-    bool device_writes = type == VIRTIO_BLK_T_IN || type == VIRTIO_BLK_T_GET_ID;
     uint64_t header = disk->mem + GUEST_DISK_HEADER;
-    uint64_t slot =
-        disk->mem + GUEST_DISK_AVAIL + 4 + 2 * (uint64_t)(disk->submitted % GUEST_DISK_QUEUE_SIZE);
-    unsigned n = 0;
 
     guest_op(disk->guest, GUEST_ST32, header, type, 0);
     guest_op(disk->guest, GUEST_ST32, header + 4, 0, 0);
     guest_op(disk->guest, GUEST_ST64, header + 8, sector, 0);
+}
+
+void guest_disk_request(struct guest_disk *disk, uint32_t type, uint64_t sector, uint64_t buffer,
+                        uint32_t len)
+{
+    bool device_writes = type == VIRTIO_BLK_T_IN || type == VIRTIO_BLK_T_GET_ID;
+    uint64_t slot =
+        disk->mem + GUEST_DISK_AVAIL + 4 + 2 * (uint64_t)(disk->submitted % disk->queue_size);
+    unsigned n = 0;
+
+    set_header(disk, type, sector);
     guest_op(disk->guest, GUEST_ST8, disk->mem + GUEST_DISK_STATUS, 0xff, 0);
 
-    set_desc(disk, n++, header, 16, VRING_DESC_F_NEXT);
+    set_desc(disk, n++, disk->mem + GUEST_DISK_HEADER, 16, VRING_DESC_F_NEXT);
     if (len > 0)
         set_desc(disk, n++, buffer, len,
                  VRING_DESC_F_NEXT | (device_writes ? VRING_DESC_F_WRITE : 0));
@@ -87,6 +100,24 @@ void guest_disk_request(struct guest_disk *disk, uint32_t type, uint64_t sector,
     guest_op(disk->guest, GUEST_ST16, disk->mem + GUEST_DISK_AVAIL + 2, disk->submitted, 0);
     set(disk, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
     guest_op(disk->guest, GUEST_WAIT16, disk->mem + GUEST_DISK_USED + 2, disk->submitted, 0);
+}
+
+void guest_disk_flood(struct guest_disk *disk, uint32_t type, uint64_t buffer, uint32_t len,
+                      unsigned nbufs)
+{
+    unsigned flags = VRING_DESC_F_NEXT | (type == VIRTIO_BLK_T_IN ? VRING_DESC_F_WRITE : 0);
+    unsigned n = 0;
+
+    set_header(disk, type, 0);
+    set_desc(disk, n++, disk->mem + GUEST_DISK_HEADER, 16, VRING_DESC_F_NEXT);
+    while (n <= nbufs)
+        set_desc(disk, n++, buffer, len, flags);
+    set_desc(disk, n, disk->mem + GUEST_DISK_STATUS, 1, VRING_DESC_F_WRITE);
+
+    /* The chain is the same for all: entries of 0, which memory holds from the start. */
+    disk->submitted = (uint16_t)(disk->submitted + disk->queue_size);
+    guest_op(disk->guest, GUEST_ST16, disk->mem + GUEST_DISK_AVAIL + 2, disk->submitted, 0);
+    set(disk, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
 }
 
 void guest_disk_put_status(struct guest_disk *disk)

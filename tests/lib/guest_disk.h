@@ -13,6 +13,7 @@ struct guest_disk {
     uint64_t regs; /* of the virtio-mmio device */
     unsigned gsi;
     uint64_t mem; /* queue and request, GUEST_DISK_MEM bytes */
+    uint16_t queue_size;
     uint16_t submitted;
 };
 
@@ -22,15 +23,26 @@ struct guest_disk {
 
 /* Offsets in that memory. */
 #define GUEST_DISK_DESC 0x0000u
-#define GUEST_DISK_AVAIL 0x1000u
-#define GUEST_DISK_USED 0x2000u
-#define GUEST_DISK_HEADER 0x3000u
-#define GUEST_DISK_STATUS 0x3010u
+#define GUEST_DISK_AVAIL 0x4000u
+#define GUEST_DISK_USED 0x5000u
+#define GUEST_DISK_HEADER 0x8000u
+#define GUEST_DISK_STATUS 0x8010u
 
 #define GUEST_DISK_QUEUE_SIZE 8u
 
 /* Bring up disk `index`: reset, features, queue 0, DRIVER_OK. */
 void guest_disk_init(struct guest_disk *disk, struct guest *guest, unsigned index);
+
+/* The same, with features (below bit 32) and a queue of another size, at most VIRTQ_SIZE_MAX. */
+void guest_disk_init_with(struct guest_disk *disk, struct guest *guest, unsigned index,
+                          uint32_t features, uint16_t queue_size);
+
+/*
+ * Fill the queue: as many requests as it holds, all of them of type `type` and alike, each with
+ * `nbufs` times the same `len` bytes at `buffer`; and do not wait.
+ */
+void guest_disk_flood(struct guest_disk *disk, uint32_t type, uint64_t buffer, uint32_t len,
+                      unsigned nbufs);
 
 /*
  * Carry out a request of virtio type `type` (VIRTIO_BLK_T_*) and wait for it. `len` bytes at
