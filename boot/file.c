@@ -1,32 +1,22 @@
 #include "boot/file.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/base/host_path.h"
+
 int boot_file_open(const char *path, struct boot_file *ret_file, struct err *err)
 {
     struct stat st;
     char *copy;
-    int fd, r;
+    int fd;
+    int r = host_path_open_regular(path, &fd, &st, err);
 
-    /* O_NONBLOCK: opening a FIFO must not wait for a writer; it is refused below. */
-    fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (fd < 0)
-        return err_set_errno(err, -errno, "%s: cannot open", path);
-
-    if (fstat(fd, &st) < 0) {
-        r = err_set_errno(err, -errno, "%s: cannot stat", path);
-        goto close_fd;
-    }
-    if (!S_ISREG(st.st_mode)) {
-        r = err_set(err, -EINVAL, "%s: %s, expected a regular file", path,
-                    S_ISDIR(st.st_mode) ? "a directory" : "a device, pipe or socket");
-        goto close_fd;
-    }
+    if (r < 0)
+        return r;
     if (st.st_size == 0) {
         r = err_set(err, -EINVAL, "%s: the file is empty", path);
         goto close_fd;

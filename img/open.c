@@ -5,12 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "block/block_ops.h"
 #include "img/img.h"
 #include "img/name.h"
+#include "vmm/base/host_path.h"
 
 /* ---- why not --------------------------------------------------------------------------------- */
 
@@ -31,24 +31,36 @@ static const char *without_path(const char *msg, const char *path)
     return strncmp(msg, path, len) == 0 && strncmp(msg + len, ": ", 2) == 0 ? msg + len + 2 : msg;
 }
 
+/* A descriptor of a file or block device; or -errno, -EINVAL if it is neither: untouched then. */
+static int open_file(const char *name, bool writable)
+{
+    struct host_path path;
+    int r = host_path_find(name, &path);
+
+    if (r < 0)
+        return r;
+    if (S_ISREG(path.st.st_mode) || S_ISBLK(path.st.st_mode))
+        r = host_path_open(&path, writable ? O_RDWR : O_RDONLY);
+    else if (S_ISSOCK(path.st.st_mode))
+        r = -ENXIO;
+    else
+        r = S_ISDIR(path.st.st_mode) && writable ? -EISDIR : -EINVAL;
+    host_path_done(&path);
+    return r;
+}
+
 /* Is it the file itself, whatever is in it? */
 static bool file_is_wrong(struct search *search, const char *path, bool writable)
 {
-    int fd = open(path, (writable ? O_RDWR : O_RDONLY) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-    struct stat st;
-    bool wrong = true;
+    int fd = open_file(path, writable);
 
-    if (fd < 0)
-        fprintf(search->text, "Could not open '%s': %m", path);
-    else if (fstat(fd, &st) < 0)
-        fprintf(search->text, "Could not stat '%s': %m", path);
-    else if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+    if (fd == -EINVAL)
         fprintf(search->text, "'file' driver requires '%s' to be a regular file", path);
+    else if (fd < 0)
+        fprintf(search->text, "Could not open '%s': %s", path, strerror(-fd));
     else
-        wrong = false;
-    if (fd >= 0)
         close(fd);
-    return wrong;
+    return fd < 0;
 }
 
 /* Open one image without those below it. 0 or -errno with *err filled. */
@@ -261,7 +273,7 @@ static int refuse_others(const char *path, struct err *err)
         {"cloop", "#!/bin/sh\n#V2.0 Format"},
     };
     char head[32] = "";
-    int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    int fd = open_file(path, false);
     ssize_t len = fd < 0 ? 0 : pread(fd, head, sizeof(head), 0);
 
     if (fd >= 0)

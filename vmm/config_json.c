@@ -3,7 +3,6 @@
  * schema.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -12,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/base/host_path.h"
 #include "vmm/config.h"
 #include "vmm/config_settings.h"
 
@@ -81,6 +81,28 @@ static int unknown_key(const struct reader *reader, const char *key, const char 
                    reader->name, key, what);
 }
 
+/* Set each of an array of strings, which stands at `key`. */
+static int set_strings(const struct reader *reader, const struct setting *setting, const char *key,
+                       void *object, json_t *array)
+{
+    json_t *element;
+    size_t i;
+
+    if (!json_is_array(array))
+        return wrong_type(reader, key, type_names[SETTING_JSON_STRINGS]);
+    json_array_foreach(array, i, element)
+    {
+        char where[KEY_PATH_MAX];
+        int r;
+
+        snprintf(where, sizeof(where), "%.100s[%zu]", key, i);
+        r = set_value(reader, setting, SETTING_JSON_STRING, where, object, element);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
 /* ---- disks ----------------------------------------------------------------------------------- */
 
 static int set_disk_values(const struct reader *reader, const char *where, json_t *json,
@@ -98,7 +120,10 @@ static int set_disk_values(const struct reader *reader, const char *where, json_
         snprintf(path, sizeof(path), "%.50s.%.70s", where, key); /* enough to find it */
         if (!setting)
             return unknown_key(reader, path, "disk");
-        r = set_value(reader, setting, setting->json, path, disk, member);
+        if (setting->json == SETTING_JSON_STRINGS)
+            r = set_strings(reader, setting, path, disk, member);
+        else
+            r = set_value(reader, setting, setting->json, path, disk, member);
         if (r < 0)
             return r;
     }
@@ -130,24 +155,20 @@ static int add_disk(const struct reader *reader, const char *where, json_t *json
 
 /* ---- the VM ---------------------------------------------------------------------------------- */
 
-static int add_elements(const struct reader *reader, const struct setting *setting,
-                        struct config *config, json_t *array)
+static int add_disks(const struct reader *reader, struct config *config, json_t *array)
 {
     json_t *element;
     size_t i;
 
     if (!json_is_array(array))
-        return wrong_type(reader, setting->name, type_names[setting->json]);
+        return wrong_type(reader, "disk", type_names[SETTING_JSON_DISKS]);
     json_array_foreach(array, i, element)
     {
         char where[KEY_PATH_MAX];
         int r;
 
-        snprintf(where, sizeof(where), "%s[%zu]", setting->name, i);
-        if (setting->json == SETTING_JSON_DISKS)
-            r = add_disk(reader, where, element, config);
-        else
-            r = set_value(reader, setting, SETTING_JSON_STRING, where, config, element);
+        snprintf(where, sizeof(where), "disk[%zu]", i);
+        r = add_disk(reader, where, element, config);
         if (r < 0)
             return r;
     }
@@ -169,8 +190,10 @@ static int set_vm_values(const struct reader *reader, struct config *config, jso
 
         if (!setting)
             return unknown_key(reader, key, "VM");
-        if (setting->json == SETTING_JSON_STRINGS || setting->json == SETTING_JSON_DISKS)
-            r = add_elements(reader, setting, config, member);
+        if (setting->json == SETTING_JSON_STRINGS)
+            r = set_strings(reader, setting, setting->name, config, member);
+        else if (setting->json == SETTING_JSON_DISKS)
+            r = add_disks(reader, config, member);
         else
             r = set_value(reader, setting, setting->json, key, config, member);
         if (r < 0)
@@ -198,27 +221,23 @@ int config_parse_json(struct config *config, const char *text, size_t len, const
 
 /* ---- the file -------------------------------------------------------------------------------- */
 
-/* Read the regular file behind `fd` into *ret_text, to be freed, if it is not too big. */
-static int read_text(int fd, const char *path, char **ret_text, size_t *ret_len, struct err *err)
+/* Read `size` bytes of the file behind `fd` into *ret_text, to be freed, if they are not too many. */
+static int read_text(int fd, const char *path, off_t size, char **ret_text, size_t *ret_len,
+                     struct err *err)
 {
-    struct stat st;
     char *text;
     size_t len = 0;
     ssize_t n;
 
-    if (fstat(fd, &st) < 0)
-        return err_set_errno(err, -errno, "%s: cannot read", path);
-    if (!S_ISREG(st.st_mode))
-        return err_set(err, -EINVAL, "%s: expected a regular file", path);
-    if (st.st_size > (off_t)CONFIG_FILE_MAX)
-        return err_set(err, -EFBIG, "%s: %jd bytes: expected at most %u", path,
-                       (intmax_t)st.st_size, CONFIG_FILE_MAX);
-    text = malloc((size_t)st.st_size + 1);
+    if (size > (off_t)CONFIG_FILE_MAX)
+        return err_set(err, -EFBIG, "%s: %jd bytes: expected at most %u", path, (intmax_t)size,
+                       CONFIG_FILE_MAX);
+    text = malloc((size_t)size + 1);
     if (!text)
         return err_set(err, -ENOMEM, "%s: out of memory", path);
 
     /* A file that grows meanwhile is read as long as it was. */
-    while (len < (size_t)st.st_size && (n = read(fd, text + len, (size_t)st.st_size - len)) != 0) {
+    while (len < (size_t)size && (n = read(fd, text + len, (size_t)size - len)) != 0) {
         if (n < 0 && errno != EINTR) {
             int r = err_set_errno(err, -errno, "%s: cannot read", path);
 
@@ -249,14 +268,14 @@ int config_load_json(struct config *config, const char *path, struct err *err)
 {
     char *text = NULL;
     size_t len = 0;
+    struct stat st;
     char *dir;
     int fd;
-    int r;
+    int r = host_path_open_regular(path, &fd, &st, err);
 
-    fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* a FIFO does not make us wait */
-    if (fd < 0)
-        return err_set_errno(err, -errno, "%s: cannot open", path);
-    r = read_text(fd, path, &text, &len, err);
+    if (r < 0)
+        return r;
+    r = read_text(fd, path, st.st_size, &text, &len, err);
     close(fd);
     if (r < 0)
         return r;

@@ -252,7 +252,7 @@ static const struct {
      "--disk: a: serial: '123456789012345678901': expected 1 to 20 printable ASCII characters"},
     {{"--disk=a,serial=\n"}, "--disk: a: serial: '?': expected 1 to 20 printable ASCII characters"},
     {{"--config=/nowhere/vm.json"}, "/nowhere/vm.json: cannot open: No such file or directory"},
-    {{"--config=/dev/null"}, "/dev/null: expected a regular file"},
+    {{"--config=/dev/null"}, "/dev/null: a character device, expected a regular file"},
 };
 
 START_TEST(bad_command_line_gets_one_clear_line)

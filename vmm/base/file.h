@@ -104,6 +104,7 @@ struct file {
     bool no_sync;       /* FILE_SYNC succeeds without being carried out: cache=unsafe */
     uint32_t align;     /* of offsets and lengths, a power of two; 1: anything goes */
     uint32_t mem_align; /* of buffers */
+    char *home;         /* its folder, without symbolic links; NULL: a device, or not known */
     uint64_t len_limit; /* cut what aligned writes add past this length; UINT64_MAX: leave it */
 
     struct aio *aio; /* finishes operations; NULL: they are carried out at once */

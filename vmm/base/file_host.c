@@ -204,6 +204,7 @@ static void host_free(struct file *file)
     /* What had to be durable was synced; close reports nothing more that could be acted on. */
     close(host->fd);
     free(host->name);
+    free(file->home);
     free(host);
 }
 
@@ -228,19 +229,12 @@ void file_host_identify(const struct stat *st, uint64_t ret_id[2])
     ret_id[1] = is_device ? 0 : st->st_ino;
 }
 
-static int check_type(struct host_file *host, const char *path, struct err *err)
+static int check_kind(const struct host_path *path, struct err *err)
 {
-    struct stat st;
-
-    if (fstat(host->fd, &st) < 0)
-        return err_set_errno(err, -errno, "%s: cannot stat", path);
-    host->is_device = S_ISBLK(st.st_mode);
-    host->file.fixed_len = host->is_device;
-    file_host_identify(&st, host->file.id);
-    if (!S_ISREG(st.st_mode) && !host->is_device)
-        return err_set(err, -EINVAL, "%s: not a disk image: expected a file or a block device",
-                       path);
-    return 0;
+    if (S_ISREG(path->st.st_mode) || S_ISBLK(path->st.st_mode))
+        return 0;
+    return err_set(err, -EINVAL, "%s: %s: expected a file or a block device", path->name,
+                   host_path_kind(path));
 }
 
 static void find_direct_alignment(struct host_file *host)
@@ -265,51 +259,41 @@ static void find_direct_alignment(struct host_file *host)
         file->align = (uint32_t)block;
 }
 
-/*
- * O_NONBLOCK only keeps the open itself from waiting (a FIFO); left in place it would make io_uring
- * answer EAGAIN instead of waiting for the disk.
- */
-static int open_fd(const char *path, const struct file_host_options *options, int *ret_fd,
-                   struct err *err)
+static int open_fd(const struct host_path *path, const struct file_host_options *options,
+                   int *ret_fd, struct err *err)
 {
     int flags = (options->writable ? O_RDWR : O_RDONLY) | (options->direct ? O_DIRECT : 0);
-    int fd = open(path, flags | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-    int r;
+    int fd = host_path_open(path, flags);
 
-    if (fd < 0) {
-        r = -errno;
-        if (r == -EINVAL && options->direct)
-            return err_set(err, r, "%s: this file system has no direct I/O, use cache=writeback",
-                           path);
-        if (options->writable && (r == -EACCES || r == -EROFS))
-            return err_set(err, r, "%s: cannot be written: give readonly=on to only read it", path);
-        return err_set_errno(err, r, "%s: cannot open", path);
+    if (fd >= 0) {
+        *ret_fd = fd;
+        return 0;
     }
-    if (fcntl(fd, F_SETFL, flags) < 0) {
-        r = -errno;
-        close(fd);
-        return err_set_errno(err, r, "%s: cannot set file flags", path);
-    }
-    *ret_fd = fd;
-    return 0;
+    if (fd == -EINVAL && options->direct)
+        return err_set(err, fd, "%s: this file system has no direct I/O, use cache=writeback",
+                       path->name);
+    if (options->writable && (fd == -EACCES || fd == -EPERM || fd == -EROFS))
+        return err_set(err, fd, "%s: cannot be written: give readonly=on to only read it",
+                       path->name);
+    return err_set_errno(err, fd, "%s: cannot open", path->name);
 }
 
 /* Make a struct file of an open descriptor, which is closed if that fails. */
-static int wrap_fd(int fd, const char *path, const struct file_host_options *options,
+static int wrap_fd(int fd, const struct host_path *path, const struct file_host_options *options,
                    struct host_file **ret_host, struct err *err)
 {
     struct host_file *host = calloc(1, sizeof(*host));
-    int r = -ENOMEM;
 
     if (!host) {
-        err_set(err, r, "%s: out of memory", path);
-        goto close_fd;
+        close(fd);
+        return err_set(err, -ENOMEM, "%s: out of memory", path->name);
     }
     file_init(&host->file, &host_ops);
     host->fd = fd;
-    r = check_type(host, path, err);
-    if (r < 0)
-        goto free_host;
+    host->is_device = S_ISBLK(path->st.st_mode);
+    host->file.fixed_len = host->is_device;
+    file_host_identify(&path->st, host->file.id);
+    host->file.home = host_places_home(path);
     host->file.writable = options->writable;
     host->file.no_sync = options->no_sync;
     host->threads = options->threads && !options->direct && aio_processors() > 1;
@@ -319,36 +303,32 @@ static int wrap_fd(int fd, const char *path, const struct file_host_options *opt
         find_direct_alignment(host);
     *ret_host = host;
     return 0;
-
-free_host:
-    free(host);
-close_fd:
-    close(fd);
-    return r;
 }
 
-int file_host_open(const char *path, const struct file_host_options *options,
+int file_host_open(const char *name, const struct file_host_options *options,
                    struct file **ret_file, struct err *err)
 {
     struct host_file *host = NULL;
+    struct host_path path;
     int fd = -1;
-    int r = open_fd(path, options, &fd, err);
+    int r = host_path_find(name, &path);
 
+    if (r < 0)
+        return err_set_errno(err, r, "%s: cannot open", name);
+    r = check_kind(&path, err);
+    if (r == 0 && options->places)
+        r = host_places_check(options->places, &path, err);
     if (r == 0)
-        r = wrap_fd(fd, path, options, &host, err);
+        r = open_fd(&path, options, &fd, err);
+    if (r == 0)
+        r = wrap_fd(fd, &path, options, &host, err);
+    host_path_done(&path);
     if (r == 0)
         *ret_file = &host->file;
     return r;
 }
 
 /* ---- new files ------------------------------------------------------------------------------- */
-
-static bool names_something(const char *path)
-{
-    struct stat st;
-
-    return stat(path, &st) == 0;
-}
 
 /* A file without a name in the folder of `path`; -EOPNOTSUPP where there is no such thing. */
 static int open_unnamed(const char *path, int flags)
@@ -379,20 +359,51 @@ static int empty_existing(struct host_file *host, const char *path, struct err *
     return r;
 }
 
-static int open_new(const char *path, const struct file_host_options *options, int *ret_fd,
-                    bool *ret_unnamed)
+static int open_existing(const struct host_path *path, const struct file_host_options *options,
+                         struct host_file **ret_host, struct err *err)
+{
+    int fd = -1;
+    int r = S_ISDIR(path->st.st_mode) ? -EISDIR : check_kind(path, err);
+
+    if (r == -EINVAL)
+        return r;
+    if (r == 0)
+        r = open_fd(path, options, &fd, NULL);
+    if (r < 0)
+        return err_set_errno(err, r, "Could not create '%s'", path->name);
+    r = wrap_fd(fd, path, options, ret_host, err);
+    if (r < 0)
+        return r;
+    r = empty_existing(*ret_host, path->name, err);
+    if (r < 0)
+        host_free(&(*ret_host)->file);
+    return r;
+}
+
+static int open_new(const char *name, const struct file_host_options *options,
+                    struct host_file **ret_host, struct err *err)
 {
     int flags = O_RDWR | (options->direct ? O_DIRECT : 0);
-    int fd = open_unnamed(path, flags);
+    struct host_path path = {.name = name};
+    int fd = open_unnamed(name, flags);
+    bool unnamed = fd >= 0;
+    int r;
 
-    *ret_unnamed = fd >= 0;
     if (fd == -EOPNOTSUPP) {
-        fd = open(path, flags | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        fd = open(name, flags | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
         if (fd < 0)
             fd = -errno;
     }
-    *ret_fd = fd;
-    return fd < 0 ? fd : 0;
+    if (fd < 0)
+        return err_set_errno(err, fd, "Could not create '%s'", name);
+    path.fd = fd;
+    (void)fstat(fd, &path.st); /* cannot fail */
+    r = wrap_fd(fd, &path, options, ret_host, err);
+    if (r == 0)
+        (*ret_host)->unnamed = unnamed;
+    else if (!unnamed)
+        (void)unlink(name); /* there is an error to report already */
+    return r;
 }
 
 /* Most file systems know neither: that is no failure. */
@@ -414,33 +425,20 @@ static void give_hints(int fd, const struct file_host_hints *hints)
     }
 }
 
-/* `path` is no link, or what it names exists. */
-static int create(const char *path, const struct file_host_options *options,
+/* `name` is `path` behind all links, and what the file is called if there is none yet. */
+static int create(const char *path, const char *name, const struct file_host_options *options,
                   struct host_file **ret_host, struct err *err)
 {
-    bool existing = names_something(path);
-    struct host_file *host = NULL;
-    bool unnamed = false;
-    int fd = -1;
-    int r = existing ? open_fd(path, options, &fd, NULL) : open_new(path, options, &fd, &unnamed);
+    struct host_path found;
+    int r = host_path_find(path, &found);
 
+    if (r == -ENOENT)
+        return open_new(name, options, ret_host, err);
     if (r < 0)
         return err_set_errno(err, r, "Could not create '%s'", path);
-    r = wrap_fd(fd, path, options, &host, err);
-    if (r < 0) {
-        if (!existing && !unnamed)
-            (void)unlink(path); /* there is an error to report already */
-        return r;
-    }
-    host->unnamed = unnamed;
-    if (existing)
-        r = empty_existing(host, path, err);
-    if (r < 0) {
-        host_free(&host->file);
-        return r;
-    }
-    *ret_host = host;
-    return 0;
+    r = open_existing(&found, options, ret_host, err);
+    host_path_done(&found);
+    return r;
 }
 
 int file_host_create(const char *path, const struct file_host_options *options,
@@ -452,7 +450,7 @@ int file_host_create(const char *path, const struct file_host_options *options,
 
     if (r < 0)
         return err_set_errno(err, r, "Could not create '%s'", path);
-    r = create(names_something(path) ? path : name, options, &host, err);
+    r = create(path, name, options, &host, err);
     if (r < 0) {
         free(name);
         return r;

@@ -12,6 +12,7 @@
 #include "vmm/base/compiler.h"
 #include "vmm/base/err.h"
 #include "vmm/base/file.h"
+#include "vmm/base/host_places.h"
 
 /* What a new file asks of its file system, if that knows about it. */
 struct file_host_hints {
@@ -25,22 +26,25 @@ struct file_host_options {
     bool no_sync; /* FILE_SYNC does nothing */
     bool threads; /* let other threads copy what is long, where there are processors for them */
     enum aio_kind aio;
-    struct file_host_hints hints; /* of file_host_create */
+    struct file_host_hints hints;     /* of file_host_create */
+    const struct host_places *places; /* where it has to lie, for file_host_open; NULL: anywhere */
 };
 
 /*
- * Open `path`; anything but a regular file or a block device is refused. It is locked by
- * file_lock. 0, or -errno with *err filled.
+ * Open the file called `name`. Anything but a regular file or a block device is refused untouched,
+ * and so is what lies elsewhere than it may. It is locked by file_lock. 0, or -errno with *err
+ * filled.
  */
-int file_host_open(const char *path, const struct file_host_options *options,
+int file_host_open(const char *name, const struct file_host_options *options,
                    struct file **ret_file, struct err *err) MUST_CHECK;
 
 /*
  * Make an empty file to be filled and then kept or dropped.
  *
- * Where `path` names nothing yet, nor the link that it may be, the file has no name until it is kept (as far as the file system
- * can do that), so nothing is left of it however the process ends. A file that exists is locked and
- * loses its contents; -EAGAIN if it is in use. 0, or -errno with *err filled.
+ * Where `path` names nothing yet, nor the link that it may be, the file has no name until it is
+ * kept (as far as the file system can do that), so nothing is left of it however the process ends.
+ * A file that exists is locked and loses its contents; -EAGAIN if it is in use. 0, or -errno with
+ * *err filled.
  */
 int file_host_create(const char *path, const struct file_host_options *options,
                      struct file **ret_file, struct err *err) MUST_CHECK;
