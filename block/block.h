@@ -83,6 +83,14 @@ struct block_options {
     unsigned without;   /* BLOCK_WITHOUT_…: to measure what a technique gains */
 
     /*
+     * Images may name as backing or data file what lies in their own folder, and at the places in
+     * `allowed`: folders, with all that is in them, and files. Off: any file of the host.
+     */
+    bool confined;
+    const char *const *allowed;
+    unsigned nallowed;
+
+    /*
      * Open a backing file for writing too: 1 is the image's own, 2 that one's, …; 0: none. Only
      * block_commit writes to it.
      */

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "block/block_confine.h"
 #include "block/block_int.h"
 #include "vmm/base/log.h"
 
@@ -45,6 +46,7 @@ const struct block_env block_host_env = {
 struct chain {
     const struct block_env *env;
     struct file_host_options file_options;
+    struct block_confine confine;
     unsigned flags;
     unsigned without;
     const struct block_options *options;
@@ -134,12 +136,21 @@ static int ask_for_admission(const struct chain *chain, const struct file *file,
     return chain->options->admit(chain->options->admit_opaque, &asked, err);
 }
 
-/* Open a file of the host that is not in the chain yet, locked. */
-static int open_file(struct chain *chain, const char *path, struct file **ret_file, struct err *err)
+/*
+ * Open a file of the host that is not in the chain yet, locked. `namer` is the image that names it;
+ * NULL: the user does.
+ */
+static int open_file(struct chain *chain, const char *path, const struct file *namer,
+                     struct file **ret_file, struct err *err)
 {
+    struct file_host_options options = chain->file_options;
+    struct host_places places;
     struct file *file;
-    int r = chain->env->open_file(chain->env, path, &chain->file_options, &file, err);
+    int r;
 
+    if (namer)
+        options.places = block_confine_places(&chain->confine, namer, &places);
+    r = chain->env->open_file(chain->env, path, &options, &file, err);
     if (r < 0)
         return r;
     r = check_not_in_chain(chain, file, path, err);
@@ -151,6 +162,8 @@ static int open_file(struct chain *chain, const char *path, struct file **ret_fi
         file_free(file);
         return r;
     }
+    if (!namer)
+        chain->confine.top = file;
     chain->files[chain->nfiles++] = file;
     *ret_file = file;
     return 0;
@@ -165,7 +178,7 @@ static int open_data_file(struct chain *chain, struct block *block, const char *
     int r = block_resolve(path, block->data_name, &data_path, err);
 
     if (r == 0)
-        r = open_file(chain, data_path, &file, err);
+        r = open_file(chain, data_path, block->file, &file, err);
     free(data_path);
     if (r == 0)
         qcow2_set_data_file(block, file);
@@ -174,8 +187,9 @@ static int open_data_file(struct chain *chain, struct block *block, const char *
     return r;
 }
 
-static int open_image(struct chain *chain, const char *path, enum block_format format, bool discard,
-                      struct block **ret_block, struct err *err)
+static int open_image(struct chain *chain, const char *path, const struct file *namer,
+                      enum block_format format, bool discard, struct block **ret_block,
+                      struct err *err)
 {
     struct block_source source = {
         .path = path,
@@ -188,7 +202,7 @@ static int open_image(struct chain *chain, const char *path, enum block_format f
     int r;
 
     assert(path);
-    r = open_file(chain, path, &source.file, err);
+    r = open_file(chain, path, namer, &source.file, err);
     if (r < 0)
         return r;
     if (source.probed) {
@@ -237,11 +251,11 @@ static int open_backing(struct chain *chain, struct block *block, const char *pa
     r = block_resolve(path, block->backing_name, ret_path, err);
     if (r < 0)
         return r;
-    return open_image(chain, *ret_path, format, discard, &block->backing, err);
+    return open_image(chain, *ret_path, block->file, format, discard, &block->backing, err);
 }
 
-static int open_chain_below(struct chain *chain, struct block *top,
-                            const struct block_options *options, struct err *err)
+static int open_below(struct chain *chain, struct block *top, const struct block_options *options,
+                      struct err *err)
 {
     unsigned depth = 0;
     char *path = NULL;
@@ -275,9 +289,33 @@ static void warn_of_probed(const struct block *top)
                      block->backing_name, block->backing->driver->name);
 }
 
+static int open_chain(struct chain *chain, const struct block_options *options,
+                      struct block **ret_block, struct err *err)
+{
+    struct block *top;
+    int r = block_confine_init(&chain->confine, options, err);
+
+    if (r == 0)
+        r = open_image(chain, options->path, NULL, options->format, options->discard, &top, err);
+    if (r < 0)
+        return r;
+    if (!(options->flags & (BLOCK_OPEN_CHECK | BLOCK_OPEN_ALONE)))
+        r = open_below(chain, top, options, err);
+    if (r < 0)
+        (void)block_close(top); /* nothing was written */
+    else
+        *ret_block = top;
+    return r;
+}
+
 int block_open_in(const struct block_env *env, const struct block_options *options,
                   struct block **ret_block, struct err *err)
 {
+    static const enum aio_kind kinds[] = {
+        [BLOCK_AIO_AUTO] = AIO_AUTO,
+        [BLOCK_AIO_URING] = AIO_URING,
+        [BLOCK_AIO_THREADS] = AIO_THREADS,
+    };
     struct chain chain = {
         .env = env,
         .flags = options->flags,
@@ -289,6 +327,7 @@ int block_open_in(const struct block_env *env, const struct block_options *optio
                 .direct = options->cache == BLOCK_CACHE_NONE,
                 .no_sync = options->cache == BLOCK_CACHE_UNSAFE,
                 .threads = options->compute_threads,
+                .aio = kinds[options->aio],
             },
     };
     struct block *block;
@@ -296,29 +335,11 @@ int block_open_in(const struct block_env *env, const struct block_options *optio
 
     if ((options->flags & BLOCK_OPEN_SHARE) && !options->readonly)
         return err_set(err, -EINVAL, "%s: without locks an image can only be read", options->path);
-    switch (options->aio) {
-    case BLOCK_AIO_AUTO:
-        chain.file_options.aio = AIO_AUTO;
-        break;
-    case BLOCK_AIO_URING:
-        chain.file_options.aio = AIO_URING;
-        break;
-    case BLOCK_AIO_THREADS:
-        chain.file_options.aio = AIO_THREADS;
-        break;
-    }
-    r = open_image(&chain, options->path, options->format, options->discard, &block, err);
+    r = open_chain(&chain, options, &block, err);
+    block_confine_done(&chain.confine);
     if (r < 0)
         return r;
     block->aio_kind = chain.file_options.aio;
-
-    r = options->flags & (BLOCK_OPEN_CHECK | BLOCK_OPEN_ALONE)
-            ? 0
-            : open_chain_below(&chain, block, options, err);
-    if (r < 0) {
-        (void)block_close(block); /* nothing was written */
-        return r;
-    }
     for (struct block *layer = block; layer; layer = layer->backing)
         layer->compute_threads = options->compute_threads;
     warn_of_probed(block);

@@ -49,6 +49,9 @@ void config_disk_init(struct config_disk *disk)
 
 void config_disk_done(struct config_disk *disk)
 {
+    for (unsigned i = 0; i < disk->nbacking; i++)
+        free(disk->backing[i]);
+    free(disk->backing);
     free(disk->path);
     free(disk->serial);
     *disk = (struct config_disk){0};

@@ -45,6 +45,9 @@ struct config_disk {
     enum block_aio aio;
     bool readonly;
     bool discard;
+    char **backing; /* places of files that images may name, besides their own folders */
+    unsigned nbacking;
+    bool any_backing; /* they may name any file */
     unsigned nqueues; /* 1 to CONFIG_QUEUES_MAX */
     char *serial;     /* 1 to CONFIG_DISK_SERIAL_MAX printable ASCII characters; NULL: none */
 };

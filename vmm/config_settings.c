@@ -206,6 +206,28 @@ static void reset_cmdline(struct config *config)
 
 /* ---- disks ----------------------------------------------------------------------------------- */
 
+static int add_backing(const struct setting *setting, void *object,
+                       const struct setting_value *value, struct err *err)
+{
+    struct config_disk *disk = object;
+    char *path = NULL;
+    char **backing;
+    int r;
+
+    if (strcmp(value->text, "any") == 0) {
+        disk->any_backing = true;
+        return 0;
+    }
+    backing = realloc(disk->backing, (disk->nbacking + 1) * sizeof(*backing));
+    if (!backing)
+        return no_memory(err);
+    disk->backing = backing;
+    r = replace_path(&path, value->text, value, err);
+    if (r == 0)
+        backing[disk->nbacking++] = path;
+    return r;
+}
+
 int config_add_disk(struct config *config, const struct config_disk *disk)
 {
     struct config_disk *disks = realloc(config->disks, (config->ndisks + 1) * sizeof(*disks));
@@ -381,6 +403,8 @@ const struct setting config_disk_settings[] = {
     {.name = "aio", .value = "io_uring|threads", .set = set_choice, DISK_FIELD(aio),
      .choices = aios,
      .help = "how to do I/O (default: io_uring if allowed)"},
+    {.name = "backing", .value = "FOLDER|any", .json = SETTING_JSON_STRINGS, .set = add_backing,
+     .help = "where else its backing files may lie"},
     {.name = "serial", .value = "ID", .set = set_disk_serial, DISK_FIELD(serial),
      .help = "serial number, up to 20 characters"},
     {.name = "queues", .value = "N", .json = SETTING_JSON_INTEGER, .set = set_number,

@@ -112,6 +112,9 @@ int disk_open(const struct config_disk *config, unsigned index, struct open_file
         .discard = config->discard,
         .admit = admit,
         .admit_opaque = &admission,
+        .confined = !config->any_backing,
+        .allowed = (const char *const *)config->backing,
+        .nallowed = config->nbacking,
     };
     struct disk *disk = calloc(1, sizeof(*disk));
     struct hand_over job = {.disk = disk, .err = err};

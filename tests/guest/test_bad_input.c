@@ -287,6 +287,11 @@ static const struct refusal disks[] = {
     DISK("backing-probed-0", "backing-probed-1", "missing", "No such file"),
     DISK("backing-self", "backing-self", "its own backing file"),
     DISK("backing-loop-0", "backing-loop-0", "its own backing file"),
+    DISK("backing-outside", "backing-outside", "/etc/passwd: lies outside",
+         "add backing=/etc to --disk"),
+    DISK("backing-outside,backing=folder", "add backing=/etc to --disk"),
+    DISK("backing-outside,backing=missing", "backing=missing", "No such file"),
+    DISK("data-outside", "data-outside", "/etc/passwd: lies outside", "add backing=/etc to --disk"),
     DISK("deep-0", "more than 32 images"),
     {.args = {KERNEL, "--disk", "disk.raw", "--disk", "disk.raw"},
      .code = EXIT_SETUP,
@@ -541,11 +546,15 @@ static void make_overlay(struct mem_disk *disk, const char *name, const char *ba
 static void make_images(void)
 {
     const struct qcow2_image_options plain = {.refcount_order = 4, .size = 8 << 20};
+    const struct qcow2_image_options data_outside = {
+        .refcount_order = 4, .size = 8 << 20, .data_file = "/etc/passwd"};
     static const char raw[65536];
     char name[32], backing[32];
     struct mem_disk disk;
 
     mem_disk_init(&disk, "disk");
+    qcow2_image_make(&disk, &data_outside);
+    mem_disk_save(&disk, "data-outside");
     qcow2_image_make(&disk, &plain);
     mem_disk_save(&disk, "disk.qcow2");
     make_broken_images(&disk);
@@ -557,6 +566,7 @@ static void make_images(void)
     make_overlay(&disk, "backing-format", "disk.raw", "vmdk");
     make_overlay(&disk, "backing-probed-0", "backing-probed-1", NULL);
     make_overlay(&disk, "backing-probed-1", "missing", NULL);
+    make_overlay(&disk, "backing-outside", "/etc/passwd", "raw");
     make_overlay(&disk, "backing-self", "backing-self", "qcow2");
     make_overlay(&disk, "backing-loop-0", "backing-loop-1", "qcow2");
     make_overlay(&disk, "backing-loop-1", "backing-loop-0", "qcow2");
@@ -662,6 +672,8 @@ START_TEST(good_input_is_taken)
         {KERNEL, "--memory", "32M", "--cpus", "2"},
         {KERNEL, "--disk", "disk.raw,readonly=on", "--disk", "disk.hard,readonly=on"},
         {KERNEL, "--disk", "deep-31,readonly=on", "--disk", "deep-30"},
+        {KERNEL, "--disk", "backing-outside,backing=folder,backing=/etc"},
+        {KERNEL, "--disk", "backing-outside,backing=any"},
     };
     bool touched;
     struct vm vm;
@@ -678,7 +690,7 @@ static void add_tests(Suite *suite)
     TCase *tcase = tcase_create("bad input");
 
     tcase_add_unchecked_fixture(tcase, make_files, NULL);
-    tcase_add_loop_test(tcase, good_input_is_taken, 0, 7);
+    tcase_add_loop_test(tcase, good_input_is_taken, 0, 9);
     tcase_add_loop_test(tcase, bad_option_is_refused, 0, ARRAY_SIZE(options));
     tcase_add_loop_test(tcase, bad_configuration_is_refused, 0, ARRAY_SIZE(configs));
     tcase_add_loop_test(tcase, bad_kernel_or_initrd_is_refused, 0, ARRAY_SIZE(boot_files));

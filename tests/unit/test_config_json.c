@@ -39,7 +39,7 @@ START_TEST(every_setting_is_taken)
     parse_ok("{\"kernel\": \"/k\", \"initrd\": [\"/a\", \"/b\"], \"append\": \"x y\","
              " \"disk\": [{\"file\": \"/d\", \"format\": \"qcow2\", \"readonly\": true,"
              " \"cache\": \"unsafe\", \"aio\": \"io_uring\", \"serial\": \"S\", \"queues\": 2,"
-             " \"discard\": false}, {\"file\": \"/e\"}],"
+             " \"discard\": false, \"backing\": [\"/i\", \"any\"]}, {\"file\": \"/e\"}],"
              " \"memory\": \"1G\", \"cpus\": 4, \"serial\": \"pty\", \"on-reboot\": \"restart\","
              " \"acpi\": false, \"log\": \"error\"}",
              NULL);
@@ -63,7 +63,11 @@ START_TEST(every_setting_is_taken)
     ck_assert_str_eq(disk->serial, "S");
     ck_assert_uint_eq(disk->nqueues, 2);
     ck_assert(!disk->discard);
+    ck_assert_uint_eq(disk->nbacking, 1);
+    ck_assert_str_eq(disk->backing[0], "/i");
+    ck_assert(disk->any_backing);
     ck_assert(config.disks[1].discard);
+    ck_assert(!config.disks[1].any_backing);
 }
 END_TEST
 
@@ -77,13 +81,15 @@ END_TEST
 START_TEST(relative_paths_start_at_the_files_folder)
 {
     parse_ok("{\"kernel\": \"k\", \"initrd\": [\"sub/i\", \"/i\"], \"cmdline\": \"c\","
-             " \"disk\": [{\"file\": \"a,b=c\"}], \"serial\": \"file:log\"}",
+             " \"disk\": [{\"file\": \"a,b=c\", \"backing\": [\"../images\"]}],"
+             " \"serial\": \"file:log\"}",
              "/vm/one");
     ck_assert_str_eq(config.kernel, "/vm/one/k");
     ck_assert_str_eq(config.initrds[0], "/vm/one/sub/i");
     ck_assert_str_eq(config.initrds[1], "/i");
     ck_assert_str_eq(config.cmdline, "c");
     ck_assert_str_eq(config.disks[0].path, "/vm/one/a,b=c");
+    ck_assert_str_eq(config.disks[0].backing[0], "/vm/one/../images");
     ck_assert_str_eq(config.serial_path, "/vm/one/log");
 }
 END_TEST
@@ -121,6 +127,10 @@ static const struct {
      "vm.json: disk[0].readonly: expected true or false"},
     {"{\"disk\": [{\"file\": \"d\", \"cache\": \"full\"}]}",
      "vm.json: disk[0].cache: 'full': expected one of writeback|none|unsafe"},
+    {"{\"disk\": [{\"file\": \"d\", \"backing\": \"/i\"}]}",
+     "vm.json: disk[0].backing: expected an array of strings"},
+    {"{\"disk\": [{\"file\": \"d\", \"backing\": [\"/i\", 1]}]}",
+     "vm.json: disk[0].backing[1]: expected a string"},
     {"{\"disk\": [{\"file\": \"d\", \"path\": \"e\"}]}",
      "vm.json: disk[0].path: unknown key: expected a setting of a disk"},
     {"{\"kernel\": \"a\\u0000b\"}", "vm.json:1:21: expected JSON: "},

@@ -78,7 +78,7 @@ END_TEST
 START_TEST(every_disk_key_is_taken)
 {
     const char *all_keys = "a,,b=c,format=raw,readonly=on,cache=none,aio=threads,serial=S 1,"
-                           "queues=16,discard=off";
+                           "queues=16,discard=off,backing=/i,,j,backing=k,backing=any";
     const struct config_disk *disk;
 
     ck_assert_int_eq(parse_args("--kernel=k", "--disk", "plain.qcow2", "--disk", all_keys), 0);
@@ -92,6 +92,8 @@ START_TEST(every_disk_key_is_taken)
     ck_assert(disk->discard);
     ck_assert_uint_eq(disk->nqueues, 1);
     ck_assert_ptr_null(disk->serial);
+    ck_assert_uint_eq(disk->nbacking, 0);
+    ck_assert(!disk->any_backing);
 
     disk = &config.disks[1];
     ck_assert_str_eq(disk->path, "a,b=c");
@@ -102,6 +104,10 @@ START_TEST(every_disk_key_is_taken)
     ck_assert(!disk->discard);
     ck_assert_uint_eq(disk->nqueues, 16);
     ck_assert_str_eq(disk->serial, "S 1");
+    ck_assert_uint_eq(disk->nbacking, 2);
+    ck_assert_str_eq(disk->backing[0], "/i,j");
+    ck_assert_str_eq(disk->backing[1], "k");
+    ck_assert(disk->any_backing);
 }
 END_TEST
 
@@ -245,6 +251,7 @@ static const struct {
     {{"--disk=a,readonly=yes"}, "--disk: a: readonly: 'yes': expected on or off"},
     {{"--disk=a,cache="}, "--disk: a: cache: '': expected one of writeback|none|unsafe"},
     {{"--disk=a,aio=native"}, "--disk: a: aio: 'native': expected one of io_uring|threads"},
+    {{"--disk=a,backing="}, "--disk: a: backing: '': expected a file name"},
     {{"--disk=a,queues=17"}, "--disk: a: queues: '17': expected a number from 1 to 16"},
     {{"--disk=a,discard=unmap"}, "--disk: a: discard: 'unmap': expected on or off"},
     {{"--disk=a,serial="}, "--disk: a: serial: '': expected 1 to 20 printable ASCII characters"},

@@ -42,7 +42,7 @@ def sigterm_presses_the_power_button(t):
     """SIGTERM shuts a Debian on an overlay down cleanly; its backing file stays as it was."""
     t.qemu_img("create", "-f", "qcow2", "-F", "qcow2", "-b", t.guest_file("debian.qcow2"),
                t.path("overlay.qcow2"))
-    with t.debian("--disk", t.path("overlay.qcow2")) as vm:
+    with t.debian("--disk", t.path("overlay.qcow2") + ",backing=" + t.guest_file("")) as vm:
         vm.login()
         # The prompt may come before the service that listens to the button.
         vm.sh("until systemctl -q is-active systemd-logind; do sleep 1; done")
