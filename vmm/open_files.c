@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "vmm/base/file_host.h"
+#include "vmm/base/folder.h"
 
 struct open_file {
     uint64_t id[2];
@@ -171,27 +172,10 @@ static int open_in_folder(int folder, const char *name)
     return fd < 0 ? -errno : fd;
 }
 
-/* The folder of `path`, and in *ret_name the name in it. Returns a descriptor or -errno. */
-static int open_folder(const char *path, const char **ret_name)
-{
-    const char *slash = strrchr(path, '/');
-    char *folder = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
-    int fd;
-
-    if (!folder)
-        return -ENOMEM;
-    fd = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        fd = -errno;
-    free(folder);
-    *ret_name = slash ? slash + 1 : path;
-    return fd;
-}
-
 static int open_output(const char *path)
 {
     const char *name;
-    int folder = open_folder(path, &name);
+    int folder = folder_open(path, &name);
     int fd;
 
     if (folder < 0)

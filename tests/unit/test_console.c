@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -352,6 +353,29 @@ START_TEST(socket_in_use_is_refused)
 }
 END_TEST
 
+/* The client waits in the queue, the loop sleeps, and later all is well. */
+START_TEST(client_waits_while_there_are_no_descriptors)
+{
+    struct sockaddr_un addr = address_of(rig.path);
+    struct rlimit limit, low;
+    int fd;
+
+    rig_open(SERIAL_UNIX, rig.path);
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    low = limit;
+    low.rlim_cur = (rlim_t)fd + 1 + (rlim_t)_i; /* a client takes two */
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &low), 0);
+    ck_assert_int_eq(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+    ck_assert_uint_le(rig_idle_rounds(), RIG_IDLE_ROUNDS);
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    ck_assert_int_eq(write(fd, "in", 2), 2);
+    rig_assert_received("in");
+    rig_assert_prints(fd, "out");
+    close(fd);
+}
+END_TEST
+
 START_TEST(file_in_place_of_the_socket_is_kept)
 {
     struct err err = {0};
@@ -552,6 +576,7 @@ static void add_tests(Suite *suite)
     tcase_add_test(tcase, guest_goes_on_when_a_slow_client_leaves);
     tcase_add_test(tcase, input_waits_for_room);
     tcase_add_test(tcase, client_is_replaced_though_the_guest_takes_no_input);
+    tcase_add_loop_test(tcase, client_waits_while_there_are_no_descriptors, 0, 2);
     tcase_add_test(tcase, stale_socket_is_replaced_and_removed_at_the_end);
     tcase_add_test(tcase, socket_in_use_is_refused);
     tcase_add_test(tcase, file_in_place_of_the_socket_is_kept);
