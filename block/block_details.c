@@ -1,6 +1,8 @@
 /*
  * What an image says about itself: what is common to the formats.
  */
+#include <string.h>
+
 #include "block/block_int.h"
 
 void block_get_details(const struct block *block, struct block_details *ret_details)
@@ -14,4 +16,17 @@ void block_get_details(const struct block *block, struct block_details *ret_deta
     };
     if (block->driver->get_details)
         block->driver->get_details(block, ret_details);
+}
+
+static bool is_file(const struct file *file, const uint64_t id[2])
+{
+    return file && memcmp(file->id, id, sizeof(file->id)) == 0;
+}
+
+bool block_uses_file(const struct block *block, const uint64_t id[2])
+{
+    for (; block; block = block->backing)
+        if (is_file(block->file, id) || is_file(block->data_file, id))
+            return true;
+    return false;
 }

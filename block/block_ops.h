@@ -97,6 +97,12 @@ struct block_details {
 void block_get_details(const struct block *block, struct block_details *ret_details);
 
 /*
+ * Is the file with this identity (file_host_identify) one that the image was opened from: its own,
+ * its data file, or one of those of the images below it?
+ */
+bool block_uses_file(const struct block *block, const uint64_t id[2]);
+
+/*
  * The path of a file that the image at `image` names as its backing or data file; to be freed.
  * -ENOTSUP if that is no file of this host.
  */

@@ -7,6 +7,7 @@
 
 #include "block/block_ops.h"
 #include "img/name.h"
+#include "vmm/base/file_host.h"
 
 /* Longest chain that is looked at: what block_open takes. */
 #define CHAIN_MAX 32
@@ -20,15 +21,19 @@ static bool same_file(const char *a, const char *b)
            sa.st_ino == sb.st_ino;
 }
 
-/* What an image says about the one below it. */
+/* What an image says about the one below it, and about its data file. */
 struct below {
     char *name; /* NULL: there is none */
     char *path;
+    char *data_path; /* NULL: there is none, or it is no file of the host */
     enum block_format format;
 };
 
 static int describe_below(const struct block_details *details, struct below *below, struct err *err)
 {
+    if (details->data_name &&
+        block_resolve(details->path, details->data_name, &below->data_path, NULL) < 0)
+        below->data_path = NULL;
     if (!details->backing_name)
         return 0;
     if (details->backing_format && img_format_parse(details->backing_format, &below->format) < 0)
@@ -61,6 +66,7 @@ static int look_below(const char *path, enum block_format format, struct below *
     if (r < 0) {
         free(below->name);
         free(below->path);
+        free(below->data_path);
     }
     return r;
 }
@@ -90,6 +96,7 @@ int chain_find(const char *path, enum block_format format, const char *base, uns
         r = look_below(image, format, &below, err);
         if (r != 0)
             break;
+        free(below.data_path);
         if (!below.name)
             break;
         found = is_called(image, &below, base);
@@ -102,4 +109,37 @@ int chain_find(const char *path, enum block_format format, const char *base, uns
     if (r == 0)
         *ret_depth = found ? depth - 1 : 0;
     return r;
+}
+
+static bool is_file(const char *path, const uint64_t id[2])
+{
+    uint64_t its_id[2];
+    struct stat st;
+
+    if (!path || stat(path, &st) < 0)
+        return false;
+    file_host_identify(&st, its_id);
+    return memcmp(its_id, id, sizeof(its_id)) == 0;
+}
+
+bool chain_has_file(const char *path, enum block_format format, const uint64_t id[2])
+{
+    struct below below = {.path = strdup(path), .format = format};
+    bool found = is_file(path, id);
+
+    for (unsigned depth = 0; below.path && !found && depth < CHAIN_MAX; depth++) {
+        char *image = below.path;
+
+        below.path = NULL;
+        if (look_below(image, below.format, &below, NULL) == 0) {
+            found = is_file(below.data_path, id) || is_file(below.path, id);
+            free(below.data_path);
+            free(below.name);
+        } else {
+            below.path = NULL;
+        }
+        free(image);
+    }
+    free(below.path);
+    return found;
 }

@@ -4,6 +4,9 @@
 #ifndef MINIVMM_IMG_CHAIN_H
 #define MINIVMM_IMG_CHAIN_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "block/block.h"
 #include "vmm/base/compiler.h"
 #include "vmm/base/err.h"
@@ -15,5 +18,11 @@
  */
 int chain_find(const char *path, enum block_format format, const char *base, unsigned *ret_depth,
                struct err *err) MUST_CHECK;
+
+/*
+ * Is the file with this identity (file_host_identify) the image at `path`, its data file, or one of
+ * those of an image below it? As far down as the images can be opened.
+ */
+bool chain_has_file(const char *path, enum block_format format, const uint64_t id[2]);
 
 #endif

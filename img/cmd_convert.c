@@ -274,13 +274,18 @@ static const char *contradiction_with_images(const struct conversion *c)
     return NULL;
 }
 
-static int check_not_source(const struct conversion *c, struct err *err)
+/* Nothing that is to be written may be read for it. */
+static int check_outputs(const struct conversion *c, const char *path, const char *data_name,
+                         struct err *err)
 {
-    for (unsigned i = 0; i < c->nsources; i++)
-        if (target_is_source(c->target_path.path, c->sources[i].block))
-            return err_set(err, -EINVAL, "'%s' is read for this: it cannot be the target",
-                           c->target_path.path);
-    return 0;
+    const struct target_files files = {path, data_name};
+    int r = 0;
+
+    for (unsigned i = 0; r == 0 && i < c->nsources; i++)
+        r = target_check_input(&files, c->sources[i].block, err);
+    if (r == 0 && !c->no_create)
+        r = target_check_backing(&files, c->create.backing_file, c->create.backing_format, err);
+    return r;
 }
 
 static int create_target(struct conversion *c)
@@ -289,13 +294,13 @@ static int create_target(struct conversion *c)
     struct err err;
     int r = img_name_parse(c->target_name, false, &c->target_path, &err);
 
-    if (r == 0 && c->args->share)
-        r = check_not_source(c, &err);
     if (r < 0)
         return fail(&err);
     r = create_options_take(&c->create_options, &c->create, &err);
     if (r == 0) {
         c->create.path = c->target_path.path;
+        if (check_outputs(c, c->create.path, c->create.data_file, &err) < 0)
+            return fail(&err);
         c->create.backing_unchecked = true; /* opening the target says best what is wrong with it */
         r = block_create(&c->create, &err);
     }
@@ -307,6 +312,29 @@ static int create_target(struct conversion *c)
     return EXIT_SUCCESS;
 }
 
+/* Before it is opened, which may repair it. What is wrong with its name, opening tells. */
+static int check_old_target(const struct conversion *c, const struct img_open_options *options)
+{
+    struct img_name name;
+    struct err err;
+    int r = 0;
+
+    if (img_open_name(options, &name, &err) == 0)
+        r = check_outputs(c, name.path, NULL, &err);
+    img_name_done(&name);
+    return r < 0 ? fail(&err) : EXIT_SUCCESS;
+}
+
+/* Opening has not written to its data file. */
+static int check_old_data_file(const struct conversion *c)
+{
+    struct block_details details;
+    struct err err;
+
+    block_get_details(c->target, &details);
+    return check_outputs(c, details.path, details.data_name, &err) < 0 ? fail(&err) : EXIT_SUCCESS;
+}
+
 static int open_target(struct conversion *c)
 {
     const struct img_open_options options = {
@@ -316,9 +344,14 @@ static int open_target(struct conversion *c)
         .flags = IMG_OPEN_WRITABLE,
         .cache = c->args->cache ? c->args->cache : "unsafe",
     };
+    int status = c->no_create ? check_old_target(c, &options) : EXIT_SUCCESS;
 
+    if (status != EXIT_SUCCESS)
+        return status;
     c->target = img_open(&options);
-    return c->target ? EXIT_SUCCESS : EXIT_FAILURE;
+    if (!c->target)
+        return EXIT_FAILURE;
+    return c->no_create ? check_old_data_file(c) : EXIT_SUCCESS;
 }
 
 /* The target as it is: is it what the options want of it? */

@@ -13,6 +13,7 @@
 #include "img/name.h"
 #include "img/open.h"
 #include "img/size.h"
+#include "img/target.h"
 
 struct creation {
     const struct args *args;
@@ -129,6 +130,14 @@ static int look_at_backing(struct creation *c)
     return r;
 }
 
+/* What the new image is to be read with must not be emptied for it. */
+static int check_outputs(const struct creation *c, struct err *err)
+{
+    const struct target_files files = {c->create.path, c->create.data_file};
+
+    return target_check_backing(&files, c->create.backing_file, c->create.backing_format, err);
+}
+
 /* ---- all of it ------------------------------------------------------------------------------- */
 
 static int create(struct creation *c)
@@ -150,6 +159,9 @@ static int create(struct creation *c)
     r = create_options_take(&c->options, &c->create, &err);
     if (r == 0) {
         c->create.path = c->path.path;
+        r = check_outputs(c, &err);
+    }
+    if (r == 0) {
         c->create.backing_unchecked = true; /* it was looked at */
         r = block_create(&c->create, &err);
     }

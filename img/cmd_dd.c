@@ -108,6 +108,7 @@ static int open_source(struct dd *dd)
 static int create_target(struct dd *dd)
 {
     struct block_create_options create = {.len = dd->from < dd->to ? dd->to - dd->from : 0};
+    struct target_files files = {0};
     struct err err;
     int r;
 
@@ -117,8 +118,11 @@ static int create_target(struct dd *dd)
     }
     r = img_name_parse(dd->out, false, &dd->target_path, &err);
     create.path = dd->target_path.path;
-    if (r == 0 && target_is_source(create.path, dd->source))
-        r = err_set(&err, -EINVAL, "it is read for this: it cannot be the output");
+    files.path = create.path;
+    if (r == 0 && target_check_input(&files, dd->source, &err) < 0) {
+        img_error("%s", err.msg);
+        return EXIT_FAILURE;
+    }
     if (r == 0)
         r = block_create(&create, &err);
     if (r == 0)

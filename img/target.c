@@ -1,5 +1,6 @@
 #include "img/target.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,8 +9,10 @@
 #include <unistd.h>
 
 #include "block/block_ops.h"
+#include "img/chain.h"
 #include "img/img.h"
 #include "vmm/base/bytes.h"
+#include "vmm/base/file_host.h"
 
 /* A file, resolved when it was made: a link to it may be changed, but is not what we wrote. */
 struct target_file {
@@ -18,7 +21,7 @@ struct target_file {
 };
 
 /* Written before the handlers are there, and after they are gone. */
-static struct target_file files[2];
+static struct target_file kept[2];
 static bool begun;
 static bool remove_files;
 static uint64_t (*position_of)(void);
@@ -68,11 +71,11 @@ static bool remove_file(const struct target_file *file)
 /* Remove or name each file. */
 static void dispose(struct line *line)
 {
-    for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
-        if (!files[i].path || (remove_files && remove_file(&files[i])))
+    for (size_t i = 0; i < ARRAY_SIZE(kept); i++) {
+        if (!kept[i].path || (remove_files && remove_file(&kept[i])))
             continue;
         line_add(line, line->len ? ": '" : "'");
-        line_add(line, files[i].path);
+        line_add(line, kept[i].path);
         line_add(line, "' is incomplete");
     }
 }
@@ -100,24 +103,68 @@ static void on_signal(int number)
 
 /* ---- before ---------------------------------------------------------------------------------- */
 
-bool target_is_source(const char *path, struct block *block)
+/* The files that are there already, and their names. */
+struct present {
+    unsigned n;
+    const char *names[2];
+    uint64_t ids[2][2];
+    char *data_path;
+};
+
+static void present_add(struct present *present, const char *path)
 {
-    const struct block *layer = block;
-    struct stat target;
     struct stat st;
 
-    if (stat(path, &target) < 0)
-        return false;
-    while (layer) {
-        struct block_details details;
+    if (stat(path, &st) < 0)
+        return;
+    present->names[present->n] = path;
+    file_host_identify(&st, present->ids[present->n++]);
+}
 
-        block_get_details(layer, &details);
-        if (stat(details.path, &st) == 0 && st.st_dev == target.st_dev &&
-            st.st_ino == target.st_ino)
-            return true;
-        layer = details.backing;
-    }
-    return false;
+static void present_find(struct present *present, const struct target_files *files)
+{
+    *present = (struct present){.n = 0};
+    present_add(present, files->path);
+    if (files->data_name &&
+        block_resolve(files->path, files->data_name, &present->data_path, NULL) == 0)
+        present_add(present, present->data_path);
+}
+
+static int refuse(const char *name, struct err *err)
+{
+    return err_set(err, -EINVAL, "'%s' is read for this: it cannot be the output", name);
+}
+
+int target_check_input(const struct target_files *files, const struct block *input, struct err *err)
+{
+    struct present present;
+    int r = 0;
+
+    present_find(&present, files);
+    for (unsigned i = 0; r == 0 && i < present.n; i++)
+        if (block_uses_file(input, present.ids[i]))
+            r = refuse(present.names[i], err);
+    free(present.data_path);
+    return r;
+}
+
+int target_check_backing(const struct target_files *files, const char *backing,
+                         enum block_format format, struct err *err)
+{
+    struct present present;
+    char *path = NULL;
+    int r = 0;
+
+    present_find(&present, files);
+    if (present.n == 2 && memcmp(present.ids[0], present.ids[1], sizeof(present.ids[0])) == 0)
+        r = err_set(err, -EINVAL, "'%s' cannot be the image and its data file", files->path);
+    if (r == 0 && backing && block_resolve(files->path, backing, &path, NULL) == 0)
+        for (unsigned i = 0; r == 0 && i < present.n; i++)
+            if (chain_has_file(path, format, present.ids[i]))
+                r = refuse(present.names[i], err);
+    free(path);
+    free(present.data_path);
+    return r;
 }
 
 bool target_is_zero(const struct block *target, bool made, bool promised)
@@ -140,8 +187,8 @@ void target_begin(const char *path, const char *data_path, bool made, uint64_t (
 {
     struct sigaction action = {.sa_handler = on_signal};
 
-    file_set(&files[0], path);
-    file_set(&files[1], data_path);
+    file_set(&kept[0], path);
+    file_set(&kept[1], data_path);
     begun = true;
     remove_files = made;
     position_of = position;
@@ -169,8 +216,8 @@ void target_end(bool complete)
         if (line.len > 0)
             img_error("%.*s", (int)line.len, line.text);
     }
-    for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
-        free(files[i].path);
-        files[i].path = NULL;
+    for (size_t i = 0; i < ARRAY_SIZE(kept); i++) {
+        free(kept[i].path);
+        kept[i].path = NULL;
     }
 }

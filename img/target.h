@@ -13,12 +13,29 @@
 #include <stdint.h>
 
 #include "block/block.h"
+#include "vmm/base/compiler.h"
+#include "vmm/base/err.h"
+
+/* The files that are to be written, which may be there already, by whatever names. */
+struct target_files {
+    const char *path;
+    const char *data_name; /* of an external data file, relative to the image; NULL: none */
+};
 
 /*
- * Is the file at `path` one that the image reads from? Locks see to that as well, but not for
- * images that were opened without any.
+ * None of them may be one that an open image, or one below it, is read from: asked before they are
+ * emptied. Locks would see to that as well, but not for images that are open without any, not where
+ * the file system has none, and without a word on why. -EINVAL with *err filled.
  */
-bool target_is_source(const char *path, struct block *block);
+int target_check_input(const struct target_files *files, const struct block *input,
+                       struct err *err) MUST_CHECK;
+
+/*
+ * The same for the backing file that the new image is to have, which need not be there, and against
+ * each other.
+ */
+int target_check_backing(const struct target_files *files, const char *backing,
+                         enum block_format format, struct err *err) MUST_CHECK;
 
 /*
  * Does the target, open now, read as zero where nobody has written to it yet? `made`: the

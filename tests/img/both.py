@@ -82,6 +82,7 @@ def copy_file(source, target):
 
 class Both(unittest.TestCase):
     maxDiff = None
+    stdin = subprocess.DEVNULL  # of the programs
 
     def setUp(self):
         self.folder = tempfile.mkdtemp(prefix="minivmm-img-")
@@ -137,7 +138,7 @@ class Both(unittest.TestCase):
 
     def run_one(self, program, folder, args, preexec=None):
         process = subprocess.run([program, *args], cwd=folder, stdout=subprocess.PIPE,
-                                 stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+                                 stderr=subprocess.PIPE, stdin=self.stdin,
                                  timeout=TIMEOUT_S, check=False, preexec_fn=preexec)
         return Result(program, process)
 
