@@ -27,6 +27,7 @@ static struct block *new_target(struct hostile_image *image, struct mem_disk *ta
                                 bool qcow2)
 {
     mem_disk_init(target, "target");
+    hostile_image_share_choices(image, target);
     mem_env_add(&image->env, target);
     if (qcow2)
         qcow2_image_make(target, &(struct qcow2_image_options){.refcount_order = 4, .size = len});
@@ -68,7 +69,7 @@ static void copy(struct hostile_image *image, struct block *source, const uint8_
     options.target = new_target(image, &target, len, step[0] & TO_QCOW2);
     if (copy_run(&options, &err) == 0 && !options.salvage)
         expect_equal(source, options.target, len);
-    if (block_close(options.target) < 0)
+    if (block_close(options.target) < 0 && image->choices.n == 0)
         abort();
     mem_disk_done(&target);
 }
@@ -76,14 +77,12 @@ static void copy(struct hostile_image *image, struct block *source, const uint8_
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct hostile_image image;
-    struct block *source;
 
     if (!hostile_image_init(&image, data, size))
         return 0;
-    source = hostile_image_open(&image, true);
-    if (source && image.nsteps > 0 && source->len > 0)
-        copy(&image, source, image.steps);
-    (void)block_close(source); /* it was not changed */
+    if (hostile_image_open(&image, true) && image.nsteps > 0 && image.block->len > 0)
+        copy(&image, image.block, image.steps);
+    hostile_image_close(&image);
     hostile_image_done(&image);
     return 0;
 }

@@ -7,13 +7,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void run_image(struct hostile_image *image, bool readonly)
 {
-    struct block *block = hostile_image_open(image, readonly);
-
-    if (!block)
+    if (!hostile_image_open(image, readonly))
         return;
     for (unsigned i = 0; i < image->nsteps; i++)
-        hostile_image_request(block, image->steps + (size_t)i * HOSTILE_STEP_LEN);
-    (void)block_close(block); /* what the image makes of it is its own business */
+        hostile_image_request(image, image->steps + (size_t)i * HOSTILE_STEP_LEN);
+    hostile_image_close(image);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

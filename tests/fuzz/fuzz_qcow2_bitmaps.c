@@ -70,19 +70,19 @@ static void resize(struct block *block, const uint8_t *step)
         return;
 }
 
-static void run_step(struct block *block, const uint8_t *step)
+static void run_step(struct hostile_image *image, const uint8_t *step)
 {
     switch (step[0] % 8) {
     case 0:
     case 1:
     case 2:
-        edit(block, step);
+        edit(hostile_image_alone(image), step);
         break;
     case 3:
-        resize(block, step);
+        resize(hostile_image_alone(image), step);
         break;
     default:
-        hostile_image_request(block, step);
+        hostile_image_request(image, step);
         break;
     }
 }
@@ -90,11 +90,11 @@ static void run_step(struct block *block, const uint8_t *step)
 /* Half of the steps, and the others when it was closed and opened again. */
 static void run_session(struct hostile_image *image, unsigned first, unsigned end)
 {
-    struct block *block = hostile_image_open(image, false);
-
-    for (unsigned i = first; block && i < end; i++)
-        run_step(block, image->steps + (size_t)i * HOSTILE_STEP_LEN);
-    (void)block_close(block); /* what the image makes of it is its own business */
+    if (!hostile_image_open(image, false))
+        return;
+    for (unsigned i = first; i < end; i++)
+        run_step(image, image->steps + (size_t)i * HOSTILE_STEP_LEN);
+    hostile_image_close(image);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

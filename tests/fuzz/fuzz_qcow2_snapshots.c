@@ -35,7 +35,7 @@ static void vm_state(struct block *block, const uint8_t *step)
         return;
 }
 
-static void run_step(struct block *block, const uint8_t *step)
+static void run_operation(struct block *block, const uint8_t *step)
 {
     struct block_snapshot snapshot = {.name = (char *)(uintptr_t) "new",
                                       .vm_state_len = step[2] & 1 ? step[3] * 512u : 0};
@@ -54,44 +54,48 @@ static void run_step(struct block *block, const uint8_t *step)
     case 2:
         r = block_snapshot_delete(block, name, &err);
         break;
-    case 3:
-        vm_state(block, step);
-        break;
     default:
-        hostile_image_request(block, step);
+        vm_state(block, step);
         break;
     }
     (void)r; /* any result will do */
 }
 
+static void run_step(struct hostile_image *image, const uint8_t *step)
+{
+    if (step[0] % 8 < 4)
+        run_operation(hostile_image_alone(image), step);
+    else
+        hostile_image_request(image, step);
+}
+
 static void show_all(struct hostile_image *image)
 {
     for (unsigned i = 0; i < 4; i++) {
-        struct block *block = hostile_image_open(image, true);
         char name[300];
         struct err err;
 
-        if (!block)
+        if (!hostile_image_open(image, true))
             return;
-        pick_name(block, i, name, sizeof(name));
-        if (block_snapshot_show(block, name, &err) == 0)
-            hostile_image_request(block, (const uint8_t[]){0, 0, 0, 255});
-        (void)block_close(block); /* read only */
+        pick_name(image->block, i, name, sizeof(name));
+        if (block_snapshot_show(image->block, name, &err) == 0)
+            hostile_image_request(image, (const uint8_t[]){0, 0, 0, 255});
+        hostile_image_close(image);
     }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct hostile_image image;
-    struct block *block;
 
     if (!hostile_image_init(&image, data, size))
         return 0;
     show_all(&image);
-    block = hostile_image_open(&image, false);
-    for (unsigned i = 0; block && i < image.nsteps; i++)
-        run_step(block, image.steps + (size_t)i * HOSTILE_STEP_LEN);
-    (void)block_close(block); /* what the image makes of it is its own business */
+    if (hostile_image_open(&image, false)) {
+        for (unsigned i = 0; i < image.nsteps; i++)
+            run_step(&image, image.steps + (size_t)i * HOSTILE_STEP_LEN);
+        hostile_image_close(&image);
+    }
     show_all(&image);
     hostile_image_done(&image);
     return 0;

@@ -70,44 +70,40 @@ static void amend(struct block *block, const uint8_t *step)
         return;
 }
 
-static void run_step(struct block *block, const uint8_t *step)
+static void run_step(struct hostile_image *image, const uint8_t *step)
 {
     switch (step[0] % 8) {
     case 0:
-        resize(block, step);
+        resize(hostile_image_alone(image), step);
         break;
     case 1:
-        look(block, step[1] & 1);
+        look(hostile_image_alone(image), step[1] & 1);
         break;
     case 2:
-        commit(block, step);
+        commit(hostile_image_alone(image), step);
         break;
     case 3:
-        amend(block, step);
+        amend(hostile_image_alone(image), step);
         break;
     default:
-        hostile_image_request(block, step);
+        hostile_image_request(image, step);
         break;
     }
 }
 
 /* With its backing file to be written, or as it is. */
-static struct block *open_image(struct hostile_image *image)
+static bool open_image(struct hostile_image *image)
 {
-    const struct block_options options = {.path = "image", .discard = true, .write_backing = 1};
-    struct block *block;
-    struct err err;
+    const struct block_options options = {
+        .path = "image", .discard = true, .aio = BLOCK_AIO_THREADS, .write_backing = 1};
 
-    if (block_open_in(&image->env.env, &options, &block, &err) == 0)
-        return block;
-    return hostile_image_open(image, false);
+    return hostile_image_open_with(image, &options) || hostile_image_open(image, false);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct hostile_image image;
     struct mem_disk base;
-    struct block *block;
 
     if (!hostile_image_init(&image, data, size))
         return 0;
@@ -115,10 +111,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     base.len = BASE_LEN;
     memset(base.data, 'b', BASE_LEN);
     mem_env_add(&image.env, &base);
-    block = open_image(&image);
-    for (unsigned i = 0; block && i < image.nsteps; i++)
-        run_step(block, image.steps + (size_t)i * HOSTILE_STEP_LEN);
-    (void)block_close(block); /* what the image makes of it is its own business */
+    hostile_image_share_choices(&image, &base);
+    if (open_image(&image)) {
+        for (unsigned i = 0; i < image.nsteps; i++)
+            run_step(&image, image.steps + (size_t)i * HOSTILE_STEP_LEN);
+        hostile_image_close(&image);
+    }
     hostile_image_done(&image);
     mem_disk_done(&base);
     return 0;

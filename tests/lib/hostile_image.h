@@ -4,6 +4,10 @@
  * Input: the number of steps, four bytes for each (kind, offset as a fraction of the disk in 16
  * bits, length in sectors), and the image. Files live in memory, so whatever an image names, no
  * file of the host is opened.
+ *
+ * With bit 7 of the first byte the image is attached to a loop as in the machine, with up to
+ * HOSTILE_IN_FLIGHT requests at once. Then a byte with a number follows it, and so many choices: in
+ * what order the operations of files finish, and which of them fail (mem_file.h).
  */
 #ifndef MINIVMM_TESTS_HOSTILE_IMAGE_H
 #define MINIVMM_TESTS_HOSTILE_IMAGE_H
@@ -12,23 +16,38 @@
 
 #define HOSTILE_STEP_LEN 4u
 #define HOSTILE_STEPS_MAX 48u
+#define HOSTILE_IN_FLIGHT 8u
 
 struct hostile_image {
     const uint8_t *steps;
     unsigned nsteps;
+    bool attach; /* for requests */
+    struct mem_choices choices;
     struct mem_disk disk;
     struct mem_disk data; /* for images that keep their data in the file "data" */
     struct mem_env env;
+    struct block *block; /* NULL: it is not open */
 };
 
 /* False if the input is too short. Otherwise to be freed with hostile_image_done. */
 bool hostile_image_init(struct hostile_image *image, const uint8_t *data, size_t size);
 void hostile_image_done(struct hostile_image *image);
 
-/* NULL if the image is refused. */
-struct block *hostile_image_open(struct hostile_image *image, bool readonly);
+/* What operations on `disk` come to is chosen by the input, too. */
+void hostile_image_share_choices(struct hostile_image *image, struct mem_disk *disk);
 
-/* The request that a step stands for; any result will do, what counts is how it gets there. */
-void hostile_image_request(struct block *block, const uint8_t *step);
+/* False if the image is refused. Otherwise to be closed with hostile_image_close. */
+bool hostile_image_open(struct hostile_image *image, bool readonly);
+bool hostile_image_open_with(struct hostile_image *image, const struct block_options *options);
+void hostile_image_close(struct hostile_image *image);
+
+/* The image, with no request in flight and not attached. */
+struct block *hostile_image_alone(struct hostile_image *image);
+
+/*
+ * The request that a step stands for; any result will do, what counts is how it gets there. It may
+ * still be in flight when this returns.
+ */
+void hostile_image_request(struct hostile_image *image, const uint8_t *step);
 
 #endif

@@ -308,13 +308,35 @@ static bool is_faulty(const struct mem_disk *disk, unsigned op, uint64_t len)
     return true;
 }
 
+/* What becomes of an operation: 0, or the error that it fails with; it may be short. */
+static int choose_fate(const struct mem_disk *disk, struct mem_op *op)
+{
+    static const int results[] = {-EIO, -ENOSPC, -EAGAIN, -EINTR, -EOPNOTSUPP, -ENOMEM};
+    unsigned fate;
+
+    if (disk->choices->at >= disk->choices->n)
+        return 0;
+    fate = disk->choices->bytes[disk->choices->at++];
+    if (fate < MEM_CHOICE_FAULTS)
+        return 0;
+    fate -= MEM_CHOICE_FAULTS;
+    if (fate < ARRAY_SIZE(results))
+        return results[fate];
+    if (is_transfer(op->op) && op->len >= 2 * short_unit(disk))
+        op->len = align_down(op->len / 2, short_unit(disk));
+    return 0;
+}
+
 static int carry_out(struct mem_disk *disk, const struct file_io *io, size_t begin)
 {
     struct mem_op op = {.disk = disk, .op = io->op, .begin = begin, .off = io->off, .len = io->len};
+    int r = disk->choices ? choose_fate(disk, &op) : 0;
 
     disk->counts[io->op]++;
     if (io->op == FILE_WRITE && disk->before_write)
         disk->before_write();
+    if (r < 0)
+        return r;
     if (is_faulty(disk, io->op, io->len)) {
         if (!disk->fault->is_short)
             return disk->fault->result;
@@ -337,6 +359,13 @@ static struct file_io *find_pending(struct mem_file *mem, unsigned pick)
     return NULL;
 }
 
+static unsigned choose_next(struct mem_disk *disk)
+{
+    struct mem_choices *choices = disk->choices;
+
+    return choices ? choices->bytes[choices->at++ % choices->n] : (unsigned)rand_r(&disk->seed);
+}
+
 /*
  * Finish one of those that wait, any one. Late ones have to be waited for if there are no others.
  */
@@ -349,7 +378,7 @@ static void finish_one(struct aio_task *task)
     while (find_pending(mem, n))
         n++;
     if (n > 0)
-        io = find_pending(mem, (unsigned)rand_r(&mem->disk->seed) % n);
+        io = find_pending(mem, choose_next(mem->disk) % n);
     else
         io = container_of(mem->pending.next, struct file_io, link);
     mem->nfinished++;

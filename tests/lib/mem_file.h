@@ -49,6 +49,19 @@ struct mem_fault {
     bool happened;
 };
 
+/*
+ * Decisions that a fuzzer's input takes, a byte for each: which operation finishes next (over and
+ * over), and what becomes of it (once; when the bytes are used up none fails any more).
+ */
+struct mem_choices {
+    const uint8_t *bytes;
+    unsigned n;
+    unsigned at;
+};
+
+/* A byte from here on makes the operation fail, interrupted ones included, or be short. */
+#define MEM_CHOICE_FAULTS 0xf0u
+
 /* What is "on disk": lives on when the files opened on it are closed. */
 struct mem_disk {
     const char *name;
@@ -64,6 +77,8 @@ struct mem_disk {
 
     /* Called before a write takes its data: a guest that changes its memory; may be NULL. */
     void (*before_write)(void);
+
+    struct mem_choices *choices; /* in place of `seed` and `fault`; NULL: there are none */
 
     struct mem_fault *fault;   /* NULL: nothing fails */
     struct mem_record *record; /* NULL: nobody wants to know */
