@@ -20,8 +20,21 @@ static const struct img_command *const commands[] = {
     &img_map,     &img_measure, &img_rebase, &img_resize, &img_snapshot,
 };
 
+/*
+ * Scripts that run qemu-img read the number behind these words, to find out what it can: that is
+ * the version whose options and output we have.
+ */
+static void print_version(void)
+{
+    if (strcmp(img_program, "qemu-img") == 0)
+        printf("qemu-img version 7.2.0 (minivmm-img " MINIVMM_VERSION ")\n");
+    else
+        printf("%s version " MINIVMM_VERSION " (minivmm; like qemu-img 7.2)\n", img_program);
+}
+
 static void print_help(void)
 {
+    print_version();
     printf("usage: %s [standard options] command [command options]\n"
            "Disk images: qcow2 and raw. Options, output and exit codes are qemu-img's.\n"
            "\n"
@@ -66,7 +79,7 @@ static bool standard_options(int argc, char **argv, int *ret_status)
             print_help();
             return true;
         case 'V':
-            printf("%s version " MINIVMM_VERSION " (minivmm; like qemu-img 7.2)\n", img_program);
+            print_version();
             return true;
         case 'T':
             break;

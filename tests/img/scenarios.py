@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import subprocess
 import time
 
@@ -44,6 +45,17 @@ def test_help_of_each_command(tools, folder):
 
 def test_version_begins_with_the_program(tools, folder):
     assert ours(tools, folder, "--version").startswith("minivmm-img version ")
+    assert ours(tools, folder, "--help").startswith("minivmm-img version ")
+
+
+def test_version_that_scripts_read(tools, folder):
+    """Called qemu-img, it says first that it is as good as that version."""
+    os.symlink(tools.ours, os.path.join(folder, "qemu-img"))
+    for option in ("--version", "-V", "--help"):
+        text = subprocess.run([os.path.join(folder, "qemu-img"), option], stdout=subprocess.PIPE,
+                              text=True, check=True).stdout
+        line = text.splitlines()[0]
+        assert re.fullmatch(r"qemu-img version 7\.2\.0 \(minivmm-img \d+\.\d+\.\d+\)", line), line
 
 
 def test_output_that_cannot_be_written_is_an_error(tools, folder):
