@@ -11,6 +11,7 @@
 #include "vmm/base/std_fds.h"
 #include "vmm/config.h"
 #include "vmm/crash.h"
+#include "vmm/inherited.h"
 #include "vmm/runner.h"
 #include "vmm/startup.h"
 
@@ -49,6 +50,8 @@ static enum exit_code run(int argc, char **argv, struct config *config, struct e
     if (config_check(config, err) < 0)
         return EXIT_USAGE;
 
+    if (inherited_close(config, err) < 0)
+        return EXIT_SETUP;
     log_set_level(config->log_level);
     set_up_signals();
     startup_step("options read");

@@ -3,6 +3,7 @@
  * start its other CPUs.
  */
 #include <dirent.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
@@ -90,6 +91,42 @@ START_TEST(stdin_reaches_the_guest)
     vm_send(&vm, "echo this.", 10);
     expect_end(EXIT_POWER_OFF);
     ck_assert_str_eq(vm.out.data, "echo this.");
+}
+END_TEST
+
+/* Descriptors 9 and 10, as a supervisor passes them on; the first one is not meant for us. */
+static int not_ours;
+static int initrd;
+
+static void pass_descriptors(void)
+{
+    if (dup2(not_ours, 9) < 0 || dup2(initrd, 10) < 0)
+        _exit(EXIT_FAILURE);
+}
+
+START_TEST(descriptors_that_no_option_names_are_closed)
+{
+    const char *const args[] = {"--initrd", "/dev/fd/10", NULL};
+    const struct vm_setup setup = {.in_child = pass_descriptors};
+    int fds[2];
+    char byte;
+
+    ck_assert_int_eq(pipe2(fds, O_CLOEXEC), 0);
+    scratch_save("initrd", "initrd", 6);
+    initrd = open(scratch_path("initrd"), O_RDONLY | O_CLOEXEC);
+    not_ours = fds[1];
+    guest_put_text(&guest, "waiting");
+    read_serial(GUEST_DATA);
+    guest_power_off(&guest);
+    start_with(args, &setup);
+    ck_assert_msg(vm_wait_output(&vm, "waiting"), "stderr: %s", vm_errors(&vm));
+    close(fds[1]);
+    ck_assert_int_eq(fcntl(fds[0], F_SETFL, O_NONBLOCK), 0);
+    ck_assert_int_eq(read(fds[0], &byte, 1), 0); /* its end: nobody else has it open */
+    vm_send(&vm, ".", 1);
+    expect_end(EXIT_POWER_OFF);
+    close(fds[0]);
+    close(initrd);
 }
 END_TEST
 
@@ -369,6 +406,7 @@ static void add_tests(Suite *suite)
     tcase_add_test(tcase, string_output_reaches_stdout);
     tcase_add_test(tcase, stdin_reaches_the_guest);
     tcase_add_test(tcase, end_of_stdin_does_not_end_the_guest);
+    tcase_add_test(tcase, descriptors_that_no_option_names_are_closed);
     tcase_add_test(tcase, serial_input_interrupts);
     tcase_add_test(tcase, transmitter_empty_interrupts);
     tcase_add_test(tcase, acpi_reset_ends_with_the_reboot_code);

@@ -1,6 +1,8 @@
 #include "vmm/base/std_fds.h"
 
 #include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 void std_fds_fill(void)
@@ -12,4 +14,25 @@ void std_fds_fill(void)
     while (fd >= 0 && fd <= STDERR_FILENO);
     if (fd >= 0)
         close(fd);
+}
+
+static int compare(const void *a, const void *b)
+{
+    unsigned x = *(const unsigned *)a, y = *(const unsigned *)b;
+
+    return (x > y) - (x < y);
+}
+
+void std_fds_close_others(unsigned *kept, size_t n)
+{
+    unsigned from = STDERR_FILENO + 1;
+
+    qsort(kept, n, sizeof(kept[0]), compare);
+    for (size_t i = 0; i < n; i++) {
+        if (kept[i] > from)
+            (void)close_range(from, kept[i] - 1, 0);
+        if (kept[i] >= from)
+            from = kept[i] + 1;
+    }
+    (void)close_range(from, UINT_MAX, 0);
 }

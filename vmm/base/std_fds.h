@@ -4,10 +4,18 @@
 #ifndef MINIVMM_BASE_STD_FDS_H
 #define MINIVMM_BASE_STD_FDS_H
 
+#include <stddef.h>
+
 /*
  * With one of them closed, the next file opened would take its place: a disk image would be what
  * the program prints on. /dev/null takes the places instead. For the beginning of main.
  */
 void std_fds_fill(void);
+
+/*
+ * Close all descriptors but these three and the `n` in `kept`, which is sorted meanwhile. Linux
+ * before 5.9 cannot: they stay open there.
+ */
+void std_fds_close_others(unsigned *kept, size_t n);
 
 #endif

@@ -1,0 +1,103 @@
+#include "vmm/inherited.h"
+
+#include <fcntl.h>
+#include <stdarg.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/lib/unit.h"
+
+/* Descriptors `first` and up are open, as the shell's `9<file` leaves them. */
+enum { FIRST = 100, LAST = 120 };
+
+/* A setting is a string of its own. */
+#define T(text) ((char *)(text))
+
+static struct config config;
+
+static void set_up(void)
+{
+    int fd = open("/dev/null", O_RDWR);
+
+    ck_assert_int_ge(fd, 0);
+    for (int i = FIRST; i <= LAST; i++)
+        ck_assert_int_eq(dup2(fd, i), i);
+    memset(&config, 0, sizeof(config));
+}
+
+static bool is_open(int fd)
+{
+    return fcntl(fd, F_GETFD) >= 0;
+}
+
+/* Exactly these are still open; -1 ends the list. */
+static void assert_open(int first, ...)
+{
+    va_list args;
+    int next = first;
+
+    va_start(args, first);
+    for (int fd = 3; fd <= LAST + 100; fd++) {
+        if (fd == next)
+            next = va_arg(args, int);
+        else if (is_open(fd))
+            ck_abort_msg("%d is open", fd);
+    }
+    va_end(args);
+    ck_assert_int_eq(next, -1);
+    for (int fd = 0; fd < 3; fd++)
+        ck_assert(is_open(fd));
+}
+
+START_TEST(all_are_closed_that_nobody_named)
+{
+    ck_assert_int_eq(inherited_close(&config, NULL), 0);
+    assert_open(-1);
+}
+END_TEST
+
+START_TEST(those_are_kept_that_any_setting_names)
+{
+    char *initrds[] = {T("/dev/fd/102"), T("initrd"), T("/proc/self/fd/101")};
+    struct config_disk disks[] = {{.path = T("/dev/fd/120")}, {.path = T("/proc/self/fd/120")}};
+
+    config = (struct config){
+        .file = T("/dev/fd/103"),
+        .kernel = T("/dev/fd/100"),
+        .initrds = initrds,
+        .ninitrds = 3,
+        .disks = disks,
+        .ndisks = 2,
+        .serial_path = T("/dev/fd/110"),
+    };
+    ck_assert_int_eq(inherited_close(&config, NULL), 0);
+    assert_open(100, 101, 102, 103, 110, 120, -1);
+}
+END_TEST
+
+START_TEST(other_names_keep_nothing)
+{
+    char *initrds[] = {T("/dev/fd/"), T("/dev/fd/1"), T("/dev/fd/103x"), T("dev/fd/104"),
+                       T("/dev/fd/-105")};
+    struct config_disk disks[] = {{.path = T("/dev/fd/99999999999999999999")},
+                                  {.path = T("/dev/fd/4294967295")}};
+
+    config = (struct config){
+        .kernel = T("fd/100"),
+        .initrds = initrds,
+        .ninitrds = 5,
+        .disks = disks,
+        .ndisks = 2,
+    };
+    ck_assert_int_eq(inherited_close(&config, NULL), 0);
+    assert_open(-1);
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+    unit_case_with(suite, "close", set_up, NULL, all_are_closed_that_nobody_named,
+                   those_are_kept_that_any_setting_names, other_names_keep_nothing);
+}
+
+UNIT_MAIN("inherited", add_tests)

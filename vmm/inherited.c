@@ -1,0 +1,47 @@
+#include "vmm/inherited.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/base/bytes.h"
+#include "vmm/base/parse.h"
+#include "vmm/base/std_fds.h"
+
+struct named {
+    unsigned *fds;
+    size_t n;
+};
+
+static void add_named(struct named *named, const char *path)
+{
+    static const char *const folders[] = {"/dev/fd/", "/proc/self/fd/"};
+
+    for (size_t i = 0; path && i < ARRAY_SIZE(folders); i++) {
+        size_t len = strlen(folders[i]);
+        uint64_t fd;
+
+        if (strncmp(path, folders[i], len) == 0 && parse_u64(path + len, &fd) == 0 && fd <= INT_MAX)
+            named->fds[named->n++] = (unsigned)fd;
+    }
+}
+
+int inherited_close(const struct config *config, struct err *err)
+{
+    /* Configuration file, kernel, serial port, and as many as there are of the others. */
+    struct named named = {.fds = calloc(3 + config->ninitrds + config->ndisks, sizeof(unsigned))};
+
+    if (!named.fds)
+        return err_set(err, -ENOMEM, "out of memory");
+    add_named(&named, config->file);
+    add_named(&named, config->kernel);
+    add_named(&named, config->serial_path);
+    for (size_t i = 0; i < config->ninitrds; i++)
+        add_named(&named, config->initrds[i]);
+    for (size_t i = 0; i < config->ndisks; i++)
+        add_named(&named, config->disks[i].path);
+    std_fds_close_others(named.fds, named.n);
+    free(named.fds);
+    return 0;
+}

@@ -1,0 +1,19 @@
+/*
+ * Descriptors that this process was started with.
+ */
+#ifndef MINIVMM_INHERITED_H
+#define MINIVMM_INHERITED_H
+
+#include "vmm/base/compiler.h"
+#include "vmm/base/err.h"
+#include "vmm/config.h"
+
+/*
+ * Close all of them but 0 to 2 and those that the configuration names, as /dev/fd/N or
+ * /proc/self/fd/N: a VM may run for months, and would keep somebody's pipe, socket or lock alive
+ * for as long; and no name in a disk image shall lead to them. Before anything is opened. 0, or a
+ * negative errno with *err filled.
+ */
+int inherited_close(const struct config *config, struct err *err) MUST_CHECK;
+
+#endif
