@@ -13,6 +13,7 @@
 #include "img/img.h"
 #include "vmm/base/bytes.h"
 #include "vmm/base/file_host.h"
+#include "vmm/base/folder.h"
 
 /* A file, resolved when it was made: a link to it may be changed, but is not what we wrote. */
 struct target_file {
@@ -64,8 +65,11 @@ static bool remove_file(const struct target_file *file)
 {
     struct stat now;
 
-    return lstat(file->path, &now) == 0 && now.st_dev == file->st.st_dev &&
-           now.st_ino == file->st.st_ino && S_ISREG(now.st_mode) && unlink(file->path) == 0;
+    if (lstat(file->path, &now) < 0 || now.st_dev != file->st.st_dev ||
+        now.st_ino != file->st.st_ino || !S_ISREG(now.st_mode) || unlink(file->path) < 0)
+        return false;
+    (void)!folder_sync(file->path, -1); /* at worst it is back after a power cut */
+    return true;
 }
 
 /* Remove or name each file. */

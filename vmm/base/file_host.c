@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "vmm/base/bytes.h"
+#include "vmm/base/folder.h"
 #include "vmm/base/log.h"
 #include "vmm/base/new_path.h"
 
@@ -465,14 +466,16 @@ int file_host_keep(struct file *file, const char *path, struct err *err)
 {
     struct host_file *host = of_file(file);
     char self[sizeof("/proc/self/fd/") + 3 * sizeof(int)];
+    int r;
 
-    if (!host->unnamed)
+    if (host->is_device)
         return 0;
     (void)snprintf(self, sizeof(self), "/proc/self/fd/%d", host->fd);
-    if (linkat(AT_FDCWD, self, AT_FDCWD, host->name, AT_SYMLINK_FOLLOW) < 0)
+    if (host->unnamed && linkat(AT_FDCWD, self, AT_FDCWD, host->name, AT_SYMLINK_FOLLOW) < 0)
         return err_set_errno(err, -errno, "Could not create '%s'", path);
     host->unnamed = false;
-    return 0;
+    r = folder_sync(host->name, host->fd);
+    return r < 0 ? err_set_errno(err, r, "Could not make the name '%s' durable", path) : 0;
 }
 
 /* Does the name still stand for this file? */
@@ -490,7 +493,7 @@ void file_host_drop(struct file *file)
     struct host_file *host = of_file(file);
 
     /* Whoever fails here has an error to report already. */
-    if (!host->unnamed && !host->is_device && has_its_name(host))
-        (void)unlink(host->name);
+    if (!host->unnamed && !host->is_device && has_its_name(host) && unlink(host->name) == 0)
+        (void)!folder_sync(host->name, host->fd);
     host_free(file);
 }
