@@ -2,11 +2,11 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <malloc.h>
 #include <stdlib.h>
 
 #include "block/block_int.h"
 #include "vmm/base/bytes.h"
+#include "vmm/base/heap.h"
 #include "vmm/base/iov.h"
 
 /*
@@ -200,9 +200,7 @@ static void trim_chain(struct block *block)
     for (; block; block = block->backing)
         if (block->driver->trim)
             block->driver->trim(block);
-#ifdef __GLIBC__
-    (void)malloc_trim(0); /* what was freed goes back to the host, whatever it lies between */
-#endif
+    heap_trim();
 }
 
 /* What failed is tried again by the guest's next flush, and said to it. */

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
+#include "devices/virtio_blk_pool.h"
 #include "vmm/base/bytes.h"
 #include "vmm/base/iov.h"
 #include "vmm/base/log.h"
@@ -22,30 +23,13 @@
 /* Largest discard or write-zeroes: 1 GiB in sectors, so that none takes for ever. */
 #define RANGE_SECTORS_MAX (1 * GIB / BLOCK_SECTOR_SIZE)
 
-/* Smallest room for buffers of a request: what a typical one of up to 64 KiB needs. */
-#define IOV_MIN 16u
+/*
+ * Descriptors of a queue that are looked at in a round of the loop: so many take some tenths of a
+ * millisecond, and the longest queue of ordinary requests has fewer.
+ */
+#define ROUND_DESCS 8192u
 
 _Static_assert(VIRTIO_BLK_SERIAL_MAX == VIRTIO_BLK_ID_BYTES, "the header says what the ABI says");
-
-/* Where the answer to a chain goes. */
-struct reply {
-    uint16_t head;
-    uint8_t *status; /* the last writable byte */
-    uint32_t in_len; /* writable bytes, the status included; at least 1 */
-};
-
-/*
- * A request in flight. Its buffers are copied here from the scratch chain, because the next chain
- * is popped before this one is done.
- */
-struct blk_request {
-    struct block_req block;
-    struct blk_queue *queue;
-    struct blk_request *next; /* in blk_queue.idle */
-    struct reply reply;
-    unsigned iov_max;
-    struct iovec *iov;
-};
 
 /* Owner: the vCPU in queue_start and queue_stop, else the loop's thread. */
 struct blk_queue {
@@ -53,12 +37,7 @@ struct blk_queue {
     struct virtq *vq;
     unsigned index;
     struct loop_fd kick;
-    /*
-     * Requests not in use. They are made on demand and kept until the queue stops: an idle VM that
-     * never had many in flight has few. virtq bounds those in use to the queue size, and a chain
-     * to VIRTQ_CHAIN_MAX buffers, so a queue holds at most 1024 × 1024 × 16 bytes = 16 MiB.
-     */
-    struct blk_request *idle;
+    struct blk_pool pool;
     struct loop_work more;    /* pop on: a round ended with chains left */
     struct loop_work publish; /* show the driver what was completed in this round of the loop */
     struct loop_work stop;
@@ -97,7 +76,8 @@ static void push(struct blk_queue *queue, uint16_t head, uint32_t written)
  * `filled`: all writable bytes before the status hold data. Otherwise nothing may be claimed about
  * them (2.7.8.2), and the status counts only if nothing comes before it.
  */
-static void answer(struct blk_queue *queue, const struct reply *reply, uint8_t status, bool filled)
+static void answer(struct blk_queue *queue, const struct blk_reply *reply, uint8_t status,
+                   bool filled)
 {
     *reply->status = status;
     push(queue, reply->head, filled || reply->in_len == 1 ? reply->in_len : 0);
@@ -119,46 +99,11 @@ static void request_done(struct block_req *block, int result)
         log_guest(LOG_WARN, "virtio-blk: request at %llu, %llu bytes, failed: %s",
                   (unsigned long long)block->off, (unsigned long long)block->len,
                   strerror(-result));
-    request->next = queue->idle;
-    queue->idle = request;
     answer(queue, &request->reply, status_of(result), result == 0 && block->op == BLOCK_READ);
+    blk_pool_give(&queue->pool, request);
 }
 
 /* ---- requests -------------------------------------------------------------------------------- */
-
-static void free_request(struct blk_request *request)
-{
-    free(request->iov);
-    free(request);
-}
-
-/* A request with room for `niov` buffers; NULL if memory is short. */
-static struct blk_request *take_request(struct blk_queue *queue, unsigned niov)
-{
-    struct blk_request *request = queue->idle;
-
-    if (request) {
-        queue->idle = request->next;
-    } else {
-        request = calloc(1, sizeof(*request));
-        if (!request)
-            return NULL;
-        request->queue = queue;
-    }
-    if (niov > request->iov_max) {
-        unsigned iov_max = (unsigned)max_u64(niov, IOV_MIN);
-
-        free(request->iov);
-        request->iov_max = 0;
-        request->iov = calloc(iov_max, sizeof(*request->iov));
-        if (!request->iov) {
-            free_request(request);
-            return NULL;
-        }
-        request->iov_max = iov_max;
-    }
-    return request;
-}
 
 /* Set the range of a request. 0; -EINVAL: not whole blocks, or outside the disk. */
 static int set_range(const struct virtio_blk *blk, struct block_req *block, uint64_t sector,
@@ -253,14 +198,15 @@ static void set_data(struct blk_request *request, const struct virtq_chain *chai
 }
 
 static void submit(struct blk_queue *queue, const struct virtq_chain *chain,
-                   const struct block_req *parsed, const struct reply *reply)
+                   const struct block_req *parsed, const struct blk_reply *reply)
 {
-    struct blk_request *request = take_request(queue, chain->nout + chain->nin);
+    struct blk_request *request = blk_pool_take(&queue->pool, chain->nout + chain->nin);
 
     if (!request) {
         answer(queue, reply, VIRTIO_BLK_S_IOERR, false);
         return;
     }
+    request->queue = queue;
     request->block = *parsed;
     request->block.done = request_done;
     request->reply = *reply;
@@ -284,7 +230,7 @@ static int get_id(const struct virtio_blk *blk, const struct virtq_chain *chain)
 static void handle_chain(struct blk_queue *queue, const struct virtq_chain *chain)
 {
     struct virtio_blk *blk = queue->blk;
-    struct reply reply = {.head = chain->head, .in_len = chain->in_len};
+    struct blk_reply reply = {.head = chain->head, .in_len = chain->in_len};
     struct virtio_blk_outhdr header;
     struct block_req block = {0};
     const struct iovec *last;
@@ -321,16 +267,11 @@ static void handle_chain(struct blk_queue *queue, const struct virtq_chain *chai
 /* The end of a queue that stops, once nothing is in flight. */
 static void finish_stop(struct blk_queue *queue)
 {
-    struct blk_request *request;
-
     if (!queue->stopping || queue->vq->in_flight > 0)
         return;
     loop_cancel(queue->blk->loop, &queue->more);
     loop_cancel(queue->blk->loop, &queue->publish);
-    while ((request = queue->idle)) {
-        queue->idle = request->next;
-        free_request(request);
-    }
+    blk_pool_empty(&queue->pool);
     queue->stopping = false;
     sem_post(&queue->stopped); /* from here on the queue belongs to the vCPU that waits */
 }
@@ -346,13 +287,14 @@ static void publish(struct loop_work *work)
 }
 
 /*
- * Take everything the driver offers, but no more than one queue's worth in a round: a driver that
- * refills as fast as requests are answered must not keep the loop from completions.
+ * Take everything the driver offers, but only so much in a round: a driver that refills as fast as
+ * requests are answered, or whose chains are as long as they can be, must not keep the loop from
+ * completions.
  */
 static void process(struct blk_queue *queue)
 {
     struct virtio_blk *blk = queue->blk;
-    unsigned budget = queue->vq->size;
+    unsigned ndescs = 0;
     int r;
 
     if (blk->broken || queue->stopping)
@@ -361,7 +303,8 @@ static void process(struct blk_queue *queue)
         virtq_disable_kicks(queue->vq);
         while ((r = virtq_pop(queue->vq, &blk->chain)) > 0) {
             handle_chain(queue, &blk->chain);
-            if (--budget == 0) {
+            ndescs += blk->chain.ndescs;
+            if (ndescs >= ROUND_DESCS) {
                 loop_post(blk->loop, &queue->more);
                 return;
             }
@@ -562,6 +505,7 @@ static void init_queue(struct virtio_blk *blk, unsigned index)
         .events = EPOLLIN,
         .ready = kicked,
     };
+    blk_pool_init(&queue->pool, blk->loop);
     queue->more.run = process_more;
     queue->publish.run = publish;
     queue->stop.run = stop_on_loop;

@@ -158,13 +158,12 @@ static int walk_chain(const struct virtq *vq, uint16_t index, struct virtq_chain
 {
     struct desc_table table = {.host = (const uint8_t *)vq->desc, .size = vq->size};
     struct vring_desc desc;
-    unsigned nwalked = 0;
     int r;
 
     for (;;) {
         if (index >= table.size)
             return broken("descriptor index out of range", index);
-        if (nwalked++ > VIRTQ_CHAIN_MAX)
+        if (chain->ndescs++ > VIRTQ_CHAIN_MAX)
             return broken("descriptor chain too long or a loop, at index", index);
         desc = fetch_desc(&table, index);
 
@@ -221,6 +220,7 @@ int virtq_pop(struct virtq *vq, struct virtq_chain *ret_chain)
     ret_chain->head = le16toh(head);
     ret_chain->nout = 0;
     ret_chain->nin = 0;
+    ret_chain->ndescs = 0;
     ret_chain->out_len = 0;
     ret_chain->in_len = 0;
     r = walk_chain(vq, ret_chain->head, ret_chain);

@@ -76,6 +76,7 @@ struct virtq_chain {
     uint16_t head; /* names the chain in virtq_push */
     unsigned nout;
     unsigned nin;
+    unsigned ndescs;  /* descriptors that were looked at */
     uint32_t out_len; /* bytes */
     uint32_t in_len;
     struct iovec iov[VIRTQ_CHAIN_MAX];

@@ -42,6 +42,7 @@ static struct block *disk;
 static struct guest_mem *mem;
 static struct irq irq;
 static struct virtio_mmio *mmio;
+static struct virtio_dev *blk_dev; /* the transport's */
 static struct driver_ring ring;
 
 static inline void *loop_main(void *arg)
@@ -67,11 +68,10 @@ static inline void start_device(unsigned nqueues)
         .serial = "root-disk",
         .nqueues = nqueues,
     };
-    struct virtio_dev *dev;
 
     ck_assert_int_eq(pthread_create(&loop_thread, NULL, loop_main, NULL), 0);
-    ck_assert_int_eq(virtio_blk_new(&options, mem, &dev), 0);
-    ck_assert_int_eq(virtio_mmio_new(dev, &irq, &mmio), 0);
+    ck_assert_int_eq(virtio_blk_new(&options, mem, &blk_dev), 0);
+    ck_assert_int_eq(virtio_mmio_new(blk_dev, &irq, &mmio), 0);
 }
 
 static inline void bring_up_with(uint64_t features, uint16_t size)

@@ -1,0 +1,220 @@
+/*
+ * virtio-blk: what it does in a round of its loop, beside a driver that does not stand still. The
+ * device's view of the queue is watched by standing in for virtq_pop.
+ */
+#include "devices/virtq.h"
+
+/* The module itself, under another name: the library's is left out then. */
+int real_virtq_pop(struct virtq *vq, struct virtq_chain *ret_chain);
+#define virtq_pop real_virtq_pop
+#include "devices/virtq.c"
+#undef virtq_pop
+
+#include <malloc.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include "tests/lib/virtio_blk_rig.h"
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define OTHER_HEAP 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__GLIBC__)
+#define OTHER_HEAP 1
+#endif
+
+/* What the driver does after each pop; on the loop's thread. NULL: nothing. */
+static void (*after_pop)(int result);
+
+int virtq_pop(struct virtq *vq, struct virtq_chain *ret_chain)
+{
+    int r = real_virtq_pop(vq, ret_chain);
+    void (*fn)(int result) = __atomic_load_n(&after_pop, __ATOMIC_ACQUIRE);
+
+    if (fn)
+        fn(r);
+    return r;
+}
+
+static void set_after_pop(void (*fn)(int result))
+{
+    __atomic_store_n(&after_pop, fn, __ATOMIC_RELEASE);
+}
+
+/* ---- a driver that refills while its requests are looked at ---------------------------------- */
+
+#define REFILLS 20000u
+
+/* No more than this in a round: far less than the driver is ready to add. */
+#define POPS_MAX (REFILLS / 2)
+
+static unsigned refills;
+static uint16_t refill_head;
+static unsigned pops_in_round;
+static unsigned max_pops_in_round;
+static struct loop_work other_work;
+
+static void refill(int result)
+{
+    if (result != 1)
+        return;
+    pops_in_round++;
+    if (pops_in_round > max_pops_in_round)
+        max_pops_in_round = pops_in_round;
+    if (refills == 0)
+        return;
+    refills--;
+    driver_offer(&ring, refill_head); /* what was answered may be offered again */
+    (void)driver_show(&ring);
+}
+
+static void do_other_work(struct loop_work *work)
+{
+    pops_in_round = 0;
+    if (refills > 0)
+        loop_post(loop, work);
+}
+
+static void ask_whether_refilled(void *opaque)
+{
+    *(bool *)opaque = refills == 0;
+}
+
+static void wait_for_refills(void)
+{
+    bool done = false;
+
+    while (!done)
+        loop_call(loop, ask_whether_refilled, &done);
+}
+
+START_TEST(driver_that_refills_leaves_the_loop_to_others)
+{
+    const struct driver_buf bufs[] = {{HEADER_GPA(0), 16, false}, {STATUS_GPA(0), 1, true}};
+
+    bring_up();
+    put_header(0, VIRTIO_BLK_T_FLUSH + 100, 0); /* answered at once: unsupported */
+    refill_head = driver_add(&ring, bufs, 2);
+    refills = REFILLS;
+    set_after_pop(refill);
+    other_work.run = do_other_work;
+    loop_post(loop, &other_work);
+    kick();
+    wait_for_refills();
+    settle();
+    set_after_pop(NULL);
+    ck_assert_uint_le(max_pops_in_round, POPS_MAX);
+}
+END_TEST
+
+/* ---- chains that no kick announces ----------------------------------------------------------- */
+
+static bool is_late;
+
+static void add_one_that_is_late(int result)
+{
+    if (result != 0 || is_late)
+        return;
+    is_late = true;
+    (void)add_request(1, VIRTIO_BLK_T_IN, 0, DATA_GPA, 512);
+    ck_assert(!driver_show(&ring)); /* the device said that it looks by itself */
+}
+
+START_TEST(chain_between_the_last_look_and_the_wish_for_kicks_is_found)
+{
+    start_device(1);
+    for (int event_idx = 0; event_idx < 2; event_idx++) {
+        is_late = false;
+        bring_up_with(event_idx ? driver_features(mmio) : VERSION_1, 16);
+        settle(); /* it has looked at the empty ring */
+        set_after_pop(add_one_that_is_late);
+        (void)add_request(0, VIRTIO_BLK_T_IN, 0, DATA_GPA, 512);
+        kick();
+        (void)wait_used(&ring);
+        (void)wait_used(&ring);
+        set_after_pop(NULL);
+        ck_assert_uint_eq(*guest(STATUS_GPA(1), 1), VIRTIO_BLK_S_OK);
+    }
+}
+END_TEST
+
+/* A kick that is left in its eventfd makes the loop come round for ever. */
+START_TEST(kicks_are_taken)
+{
+    struct pollfd kick_fd = {.events = POLLIN};
+
+    bring_up();
+    kick_fd.fd = blk_dev->kick_fds[0];
+    ck_assert_uint_eq(request(VIRTIO_BLK_T_IN, 0, 512, NULL), VIRTIO_BLK_S_OK);
+    settle();
+    ck_assert_int_eq(poll(&kick_fd, 1, 0), 0);
+}
+END_TEST
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+#ifndef OTHER_HEAP
+
+#define POOL_REQUESTS 200u
+
+/* Bookkeeping of the device for requests of the greatest length. */
+#define POOL_BYTES (POOL_REQUESTS * VIRTQ_CHAIN_MAX * sizeof(struct iovec))
+
+static void add_longest_requests(void)
+{
+    static struct driver_buf bufs[VIRTQ_CHAIN_MAX];
+
+    for (unsigned i = 0; i < VIRTQ_CHAIN_MAX; i++)
+        bufs[i] = (struct driver_buf){DATA_GPA, 512, true};
+    for (unsigned i = 0; i < POOL_REQUESTS; i++) {
+        put_header(i, VIRTIO_BLK_T_IN, 0);
+        bufs[0] = (struct driver_buf){HEADER_GPA(i), 16, false};
+        bufs[VIRTQ_CHAIN_MAX - 1] = (struct driver_buf){STATUS_GPA(i), 1, true};
+        (void)driver_add_indirect(&ring, TABLE_GPA, bufs, VIRTQ_CHAIN_MAX);
+        /* One table for all: they differ in nothing that matters here. */
+    }
+}
+
+START_TEST(idle_queue_gives_its_memory_back)
+{
+    size_t before;
+    size_t waited_ms = 0;
+
+    disk->hold = true;
+    start_device(1);
+    bring_up_with(driver_features(mmio), 256);
+    before = mallinfo2().uordblks;
+    add_longest_requests();
+    kick();
+    while (mallinfo2().uordblks - before < POOL_BYTES)
+        settle();
+    loop_call(loop, fake_block_release, disk);
+    for (unsigned i = 0; i < POOL_REQUESTS; i++)
+        (void)wait_used(&ring);
+
+    while (mallinfo2().uordblks > before + POOL_BYTES / 100 && waited_ms < TIMEOUT_MS) {
+        usleep(100000);
+        waited_ms += 100;
+    }
+    ck_assert_uint_lt(waited_ms, TIMEOUT_MS);
+    ck_assert_uint_ge(waited_ms, 1500); /* not at once: the next requests use it again */
+    disk->hold = false;
+    ck_assert_uint_eq(request(VIRTIO_BLK_T_IN, 0, 512, NULL), VIRTIO_BLK_S_OK);
+}
+END_TEST
+
+#endif
+
+static void add_tests(Suite *suite)
+{
+    disk_case(suite, "rounds", driver_that_refills_leaves_the_loop_to_others,
+              chain_between_the_last_look_and_the_wish_for_kicks_is_found, kicks_are_taken);
+#ifndef OTHER_HEAP
+    disk_case(suite, "memory", idle_queue_gives_its_memory_back);
+#endif
+}
+
+UNIT_USES_THREADS;
+UNIT_MAIN("virtio_blk_rounds", add_tests)
