@@ -183,9 +183,6 @@ int qcow2_open(const struct block_source *source, struct block **ret_block,
 /* Hand over the data file of an image that names one (block->data_name), before any request. */
 void qcow2_set_data_file(struct block *block, struct file *file);
 
-/* Does this beginning of a file say qcow2 (any version)? */
-bool qcow2_probe(const uint8_t *data, size_t len);
-
 /*
  * The seam below block_open: where files come from. Tests and fuzzers put their own in; block_open
  * uses the host's.

@@ -5,10 +5,8 @@
 
 #include "block/block_confine.h"
 #include "block/block_int.h"
+#include "block/probe.h"
 #include "vmm/base/log.h"
-
-/* Enough for any format's magic number; one read. */
-#define PROBE_LEN 512u
 
 static int host_open_file(const struct block_env *env, const char *path,
                           const struct file_host_options *options, struct file **ret_file,
@@ -112,12 +110,17 @@ static int check_not_in_chain(const struct chain *chain, const struct file *file
 static int probe(struct file *file, const char *path, enum block_format *ret_format,
                  struct err *err)
 {
-    uint8_t data[PROBE_LEN];
-    int r = file_read(file, 0, data, sizeof(data));
+    uint8_t sector[PROBE_LEN];
+    const char *name;
+    int r = file_read(file, 0, sector, sizeof(sector));
 
     if (r < 0)
         return err_set_errno(err, r, "%s: cannot read", path);
-    *ret_format = qcow2_probe(data, sizeof(data)) ? BLOCK_FORMAT_QCOW2 : BLOCK_FORMAT_RAW;
+    name = probe_file(sector, path);
+    if (name && format_from_name(name, ret_format, NULL) < 0)
+        return probe_refuse(path, name, err);
+    if (!name)
+        *ret_format = BLOCK_FORMAT_RAW;
     return 0;
 }
 
@@ -205,6 +208,8 @@ static int open_image(struct chain *chain, const char *path, const struct file *
     r = open_file(chain, path, namer, &source.file, err);
     if (r < 0)
         return r;
+    if (chain->len > 0)
+        source.flags |= BLOCK_OPEN_ANY_RAW; /* an image says that it is one */
     if (source.probed) {
         r = probe(source.file, path, &format, err);
         if (r < 0)

@@ -36,11 +36,6 @@ struct header {
     size_t feature_names_len;
 };
 
-bool qcow2_probe(const uint8_t *data, size_t len)
-{
-    return len >= 4 && load_be32(data) == QCOW2_MAGIC;
-}
-
 /* ---- fields ---------------------------------------------------------------------------------- */
 
 static int bad(const struct header *hdr, struct err *err, const char *what, uint64_t value)
@@ -51,7 +46,7 @@ static int bad(const struct header *hdr, struct err *err, const char *what, uint
 
 static int parse_version(struct qcow2 *q, struct header *hdr, struct err *err)
 {
-    if (hdr->len < HDR_V2_LEN || !qcow2_probe(hdr->data, hdr->len))
+    if (hdr->len < HDR_V2_LEN || load_be32(hdr->data) != QCOW2_MAGIC)
         return err_set(err, -EINVAL, "%s: Image is not in qcow2 format", hdr->path);
     q->version = load_be32(hdr->data + HDR_VERSION);
     if (q->version != 2 && q->version != 3)

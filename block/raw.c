@@ -7,6 +7,7 @@
 
 #include "block/block_create.h"
 #include "block/block_int.h"
+#include "block/probe.h"
 #include "vmm/base/bytes.h"
 #include "vmm/base/iov.h"
 #include "vmm/base/log.h"
@@ -32,61 +33,16 @@ static struct raw *of_block(struct block *block)
 /* ---- guests that would turn their disk into another format ----------------------------------- */
 
 /*
- * Formats whose headers name other files of the host: next time the image is probed, here or by
- * another tool, such a header would let a guest read and write them.
+ * Next time the image is probed, here or by another tool, the header of another format would let a
+ * guest read and write the files that it names, or make its disk useless. Requests are whole
+ * sectors, so one that touches the first sector brings all of it.
  */
-static const struct {
-    const char *format;
-    unsigned off;
-    unsigned len;
-    const char *magic;
-} dangerous[] = {
-    {"qcow", 0, 4, "QFI\xfb"},
-    {"qed", 0, 4, "QED\0"},
-    {"vmdk", 0, 4, "KDMV"},
-    {"vmdk", 0, 4, "COWD"},
-    {"vhdx", 0, 8, "vhdxfile"},
-    {"vpc", 0, 8, "conectix"},
-    {"vdi", 64, 4, "\x7f\x10\xda\xbe"},
-};
-
-/*
- * A VMDK descriptor is text: QEMU takes any file for one whose first line that is neither blank nor
- * a comment is a version.
- */
-static bool is_vmdk_text(const char *text, const char *end)
-{
-    static const char version[] = "version=";
-
-    while (text < end) {
-        if (*text == '#') {
-            text = memchr(text, '\n', (size_t)(end - text));
-            if (!text)
-                return false;
-        } else if (*text != ' ' && *text != '\n' && *text != '\r') {
-            return (size_t)(end - text) >= sizeof(version) - 1 &&
-                   memcmp(text, version, sizeof(version) - 1) == 0;
-        }
-        text++;
-    }
-    return false;
-}
-
-static const char *format_of_sector(const char sector[BLOCK_SECTOR_SIZE])
-{
-    for (size_t i = 0; i < ARRAY_SIZE(dangerous); i++)
-        if (memcmp(sector + dangerous[i].off, dangerous[i].magic, dangerous[i].len) == 0)
-            return dangerous[i].format;
-    return is_vmdk_text(sector, sector + BLOCK_SECTOR_SIZE) ? "vmdk" : NULL;
-}
-
-/* Requests are whole sectors, so one that touches the first sector brings all of it. */
-static int check_first_sector(const struct iovec *iov, unsigned niov, char *sector)
+static int check_first_sector(const struct iovec *iov, unsigned niov, uint8_t *sector)
 {
     const char *format;
 
     iov_to_buf(iov, niov, 0, sector, BLOCK_SECTOR_SIZE);
-    format = format_of_sector(sector);
+    format = probe_sector(sector);
     if (!format)
         return 0;
     log_guest(
@@ -103,7 +59,7 @@ static int check_first_sector(const struct iovec *iov, unsigned niov, char *sect
  */
 static int write_first_sector(struct raw *raw, uint64_t len, const struct iovec *iov, unsigned niov)
 {
-    char sector[BLOCK_SECTOR_SIZE];
+    uint8_t sector[BLOCK_SECTOR_SIZE];
     struct iov_part rest;
     int r;
 
@@ -269,30 +225,15 @@ const struct block_driver raw_driver = {
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-/*
- * Any file can be a raw image, so one that nobody called raw has to look like one: not empty, whole
- * sectors, and none of the formats that we know by their mark only.
- */
+/* Any file can be a raw image, so one that nobody called raw has to look like one. */
 static int check_probed(const struct block_source *source, uint64_t len, struct err *err)
 {
-    char sector[BLOCK_SECTOR_SIZE];
-    const char *format;
-    int r;
-
-    if (!(source->flags & BLOCK_OPEN_ANY_RAW) && (len == 0 || !is_aligned(len, BLOCK_SECTOR_SIZE)))
-        return err_set(err, -EINVAL,
-                       "%s: not a disk image: %llu bytes, expected a qcow2 image or whole sectors "
-                       "of %u bytes (format=raw takes any file)",
-                       source->path, (unsigned long long)len, BLOCK_SECTOR_SIZE);
-    r = file_read(source->file, 0, sector, sizeof(sector));
-    if (r < 0)
-        return err_set_errno(err, r, "%s: cannot read", source->path);
-    format = format_of_sector(sector);
-    if (format)
-        return err_set(err, -ENOTSUP,
-                       "%s: a %s image, expected qcow2 or raw (format=raw takes any file)",
-                       source->path, format);
-    return 0;
+    if ((source->flags & BLOCK_OPEN_ANY_RAW) || (len > 0 && is_aligned(len, BLOCK_SECTOR_SIZE)))
+        return 0;
+    return err_set(err, -EINVAL,
+                   "%s: not a disk image: %llu bytes, expected a qcow2 image or whole sectors of "
+                   "%u bytes (format=raw takes any file)",
+                   source->path, (unsigned long long)len, BLOCK_SECTOR_SIZE);
 }
 
 int raw_open(const struct block_source *source, struct block **ret_block, struct err *err)

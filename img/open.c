@@ -256,50 +256,32 @@ static int set_options(const struct img_open_options *options, const struct img_
     return 0;
 }
 
-/*
- * Formats that QEMU probes for and that a VMM may well find on a raw disk, so that block/ takes
- * them for one: a tool that copies and converts them would do what nobody meant.
- */
-static int refuse_others(const char *path, struct err *err)
+static void print_probed(const char *path)
 {
-    static const struct {
-        const char *format;
-        const char *magic;
-    } others[] = {
-        {"luks", "LUKS\xba\xbe"},
-        {"parallels", "WithoutFreeSpace"},
-        {"parallels", "WithouFreSpacExt"},
-        {"bochs", "Bochs Virtual HD Image"},
-        {"cloop", "#!/bin/sh\n#V2.0 Format"},
-    };
-    char head[32] = "";
-    int fd = open_file(path, false);
-    ssize_t len = fd < 0 ? 0 : pread(fd, head, sizeof(head), 0);
-
-    if (fd >= 0)
-        close(fd);
-    for (size_t i = 0; i < ARRAY_SIZE(others); i++)
-        if (len > 0 && strncmp(head, others[i].magic, strlen(others[i].magic)) == 0)
-            return err_set(err, -ENOTSUP,
-                           "a %s image: expected qcow2 or raw (-f raw takes any file)",
-                           others[i].format);
-    return 0; /* whoever opens it says why it cannot be read */
-}
-
-static void warn_of_probed(const struct block_options *options, const struct block *block)
-{
-    struct block_info info;
-
-    block_get_info(block, &info);
-    if (options->readonly || options->format != BLOCK_FORMAT_PROBE ||
-        strcmp(info.format, "raw") != 0)
-        return;
     fprintf(stderr,
             "WARNING: Image format was not specified for '%s' and probing guessed raw.\n"
             "         Automatically detecting the format is dangerous for raw images, write "
             "operations on block 0 will be restricted.\n"
             "         Specify the 'raw' format explicitly to remove the restrictions.\n",
-            options->path);
+            path);
+}
+
+/* Of each image that is going to be written. */
+static void warn_of_probed(const struct block_options *options, const struct block *block)
+{
+    bool probed = options->format == BLOCK_FORMAT_PROBE;
+
+    while (block) {
+        struct block_details details;
+        struct block_info info;
+
+        block_get_info(block, &info);
+        block_get_details(block, &details);
+        if (probed && !info.readonly && strcmp(info.format, "raw") == 0)
+            print_probed(details.path);
+        probed = !details.backing_format;
+        block = details.backing;
+    }
 }
 
 /* *ret_why says more than *err, if it is not NULL. */
@@ -310,8 +292,6 @@ static int open_named(const struct img_open_options *options, const struct img_n
     bool writethrough = false;
     int r = set_options(options, name, &block_options, &writethrough, err);
 
-    if (r == 0 && name->format == BLOCK_FORMAT_PROBE)
-        r = refuse_others(name->path, err);
     if (r < 0)
         return r;
     r = block_open(&block_options, ret_block, err);

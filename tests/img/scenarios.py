@@ -130,6 +130,29 @@ def test_hostile_images(tools, folder):
                 f"SEED={seed}: {command}: {done.returncode} {done.stderr[-300:]!r}"
 
 
+def forget_format(path):
+    """Make an image one of those that do not say what their backing file is."""
+    with open(path, "rb+") as f:
+        data = f.read()
+        f.seek(data.index(b"\xe2\x79\x2a\xca"))
+        f.write(b"\x12\x34\x56\x78")
+
+
+def test_commit_warns_of_a_base_that_was_taken_for_raw(tools, folder):
+    """Its first sector takes no header of another format, and only then."""
+    for name, format_known in (("a", True), ("b", False)):
+        theirs(tools, folder, "create", "-q", "-f", "raw", "base." + name, "1M")
+        theirs(tools, folder, "create", "-q", "-f", "qcow2", "-b", "base." + name, "-F", "raw", name)
+        qemu_io(folder, name, "write -P 0x51 64k 64k")
+        if not format_known:
+            forget_format(os.path.join(folder, name))
+        text = ours(tools, folder, "convert", "-O", "raw", name, "out")
+        assert "WARNING" not in text, text  # it is only read
+        text = ours(tools, folder, "commit", name)
+        wanted = f"WARNING: Image format was not specified for 'base.{name}' and probing guessed raw."
+        assert (wanted in text) != format_known, text
+
+
 def test_large_disk(tools, folder):
     """1 TiB that is nearly empty costs next to nothing."""
     tib = 1 << 40

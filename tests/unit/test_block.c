@@ -128,6 +128,89 @@ START_TEST(missing_and_foreign_backing_files_are_refused_by_name)
 }
 END_TEST
 
+/* A file that is no qcow2 image. */
+static struct mem_disk *add_file(unsigned i, const char *name, uint64_t len)
+{
+    mem_disk_init(&disks[i], name);
+    disks[i].len = len;
+    mem_env_add(&env, &disks[i]);
+    return &disks[i];
+}
+
+static const struct {
+    const char *format;
+    unsigned off;
+    unsigned len;
+    const char *mark;
+} others[] = {
+    {"luks", 0, 8, "LUKS\xba\xbe\0\1"},
+    {"luks", 0, 8, "LUKS\xba\xbe\0\2"},
+    {"parallels", 0, 16, "WithoutFreeSpace"},
+    {"parallels", 0, 16, "WithouFreSpacExt"},
+    {"bochs", 0, 23, "Bochs Virtual HD Image"},
+    {"cloop", 0, 23, "#!/bin/sh\n#V2.0 Format\n"},
+    {"qed", 0, 4, "QED\0"},
+    {"vmdk", 0, 4, "KDMV"},
+    {"vmdk", 0, 4, "COWD"},
+    {"vmdk", 0, 32, "# Disk DescriptorFile\nversion=1\n"},
+    {"vdi", 64, 4, "\x7f\x10\xda\xbe"},
+    {"vpc", 0, 8, "conectix"},
+    {"vhdx", 0, 8, "vhdxfile"},
+    {"qcow", 0, 8, "QFI\xfb\0\0\0\1"},
+};
+
+/* Else what the container consists of would be the disk. */
+START_TEST(backing_file_that_looks_like_another_format_is_refused_by_name)
+{
+    char words[64];
+    struct block *block;
+    struct err err;
+
+    add_image(0, "i1", NULL);
+    memcpy(add_file(1, "i1", DISK_SIZE)->data + others[_i].off, others[_i].mark, others[_i].len);
+    snprintf(words, sizeof(words), "backing file of i0: i1: a %s image, expected",
+             others[_i].format);
+    assert_refused("i0", -ENOTSUP, words);
+    snprintf(words, sizeof(words), "i1: a %s image, expected", others[_i].format);
+    assert_refused("i1", -ENOTSUP, words);
+
+    add_image(2, "i1", "raw");
+    ck_assert_int_eq(open_it("i2", &block, &err), 0);
+    ck_assert_int_eq(block_close(block), 0);
+}
+END_TEST
+
+START_TEST(backing_file_that_is_called_dmg_is_refused_without_a_format)
+{
+    struct block *block;
+    struct err err;
+
+    add_file(0, "x.dmg", DISK_SIZE);
+    add_image(1, "x.dmg", NULL);
+    add_image(2, "x.dmg", "raw");
+    assert_refused("i1", -ENOTSUP, "x.dmg: a dmg image");
+    ck_assert_int_eq(open_it("i2", &block, &err), 0);
+    ck_assert_int_eq(block_close(block), 0);
+}
+END_TEST
+
+START_TEST(backing_file_may_end_inside_a_sector)
+{
+    struct block *block;
+    struct err err;
+    uint8_t data[1024];
+
+    memset(add_file(0, "log", 700)->data, 7, 700);
+    add_image(1, "log", _i ? "raw" : NULL);
+    ck_assert_int_eq(open_it("i1", &block, &err), 0);
+    ck_assert_int_eq(mem_block_read(block, 0, data, sizeof(data)), 0);
+    ck_assert_uint_eq(data[699], 7);
+    ck_assert_uint_eq(data[700], 0);
+    ck_assert_uint_eq(data[1023], 0);
+    ck_assert_int_eq(block_close(block), 0);
+}
+END_TEST
+
 START_TEST(missing_data_file_of_a_backing_file_is_refused_by_name)
 {
     add_image(0, "i1", "qcow2");
@@ -578,6 +661,10 @@ static void add_tests(Suite *suite)
     tcase_add_checked_fixture(tcase, setup, teardown);
     for (size_t i = 0; i < ARRAY_SIZE(tests); i++)
         tcase_add_test(tcase, tests[i]);
+    tcase_add_test(tcase, backing_file_that_is_called_dmg_is_refused_without_a_format);
+    tcase_add_loop_test(tcase, backing_file_that_looks_like_another_format_is_refused_by_name, 0,
+                        ARRAY_SIZE(others));
+    tcase_add_loop_test(tcase, backing_file_may_end_inside_a_sector, 0, 2);
     tcase_add_loop_test(tcase, endless_requests_leave_the_loop_to_others_and_can_be_cancelled, 0,
                         ARRAY_SIZE(hogs));
     suite_add_tcase(suite, tcase);

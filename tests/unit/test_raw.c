@@ -172,7 +172,17 @@ static const struct magic_case {
     {"# only comments\n# to the end", 28, 0, false},
     {"QFI", 3, 0, false},
     {"QFI\xfb", 4, 1, false},
-    {"LUKS\xba\xbe", 6, 0, false}, /* names no files: guests may encrypt whole disks */
+    {"QFI\xfb\0\0\0\1", 8, 0, true},
+    {"LUKS\xba\xbe\0\1", 8, 0, true},
+    {"LUKS\xba\xbe\0\2", 8, 0, true},
+    {"LUKS\xba\xbe\0\3", 8, 0, false},
+    {"LUKS\xba\xbe\0\1", 8, 512, false},
+    {"WithoutFreeSpace\2", 17, 0, true},
+    {"WithouFreSpacExt\2", 17, 0, true},
+    {"Bochs Virtual HD Image", 23, 0, true},
+    {"Bochs Virtual HD Images", 23, 0, false},
+    {"#!/bin/sh\n#V2.0 Format\nmodprobe cloop", 38, 0, true},
+    {"#!/bin/sh\nmodprobe cloop", 24, 0, false},
     {"\xeb\x63\x90", 3, 0, false}, /* a boot sector */
 };
 
