@@ -8,6 +8,7 @@
 
 #include "img/img.h"
 #include "img/name.h"
+#include "img/open.h"
 #include "img/size.h"
 
 enum type { TEXT, BOOL, NUMBER, SIZE };
@@ -251,8 +252,10 @@ void create_options_error(const char *path, const char *doing, const struct err 
         about = NULL;
     img_error("%s: %s", about ? about : path, msg);
     opts_explain(err);
-    if (err->code == -EAGAIN)
-        fprintf(stderr, "Is another process using the image [%s]?\n", path);
+    if (err->code == -EAGAIN) {
+        img_explain_in_use(stderr, path);
+        fputc('\n', stderr);
+    }
     free(about);
 }
 

@@ -11,6 +11,7 @@
 #include "img/img.h"
 #include "img/name.h"
 #include "vmm/base/host_path.h"
+#include "vmm/base/lock_holder.h"
 
 /* ---- why not --------------------------------------------------------------------------------- */
 
@@ -166,14 +167,26 @@ static char *find_why(const struct block_options *options, const struct err *err
         rewind(search.text);
         fprintf(search.text, "%s", without_path(err->msg, options->path));
     }
-    if (search.in_use)
-        fprintf(search.text, "\nIs another process using the image [%s]?", search.in_use);
+    if (search.in_use) {
+        fputc('\n', search.text);
+        img_explain_in_use(search.text, search.in_use);
+    }
     if (fclose(search.text) != 0) {
         free(text);
         text = NULL;
     }
     free(search.in_use);
     return text;
+}
+
+void img_explain_in_use(FILE *text, const char *path)
+{
+    struct lock_holder holder;
+    struct stat st;
+
+    fprintf(text, "Is another process using the image [%s]?", path);
+    if (stat(path, &st) == 0 && lock_holder_find(&st, -1, &holder) && holder.pid != getpid())
+        fprintf(text, "\nIt is in use by process %d (%s).", (int)holder.pid, holder.name);
 }
 
 /* ---- opening --------------------------------------------------------------------------------- */

@@ -5,6 +5,7 @@
 #define MINIVMM_IMG_OPEN_H
 
 #include <stdbool.h>
+#include <stdio.h>
 
 #include "block/block.h"
 #include "img/name.h"
@@ -47,6 +48,9 @@ int img_open_name(const struct img_open_options *options, struct img_name *ret_n
  */
 int img_open_backing(const char *image_path, const char *name, const struct block_options *options,
                      struct block **ret_block, char **ret_why) MUST_CHECK;
+
+/* Behind the message that the file could not be locked: whom that may be due to. */
+void img_explain_in_use(FILE *text, const char *path);
 
 /* A cache mode by name; *ret_writethrough: every write is durable when it is done. 0 or -EINVAL. */
 int img_cache_parse(const char *mode, enum block_cache *ret_cache,

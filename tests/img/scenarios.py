@@ -78,14 +78,18 @@ def test_image_in_use(tools, folder):
         before = open(os.path.join(folder, "a"), "rb").read()
         for args in (["info", "a"], ["check", "a"], ["map", "a"], ["map", "top"],
                      ["snapshot", "-l", "a"]):
+            begun = time.monotonic()
             text = ours(tools, folder, *args, status=1)
-            assert 'Failed to get shared "write" lock\nIs another process using the image [a]?' \
-                in text, text
+            took = time.monotonic() - begun
+            assert 'Failed to get shared "write" lock\nIs another process using the image [a]?\n' \
+                f"It is in use by process {user.pid} (qemu-io).\n" in text, text
+            assert took < 0.4, f"{args}: it took {took} s to find out"
         for args in (["resize", "a", "2M"], ["snapshot", "-c", "x", "a"],
                      ["create", "-f", "qcow2", "a", "1M"], ["commit", "top"],
                      ["check", "-r", "all", "a"]):
             text = ours(tools, folder, *args, status=1)
-            assert "lock\nIs another process using the image [a]?" in text, text
+            assert "lock\nIs another process using the image [a]?\n" \
+                f"It is in use by process {user.pid} (qemu-io).\n" in text, text
         for args in (["info", "-U", "a"], ["map", "-U", "top"], ["snapshot", "-U", "-l", "a"],
                      ["create", "-f", "qcow2", "-b", "a", "-F", "qcow2", "new"]):
             ours(tools, folder, *args)

@@ -3,9 +3,14 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tests/lib/mem_file.h"
@@ -303,6 +308,89 @@ START_TEST(image_open_for_writing_is_locked_and_readers_share)
     ck_assert_int_eq(block_close(two), 0);
     ck_assert_int_eq(open_host(path, false, &two, &err), -EAGAIN);
     ck_assert_int_eq(block_close(one), 0);
+}
+END_TEST
+
+static int lock_for_writing(const char *path)
+{
+    struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 201, .l_len = 1};
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(fcntl(fd, F_OFD_SETLK, &lock), 0);
+    return fd;
+}
+
+START_TEST(image_of_a_process_in_sight_is_refused_at_once)
+{
+    const char *path = scratch_path("image");
+    uint64_t begun;
+    struct block *block;
+    char who[64];
+    struct err err;
+    pid_t child;
+
+    mem_disk_save(add_image(0, NULL, NULL), path);
+    child = fork();
+    ck_assert_int_ge(child, 0);
+    if (child == 0) {
+        (void)raise(lock_for_writing(path) < 0 ? SIGABRT : SIGSTOP);
+        _exit(0);
+    }
+    ck_assert_int_eq(waitpid(child, NULL, WUNTRACED), child);
+    begun = monotonic_ns();
+    ck_assert_int_eq(open_host(path, false, &block, &err), -EAGAIN);
+    ck_assert_uint_lt(monotonic_ns() - begun, 400000000);
+    (void)snprintf(who, sizeof(who), "in use by process %d (test_block)", (int)child);
+    ck_assert_msg(strstr(err.msg, who) != NULL, "%s", err.msg);
+    ck_assert_int_eq(kill(child, SIGKILL), 0);
+    ck_assert_int_eq(waitpid(child, NULL, 0), child);
+}
+END_TEST
+
+/* Put a descriptor where no process has it: under way between two sockets. */
+static void send_away(int fd, int sockets[2])
+{
+    char control[CMSG_SPACE(sizeof(int))] = "";
+    char byte = 0;
+    struct iovec iov = {&byte, 1};
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control,
+                         .msg_controllen = sizeof(control)};
+    struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+
+    *cmsg = (struct cmsghdr){
+        .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
+    memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets), 0);
+    ck_assert_int_eq(sendmsg(sockets[0], &msg, 0), 1);
+    close(fd);
+}
+
+/* As the locks of a process that was killed, which its io_uring keeps for a moment. */
+START_TEST(locks_that_no_process_has_are_waited_for)
+{
+    const char *path = scratch_path("image");
+    struct block *block;
+    const struct timespec pause = {.tv_nsec = 50000000};
+    int sockets[2];
+    struct err err;
+    pid_t child;
+
+    mem_disk_save(add_image(0, NULL, NULL), path);
+    send_away(lock_for_writing(path), sockets);
+    child = fork();
+    ck_assert_int_ge(child, 0);
+    if (child == 0) { /* it has the sockets for a while, not what is between them */
+        (void)nanosleep(&pause, NULL);
+        _exit(0);
+    }
+    close(sockets[0]);
+    close(sockets[1]);
+    ck_assert_msg(open_host(path, false, &block, &err) == 0, "%s", err.msg);
+    ck_assert_int_eq(block_close(block), 0);
+    ck_assert_int_eq(waitpid(child, NULL, 0), child);
 }
 END_TEST
 
@@ -648,6 +736,8 @@ static void add_tests(Suite *suite)
         backing_names_are_relative_to_the_image_that_names_them,
         directories_devices_and_fifos_are_refused,
         image_open_for_writing_is_locked_and_readers_share,
+        image_of_a_process_in_sight_is_refused_at_once,
+        locks_that_no_process_has_are_waited_for,
         image_in_use_can_be_looked_at_without_locks,
         requests_outside_the_disk_or_between_sectors_are_refused,
         read_only_image_refuses_changes_and_accepts_flushes,

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 
 #include "vmm/base/bytes.h"
 #include "vmm/base/folder.h"
+#include "vmm/base/lock_holder.h"
 #include "vmm/base/log.h"
 #include "vmm/base/new_path.h"
 
@@ -93,25 +95,54 @@ static int lock_perms(int fd, unsigned used, unsigned unshared)
 
 /*
  * A process that was killed keeps its locks until the kernel has taken its io_uring down, a moment
- * after it is gone. Whoever starts it again at once should not be told that the image is in use.
+ * after it is gone, as what it was writing may still be on the way. Whoever starts it again at once
+ * should not be told that the image is in use: where no process is in sight that has the image
+ * locked, it is waited for; but not for longer than this, all images together.
  */
 #define LOCK_PATIENCE_MS 500
 #define LOCK_RETRY_MS 10
 
+static int wait_for_locks(int fd, unsigned used, unsigned unshared)
+{
+    static atomic_int waited; /* ms */
+    const struct timespec pause = {.tv_nsec = LOCK_RETRY_MS * 1000000L};
+    int r = -EAGAIN;
+
+    while (r == -EAGAIN && atomic_fetch_add(&waited, LOCK_RETRY_MS) < LOCK_PATIENCE_MS) {
+        (void)nanosleep(&pause, NULL); /* shorter if a signal comes: it is only patience */
+        r = lock_perms(fd, used, unshared);
+    }
+    return r;
+}
+
+static int refuse_in_use(const char *path, bool writable, const struct lock_holder *holder,
+                         struct err *err)
+{
+    const char *why = writable ? "" : " that may write to it";
+
+    if (holder->pid == getpid())
+        return err_set(err, -EAGAIN, "%s: the image is in use already, by this process", path);
+    if (holder->pid)
+        return err_set(err, -EAGAIN,
+                       "%s: the image is in use by process %d (%s)%s: close it there first", path,
+                       (int)holder->pid, holder->name, why);
+    return err_set(err, -EAGAIN,
+                   "%s: the image is in use by another process%s: close it there first", path, why);
+}
+
 static int host_lock(struct file *file, const char *path, struct err *err)
 {
-    const struct timespec pause = {.tv_nsec = LOCK_RETRY_MS * 1000000L};
     unsigned used = PERM_CONSISTENT_READ | (file->writable ? PERM_WRITE | PERM_RESIZE : 0);
-    int r = lock_perms(of_file(file)->fd, used, PERM_WRITE | PERM_RESIZE);
+    unsigned unshared = PERM_WRITE | PERM_RESIZE;
+    struct lock_holder holder = {.pid = 0};
+    int fd = of_file(file)->fd;
+    int r = lock_perms(fd, used, unshared);
+    struct stat st;
 
-    for (int waited = 0; r == -EAGAIN && waited < LOCK_PATIENCE_MS; waited += LOCK_RETRY_MS) {
-        (void)nanosleep(&pause, NULL); /* shorter if a signal comes: it is only patience */
-        r = lock_perms(of_file(file)->fd, used, PERM_WRITE | PERM_RESIZE);
-    }
+    if (r == -EAGAIN && fstat(fd, &st) == 0 && !lock_holder_find(&st, fd, &holder))
+        r = wait_for_locks(fd, used, unshared);
     if (r == -EAGAIN || r == -EACCES)
-        return err_set(err, -EAGAIN,
-                       "%s: the image is in use by another process%s: close it there first", path,
-                       file->writable ? "" : " that may write to it");
+        return refuse_in_use(path, file->writable, &holder, err);
     if (r < 0) /* a file system without locks: there is nothing to be kept out by */
         log_warn("%s: cannot lock the image (error %d): make sure that nothing else writes to it",
                  path, -r);
