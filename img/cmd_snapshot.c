@@ -123,7 +123,9 @@ static int run(struct args *args)
     }
     if (opt < 0)
         return args->status;
-    open = args_open_options(args, args->operands[0], action == 'l' ? 0 : IMG_OPEN_WRITABLE);
+    /* The list is in the image itself: the files that it names need not be there. */
+    open = args_open_options(args, args->operands[0],
+                             action == 'l' ? IMG_OPEN_NO_BACKING : IMG_OPEN_WRITABLE);
     block = img_open(&open);
     if (!block)
         return EXIT_FAILURE;
