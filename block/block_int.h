@@ -22,6 +22,9 @@
 /* Images on top of each other. More than any tool makes; it bounds memory, files and stack. */
 #define BLOCK_CHAIN_MAX 32u
 
+/* Bytes of L1 tables that they may have in memory: 64 disks of 64 TiB, with clusters of 64 KiB. */
+#define BLOCK_CHAIN_TABLES_MAX (64u << 20)
+
 /* Longest backing file name that the format allows (1023), and its end. */
 #define BLOCK_NAME_MAX 1024u
 
@@ -146,9 +149,10 @@ struct block_source {
     const char *path; /* for messages */
     bool writable;
     bool discard;
-    bool probed;      /* the user did not say that it is this format */
-    unsigned flags;   /* BLOCK_OPEN_… */
-    unsigned without; /* BLOCK_WITHOUT_… */
+    bool probed;           /* the user did not say that it is this format */
+    unsigned flags;        /* BLOCK_OPEN_… */
+    unsigned without;      /* BLOCK_WITHOUT_… */
+    uint64_t *tables_left; /* of BLOCK_CHAIN_TABLES_MAX */
 };
 
 /* Requests carried out as one. */

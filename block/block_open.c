@@ -49,6 +49,7 @@ struct chain {
     unsigned without;
     const struct block_options *options;
     unsigned len;
+    uint64_t tables_left;
     const struct file *files[2 * BLOCK_CHAIN_MAX]; /* images and their data files */
     unsigned nfiles;
 };
@@ -201,6 +202,7 @@ static int open_image(struct chain *chain, const char *path, const struct file *
         .flags = chain->flags,
         .without = chain->without,
         .probed = format == BLOCK_FORMAT_PROBE,
+        .tables_left = &chain->tables_left,
     };
     int r;
 
@@ -326,6 +328,7 @@ int block_open_in(const struct block_env *env, const struct block_options *optio
         .flags = options->flags,
         .without = options->without,
         .options = options,
+        .tables_left = BLOCK_CHAIN_TABLES_MAX,
         .file_options =
             {
                 .writable = !options->readonly,

@@ -311,6 +311,16 @@ static inline uint64_t qcow2_table_len(const struct qcow2 *q, const struct qcow2
     return align_up(table->n * sizeof(uint64_t), q->cluster_size);
 }
 
+/* ---- qcow2_table ----------------------------------------------------------------------------- */
+
+/*
+ * Read a table. What it takes of memory is taken off *left, unless that is NULL.
+ * 0 or -errno: -EDQUOT if that is not enough.
+ */
+int qcow2_table_load(struct qcow2 *q, struct qcow2_table *table, uint64_t *left) MUST_CHECK;
+void qcow2_table_set(struct qcow2_table *table, uint32_t i, uint64_t entry);
+void qcow2_table_done(struct qcow2_table *table);
+
 /* ---- qcow2_format ---------------------------------------------------------------------------- */
 
 /* Before the first write: load what writing needs, and say in the header that we write. */
@@ -318,10 +328,6 @@ int qcow2_prepare_write(struct qcow2 *q) MUST_CHECK;
 
 /* The image contradicts itself: say why, mark it, write no more. Returns -EIO. */
 int qcow2_mark_corrupt(struct qcow2 *q, const char *what, uint64_t host);
-
-int qcow2_table_load(struct qcow2 *q, struct qcow2_table *table) MUST_CHECK;
-void qcow2_table_set(struct qcow2_table *table, uint32_t i, uint64_t entry);
-void qcow2_table_done(struct qcow2_table *table);
 
 int qcow2_close(struct block *block);
 void qcow2_free(struct block *block);

@@ -395,9 +395,9 @@ static int reload(const struct plan *plan, const struct qcow2_switch *next)
 
     reftable.n = (uint32_t)((plan->table_clusters << q->cluster_bits) / sizeof(uint64_t));
     if (r == 0)
-        r = qcow2_table_load(q, &l1);
+        r = qcow2_table_load(q, &l1, NULL);
     if (r == 0)
-        r = qcow2_table_load(q, &reftable);
+        r = qcow2_table_load(q, &reftable, NULL);
     if (r < 0) {
         qcow2_table_done(&l1);
         qcow2_table_done(&reftable);

@@ -306,52 +306,6 @@ static int check_snapshots(const struct qcow2 *q, const struct header *hdr, stru
     return 0;
 }
 
-static uint32_t dirty_words(const struct qcow2_table *table)
-{
-    return (uint32_t)div_round_up(table->n, 64ull * QCOW2_TABLE_PART);
-}
-
-int qcow2_table_load(struct qcow2 *q, struct qcow2_table *table)
-{
-    size_t len = table->n * sizeof(uint64_t);
-    uint64_t *entries = malloc(len + 1);
-    uint64_t *dirty = calloc(dirty_words(table) + 1, sizeof(uint64_t));
-    int r = -ENOMEM;
-
-    if (!entries || !dirty)
-        goto free_both;
-    r = qcow2_meta_read(q, table->host, entries, len);
-    if (r < 0)
-        goto free_both;
-    for (uint32_t i = 0; i < table->n; i++)
-        entries[i] = be64toh(entries[i]);
-    table->entries = entries;
-    table->dirty = dirty;
-    return 0;
-
-free_both:
-    free(entries);
-    free(dirty);
-    return r;
-}
-
-void qcow2_table_set(struct qcow2_table *table, uint32_t i, uint64_t entry)
-{
-    uint32_t part = i / QCOW2_TABLE_PART;
-
-    table->entries[i] = entry;
-    table->dirty[part / 64] |= 1ull << (part % 64);
-    table->any_dirty = true;
-}
-
-void qcow2_table_done(struct qcow2_table *table)
-{
-    free(table->entries);
-    free(table->dirty);
-    table->entries = NULL;
-    table->dirty = NULL;
-}
-
 /* ---- changes --------------------------------------------------------------------------------- */
 
 int qcow2_write_reftable_pointer(struct qcow2 *q, uint64_t host, uint32_t clusters)
@@ -413,7 +367,7 @@ static int become_writable(struct qcow2 *q)
     int r = 0;
 
     if (!q->reftable.entries)
-        r = qcow2_table_load(q, &q->reftable);
+        r = qcow2_table_load(q, &q->reftable, NULL);
     if (r < 0)
         return r;
     r = qcow2_find_metadata(q);
@@ -566,12 +520,17 @@ int qcow2_close(struct block *block)
     return r;
 }
 
-static int open_tables(struct qcow2 *q, struct err *err)
+static int open_tables(struct qcow2 *q, const struct block_source *source, struct err *err)
 {
     int r = qcow2_cache_init(q);
 
     if (r == 0)
-        r = qcow2_table_load(q, &q->l1);
+        r = qcow2_table_load(q, &q->l1, source->tables_left);
+    if (r == -EDQUOT)
+        return err_set(err, -EFBIG,
+                       "%s: the L1 tables of all images on top of each other: expected at most %u "
+                       "MiB of entries",
+                       q->path, BLOCK_CHAIN_TABLES_MAX >> 20);
     return r < 0 ? err_set_errno(err, r, "%s: cannot read the L1 table", q->path) : 0;
 }
 
@@ -621,7 +580,7 @@ int qcow2_open(const struct block_source *source, struct block **ret_block, stru
     if (hdr.data)
         (void)munmap(hdr.data, HEADER_AREA_MAX); /* cannot fail for a mapping of our own */
     if (r == 0)
-        r = open_tables(q, err);
+        r = open_tables(q, source, err);
     if (r < 0) {
         free(q->block.backing_name);
         free(q->block.backing_format);

@@ -29,7 +29,7 @@ static int many_counted(struct qcow2 *q, uint64_t n, uint64_t enough, bool *ret_
     int r = buf ? 0 : -ENOMEM;
 
     if (r == 0 && !q->reftable.entries)
-        r = qcow2_table_load(q, &q->reftable);
+        r = qcow2_table_load(q, &q->reftable, NULL);
     for (uint64_t i = 0; r == 0 && i < q->reftable.n && i * each < n && total < enough; i++) {
         uint64_t host = q->reftable.entries[i];
 

@@ -24,7 +24,7 @@ int qcow2_refs_new(struct qcow2 *q, struct qcow2_refs **ret_refs)
     if (r < 0)
         return r;
     if (!q->reftable.entries) {
-        r = qcow2_table_load(q, &q->reftable);
+        r = qcow2_table_load(q, &q->reftable, NULL);
         if (r < 0)
             return r;
     }
