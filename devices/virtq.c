@@ -5,6 +5,7 @@
 #include <inttypes.h>
 
 #include "devices/virtio.h"
+#include "devices/virtq_access.h"
 #include "vmm/base/bytes.h"
 #include "vmm/base/log.h"
 
@@ -80,7 +81,7 @@ static struct vring_desc fetch_desc(const struct desc_table *table, uint16_t ind
 {
     struct vring_desc desc;
 
-    guest_mem_fetch(&desc, table->host + (size_t)index * sizeof(desc), sizeof(desc));
+    ring_fetch(&desc, table->host + (size_t)index * sizeof(desc), sizeof(desc));
     return (struct vring_desc){
         .addr = le64toh(desc.addr),
         .len = le32toh(desc.len),
@@ -190,7 +191,7 @@ static int walk_chain(const struct virtq *vq, uint16_t index, struct virtq_chain
  */
 static int refresh_avail_idx(struct virtq *vq)
 {
-    uint16_t idx = le16toh(__atomic_load_n(&vq->avail->idx, __ATOMIC_SEQ_CST));
+    uint16_t idx = ring_load16(&vq->avail->idx, __ATOMIC_SEQ_CST);
     uint16_t navail = (uint16_t)(idx - vq->next_avail);
 
     /*
@@ -205,7 +206,6 @@ static int refresh_avail_idx(struct virtq *vq)
 
 int virtq_pop(struct virtq *vq, struct virtq_chain *ret_chain)
 {
-    uint16_t head;
     int r;
 
     if (vq->next_avail == vq->avail_idx) {
@@ -216,8 +216,8 @@ int virtq_pop(struct virtq *vq, struct virtq_chain *ret_chain)
             return 0;
     }
 
-    guest_mem_fetch(&head, &vq->avail->ring[vq->next_avail & (vq->size - 1)], sizeof(head));
-    ret_chain->head = le16toh(head);
+    ret_chain->head =
+        ring_load16(&vq->avail->ring[vq->next_avail & (vq->size - 1)], __ATOMIC_RELAXED);
     ret_chain->nout = 0;
     ret_chain->nin = 0;
     ret_chain->ndescs = 0;
@@ -239,7 +239,7 @@ void virtq_disable_kicks(struct virtq *vq)
      * driver kicks next when it is asked to, or after a full turn of 65536 chains.
      */
     if (!vq->event_idx)
-        __atomic_store_n(&vq->used->flags, htole16(VRING_USED_F_NO_NOTIFY), __ATOMIC_RELAXED);
+        ring_store16(&vq->used->flags, VRING_USED_F_NO_NOTIFY, __ATOMIC_RELAXED);
 }
 
 bool virtq_enable_kicks(struct virtq *vq)
@@ -252,9 +252,9 @@ bool virtq_enable_kicks(struct virtq *vq)
      * that came in between would wait for ever.
      */
     if (vq->event_idx)
-        __atomic_store_n(avail_event(vq), htole16(vq->next_avail), __ATOMIC_SEQ_CST);
+        ring_store16(avail_event(vq), vq->next_avail, __ATOMIC_SEQ_CST);
     else
-        __atomic_store_n(&vq->used->flags, 0, __ATOMIC_SEQ_CST);
+        ring_store16(&vq->used->flags, 0, __ATOMIC_SEQ_CST);
 
     /* A broken index counts as news, too: virtq_pop reports it. */
     return refresh_avail_idx(vq) < 0 || vq->avail_idx != vq->next_avail;
@@ -267,8 +267,8 @@ void virtq_push(struct virtq *vq, uint16_t head, uint32_t written)
     struct vring_used_elem *elem = &vq->used->ring[vq->next_used & (vq->size - 1)];
 
     assert(vq->in_flight > 0);
-    elem->id = htole32(head);
-    elem->len = htole32(written);
+    ring_store32(&elem->id, head, __ATOMIC_RELAXED);
+    ring_store32(&elem->len, written, __ATOMIC_RELAXED);
     vq->next_used++;
     vq->in_flight--;
 }
@@ -288,14 +288,13 @@ bool virtq_publish(struct virtq *vq)
      * driver stores used_event, then reads idx again with a full barrier between (2.7.14), so
      * either it finds the new elements or we see its wish for an interrupt.
      */
-    __atomic_store_n(&vq->used->idx, htole16(new), __ATOMIC_SEQ_CST);
+    ring_store16(&vq->used->idx, new, __ATOMIC_SEQ_CST);
 
     if (vq->event_idx) {
-        uint16_t event = le16toh(__atomic_load_n(used_event(vq), __ATOMIC_SEQ_CST));
+        uint16_t event = ring_load16(used_event(vq), __ATOMIC_SEQ_CST);
 
         /* Did idx pass the event with this step? All modulo 2^16. */
         return vring_need_event(event, new, old);
     }
-    return !(le16toh(__atomic_load_n(&vq->avail->flags, __ATOMIC_SEQ_CST)) &
-             VRING_AVAIL_F_NO_INTERRUPT);
+    return !(ring_load16(&vq->avail->flags, __ATOMIC_SEQ_CST) & VRING_AVAIL_F_NO_INTERRUPT);
 }
