@@ -209,6 +209,29 @@ START_TEST(a_jump_to_the_bios_resets_by_the_keyboard_controller)
 }
 END_TEST
 
+/* Large enough to be worth a second thread, where there is a CPU for it. */
+START_TEST(a_kernel_of_several_megabytes_is_loaded_whole)
+{
+    const size_t kernel_len = 3 * MIB + 16, head_len = offsetof(struct test_bzimage, kernel);
+    uint8_t *data = malloc(head_len + kernel_len);
+    struct test_bzimage image;
+    struct guest_mem *mem;
+    struct boot_plan plan;
+
+    ck_assert_ptr_nonnull(data);
+    test_bzimage_init(&image);
+    image.hdr.syssize = (uint32_t)(kernel_len / 16);
+    image.hdr.init_size = 4 * MIB;
+    memcpy(data, &image, head_len);
+    for (size_t i = 0; i < kernel_len; i++)
+        data[head_len + i] = (uint8_t)(i ^ i >> 8 ^ i >> 16);
+    ck_assert_int_eq(load_bytes(data, head_len + kernel_len, &machine, 64 * MIB, &mem, &plan), 0);
+    ck_assert_int_eq(memcmp(at(mem, TEST_KERNEL_GPA, kernel_len), data + head_len, kernel_len), 0);
+    guest_mem_free(mem);
+    free(data);
+}
+END_TEST
+
 START_TEST(a_guest_can_be_loaded_again_into_fresh_memory)
 {
     struct test_bzimage image;
@@ -496,7 +519,8 @@ static void add_tests(Suite *suite)
               an_elf_kernel_without_a_note_is_entered_as_linux,
               without_acpi_there_is_an_mp_table_and_devices_on_the_command_line,
               a_jump_to_the_bios_resets_by_the_keyboard_controller,
-              a_guest_can_be_loaded_again_into_fresh_memory, the_kernels_of_this_machine_load);
+              a_guest_can_be_loaded_again_into_fresh_memory,
+              a_kernel_of_several_megabytes_is_loaded_whole, the_kernels_of_this_machine_load);
     unit_case(suite, "command line", the_command_line_may_be_as_long_as_the_kernel_says,
               a_kernel_that_sets_no_limit_is_limited_by_our_room);
     unit_case(suite, "refused", a_kernel_that_needs_more_ram_than_there_is_is_refused,
@@ -509,4 +533,5 @@ static void add_tests(Suite *suite)
               what_is_no_regular_file_is_refused_without_waiting, a_missing_initrd_is_named);
 }
 
+UNIT_USES_THREADS;
 UNIT_MAIN("boot", add_tests)

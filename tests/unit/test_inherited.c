@@ -58,7 +58,7 @@ END_TEST
 
 START_TEST(those_are_kept_that_any_setting_names)
 {
-    char *initrds[] = {T("/dev/fd/102"), T("initrd"), T("/proc/self/fd/101")};
+    char *initrds[] = {T("/dev/fd/102"), T("initrd"), T("/proc/self/fd/104")};
     struct config_disk disks[] = {{.path = T("/dev/fd/120")}, {.path = T("/proc/self/fd/120")}};
 
     config = (struct config){
@@ -71,7 +71,7 @@ START_TEST(those_are_kept_that_any_setting_names)
         .serial_path = T("/dev/fd/110"),
     };
     ck_assert_int_eq(inherited_close(&config, NULL), 0);
-    assert_open(100, 101, 102, 103, 110, 120, -1);
+    assert_open(100, 102, 103, 104, 110, 120, -1);
 }
 END_TEST
 

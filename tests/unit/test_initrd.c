@@ -143,6 +143,39 @@ START_TEST(an_initrd_that_does_not_fit_is_refused_with_the_sizes)
 }
 END_TEST
 
+/* Files as large as there are any: three of them are more than 64 bits can count. */
+START_TEST(initrds_of_more_bytes_than_can_be_counted_are_refused)
+{
+    const struct boot_machine machine = {.ncpus = 1, .acpi = true, .cmdline = ""};
+    const struct mem_range range = {.gpa = 0, .len = 64 * MIB};
+    struct test_file kernel_file, initrd;
+    struct test_bzimage kernel;
+    const char *paths[INITRDS_MAX];
+    struct boot_config config;
+    struct boot_plan plan;
+    struct boot *boot;
+
+    test_bzimage_init(&kernel);
+    kernel_file = test_file_new(&kernel, sizeof(kernel));
+    initrd = test_file_new("x", 1);
+    ck_assert_int_eq(ftruncate(initrd.fd, INT64_MAX), 0);
+    for (size_t i = 0; i < INITRDS_MAX; i++)
+        paths[i] = initrd.path;
+    config = (struct boot_config){.kernel = kernel_file.path, .initrds = paths};
+    for (config.ninitrds = 2; config.ninitrds <= INITRDS_MAX; config.ninitrds++) {
+        ck_assert_int_eq(boot_open(&config, &boot, &err), 0);
+        ck_assert_int_eq(guest_mem_new(&range, 1, &mem, &err), 0);
+        ck_assert_int_eq(boot_load(boot, &machine, mem, &plan, &err), -EFBIG);
+        ck_assert_msg(strstr(err.msg, "and more: too big: expected less than 2^63 bytes in all"),
+                      "%s", err.msg);
+        guest_mem_free(mem);
+        boot_close(boot);
+    }
+    test_file_free(&kernel_file);
+    test_file_free(&initrd);
+}
+END_TEST
+
 START_TEST(an_initrd_file_that_became_shorter_is_noticed)
 {
     const struct boot_machine machine = {.ncpus = 1, .acpi = true, .cmdline = ""};
@@ -181,6 +214,7 @@ static void add_tests(Suite *suite)
               several_initrds_follow_each_other_on_multiples_of_four,
               an_initrd_goes_below_a_kernel_that_is_in_the_way);
     unit_case(suite, "refused", an_initrd_that_does_not_fit_is_refused_with_the_sizes,
+              initrds_of_more_bytes_than_can_be_counted_are_refused,
               an_initrd_file_that_became_shorter_is_noticed);
 }
 
