@@ -1,6 +1,7 @@
 #include "vmm/crash.h"
 
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -12,7 +13,9 @@
 /* How long what was logged before a crash may take on its way to stderr. */
 #define LAST_WORDS_MS 100u
 
-static const int fatal_signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGQUIT, SIGSYS};
+/* What these do by default does not end the process. */
+static const int harmless_signals[] = {SIGCHLD, SIGCONT, SIGURG,  SIGWINCH,
+                                       SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU};
 
 /* SA_RESETHAND has put the default action back, so the signal ends the process. */
 static void on_fatal_signal(int signo)
@@ -20,6 +23,14 @@ static void on_fatal_signal(int signo)
     console_restore_terminal();
     log_wait_in_handler(LAST_WORDS_MS);
     raise(signo);
+}
+
+static bool is_harmless(int signo)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(harmless_signals); i++)
+        if (harmless_signals[i] == signo)
+            return true;
+    return false;
 }
 
 void crash_set_up(void)
@@ -32,6 +43,12 @@ void crash_set_up(void)
 
     thread_use_signal_stack(stack);
     sigemptyset(&fatal.sa_mask);
-    for (size_t i = 0; i < ARRAY_SIZE(fatal_signals); i++)
-        (void)sigaction(fatal_signals[i], &fatal, NULL); /* fails for bad numbers only */
+    for (int signo = 1; signo <= SIGRTMAX; signo++) {
+        struct sigaction before;
+
+        /* It fails for those that cannot be caught. */
+        if (!is_harmless(signo) && sigaction(signo, &fatal, &before) == 0 &&
+            before.sa_handler == SIG_IGN)
+            (void)sigaction(signo, &before, NULL); /* as it was, so it cannot fail */
+    }
 }

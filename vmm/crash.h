@@ -1,13 +1,16 @@
 /*
- * A crash of the process: the terminal must not stay raw.
+ * Signals that end the process on the spot, from a crash or from outside: the terminal must not stay
+ * raw.
  */
 #ifndef MINIVMM_CRASH_H
 #define MINIVMM_CRASH_H
 
 /*
- * From now on, signals that end the process and leave a core put the terminal back first, also when
- * it is the stack of this thread, or of one that thread_start started, that has no room left.
- * The main thread, once.
+ * From now on, every signal that ends the process puts the terminal back first, also when it is the
+ * stack of this thread, or of one that thread_start started, that has no room left. Except SIGKILL,
+ * which nobody can catch, and the two that the C library keeps for itself, 32 and 33.
+ *
+ * Signals that are ignored stay so. The main thread, once.
  */
 void crash_set_up(void);
 

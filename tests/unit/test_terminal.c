@@ -156,6 +156,55 @@ START_TEST(terminal_is_restored_on_a_crash)
 }
 END_TEST
 
+static void then_wait_for_signals(void)
+{
+    (void)signal(SIGPIPE, SIG_IGN);
+    crash_set_up();
+    wait_for_key();
+    (void)!write(STDOUT_FILENO, "!", 1); /* from now on */
+    for (;;)
+        pause();
+}
+
+/*
+ * All but SIGKILL and two that the C library uses between threads, which cannot be caught, those
+ * that stop a process or do nothing, and SIGPIPE, which is ignored here.
+ */
+static bool ends_process(int signo)
+{
+    static const int others[] = {SIGKILL,  SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGCHLD,
+                                 SIGWINCH, SIGURG,  SIGCONT, SIGPIPE, 32,      33};
+
+    for (size_t i = 0; i < ARRAY_SIZE(others); i++)
+        if (others[i] == signo)
+            return false;
+    return true;
+}
+
+START_TEST(terminal_is_restored_by_every_signal_that_ends)
+{
+    for (int signo = 1; signo <= SIGRTMAX; signo++) {
+        int status = 0;
+        int master;
+        pid_t pid;
+
+        if (!ends_process(signo))
+            continue;
+        pid = start_job(&master, then_wait_for_signals);
+        wait_ready(master);
+        press_key(master);
+        wait_ready(master);
+        ck_assert(tty_is_raw(master));
+        kill(pid, signo);
+        ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+        ck_assert(WIFSIGNALED(status));
+        ck_assert_int_eq(WTERMSIG(status), signo);
+        ck_assert_msg(tty_is_cooked(master), "signal %d leaves the terminal raw", signo);
+        close(master);
+    }
+}
+END_TEST
+
 START_TEST(terminal_is_raw_again_after_sigstop)
 {
     struct termios cooked;
@@ -240,7 +289,8 @@ static void add_tests(Suite *suite)
 {
     TCase *crashes = tcase_create("crashes");
 
-    unit_case(suite, "ways out", terminal_is_restored_on_exit);
+    unit_case(suite, "ways out", terminal_is_restored_on_exit,
+              terminal_is_restored_by_every_signal_that_ends);
     tcase_add_loop_test(crashes, terminal_is_restored_on_a_crash, 0, 3);
     suite_add_tcase(suite, crashes);
     unit_case(suite, "job control", terminal_is_raw_again_after_sigstop,
