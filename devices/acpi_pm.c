@@ -138,3 +138,15 @@ void acpi_pm_press_power_button(struct acpi_pm *pm)
     pthread_mutex_unlock(&pm->lock);
     irq_raise(pm->ged_irq); /* after the event is there to be read */
 }
+
+bool acpi_pm_repeat_power_button(struct acpi_pm *pm)
+{
+    bool unread;
+
+    pthread_mutex_lock(&pm->lock);
+    unread = pm->ged_events & ACPI_PM_EVENT_POWER_BUTTON;
+    pthread_mutex_unlock(&pm->lock);
+    if (unread)
+        irq_raise(pm->ged_irq);
+    return unread;
+}

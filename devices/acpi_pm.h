@@ -8,6 +8,7 @@
 #ifndef MINIVMM_DEVICES_ACPI_PM_H
 #define MINIVMM_DEVICES_ACPI_PM_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "devices/bus.h"
@@ -34,5 +35,11 @@ void acpi_pm_free(struct acpi_pm *pm);
 
 /* Press the power button once. Any thread. */
 void acpi_pm_press_power_button(struct acpi_pm *pm);
+
+/*
+ * A guest that has not read of the press yet may have had no driver for the interrupt when it came:
+ * raise it again. False: the guest knows. Any thread.
+ */
+bool acpi_pm_repeat_power_button(struct acpi_pm *pm);
 
 #endif

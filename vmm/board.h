@@ -36,4 +36,7 @@ void board_free(struct board *board);
 /* Press the power button; false if the machine has none. */
 bool board_press_power_button(struct board *board);
 
+/* Interrupt a guest again that has not noticed the press yet; false if it has. */
+bool board_repeat_power_button(struct board *board);
+
 #endif

@@ -118,3 +118,8 @@ bool board_press_power_button(struct board *board)
     acpi_pm_press_power_button(board->acpi_pm);
     return true;
 }
+
+bool board_repeat_power_button(struct board *board)
+{
+    return board->acpi_pm && acpi_pm_repeat_power_button(board->acpi_pm);
+}

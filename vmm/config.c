@@ -11,6 +11,7 @@ void config_init(struct config *config)
         .memory = CONFIG_MEMORY_DEFAULT,
         .ncpus = 1,
         .serial = SERIAL_STDIO,
+        .shutdown_timeout_s = CONFIG_SHUTDOWN_TIMEOUT_S,
         .acpi = true,
         .log_level = LOG_WARN,
     };

@@ -24,7 +24,9 @@
 #define CONFIG_MEMORY_MAX (1ull << 42) /* 4 TiB */
 #define CONFIG_CPUS_MAX 255u           /* 8-bit APIC IDs */
 #define CONFIG_QUEUES_MAX 16u          /* per disk; the same as VIRTIO_QUEUES_MAX */
-#define CONFIG_DISK_SERIAL_MAX 20u     /* bytes; virtio 1.2, 5.2.6: the device ID string */
+#define CONFIG_SHUTDOWN_TIMEOUT_S 60u
+#define CONFIG_SHUTDOWN_TIMEOUT_S_MAX 86400u /* a day: who wants more wants no limit */
+#define CONFIG_DISK_SERIAL_MAX 20u           /* bytes; virtio 1.2, 5.2.6: the device ID string */
 
 /* Exit codes of the process: documented in docs/minivmm.1. */
 enum exit_code {
@@ -32,8 +34,8 @@ enum exit_code {
     EXIT_SETUP = 1,
     EXIT_USAGE = 2,
     EXIT_REBOOT = 3, /* --on-reboot exit */
-    EXIT_KILLED = 4, /* Ctrl-A x, second signal, time-out after the power button */
-    EXIT_VMM = 5,    /* KVM or the VMM failed while the guest ran */
+    EXIT_KILLED = 4, /* Ctrl-A x, second signal, time-out after the power button, no guest ran */
+    EXIT_VMM = 5,    /* KVM or the VMM failed while the guest ran, or a disk was not flushed */
 };
 
 enum serial_kind { SERIAL_STDIO, SERIAL_NULL, SERIAL_PTY, SERIAL_FILE, SERIAL_UNIX };
@@ -66,6 +68,7 @@ struct config {
     enum serial_kind serial;
     char *serial_path; /* SERIAL_FILE, SERIAL_UNIX */
     bool restart_on_reboot;
+    unsigned shutdown_timeout_s; /* for a guest that was asked to power off; 0: it is not asked */
     bool acpi;
     enum log_level log_level;
 };

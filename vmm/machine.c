@@ -469,3 +469,8 @@ bool machine_press_power_button(struct machine *machine)
 {
     return board_press_power_button(machine->board);
 }
+
+bool machine_repeat_power_button(struct machine *machine)
+{
+    return board_repeat_power_button(machine->board);
+}

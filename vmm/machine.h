@@ -60,4 +60,7 @@ const struct err *machine_failure(const struct machine *machine);
 /* Ask the guest to power off; false if there is no button to press. */
 bool machine_press_power_button(struct machine *machine);
 
+/* Ask a guest again that has not noticed yet; false if it has. */
+bool machine_repeat_power_button(struct machine *machine);
+
 #endif

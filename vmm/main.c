@@ -11,6 +11,7 @@
 #include "vmm/base/std_fds.h"
 #include "vmm/config.h"
 #include "vmm/crash.h"
+#include "vmm/ending.h"
 #include "vmm/inherited.h"
 #include "vmm/runner.h"
 #include "vmm/startup.h"
@@ -22,14 +23,13 @@ static void set_up_signals(void)
 {
     sigset_t blocked;
 
-    crash_set_up();
-
     /* A reader that went away, or a file at its size limit, is an error of the write. */
     (void)signal(SIGPIPE, SIG_IGN);
     (void)signal(SIGXFSZ, SIG_IGN);
+    crash_set_up();
 
     /* Threads inherit this: the signals are read from a descriptor, whichever thread runs. */
-    runner_get_signals(&blocked);
+    ending_get_signals(&blocked);
     (void)sigprocmask(SIG_BLOCK, &blocked, NULL);
 }
 

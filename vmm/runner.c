@@ -2,23 +2,30 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/signalfd.h>
-#include <unistd.h>
 
 #include "boot/boot.h"
 #include "vmm/base/log.h"
 #include "vmm/base/loop.h"
 #include "vmm/console.h"
 #include "vmm/disk.h"
+#include "vmm/ending.h"
 #include "vmm/kvm.h"
 #include "vmm/machine.h"
+#include "vmm/restarts.h"
 #include "vmm/startup.h"
 
 #define NS_PER_S 1000000000ull
 
+/* How often a guest is told again of its power button, until it looks. */
+#define REPEAT_BUTTON_S 1u
+
+/* Then the user learns that it does not: its kernel may still be on its way to the driver. */
+#define BUTTON_UNNOTICED_S 5u
+
 struct runner {
     const struct config *config;
     struct loop *loop;
+    struct ending *ending;
     struct kvm kvm;
     struct boot *boot;
     char *cmdline;
@@ -30,21 +37,17 @@ struct runner {
     struct machine_parts parts;
 
     struct machine *machine; /* NULL between two guests */
-    struct loop_fd signals;
-    struct loop_timer power_off_timer;
     bool asked_to_power_off; /* a guest that resets instead is not started again */
+    struct loop_timer repeat_button;
+    unsigned nrepeats;
+    struct restarts restarts;
+    struct loop_timer restart;
 
     bool killed;
     enum machine_end how; /* unless killed: how the last machine ended */
 };
 
 /* ---- events on the main loop ----------------------------------------------------------------- */
-
-static void kill_guest(struct runner *runner)
-{
-    runner->killed = true;
-    loop_stop(runner->loop);
-}
 
 static void on_machine_end(const struct machine_parts *parts, enum machine_end how)
 {
@@ -54,64 +57,83 @@ static void on_machine_end(const struct machine_parts *parts, enum machine_end h
     loop_stop(runner->loop);
 }
 
+/* No guest runs, or it was asked for long enough. */
+static void on_insisted(void *opaque)
+{
+    struct runner *runner = opaque;
+
+    runner->killed = true;
+    loop_stop(runner->loop);
+}
+
 static void on_quit_key(void *opaque)
 {
-    kill_guest(opaque);
+    struct runner *runner = opaque;
+
+    ending_insist(runner->ending);
 }
 
-static void on_power_off_timeout(struct loop_timer *timer)
+/* A kernel that boots loses the interrupt of a button for which it has no driver yet. */
+static void on_repeat_button(struct loop_timer *timer)
 {
-    struct runner *runner = container_of(timer, struct runner, power_off_timer);
+    struct runner *runner = container_of(timer, struct runner, repeat_button);
 
-    log_warn("the guest did not power off in %u s: it is stopped", RUNNER_POWER_OFF_TIMEOUT_S);
-    kill_guest(runner);
-}
-
-/* The first signal asks the guest to power off; the second, or one without a button, insists. */
-static void on_signal(struct loop_fd *watch, uint32_t events)
-{
-    struct runner *runner = container_of(watch, struct runner, signals);
-    struct signalfd_siginfo info;
-
-    if (read(watch->fd, &info, sizeof(info)) != sizeof(info))
+    if (!machine_repeat_power_button(runner->machine))
         return;
-    if (runner->asked_to_power_off || !machine_press_power_button(runner->machine)) {
-        kill_guest(runner);
+    if (++runner->nrepeats == BUTTON_UNNOTICED_S / REPEAT_BUTTON_S)
+        log_say("the guest has not noticed its power button so far: it is told again");
+    loop_arm(runner->loop, &runner->repeat_button, REPEAT_BUTTON_S * NS_PER_S);
+}
+
+/* Whoever sent the signal hears what happens next, for that is not always what he wants. */
+static void on_asked(void *opaque, unsigned signo)
+{
+    struct runner *runner = opaque;
+
+    runner->asked_to_power_off = true;
+    if (!machine_press_power_button(runner->machine)) {
+        log_say("signal %u: the guest has no power button: it is ended, and its disks are closed",
+                signo);
+        ending_insist(runner->ending);
         return;
     }
-    log_info("signal %u: power button pressed", info.ssi_signo);
-    runner->asked_to_power_off = true;
-    loop_arm(runner->loop, &runner->power_off_timer, RUNNER_POWER_OFF_TIMEOUT_S * NS_PER_S);
-}
-
-void runner_get_signals(sigset_t *ret_set)
-{
-    struct sigaction hangup;
-
-    sigemptyset(ret_set);
-    sigaddset(ret_set, SIGTERM);
-    sigaddset(ret_set, SIGINT);
-    /* nohup: a blocked signal would arrive at the signalfd although it is ignored. */
-    if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN)
-        sigaddset(ret_set, SIGHUP);
-}
-
-static int watch_signals(struct runner *runner, struct err *err)
-{
-    sigset_t set;
-    int r;
-
-    runner_get_signals(&set);
-    runner->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (runner->signals.fd < 0)
-        return err_set_errno(err, -errno, "cannot make a signalfd");
-    runner->signals.events = EPOLLIN;
-    runner->signals.ready = on_signal;
-    r = loop_add_fd(runner->loop, &runner->signals);
-    return r < 0 ? err_set_errno(err, r, "cannot watch a signalfd") : 0;
+    log_say("signal %u: power button pressed: the guest has %u s to power off; again to end it at "
+            "once",
+            signo, runner->config->shutdown_timeout_s);
+    loop_arm(runner->loop, &runner->repeat_button, REPEAT_BUTTON_S * NS_PER_S);
 }
 
 /* ---- what outlives a guest ------------------------------------------------------------------- */
+
+/* On the thread of ending.c: this one hangs somewhere in here. */
+static void report_disks(void *opaque)
+{
+    const struct runner *runner = opaque;
+
+    for (size_t i = 0; i < runner->ndisks; i++) {
+        struct disk *disk = runner->disks[i];
+        unsigned n = disk_in_flight(disk);
+
+        if (n > 0 || disk_is_closing(disk))
+            log_error("disk: %s: the host does not answer: %u request%s in flight%s",
+                      disk_config(disk)->path, n, n == 1 ? "" : "s",
+                      disk_is_closing(disk) ? ", and it is not flushed" : "");
+    }
+}
+
+static int listen_for_the_end(struct runner *runner, struct err *err)
+{
+    const struct ending_config config = {
+        .shutdown_timeout_s = runner->config->shutdown_timeout_s,
+        .loop = runner->loop,
+        .asked = on_asked,
+        .insisted = on_insisted,
+        .report = report_disks,
+        .opaque = runner,
+    };
+
+    return ending_new(&config, &runner->ending, err);
+}
 
 /* The disks and the serial port shall not write to them. */
 static int note_boot_files(struct runner *runner, struct err *err)
@@ -184,7 +206,25 @@ static int check_ncpus(const struct runner *runner, struct err *err)
                    runner->kvm.max_vcpus);
 }
 
+static int open_kvm(struct runner *runner, struct err *err)
+{
+    int r = kvm_open(&runner->kvm, err);
+
+    return r < 0 ? r : check_ncpus(runner, err);
+}
+
 /* In the order in which it is most useful to fail. */
+static const struct part {
+    int (*open)(struct runner *runner, struct err *err);
+    const char *done;
+} parts[] = {
+    {open_kvm, "KVM opened"},
+    {open_boot, "kernel opened"},
+    {open_disks, "disks opened"},
+    {make_console, "console made"},
+};
+
+/* 0; a negative errno with *err filled; 1: the end was asked for meanwhile. */
 static int open_parts(struct runner *runner, struct err *err)
 {
     int r;
@@ -192,25 +232,14 @@ static int open_parts(struct runner *runner, struct err *err)
     r = loop_new(&runner->loop);
     if (r < 0)
         return err_set_errno(err, r, "cannot make an event loop");
-    r = watch_signals(runner, err);
-    if (r < 0)
-        return r;
-    r = kvm_open(&runner->kvm, err);
-    if (r < 0)
-        return r;
-    r = check_ncpus(runner, err);
-    if (r < 0)
-        return r;
-    startup_step("KVM opened");
-    r = open_boot(runner, err);
-    if (r < 0)
-        return r;
-    startup_step("kernel opened");
-    r = open_disks(runner, err);
-    if (r < 0)
-        return r;
-    startup_step("disks opened");
-    r = make_console(runner, err);
+    r = listen_for_the_end(runner, err);
+    for (size_t i = 0; r == 0 && i < ARRAY_SIZE(parts); i++) {
+        if (ending_is_asked(runner->ending))
+            return 1;
+        r = parts[i].open(runner, err);
+        if (r == 0)
+            startup_step(parts[i].done);
+    }
     if (r < 0)
         return r;
 
@@ -236,7 +265,8 @@ static int close_parts(struct runner *runner, struct err *err)
 {
     int result = 0;
 
-    loop_disarm(&runner->power_off_timer);
+    if (runner->ending)
+        ending_begin_closing(runner->ending);
     console_close(runner->console);
     for (size_t i = runner->ndisks; i-- > 0;) {
         struct err disk_err = {0};
@@ -249,18 +279,17 @@ static int close_parts(struct runner *runner, struct err *err)
             log_error("%s", disk_err.msg);
         result = disk_err.code;
     }
+    boot_close(runner->boot);
+    if (runner->kvm.fd >= 0)
+        kvm_close(&runner->kvm);
+
+    /* From here on nothing takes long. */
+    ending_free(runner->ending);
     while (runner->ndisks > 0)
         disk_free(runner->disks[--runner->ndisks]);
     free(runner->disks);
     open_files_done(&runner->files);
-    boot_close(runner->boot);
     free(runner->cmdline);
-    if (runner->kvm.fd >= 0)
-        kvm_close(&runner->kvm);
-    if (runner->signals.fd >= 0) {
-        loop_remove_fd(&runner->signals);
-        close(runner->signals.fd);
-    }
     loop_free(runner->loop);
     return result;
 }
@@ -314,16 +343,30 @@ static int start_console(struct runner *runner, struct err *err)
     return r;
 }
 
-static enum exit_code run_guest(struct runner *runner, struct err *err)
+/* The guest is loaded: let it run to its end. */
+static enum exit_code start_and_wait(struct runner *runner, struct err *err)
 {
     enum exit_code code = EXIT_SETUP;
 
-    if (machine_new(&runner->parts, &runner->machine, err) < 0)
+    if (start_console(runner, err) < 0)
         return EXIT_SETUP;
-    if (start_console(runner, err) == 0 && machine_start(runner->machine, err) == 0)
+    if (!ending_begin_guest(runner->ending))
+        return EXIT_KILLED;
+    if (machine_start(runner->machine, err) == 0)
         code = wait_for_end(runner, err);
     else
         machine_stop(runner->machine);
+    loop_disarm(&runner->repeat_button);
+    return code;
+}
+
+static enum exit_code run_guest(struct runner *runner, struct err *err)
+{
+    enum exit_code code;
+
+    if (machine_new(&runner->parts, &runner->machine, err) < 0)
+        return EXIT_SETUP;
+    code = start_and_wait(runner, err);
     machine_free(runner->machine);
     runner->machine = NULL;
     return code;
@@ -335,22 +378,62 @@ static bool starts_again(const struct runner *runner, enum exit_code code)
     return code == EXIT_REBOOT && runner->config->restart_on_reboot && !runner->asked_to_power_off;
 }
 
+static void on_restart(struct loop_timer *timer)
+{
+    struct runner *runner = container_of(timer, struct runner, restart);
+
+    loop_stop(runner->loop);
+}
+
+/* Before a guest that ran for `lived_ns` starts again. 0, or a negative errno with *err filled. */
+static int pause_before_restart(struct runner *runner, uint64_t lived_ns, struct err *err)
+{
+    unsigned pause_s = restarts_next_pause_s(&runner->restarts, lived_ns);
+    int r;
+
+    if (pause_s == 0)
+        return 0;
+    log_guest(LOG_WARN, "the guest resets soon after each start: it starts again in %u s", pause_s);
+    loop_arm(runner->loop, &runner->restart, pause_s * NS_PER_S);
+    r = loop_run(runner->loop);
+    loop_disarm(&runner->restart);
+    return r < 0 ? err_set_errno(err, r, "the event loop failed") : 0;
+}
+
+static enum exit_code run_guests(struct runner *runner, struct err *err)
+{
+    for (;;) {
+        uint64_t start_ns = monotonic_ns();
+        enum exit_code code = run_guest(runner, err);
+
+        if (!starts_again(runner, code))
+            return code;
+        ending_begin_set_up(runner->ending);
+        if (ending_is_asked(runner->ending))
+            return EXIT_KILLED;
+        if (pause_before_restart(runner, monotonic_ns() - start_ns, err) < 0)
+            return EXIT_VMM;
+        if (ending_is_asked(runner->ending))
+            return EXIT_KILLED;
+    }
+}
+
 enum exit_code runner_run(const struct config *config, struct err *err)
 {
     struct runner runner = {
         .config = config,
         .kvm.fd = -1,
-        .signals.fd = -1,
-        .power_off_timer.expired = on_power_off_timeout,
+        .repeat_button.expired = on_repeat_button,
+        .restart.expired = on_restart,
     };
     enum exit_code code = EXIT_SETUP;
     struct err close_err = {0};
+    int r = open_parts(&runner, err);
 
-    if (open_parts(&runner, err) == 0) {
-        do
-            code = run_guest(&runner, err);
-        while (starts_again(&runner, code));
-    }
+    if (r == 0)
+        code = run_guests(&runner, err);
+    else if (r > 0)
+        code = EXIT_KILLED;
 
     if (close_parts(&runner, &close_err) < 0) {
         if (err->code == 0)

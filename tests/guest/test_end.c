@@ -2,15 +2,29 @@
  * Whoever asks minivmm to end gets an end, whatever the guest, the disks, and the readers of its
  * output do.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/virtio_blk.h>
+#include <pty.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/ptrace.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include "devices/acpi_pm.h"
+#include "tests/lib/guest_disk.h"
 #include "tests/lib/guest_test.h"
+#include "tests/lib/tty.h"
 #include "vmm/config.h"
+#include "vmm/ending_rules.h"
 #include "vmm/layout_x86.h"
+#include "vmm/restarts.h"
+
+#define VECTOR 0x40u
+#define BUTTON "power button pressed"
 
 static struct guest guest;
 static struct vm vm;
@@ -101,6 +115,275 @@ START_TEST(usage_error_ends_although_stderr_is_not_read)
 }
 END_TEST
 
+/* ---- signals --------------------------------------------------------------------------------- */
+
+static void signal_vm(int signo)
+{
+    ck_assert_int_eq(kill(vm.pid, signo), 0);
+}
+
+/* Once what the first signal does was told. */
+static void insist(void)
+{
+    usleep(ENDING_PAUSE_NS / 1000);
+    signal_vm(SIGTERM);
+}
+
+static void start(const char *const extra[])
+{
+    static const struct vm_setup usual;
+
+    start_with(extra, &usual);
+}
+
+/* The guest waits for a byte on the serial port. */
+static void wait_for_serial(void)
+{
+    guest_op(&guest, GUEST_WAIT_IN8, X86_PORT_COM1 + 5, 1, 0); /* line status: data ready */
+    guest_op(&guest, GUEST_IN8, X86_PORT_COM1, 0, 0);
+}
+
+/* The guest waits for the power button, reads of it, and says so. */
+static void wait_for_button(void)
+{
+    guest_op(&guest, GUEST_WAIT_IRQ, 1, 0, 0);
+    guest_op(&guest, GUEST_IN8, X86_PORT_ACPI_PM + ACPI_PM_GED_EVENTS, 0, 0);
+    guest_put_text(&guest, "asked");
+}
+
+static unsigned count(const char *text, const char *what)
+{
+    unsigned n = 0;
+
+    for (text = strstr(text, what); text; text = strstr(text + 1, what))
+        n++;
+    return n;
+}
+
+/* timeout(1) sends to its child and to the group, a terminal that closes sends twice. */
+START_TEST(signals_at_once_are_one_request)
+{
+    guest_route_irq(&guest, X86_GSI_GED, VECTOR);
+    guest_put_text(&guest, "ready");
+    wait_for_button();
+    wait_for_serial();
+    guest_power_off(&guest);
+    start(NULL);
+    ck_assert(vm_wait_output(&vm, "ready"));
+    signal_vm(SIGTERM);
+    signal_vm(SIGHUP);
+    signal_vm(SIGINT);
+    signal_vm(SIGTERM);
+    ck_assert(vm_wait_output(&vm, "asked"));
+    vm_send(&vm, "g", 1); /* only now it ends; it would be dead if one of them insisted */
+    expect_end(EXIT_POWER_OFF);
+    ck_assert_uint_eq(count(vm_errors(&vm), BUTTON), 1);
+}
+END_TEST
+
+START_TEST(first_signal_tells_what_the_next_one_does)
+{
+    const char *const quiet[] = {"--log", "error", "--shutdown-timeout", "77", NULL};
+
+    guest_put_text(&guest, "ready");
+    guest_op(&guest, GUEST_HALT, 0, 0, 0);
+    start(quiet);
+    ck_assert(vm_wait_output(&vm, "ready"));
+    signal_vm(SIGTERM);
+    ck_assert(vm_wait_error(&vm, "again to end it at once\n"));
+    ck_assert_ptr_nonnull(strstr(vm_errors(&vm), "signal 15: " BUTTON ": the guest has 77 s"));
+    insist();
+    expect_end(EXIT_KILLED);
+}
+END_TEST
+
+/* As a kernel that boots: the driver comes after the signal. */
+START_TEST(guest_learns_of_the_button_when_it_listens)
+{
+    guest_put_text(&guest, "ready");
+    wait_for_serial();
+    guest_route_irq(&guest, X86_GSI_GED, VECTOR);
+    wait_for_button();
+    guest_power_off(&guest);
+    start(NULL);
+    ck_assert(vm_wait_output(&vm, "ready"));
+    signal_vm(SIGTERM);
+    ck_assert(vm_wait_error(&vm, BUTTON));
+    vm_send(&vm, "g", 1);
+    expect_end(EXIT_POWER_OFF);
+}
+END_TEST
+
+START_TEST(guest_that_does_not_power_off_in_time_is_ended)
+{
+    const char *const hasty[] = {"--shutdown-timeout", _i == 0 ? "1" : "0", NULL};
+
+    guest_put_text(&guest, "ready");
+    guest_op(&guest, GUEST_HALT, 0, 0, 0);
+    start(hasty);
+    ck_assert(vm_wait_output(&vm, "ready"));
+    signal_vm(SIGTERM);
+    expect_end(EXIT_KILLED);
+    ck_assert_ptr_nonnull(
+        strstr(vm_errors(&vm), _i == 0 ? "did not power off in 1 s" : "signal 15: the guest is"));
+    ck_assert_uint_eq(count(vm_errors(&vm), BUTTON), _i == 0);
+}
+END_TEST
+
+/* ---- resets without end ---------------------------------------------------------------------- */
+
+/* 8 lives and pauses of 1, 2 and 4 s, in the last of which the signal comes. */
+START_TEST(guest_that_faults_again_and_again_is_slowed_down)
+{
+    const char *const restart[] = {"--on-reboot", "restart", NULL};
+
+    guest_put_text(&guest, "x");
+    guest_op(&guest, GUEST_TRIPLE_FAULT, 0, 0, 0);
+    start(restart);
+    ck_assert(vm_wait_error(&vm, "starts again in 4 s"));
+    signal_vm(SIGTERM);
+    expect_end(EXIT_KILLED);
+    ck_assert_uint_eq(vm.out.len, RESTARTS_FREE + 3);
+    ck_assert_uint_lt(count(vm_errors(&vm), "triple fault"), RESTARTS_FREE + 3);
+    ck_assert_ptr_nonnull(strstr(vm_errors(&vm), "the guest is not started again"));
+}
+END_TEST
+
+/* ---- threads that hang ----------------------------------------------------------------------- */
+
+/* A thread that is stopped as a debugger does it makes no progress, and SIGKILL ends it all the same. */
+
+static pid_t find_thread(const char *name)
+{
+    char path[64], comm[32];
+    struct dirent *entry;
+    pid_t found = -1;
+    DIR *dir;
+
+    snprintf(path, sizeof(path), "/proc/%d/task", vm.pid);
+    dir = opendir(path);
+    ck_assert_ptr_nonnull(dir);
+    while (found < 0 && (entry = readdir(dir))) {
+        char file[400];
+        FILE *in;
+
+        snprintf(file, sizeof(file), "%s/%s/comm", path, entry->d_name);
+        in = fopen(file, "r");
+        if (!in)
+            continue;
+        if (fgets(comm, sizeof(comm), in) && strncmp(comm, name, strlen(name)) == 0)
+            found = (pid_t)strtol(entry->d_name, NULL, 10);
+        fclose(in);
+    }
+    closedir(dir);
+    return found;
+}
+
+/* Wait until `maker` makes a thread; both are stopped then. Returns the new one. */
+static pid_t wait_for_new_thread(pid_t maker)
+{
+    unsigned long made;
+    int status;
+
+    do {
+        ck_assert_int_eq(waitpid(maker, &status, __WALL), maker);
+        ck_assert(WIFSTOPPED(status));
+        if (status >> 8 != (SIGTRAP | PTRACE_EVENT_CLONE << 8))
+            ck_assert_int_eq(ptrace(PTRACE_CONT, maker, NULL, NULL), 0);
+    } while (status >> 8 != (SIGTRAP | PTRACE_EVENT_CLONE << 8));
+    ck_assert_int_eq(ptrace(PTRACE_GETEVENTMSG, maker, NULL, &made), 0);
+    ck_assert_int_eq(waitpid((pid_t)made, &status, __WALL), (pid_t)made);
+    return (pid_t)made;
+}
+
+/* Its first thread but the main one is the one that listens to signals. */
+static void stop_at_the_first_thread(void)
+{
+    if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0)
+        _exit(UNIT_SKIP);
+}
+
+/* A call into the kernel that goes on for minutes, such as one that takes 1 TB of memory. */
+START_TEST(set_up_that_hangs_ends_by_a_signal)
+{
+    const struct vm_setup traced = {.in_child = stop_at_the_first_thread};
+    pid_t listener;
+    int status;
+
+    guest_put_text(&guest, "must not run");
+    guest_power_off(&guest);
+    start_with(NULL, &traced);
+    ck_assert_int_eq(waitpid(vm.pid, &status, __WALL), vm.pid); /* it has executed minivmm */
+    if (WIFEXITED(status)) {
+        printf("ptrace: not allowed here: a set-up that hangs is not tested\n");
+        vm.pid = -1;
+        return;
+    }
+    ck_assert_int_eq(ptrace(PTRACE_SETOPTIONS, vm.pid, NULL, PTRACE_O_TRACECLONE), 0);
+    ck_assert_int_eq(ptrace(PTRACE_CONT, vm.pid, NULL, NULL), 0);
+    listener = wait_for_new_thread(vm.pid);
+    ck_assert_int_eq(ptrace(PTRACE_DETACH, listener, NULL, NULL), 0);
+
+    signal_vm(SIGTERM);
+    expect_end(EXIT_KILLED);
+    ck_assert_uint_eq(vm.out.len, 0);
+    ck_assert_str_eq(vm_errors(&vm), "minivmm: signal 15: ended before the guest ran\n");
+}
+END_TEST
+
+/* The guest writes a sector when it is told to, and powers off. */
+static void make_writer(const char *image)
+{
+    struct guest_disk disk;
+
+    ck_assert_int_eq(truncate(image, 1 << 20), 0);
+    guest_disk_init(&disk, &guest, 0);
+    guest_put_text(&guest, "ready");
+    wait_for_serial();
+    guest_disk_request(&disk, VIRTIO_BLK_T_OUT, 0, GUEST_DISK_BUFFER, BLOCK_SECTOR_SIZE);
+    guest_power_off(&guest);
+}
+
+/* The host's disk hangs: neither the guest nor the tear-down can wait for it to the end. */
+START_TEST(disk_that_hangs_does_not_keep_the_process)
+{
+    const char *image = scratch_path("image");
+    char disk[512];
+    const char *const args[] = {"--disk", disk, NULL};
+    struct vm_setup setup = {0};
+    pid_t disk_thread, worker;
+    int master, status;
+
+    snprintf(disk, sizeof(disk), "%s,format=raw,aio=threads", image);
+    close(open(image, O_CREAT | O_WRONLY, 0600));
+    make_writer(image);
+    ck_assert_int_eq(openpty(&master, &setup.terminal, NULL, NULL, NULL), 0);
+    start_with(args, &setup);
+    ck_assert(vm_wait_output(&vm, "ready"));
+    ck_assert(tty_is_raw(master));
+
+    disk_thread = find_thread("disk0");
+    ck_assert_int_gt(disk_thread, 0);
+    if (ptrace(PTRACE_SEIZE, disk_thread, NULL, PTRACE_O_TRACECLONE) < 0) {
+        printf("ptrace: %s: a disk that hangs is not tested\n", strerror(errno));
+        return;
+    }
+    ck_assert_int_eq(write(master, "g", 1), 1);
+    worker = wait_for_new_thread(disk_thread); /* it was to write the sector */
+    ck_assert_int_eq(ptrace(PTRACE_DETACH, disk_thread, NULL, NULL), 0);
+
+    signal_vm(SIGTERM);
+    ck_assert(vm_wait_error(&vm, BUTTON));
+    insist();
+    ck_assert(vm_wait_error(&vm, "ended all the same"));
+    ck_assert_int_eq(waitpid(worker, &status, __WALL), worker);
+    expect_end(EXIT_VMM);
+    ck_assert_ptr_nonnull(strstr(vm_errors(&vm), "1 request in flight"));
+    ck_assert_ptr_nonnull(strstr(vm_errors(&vm), image));
+    ck_assert(tty_is_cooked(master));
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     TCase *tcase = tcase_create("end");
@@ -108,6 +391,13 @@ static void add_tests(Suite *suite)
     tcase_add_checked_fixture(tcase, set_up, tear_down);
     tcase_add_loop_test(tcase, stderr_that_is_not_read_holds_nobody_up, 0, 3);
     tcase_add_test(tcase, usage_error_ends_although_stderr_is_not_read);
+    tcase_add_test(tcase, signals_at_once_are_one_request);
+    tcase_add_test(tcase, first_signal_tells_what_the_next_one_does);
+    tcase_add_test(tcase, guest_learns_of_the_button_when_it_listens);
+    tcase_add_loop_test(tcase, guest_that_does_not_power_off_in_time_is_ended, 0, 2);
+    tcase_add_test(tcase, guest_that_faults_again_and_again_is_slowed_down);
+    tcase_add_test(tcase, set_up_that_hangs_ends_by_a_signal);
+    tcase_add_test(tcase, disk_that_hangs_does_not_keep_the_process);
     suite_add_tcase(suite, tcase);
 }
 

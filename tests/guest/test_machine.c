@@ -11,7 +11,9 @@
 #include "devices/acpi_pm.h"
 #include "tests/lib/guest_test.h"
 #include "vmm/config.h"
+#include "vmm/ending_rules.h"
 #include "vmm/layout_x86.h"
+#include "vmm/restarts.h"
 
 #define VECTOR 0x40u
 
@@ -65,6 +67,13 @@ static void read_serial(uint64_t addr)
 static void signal_vm(int signo)
 {
     ck_assert_int_eq(kill(vm.pid, signo), 0);
+}
+
+/* Once what the first signal does was told. */
+static void insist(void)
+{
+    usleep(ENDING_PAUSE_NS / 1000);
+    signal_vm(SIGTERM);
 }
 
 /* ---- serial port ----------------------------------------------------------------------------- */
@@ -226,10 +235,10 @@ static size_t count_fds(void)
 }
 
 /* The guest says how it found its memory, spoils it, and obeys: r resets, anything else is off. */
-START_TEST(restart_begins_anew_as_often_as_the_guest_likes)
+START_TEST(restart_begins_anew)
 {
     const char *const restart[] = {"--on-reboot", "restart", "--cpus", "2", NULL};
-    const unsigned resets = 20;
+    const unsigned resets = RESTARTS_FREE;
     size_t off, fds = 0;
 
     guest_op(&guest, GUEST_LD64, GUEST_DATA, 0, 0);
@@ -290,7 +299,7 @@ END_TEST
 
 START_TEST(signal_presses_the_power_button)
 {
-    static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
+    static const int signals[] = {SIGTERM, SIGINT, SIGHUP, SIGALRM, SIGPWR};
 
     guest_route_irq(&guest, X86_GSI_GED, VECTOR);
     guest_put_text(&guest, "ready");
@@ -319,7 +328,7 @@ START_TEST(second_signal_ends_a_guest_that_does_not_listen)
     ck_assert(vm_wait_output(&vm, "ready"));
     signal_vm(SIGTERM);
     ck_assert(vm_wait_error(&vm, "power button"));
-    signal_vm(SIGTERM);
+    insist();
     expect_end(EXIT_KILLED);
 }
 END_TEST
@@ -341,26 +350,31 @@ START_TEST(reset_after_the_power_button_does_not_restart)
 }
 END_TEST
 
-static void ignore_hangup(void)
+static void ignore_hangup_and_interrupt(void)
 {
     (void)signal(SIGHUP, SIG_IGN);
+    (void)signal(SIGINT, SIG_IGN);
 }
 
-/* What nohup does. A signal that was taken all the same would be the first of the two. */
-START_TEST(ignored_hangup_presses_nothing)
+/*
+ * What nohup does, and a shell with a job in the background of a script. A signal that was taken
+ * all the same would be the first of the two.
+ */
+START_TEST(ignored_signals_press_nothing)
 {
+    static const int signals[] = {SIGHUP, SIGINT};
     const char *const log[] = {"--log", "info", NULL};
-    const struct vm_setup nohup = {.in_child = ignore_hangup};
+    const struct vm_setup nohup = {.in_child = ignore_hangup_and_interrupt};
 
     guest_put_text(&guest, "ready");
     guest_op(&guest, GUEST_HALT, 0, 0, 0);
     start_with(log, &nohup);
     ck_assert(vm_wait_output(&vm, "ready"));
-    signal_vm(SIGHUP);
+    signal_vm(signals[_i]);
     signal_vm(SIGTERM);
     ck_assert(vm_wait_error(&vm, "power button"));
     ck_assert_ptr_nonnull(strstr(vm.err.data, "signal 15: power button"));
-    signal_vm(SIGTERM);
+    insist();
     expect_end(EXIT_KILLED);
 }
 END_TEST
@@ -412,12 +426,12 @@ static void add_tests(Suite *suite)
     tcase_add_test(tcase, acpi_reset_ends_with_the_reboot_code);
     tcase_add_test(tcase, keyboard_controller_reset_ends_with_the_reboot_code);
     tcase_add_test(tcase, triple_fault_is_a_reset);
-    tcase_add_test(tcase, restart_begins_anew_as_often_as_the_guest_likes);
+    tcase_add_test(tcase, restart_begins_anew);
     tcase_add_test(tcase, guest_that_cannot_go_on_is_reported_with_registers);
     tcase_add_test(tcase, host_that_cannot_run_the_guest_is_told_in_words);
-    tcase_add_loop_test(tcase, signal_presses_the_power_button, 0, 3);
+    tcase_add_loop_test(tcase, signal_presses_the_power_button, 0, 5);
     tcase_add_test(tcase, reset_after_the_power_button_does_not_restart);
-    tcase_add_test(tcase, ignored_hangup_presses_nothing);
+    tcase_add_loop_test(tcase, ignored_signals_press_nothing, 0, 2);
     tcase_add_loop_test(tcase, second_signal_ends_a_guest_that_does_not_listen, 0, 2);
     tcase_add_test(tcase, without_a_power_button_the_first_signal_ends_it);
     tcase_add_loop_test(tcase, all_cpus_start, 0, 3);

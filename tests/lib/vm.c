@@ -86,7 +86,9 @@ static void exec_child(int in, int out, int err, const char *const args[],
     dup2(in, STDIN_FILENO);
     dup2(out, STDOUT_FILENO);
     dup2(err, STDERR_FILENO);
-    (void)signal(SIGHUP, SIG_DFL); /* nohup has the tests ignore it; minivmm would go along */
+    /* nohup, or a script with the tests in the background, ignores them; minivmm would go along */
+    (void)signal(SIGHUP, SIG_DFL);
+    (void)signal(SIGINT, SIG_DFL);
     if (setup->in_child)
         setup->in_child();
     /* Does not outlive a test that is stopped half-way. Changing the user would clear this. */

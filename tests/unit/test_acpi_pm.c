@@ -137,6 +137,21 @@ START_TEST(pressing_again_interrupts_again)
 }
 END_TEST
 
+/* For a guest that had no driver when it was pressed; one that knows is left alone. */
+START_TEST(press_is_repeated_until_it_is_read)
+{
+    ck_assert(!acpi_pm_repeat_power_button(pm));
+    ck_assert_uint_eq(edges(), 0);
+    acpi_pm_press_power_button(pm);
+    ck_assert(acpi_pm_repeat_power_button(pm));
+    ck_assert(acpi_pm_repeat_power_button(pm));
+    ck_assert_uint_eq(edges(), 3);
+    ck_assert_uint_eq(in(ACPI_PM_GED_EVENTS), ACPI_PM_EVENT_POWER_BUTTON);
+    ck_assert(!acpi_pm_repeat_power_button(pm));
+    ck_assert_uint_eq(edges(), 0);
+}
+END_TEST
+
 START_TEST(wide_access_reaches_each_register)
 {
     uint32_t value = (uint32_t)ACPI_PM_RESET_VALUE << 16 | 1 << 2;
@@ -179,7 +194,8 @@ static void add_tests(Suite *suite)
                    sleep_control_reads_back_without_the_enable_bit,
                    wake_status_is_cleared_by_writing_one, only_the_reset_value_resets,
                    power_button_is_seen_once, pressing_again_interrupts_again,
-                   wide_access_reaches_each_register, last_press_is_never_lost);
+                   press_is_repeated_until_it_is_read, wide_access_reaches_each_register,
+                   last_press_is_never_lost);
 }
 
 UNIT_USES_THREADS;

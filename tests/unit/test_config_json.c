@@ -41,7 +41,7 @@ START_TEST(every_setting_is_taken)
              " \"cache\": \"unsafe\", \"aio\": \"io_uring\", \"serial\": \"S\", \"queues\": 2,"
              " \"discard\": false, \"backing\": [\"/i\", \"any\"]}, {\"file\": \"/e\"}],"
              " \"memory\": \"1G\", \"cpus\": 4, \"serial\": \"pty\", \"on-reboot\": \"restart\","
-             " \"acpi\": false, \"log\": \"error\"}",
+             " \"shutdown-timeout\": 86400, \"acpi\": false, \"log\": \"error\"}",
              NULL);
     ck_assert_str_eq(config.kernel, "/k");
     ck_assert_uint_eq(config.ninitrds, 2);
@@ -51,6 +51,7 @@ START_TEST(every_setting_is_taken)
     ck_assert_uint_eq(config.ncpus, 4);
     ck_assert_int_eq(config.serial, SERIAL_PTY);
     ck_assert(config.restart_on_reboot);
+    ck_assert_uint_eq(config.shutdown_timeout_s, 86400);
     ck_assert(!config.acpi);
     ck_assert_int_eq(config.log_level, LOG_ERROR);
     ck_assert_uint_eq(config.ndisks, 2);

@@ -8,7 +8,7 @@
 #include "vmm/config.h"
 #include "vmm/config_settings.h"
 
-#define ARGS_MAX 16
+#define ARGS_MAX 20
 
 static struct config config;
 static struct err err;
@@ -48,6 +48,7 @@ START_TEST(kernel_alone_gives_the_defaults)
     ck_assert_int_eq(config.serial, SERIAL_STDIO);
     ck_assert(config.acpi);
     ck_assert(!config.restart_on_reboot);
+    ck_assert_uint_eq(config.shutdown_timeout_s, 60);
     ck_assert_int_eq(config.log_level, LOG_WARN);
     ck_assert_uint_eq(config.ndisks, 0);
     ck_assert_uint_eq(config.ninitrds, 0);
@@ -58,7 +59,8 @@ START_TEST(every_option_is_taken)
 {
     ck_assert_int_eq(parse_args("--kernel=k", "--initrd", "a", "--initrd=b", "--append", "x y",
                                 "--memory", "2G", "--cpus=255", "--serial", "unix:/run/s",
-                                "--on-reboot", "restart", "--no-acpi", "--log=debug"),
+                                "--on-reboot", "restart", "--no-acpi", "--log=debug",
+                                "--shutdown-timeout=0"),
                      0);
     ck_assert_str_eq(config.kernel, "k");
     ck_assert_uint_eq(config.ninitrds, 2);
@@ -70,6 +72,7 @@ START_TEST(every_option_is_taken)
     ck_assert_int_eq(config.serial, SERIAL_UNIX);
     ck_assert_str_eq(config.serial_path, "/run/s");
     ck_assert(config.restart_on_reboot);
+    ck_assert_uint_eq(config.shutdown_timeout_s, 0);
     ck_assert(!config.acpi);
     ck_assert_int_eq(config.log_level, LOG_DEBUG);
 }
@@ -237,6 +240,9 @@ static const struct {
     {{"--serial=file:"}, "--serial: 'file:': expected one of stdio|null|pty|file:PATH|unix:PATH"},
     {{"--serial=ptyx"}, "--serial: 'ptyx': expected one of stdio|null|pty|file:PATH|unix:PATH"},
     {{"--on-reboot=halt"}, "--on-reboot: 'halt': expected one of exit|restart"},
+    {{"--shutdown-timeout=1m"}, "--shutdown-timeout: '1m': expected a number from 0 to 86400"},
+    {{"--shutdown-timeout=86401"},
+     "--shutdown-timeout: '86401': expected a number from 0 to 86400"},
     {{"--log=trace"}, "--log: 'trace': expected one of error|warn|info|debug"},
     {{"--disk="}, "--disk: '': expected a file name"},
     {{"--disk=,readonly=on"}, "--disk: '': expected a file name"},
