@@ -25,12 +25,21 @@ void config_done(struct config *config)
         config_disk_done(&config->disks[i]);
     free(config->initrds);
     free(config->disks);
+    config_places_done(&config->backing);
     free(config->file);
     free(config->kernel);
     free(config->append);
     free(config->cmdline);
     free(config->serial_path);
     *config = (struct config){0};
+}
+
+void config_places_done(struct config_places *places)
+{
+    for (unsigned i = 0; i < places->n; i++)
+        free(places->paths[i]);
+    free(places->paths);
+    *places = (struct config_places){0};
 }
 
 /*
@@ -50,9 +59,7 @@ void config_disk_init(struct config_disk *disk)
 
 void config_disk_done(struct config_disk *disk)
 {
-    for (unsigned i = 0; i < disk->nbacking; i++)
-        free(disk->backing[i]);
-    free(disk->backing);
+    config_places_done(&disk->backing);
     free(disk->path);
     free(disk->serial);
     *disk = (struct config_disk){0};

@@ -40,6 +40,13 @@ enum exit_code {
 
 enum serial_kind { SERIAL_STDIO, SERIAL_NULL, SERIAL_PTY, SERIAL_FILE, SERIAL_UNIX };
 
+/* Where files may lie that images name, besides the folders of these images. */
+struct config_places {
+    char **paths; /* folders, files and devices */
+    unsigned n;
+    bool any; /* anywhere */
+};
+
 struct config_disk {
     char *path;
     enum block_format format;
@@ -47,9 +54,7 @@ struct config_disk {
     enum block_aio aio;
     bool readonly;
     bool discard;
-    char **backing; /* places of files that images may name, besides their own folders */
-    unsigned nbacking;
-    bool any_backing; /* they may name any file */
+    struct config_places backing;
     unsigned nqueues; /* 1 to CONFIG_QUEUES_MAX */
     char *serial;     /* 1 to CONFIG_DISK_SERIAL_MAX printable ASCII characters; NULL: none */
 };
@@ -63,7 +68,8 @@ struct config {
     char *cmdline; /* replaces it; NULL: default */
     struct config_disk *disks;
     size_t ndisks;
-    uint64_t memory; /* bytes, a multiple of 1 MiB */
+    struct config_places backing; /* for all disks */
+    uint64_t memory;              /* bytes, a multiple of 1 MiB */
     unsigned ncpus;
     enum serial_kind serial;
     char *serial_path; /* SERIAL_FILE, SERIAL_UNIX */
@@ -75,6 +81,8 @@ struct config {
 
 void config_init(struct config *config);
 void config_done(struct config *config);
+
+void config_places_done(struct config_places *places);
 
 void config_disk_init(struct config_disk *disk);
 void config_disk_done(struct config_disk *disk);

@@ -204,29 +204,35 @@ static void reset_cmdline(struct config *config)
     config->cmdline = NULL;
 }
 
-/* ---- disks ----------------------------------------------------------------------------------- */
-
-static int add_backing(const struct setting *setting, void *object,
-                       const struct setting_value *value, struct err *err)
+/* A place, or the word for all of them. */
+static int add_place(const struct setting *setting, void *object, const struct setting_value *value,
+                     struct err *err)
 {
-    struct config_disk *disk = object;
+    struct config_places *places = field_of(setting, object);
     char *path = NULL;
-    char **backing;
+    char **paths;
     int r;
 
     if (strcmp(value->text, "any") == 0) {
-        disk->any_backing = true;
+        places->any = true;
         return 0;
     }
-    backing = realloc(disk->backing, (disk->nbacking + 1) * sizeof(*backing));
-    if (!backing)
+    paths = realloc(places->paths, (places->n + 1) * sizeof(*paths));
+    if (!paths)
         return no_memory(err);
-    disk->backing = backing;
+    places->paths = paths;
     r = replace_path(&path, value->text, value, err);
     if (r == 0)
-        backing[disk->nbacking++] = path;
+        paths[places->n++] = path;
     return r;
 }
+
+static void reset_backing(struct config *config)
+{
+    config_places_done(&config->backing);
+}
+
+/* ---- disks ----------------------------------------------------------------------------------- */
 
 int config_add_disk(struct config *config, const struct config_disk *disk)
 {
@@ -369,6 +375,9 @@ const struct setting config_settings[] = {
     {.name = "disk", .value = "FILE[,KEY=VALUE]...", .json = SETTING_JSON_DISKS,
      .set = add_disk, .reset = reset_disks,
      .help = "disk image: /dev/vda, vdb, ... in order"},
+    {.name = "backing", .value = "FOLDER|any", .json = SETTING_JSON_STRINGS, .set = add_place,
+     VM_FIELD(backing), .reset = reset_backing,
+     .help = "where else all disks' backing files may lie"},
     {.name = "memory", .value = "SIZE", .json = SETTING_JSON_SIZE, .set = set_memory,
      VM_FIELD(memory),
      .help = "RAM, from 32M to 4T (default: 512M)"},
@@ -406,7 +415,8 @@ const struct setting config_disk_settings[] = {
     {.name = "aio", .value = "io_uring|threads", .set = set_choice, DISK_FIELD(aio),
      .choices = aios,
      .help = "how to do I/O (default: io_uring if allowed)"},
-    {.name = "backing", .value = "FOLDER|any", .json = SETTING_JSON_STRINGS, .set = add_backing,
+    {.name = "backing", .value = "FOLDER|any", .json = SETTING_JSON_STRINGS, .set = add_place,
+     DISK_FIELD(backing),
      .help = "where else its backing files may lie"},
     {.name = "serial", .value = "ID", .set = set_disk_serial, DISK_FIELD(serial),
      .help = "serial number, up to 20 characters"},

@@ -99,10 +99,24 @@ static int admit(void *opaque, const struct block_file *file, struct err *err)
     return open_files_add(admission->files, file->id, &use, err);
 }
 
-int disk_open(const struct config_disk *config, unsigned index, struct open_files *files,
-              struct disk **ret_disk, struct err *err)
+/* What one disk and all disks are allowed, in an array to be freed. NULL without memory. */
+static const char **join_places(const struct config_places *a, const struct config_places *b)
 {
-    struct admission admission = {.files = files, .index = index};
+    const char **paths = calloc(a->n + b->n + 1, sizeof(*paths));
+
+    if (!paths)
+        return NULL;
+    for (unsigned i = 0; i < a->n; i++)
+        paths[i] = a->paths[i];
+    for (unsigned i = 0; i < b->n; i++)
+        paths[a->n + i] = b->paths[i];
+    return paths;
+}
+
+static int open_block(const struct config_disk *config, const struct config_places *for_all,
+                      struct admission *admission, struct block **ret_block, struct err *err)
+{
+    const char **allowed = join_places(&config->backing, for_all);
     const struct block_options options = {
         .path = config->path,
         .format = config->format,
@@ -111,11 +125,25 @@ int disk_open(const struct config_disk *config, unsigned index, struct open_file
         .aio = config->aio,
         .discard = config->discard,
         .admit = admit,
-        .admit_opaque = &admission,
-        .confined = !config->any_backing,
-        .allowed = (const char *const *)config->backing,
-        .nallowed = config->nbacking,
+        .admit_opaque = admission,
+        .confined = !config->backing.any && !for_all->any,
+        .allowed = allowed,
+        .nallowed = config->backing.n + for_all->n,
     };
+    int r;
+
+    if (!allowed)
+        return err_set(err, -ENOMEM, "%s: out of memory", config->path);
+    r = block_open(&options, ret_block, err);
+    free(allowed);
+    return r;
+}
+
+int disk_open(const struct config *vm, unsigned index, struct open_files *files,
+              struct disk **ret_disk, struct err *err)
+{
+    const struct config_disk *config = &vm->disks[index];
+    struct admission admission = {.files = files, .index = index};
     struct disk *disk = calloc(1, sizeof(*disk));
     struct hand_over job = {.disk = disk, .err = err};
     int r;
@@ -124,7 +152,7 @@ int disk_open(const struct config_disk *config, unsigned index, struct open_file
         return err_set(err, -ENOMEM, "%s: out of memory", config->path);
     disk->config = config;
     pthread_mutex_init(&disk->lock, NULL);
-    r = block_open(&options, &disk->block, err);
+    r = open_block(config, &vm->backing, &admission, &disk->block, err);
     if (r < 0)
         goto free_disk;
     r = start_thread(disk, index, err);

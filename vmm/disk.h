@@ -26,10 +26,11 @@ struct disk;
 void disk_name(unsigned index, char name[DISK_NAME_MAX]);
 
 /*
- * Open the image, start the thread "diskN" and hand the image over to it. `config` outlives the
- * disk. The image's files are added to `files`, and refused if they are there already. 0, or a negative errno with *err filled and nothing left open.
+ * Open the image of disk `index`, start the thread "diskN" and hand the image over to it. `vm`
+ * outlives the disk. The image's files are added to `files`, and refused if they are there already.
+ * 0, or a negative errno with *err filled and nothing left open.
  */
-int disk_open(const struct config_disk *config, unsigned index, struct open_files *files,
+int disk_open(const struct config *vm, unsigned index, struct open_files *files,
               struct disk **ret_disk, struct err *err) MUST_CHECK;
 
 /*

@@ -260,7 +260,7 @@ static const struct refusal disks[] = {
     DISK("cut-512", "cut-512"),
     DISK("cut-65536", "cut-65536"),
     DISK("cut-150000", "cut-150000"),
-    DISK("version-1", "version-1", "version 1", "expected 2 or 3"),
+    DISK("version-1", "version-1", "a qcow image", "expected qcow2"),
     DISK("version-4", "version-4", "version 4", "expected 2 or 3"),
     DISK("crypt-1", "crypt-1", "encrypt"),
     DISK("crypt-2", "crypt-2", "encrypt"),
@@ -674,6 +674,8 @@ START_TEST(good_input_is_taken)
         {KERNEL, "--disk", "deep-31,readonly=on", "--disk", "deep-30"},
         {KERNEL, "--disk", "backing-outside,backing=folder,backing=/etc"},
         {KERNEL, "--disk", "backing-outside,backing=any"},
+        {KERNEL, "--disk", "backing-outside,backing=folder", "--backing", "/etc"},
+        {KERNEL, "--disk", "backing-outside", "--backing=any"},
     };
     bool touched;
     struct vm vm;

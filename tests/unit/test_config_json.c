@@ -41,7 +41,8 @@ START_TEST(every_setting_is_taken)
              " \"cache\": \"unsafe\", \"aio\": \"io_uring\", \"serial\": \"S\", \"queues\": 2,"
              " \"discard\": false, \"backing\": [\"/i\", \"any\"]}, {\"file\": \"/e\"}],"
              " \"memory\": \"1G\", \"cpus\": 4, \"serial\": \"pty\", \"on-reboot\": \"restart\","
-             " \"shutdown-timeout\": 86400, \"acpi\": false, \"log\": \"error\"}",
+             " \"shutdown-timeout\": 86400, \"acpi\": false, \"log\": \"error\","
+             " \"backing\": [\"/b\"]}",
              NULL);
     ck_assert_str_eq(config.kernel, "/k");
     ck_assert_uint_eq(config.ninitrds, 2);
@@ -54,6 +55,9 @@ START_TEST(every_setting_is_taken)
     ck_assert_uint_eq(config.shutdown_timeout_s, 86400);
     ck_assert(!config.acpi);
     ck_assert_int_eq(config.log_level, LOG_ERROR);
+    ck_assert_uint_eq(config.backing.n, 1);
+    ck_assert_str_eq(config.backing.paths[0], "/b");
+    ck_assert(!config.backing.any);
     ck_assert_uint_eq(config.ndisks, 2);
     disk = &config.disks[0];
     ck_assert_str_eq(disk->path, "/d");
@@ -64,11 +68,11 @@ START_TEST(every_setting_is_taken)
     ck_assert_str_eq(disk->serial, "S");
     ck_assert_uint_eq(disk->nqueues, 2);
     ck_assert(!disk->discard);
-    ck_assert_uint_eq(disk->nbacking, 1);
-    ck_assert_str_eq(disk->backing[0], "/i");
-    ck_assert(disk->any_backing);
+    ck_assert_uint_eq(disk->backing.n, 1);
+    ck_assert_str_eq(disk->backing.paths[0], "/i");
+    ck_assert(disk->backing.any);
     ck_assert(config.disks[1].discard);
-    ck_assert(!config.disks[1].any_backing);
+    ck_assert(!config.disks[1].backing.any);
 }
 END_TEST
 
@@ -90,7 +94,7 @@ START_TEST(relative_paths_start_at_the_files_folder)
     ck_assert_str_eq(config.initrds[1], "/i");
     ck_assert_str_eq(config.cmdline, "c");
     ck_assert_str_eq(config.disks[0].path, "/vm/one/a,b=c");
-    ck_assert_str_eq(config.disks[0].backing[0], "/vm/one/../images");
+    ck_assert_str_eq(config.disks[0].backing.paths[0], "/vm/one/../images");
     ck_assert_str_eq(config.serial_path, "/vm/one/log");
 }
 END_TEST

@@ -52,6 +52,8 @@ START_TEST(kernel_alone_gives_the_defaults)
     ck_assert_int_eq(config.log_level, LOG_WARN);
     ck_assert_uint_eq(config.ndisks, 0);
     ck_assert_uint_eq(config.ninitrds, 0);
+    ck_assert_uint_eq(config.backing.n, 0);
+    ck_assert(!config.backing.any);
 }
 END_TEST
 
@@ -78,6 +80,17 @@ START_TEST(every_option_is_taken)
 }
 END_TEST
 
+START_TEST(places_for_all_disks_add_up)
+{
+    ck_assert_int_eq(
+        parse_args("--kernel=k", "--backing", "/images", "--backing=more", "--backing=any"), 0);
+    ck_assert_uint_eq(config.backing.n, 2);
+    ck_assert_str_eq(config.backing.paths[0], "/images");
+    ck_assert_str_eq(config.backing.paths[1], "more");
+    ck_assert(config.backing.any);
+}
+END_TEST
+
 START_TEST(every_disk_key_is_taken)
 {
     const char *all_keys = "a,,b=c,format=raw,readonly=on,cache=none,aio=threads,serial=S 1,"
@@ -95,8 +108,8 @@ START_TEST(every_disk_key_is_taken)
     ck_assert(disk->discard);
     ck_assert_uint_eq(disk->nqueues, 1);
     ck_assert_ptr_null(disk->serial);
-    ck_assert_uint_eq(disk->nbacking, 0);
-    ck_assert(!disk->any_backing);
+    ck_assert_uint_eq(disk->backing.n, 0);
+    ck_assert(!disk->backing.any);
 
     disk = &config.disks[1];
     ck_assert_str_eq(disk->path, "a,b=c");
@@ -107,10 +120,10 @@ START_TEST(every_disk_key_is_taken)
     ck_assert(!disk->discard);
     ck_assert_uint_eq(disk->nqueues, 16);
     ck_assert_str_eq(disk->serial, "S 1");
-    ck_assert_uint_eq(disk->nbacking, 2);
-    ck_assert_str_eq(disk->backing[0], "/i,j");
-    ck_assert_str_eq(disk->backing[1], "k");
-    ck_assert(disk->any_backing);
+    ck_assert_uint_eq(disk->backing.n, 2);
+    ck_assert_str_eq(disk->backing.paths[0], "/i,j");
+    ck_assert_str_eq(disk->backing.paths[1], "k");
+    ck_assert(disk->backing.any);
 }
 END_TEST
 
@@ -306,9 +319,14 @@ START_TEST(command_line_wins_over_the_file)
 {
     const char *file =
         write_file("{\"kernel\": \"f\", \"cpus\": 2, \"memory\": \"64M\", \"append\": \"x\","
-                   " \"disk\": [{\"file\": \"/a\"}, {\"file\": \"/b\"}], \"initrd\": [\"/i\"]}");
-    ck_assert_msg(parse_args("--cpus=3", "--disk=c", "--cmdline=y", "--config", file) == 0, "%s",
-                  err.msg);
+                   " \"disk\": [{\"file\": \"/a\"}, {\"file\": \"/b\"}], \"initrd\": [\"/i\"],"
+                   " \"backing\": [\"/b\", \"any\"]}");
+    ck_assert_msg(
+        parse_args("--cpus=3", "--disk=c", "--cmdline=y", "--backing=p", "--config", file) == 0,
+        "%s", err.msg);
+    ck_assert_uint_eq(config.backing.n, 1);
+    ck_assert_str_eq(config.backing.paths[0], "p");
+    ck_assert(!config.backing.any);
     ck_assert_str_eq(config.kernel, scratch_path("f"));
     ck_assert_uint_eq(config.ncpus, 3);
     ck_assert_uint_eq(config.memory, 64u << 20);
@@ -446,9 +464,9 @@ static void add_tests(Suite *suite)
     suite_add_tcase(suite, tcase);
 
     unit_case(suite, "good", kernel_alone_gives_the_defaults, every_option_is_taken,
-              every_disk_key_is_taken, commas_in_file_names_are_doubled, sizes_are_taken,
-              last_of_a_repeated_option_wins, value_may_look_like_an_option_behind_equals,
-              help_and_version_need_nothing_else);
+              places_for_all_disks_add_up, every_disk_key_is_taken,
+              commas_in_file_names_are_doubled, sizes_are_taken, last_of_a_repeated_option_wins,
+              value_may_look_like_an_option_behind_equals, help_and_version_need_nothing_else);
     unit_case(suite, "documents", help_names_every_setting_and_fits_a_terminal,
               manual_describes_every_setting, schema_describes_every_setting);
 }
