@@ -23,13 +23,49 @@ bool elf_probe(const uint8_t *head, size_t len)
     return len >= SELFMAG && memcmp(head, ELFMAG, SELFMAG) == 0;
 }
 
-static int check_header(const Elf64_Ehdr *hdr, uint64_t file_size, struct err *err)
+/* Machines that Linux runs on, for those who took the wrong file. */
+static const char *machine_name(uint16_t machine)
 {
+    static const struct {
+        uint16_t machine;
+        const char *name;
+    } names[] = {
+        {EM_386, "32-bit x86"}, {EM_ARM, "32-bit ARM"}, {EM_AARCH64, "arm64"},
+        {EM_RISCV, "RISC-V"},   {EM_PPC64, "POWER"},    {EM_S390, "s390"},
+        {EM_MIPS, "MIPS"},      {258, "LoongArch"}, /* younger than elf.h may be */
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        if (names[i].machine == machine)
+            return names[i].name;
+    return "another machine";
+}
+
+static int check_machine(const Elf64_Ehdr *hdr, struct err *err)
+{
+    /* At the same place in files of 32 bits, but in the file's own byte order. */
+    const uint8_t *at = (const uint8_t *)&hdr->e_machine;
+    uint16_t machine = hdr->e_ident[EI_DATA] == ELFDATA2MSB ? load_be16(at) : load_le16(at);
+
+    if (machine != EM_X86_64)
+        return err_set(err, -EINVAL, "an ELF file for %s (machine %u), expected %u (x86-64)",
+                       machine_name(machine), machine, EM_X86_64);
     if (hdr->e_ident[EI_CLASS] != ELFCLASS64 || hdr->e_ident[EI_DATA] != ELFDATA2LSB)
         return err_set(err, -EINVAL, "not a little-endian 64-bit ELF file");
-    if (hdr->e_machine != EM_X86_64)
-        return err_set(err, -EINVAL, "an ELF file for machine %u, expected %u (x86-64)",
-                       hdr->e_machine, EM_X86_64);
+    return 0;
+}
+
+static int check_header(const Elf64_Ehdr *hdr, uint64_t file_size, struct err *err)
+{
+    int r = check_machine(hdr, err);
+
+    if (r < 0)
+        return r;
+    if (hdr->e_type == ET_REL)
+        return err_set(err, -EINVAL,
+                       "an ELF file of type %u, a kernel module or object file, expected %u "
+                       "(executable)",
+                       hdr->e_type, ET_EXEC);
     if (hdr->e_type != ET_EXEC)
         return err_set(err, -EINVAL, "an ELF file of type %u, expected %u (executable)",
                        hdr->e_type, ET_EXEC);

@@ -204,7 +204,7 @@ static const struct refusal boot_files[] = {
     KERNEL_FILE("elf-100", "truncated"),
     KERNEL_FILE("elf-300", "truncated"),
     KERNEL_FILE("elf-32bit", "64-bit"),
-    KERNEL_FILE("elf-arm", "machine 183", "expected 62"),
+    KERNEL_FILE("elf-arm", "arm64 (machine 183)", "expected 62"),
     KERNEL_FILE("elf-object", "type 1", "expected 2"),
     KERNEL_FILE("elf-headers", "65535", "expected 1 to 64"),
     KERNEL_FILE("elf-headers-behind", "truncated"),

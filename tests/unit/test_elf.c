@@ -236,8 +236,8 @@ static const struct {
     const char *message;
 } bad[] = {
     {thirty_two_bits, "not a little-endian 64-bit ELF file"},
-    {big_endian, "not a little-endian 64-bit ELF file"},
-    {arm64, "machine 183, expected 62"},
+    {big_endian, "an ELF file for another machine"},
+    {arm64, "an ELF file for arm64 (machine 183), expected 62"},
     {shared_object, "type 3, expected 2"},
     {no_program_headers, "0 ELF program headers"},
     {most_program_headers, "65535 ELF program headers"},
