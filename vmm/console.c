@@ -11,6 +11,8 @@
 #include "vmm/console_impl.h"
 #include "vmm/terminal.h"
 
+#define NS_PER_MS 1000000ull
+
 /* Read at once: more than a UART takes, less than what would keep the loop from other things. */
 #define INPUT_CHUNK 4096u
 
@@ -363,18 +365,27 @@ void console_disconnect(struct console *console)
     not_full(console);
 }
 
-/* The loop does not run any more: wait for the reader here. */
+/*
+ * The loop does not run any more: wait for the reader here. One that takes a little now and then
+ * could do so for hours.
+ */
 static void drain(struct console *console)
 {
+    uint64_t begin_ns = monotonic_ns();
+
     flush(console);
     while (console->output.fd >= 0 && console->nunsent > 0) {
         struct pollfd pfd = {.fd = console->output.fd, .events = POLLOUT};
-        int n = poll(&pfd, 1, CONSOLE_CLOSE_STALL_MS);
+        bool late = monotonic_ns() - begin_ns >= CONSOLE_CLOSE_STALL_MS * NS_PER_MS;
+        int n = late && console_is_hurried(&console->events)
+                    ? 0
+                    : poll(&pfd, 1, CONSOLE_CLOSE_STALL_MS);
 
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0) {
-            log_warn("serial port: %zu bytes not written: nobody reads", console->nunsent);
+            log_warn("serial port: %zu bytes not written: %s", console->nunsent,
+                     late ? "the reader is slow" : "nobody reads");
             console->stalled = true;
             return;
         }
@@ -409,7 +420,7 @@ int console_new(enum serial_kind kind, const char *path, const struct open_files
 
     switch (kind) {
     case SERIAL_STDIO:
-        console = console_stdio_new(loop, events);
+        console = console_stdio_new(loop);
         break;
     case SERIAL_PTY:
         console = console_pty_new(loop);
@@ -426,6 +437,7 @@ int console_new(enum serial_kind kind, const char *path, const struct open_files
     }
     if (!console)
         return err_set(err, -ENOMEM, "serial port: out of memory");
+    console->events = *events;
     *ret_console = console;
     return 0;
 }

@@ -35,9 +35,14 @@
 /* How long console_close waits for a reader that takes nothing. */
 #define CONSOLE_CLOSE_STALL_MS 3000
 
-/* What the user asked for with an escape key (stdio only). Main thread. */
+/* What goes between the console and the life of the process. Main thread. */
 struct console_events {
-    void (*quit)(void *opaque); /* Ctrl-A x */
+    void (*quit)(void *opaque); /* the user pressed Ctrl-A x (stdio only) */
+    /*
+     * Asked while console_close writes what is left: was the end asked for, so that a slow reader
+     * may not keep what comes behind it? NULL: never.
+     */
+    bool (*is_hurried)(void *opaque);
     void *opaque;
 };
 
@@ -58,7 +63,8 @@ int console_new(enum serial_kind kind, const char *path, const struct open_files
 int console_start(struct console *console, struct err *err) MUST_CHECK;
 
 /*
- * Write out what is left, as long as the reader takes some of it every CONSOLE_CLOSE_STALL_MS;
+ * Write out what is left, as long as the reader takes some of it every CONSOLE_CLOSE_STALL_MS, or
+ * for that long in all if it is hurried;
  * restore the terminal; free. Main thread, while the loop does not run; no thread writes any more.
  * NULL is fine.
  */

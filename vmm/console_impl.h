@@ -39,6 +39,7 @@ struct console_ops {
 struct console {
     struct chardev chardev;
     const struct console_ops *ops;
+    struct console_events events; /* set by console_new */
     struct loop *loop;
     struct chardev_front *front; /* NULL: no guest */
 
@@ -55,7 +56,7 @@ struct console {
     struct console_queue sending; /* taken out of `queued`, so that writing needs no lock */
     size_t backlog_max;           /* what is kept while not connected */
     atomic_bool full;             /* the UART reports itself busy */
-    bool stalled;                 /* at the end: the reader took nothing, so do not wait again */
+    bool stalled;                 /* at the end: the reader took too little, so do not wait again */
 
     pthread_mutex_t lock; /* guards the rest */
     struct console_queue queued;
@@ -63,6 +64,12 @@ struct console {
     size_t nlost;   /* bytes that the buffer could not take */
     bool connected; /* somebody takes output */
 };
+
+/* Is the process to end soon? */
+static inline bool console_is_hurried(const struct console_events *events)
+{
+    return events->is_hurried && events->is_hurried(events->opaque);
+}
 
 /* Fill in the common part. */
 void console_init(struct console *console, const struct console_ops *ops, struct loop *loop);
@@ -89,7 +96,7 @@ void console_end_input(struct console *console);
 void console_print(struct console *console, const char *text);
 
 /* The back ends, one per file. NULL without memory. */
-struct console *console_stdio_new(struct loop *loop, const struct console_events *events);
+struct console *console_stdio_new(struct loop *loop);
 struct console *console_pty_new(struct loop *loop);
 struct console *console_file_new(const char *path, const struct open_files *files,
                                  struct loop *loop);

@@ -13,6 +13,7 @@
 
 #include "vmm/base/log.h"
 #include "vmm/base/thread.h"
+#include "vmm/console_impl.h"
 
 #define PUMP_CHUNK 4096u
 
@@ -143,43 +144,55 @@ int console_pump_start(int out_fd, int *ret_pipe_fd, struct console_pump **ret_p
     return 0;
 }
 
-/* Holding the lock: wait for the end of the thread. False: it did not write for `stall_ms`. */
-static bool wait_finished(struct console_pump *pump, unsigned stall_ms)
+/* Holding the lock: wait for the end of the thread, for `timeout_ms` at most. */
+static void wait_for(struct console_pump *pump, unsigned timeout_ms)
 {
-    uint64_t before = UINT64_MAX;
+    struct timespec until;
 
-    while (!pump->finished && pump->nwritten != before) {
-        struct timespec until;
-
-        before = pump->nwritten;
-        (void)clock_gettime(CLOCK_MONOTONIC, &until); /* cannot fail with this clock */
-        until.tv_sec += stall_ms / 1000;
-        until.tv_nsec += (long)(stall_ms % 1000) * 1000000;
-        if (until.tv_nsec >= 1000000000) {
-            until.tv_sec++;
-            until.tv_nsec -= 1000000000;
-        }
-        while (!pump->finished &&
-               pthread_cond_timedwait(&pump->changed, &pump->lock, &until) != ETIMEDOUT)
-            ;
+    (void)clock_gettime(CLOCK_MONOTONIC, &until); /* cannot fail with this clock */
+    until.tv_sec += timeout_ms / 1000;
+    until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
     }
+    while (!pump->finished &&
+           pthread_cond_timedwait(&pump->changed, &pump->lock, &until) != ETIMEDOUT)
+        ;
+}
+
+/*
+ * Holding the lock: wait for the end of the thread. False: it did not write for `stall_ms`, or not
+ * all of it and we are hurried.
+ */
+static bool wait_finished(struct console_pump *pump, unsigned stall_ms,
+                          const struct console_events *events)
+{
+    uint64_t before;
+
+    do {
+        before = pump->nwritten;
+        wait_for(pump, stall_ms);
+    } while (!pump->finished && pump->nwritten != before && !console_is_hurried(events));
     return pump->finished;
 }
 
-void console_pump_stop(struct console_pump *pump, unsigned stall_ms)
+void console_pump_stop(struct console_pump *pump, unsigned stall_ms,
+                       const struct console_events *events)
 {
     bool finished;
 
     close(pump->pipe_in); /* the thread reads what is in the pipe, and then its end */
     pthread_mutex_lock(&pump->lock);
-    finished = wait_finished(pump, stall_ms);
+    finished = wait_finished(pump, stall_ms, events);
     pump->abandoned = !finished;
     if (!finished)
         pthread_detach(pump->thread);
     pthread_mutex_unlock(&pump->lock);
 
     if (!finished) {
-        log_warn("standard output: the guest's last output is lost: nobody reads");
+        log_warn(
+            "standard output: the guest's last output is lost: nobody reads it, or too slowly");
         return;
     }
     pthread_join(pump->thread, NULL);

@@ -13,6 +13,7 @@
 
 #include "vmm/base/compiler.h"
 
+struct console_events;
 struct console_pump;
 
 /*
@@ -22,9 +23,10 @@ struct console_pump;
 int console_pump_start(int out_fd, int *ret_pipe_fd, struct console_pump **ret_pump) MUST_CHECK;
 
 /*
- * Wait until everything is written, as long as some of it is every `stall_ms`. The thread of a
- * reader that takes nothing is left behind, to end with the process.
+ * Wait until everything is written, as long as some of it is every `stall_ms`, and nobody is
+ * hurried. The thread of a reader that takes too little is left behind, to end with the process.
  */
-void console_pump_stop(struct console_pump *pump, unsigned stall_ms);
+void console_pump_stop(struct console_pump *pump, unsigned stall_ms,
+                       const struct console_events *events);
 
 #endif

@@ -20,7 +20,6 @@ static const char help_text[] = "\r\n"
 
 struct console_stdio {
     struct console console;
-    struct console_events events;
     struct console_pump *pump; /* NULL: not started */
     bool is_terminal;
     bool escaped; /* the last key was Ctrl-A */
@@ -49,7 +48,7 @@ static bool escape_key(struct console_stdio *stdio, uint8_t key)
         console_print(&stdio->console, help_text);
         break;
     case 'x':
-        stdio->events.quit(stdio->events.opaque);
+        stdio->console.events.quit(stdio->console.events.opaque);
         break;
     default: /* no such key: not worth a beep */
         break;
@@ -121,7 +120,8 @@ static void stdio_close(struct console *console)
     struct console_stdio *stdio = stdio_of(console);
 
     if (stdio->pump)
-        console_pump_stop(stdio->pump, console->stalled ? 0 : CONSOLE_CLOSE_STALL_MS);
+        console_pump_stop(stdio->pump, console->stalled ? 0 : CONSOLE_CLOSE_STALL_MS,
+                          &console->events);
     if (stdio->is_terminal)
         terminal_restore();
     console_done(console);
@@ -137,14 +137,13 @@ static const struct console_ops stdio_ops = {
     .close = stdio_close,
 };
 
-struct console *console_stdio_new(struct loop *loop, const struct console_events *events)
+struct console *console_stdio_new(struct loop *loop)
 {
     struct console_stdio *stdio = calloc(1, sizeof(*stdio));
 
     if (!stdio)
         return NULL;
     console_init(&stdio->console, &stdio_ops, loop);
-    stdio->events = *events;
     stdio->is_terminal = isatty(STDIN_FILENO);
     stdio->console.input_always = stdio->is_terminal;
     return &stdio->console;

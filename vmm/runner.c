@@ -73,6 +73,14 @@ static void on_quit_key(void *opaque)
     ending_insist(runner->ending);
 }
 
+/* The disks, which come behind it, are not to be left unflushed for the sake of the console. */
+static bool is_hurried(void *opaque)
+{
+    struct runner *runner = opaque;
+
+    return ending_is_asked(runner->ending);
+}
+
 /* A kernel that boots loses the interrupt of a button for which it has no driver yet. */
 static void on_repeat_button(struct loop_timer *timer)
 {
@@ -192,7 +200,8 @@ static int open_disks(struct runner *runner, struct err *err)
 
 static int make_console(struct runner *runner, struct err *err)
 {
-    const struct console_events events = {.quit = on_quit_key, .opaque = runner};
+    const struct console_events events = {
+        .quit = on_quit_key, .is_hurried = is_hurried, .opaque = runner};
 
     return console_new(runner->config->serial, runner->config->serial_path, &runner->files,
                        runner->loop, &events, &runner->console, err);

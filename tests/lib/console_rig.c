@@ -44,6 +44,11 @@ static void on_quit(void *opaque)
     rig.front.quit = true;
 }
 
+static bool is_hurried(void *opaque)
+{
+    return rig.front.hurried;
+}
+
 static void stop_loop(struct loop_timer *timer)
 {
     loop_stop(rig.loop);
@@ -93,7 +98,7 @@ void rig_print(const char *text)
 
 int rig_try_open(enum serial_kind kind, const char *path, struct err *err)
 {
-    const struct console_events events = {.quit = on_quit};
+    const struct console_events events = {.quit = on_quit, .is_hurried = is_hurried};
     int r = console_new(kind, path, &rig.files, rig.loop, &events, &rig.console, err);
 
     if (r < 0)

@@ -20,6 +20,7 @@ struct rig_front {
     unsigned nbreaks;
     unsigned nwritable;
     bool quit; /* Ctrl-A x */
+    bool hurried;
 };
 
 struct rig {

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <pty.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -263,6 +264,47 @@ START_TEST(close_waits_for_a_slow_reader)
 }
 END_TEST
 
+#define PIPE_LEN (64u << 10)
+
+static atomic_bool closed;
+
+/* So little that all would take more than half a minute, and never nothing for seconds. */
+static void *read_slowly(void *arg)
+{
+    size_t *seen = arg;
+    char bytes[1024];
+
+    while (!atomic_load(&closed)) {
+        *seen += rig_read(sink_fd, bytes, sizeof(bytes));
+        usleep(200000);
+    }
+    return NULL;
+}
+
+/* The disks come behind it. In the first case the console has more, in the second only the pump. */
+START_TEST(hurried_close_leaves_a_slow_reader)
+{
+    size_t written = 0;
+    size_t seen = 0;
+    pthread_t reader;
+
+    open_on_pipes();
+    if (_i == 0)
+        rig_fill(&written);
+    while (written < 3 * PIPE_LEN / 2) {
+        ck_assert(rig_print_pattern(&written, 256));
+        rig_settle();
+    }
+    rig.front.hurried = true;
+    ck_assert_int_eq(pthread_create(&reader, NULL, read_slowly, &seen), 0);
+    rig_close();
+    atomic_store(&closed, true);
+    pthread_join(reader, NULL);
+    ck_assert_uint_gt(seen, 0);
+    ck_assert_uint_lt(seen, written - PIPE_LEN);
+}
+END_TEST
+
 START_TEST(close_gives_up_on_a_reader_that_takes_nothing)
 {
     size_t written = 0;
@@ -436,6 +478,7 @@ static void add_tests(Suite *suite)
     for (size_t i = 0; i < ARRAY_SIZE(with_rig); i++)
         tcase_add_test(tcase, with_rig[i]);
     tcase_add_loop_test(tcase, close_waits_for_a_slow_reader, 0, 2); /* undisturbed; with signals */
+    tcase_add_loop_test(tcase, hurried_close_leaves_a_slow_reader, 0, 2);
     suite_add_tcase(suite, tcase);
 }
 
