@@ -481,6 +481,7 @@ START_TEST(one_table_in_all_entries_is_read_once)
     uint64_t l1 = 16u << 20;
     uint64_t l2;
     uint32_t n = 4u << 20;
+    uint64_t opened;
 
     make_image(3, 16, false, base_seed);
     l2 = load_be64(rig.disk.data + load_be64(field(HDR_L1_OFF)));
@@ -490,9 +491,10 @@ START_TEST(one_table_in_all_entries_is_read_once)
     for (uint64_t i = 0; i < n; i++)
         store_be64(rig.disk.data + l1 + i * 8, l2);
     ck_assert_int_eq(open_disk(&rig.disk, BLOCK_OPEN_CHECK, true, &block), 0);
+    opened = block_get_stats(block)->meta_reads; /* the L1 table, by parts */
     ck_assert_int_eq(block_check(block, 0, NULL, &result, &err), 0);
     ck_assert_uint_gt(result.corruptions, n);
-    ck_assert_uint_lt(block_get_stats(block)->meta_reads, 40);
+    ck_assert_uint_lt(block_get_stats(block)->meta_reads - opened, 40);
     ck_assert_int_eq(block_close(block), 0);
     rig_done();
 }
