@@ -13,9 +13,12 @@
 
 #define SECTORS_MAX 256u
 
+/* Pieces of a buffer that lies in several, a sector each but for the last. */
+#define PIECES_MAX 16u
+
 struct request {
     struct block_req req;
-    struct iovec iov;
+    struct iovec iov[PIECES_MAX];
     bool busy;
     uint8_t buf[SECTORS_MAX * BLOCK_SECTOR_SIZE];
 };
@@ -121,38 +124,95 @@ static void request_done(struct block_req *req, int result)
     container_of(req, struct request, req)->busy = false;
 }
 
+/* Let things go on until this one is done. */
+static void wait_for(const struct request *request)
+{
+    for (unsigned round = 0; request->busy; round++) {
+        if (round == ROUNDS_MAX)
+            abort();
+        aio_wait(aio);
+    }
+}
+
 /* One that is not in flight; waits for that if need be. */
 static struct request *take_request(void)
 {
-    for (unsigned round = 0; round < ROUNDS_MAX; round++) {
-        for (unsigned i = 0; i < HOSTILE_IN_FLIGHT; i++)
-            if (!requests[i].busy)
-                return &requests[i];
-        aio_wait(aio);
-    }
-    abort();
+    for (unsigned i = 0; i < HOSTILE_IN_FLIGHT; i++)
+        if (!requests[i].busy)
+            return &requests[i];
+    wait_for(&requests[0]);
+    return &requests[0];
 }
 
-static void set_request(struct request *request, const struct block *block, const uint8_t *step)
+/* What a step's first byte says beside the kind of request. */
+static unsigned request_flags(enum block_op op, unsigned byte)
+{
+    unsigned flags = 0;
+
+    if (op == BLOCK_WRITE) {
+        flags |= byte & 0x80 ? BLOCK_REQ_FUA : 0;
+        flags |= byte & 0x40 ? BLOCK_REQ_COMPRESSED : 0;
+    } else if (op == BLOCK_WRITE_ZEROES) {
+        flags |= byte & 0x80 ? BLOCK_REQ_UNMAP : 0;
+        flags |= byte & 0x40 ? BLOCK_REQ_OWN : 0;
+    }
+    return flags;
+}
+
+/* Only whole clusters can be compressed; the last one ends with the disk. */
+static void make_whole(struct request *request, struct block *block)
+{
+    struct block_req *req = &request->req;
+    struct block_info info;
+    uint64_t unit, end;
+
+    block_get_info(block, &info);
+    unit = max_u64(info.opt_io, BLOCK_SECTOR_SIZE);
+    end = min_u64(align_up(req->off + req->len, unit), block->len);
+    req->off = align_down(req->off, unit);
+    if (end - req->off > sizeof(request->buf) || end < req->off)
+        return;
+    req->len = end - req->off;
+}
+
+/* The buffer as one, or as a guest's that lies in many places. */
+static void set_vector(struct request *request, bool pieces)
+{
+    struct block_req *req = &request->req;
+    uint64_t at = 0;
+
+    req->niov = 0;
+    while (at < req->len) {
+        bool last = !pieces || req->niov == PIECES_MAX - 1;
+        uint64_t len = last ? req->len - at : min_u64(req->len - at, BLOCK_SECTOR_SIZE);
+
+        request->iov[req->niov++] = (struct iovec){request->buf + at, len};
+        at += len;
+    }
+    req->iov = request->iov;
+}
+
+static void set_request(struct request *request, struct block *block, const uint8_t *step)
 {
     static const enum block_op ops[] = {BLOCK_READ,         BLOCK_WRITE,   BLOCK_WRITE,
                                         BLOCK_WRITE_ZEROES, BLOCK_DISCARD, BLOCK_FLUSH};
     struct block_req *req = &request->req;
+    enum block_op op = ops[step[0] % ARRAY_SIZE(ops)];
     uint64_t sectors = block->len / BLOCK_SECTOR_SIZE;
 
-    request->iov = (struct iovec){request->buf, (size_t)(step[3] + 1) * BLOCK_SECTOR_SIZE};
     *req = (struct block_req){
-        .op = ops[step[0] % ARRAY_SIZE(ops)],
-        .flags = step[0] & 0x80 ? BLOCK_REQ_UNMAP : 0,
+        .op = op,
+        .flags = request_flags(op, step[0]),
         .off =
             (uint64_t)((unsigned __int128)sectors * load_be16(step + 1) >> 16) * BLOCK_SECTOR_SIZE,
-        .len = request->iov.iov_len,
-        .iov = &request->iov,
-        .niov = 1,
+        .len = (uint64_t)(step[3] + 1) * BLOCK_SECTOR_SIZE,
         .done = request_done,
     };
-    if (req->op == BLOCK_WRITE)
-        memset(request->buf, step[0], request->iov.iov_len);
+    if (req->flags & BLOCK_REQ_COMPRESSED && op == BLOCK_WRITE)
+        make_whole(request, block);
+    if (op == BLOCK_WRITE)
+        memset(request->buf, step[0], req->len);
+    set_vector(request, step[2] & 1);
 }
 
 void hostile_image_request(struct hostile_image *image, const uint8_t *step)
@@ -170,4 +230,6 @@ void hostile_image_request(struct hostile_image *image, const uint8_t *step)
         abort();
     request->busy = true;
     block_submit(image->block, &request->req);
+    if (step[0] & HOSTILE_WAIT)
+        wait_for(request);
 }

@@ -1,8 +1,8 @@
 /*
  * What a fuzzer's input says to do, and the image to do it to.
  *
- * Input: the number of steps, four bytes for each (kind, offset as a fraction of the disk in 16
- * bits, length in sectors), and the image. Files live in memory, so whatever an image names, no
+ * Input: the number of steps, four bytes for each (kind and flags, offset as a fraction of the disk
+ * in 16 bits, length in sectors), and the image. Files live in memory, so whatever an image names, no
  * file of the host is opened.
  *
  * With bit 7 of the first byte the image is attached to a loop as in the machine, with up to
@@ -46,8 +46,9 @@ struct block *hostile_image_alone(struct hostile_image *image);
 
 /*
  * The request that a step stands for; any result will do, what counts is how it gets there. It may
- * still be in flight when this returns.
+ * still be in flight when this returns, unless HOSTILE_WAIT is in the step's first byte.
  */
+#define HOSTILE_WAIT 0x20u
 void hostile_image_request(struct hostile_image *image, const uint8_t *step);
 
 #endif

@@ -420,7 +420,11 @@ static int mem_truncate(struct file *file, uint64_t len)
     struct mem_op op = {
         .disk = disk, .op = MEM_TRUNCATE, .begin = disk->record ? disk->record->n : 0, .off = len};
 
+    int r = disk->choices ? choose_fate(disk, &op) : 0;
+
     disk->counts[MEM_TRUNCATE]++;
+    if (r < 0)
+        return r;
     if (is_faulty(disk, MEM_TRUNCATE, 0))
         return disk->fault->result;
     if (len > MEM_DISK_MAX)
@@ -449,6 +453,17 @@ static int mem_get_extent(struct file *file, uint64_t off, bool *ret_hole, uint6
     return 0;
 }
 
+/* Holes take none. */
+static int mem_get_space(struct file *file, uint64_t *ret_bytes)
+{
+    const struct mem_disk *disk = container_of(file, struct mem_file, file)->disk;
+
+    *ret_bytes = 0;
+    for (uint64_t off = 0; off < disk->len; off += MEM_HOLE_UNIT)
+        *ret_bytes += is_zero(disk, off) ? 0 : MEM_HOLE_UNIT;
+    return 0;
+}
+
 static void mem_free(struct file *file)
 {
     free(container_of(file, struct mem_file, file));
@@ -458,6 +473,7 @@ static const struct file_ops mem_ops = {
     .submit = mem_submit,
     .get_len = mem_get_len,
     .truncate = mem_truncate,
+    .get_space = mem_get_space,
     .get_extent = mem_get_extent,
     .free = mem_free,
 };
