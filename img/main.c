@@ -114,7 +114,7 @@ static int run(int argc, char **argv)
 int main(int argc, char **argv)
 {
     const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
-    int status;
+    int status, r;
 
     std_fds_fill();
     /* A reader that went away, or a file at its size limit, is an error of the write. */
@@ -128,9 +128,10 @@ int main(int argc, char **argv)
     log_set_level(LOG_ERROR);
 
     status = run(argc, argv);
-    if (fflush(stdout) != 0 && status == 0) {
-        img_error("cannot write the output: %m");
-        return EXIT_FAILURE;
+    r = std_fds_flush_output();
+    if (r < 0) {
+        img_error("cannot write to standard output: %s", strerror(-r));
+        status = status ? status : EXIT_FAILURE;
     }
     return status;
 }

@@ -33,6 +33,17 @@ static void set_up_signals(void)
     (void)sigprocmask(SIG_BLOCK, &blocked, NULL);
 }
 
+/* What was asked for is what was printed, so it counts if that could not be written. */
+static enum exit_code end_of_output(struct err *err)
+{
+    int r = std_fds_flush_output();
+
+    if (r == 0)
+        return EXIT_POWER_OFF;
+    err_set_errno(err, r, "cannot write to standard output");
+    return EXIT_SETUP;
+}
+
 static enum exit_code run(int argc, char **argv, struct config *config, struct err *err)
 {
     enum options_action action;
@@ -41,11 +52,11 @@ static enum exit_code run(int argc, char **argv, struct config *config, struct e
         return EXIT_USAGE;
     if (action == OPTIONS_HELP) {
         options_print_help();
-        return EXIT_POWER_OFF;
+        return end_of_output(err);
     }
     if (action == OPTIONS_VERSION) {
         puts("minivmm " MINIVMM_VERSION);
-        return EXIT_POWER_OFF;
+        return end_of_output(err);
     }
     if (config_check(config, err) < 0)
         return EXIT_USAGE;

@@ -103,6 +103,23 @@ static const struct refusal options[] = {
     DISK_KEY("discard", "yes", "on or off"),
 };
 
+static void print_into_the_void(void)
+{
+    if (dup2(open("/dev/full", O_WRONLY | O_CLOEXEC), STDOUT_FILENO) < 0)
+        _exit(REFUSAL_SKIPPED);
+}
+
+static const struct refusal lost_output[] = {
+    {.args = {"--help"},
+     .in_child = print_into_the_void,
+     .code = EXIT_SETUP,
+     .says = {"standard output", "No space left"}},
+    {.args = {"--version"},
+     .in_child = print_into_the_void,
+     .code = EXIT_SETUP,
+     .says = {"standard output", "No space left"}},
+};
+
 /* ---- the configuration file ------------------------------------------------------------------ */
 
 #define JSON(text, ...)                                                                            \
@@ -628,6 +645,7 @@ static void make_files(void)
     END_TEST
 
 TEST_REFUSALS(bad_option_is_refused, options)
+TEST_REFUSALS(lost_output_is_told, lost_output)
 TEST_REFUSALS(bad_configuration_is_refused, configs)
 TEST_REFUSALS(bad_kernel_or_initrd_is_refused, boot_files)
 TEST_REFUSALS(bad_disk_is_refused, disks)
@@ -694,6 +712,7 @@ static void add_tests(Suite *suite)
     tcase_add_unchecked_fixture(tcase, make_files, NULL);
     tcase_add_loop_test(tcase, good_input_is_taken, 0, 9);
     tcase_add_loop_test(tcase, bad_option_is_refused, 0, ARRAY_SIZE(options));
+    tcase_add_loop_test(tcase, lost_output_is_told, 0, ARRAY_SIZE(lost_output));
     tcase_add_loop_test(tcase, bad_configuration_is_refused, 0, ARRAY_SIZE(configs));
     tcase_add_loop_test(tcase, bad_kernel_or_initrd_is_refused, 0, ARRAY_SIZE(boot_files));
     tcase_add_loop_test(tcase, bad_disk_is_refused, 0, ARRAY_SIZE(disks));

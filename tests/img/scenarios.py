@@ -43,6 +43,23 @@ def test_help_of_each_command(tools, folder):
         assert all(len(line) <= 100 for line in text.splitlines()[1:]), text
 
 
+def test_output_that_cannot_be_written_is_an_error(tools, folder):
+    """Whatever a command prints: if that is lost, it says so and fails."""
+    theirs(tools, folder, "create", "-q", "-f", "qcow2", "disk", "1M")
+    theirs(tools, folder, "snapshot", "-c", "first", "disk")
+    for command in ("--help", "--version", "info --help", "info disk", "info --output=json disk",
+                    "check disk", "check --output=json disk", "map disk", "map --output=json disk",
+                    "snapshot -l disk", "measure -O qcow2 disk", "compare disk disk",
+                    "create -f qcow2 new 1M", "create -f qcow2 -o help new",
+                    "bench -c 1 disk", "convert -p -O raw disk copy", "resize disk 2M"):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([tools.ours, *command.split()], cwd=folder, stdout=full,
+                                  stderr=subprocess.PIPE, timeout=60, check=False)
+        assert done.returncode == 1, f"{command}: status {done.returncode}"
+        assert b"cannot write to standard output: " in done.stderr, (command,
+                                                                                  done.stderr)
+
+
 def test_version_begins_with_the_program(tools, folder):
     assert ours(tools, folder, "--version").startswith("minivmm-img version ")
     assert ours(tools, folder, "--help").startswith("minivmm-img version ")
@@ -56,14 +73,6 @@ def test_version_that_scripts_read(tools, folder):
                               text=True, check=True).stdout
         line = text.splitlines()[0]
         assert re.fullmatch(r"qemu-img version 7\.2\.0 \(minivmm-img \d+\.\d+\.\d+\)", line), line
-
-
-def test_output_that_cannot_be_written_is_an_error(tools, folder):
-    theirs(tools, folder, "create", "-q", "-f", "qcow2", "a", "1M")
-    with open("/dev/full", "wb") as full:
-        done = subprocess.run([tools.ours, "info", "a"], cwd=folder, stdout=full,
-                              stderr=subprocess.PIPE, check=False)
-    assert done.returncode == 1 and b"cannot write" in done.stderr, done
 
 
 def test_image_in_use(tools, folder):

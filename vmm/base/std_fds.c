@@ -1,7 +1,10 @@
 #include "vmm/base/std_fds.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -35,4 +38,13 @@ void std_fds_close_others(unsigned *kept, size_t n)
             from = kept[i] + 1;
     }
     (void)close_range(from, UINT_MAX, 0);
+}
+
+int std_fds_flush_output(void)
+{
+    bool lost = ferror(stdout) != 0;
+
+    if (fflush(stdout) != 0)
+        return -errno;
+    return lost ? -EIO : 0;
 }
