@@ -428,30 +428,42 @@ static int make_room(const struct block_create_options *options, const struct la
     return block_take_space(file, data, end - data, prealloc);
 }
 
-int qcow2_create(const struct block_create_options *options, struct file *file,
-                 struct file *data_file, struct err *err)
+static int write_image(const struct block_create_options *options, const struct layout *l,
+                       const struct header *hdr, uint8_t *buf, struct file *file,
+                       struct file *data_file, struct err *err)
 {
-    struct header hdr = {0};
-    struct layout layout;
-    uint8_t *buf;
-    int r = plan(options, &layout, err);
+    int r = make_room(options, l, file, data_file);
 
     if (r == 0)
-        r = make_header(options, &layout, &hdr, err);
-    if (r < 0)
-        return r;
-    buf = malloc(PIECE);
-    if (!buf)
-        return err_set(err, -ENOMEM, "%s: out of memory", options->path);
-    r = make_room(options, &layout, file, data_file);
+        r = write_tables(file, l, buf);
     if (r == 0)
-        r = write_tables(file, &layout, buf);
-    if (r == 0)
-        r = file_write(file, 0, hdr.data, hdr.len);
+        r = file_write(file, 0, hdr->data, hdr->len);
     if (r == 0 && data_file)
         r = file_sync(data_file);
     if (r == 0)
         r = file_sync(file);
-    free(buf);
     return r < 0 ? err_set_errno(err, r, "%s: cannot write", options->path) : 0;
+}
+
+int qcow2_create(const struct block_create_options *options, struct file *file,
+                 struct file *data_file, struct err *err)
+{
+    struct header *hdr;
+    struct layout layout;
+    uint8_t *buf;
+    int r = plan(options, &layout, err);
+
+    if (r < 0)
+        return r;
+    hdr = calloc(1, sizeof(*hdr));
+    buf = malloc(PIECE);
+    if (!hdr || !buf)
+        r = err_set(err, -ENOMEM, "%s: out of memory", options->path);
+    else
+        r = make_header(options, &layout, hdr, err);
+    if (r == 0)
+        r = write_image(options, &layout, hdr, buf, file, data_file, err);
+    free(buf);
+    free(hdr);
+    return r;
 }

@@ -76,18 +76,22 @@ static int add_bytes(struct head *c, const uint8_t *ext, uint64_t len)
 
 static int add_text(struct head *c, uint32_t type, const char *text)
 {
-    uint8_t ext[8 + BLOCK_NAME_MAX] = {0};
     size_t len = text ? strlen(text) : 0;
+    uint64_t whole = 8 + align_up(len, 8);
+    uint8_t *ext = c->next + c->ext_end;
 
     if (len == 0)
         return 0;
     if (len >= BLOCK_NAME_MAX)
         return -EINVAL;
+    if (whole > c->room - c->ext_end)
+        return -ENOSPC;
+    memset(ext, 0, whole);
     store_be32(ext, type);
     store_be32(ext + 4, (uint32_t)len);
-    for (size_t i = 0; i < len; i++)
-        ext[8 + i] = (uint8_t)text[i];
-    return add_bytes(c, ext, 8 + align_up(len, 8));
+    memcpy(ext + 8, text, len);
+    c->ext_end += whole;
+    return 0;
 }
 
 static int add_bitmaps(struct head *c)

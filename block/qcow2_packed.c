@@ -29,48 +29,49 @@
 struct row {
     struct qcow2 *q;
     unsigned n;
-    struct packed_data {
-        uint64_t host;
-        uint64_t len;
-        const uint8_t *data;
-    } each[ROW_MAX];
-    uint64_t host; /* of the first in the file */
-    uint64_t end;  /* of the last */
-    uint64_t sum;  /* of their lengths */
-    uint8_t *packed;
+    uint64_t entries[ROW_MAX];
+    uint64_t host;   /* of the first in the file */
+    uint64_t end;    /* of the last */
+    uint64_t sum;    /* of their lengths */
+    uint8_t *packed; /* what lies from `host` to `end`, or only they, one after the other */
+    bool together;   /* the former */
     uint8_t *dst;
     int result;
 };
 
 static void row_add(struct row *row, uint64_t entry)
 {
-    struct packed_data *one = &row->each[row->n];
+    uint64_t host;
+    uint64_t len;
 
-    qcow2_packed_range(row->q, entry, &one->host, &one->len);
-    row->host = row->n ? min_u64(row->host, one->host) : one->host;
-    row->end = max_u64(row->end, one->host + one->len);
-    row->sum += one->len;
-    row->n++;
+    qcow2_packed_range(row->q, entry, &host, &len);
+    row->host = row->n ? min_u64(row->host, host) : host;
+    row->end = max_u64(row->end, host + len);
+    row->sum += len;
+    row->entries[row->n++] = entry;
 }
 
 /* In one piece, unless there is more between them than of them. */
 static int row_read(struct row *row)
 {
     uint64_t span = row->end - row->host;
-    bool together = span <= 2 * row->sum;
-    uint8_t *data = malloc(max_u64(together ? span : row->sum, 1));
-    int r = data ? 0 : -ENOMEM;
+    uint8_t *data;
+    int r = 0;
 
+    row->together = span <= 2 * row->sum;
+    data = malloc(max_u64(row->together ? span : row->sum, 1));
     row->packed = data;
-    if (r == 0 && together)
-        r = qcow2_packed_read(row->q, row->host, data, span);
+    if (!data)
+        return -ENOMEM;
+    if (row->together)
+        return qcow2_packed_read(row->q, row->host, data, span);
     for (unsigned i = 0; r == 0 && i < row->n; i++) {
-        struct packed_data *one = &row->each[i];
+        uint64_t host;
+        uint64_t len;
 
-        one->data = together ? row->packed + (one->host - row->host) : data;
-        if (!together)
-            r = qcow2_packed_read(row->q, one->host, data, one->len);
-        data += one->len;
+        qcow2_packed_range(row->q, row->entries[i], &host, &len);
+        r = qcow2_packed_read(row->q, host, data, len);
+        data += len;
     }
     return r;
 }
@@ -81,11 +82,20 @@ static void row_inflate(void *opaque)
     struct row *row = opaque;
     struct qcow2 *q = row->q;
     struct qcow2_inflater *inflater = NULL;
+    const uint8_t *next = row->packed;
 
     row->result = qcow2_inflater_new(q->compression, &inflater);
-    for (unsigned i = 0; row->result == 0 && i < row->n; i++)
-        row->result = qcow2_inflate(inflater, row->each[i].data, row->each[i].len,
-                                    row->dst + ((size_t)i << q->cluster_bits), q->cluster_size);
+    for (unsigned i = 0; row->result == 0 && i < row->n; i++) {
+        const uint8_t *data;
+        uint64_t host;
+        uint64_t len;
+
+        qcow2_packed_range(q, row->entries[i], &host, &len);
+        data = row->together ? row->packed + (host - row->host) : next;
+        next += len;
+        row->result = qcow2_inflate(inflater, data, len, row->dst + ((size_t)i << q->cluster_bits),
+                                    q->cluster_size);
+    }
     qcow2_inflater_free(inflater);
 }
 

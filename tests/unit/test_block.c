@@ -101,6 +101,40 @@ START_TEST(chain_of_the_greatest_depth_is_read_to_its_end)
 }
 END_TEST
 
+/* The same as a request in a coroutine, whose stack is small. */
+static void nothing_failed(struct block_req *req, int result)
+{
+    ck_assert_int_eq(result, 0);
+}
+
+START_TEST(chain_of_the_greatest_depth_fits_a_coroutine)
+{
+    uint8_t data[512] = {0};
+    struct iovec iov = {data, sizeof(data)};
+    struct block_req req = {
+        .op = BLOCK_READ, .len = sizeof(data), .iov = &iov, .niov = 1, .done = nothing_failed};
+    struct block *block;
+    struct loop *loop;
+    struct err err;
+
+    make_chain(BLOCK_CHAIN_MAX);
+    block = mem_env_open(&env, names[BLOCK_CHAIN_MAX - 1], BLOCK_FORMAT_QCOW2, false);
+    memset(data, 7, sizeof(data));
+    ck_assert_int_eq(mem_block_write(block, 0, data, sizeof(data)), 0);
+    ck_assert_int_eq(block_close(block), 0);
+
+    memset(data, 0, sizeof(data));
+    ck_assert_int_eq(open_it("i0", &block, &err), 0);
+    ck_assert_int_eq(loop_new(&loop), 0);
+    ck_assert_int_eq(block_attach(block, loop, &err), 0);
+    block_submit(block, &req);
+    ck_assert_int_eq(block_detach(block), 0);
+    ck_assert_uint_eq(data[100], 7);
+    ck_assert_int_eq(block_close(block), 0);
+    loop_free(loop);
+}
+END_TEST
+
 START_TEST(longer_chain_is_refused)
 {
     make_chain(BLOCK_CHAIN_MAX + 1);
@@ -728,6 +762,7 @@ static void add_tests(Suite *suite)
 {
     const TTest *const tests[] = {
         chain_of_the_greatest_depth_is_read_to_its_end,
+        chain_of_the_greatest_depth_fits_a_coroutine,
         longer_chain_is_refused,
         loops_are_refused,
         missing_and_foreign_backing_files_are_refused_by_name,

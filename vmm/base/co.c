@@ -6,7 +6,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#if !defined(__x86_64__)
+/*
+ * The switch below keeps no shadow stack. Code that is compiled to have one (-fcf-protection=full
+ * or =return) says so in the object, and takes the C library's switch, which keeps it.
+ */
+#if defined(__x86_64__) && !(defined(__CET__) && (__CET__ & 2))
+#define OWN_SWITCH 1
+#else
 #include <ucontext.h>
 #endif
 
@@ -28,8 +34,10 @@
 
 /*
  * Address space per stack; the pages below what a request touches (two or three) are never backed
- * by memory. The deepest user is a read through a chain of 32 backing files at about 1 KiB per
- * layer; sanitizers multiply frames several times.
+ * by memory. The deepest user is a read through a chain of 32 backing files (BLOCK_CHAIN_MAX) at
+ * about 1 KiB per layer. At worst a layer is six calls, and the Makefile bounds the frames of
+ * block/ to 1 KiB: 192 KiB, which leaves 64 KiB for what the last layer calls. Sanitizers multiply
+ * frames several times.
  */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define CO_STACK_SIZE (1024u * 1024)
@@ -38,7 +46,7 @@
 #endif
 #define CO_GUARD_SIZE 4096u
 
-#if defined(__x86_64__)
+#ifdef OWN_SWITCH
 /* What a switch saves lives on the stack that it leaves; the stack pointer stands for all of it. */
 struct co_context {
     void *sp;
@@ -80,7 +88,7 @@ static __thread void *resumer_fiber;
 
 /* ---- the switch itself ----------------------------------------------------------------------- */
 
-#if defined(__x86_64__)
+#ifdef OWN_SWITCH
 
 /*
  * Save the callee-saved registers of the System V ABI on the stack, exchange stack pointers, and
@@ -94,6 +102,7 @@ __asm__(".pushsection .text\n"
         ".hidden co_switch_stacks\n"
         ".type co_switch_stacks, @function\n"
         "co_switch_stacks:\n"
+        "    endbr64\n" /* it may be called through a pointer */
         "    pushq %rbp\n"
         "    pushq %rbx\n"
         "    pushq %r12\n"
