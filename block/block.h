@@ -60,6 +60,12 @@ enum {
 
     /* When probing, take a file of any length for raw that has no other format's mark. */
     BLOCK_OPEN_ANY_RAW = 1 << 3,
+
+    /*
+     * Tables that a file which was cut short has lost read as zeroes, as its data does and as QEMU
+     * takes them; otherwise, and for writing, that is an error.
+     */
+    BLOCK_OPEN_CUT_SHORT = 1 << 4,
 };
 
 struct block_check_report; /* block_ops.h */

@@ -226,6 +226,7 @@ struct qcow2 {
     struct block block;
     char *path;        /* for messages */
     bool checking;     /* opened with BLOCK_OPEN_CHECK */
+    bool cut_short;    /* tables may lie behind the end of the file: BLOCK_OPEN_CUT_SHORT */
     struct file *data; /* where the guest's clusters are: block.file, or a file of their own */
     bool raw_data;     /* which is a raw image too: what reads as zero must be zero in it */
 

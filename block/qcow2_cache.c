@@ -161,7 +161,7 @@ int qcow2_slice_get(struct qcow2 *q, enum qcow2_meta kind, uint64_t host,
     int r = 0;
 
     if (!slice) {
-        if (!range_fits(host, qcow2_slice_size(q), q->file_end)) {
+        if (!q->cut_short && !range_fits(host, qcow2_slice_size(q), q->file_end)) {
             log_guest(LOG_WARN, "%s: a table at %#llx lies outside the file", q->path,
                       (unsigned long long)host);
             return -EIO;

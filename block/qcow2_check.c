@@ -28,6 +28,7 @@ int qcow2_check_init(struct qcow2_check *check, struct qcow2 *q, struct block_ch
         r = file_get_len(q->block.file, &check->file_len);
     if (r < 0)
         return err_set_errno(err, r, "%s: cannot begin to check", q->path);
+    check->file_len = align_up(check->file_len, BLOCK_SECTOR_SIZE); /* as QEMU counts */
     check->nclusters = div_round_up(check->file_len, q->cluster_size);
     check->l1_budget = min_u64(check->file_len, L1_BUDGET);
     if (check->nclusters >= QCOW2_COUNTS_CLUSTERS_MAX)

@@ -238,15 +238,19 @@ static int check_features(const struct qcow2 *q, const struct header *hdr, struc
 
 /* ---- tables ---------------------------------------------------------------------------------- */
 
-/* The checker says itself what lies outside the file. */
+/* How far L1 and snapshot tables may reach. The checker says itself what lies outside the file. */
+static uint64_t tables_end(const struct qcow2 *q)
+{
+    return q->checking || q->cut_short ? QCOW2_HOST_MAX : q->file_end;
+}
+
 static int check_table(const struct qcow2 *q, const struct header *hdr,
                        const struct qcow2_table *table, const char *what, struct err *err)
 {
     uint64_t len = (uint64_t)table->n * sizeof(uint64_t);
-    uint64_t end = q->checking ? QCOW2_HOST_MAX : q->file_end;
 
     if (table->n > 0 && (table->host == 0 || !is_aligned(table->host, q->cluster_size) ||
-                         !range_fits(table->host, len, end)))
+                         !range_fits(table->host, len, tables_end(q))))
         return bad(hdr, err, what, table->host);
     return 0;
 }
@@ -301,7 +305,7 @@ static int check_snapshots(const struct qcow2 *q, const struct header *hdr, stru
         return 0;
     if (n > QCOW2_SNAPSHOTS_MAX)
         return bad(hdr, err, "number of snapshots", n);
-    if (n > 0 && (!is_aligned(host, q->cluster_size) || host >= q->file_end))
+    if (n > 0 && (!is_aligned(host, q->cluster_size) || host >= tables_end(q)))
         return bad(hdr, err, "snapshot table at", host);
     return 0;
 }
@@ -548,6 +552,7 @@ static struct qcow2 *qcow2_new(const struct block_source *source)
     block_init(&q->block, &qcow2_driver, source);
     q->data = source->file;
     q->checking = source->flags & BLOCK_OPEN_CHECK;
+    q->cut_short = (source->flags & BLOCK_OPEN_CUT_SHORT) && !source->writable;
     q->data_first = true; /* what was done to the file before may not be durable */
     range_lock_init(&q->ranges);
     co_mutex_init(&q->lock);

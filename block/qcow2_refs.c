@@ -151,12 +151,13 @@ int qcow2_refs_add(struct qcow2_refs *refs, uint64_t host, uint64_t len, int64_t
 
 int qcow2_l1_read(struct qcow2 *q, uint64_t host, uint32_t n, uint64_t **ret_entries)
 {
+    uint64_t end = q->cut_short ? QCOW2_HOST_MAX : q->file_end;
     uint64_t len = (uint64_t)n * sizeof(uint64_t);
     uint64_t *entries;
     int r;
 
     if (len > QCOW2_L1_BYTES_MAX || !is_aligned(host, q->cluster_size) ||
-        (n > 0 && (host == 0 || !range_fits(host, len, q->file_end))))
+        (n > 0 && (host == 0 || !range_fits(host, len, end))))
         return -EIO;
     entries = malloc(len + 1);
     if (!entries)

@@ -7,6 +7,7 @@
 
 #include "block/block_ops.h"
 #include "img/name.h"
+#include "img/open.h"
 #include "vmm/base/file_host.h"
 
 /* Longest chain that is looked at: what block_open takes. */
@@ -51,7 +52,7 @@ static int look_below(const char *path, enum block_format format, struct below *
         .path = path,
         .format = format,
         .readonly = true,
-        .flags = BLOCK_OPEN_ALONE | BLOCK_OPEN_SHARE | BLOCK_OPEN_ANY_RAW,
+        .flags = BLOCK_OPEN_ALONE | BLOCK_OPEN_SHARE | IMG_BLOCK_FLAGS,
     };
     struct block_details details;
     struct block *block;

@@ -91,7 +91,7 @@ static int open_backing(const struct creation *c, struct block **ret_backing)
     struct block_options options = {
         .format = BLOCK_FORMAT_PROBE,
         .readonly = true,
-        .flags = BLOCK_OPEN_SHARE | BLOCK_OPEN_ANY_RAW,
+        .flags = BLOCK_OPEN_SHARE | IMG_BLOCK_FLAGS,
     };
     char *why = NULL;
     int r;

@@ -74,7 +74,7 @@ static int open_base(struct rebasing *rebasing)
         .format = rebasing->format,
         .readonly = true,
         .cache = rebasing->src_cache,
-        .flags = BLOCK_OPEN_ANY_RAW | (rebasing->args->share ? BLOCK_OPEN_SHARE : 0),
+        .flags = IMG_BLOCK_FLAGS | (rebasing->args->share ? BLOCK_OPEN_SHARE : 0),
         .compute_threads = true,
     };
     struct block_details details;

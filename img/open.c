@@ -72,7 +72,7 @@ static int open_alone(const char *path, enum block_format format, unsigned flags
         .path = path,
         .format = format,
         .readonly = readonly,
-        .flags = BLOCK_OPEN_ALONE | BLOCK_OPEN_ANY_RAW | flags,
+        .flags = BLOCK_OPEN_ALONE | IMG_BLOCK_FLAGS | flags,
     };
 
     return block_open(&options, ret_block, err);
@@ -256,7 +256,7 @@ static int set_options(const struct img_open_options *options, const struct img_
         .compute_threads = !(options->flags & IMG_OPEN_ONE_THREAD),
         .aio = options->aio,
         .without = options->without,
-        .flags = BLOCK_OPEN_ANY_RAW | (share ? BLOCK_OPEN_SHARE : 0),
+        .flags = IMG_BLOCK_FLAGS | (share ? BLOCK_OPEN_SHARE : 0),
         .write_backing = options->write_backing,
         .repair_report = &img_check_report,
     };

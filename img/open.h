@@ -12,6 +12,9 @@
 #include "vmm/base/compiler.h"
 #include "vmm/base/err.h"
 
+/* Flags of block_open for every image: to take what QEMU takes. */
+#define IMG_BLOCK_FLAGS (BLOCK_OPEN_ANY_RAW | BLOCK_OPEN_CUT_SHORT)
+
 enum {
     IMG_OPEN_WRITABLE = 1 << 0,
     IMG_OPEN_SHARE = 1 << 1,      /* -U */
