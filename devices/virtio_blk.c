@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
+#include "devices/virtio_blk_error.h"
 #include "devices/virtio_blk_pool.h"
 #include "vmm/base/bytes.h"
 #include "vmm/base/iov.h"
@@ -49,6 +50,8 @@ struct virtio_blk {
     struct virtio_dev dev;
     struct block *block;
     struct loop *loop;
+    const char *label;
+    struct log_limit errors; /* owner: loop thread */
     struct block_info info;
     uint64_t features; /* offered */
     char serial[VIRTIO_BLK_ID_BYTES];
@@ -96,9 +99,7 @@ static void request_done(struct block_req *block, int result)
     struct blk_queue *queue = request->queue;
 
     if (result < 0 && result != -ECANCELED) /* that one's guest is gone */
-        log_guest(LOG_WARN, "virtio-blk: request at %llu, %llu bytes, failed: %s",
-                  (unsigned long long)block->off, (unsigned long long)block->len,
-                  strerror(-result));
+        virtio_blk_log_error(&queue->blk->errors, queue->blk->label, block, result);
     answer(queue, &request->reply, status_of(result), result == 0 && block->op == BLOCK_READ);
     blk_pool_give(&queue->pool, request);
 }
@@ -528,6 +529,7 @@ int virtio_blk_new(const struct virtio_blk_options *options, const struct guest_
     }
     blk->block = options->block;
     blk->loop = options->loop;
+    blk->label = options->label;
     block_get_info(blk->block, &blk->info);
     blk->features = features_for(&blk->info, options->nqueues);
     memcpy(blk->serial, options->serial, strnlen(options->serial, sizeof(blk->serial)));

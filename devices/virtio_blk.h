@@ -17,6 +17,7 @@
 struct virtio_blk_options {
     struct block *block; /* attached to `loop`; not owned; outlives the device */
     struct loop *loop;   /* run by the disk's I/O thread while the device exists */
+    const char *label;   /* for messages: "disk vda (root.qcow2)"; outlives the device */
     const char *serial;  /* at most VIRTIO_BLK_SERIAL_MAX bytes, copied; "" for none */
     unsigned nqueues;    /* 1 to VIRTIO_QUEUES_MAX */
 };

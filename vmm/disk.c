@@ -10,6 +10,7 @@
 
 struct disk {
     const struct config_disk *config;
+    char *label;
     struct block *block; /* owner: the disk's thread, while attached */
     struct loop *loop;
     pthread_t thread;
@@ -139,6 +140,17 @@ static int open_block(const struct config_disk *config, const struct config_plac
     return r;
 }
 
+static int make_label(struct disk *disk, unsigned index, struct err *err)
+{
+    char name[DISK_NAME_MAX];
+
+    disk_name(index, name);
+    if (asprintf(&disk->label, "disk %s (%s)", name, disk->config->path) >= 0)
+        return 0;
+    disk->label = NULL;
+    return err_set(err, -ENOMEM, "%s: out of memory", disk->config->path);
+}
+
 int disk_open(const struct config *vm, unsigned index, struct open_files *files,
               struct disk **ret_disk, struct err *err)
 {
@@ -152,6 +164,9 @@ int disk_open(const struct config *vm, unsigned index, struct open_files *files,
         return err_set(err, -ENOMEM, "%s: out of memory", config->path);
     disk->config = config;
     pthread_mutex_init(&disk->lock, NULL);
+    r = make_label(disk, index, err);
+    if (r < 0)
+        goto free_disk;
     r = open_block(config, &vm->backing, &admission, &disk->block, err);
     if (r < 0)
         goto free_disk;
@@ -210,8 +225,7 @@ int disk_close(struct disk *disk, struct err *err)
     if (job.result < 0)
         r = job.result;
     if (r < 0)
-        err_set_errno(err, r, "%s: cannot flush: writes of the guest may be lost",
-                      disk->config->path);
+        err_set_errno(err, r, "%s: cannot flush: writes of the guest may be lost", disk->label);
     set_state(disk, false, false);
     return r;
 }
@@ -221,6 +235,7 @@ void disk_free(struct disk *disk)
     if (!disk)
         return;
     pthread_mutex_destroy(&disk->lock);
+    free(disk->label);
     free(disk);
 }
 
@@ -257,4 +272,9 @@ struct loop *disk_loop(struct disk *disk)
 const struct config_disk *disk_config(const struct disk *disk)
 {
     return disk->config;
+}
+
+const char *disk_label(const struct disk *disk)
+{
+    return disk->label;
 }

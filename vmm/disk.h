@@ -62,4 +62,7 @@ struct block *disk_block(struct disk *disk);
 struct loop *disk_loop(struct disk *disk);
 const struct config_disk *disk_config(const struct disk *disk);
 
+/* What messages call it: "disk vda (root.qcow2)". */
+const char *disk_label(const struct disk *disk);
+
 #endif

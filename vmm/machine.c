@@ -182,6 +182,7 @@ static int add_disk(struct machine *machine, struct disk *disk, struct err *err)
     const struct virtio_blk_options blk = {
         .block = disk_block(disk),
         .loop = disk_loop(disk),
+        .label = disk_label(disk),
         .serial = config->serial ? config->serial : "",
         .nqueues = config->nqueues,
     };

@@ -111,7 +111,7 @@ static void bring_up(struct virtio_mmio *mmio)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct virtio_blk_options options = {.serial = "fuzz", .nqueues = 2};
+    struct virtio_blk_options options = {.label = "disk", .serial = "fuzz", .nqueues = 2};
     struct virtio_mmio *mmio;
     struct virtio_dev *dev;
     struct irq irq;

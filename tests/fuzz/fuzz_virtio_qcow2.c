@@ -278,8 +278,11 @@ static void run_steps(struct machine *machine)
 
 static void run_machine(struct machine *machine)
 {
-    struct virtio_blk_options options = {
-        .block = machine->image.block, .loop = loop, .serial = "fuzz", .nqueues = NQUEUES};
+    struct virtio_blk_options options = {.block = machine->image.block,
+                                         .loop = loop,
+                                         .label = "disk",
+                                         .serial = "fuzz",
+                                         .nqueues = NQUEUES};
     struct virtio_dev *dev;
 
     loop_call(loop, attach, options.block);

@@ -3,7 +3,10 @@
  */
 #include <fcntl.h>
 #include <linux/virtio_blk.h>
+#include <sched.h>
 #include <string.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "tests/lib/guest_disk.h"
@@ -125,6 +128,82 @@ START_TEST(written_sectors_reach_the_file_and_are_read_back)
 }
 END_TEST
 
+/* In the child, or else the test is not made: exit status of minivmm that no run has. */
+#define NOT_POSSIBLE 77
+
+/* A file may not be written behind sector 1000: as on a file system with a limit. */
+static void limit_file_size(void)
+{
+    const struct rlimit limit = {1000 * BLOCK_SECTOR_SIZE, 1000 * BLOCK_SECTOR_SIZE};
+
+    if (setrlimit(RLIMIT_FSIZE, &limit) < 0)
+        _exit(NOT_POSSIBLE);
+}
+
+/* A sparse disk of 1 MiB on a file system with room for 64 KiB. */
+static void make_small_file_system(void)
+{
+    int fd;
+
+    if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        mount("none", scratch_path("small"), "tmpfs", 0, "size=64k") < 0)
+        _exit(NOT_POSSIBLE);
+    fd = open(scratch_path("small/disk"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0 || ftruncate(fd, SECTORS * BLOCK_SECTOR_SIZE) < 0)
+        _exit(NOT_POSSIBLE);
+}
+
+/*
+ * Write 128 KiB where the host has no room, and 4 KiB before and after where it has: guest and user
+ * are told of the first one, and the others succeed.
+ */
+static void run_out_of(const char *file, void (*in_child)(void), const char *reason,
+                       const char *advice)
+{
+    char text[256];
+    const char *const args[] = {
+        "--kernel", scratch_path("kernel"), "--memory", GUEST_MEMORY, "--disk", text, NULL};
+    const struct vm_setup setup = {.in_child = in_child};
+    int code;
+
+    snprintf(text, sizeof(text), "%s,format=raw", scratch_path(file));
+    guest_disk_request(&disk, VIRTIO_BLK_T_OUT, 0, BUFFER, 4096);
+    guest_disk_put_status(&disk);
+    guest_disk_request(&disk, VIRTIO_BLK_T_OUT, 1024, BUFFER, 128 << 10);
+    guest_disk_put_status(&disk);
+    guest_disk_request(&disk, VIRTIO_BLK_T_OUT, 0, BUFFER, 4096);
+    guest_disk_put_status(&disk);
+    guest_power_off(&guest);
+    guest_write_kernel(&guest, scratch_path("kernel"));
+    vm_start_with(&vm, args, &setup);
+    code = vm_wait(&vm);
+    if (code == NOT_POSSIBLE) {
+        printf("not root: a file system without space is not tested\n");
+        return;
+    }
+    assert_exit_code(&vm, code, EXIT_POWER_OFF);
+    ck_assert_uint_eq(vm.out.len, 3);
+    ck_assert_mem_eq(vm.out.data, "\0\1\0", 3);
+    snprintf(text, sizeof(text), "disk vda (%s): write of 131072 bytes at 524288 failed: %s",
+             scratch_path(file), reason);
+    ck_assert_msg(strstr(vm_errors(&vm), text) != NULL, "%s", vm_errors(&vm));
+    ck_assert_msg(strstr(vm_errors(&vm), advice) != NULL, "%s", vm_errors(&vm));
+}
+
+START_TEST(file_that_may_not_grow_is_told_with_the_disks_name)
+{
+    run_out_of("disk", limit_file_size, "File too large", "ulimit -f");
+}
+END_TEST
+
+START_TEST(host_without_space_is_told_with_the_disks_name)
+{
+    scratch_ok("mkdir small");
+    run_out_of("small/disk", make_small_file_system, "No space left on device",
+               "free space on the host's file system");
+}
+END_TEST
+
 START_TEST(read_only_disk_refuses_writes)
 {
     guest_fill(&guest, BUFFER, PATTERN, 512);
@@ -233,6 +312,8 @@ static void add_tests(Suite *suite)
 
     tcase_add_checked_fixture(tcase, set_up, tear_down);
     tcase_add_loop_test(tcase, written_sectors_reach_the_file_and_are_read_back, 0, 6);
+    tcase_add_test(tcase, file_that_may_not_grow_is_told_with_the_disks_name);
+    tcase_add_test(tcase, host_without_space_is_told_with_the_disks_name);
     tcase_add_test(tcase, read_only_disk_refuses_writes);
     tcase_add_test(tcase, requests_outside_the_disk_fail);
     tcase_add_test(tcase, disks_come_in_order_with_their_serial_numbers);

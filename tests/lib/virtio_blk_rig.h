@@ -65,6 +65,7 @@ static inline void start_device(unsigned nqueues)
     const struct virtio_blk_options options = {
         .block = disk,
         .loop = loop,
+        .label = "disk vda",
         .serial = "root-disk",
         .nqueues = nqueues,
     };
