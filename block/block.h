@@ -23,6 +23,9 @@
 
 #define BLOCK_SECTOR_SIZE 512u
 
+/* Images on top of each other. More than any tool makes; it bounds memory, files and stack. */
+#define BLOCK_CHAIN_MAX 64u
+
 enum block_format { BLOCK_FORMAT_PROBE, BLOCK_FORMAT_RAW, BLOCK_FORMAT_QCOW2 };
 
 enum block_cache {

@@ -19,9 +19,6 @@
 #include "vmm/base/file_host.h"
 #include "vmm/base/list.h"
 
-/* Images on top of each other. More than any tool makes; it bounds memory, files and stack. */
-#define BLOCK_CHAIN_MAX 32u
-
 /* Bytes of L1 tables that they may have in memory: 64 disks of 64 TiB, with clusters of 64 KiB. */
 #define BLOCK_CHAIN_TABLES_MAX (64u << 20)
 
@@ -72,6 +69,9 @@ struct block_driver {
      * `written` if a flush would tidy up more.
      */
     void (*trim)(struct block *block);
+
+    /* The image is one of `n` on top of each other, whose caches fit together. Before requests. */
+    void (*share_memory)(struct block *block, unsigned n);
 
     /* The image was opened for writing, with all its files: mend what a crash left, if need be. */
     int (*recover)(struct block *block, struct block_check_report *report, struct err *err);

@@ -50,8 +50,7 @@ struct chain {
     const struct block_options *options;
     unsigned len;
     uint64_t tables_left;
-    const struct file *files[2 * BLOCK_CHAIN_MAX]; /* images and their data files */
-    unsigned nfiles;
+    struct block *top; /* with all that are open below it */
 };
 
 static int format_from_name(const char *name, enum block_format *ret_format, struct err *err)
@@ -99,11 +98,16 @@ int block_resolve(const char *image, const char *name, char **ret_path, struct e
 
 /* ---- one image ------------------------------------------------------------------------------- */
 
+static bool is_same(const struct file *a, const struct file *b)
+{
+    return memcmp(a->id, b->id, sizeof(a->id)) == 0;
+}
+
 static int check_not_in_chain(const struct chain *chain, const struct file *file, const char *path,
                               struct err *err)
 {
-    for (unsigned i = 0; i < chain->nfiles; i++)
-        if (memcmp(chain->files[i]->id, file->id, sizeof(file->id)) == 0)
+    for (const struct block *block = chain->top; block; block = block->backing)
+        if (is_same(block->file, file) || (block->data_file && is_same(block->data_file, file)))
             return err_set(err, -ELOOP, "%s: the image is its own backing file or data file", path);
     return 0;
 }
@@ -132,7 +136,7 @@ static int ask_for_admission(const struct chain *chain, const struct file *file,
         .path = path,
         .id = file->id,
         .writable = file->writable,
-        .is_top = chain->nfiles == 0,
+        .is_top = !chain->top,
     };
 
     if (!chain->options->admit)
@@ -168,7 +172,6 @@ static int open_file(struct chain *chain, const char *path, const struct file *n
     }
     if (!namer)
         chain->confine.top = file;
-    chain->files[chain->nfiles++] = file;
     *ret_file = file;
     return 0;
 }
@@ -296,22 +299,20 @@ static void warn_of_probed(const struct block *top)
                      block->backing_name, block->backing->driver->name);
 }
 
-static int open_chain(struct chain *chain, const struct block_options *options,
-                      struct block **ret_block, struct err *err)
+static int open_chain(struct chain *chain, struct err *err)
 {
-    struct block *top;
+    const struct block_options *options = chain->options;
     int r = block_confine_init(&chain->confine, options, err);
 
     if (r == 0)
-        r = open_image(chain, options->path, NULL, options->format, options->discard, &top, err);
+        r = open_image(chain, options->path, NULL, options->format, options->discard, &chain->top,
+                       err);
     if (r < 0)
         return r;
     if (!(options->flags & (BLOCK_OPEN_CHECK | BLOCK_OPEN_ALONE)))
-        r = open_below(chain, top, options, err);
+        r = open_below(chain, chain->top, options, err);
     if (r < 0)
-        (void)block_close(top); /* nothing was written */
-    else
-        *ret_block = top;
+        (void)block_close(chain->top); /* nothing was written */
     return r;
 }
 
@@ -338,20 +339,22 @@ int block_open_in(const struct block_env *env, const struct block_options *optio
                 .aio = kinds[options->aio],
             },
     };
-    struct block *block;
     int r;
 
     if ((options->flags & BLOCK_OPEN_SHARE) && !options->readonly)
         return err_set(err, -EINVAL, "%s: without locks an image can only be read", options->path);
-    r = open_chain(&chain, options, &block, err);
+    r = open_chain(&chain, err);
     block_confine_done(&chain.confine);
     if (r < 0)
         return r;
-    block->aio_kind = chain.file_options.aio;
-    for (struct block *layer = block; layer; layer = layer->backing)
+    chain.top->aio_kind = chain.file_options.aio;
+    for (struct block *layer = chain.top; layer; layer = layer->backing) {
         layer->compute_threads = options->compute_threads;
-    warn_of_probed(block);
-    *ret_block = block;
+        if (layer->driver->share_memory)
+            layer->driver->share_memory(layer, chain.len);
+    }
+    warn_of_probed(chain.top);
+    *ret_block = chain.top;
     return 0;
 }
 

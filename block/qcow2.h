@@ -181,6 +181,7 @@ struct qcow2_inflated_slot {
 struct qcow2_inflated {
     struct qcow2_inflated_slot *slots;
     unsigned n;
+    unsigned limit; /* of slots; 0: as many as one image may have */
     uint64_t uses;
     struct co_queue changed; /* a slot was filled */
 };
@@ -398,6 +399,9 @@ void qcow2_cache_done(struct qcow2 *q);
 
 /* Drop what need not be written, but for the slices used last. */
 void qcow2_cache_trim(struct qcow2 *q);
+
+/* The image is one of `n` on top of each other: they share memory. */
+void qcow2_cache_share(struct qcow2 *q, unsigned n);
 
 /*
  * Get and pin the slice at `host` (slice-aligned), reading it if need be. -EIO if it lies outside
@@ -669,6 +673,9 @@ void qcow2_drop_inflated(struct qcow2 *q, uint64_t off);
 
 /* Forget all, and free the memory. No request is in flight. */
 void qcow2_free_inflated(struct qcow2 *q);
+
+/* The image is one of `n` on top of each other: they share memory. */
+void qcow2_share_inflated(struct qcow2 *q, unsigned n);
 
 /* ---- qcow2_pack ------------------------------------------------------------------------------ */
 

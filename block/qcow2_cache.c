@@ -13,6 +13,9 @@
 #define CACHE_BYTES_MIN (1u << 20)
 #define CACHE_BYTES_MAX (32u << 20)
 
+/* The same for all images on top of each other, each of which has CACHE_BYTES_MIN all the same. */
+#define CACHE_BYTES_CHAIN (64u << 20)
+
 #define BUCKETS_FIRST 64u
 
 /* What an idle disk keeps: 32 KiB. */
@@ -38,6 +41,13 @@ int qcow2_cache_init(struct qcow2 *q)
         list_init(&cache->dirty[i]);
     cache->buckets = calloc(cache->nbuckets, sizeof(struct qcow2_slice *));
     return cache->buckets ? 0 : -ENOMEM;
+}
+
+void qcow2_cache_share(struct qcow2 *q, unsigned n)
+{
+    uint64_t bytes = max_u64(CACHE_BYTES_CHAIN / n, CACHE_BYTES_MIN);
+
+    q->cache.limit = (unsigned)min_u64(q->cache.limit, bytes >> q->slice_bits);
 }
 
 static void hash_insert(struct qcow2 *q, struct qcow2_slice *slice)

@@ -574,6 +574,12 @@ static void qcow2_get_info(const struct block *block, struct block_info *info)
     info->alloc_unit = (uint32_t)qcow2_unit_size(q);
 }
 
+static void qcow2_share_memory(struct block *block, unsigned n)
+{
+    qcow2_cache_share(qcow2_of(block), n);
+    qcow2_share_inflated(qcow2_of(block), n);
+}
+
 static void qcow2_trim(struct block *block)
 {
     struct qcow2 *q = qcow2_of(block);
@@ -626,6 +632,7 @@ const struct block_driver qcow2_driver = {
     .list_bitmaps = qcow2_list_bitmaps,
     .edit_bitmap = qcow2_edit_bitmap,
     .trim = qcow2_trim,
+    .share_memory = qcow2_share_memory,
     .recover = qcow2_recover,
     .resize = qcow2_resize,
     .check = qcow2_check,

@@ -19,6 +19,9 @@
 #define INFLATED_MIN 4u
 #define INFLATED_MAX 64u
 
+/* Of all images on top of each other; each has one cluster all the same. */
+#define INFLATED_BYTES_CHAIN (32u << 20)
+
 /* Clusters that are read and inflated together: enough to pay for what it costs to ask a thread. */
 #define ROW_MAX 64ull
 #define ROW_BYTES (512u << 10)
@@ -123,6 +126,11 @@ static int read_and_inflate(struct qcow2 *q, uint64_t entry, uint8_t *data)
 
 /* ---- inflated clusters ----------------------------------------------------------------------- */
 
+void qcow2_share_inflated(struct qcow2 *q, unsigned n)
+{
+    q->inflated.limit = (unsigned)max_u64((INFLATED_BYTES_CHAIN / n) >> q->cluster_bits, 1);
+}
+
 static int make_slots(struct qcow2 *q)
 {
     struct qcow2_inflated *inflated = &q->inflated;
@@ -130,6 +138,8 @@ static int make_slots(struct qcow2 *q)
 
     if (inflated->slots)
         return 0;
+    if (inflated->limit > 0)
+        n = min_u64(n, inflated->limit);
     inflated->slots = calloc(n, sizeof(*inflated->slots));
     if (!inflated->slots)
         return -ENOMEM;

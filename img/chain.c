@@ -10,9 +10,6 @@
 #include "img/open.h"
 #include "vmm/base/file_host.h"
 
-/* Longest chain that is looked at: what block_open takes. */
-#define CHAIN_MAX 32
-
 static bool same_file(const char *a, const char *b)
 {
     struct stat sa;
@@ -93,7 +90,7 @@ int chain_find(const char *path, enum block_format format, const char *base, uns
     bool found = false;
     unsigned depth;
 
-    for (depth = 1; r == 0 && !found && depth <= CHAIN_MAX; depth++) {
+    for (depth = 1; r == 0 && !found && depth <= BLOCK_CHAIN_MAX; depth++) {
         r = look_below(image, format, &below, err);
         if (r != 0)
             break;
@@ -128,7 +125,7 @@ bool chain_has_file(const char *path, enum block_format format, const uint64_t i
     struct below below = {.path = strdup(path), .format = format};
     bool found = is_file(path, id);
 
-    for (unsigned depth = 0; below.path && !found && depth < CHAIN_MAX; depth++) {
+    for (unsigned depth = 0; below.path && !found && depth < BLOCK_CHAIN_MAX; depth++) {
         char *image = below.path;
 
         below.path = NULL;

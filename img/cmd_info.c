@@ -18,9 +18,6 @@
 #include "img/snapshot_text.h"
 #include "vmm/base/bytes.h"
 
-/* Longest chain that is listed: what block_open takes. */
-#define CHAIN_MAX 32
-
 /* What is known about one image. */
 struct image {
     char *name;
@@ -328,10 +325,10 @@ static bool is_in_chain(const struct image *images, unsigned n, const char *path
 }
 
 /* Open the images one by one; *n of them, also on failure. */
-static int open_chain(struct image images[CHAIN_MAX], unsigned *n, struct img_open_options *options,
+static int open_chain(struct image *images, unsigned *n, struct img_open_options *options,
                       bool chain)
 {
-    for (*n = 0; *n < CHAIN_MAX;) {
+    for (*n = 0; *n < BLOCK_CHAIN_MAX;) {
         struct image *image = &images[(*n)++];
 
         if (open_image(image, options) < 0)
@@ -346,27 +343,24 @@ static int open_chain(struct image images[CHAIN_MAX], unsigned *n, struct img_op
             return EXIT_FAILURE;
         }
     }
-    img_error("more than %d images on top of each other", CHAIN_MAX);
+    img_error("more than %u images on top of each other", BLOCK_CHAIN_MAX);
     return EXIT_FAILURE;
 }
 
 enum { OPT_BACKING_CHAIN = ARGS_OWN };
 
-static int run(struct args *args)
+static int show(struct args *args, bool chain)
 {
-    struct image images[CHAIN_MAX] = {0};
-    struct img_open_options options;
-    bool chain = false;
+    struct img_open_options options =
+        args_open_options(args, args->operands[0], IMG_OPEN_NO_BACKING);
+    struct image *images = calloc(BLOCK_CHAIN_MAX, sizeof(*images));
     unsigned n;
     int status;
-    int opt;
 
-    while ((opt = args_next(args)) > 0)
-        if (opt == OPT_BACKING_CHAIN)
-            chain = true;
-    if (opt < 0)
-        return args->status;
-    options = args_open_options(args, args->operands[0], IMG_OPEN_NO_BACKING);
+    if (!images) {
+        img_error("out of memory");
+        return EXIT_FAILURE;
+    }
     status = open_chain(images, &n, &options, chain);
     if (status == EXIT_SUCCESS && args->json)
         print_json(images, n, chain);
@@ -374,7 +368,19 @@ static int run(struct args *args)
         print_chain(images, n);
     while (n > 0)
         done(&images[--n]);
+    free(images);
     return status;
+}
+
+static int run(struct args *args)
+{
+    bool chain = false;
+    int opt;
+
+    while ((opt = args_next(args)) > 0)
+        if (opt == OPT_BACKING_CHAIN)
+            chain = true;
+    return opt < 0 ? args->status : show(args, chain);
 }
 
 static const struct option longs[] = {

@@ -146,9 +146,6 @@ static bool search_image(struct search *search, const char *path, enum block_for
     return found;
 }
 
-/* Images below each other that are looked at for a message. */
-#define SEARCH_DEPTH_MAX 32
-
 /*
  * Why block_open could not open an image, which may be two lines; *err is what it said. To be
  * freed; NULL if there is no memory.
@@ -163,7 +160,7 @@ static char *find_why(const struct block_options *options, const struct err *err
     if (!search.text)
         return NULL;
     if (!search_image(&search, options->path, options->format, !options->readonly,
-                      err->code == -EAGAIN, SEARCH_DEPTH_MAX)) {
+                      err->code == -EAGAIN, BLOCK_CHAIN_MAX)) {
         rewind(search.text);
         fprintf(search.text, "%s", without_path(err->msg, options->path));
     }

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include "vmm/base/err.h"
 #include "vmm/base/log.h"
@@ -44,6 +45,20 @@ static enum exit_code end_of_output(struct err *err)
     return EXIT_SETUP;
 }
 
+/*
+ * Disks of many images on top of each other need more descriptors than the usual limit, which is
+ * there for programs that use select.
+ */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &limit); /* else whoever needs more says so */
+}
+
 static enum exit_code run(int argc, char **argv, struct config *config, struct err *err)
 {
     enum options_action action;
@@ -63,6 +78,7 @@ static enum exit_code run(int argc, char **argv, struct config *config, struct e
 
     if (inherited_close(config, err) < 0)
         return EXIT_SETUP;
+    raise_descriptor_limit();
     log_set_level(config->log_level);
     set_up_signals();
     startup_step("options read");

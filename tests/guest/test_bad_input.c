@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -21,7 +22,7 @@
 #define CONFIG "--config", "config.json"
 
 /* Images on top of each other; deep-0 is one too deep. */
-#define DEPTH_MAX 32u
+#define DEPTH_MAX 64u
 
 /* ---- options --------------------------------------------------------------------------------- */
 
@@ -309,7 +310,7 @@ static const struct refusal disks[] = {
     DISK("backing-outside,backing=folder", "add backing=/etc to --disk"),
     DISK("backing-outside,backing=missing", "backing=missing", "No such file"),
     DISK("data-outside", "data-outside", "/etc/passwd: lies outside", "add backing=/etc to --disk"),
-    DISK("deep-0", "more than 32 images"),
+    DISK("deep-0", "more than 64 images"),
     {.args = {KERNEL, "--disk", "disk.raw", "--disk", "disk.raw"},
      .code = EXIT_SETUP,
      .says = {"disk.raw: given twice", "disk vda already", "readonly=on for both"}},
@@ -319,12 +320,12 @@ static const struct refusal disks[] = {
     {.args = {KERNEL, "--disk", "disk.raw,readonly=on", "--disk", "disk.hard"},
      .code = EXIT_SETUP,
      .says = {"disk.hard: given twice", "disk vda already", "or readonly=on"}},
-    {.args = {KERNEL, "--disk", "deep-31", "--disk", "deep-30"},
+    {.args = {KERNEL, "--disk", "deep-63", "--disk", "deep-62"},
      .code = EXIT_SETUP,
-     .says = {"backing file of deep-30: deep-31: given twice", "disk vda", "readonly=on there"}},
-    {.args = {KERNEL, "--disk", "deep-30", "--disk", "deep-31"},
+     .says = {"backing file of deep-62: deep-63: given twice", "disk vda", "readonly=on there"}},
+    {.args = {KERNEL, "--disk", "deep-62", "--disk", "deep-63"},
      .code = EXIT_SETUP,
-     .says = {"deep-31: given twice", "a backing file or data file of disk vda"}},
+     .says = {"deep-63: given twice", "a backing file or data file of disk vda"}},
     {.args = {KERNEL, "--initrd", "text", "--disk", "text,format=raw"},
      .code = EXIT_SETUP,
      .says = {"text: given twice", "an initrd already", "readonly=on"}},
@@ -373,7 +374,7 @@ static const struct refusal own_files[] = {
     OWN_FILE("disk vda", "file:disk.link", "--disk", "disk.raw"),
     OWN_FILE("disk vda", "file:folder/../disk.raw", "--disk", "disk.link"),
     OWN_FILE("disk vdb", "file:disk.qcow2", "--disk", "disk.raw", "--disk", "disk.qcow2"),
-    OWN_FILE("a backing file or data file of disk vda", "file:deep-32", "--disk", "deep-1"),
+    OWN_FILE("a backing file or data file of disk vda", "file:deep-64", "--disk", "deep-1"),
     OWN_FILE("a backing file or data file of disk vda", "file:deep-20", "--disk", "deep-1"),
     {.args = {CONFIG},
      .config = "{\"kernel\": \"kernel\", \"serial\": \"file:config.json\"}",
@@ -689,7 +690,7 @@ START_TEST(good_input_is_taken)
         {KERNEL, "--disk", "deep-1,readonly=on", "--serial", "null"},
         {KERNEL, "--memory", "32M", "--cpus", "2"},
         {KERNEL, "--disk", "disk.raw,readonly=on", "--disk", "disk.hard,readonly=on"},
-        {KERNEL, "--disk", "deep-31,readonly=on", "--disk", "deep-30"},
+        {KERNEL, "--disk", "deep-63,readonly=on", "--disk", "deep-62"},
         {KERNEL, "--disk", "backing-outside,backing=folder,backing=/etc"},
         {KERNEL, "--disk", "backing-outside,backing=any"},
         {KERNEL, "--disk", "backing-outside,backing=folder", "--backing", "/etc"},
@@ -701,6 +702,30 @@ START_TEST(good_input_is_taken)
 
     assert_exit_code(&vm, code, EXIT_POWER_OFF);
     ck_assert(touched != (_i == 3)); /* not without stdio */
+    vm_done(&vm);
+}
+END_TEST
+
+static void limit_descriptors(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        _exit(REFUSAL_SKIPPED);
+    limit.rlim_cur = 64;
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+        _exit(REFUSAL_SKIPPED);
+}
+
+/* The limit that a shell sets may be raised to the one that the host sets. */
+START_TEST(longest_chain_needs_no_more_descriptors_than_there_are)
+{
+    static const char *const args[] = {KERNEL, "--disk", "deep-1", NULL};
+    bool touched;
+    struct vm vm;
+    int code = refusal_run(&vm, args, limit_descriptors, &touched);
+
+    assert_exit_code(&vm, code, EXIT_POWER_OFF);
     vm_done(&vm);
 }
 END_TEST
@@ -719,6 +744,7 @@ static void add_tests(Suite *suite)
     tcase_add_loop_test(tcase, bad_serial_port_is_refused, 0, ARRAY_SIZE(serials));
     tcase_add_loop_test(tcase, own_file_is_no_output, 0, ARRAY_SIZE(own_files));
     tcase_add_loop_test(tcase, long_path_leaves_room_for_the_reason, 0, 3);
+    tcase_add_test(tcase, longest_chain_needs_no_more_descriptors_than_there_are);
     tcase_add_test(tcase, more_disks_than_slots_are_refused);
     suite_add_tcase(suite, tcase);
 }

@@ -15,7 +15,7 @@
 /* Address space for a file's contents; writing past it fails with ENOSPC. */
 #define MEM_DISK_MAX (256u << 20)
 
-#define MEM_ENV_DISKS 40u
+#define MEM_ENV_DISKS 70u
 
 struct mem_disk;
 

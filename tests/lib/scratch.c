@@ -9,7 +9,7 @@
 #define COMMAND_MAX 8192
 
 /* Files that one test may name. */
-#define PATHS_MAX 64
+#define PATHS_MAX 128
 #define PATH_LEN 256
 
 #define TEMPLATE "minivmm-test-XXXXXX"

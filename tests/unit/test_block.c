@@ -138,7 +138,7 @@ END_TEST
 START_TEST(longer_chain_is_refused)
 {
     make_chain(BLOCK_CHAIN_MAX + 1);
-    assert_refused("i0", -ELOOP, "more than 32 images");
+    assert_refused("i0", -ELOOP, "more than 64 images");
 }
 END_TEST
 

@@ -34,15 +34,15 @@
 
 /*
  * Address space per stack; the pages below what a request touches (two or three) are never backed
- * by memory. The deepest user is a read through a chain of 32 backing files (BLOCK_CHAIN_MAX) at
- * about 1 KiB per layer. At worst a layer is six calls, and the Makefile bounds the frames of
- * block/ to 1 KiB: 192 KiB, which leaves 64 KiB for what the last layer calls. Sanitizers multiply
- * frames several times.
+ * by memory. The deepest user is a read through a chain of 64 images (BLOCK_CHAIN_MAX) at about
+ * 1 KiB per layer. At worst a layer is six calls, and the Makefile bounds the frames of block/ to
+ * 1 KiB: 384 KiB, which leaves 128 KiB for what the last layer calls. Sanitizers multiply frames
+ * several times.
  */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define CO_STACK_SIZE (1024u * 1024)
+#define CO_STACK_SIZE (2048u * 1024)
 #else
-#define CO_STACK_SIZE (256u * 1024)
+#define CO_STACK_SIZE (512u * 1024)
 #endif
 #define CO_GUARD_SIZE 4096u
 
