@@ -735,7 +735,7 @@ static void add_tests(Suite *suite)
     TCase *tcase = tcase_create("bad input");
 
     tcase_add_unchecked_fixture(tcase, make_files, NULL);
-    tcase_add_loop_test(tcase, good_input_is_taken, 0, 9);
+    tcase_add_loop_test(tcase, good_input_is_taken, 0, 11);
     tcase_add_loop_test(tcase, bad_option_is_refused, 0, ARRAY_SIZE(options));
     tcase_add_loop_test(tcase, lost_output_is_told, 0, ARRAY_SIZE(lost_output));
     tcase_add_loop_test(tcase, bad_configuration_is_refused, 0, ARRAY_SIZE(configs));
