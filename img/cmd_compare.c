@@ -38,12 +38,13 @@ static void PRINTF_LIKE(2, 3) say(const struct pair *pair, const char *fmt, ...)
     va_end(ap);
 }
 
-static int report(const struct pair *pair, const char *const names[2],
+static int report(struct pair *pair, const char *const names[2],
                   const struct compare_result *result)
 {
-    switch (result->outcome) {
-    case COMPARE_EQUAL:
+    if (result->outcome == COMPARE_EQUAL)
         return SAME;
+    progress_end(&pair->progress, false);
+    switch (result->outcome) {
     case COMPARE_CONTENT:
         say(pair, "Content mismatch at offset %" PRIu64 "!\n", result->off);
         return DIFFERENT;
@@ -57,8 +58,9 @@ static int report(const struct pair *pair, const char *const names[2],
         img_error("Error while reading offset %" PRIu64 " of %s: %s", result->off,
                   names[result->side], strerror(-result->error));
         return CANNOT_READ;
+    default:
+        return CANNOT_READ;
     }
-    return CANNOT_READ;
 }
 
 static int compare_part(struct pair *pair, const struct compare_options *options,
@@ -87,6 +89,7 @@ static int compare_rest(struct pair *pair)
     };
     const char *const names[2] = {pair->names[longer], NULL};
 
+    progress_break();
     say(pair, "Warning: Image size mismatch!\n");
     return compare_part(pair, &options, names);
 }
@@ -103,14 +106,17 @@ static int compare(struct pair *pair)
     int status;
 
     if (pair->strict && pair->lens[0] != pair->lens[1]) {
+        progress_end(&pair->progress, false);
         say(pair, "Strict mode: Image size mismatch!\n");
         return DIFFERENT;
     }
     status = compare_part(pair, &options, pair->names);
     if (status == SAME && pair->lens[0] != pair->lens[1])
         status = compare_rest(pair);
-    if (status == SAME)
+    if (status == SAME) {
+        progress_end(&pair->progress, false); /* the last report was of all */
         say(pair, "Images are identical.\n");
+    }
     return status;
 }
 
@@ -157,7 +163,7 @@ static int run(struct args *args)
     status = open_pair(&pair);
     if (status == SAME)
         status = compare(&pair);
-    progress_end(&pair.progress, status == SAME);
+    progress_end(&pair.progress, false);
     for (unsigned i = 0; i < 2; i++)
         (void)block_close(pair.blocks[i]); /* only read */
     return status;

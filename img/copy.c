@@ -31,10 +31,19 @@
 /* Memory for direct I/O. */
 #define BUF_ALIGN 4096u
 
+/* What qemu-img copies at a time: scripts see progress in the same steps. */
+#define STEP_LEN (2u << 20)
+
 enum kind {
     KIND_DATA,
     KIND_ZERO,
     KIND_BACKING, /* the target's backing file shows it */
+};
+
+/* Pieces whose progress is told when the last of them is done. */
+struct copy_step {
+    uint64_t len;
+    unsigned users; /* pieces under way; and one while others may come */
 };
 
 struct piece {
@@ -44,6 +53,7 @@ struct piece {
     uint64_t turn;
     struct block *from; /* NULL: it is not for the host to copy */
     uint64_t from_host;
+    struct copy_step *step; /* NULL: it is told by itself */
 };
 
 struct copy {
@@ -65,6 +75,7 @@ struct copy {
     struct block *from; /* the layer in whose file `pos` is data, from `from_host` on; NULL: none */
     uint64_t from_host;
     struct crew_turns turns; /* to write */
+    struct copy_step *step;  /* that pieces go into; NULL: none */
 
     uint64_t begun; /* ns */
     uint64_t paced; /* bytes that count for the rate */
@@ -96,6 +107,55 @@ static int fail(struct copy *copy, int r, const char *what, uint64_t off)
         err_set_errno(copy->err, r, "error while %s %llu", what, (unsigned long long)off);
     }
     return r;
+}
+
+/* ---- progress -------------------------------------------------------------------------------- */
+
+static void show_progress(struct copy *copy, uint64_t len)
+{
+    struct progress *progress = copy->options->progress;
+
+    copy->data_done += len;
+    if (progress && progress->on)
+        progress_report(progress, copy->data_done, copy->data_total);
+    else if (progress)
+        progress_report(progress, copy->pos, copy->len);
+}
+
+static void step_leave(struct copy *copy, struct copy_step *step)
+{
+    if (--step->users > 0)
+        return;
+    if (copy->result == 0 && step->len > 0)
+        show_progress(copy, step->len);
+    free(step);
+}
+
+static void step_end(struct copy *copy)
+{
+    if (copy->step)
+        step_leave(copy, copy->step);
+    copy->step = NULL;
+}
+
+/* Where there is no memory the piece is a step of its own. */
+static void step_enter(struct copy *copy, struct piece *piece)
+{
+    const struct progress *progress = copy->options->progress;
+
+    if (!progress || !progress->on || progress->terminal)
+        return;
+    if (!copy->step) {
+        copy->step = malloc(sizeof(*copy->step));
+        if (!copy->step)
+            return;
+        *copy->step = (struct copy_step){.users = 1};
+    }
+    piece->step = copy->step;
+    piece->step->users++;
+    piece->step->len += piece->len;
+    if (piece->step->len >= STEP_LEN)
+        step_end(copy);
 }
 
 /* ---- what is where --------------------------------------------------------------------------- */
@@ -197,6 +257,7 @@ static int look(struct copy *copy)
     r = get_status(copy, source, in_source, len, &status);
     if (r < 0)
         return fail(copy, r, "reading block status at offset", in_source);
+    step_end(copy); /* it is of one extent */
     copy->kind = kind_of(copy, copy->pos, &status);
     copy->kind_end = copy->pos + min_u64(status.len, len);
     copy->from = offload_layer(copy, &status);
@@ -277,6 +338,10 @@ static int next_piece(struct copy *copy, struct piece *ret_piece)
              (ret_piece->kind == KIND_BACKING || copy->options->target_is_zero));
     if (r == 0 && ret_piece->len > 0)
         ret_piece->turn = crew_turn_take(&copy->turns);
+    if (r == 0 && ret_piece->len > 0 && is_written(copy, ret_piece->kind))
+        step_enter(copy, ret_piece);
+    else
+        step_end(copy);
     co_mutex_unlock(&copy->lock);
     return r;
 }
@@ -514,18 +579,6 @@ static int offload_piece(struct slot *slot, const struct piece *piece)
 
 /* ---- slots ----------------------------------------------------------------------------------- */
 
-static void show_progress(struct copy *copy, const struct piece *piece)
-{
-    struct progress *progress = copy->options->progress;
-
-    if (is_written(copy, piece->kind))
-        copy->data_done += piece->len;
-    if (progress && progress->on)
-        progress_report(progress, copy->data_done, copy->data_total);
-    else if (progress)
-        progress_report(progress, copy->pos, copy->len);
-}
-
 static int read_and_write(struct slot *slot, const struct piece *piece)
 {
     int r = 0;
@@ -545,8 +598,10 @@ static void copy_piece(struct slot *slot, const struct piece *piece)
 {
     int r = piece->from ? offload_piece(slot, piece) : read_and_write(slot, piece);
 
-    if (r == 0)
-        show_progress(slot->copy, piece);
+    if (piece->step)
+        step_leave(slot->copy, piece->step);
+    else if (r == 0)
+        show_progress(slot->copy, is_written(slot->copy, piece->kind) ? piece->len : 0);
 }
 
 static void copy_pieces(struct crew_worker *worker)

@@ -4,11 +4,13 @@
 
 #include "block/block_ops.h"
 #include "img/img.h"
+#include "img/progress.h"
 
 const char *img_program = "minivmm-img";
 
 static void PRINTF_LIKE(2, 0) print(const char *kind, const char *fmt, va_list ap)
 {
+    progress_break();
     fprintf(stderr, "%s: %s", img_program, kind);
     (void)vfprintf(stderr, fmt, ap); /* there is nobody to tell that stderr does not work */
     fputc('\n', stderr);

@@ -20,6 +20,9 @@
 
 static volatile sig_atomic_t asked;
 
+/* What is on the terminal. */
+static struct progress *drawn;
+
 static void on_usr1(int signal)
 {
     asked = 1;
@@ -35,6 +38,7 @@ void progress_start(struct progress *progress, bool on)
         .shown = -1,
         .begun = monotonic_ns(),
     };
+    drawn = progress->terminal ? progress : NULL;
     (void)sigaction(SIGUSR1, &action, NULL); /* cannot fail for a signal that exists */
     progress_report(progress, 0, 1);         /* "0%" at once */
 }
@@ -113,15 +117,30 @@ static void draw(struct progress *progress, double percent)
     progress->shown = percent;
 }
 
+/* Text that is not part of it gets a line of its own. */
+void progress_break(void)
+{
+    if (!drawn || drawn->width == 0)
+        return;
+    printf("\n");
+    (void)fflush(stdout);
+    drawn->width = 0;
+    drawn->shown = -1; /* it is drawn again with the next report */
+}
+
 /* ---- for scripts ----------------------------------------------------------------------------- */
 
 static void print(struct progress *progress, double percent)
 {
-    if (progress->shown >= 0 && percent < 100 && percent < progress->shown + STEP)
-        return;
     printf("    (%3.2f/100%%)\r", percent);
     (void)fflush(stdout);
     progress->shown = percent;
+}
+
+static bool is_step(const struct progress *progress, double percent)
+{
+    return progress->shown < 0 || percent >= progress->shown + STEP ||
+           (percent >= 100 && progress->shown < 100);
 }
 
 void progress_report(void *opaque, uint64_t done, uint64_t len)
@@ -138,7 +157,7 @@ void progress_report(void *opaque, uint64_t done, uint64_t len)
     }
     if (progress->on && progress->terminal)
         draw(progress, percent);
-    else if (progress->on)
+    else if (progress->on && is_step(progress, percent))
         print(progress, percent);
 }
 
@@ -150,6 +169,9 @@ void progress_end(struct progress *progress, bool all)
         draw(progress, 100);
     else if (all)
         print(progress, 100);
-    printf("\n");
+    if (!progress->terminal || progress->width > 0)
+        printf("\n");
     (void)fflush(stdout);
+    progress->on = false;
+    drawn = NULL;
 }

@@ -25,7 +25,13 @@ void progress_start(struct progress *progress, bool on);
 /* `done` of `len` bytes; `opaque` is the struct progress. */
 void progress_report(void *opaque, uint64_t done, uint64_t len);
 
-/* No more comes; was all of it done? */
+/* Before anything else is printed: what is drawn on a terminal stays, and ends its line. */
+void progress_break(void);
+
+/*
+ * No more comes; was all of it done? Before the subcommand says how it went. A second call does
+ * nothing.
+ */
 void progress_end(struct progress *progress, bool all);
 
 #endif
