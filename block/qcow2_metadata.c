@@ -290,7 +290,7 @@ static int add_bitmaps(struct finder *finder)
         r = add_other(finder->q, bitmaps.directory_host, bitmaps.directory_len);
     if (r == 0)
         r = qcow2_bitmaps_walk(finder->q, &bitmaps, add_bitmap, finder);
-    return r == -EINVAL ? 0 : r; /* damaged: they are given up (qcow2_bitmaps_outdate) */
+    return r == -EINVAL ? 0 : r; /* damaged: the first write gives them up */
 }
 
 /* ---- all of it ------------------------------------------------------------------------------- */

@@ -17,7 +17,8 @@
 struct console_ops {
     /* Open what the back end needs, and connect; `close` releases also what an error left open. */
     int (*start)(struct console *console, struct err *err);
-    /* The input came to its end, or failed: disconnect, or end_input, or set input_eof. */
+    /* The input came to its end, or failed: disconnect, or console_end_input, or
+     * set input_eof. */
     void (*input_ended)(struct console *console);
     /* The peer hung up while input is not read. */
     void (*hung_up)(struct console *console);

@@ -21,7 +21,7 @@ struct refusal {
     void (*in_child)(void);              /* see struct vm_setup */
 };
 
-/* Work in the folder of vm_make_folder from now on, and let other users in. */
+/* Work in the folder for files of the test (scratch.h) from now on, and let other users in. */
 void refusal_enter_folder(void);
 
 /* Write a file in it. */
