@@ -115,20 +115,56 @@ START_TEST(stacks_are_used_again_and_an_idle_scheduler_keeps_few)
 END_TEST
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define NEIGHBOURS 8
+
+static struct neighbour {
+    struct co *co;
+    uintptr_t stack;    /* an address in it */
+    uintptr_t write_to; /* what lies below its own stack, down to here; 0: nothing */
+} neighbours[NEIGHBOURS];
+
 static void write_below(void *opaque)
 {
-    volatile char here = 1;
-    volatile uintptr_t at = (uintptr_t)&here;
+    struct neighbour *self = opaque;
+    char here;
 
-    while (here) {
-        at -= 4096;
+    self->co = co_self();
+    self->stack = (uintptr_t)&here;
+    co_suspend();
+    for (uintptr_t at = self->stack; self->write_to && at > self->write_to; at -= 4096)
         *(volatile char *)at = 0;
-    }
+    ck_assert_msg(!self->write_to, "one stack was written from another");
+}
+
+/* The kernel puts mappings next to each other: the two that are closest have nothing between. */
+static struct neighbour *find_pair(uintptr_t *ret_below)
+{
+    struct neighbour *upper = NULL;
+
+    for (int i = 0; i < NEIGHBOURS; i++)
+        for (int k = 0; k < NEIGHBOURS; k++) {
+            uintptr_t distance = neighbours[i].stack - neighbours[k].stack;
+
+            if (neighbours[i].stack <= neighbours[k].stack ||
+                (upper && distance >= upper->stack - *ret_below))
+                continue;
+            upper = &neighbours[i];
+            *ret_below = neighbours[k].stack;
+        }
+    return upper;
 }
 
 START_TEST(overflowing_stack_hits_the_guard_page)
 {
-    start(write_below, NULL);
+    struct neighbour *upper;
+    uintptr_t below = 0;
+
+    for (int i = 0; i < NEIGHBOURS; i++)
+        start(write_below, &neighbours[i]);
+    co_sched_run(&sched);
+    upper = find_pair(&below);
+    upper->write_to = below;
+    co_wake(upper->co);
     co_sched_run(&sched);
 }
 END_TEST
