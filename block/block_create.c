@@ -210,12 +210,13 @@ static int keep_files(struct creation *c, struct err *err)
     return r < 0 ? r : c->env->keep_file(c->env, c->file, c->options.path, err);
 }
 
+/* The other way round, so that at no moment there is an image without its data file. */
 static void drop_files(struct creation *c)
 {
-    if (c->data_file)
-        c->env->drop_file(c->env, c->data_file, c->data_path);
     if (c->file)
         c->env->drop_file(c->env, c->file, c->options.path);
+    if (c->data_file)
+        c->env->drop_file(c->env, c->data_file, c->data_path);
 }
 
 int block_create_in(const struct block_env *env, const struct block_create_options *options,

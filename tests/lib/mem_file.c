@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "tests/lib/dice.h"
+#include "tests/lib/history.h"
 #include "vmm/base/bytes.h"
 #include "vmm/base/iov.h"
 
@@ -55,7 +57,7 @@ static unsigned nspare;
 
 void mem_disk_init(struct mem_disk *disk, const char *name)
 {
-    *disk = (struct mem_disk){.name = name, .align = 1};
+    *disk = (struct mem_disk){.name = name, .named = true, .align = 1};
     if (nspare > 0)
         disk->data = spare[--nspare];
     else
@@ -132,6 +134,25 @@ void mem_disk_copy(struct mem_disk *to, const struct mem_disk *from)
         zero_range(to->data + from->len, to->len - from->len);
     set_versions(to, 0, max_u64(from->len, to->len), false);
     to->len = from->len;
+    to->named = from->named;
+    to->fixed_len = from->fixed_len;
+}
+
+/* Every other sector as an L2 table, the rest data; all places are in the first megabytes. */
+void mem_disk_make_device(struct mem_disk *disk, uint64_t len, unsigned seed)
+{
+    uint64_t dice = seed;
+
+    for (uint64_t at = 0; at < len; at += BLOCK_SECTOR_SIZE) {
+        uint8_t *sector = disk->data + at;
+
+        history_fill(sector, 1ull << 60 | at);
+        for (unsigned i = 0; i < BLOCK_SECTOR_SIZE && at / BLOCK_SECTOR_SIZE % 2; i += 8)
+            store_be64(sector + i, 1ull << 63 | (dice_next(&dice) & 0x1ffe00));
+    }
+    disk->len = len;
+    disk->fixed_len = true;
+    set_versions(disk, 0, len, false);
 }
 
 void mem_disk_restore(struct mem_disk *to, const struct mem_disk *from)
@@ -145,6 +166,7 @@ void mem_disk_restore(struct mem_disk *to, const struct mem_disk *from)
         to->versions[i] = from->versions[i];
     }
     to->len = from->len;
+    to->named = from->named;
 }
 
 static void zero(struct mem_disk *disk, uint64_t off, uint64_t len)
@@ -176,6 +198,10 @@ void mem_disk_apply(struct mem_disk *disk, const struct mem_op *op)
         break;
     case MEM_TRUNCATE:
         set_len(disk, op->off);
+        break;
+    case MEM_LINK:
+    case MEM_UNLINK:
+        disk->named = op->op == MEM_LINK;
         break;
     default: /* changes nothing */
         break;
@@ -242,7 +268,7 @@ static int get_data(struct mem_disk *disk, struct mem_op *op, const struct file_
         return 0;
     if (from)
         op->len = min_u64(op->len, from->len - io->from_off);
-    if (!range_fits(op->off, op->len, MEM_DISK_MAX))
+    if (!range_fits(op->off, op->len, disk->fixed_len ? disk->len : MEM_DISK_MAX))
         return -ENOSPC;
     op->data = malloc(op->len + 1);
     if (!op->data)
@@ -414,22 +440,28 @@ static int mem_get_len(struct file *file, uint64_t *ret_len)
     return 0;
 }
 
+/* What is no operation of a struct file; `off` as in struct mem_op. */
+static int do_other(struct mem_disk *disk, unsigned what, uint64_t off)
+{
+    struct mem_op op = {
+        .disk = disk, .op = what, .begin = disk->record ? disk->record->n : 0, .off = off};
+    int r = disk->choices ? choose_fate(disk, &op) : 0;
+
+    disk->counts[what]++;
+    if (r < 0)
+        return r;
+    if (is_faulty(disk, what, 0))
+        return disk->fault->result;
+    return do_change(disk, &op, NULL);
+}
+
 static int mem_truncate(struct file *file, uint64_t len)
 {
     struct mem_disk *disk = container_of(file, struct mem_file, file)->disk;
-    struct mem_op op = {
-        .disk = disk, .op = MEM_TRUNCATE, .begin = disk->record ? disk->record->n : 0, .off = len};
 
-    int r = disk->choices ? choose_fate(disk, &op) : 0;
-
-    disk->counts[MEM_TRUNCATE]++;
-    if (r < 0)
-        return r;
-    if (is_faulty(disk, MEM_TRUNCATE, 0))
-        return disk->fault->result;
-    if (len > MEM_DISK_MAX)
-        return -EFBIG;
-    return do_change(disk, &op, NULL);
+    if (disk->fixed_len)
+        return -ENOTSUP;
+    return len > MEM_DISK_MAX ? -EFBIG : do_other(disk, MEM_TRUNCATE, len);
 }
 
 static bool is_zero(const struct mem_disk *disk, uint64_t off)
@@ -446,6 +478,8 @@ static int mem_get_extent(struct file *file, uint64_t off, bool *ret_hole, uint6
     struct mem_disk *disk = container_of(file, struct mem_file, file)->disk;
     uint64_t at = align_down(off, MEM_HOLE_UNIT);
 
+    if (disk->fixed_len)
+        return -EOPNOTSUPP;
     *ret_hole = is_zero(disk, at);
     while (at < disk->len && is_zero(disk, at) == *ret_hole)
         at += MEM_HOLE_UNIT;
@@ -487,6 +521,7 @@ struct file *mem_file_new(struct mem_disk *disk, bool writable)
     file_init(&mem->file, &mem_ops);
     mem->file.id[0] = (uintptr_t)disk;
     mem->file.writable = writable;
+    mem->file.fixed_len = disk->fixed_len;
     mem->file.align = disk->align;
     mem->file.mem_align = disk->align;
     mem->disk = disk;
@@ -497,42 +532,60 @@ struct file *mem_file_new(struct mem_disk *disk, bool writable)
 
 /* ---- environment ----------------------------------------------------------------------------- */
 
-static int env_open_file(const struct block_env *block_env, const char *path,
-                         const struct file_host_options *options, struct file **ret_file,
-                         struct err *err)
+static struct mem_disk *find_disk(const struct block_env *block_env, const char *path)
 {
     const struct mem_env *env = container_of(block_env, const struct mem_env, env);
     const char *slash = strrchr(path, '/');
     const char *name = slash ? slash + 1 : path;
 
-    for (unsigned i = 0; i < env->ndisks; i++) {
-        if (strcmp(env->disks[i]->name, name) != 0)
-            continue;
-        *ret_file = mem_file_new(env->disks[i], options->writable);
-        return 0;
-    }
-    return err_set_errno(err, -ENOENT, "%s: cannot open", path);
+    for (unsigned i = 0; i < env->ndisks; i++)
+        if (strcmp(env->disks[i]->name, name) == 0)
+            return env->disks[i];
+    return NULL;
 }
 
-/* A disk of the environment, emptied. */
+static int env_open_file(const struct block_env *block_env, const char *path,
+                         const struct file_host_options *options, struct file **ret_file,
+                         struct err *err)
+{
+    struct mem_disk *disk = find_disk(block_env, path);
+
+    if (!disk || !disk->named)
+        return err_set_errno(err, -ENOENT, "%s: cannot open", path);
+    *ret_file = mem_file_new(disk, options->writable);
+    return 0;
+}
+
+/* A disk of the environment, emptied; if it has no name, it gets it when it is kept. */
 static int env_create_file(const struct block_env *block_env, const char *path,
                            const struct file_host_options *options, struct file **ret_file,
                            struct err *err)
 {
-    int r = env_open_file(block_env, path, options, ret_file, err);
+    struct mem_disk *disk = find_disk(block_env, path);
 
-    return r < 0 ? r : file_truncate(*ret_file, 0);
+    if (!disk)
+        return err_set_errno(err, -ENOENT, "%s: cannot open", path);
+    *ret_file = mem_file_new(disk, options->writable);
+    return disk->fixed_len ? 0 : file_truncate(*ret_file, 0);
 }
 
 static int env_keep_file(const struct block_env *block_env, struct file *file, const char *path,
                          struct err *err)
 {
-    return 0;
+    struct mem_disk *disk = container_of(file, struct mem_file, file)->disk;
+    int r = disk->named ? 0 : do_other(disk, MEM_LINK, 0);
+
+    if (r == 0)
+        r = do_other(disk, MEM_SYNC_FOLDER, 0);
+    return r < 0 ? err_set_errno(err, r, "Could not create '%s'", path) : 0;
 }
 
 static void env_drop_file(const struct block_env *block_env, struct file *file, const char *path)
 {
-    set_len(container_of(file, struct mem_file, file)->disk, 0);
+    struct mem_disk *disk = container_of(file, struct mem_file, file)->disk;
+
+    if (disk->named && do_other(disk, MEM_UNLINK, 0) == 0)
+        (void)do_other(disk, MEM_SYNC_FOLDER, 0);
     file_free(file);
 }
 

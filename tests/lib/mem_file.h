@@ -19,8 +19,19 @@
 
 struct mem_disk;
 
-/* What a file can be asked to do: enum file_op, and what is not an operation of its own there. */
-enum { MEM_TRUNCATE = FILE_COPY + 1, MEM_MARK, MEM_OPS };
+/*
+ * What a file can be asked to do: enum file_op, and what is not an operation of its own there. Names of
+ * files are entries of one folder: that a file has got its name, or lost it, is durable when the
+ * folder has been synced.
+ */
+enum {
+    MEM_TRUNCATE = FILE_COPY + 1,
+    MEM_LINK,
+    MEM_UNLINK,
+    MEM_SYNC_FOLDER,
+    MEM_MARK,
+    MEM_OPS,
+};
 
 /* An operation that was carried out, or a mark: a moment that somebody wants to find again. */
 struct mem_op {
@@ -43,7 +54,7 @@ struct mem_record {
 struct mem_fault {
     long after;     /* -1: none fails */
     unsigned more;  /* fail as well after that one */
-    unsigned kinds; /* bit for each enum file_op or MEM_TRUNCATE; 0: any */
+    unsigned kinds; /* bit for each enum file_op or MEM_TRUNCATE …; 0: any */
     int result;
     bool is_short; /* transfer only a part instead */
     bool happened;
@@ -68,6 +79,8 @@ struct mem_disk {
     uint8_t *data;
     uint64_t len;       /* what lies behind it is zero */
     uint64_t *versions; /* of each unit of the data, see mem_disk_restore */
+    bool named;         /* it can be opened by its name; at first it can */
+    bool fixed_len;     /* a block device */
 
     bool shuffle;  /* while attached, finish operations later and in random order */
     unsigned seed; /* of that order */
@@ -94,6 +107,12 @@ struct mem_env {
 
 void mem_disk_init(struct mem_disk *disk, const char *name);
 void mem_disk_done(struct mem_disk *disk);
+
+/*
+ * Make it a block device of a length, full of what looks like metadata and guest data of another image:
+ * what shows where a write was lost.
+ */
+void mem_disk_make_device(struct mem_disk *disk, uint64_t len, unsigned seed);
 
 /* Contents from and to a file of the host; abort on failure. */
 void mem_disk_load(struct mem_disk *disk, const char *path);

@@ -45,13 +45,15 @@ static unsigned disk_of(const struct power_cut *cut, const struct mem_op *op)
 
 static bool is_change(const struct mem_op *op)
 {
-    return op->op != MEM_MARK && op->op != FILE_SYNC;
+    return op->op != MEM_MARK && op->op != FILE_SYNC && op->op != MEM_SYNC_FOLDER;
 }
 
 static bool is_certain(const struct power_cut *cut, size_t i)
 {
     const struct mem_op *op = &cut->record->ops[i];
 
+    if (op->op == MEM_LINK || op->op == MEM_UNLINK)
+        return i < cut->names_synced;
     return !is_change(op) || i < cut->synced[disk_of(cut, op)];
 }
 
@@ -60,11 +62,12 @@ static void find_syncs(struct power_cut *cut, size_t from, size_t at)
 {
     for (size_t i = from; i < at; i++) {
         const struct mem_op *op = &cut->record->ops[i];
-        size_t *synced;
+        size_t *synced = &cut->names_synced;
 
-        if (op->op != FILE_SYNC)
+        if (op->op != FILE_SYNC && op->op != MEM_SYNC_FOLDER)
             continue;
-        synced = &cut->synced[disk_of(cut, op)];
+        if (op->op == FILE_SYNC)
+            synced = &cut->synced[disk_of(cut, op)];
         *synced = max_u64(*synced, op->begin);
     }
 }
@@ -97,22 +100,36 @@ static void apply_uncertain(struct power_cut *cut, struct mem_disk *disk, const 
         there = dice > 1;
     if (there)
         mem_disk_apply(disk, op);
-    else if (fate == POWER_CUT_RANDOM && dice == 1 && op->op != MEM_TRUNCATE)
+    else if (fate == POWER_CUT_RANDOM && dice == 1 && op->len > 0)
         apply_torn(cut, disk, op);
 }
 
-/* Operations that were handed over before `at`, done or not, and are not certain to be there. */
-static void apply_rest(struct power_cut *cut, size_t at, enum power_cut_fate fate)
+/* What was submitted at the very moment of the cut may have arrived as well. */
+static size_t end_of_rest(const struct power_cut *cut, size_t at, enum power_cut_fate fate)
 {
-    const struct mem_record *record = cut->record;
-    /* What was submitted at the very moment of the cut may have arrived as well. */
-    size_t end = fate == POWER_CUT_RANDOM ? min_u64(record->n, at + IN_FLIGHT_MAX) : at;
-    size_t chosen;
+    return fate == POWER_CUT_RANDOM ? min_u64(cut->record->n, at + IN_FLIGHT_MAX) : at;
+}
+
+/* Operations that are not certain to be there. */
+static size_t count_uncertain(const struct power_cut *cut, size_t at, enum power_cut_fate fate)
+{
+    size_t end = end_of_rest(cut, at, fate);
     size_t n = 0;
 
     for (size_t i = cut->napplied; i < end; i++)
-        n += record->ops[i].begin <= at && !is_certain(cut, i);
-    chosen = n ? dice_next(&cut->seed) % n : 0;
+        n += cut->record->ops[i].begin <= at && !is_certain(cut, i);
+    return n;
+}
+
+/*
+ * Operations that were handed over before `at`, done or not; `chosen`: the one, of those that are not
+ * certain to be there, to be lost or there.
+ */
+static void apply_rest(struct power_cut *cut, size_t at, enum power_cut_fate fate, size_t chosen)
+{
+    const struct mem_record *record = cut->record;
+    size_t end = end_of_rest(cut, at, fate);
+
     for (size_t i = cut->napplied; i < end; i++) {
         const struct mem_op *op = &record->ops[i];
         struct mem_disk *disk;
@@ -127,7 +144,8 @@ static void apply_rest(struct power_cut *cut, size_t at, enum power_cut_fate fat
     }
 }
 
-void power_cut_make(struct power_cut *cut, size_t at, enum power_cut_fate fate)
+/* All that is certain at `at` and comes before what is not. */
+static void apply_certain(struct power_cut *cut, size_t at)
 {
     find_syncs(cut, cut->napplied, at);
     while (cut->napplied < at && is_certain(cut, cut->napplied)) {
@@ -136,7 +154,55 @@ void power_cut_make(struct power_cut *cut, size_t at, enum power_cut_fate fate)
         if (is_change(op))
             mem_disk_apply(&cut->certain[disk_of(cut, op)], op);
     }
+}
+
+static void make(struct power_cut *cut, size_t at, enum power_cut_fate fate, size_t chosen)
+{
     for (unsigned i = 0; i < cut->ndisks; i++)
         mem_disk_restore(&cut->state[i], &cut->certain[i]);
-    apply_rest(cut, at, fate);
+    apply_rest(cut, at, fate, chosen);
+}
+
+void power_cut_make(struct power_cut *cut, size_t at, enum power_cut_fate fate)
+{
+    size_t n;
+
+    apply_certain(cut, at);
+    n = count_uncertain(cut, at, fate);
+    make(cut, at, fate, n ? dice_next(&cut->seed) % n : 0);
+}
+
+bool power_cut_differs(struct power_cut *cut, size_t at, enum power_cut_fate fate)
+{
+    size_t n;
+
+    apply_certain(cut, at);
+    n = count_uncertain(cut, at, fate);
+    switch (fate) {
+    case POWER_CUT_IN_ORDER:
+        return true;
+    case POWER_CUT_RANDOM: /* in part, and what was about to be done */
+    case POWER_CUT_NONE_THERE:
+        return n > 0;
+    default:
+        return n > 1;
+    }
+}
+
+void power_cut_all(struct power_cut *cut, void (*fn)(size_t at, void *opaque), void *opaque)
+{
+    for (size_t at = 0; at <= cut->record->n; at++) {
+        for (int i = 0; i < POWER_CUT_FATES; i++) {
+            enum power_cut_fate fate = (enum power_cut_fate)i;
+            bool any = fate == POWER_CUT_ONE_LOST || fate == POWER_CUT_ONE_THERE;
+            size_t n;
+
+            apply_certain(cut, at);
+            n = any ? count_uncertain(cut, at, fate) : 1;
+            for (size_t chosen = 0; chosen < n; chosen++) {
+                make(cut, at, fate, chosen);
+                fn(at, opaque);
+            }
+        }
+    }
 }

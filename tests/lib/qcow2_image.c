@@ -62,7 +62,8 @@ void qcow2_image_make(struct mem_disk *disk, const struct qcow2_image_options *o
     size_t end = 72;
 
     memset(disk->data, 0, used * cluster);
-    disk->len = used * cluster;
+    if (!disk->fixed_len)
+        disk->len = used * cluster;
     store_be32(hdr, 0x514649fb);
     store_be32(hdr + 4, version);
     store_be32(hdr + 20, bits);

@@ -21,6 +21,7 @@ void qcow2_layout_pick(struct qcow2_layout *layout, unsigned seed)
     layout->cluster_bits = cluster_bits[dice_roll(&s, ARRAY_SIZE(cluster_bits))];
     layout->backing = (enum qcow2_backing)(dice_roll(&s, QCOW2_BACKINGS));
     layout->no_zero = dice_roll(&s, 6) == 0;
+    layout->device = dice_roll(&s, 5) == 0;
     if (dice_roll(&s, 8) == 0)
         layout->align = 512;
     if (dice_roll(&s, 6) == 0) {
@@ -41,11 +42,12 @@ void qcow2_layout_print(const struct qcow2_layout *layout, char *buf, size_t len
     static const char *const backings[] = {"", ", on raw", ", on qcow2"};
     static const char *const datas[] = {"", ", data file", ", raw data file"};
 
-    snprintf(buf, len, "v%u, clusters of %u, %u-bit counts%s%s%s%s%s%s, align %u", layout->version,
-             1u << layout->cluster_bits, 1u << layout->refcount_order, backings[layout->backing],
-             datas[layout->data], layout->extended_l2 ? ", extended L2" : "",
-             layout->zstd ? ", zstd" : "", layout->lazy ? ", lazy counts" : "",
-             layout->no_zero ? ", no fallocate" : "", layout->align);
+    snprintf(buf, len, "v%u, clusters of %u, %u-bit counts%s%s%s%s%s%s%s, align %u",
+             layout->version, 1u << layout->cluster_bits, 1u << layout->refcount_order,
+             backings[layout->backing], datas[layout->data],
+             layout->extended_l2 ? ", extended L2" : "", layout->zstd ? ", zstd" : "",
+             layout->lazy ? ", lazy counts" : "", layout->no_zero ? ", no fallocate" : "",
+             layout->device ? ", on a device" : "", layout->align);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -114,6 +116,9 @@ static void make_base(struct qcow2_rig *rig)
     free(data);
 }
 
+/* Room for snapshots that have not much in common. */
+#define DEVICE_DISKS 12u
+
 static void make_top(struct qcow2_rig *rig)
 {
     const struct qcow2_layout *layout = &rig->layout;
@@ -134,6 +139,9 @@ static void make_top(struct qcow2_rig *rig)
     }
     if (layout->data != QCOW2_DATA_INSIDE)
         options.data_file = rig->disks[QCOW2_RIG_DATA].name;
+    if (layout->device)
+        mem_disk_make_device(&rig->disks[QCOW2_RIG_TOP], DEVICE_DISKS * rig->max_sectors * SECTOR,
+                             (unsigned)rig->seed);
     qcow2_image_make(&rig->disks[QCOW2_RIG_TOP], &options);
 }
 

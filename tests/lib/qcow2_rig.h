@@ -24,6 +24,7 @@ struct qcow2_layout {
     bool zstd;
     bool lazy;
     bool no_zero; /* the host's file system cannot zero */
+    bool device;  /* the image is on a block device with something old on it */
     uint32_t align;
     uint64_t nsectors; /* of the disk; 0: a few clusters */
 };
