@@ -32,6 +32,14 @@ static void count_set(struct qcow2 *q, const struct count *count, uint64_t value
     qcow2_slice_dirty(q, count->slice);
 }
 
+/* Looking at a count takes about as long as copying so many bytes (co_turn). */
+#define LOOK_COST 8u
+
+static uint64_t counts_in_slice(const struct qcow2 *q)
+{
+    return 1ull << (q->slice_bits + 3 - q->refcount_order);
+}
+
 /* Get the count of a cluster in the refcount block at `host`; to be put with qcow2_slice_put. */
 static int count_find_in(struct qcow2 *q, uint64_t host, uint64_t cluster, struct count *ret_count)
 {
@@ -378,8 +386,10 @@ static int count_run(struct qcow2 *q, uint64_t want, struct qcow2_counted *ret_r
     while (n == 0) {
         uint64_t from;
         uint64_t next = 0;
-        int r = qcow2_space_find(q, &from);
+        int r = co_turn(LOOK_COST * counts_in_slice(q)); /* there may be very many, and no room */
 
+        if (r == 0)
+            r = qcow2_space_find(q, &from);
         if (r == 0)
             r = ensure_counted(q, from);
         if (r == 0)
@@ -595,6 +605,9 @@ static int count_down_freed(struct qcow2 *q, uint64_t cluster, bool punch,
     return count_down(q, cluster);
 }
 
+/* Counting down a cluster takes about as long as copying so many bytes (co_give_way). */
+#define COUNT_DOWN_COST 256u
+
 /* Stops at the first failure: what remains is lost space, which the image checker finds. */
 static void count_down_all(struct qcow2 *q, const struct qcow2_freed *freed,
                            struct qcow2_freed *to_punch)
@@ -603,9 +616,11 @@ static void count_down_all(struct qcow2 *q, const struct qcow2_freed *freed,
     for (size_t i = 0; i < freed->n; i++) {
         const struct qcow2_run *run = &freed->runs[i];
 
-        for (uint64_t n = 0; n < run->n; n++)
+        for (uint64_t n = 0; n < run->n; n++) {
+            co_give_way(COUNT_DOWN_COST);
             if (count_down_freed(q, run->cluster + n, run->punch, to_punch) < 0)
                 goto unlock;
+        }
     }
 unlock:
     co_mutex_unlock(&q->lock);

@@ -160,7 +160,9 @@ int qcow2_space_find(struct qcow2 *q, uint64_t *ret_cluster)
     if (cluster == NONE && space->seen < space->scan_end) {
         /* A file that cannot grow has nothing behind it: there the search goes on. */
         do {
-            r = scan_piece(q);
+            r = co_turn(SCAN_BYTES);
+            if (r == 0)
+                r = scan_piece(q);
             cluster = first_known(q);
         } while (r == 0 && cluster == NONE && space->seen < space->scan_end &&
                  q->block.file->fixed_len);

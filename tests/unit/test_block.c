@@ -681,7 +681,7 @@ static void count_hog_round(struct loop_work *work)
 }
 
 /* Requests as long as they can be, whose host never makes anybody wait. */
-static void run_hog(enum block_format format, enum block_op op)
+static void run_hog(enum block_format format, enum block_op op, uint64_t len)
 {
     static uint8_t data[1u << 20];
     static struct iovec iov[HOG_SIZE / sizeof(data)];
@@ -698,9 +698,9 @@ static void run_hog(enum block_format format, enum block_op op)
     ck_assert_int_eq(block_attach(hog_block, hog_loop, &err), 0);
     for (unsigned i = 0; i < HOG_REQS; i++) {
         reqs[i] = (struct block_req){.op = op,
-                                     .len = HOG_SIZE,
+                                     .len = len,
                                      .iov = iov,
-                                     .niov = transfers ? ARRAY_SIZE(iov) : 0,
+                                     .niov = transfers ? len / sizeof(data) : 0,
                                      .done = count_cancelled};
         block_submit(hog_block, &reqs[i]);
     }
@@ -746,15 +746,43 @@ START_TEST(endless_requests_leave_the_loop_to_others_and_can_be_cancelled)
     disks[0].no_zero = hogs[_i].no_zero;
     hog_cancel_after = 0;
     ndone = 0;
-    run_hog(hogs[_i].format, hogs[_i].op);
+    run_hog(hogs[_i].format, hogs[_i].op, HOG_SIZE);
     ck_assert_uint_ge(hog_rounds, hogs[_i].rounds);
     ck_assert_uint_eq(ncancelled, 0);
 
     hog_cancel_after = 1;
     ndone = 0;
-    run_hog(hogs[_i].format, hogs[_i].op);
+    run_hog(hogs[_i].format, hogs[_i].op, HOG_SIZE);
     ck_assert_uint_le(hog_rounds, 3);
     ck_assert_uint_gt(ncancelled, 0);
+}
+END_TEST
+
+/* An image whose many counts say that everything is in use: a search is long, and finds nothing. */
+static void add_full_image(void)
+{
+    enum { CLUSTER = 1 << 16, TABLE = 16 * CLUSTER, BLOCKS = TABLE + CLUSTER, NBLOCKS = 200 };
+
+    mem_disk_init(&disks[0], "i0");
+    mem_env_add(&env, &disks[0]);
+    qcow2_image_make(&disks[0],
+                     &(struct qcow2_image_options){.refcount_order = 0, .size = DISK_SIZE});
+    store_be64(disks[0].data + 48, TABLE);
+    store_be32(disks[0].data + 56, 1); /* its clusters */
+    for (uint64_t i = 0; i < NBLOCKS; i++)
+        store_be64(disks[0].data + TABLE + 8 * i, BLOCKS + i * CLUSTER);
+    memset(disks[0].data + BLOCKS, 0xff, NBLOCKS * CLUSTER);
+    disks[0].len = BLOCKS + NBLOCKS * CLUSTER;
+}
+
+START_TEST(search_in_a_full_image_leaves_the_loop_to_others_and_can_be_cancelled)
+{
+    add_full_image();
+    hog_cancel_after = 3;
+    run_hog(BLOCK_FORMAT_QCOW2, BLOCK_WRITE, DISK_SIZE);
+    ck_assert_uint_ge(hog_rounds, 3);
+    ck_assert_uint_le(hog_rounds, 8);
+    ck_assert_uint_eq(ncancelled, HOG_REQS);
 }
 END_TEST
 
@@ -780,6 +808,7 @@ static void add_tests(Suite *suite)
         detach_waits_for_every_request_and_flushes,
         two_images_share_a_loop,
         cancelled_requests_end_and_what_was_written_is_flushed,
+        search_in_a_full_image_leaves_the_loop_to_others_and_can_be_cancelled,
     };
     TCase *tcase = tcase_create("block");
 

@@ -377,18 +377,25 @@ void co_wake(struct co *co)
     list_add_tail(&co->sched->ready, &co->link);
 }
 
-int co_turn(uint64_t cost)
+void co_give_way(uint64_t cost)
 {
     struct co *co = co_current;
 
     if (!co)
-        return 0;
+        return;
     while (co->sched->spent >= CO_ROUND_MAX) {
         list_add_tail(&co->sched->later, &co->link);
         co_suspend();
     }
     co->sched->spent += cost;
-    return co->cancel && __atomic_load_n(co->cancel, __ATOMIC_RELAXED) ? -ECANCELED : 0;
+}
+
+int co_turn(uint64_t cost)
+{
+    const bool *cancel = co_current ? co_current->cancel : NULL;
+
+    co_give_way(cost);
+    return cancel && __atomic_load_n(cancel, __ATOMIC_RELAXED) ? -ECANCELED : 0;
 }
 
 void co_set_cancel(const bool *cancel)

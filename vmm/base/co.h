@@ -22,7 +22,7 @@
 
 #define CO_IDLE_STACKS 4
 
-/* What the coroutines of a scheduler may do (co_turn) before their thread looks at other things. */
+/* What the coroutines of a scheduler may do (co_give_way) before their thread looks at other things. */
 #define CO_ROUND_MAX (32u << 20)
 
 struct co;
@@ -30,7 +30,7 @@ struct co;
 struct co_sched {
     struct list ready; /* coroutines to be resumed, in order */
     struct list later; /* to be resumed in the next round */
-    uint64_t spent;    /* in this round, see co_turn */
+    uint64_t spent;    /* in this round, see co_give_way */
     struct list idle;  /* stacks kept for the next coroutine */
     unsigned nidle;
     unsigned live; /* started and not ended */
@@ -50,7 +50,7 @@ int co_start(struct co_sched *sched, void (*fn)(void *opaque), void *opaque) MUS
 /* Run coroutines until none is ready. Returns whether any ran. Not from inside a coroutine. */
 bool co_sched_run(struct co_sched *sched);
 
-/* A new round: those that gave way in co_turn are ready again. */
+/* A new round: those that gave way are ready again. */
 void co_sched_next_round(struct co_sched *sched);
 
 /* Do any wait for the next round? */
@@ -71,8 +71,11 @@ void co_wake(struct co *co);
 /*
  * Called before each piece of work that may be one of very many, with about how many bytes it
  * touches: gives way to the thread's other business once CO_ROUND_MAX were spent, and suspends for
- * that. -ECANCELED if the work is not wanted any more; else 0, as always outside of coroutines.
+ * that. Outside of coroutines it does nothing.
  */
+void co_give_way(uint64_t cost);
+
+/* The same, and -ECANCELED if the work is not wanted any more; else 0. */
 int co_turn(uint64_t cost) MUST_CHECK;
 
 /*
