@@ -78,7 +78,8 @@ START_TEST(endless_requests_do_not_delay_the_end)
     ck_assert_msg(vm_wait_output(&vm, "asked"), "stderr: %s", vm_errors(&vm));
     kill(vm.pid, SIGTERM);
     assert_exit_code(&vm, vm_wait(&vm), EXIT_KILLED);
-    ck_assert_str_eq(vm_errors(&vm), "");
+    /* The requests that nobody wants any more are no news. */
+    ck_assert_msg(!strstr(vm_errors(&vm), "virtio-blk"), "stderr: %s", vm_errors(&vm));
     vm_done(&vm);
 }
 END_TEST
