@@ -5,6 +5,8 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include "block/block.h"
 #include "tests/lib/mem_file.h"
@@ -195,6 +197,45 @@ START_TEST(chain_reached_through_a_link_gives_only_its_real_folder)
 }
 END_TEST
 
+/* A device node with nothing behind it: it is looked at, and never opened. */
+static bool make_device(const char *name)
+{
+    if (mknod(scratch_path(name), S_IFBLK | 0600, makedev(7, 255)) == 0)
+        return true;
+    printf("not run: no device node: %s\n", strerror(errno));
+    return false;
+}
+
+START_TEST(devices_outside_are_allowed_one_by_one)
+{
+    if (!make_device("out/device"))
+        return;
+    scratch_ok("ln -s ../out/device links/volume");
+    make("vm/top", expand("ROOT/links/volume"), "raw", NULL);
+    check("vm/top", NULL,
+          "ROOT/out/device: lies outside of ROOT/vm: add backing=ROOT/links/volume to --disk");
+}
+END_TEST
+
+/* Beside it are all the devices of the host. */
+START_TEST(device_gives_no_folder)
+{
+    struct host_path path;
+    char *home;
+
+    if (!make_device("out/device"))
+        return;
+    ck_assert_int_eq(host_path_find(scratch_path("out/device"), &path), 0);
+    ck_assert_ptr_null(host_places_home(&path));
+    host_path_done(&path);
+    ck_assert_int_eq(host_path_find(scratch_path("out/secret"), &path), 0);
+    home = host_places_home(&path);
+    ck_assert_str_eq(home, expand("ROOT/out"));
+    free(home);
+    host_path_done(&path);
+}
+END_TEST
+
 START_TEST(unless_confined_an_image_names_any_file)
 {
     struct block_options options = {.path = scratch_path("vm/top")};
@@ -239,6 +280,7 @@ static void add_tests(Suite *suite)
                    folder_of_a_link_to_the_image_counts_too,
                    each_image_of_a_chain_has_its_own_folder,
                    chain_reached_through_a_link_gives_only_its_real_folder,
+                   devices_outside_are_allowed_one_by_one, device_gives_no_folder,
                    unless_confined_an_image_names_any_file);
     unit_case(suite, "places", places_are_whole_names);
 }
