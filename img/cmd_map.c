@@ -10,6 +10,7 @@
 #include "img/args.h"
 #include "img/img.h"
 #include "img/open.h"
+#include "img/shown.h"
 #include "img/size.h"
 #include "vmm/base/bytes.h"
 
@@ -62,14 +63,14 @@ static int print_file(struct block *layer)
 
     block_get_details(layer, &details);
     if (!details.data_name) {
-        puts(details.path);
+        puts(shown(stdout, details.path));
         return 0;
     }
     if (block_resolve(details.path, details.data_name, &path, &err) < 0) {
         img_error("%s", err.msg);
         return -1;
     }
-    puts(path);
+    puts(shown(stdout, path));
     free(path);
     return 0;
 }
