@@ -402,6 +402,27 @@ START_TEST(ids_and_names_are_told_apart_as_qemu_does)
 }
 END_TEST
 
+/* The second of two is left, and has number 2. */
+START_TEST(ids_are_not_given_twice)
+{
+    struct block_snapshot *list;
+    struct block *block;
+    unsigned n;
+
+    scratch_ok("qemu-img create -q -f qcow2 image 2M");
+    do_ok(create, "one");
+    do_ok(create, "two");
+    do_ok(block_snapshot_delete, "one");
+    do_ok(create, "three");
+    block = open_image(true);
+    ck_assert_int_eq(block_snapshot_list(block, &list, &n, NULL), 0);
+    ck_assert_uint_eq(n, 2);
+    ck_assert_str_ne(list[0].id, list[1].id);
+    block_snapshot_list_free(list, n);
+    ck_assert_int_eq(block_close(block), 0);
+}
+END_TEST
+
 START_TEST(images_without_snapshots_say_so)
 {
     struct block_snapshot *list;
@@ -434,7 +455,8 @@ static void add_tests(Suite *suite)
                    empty_disk_has_snapshots_too, deleted_snapshot_gives_its_space_back,
                    snapshot_is_shown_without_applying_it, vm_state_outside_the_image_is_refused,
                    too_narrow_counts_are_refused, what_is_not_there_is_not_found,
-                   ids_and_names_are_told_apart_as_qemu_does, images_without_snapshots_say_so);
+                   ids_and_names_are_told_apart_as_qemu_does, ids_are_not_given_twice,
+                   images_without_snapshots_say_so);
 }
 
 UNIT_MAIN_BESIDE_QEMU("block_snapshot", add_tests)

@@ -330,6 +330,28 @@ START_TEST(dirty_image_gets_its_counts)
 }
 END_TEST
 
+/* Counts of one bit cannot count a cluster of data that compressed data lies in as well. */
+START_TEST(dirty_image_that_cannot_be_repaired_is_not_written)
+{
+    struct block *block;
+    uint64_t l2;
+
+    mem_disk_init(&rig.disk, "image");
+    qcow2_image_make(&rig.disk,
+                     &(struct qcow2_image_options){.cluster_bits = 12, .size = 1u << 16});
+    ck_assert_int_eq(open_disk(&rig.disk, 0, false, &block), 0);
+    ck_assert_int_eq(mem_block_write(block, 0, rig.model, 8192), 0);
+    ck_assert_int_eq(block_close(block), 0);
+    l2 = load_be64(rig.disk.data + load_be64(field(HDR_L1_OFF))) & QCOW2_OFF_MASK;
+    store_be64(rig.disk.data + l2,
+               1ull << 62 | (load_be64(rig.disk.data + l2 + 8) & QCOW2_OFF_MASK));
+    store_be64(field(HDR_INCOMPATIBLE), QCOW2_INCOMPAT_DIRTY);
+    ck_assert_int_eq(open_disk(&rig.disk, 0, false, &block), -EIO);
+    ck_assert_uint_eq(marks(), QCOW2_INCOMPAT_DIRTY);
+    rig_done();
+}
+END_TEST
+
 /* ---- interruptions --------------------------------------------------------------------------- */
 
 /* Spoil a random number in the metadata: in the L1 table, a refcount block, or an L2 table. */
@@ -514,6 +536,7 @@ static void add_tests(Suite *suite)
     tcase_add_test(tcase, marks_go_when_the_image_is_right);
     tcase_add_test(tcase, leaks_alone_are_not_repaired_among_errors);
     tcase_add_test(tcase, dirty_image_gets_its_counts);
+    tcase_add_test(tcase, dirty_image_that_cannot_be_repaired_is_not_written);
     tcase_add_loop_test(tcase, interrupted_repair_leaves_the_image_no_worse, 0,
                         ARRAY_SIZE(cluster_bits));
     tcase_add_test(tcase, each_failing_operation_leaves_the_image_no_worse);
