@@ -1,9 +1,11 @@
 /*
  * Input: a kernel file. It is opened and loaded into a small guest with an initrd, as a whole: bad
- * files are refused, and no byte outside guest memory is touched.
+ * files are refused, and no byte outside guest memory is touched. Its length says what else is
+ * wrong with the host: a second initrd that is missing, a file that became shorter.
  */
 #include <stdint.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "boot/boot.h"
 #include "tests/lib/kernel_file.h"
@@ -16,8 +18,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static const struct mem_range range = {.gpa = 0, .len = 32 * MIB};
     static const struct boot_virtio_mmio disk = {.gpa = 0xd0000000, .len = 0x1000, .gsi = 5};
     struct test_file kernel = test_file_new(data, size), initrd = test_file_new("initrd", 6);
-    const char *const initrds[] = {initrd.path};
-    const struct boot_config config = {.kernel = kernel.path, .initrds = initrds, .ninitrds = 1};
+    const char *const initrds[] = {initrd.path, "/missing"};
+    const struct boot_config config = {
+        .kernel = kernel.path, .initrds = initrds, .ninitrds = size % 5 ? 1 : 2};
     struct boot_machine machine = {
         .ncpus = 1,
         .acpi = size % 2 == 0,
@@ -31,6 +34,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct err err;
 
     if (boot_open(&config, &boot, &err) == 0) {
+        if (boot_file_fd(boot, 0) < 0 || (size % 7 == 0 && ftruncate(kernel.fd, size / 2) < 0))
+            abort();
         if (guest_mem_new(&range, 1, &mem, &err) < 0)
             abort();
         if (boot_load(boot, &machine, mem, &plan, &err) == 0 && plan.rip >= 4 * GIB)

@@ -3,6 +3,7 @@
  * first step says how to copy). What could be copied has to be the same.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "img/compare.h"
 #include "img/copy.h"
@@ -31,7 +32,7 @@ static struct block *new_target(struct hostile_image *image, struct mem_disk *ta
     bool qcow2 = step[0] & TO_QCOW2;
 
     mem_disk_init(target, "target");
-    hostile_image_share_choices(image, target);
+    hostile_image_share_host(image, target);
     mem_env_add(&image->env, target);
     if (qcow2)
         qcow2_image_make(
@@ -60,6 +61,17 @@ static void expect_equal(struct block *source, struct block *target, uint64_t le
         abort();
 }
 
+/* Old data, all of which has to go. */
+static void fill(struct block *target)
+{
+    static uint8_t data[64 << 10];
+
+    memset(data, 0xee, sizeof(data));
+    for (uint64_t off = 0; off < target->len; off += sizeof(data))
+        if (mem_block_write(target, off, data, min_u64(target->len - off, sizeof(data))) < 0)
+            return;
+}
+
 static void copy(struct hostile_image *image, struct block *source, const uint8_t *step)
 {
     uint64_t len = min_u64(source->len, LEN_MAX);
@@ -68,7 +80,7 @@ static void copy(struct hostile_image *image, struct block *source, const uint8_
         .sources = &part,
         .nsources = 1,
         .min_zeroes = step[0] & WRITE_ZEROES ? 0 : COPY_MIN_ZEROES,
-        .target_is_zero = true,
+        .target_is_zero = !(step[3] & 1),
         .compress = (step[0] & TO_QCOW2) && (step[0] & COMPRESS),
         .out_of_order = step[0] & OUT_OF_ORDER,
         .requests = 1 + step[1] % 16,
@@ -79,6 +91,8 @@ static void copy(struct hostile_image *image, struct block *source, const uint8_
     struct err err;
 
     options.target = new_target(image, &target, len, step);
+    if (!options.target_is_zero)
+        fill(options.target);
     if (copy_run(&options, &err) == 0 && !options.salvage)
         expect_equal(source, options.target, len, image->choices.n > 0);
     if (block_close(options.target) < 0 && image->choices.n == 0)

@@ -16,6 +16,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define NAME_MAX_LEN 1100u
 
+/* Bytes of a step that stand for names which no bitmap may have, and for no granularity. */
+#define NAME_EMPTY 0xfeu
+#define NAME_LONG 0xffu
+#define GRANULARITY_DEFAULT 0xfeu
+#define GRANULARITY_ODD 0xffu
+
 /* One of the image's bitmaps, or a name it need not have. */
 static void pick_name(struct block *block, unsigned which, char *buf, size_t len)
 {
@@ -24,6 +30,12 @@ static void pick_name(struct block *block, unsigned which, char *buf, size_t len
     unsigned n;
 
     snprintf(buf, len, "new%u", which % 4);
+    if (which == NAME_EMPTY)
+        buf[0] = '\0';
+    if (which == NAME_LONG)
+        snprintf(buf, len, "%01030d", 0);
+    if (which == NAME_EMPTY || which == NAME_LONG)
+        return;
     if (block_bitmap_list(block, &list, &n, &err) < 0)
         return;
     if (n > 0 && which % 8 < 6)
@@ -35,6 +47,8 @@ static uint32_t pick_granularity(const struct block *block, unsigned which)
 {
     unsigned bits = 8 + which % 24;
 
+    if (which == GRANULARITY_DEFAULT || which == GRANULARITY_ODD)
+        return which == GRANULARITY_ODD ? 3000 : 0;
     while (bits < 31 && block->len >> bits > BITS_MAX)
         bits++;
     return 1u << bits;
@@ -87,10 +101,10 @@ static void run_step(struct hostile_image *image, const uint8_t *step)
     }
 }
 
-/* Half of the steps, and the others when it was closed and opened again. */
-static void run_session(struct hostile_image *image, unsigned first, unsigned end)
+/* Half of the steps, the others when it was closed and opened again, and none that may write. */
+static void run_session(struct hostile_image *image, unsigned first, unsigned end, bool readonly)
 {
-    if (!hostile_image_open(image, false))
+    if (!hostile_image_open(image, readonly))
         return;
     for (unsigned i = first; i < end; i++)
         run_step(image, image->steps + (size_t)i * HOSTILE_STEP_LEN);
@@ -103,8 +117,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (!hostile_image_init(&image, data, size))
         return 0;
-    run_session(&image, 0, image.nsteps / 2);
-    run_session(&image, image.nsteps / 2, image.nsteps);
+    run_session(&image, 0, image.nsteps / 2, false);
+    run_session(&image, image.nsteps / 2, image.nsteps, false);
+    run_session(&image, 0, image.nsteps, true);
     hostile_image_done(&image);
     return 0;
 }

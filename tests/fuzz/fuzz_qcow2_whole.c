@@ -18,9 +18,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define STATUS_MAX 64u
 
 /* How to look at what is where. */
-enum { HOW_OWN = 1 << 0, HOW_HOST = 1 << 1, HOW_IDLE = 1 << 2 };
+enum { HOW_OWN = 1 << 0, HOW_HOST = 1 << 1, HOW_IDLE = 1 << 2, HOW_CHECK = 1 << 3 };
 
-#define BASE_LEN (96u << 10)
+#define BASE_LEN (768u << 10)
 #define COMMIT_MAX (1u << 20)
 
 static void resize(struct block *block, const uint8_t *step)
@@ -45,6 +45,17 @@ static int get_status(struct block *block, uint64_t off, unsigned how, struct bl
     return block_get_status(block, off, block->len - off, how & HOW_OWN, ret);
 }
 
+/* What is open for reading only must not be repaired. */
+static void check(struct block *block)
+{
+    unsigned fix = block->writable ? 0 : BLOCK_FIX_LEAKS;
+    struct block_check_result result;
+    struct err err;
+
+    if (block_check(block, fix, NULL, &result, &err) < 0)
+        return;
+}
+
 static void look(struct block *block, unsigned how)
 {
     struct block_details details;
@@ -60,7 +71,10 @@ static void look(struct block *block, unsigned how)
     }
     block_get_info(block, &info);
     block_get_details(block, &details);
+    (void)block_get_stats(block);
     (void)block_uses_file(block, (const uint64_t[]){0, 0});
+    if (how & HOW_CHECK)
+        check(block);
     if (how & HOW_IDLE && block->driver->trim)
         block->driver->trim(block); /* as block.c does after a while */
 }
@@ -174,7 +188,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     base.len = BASE_LEN;
     memset(base.data, 'b', BASE_LEN);
     mem_env_add(&image.env, &base);
-    hostile_image_share_choices(&image, &base);
+    hostile_image_share_host(&image, &base);
     if (open_image(&image))
         run_steps(&image);
     look_only(&image);

@@ -272,8 +272,17 @@ static void run_steps(struct machine *machine)
         else
             request(machine, step);
     }
-    for (unsigned i = 0; i < NQUEUES; i++)
-        wait_for_answers(machine, i);
+}
+
+/* A guest that waits for its requests at the end, or a machine that is ended with some in flight. */
+static void finish(struct machine *machine)
+{
+    if (machine->image.nsteps % 2 == 0) {
+        for (unsigned i = 0; i < NQUEUES; i++)
+            wait_for_answers(machine, i);
+        return;
+    }
+    block_set_cancel(machine->image.block, true);
 }
 
 static void run_machine(struct machine *machine)
@@ -292,7 +301,9 @@ static void run_machine(struct machine *machine)
     machine->features = UINT64_MAX;
     bring_up(machine);
     run_steps(machine);
+    finish(machine);
     virtio_mmio_free(machine->mmio);
+    block_set_cancel(options.block, false);
     irq_done(&machine->irq);
     loop_call(loop, detach, options.block);
 }

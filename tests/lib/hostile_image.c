@@ -39,7 +39,11 @@ static void make_loop(void)
 /* How long what comes before the steps is; 0 if it is cut off. */
 static size_t read_head(struct hostile_image *image, const uint8_t *data, size_t size)
 {
-    image->nsteps = size > 0 ? (data[0] & ~ATTACH) % (HOSTILE_STEPS_MAX + 1) : 0;
+    static const uint32_t aligns[] = {1, BLOCK_SECTOR_SIZE, 4096};
+    unsigned first = size > 0 ? data[0] & ~ATTACH : 0;
+
+    image->nsteps = first % (HOSTILE_STEPS_MAX + 1);
+    image->align = aligns[first / (HOSTILE_STEPS_MAX + 1)];
     image->attach = size > 0 && data[0] & ATTACH;
     image->choices = (struct mem_choices){0};
     if (!image->attach)
@@ -65,8 +69,8 @@ bool hostile_image_init(struct hostile_image *image, const uint8_t *data, size_t
     mem_disk_init(&image->data, "data");
     image->disk.len = min_u64(size - head - steps, MEM_DISK_MAX);
     memcpy(image->disk.data, data + head + steps, image->disk.len);
-    hostile_image_share_choices(image, &image->disk);
-    hostile_image_share_choices(image, &image->data);
+    hostile_image_share_host(image, &image->disk);
+    hostile_image_share_host(image, &image->data);
     mem_env_init(&image->env);
     mem_env_add(&image->env, &image->disk);
     mem_env_add(&image->env, &image->data);
@@ -79,9 +83,10 @@ void hostile_image_done(struct hostile_image *image)
     mem_disk_done(&image->data);
 }
 
-void hostile_image_share_choices(struct hostile_image *image, struct mem_disk *disk)
+void hostile_image_share_host(struct hostile_image *image, struct mem_disk *disk)
 {
     disk->shuffle = image->attach;
+    disk->align = image->align;
     disk->choices = image->choices.n > 0 ? &image->choices : NULL;
 }
 

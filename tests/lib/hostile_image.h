@@ -3,7 +3,8 @@
  *
  * Input: the number of steps, four bytes for each (kind and flags, offset as a fraction of the disk
  * in 16 bits, length in sectors), and the image. Files live in memory, so whatever an image names, no
- * file of the host is opened.
+ * file of the host is opened. The number is taken modulo HOSTILE_STEPS_MAX + 1; what it is divided by
+ * that says what files are like: buffered, or direct with blocks of 512 or 4096 bytes.
  *
  * With bit 7 of the first byte the image is attached to a loop as in the machine, with up to
  * HOSTILE_IN_FLIGHT requests at once. Then a byte with a number follows it, and so many choices: in
@@ -21,7 +22,8 @@
 struct hostile_image {
     const uint8_t *steps;
     unsigned nsteps;
-    bool attach; /* for requests */
+    bool attach;    /* for requests */
+    uint32_t align; /* of files */
     struct mem_choices choices;
     struct mem_disk disk;
     struct mem_disk data; /* for images that keep their data in the file "data" */
@@ -33,8 +35,8 @@ struct hostile_image {
 bool hostile_image_init(struct hostile_image *image, const uint8_t *data, size_t size);
 void hostile_image_done(struct hostile_image *image);
 
-/* What operations on `disk` come to is chosen by the input, too. */
-void hostile_image_share_choices(struct hostile_image *image, struct mem_disk *disk);
+/* `disk` is on the same host: alignment, order, and what fails are what the input says. */
+void hostile_image_share_host(struct hostile_image *image, struct mem_disk *disk);
 
 /* False if the image is refused. Otherwise to be closed with hostile_image_close. */
 bool hostile_image_open(struct hostile_image *image, bool readonly);
