@@ -201,6 +201,10 @@ libs:
 fuzz:
 	@scripts/fuzz $(FUZZ_SECONDS) $(FUZZERS)
 
+.PHONY: fuzz-coverage
+fuzz-coverage:
+	@scripts/fuzz-coverage
+
 .PHONY: mutants
 mutants:
 	@scripts/mutants
@@ -251,6 +255,7 @@ help:
 	@echo 'make check-unit      unit tests and fuzz corpora only: seconds, no KVM, no root'
 	@echo 'make bench           measure minivmm beside its peers'
 	@echo 'make fuzz            run the fuzzers, FUZZ_SECONDS=60 each'
+	@echo 'make fuzz-coverage   how much of each source file the corpora run'
 	@echo 'make soak            random tests of the disk engine with fresh seeds, SOAK_SECONDS=600'
 	@echo 'make mutants         put deliberate faults into a copy: the tests have to notice each'
 	@echo 'make lint, format    static checks; reformat the source'

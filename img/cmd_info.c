@@ -14,7 +14,6 @@
 #include "img/json.h"
 #include "img/name.h"
 #include "img/open.h"
-#include "img/shown.h"
 #include "img/size.h"
 #include "img/snapshot_text.h"
 #include "vmm/base/bytes.h"
@@ -166,7 +165,7 @@ static void print_specific(json_t *value, unsigned level)
             print_specific(element, level + 1);
         }
     } else if (json_is_string(value)) {
-        printf(" %s\n", shown(stdout, json_string_value(value)));
+        printf(" %s\n", json_string_value(value));
     } else if (json_is_boolean(value)) {
         printf(" %s\n", json_is_true(value) ? "true" : "false");
     } else {
@@ -180,12 +179,12 @@ static void print_backing(const struct image *image)
 
     if (!details->backing_name)
         return;
-    printf("backing file: %s", shown(stdout, details->backing_name));
+    printf("backing file: %s", details->backing_name);
     if (strcmp(details->backing_name, image->backing_path) != 0)
-        printf(" (actual path: %s)", shown(stdout, image->backing_path));
+        printf(" (actual path: %s)", image->backing_path);
     putchar('\n');
     if (details->backing_format)
-        printf("backing file format: %s\n", shown(stdout, details->backing_format));
+        printf("backing file format: %s\n", details->backing_format);
 }
 
 static uint64_t space_taken(const struct image *image)
@@ -199,8 +198,8 @@ static void print_human(const struct image *image)
     char taken[SIZE_TEXT_MAX];
 
     printf("image: %s\nfile format: %s\nvirtual size: %s (%" PRIu64 " bytes)\ndisk size: %s\n",
-           shown(stdout, image->name), image->info.format, size_text(image->info.len, size),
-           image->info.len, size_text(space_taken(image), taken));
+           image->name, image->info.format, size_text(image->info.len, size), image->info.len,
+           size_text(space_taken(image), taken));
     if (image->details.cluster_size)
         printf("cluster_size: %u\n", image->details.cluster_size);
     if (image->details.dirty)

@@ -10,7 +10,6 @@
 #include "img/args.h"
 #include "img/img.h"
 #include "img/open.h"
-#include "img/shown.h"
 #include "img/size.h"
 #include "vmm/base/bytes.h"
 
@@ -63,14 +62,14 @@ static int print_file(struct block *layer)
 
     block_get_details(layer, &details);
     if (!details.data_name) {
-        puts(shown(stdout, details.path));
+        puts(details.path);
         return 0;
     }
     if (block_resolve(details.path, details.data_name, &path, &err) < 0) {
         img_error("%s", err.msg);
         return -1;
     }
-    puts(shown(stdout, path));
+    puts(path);
     free(path);
     return 0;
 }

@@ -103,13 +103,11 @@ static void print_indent(unsigned level)
     printf("\n%*s", (int)(4 * level), "");
 }
 
-/* jansson leaves the one control character as it is that is none of the first 32. */
 static void print_text(const json_t *value)
 {
     char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
 
-    for (const char *p = text ? text : "null"; *p; p++)
-        fputs(*p == 0x7f ? "\\u007F" : (char[]){*p, '\0'}, stdout);
+    fputs(text ? text : "null", stdout);
     free(text);
 }
 

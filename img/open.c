@@ -10,7 +10,6 @@
 #include "block/block_ops.h"
 #include "img/img.h"
 #include "img/name.h"
-#include "img/shown.h"
 #include "vmm/base/host_path.h"
 #include "vmm/base/lock_holder.h"
 
@@ -182,7 +181,7 @@ void img_explain_in_use(FILE *text, const char *path)
     struct lock_holder holder;
     struct stat st;
 
-    fprintf(text, "Is another process using the image [%s]?", shown(text, path));
+    fprintf(text, "Is another process using the image [%s]?", path);
     if (stat(path, &st) == 0 && lock_holder_find(&st, -1, &holder) && holder.pid != getpid())
         fprintf(text, "\nIt is in use by process %d (%s).", (int)holder.pid, holder.name);
 }
@@ -274,7 +273,7 @@ static void print_probed(const char *path)
             "         Automatically detecting the format is dangerous for raw images, write "
             "operations on block 0 will be restricted.\n"
             "         Specify the 'raw' format explicitly to remove the restrictions.\n",
-            shown(stderr, path));
+            path);
 }
 
 /* Of each image that is going to be written. */
