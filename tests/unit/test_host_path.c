@@ -281,6 +281,7 @@ END_TEST
 START_TEST(readonly_device_needs_readonly)
 {
     char device[64] = "";
+    int fd;
 
     if (scratch_shell("truncate -s 1M disk; losetup -f -r --show disk > device 2> why") != 0) {
         printf("not run: no loop device\n");
@@ -288,8 +289,11 @@ START_TEST(readonly_device_needs_readonly)
     }
     (void)scratch_load("device", device, sizeof(device) - 1);
     device[strcspn(device, "\n")] = '\0';
+    fd = open(device, O_RDONLY | O_CLOEXEC);
+    ck_assert_int_ge(fd, 0);
+    scratch_ok("losetup -d %s", device); /* when it is not open any more, however the test ends */
     assert_not_written(device);
-    scratch_ok("losetup -d %s", device);
+    close(fd);
 }
 END_TEST
 
