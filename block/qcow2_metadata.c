@@ -46,10 +46,15 @@ static bool set_has_any(const struct qcow2_set *set, uint64_t first, uint64_t la
     return false;
 }
 
-static int set_grow(struct qcow2_set *set)
+/* Make room for `n` in all: at most half of the slots are used. */
+static int set_reserve(struct qcow2_set *set, size_t n)
 {
-    struct qcow2_set bigger = {.nslots = set->nslots ? set->nslots * 2 : 32, .n = set->n};
+    struct qcow2_set bigger = {.nslots = set->nslots ? set->nslots : 32, .n = set->n};
 
+    while (bigger.nslots < n * 2)
+        bigger.nslots *= 2;
+    if (bigger.nslots == set->nslots)
+        return 0;
     bigger.slots = calloc(bigger.nslots, sizeof(*bigger.slots));
     if (!bigger.slots)
         return -ENOMEM;
@@ -63,14 +68,11 @@ static int set_grow(struct qcow2_set *set)
 
 int qcow2_set_add(struct qcow2_set *set, uint64_t cluster)
 {
+    int r = set_reserve(set, set->n + 1);
     size_t i;
-    int r;
 
-    if (set->n * 2 >= set->nslots) {
-        r = set_grow(set);
-        if (r < 0)
-            return r;
-    }
+    if (r < 0)
+        return r;
     i = slot_of(set, cluster);
     if (set->slots[i] == cluster)
         return -EEXIST;
@@ -158,8 +160,12 @@ bool qcow2_may_write_table(const struct qcow2 *q, uint64_t host)
  */
 static int add_entries(struct qcow2 *q, const struct qcow2_table *table)
 {
-    int r = 0;
+    size_t n = 0;
+    int r;
 
+    for (uint32_t i = 0; i < table->n; i++)
+        n += (table->entries[i] & QCOW2_OFF_MASK) != 0;
+    r = set_reserve(&q->metadata, q->metadata.n + n);
     for (uint32_t i = 0; i < table->n && r == 0; i++) {
         uint64_t host = table->entries[i] & QCOW2_OFF_MASK;
         uint64_t cluster = qcow2_cluster_of(q, host);

@@ -68,6 +68,7 @@ static int need(struct reader *reader, uint64_t len)
         return too_much(reader, "Snapshot table is too big, in entry", reader->n);
     while (want < end)
         want *= 2;
+    want = min_u64(want, QCOW2_SNAPTABLE_BYTES_MAX); /* the rest of it would not be parsed */
     data = realloc(reader->data, want);
     if (!data)
         return -ENOMEM;
