@@ -158,6 +158,7 @@ int disk_open(const struct config *vm, unsigned index, struct open_files *files,
     struct admission admission = {.files = files, .index = index};
     struct disk *disk = calloc(1, sizeof(*disk));
     struct hand_over job = {.disk = disk, .err = err};
+    char name[DISK_NAME_MAX];
     int r;
 
     if (!disk)
@@ -187,7 +188,8 @@ close_block:
     (void)block_close(disk->block); /* nothing was written; the first failure is the one to tell */
 free_disk:
     disk_free(disk);
-    err_prefix(err, "disk");
+    disk_name(index, name);
+    err_prefix(err, "disk %s", name);
     return r;
 }
 

@@ -186,11 +186,11 @@ static const struct refusal refusals[] = {
      .in_child = become_kvm_user},
     {.args = {KERNEL, "--disk", "secret,readonly=on"},
      .code = EXIT_SETUP,
-     .says = {"disk: secret", "Permission denied"},
+     .says = {"disk vda: secret", "Permission denied"},
      .in_child = become_kvm_user},
     {.args = {KERNEL, "--disk", "read-only"},
      .code = EXIT_SETUP,
-     .says = {"disk: read-only", "readonly=on"},
+     .says = {"disk vda: read-only", "readonly=on"},
      .in_child = become_kvm_user},
     {.args = {KERNEL, "--serial", "file:secret"},
      .code = EXIT_SETUP,
@@ -301,7 +301,7 @@ START_TEST(io_uring_that_was_asked_for_and_is_forbidden_is_reported)
     const struct refusal refusal = {
         .args = {KERNEL, "--disk", "disk.raw,aio=io_uring"},
         .code = EXIT_SETUP,
-        .says = {"disk: ", "aio=io_uring", "expected", "threads"},
+        .says = {"disk vda: ", "aio=io_uring", "expected", "threads"},
         .in_child = forbid_uring,
     };
 
@@ -361,7 +361,7 @@ START_TEST(image_in_use_is_refused)
     const struct lock_case *c = &lock_cases[_i];
     const struct refusal refusal = {.args = {KERNEL, "--disk", c->asked},
                                     .code = EXIT_SETUP,
-                                    .says = {"disk: disk.", "in use by another process"}};
+                                    .says = {"disk vda: disk.", "in use by process"}};
     struct vm holder, vm;
 
     if (strstr(c->held, "cache=none") && !vm_has_direct_io())
@@ -427,7 +427,7 @@ START_TEST(image_that_qemu_has_open_is_refused)
     static const char *const argv[] = {"qemu-io", "-f", "qcow2", "disk.qcow2", NULL};
     const struct refusal refusal = {.args = {KERNEL, "--disk", "disk.qcow2"},
                                     .code = EXIT_SETUP,
-                                    .says = {"disk: disk.qcow2", "in use by another process"}};
+                                    .says = {"disk vda: disk.qcow2", "in use by process"}};
     int in[2], out[2];
     char prompt[64];
     pid_t pid;

@@ -257,7 +257,10 @@ static const struct refusal boot_files[] = {
 
 #define DISK(text, ...)                                                                            \
     {                                                                                              \
-        .args = {KERNEL, "--disk", text}, .code = EXIT_SETUP, .says = { "disk: ", __VA_ARGS__ }    \
+        .args = {KERNEL, "--disk", text}, .code = EXIT_SETUP, .says = {                            \
+            "disk vda: ",                                                                          \
+            __VA_ARGS__                                                                            \
+        }                                                                                          \
     }
 
 static const struct refusal disks[] = {
@@ -319,7 +322,7 @@ static const struct refusal disks[] = {
      .says = {"disk.qcow2: given twice", "disk vda already", "readonly=on there"}},
     {.args = {KERNEL, "--disk", "disk.raw,readonly=on", "--disk", "disk.hard"},
      .code = EXIT_SETUP,
-     .says = {"disk.hard: given twice", "disk vda already", "or readonly=on"}},
+     .says = {"disk vdb: disk.hard: given twice", "disk vda already", "or readonly=on"}},
     {.args = {KERNEL, "--disk", "deep-63", "--disk", "deep-62"},
      .code = EXIT_SETUP,
      .says = {"backing file of deep-62: deep-63: given twice", "disk vda", "readonly=on there"}},
@@ -331,7 +334,7 @@ static const struct refusal disks[] = {
      .says = {"text: given twice", "an initrd already", "readonly=on"}},
     {.args = {KERNEL, "--disk", "disk.qcow2", "--disk", "missing"},
      .code = EXIT_SETUP,
-     .says = {"missing", "No such file"}},
+     .says = {"disk vdb: missing", "No such file"}},
     /* All is well with the disks; they must not notice what else goes wrong. */
     {.args = {"--kernel", "bz-large", "--memory", "32M", "--disk", "disk.qcow2", "--disk",
               "disk.raw"},
@@ -671,7 +674,9 @@ START_TEST(long_path_leaves_room_for_the_reason)
     static char path[PATH_MAX + 100];
     const struct refusal refusals[] = {
         {.args = {"--kernel", path}, .code = EXIT_SETUP, .says = {"kernel: xxx", "too long"}},
-        {.args = {KERNEL, "--disk", path}, .code = EXIT_SETUP, .says = {"disk: xxx", "too long"}},
+        {.args = {KERNEL, "--disk", path},
+         .code = EXIT_SETUP,
+         .says = {"disk vda: xxx", "too long"}},
         {.args = {"--config", path}, .code = EXIT_USAGE, .says = {"xxx", "too long"}},
     };
 
