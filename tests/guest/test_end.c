@@ -23,6 +23,13 @@
 #include "vmm/layout_x86.h"
 #include "vmm/restarts.h"
 
+/* ThreadSanitizer has a lock of its own while a thread is made, which all threads need. */
+#if defined(__SANITIZE_THREAD__)
+#define CAN_STOP_IN_CLONE false
+#else
+#define CAN_STOP_IN_CLONE true
+#endif
+
 #define VECTOR 0x40u
 #define BUTTON "power button pressed"
 
@@ -296,7 +303,7 @@ static pid_t wait_for_new_thread(pid_t maker)
     return (pid_t)made;
 }
 
-/* Its first thread but the main one is the one that listens to signals. */
+/* The first thread that it makes is the one that listens to signals. */
 static void stop_at_the_first_thread(void)
 {
     if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0)
@@ -396,7 +403,8 @@ static void add_tests(Suite *suite)
     tcase_add_test(tcase, guest_learns_of_the_button_when_it_listens);
     tcase_add_loop_test(tcase, guest_that_does_not_power_off_in_time_is_ended, 0, 2);
     tcase_add_test(tcase, guest_that_faults_again_and_again_is_slowed_down);
-    tcase_add_test(tcase, set_up_that_hangs_ends_by_a_signal);
+    if (CAN_STOP_IN_CLONE)
+        tcase_add_test(tcase, set_up_that_hangs_ends_by_a_signal);
     tcase_add_test(tcase, disk_that_hangs_does_not_keep_the_process);
     suite_add_tcase(suite, tcase);
 }
