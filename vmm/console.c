@@ -377,15 +377,14 @@ static void drain(struct console *console)
     while (console->output.fd >= 0 && console->nunsent > 0) {
         struct pollfd pfd = {.fd = console->output.fd, .events = POLLOUT};
         bool late = monotonic_ns() - begin_ns >= CONSOLE_CLOSE_STALL_MS * NS_PER_MS;
-        int n = late && console_is_hurried(&console->events)
-                    ? 0
-                    : poll(&pfd, 1, CONSOLE_CLOSE_STALL_MS);
+        bool too_slow = late && console_is_hurried(&console->events);
+        int n = too_slow ? 0 : poll(&pfd, 1, CONSOLE_CLOSE_STALL_MS);
 
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0) {
             log_warn("serial port: %zu bytes not written: %s", console->nunsent,
-                     late ? "the reader is slow" : "nobody reads");
+                     too_slow ? "the reader is slow" : "nobody reads");
             console->stalled = true;
             return;
         }

@@ -301,7 +301,7 @@ START_TEST(hurried_close_leaves_a_slow_reader)
     atomic_store(&closed, true);
     pthread_join(reader, NULL);
     ck_assert_uint_gt(seen, 0);
-    ck_assert_uint_lt(seen, written - PIPE_LEN);
+    ck_assert_uint_lt(seen, PIPE_LEN / 4 * 3); /* at that pace, 10 s, instead of 3 */
 }
 END_TEST
 

@@ -10,7 +10,7 @@
 
 /*
  * Address space, not memory: only pages that were used count. The deepest user is a log line
- * (two buffers of 1 KiB and stdio's own needs of a few KiB); sanitizers multiply that.
+ * (buffers of 1 and 2 KiB, stdio's own needs of a few KiB); sanitizers multiply that.
  */
 #define THREAD_STACK_SIZE (256u << 10)
 
