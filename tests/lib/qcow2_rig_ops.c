@@ -129,12 +129,19 @@ static void verify_read(struct request *request)
     }
 }
 
+struct burst {
+    struct request requests[DEPTH_MAX];
+    unsigned left; /* to be started */
+    unsigned in_flight;
+    bool cancel; /* at some moment its requests are cancelled */
+};
+
 static void request_end(struct request *request, int result)
 {
     struct qcow2_rig *rig = request->rig;
 
     if (result < 0) {
-        rig->failures++;
+        rig->failures += !(result == -ECANCELED && request->burst && request->burst->cancel);
     } else if (request->req.op == BLOCK_FLUSH) {
         qcow2_rig_flushed(rig, request->begin);
     } else {
@@ -216,12 +223,6 @@ static void do_flush(struct qcow2_rig *rig)
 
 /* ---- many at once ---------------------------------------------------------------------------- */
 
-struct burst {
-    struct request requests[DEPTH_MAX];
-    unsigned left; /* to be started */
-    unsigned in_flight;
-};
-
 static void burst_start(struct request *request);
 
 static void burst_request_done(struct block_req *req, int result)
@@ -231,6 +232,8 @@ static void burst_request_done(struct block_req *req, int result)
 
     request_end(request, result);
     burst->in_flight--;
+    if (burst->cancel && qcow2_rig_random(request->rig, DEPTH_MAX / 2) == 0)
+        block_set_cancel(request->rig->block, true);
     if (burst->left > 0)
         burst_start(request);
     else if (burst->in_flight == 0)
@@ -258,9 +261,9 @@ static void burst_start(struct request *request)
     block_submit(rig->block, req);
 }
 
-void qcow2_rig_requests(struct qcow2_rig *rig, unsigned n, unsigned depth)
+static void run_burst(struct qcow2_rig *rig, unsigned n, unsigned depth, bool cancel)
 {
-    struct burst burst = {.left = n};
+    struct burst burst = {.left = n, .cancel = cancel};
     struct err err = {0};
 
     if (depth > DEPTH_MAX || n < depth || block_attach(rig->block, rig->loop, &err) < 0)
@@ -273,6 +276,12 @@ void qcow2_rig_requests(struct qcow2_rig *rig, unsigned n, unsigned depth)
         abort();
     if (block_detach(rig->block) < 0)
         rig->failures++;
+    block_set_cancel(rig->block, false);
+}
+
+void qcow2_rig_requests(struct qcow2_rig *rig, unsigned n, unsigned depth)
+{
+    run_burst(rig, n, depth, false);
 }
 
 static void do_burst(struct qcow2_rig *rig)
@@ -280,6 +289,13 @@ static void do_burst(struct qcow2_rig *rig)
     unsigned n = 2 + qcow2_rig_random(rig, DEPTH_MAX - 1);
 
     qcow2_rig_requests(rig, n, 1 + qcow2_rig_random(rig, n));
+}
+
+static void do_cancelled_burst(struct qcow2_rig *rig)
+{
+    unsigned n = 2 + qcow2_rig_random(rig, DEPTH_MAX - 1);
+
+    run_burst(rig, n, 1 + qcow2_rig_random(rig, n), true);
 }
 
 /* ---- the image as a whole -------------------------------------------------------------------- */
@@ -313,6 +329,7 @@ static const struct rig_op {
     {"discard", 6, do_discard, NULL},
     {"flush", 6, do_flush, NULL},
     {"burst", 3, do_burst, NULL},
+    {"cancelled burst", 1, do_cancelled_burst, NULL},
     {"reopen", 1, do_reopen, NULL},
     {"trim", 1, do_trim, NULL},
     {"grow", 1, qcow2_rig_grow, qcow2_rig_can_grow},
