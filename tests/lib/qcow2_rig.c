@@ -117,7 +117,7 @@ static void make_base(struct qcow2_rig *rig)
 }
 
 /* Room for snapshots that have not much in common. */
-#define DEVICE_DISKS 12u
+#define DEVICE_DISKS 6u
 
 static void make_top(struct qcow2_rig *rig)
 {

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "block/block_ops.h"
+#include "tests/lib/dice.h"
 #include "tests/lib/hash.h"
 #include "tests/lib/mem_file.h"
 #include "tests/lib/power_cut.h"
@@ -466,37 +467,66 @@ static void use_further(struct block *block)
         (void)!mem_block_op(block, BLOCK_FLUSH, 0, 0, 0);
 }
 
+/*
+ * The power fails at some moment of a run in which an operation failed. `done`: when the whole had
+ * succeeded all the same; SIZE_MAX: never.
+ */
+static void cut_somewhere(const struct rig *rig, struct power_cut *cut, const struct operation *op,
+                          const struct expected *expected, size_t done)
+{
+    size_t at = dice_next(&cut->seed) % (cut->record->n + 1);
+    struct expected now = *expected;
+
+    if (at >= done)
+        now.before = now.after;
+    power_cut_make(cut, at, (enum power_cut_fate)dice_roll(&cut->seed, POWER_CUT_FATES));
+    check_state(rig, op, cut->state, &now, (long)at);
+}
+
 /* `disks`: copies of the rig's. Returns whether the fault happened. */
 static bool run_with_fault(const struct rig *rig, struct mem_disk disks[DISKS],
                            const struct operation *op, const struct mem_fault *fault, long after,
                            const struct expected *expected)
 {
+    struct mem_disk *all[DISKS] = {&disks[TOP], &disks[BASE]};
+    struct mem_record record = {.n = 0};
     struct operation lenient = *op;
     struct mem_fault now = *fault;
+    struct power_cut cut;
     struct err err = {0};
     struct mem_env env;
     struct block *block;
+    size_t done;
     int r;
 
     for (unsigned i = 0; i < DISKS; i++)
         mem_disk_restore(&disks[i], &rig->disks[i]);
+    power_cut_init(&cut, &record, all, DISKS, rig->seed + (unsigned)after);
     block = open_disks(rig->layout, disks, true, op->open_flags, &env);
     now.after = after;
-    for (unsigned i = 0; i < DISKS; i++)
+    for (unsigned i = 0; i < DISKS; i++) {
         disks[i].fault = &now;
+        disks[i].record = &record;
+    }
     r = op->run(block, &err);
+    done = r == 0 ? record.n : SIZE_MAX;
     ck_assert_msg(r == 0 || now.happened, "%s: %s", op->name, err.msg);
     if (!op->open_flags) /* for the check an image is open without its backing file */
         use_further(block);
     (void)!block_close(block); /* may report the fault */
-    for (unsigned i = 0; i < DISKS; i++)
+    for (unsigned i = 0; i < DISKS; i++) {
         disks[i].fault = NULL;
+        disks[i].record = NULL;
+    }
 
     lenient.may_leak = true;
     check_state(rig, &lenient, disks, expected, after);
     if (r == 0)
         ck_assert_msg(digest(rig->layout, disks, !op->no_snapshots) == expected->after,
                       "%s: succeeded, and is not done (fault %ld)", op->name, after);
+    cut_somewhere(rig, &cut, &lenient, expected, done);
+    power_cut_done(&cut);
+    mem_record_done(&record);
     return now.happened;
 }
 
