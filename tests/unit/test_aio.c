@@ -218,6 +218,32 @@ START_TEST(pause_of_one_is_not_one_of_others)
 }
 END_TEST
 
+static bool gone = true;
+
+static void read_for_nobody(void *opaque)
+{
+    uint8_t data[PIECE];
+
+    co_set_cancel(&gone);
+    ck_assert_int_eq(file_read(files[0], 0, data, PIECE), -EAGAIN);
+    fault = (struct mem_fault){.result = -EAGAIN, .more = 4};
+    ck_assert_int_eq(file_sync(files[0]), 0);
+    loop_stop(loop);
+}
+
+/* A sync is not, whose failure would stay. */
+START_TEST(what_nobody_wants_any_more_is_not_tried_again)
+{
+    open_in_memory();
+    fault = (struct mem_fault){.result = -EAGAIN, .more = UINT_MAX};
+    ck_assert_int_eq(co_start(aio_sched(aio), read_for_nobody, NULL), 0);
+    ck_assert_int_eq(loop_run(loop), 0);
+    ck_assert_uint_eq(disks[0].counts[FILE_READ], 1);
+    ck_assert_uint_eq(disks[0].counts[FILE_SYNC], 6);
+    close_in_memory();
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     TCase *ring = tcase_create("ring");
@@ -232,6 +258,7 @@ static void add_tests(Suite *suite)
 
     tcase_add_checked_fixture(pauses, setup, teardown);
     tcase_add_loop_test(pauses, pause_of_one_is_not_one_of_others, 0, 2);
+    tcase_add_test(pauses, what_nobody_wants_any_more_is_not_tried_again);
     suite_add_tcase(suite, pauses);
 }
 

@@ -85,6 +85,7 @@ struct patience {
     unsigned interrupts;
     unsigned pause_ms; /* the last one */
     unsigned paused_ms;
+    bool to_the_end; /* even if nobody wants the result any more */
 };
 
 /* Is what ended with `r` to be tried again? If so, the time to do it is when this returns. */
@@ -97,12 +98,13 @@ static bool try_again(struct file *file, struct patience *patience, int r)
     patience->pause_ms = (unsigned)min_u64(max_u64(patience->pause_ms * 2, 1), PAUSE_MAX_MS);
     patience->paused_ms += patience->pause_ms;
     aio_sleep(file->aio, patience->pause_ms);
-    return true;
+    return patience->to_the_end || co_turn(0) == 0;
 }
 
 static int run_io(struct file *file, struct waited_io *waited)
 {
-    struct patience patience = {0};
+    /* That a sync failed would stay, and others may wait for it. */
+    struct patience patience = {.to_the_end = waited->io.op == FILE_SYNC};
     int r;
 
     do {
