@@ -409,6 +409,7 @@ int block_close(struct block *block)
     file_free(block->data_file);
     free(block->path);
     free(block->data_name);
+    free(block->data_path);
     free(block->backing_name);
     free(block->backing_format);
     block->driver->free(block);

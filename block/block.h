@@ -69,9 +69,16 @@ enum {
      * takes them; otherwise, and for writing, that is an error.
      */
     BLOCK_OPEN_CUT_SHORT = 1 << 4,
+
+    /* Take no locks, also for writing: the user keeps others out. */
+    BLOCK_OPEN_UNLOCKED = 1 << 5,
+
+    /* Only a device will do. */
+    BLOCK_OPEN_DEVICE = 1 << 6,
 };
 
 struct block_check_report; /* block_ops.h */
+struct file_part;          /* vmm/base/file_part.h */
 
 /* One file of an image that is being opened. */
 struct block_file {
@@ -84,6 +91,8 @@ struct block_file {
 struct block_options {
     const char *path;
     enum block_format format;
+    const struct file_part *part; /* of the file, with the image in it; NULL: all of it */
+    const char *data_path;        /* of the data file; NULL: as the image says */
     bool readonly;
     enum block_cache cache;
     enum block_aio aio; /* AUTO: io_uring, or threads where it is missing or forbidden */

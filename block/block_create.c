@@ -8,6 +8,7 @@
 
 #include "block/block_create.h"
 #include "block/block_int.h"
+#include "block/block_name.h"
 #include "vmm/base/bytes.h"
 
 /* ---- space ----------------------------------------------------------------------------------- */
@@ -119,37 +120,42 @@ struct creation {
     char *data_path;
 };
 
-/* The path of a file that the new image names; it must be another than the image itself. */
-static int resolve(const struct creation *c, const char *name, const char *what, char **ret_path,
-                   struct err *err)
+/* What the new image names must be another file than the image itself. */
+static int check_other(const struct creation *c, const char *path, const char *what,
+                       struct err *err)
 {
-    char *path;
-    int r = block_resolve(c->options.path, name, &path, err);
-
-    if (r < 0)
-        return r;
-    if (strcmp(path, c->options.path) != 0) {
-        *ret_path = path;
+    if (strcmp(path, c->options.path) != 0)
         return 0;
-    }
-    free(path);
     return err_set(err, -EINVAL, "%s: the image cannot be its own %s", c->options.path, what);
+}
+
+static int find_data_path(struct creation *c, struct err *err)
+{
+    int r = block_resolve(c->options.path, c->options.data_file, &c->data_path, err);
+
+    return r < 0 ? r : check_other(c, c->data_path, "data file", err);
 }
 
 static int open_backing(struct creation *c, struct err *err)
 {
-    struct block_options open = {.format = c->options.backing_format, .readonly = true};
-    char *path = NULL;
-    int r = resolve(c, c->options.backing_file, "backing file", &path, err);
+    bool needed = c->options.len == BLOCK_LEN_BACKING || !c->options.backing_unchecked;
+    struct block_options open = {.readonly = true};
+    struct block_name name;
+    int r = block_name_below(c->options.path, c->options.backing_file, NULL, &name, err);
 
-    if (r < 0)
-        return r;
-    open.path = path;
-    if (c->options.len == BLOCK_LEN_BACKING || !c->options.backing_unchecked)
+    if (r == 0)
+        r = check_other(c, name.path, "backing file", err);
+    else if (!needed)
+        r = 0; /* whoever opens the image finds no file of this host */
+    if (r == 0 && needed) {
+        block_name_apply(&name, &open);
+        if (c->options.backing_format != BLOCK_FORMAT_PROBE)
+            open.format = c->options.backing_format;
         r = block_open_in(c->env, &open, &c->backing, err);
-    free(path);
-    if (r < 0)
-        err_prefix(err, "backing file of %s", c->options.path);
+        if (r < 0)
+            err_prefix(err, "backing file of %s", c->options.path);
+    }
+    block_name_done(&name);
     return r;
 }
 
@@ -185,7 +191,7 @@ static int create_files(struct creation *c, struct err *err)
     int r = 0;
 
     if (c->options.data_file)
-        r = resolve(c, c->options.data_file, "data file", &c->data_path, err);
+        r = find_data_path(c, err);
     if (r == 0)
         r = create_file(c, c->options.path, &c->file, err);
     if (r == 0 && c->data_path)

@@ -12,6 +12,8 @@ void block_get_details(const struct block *block, struct block_details *ret_deta
         .backing_name = block->backing_name,
         .backing_format = block->backing_format,
         .data_name = block->data_name,
+        .data_path = block->data_path,
+        .part_off = block->file->part.off,
         .backing = block->backing,
     };
     if (block->driver->get_details)

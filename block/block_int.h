@@ -126,6 +126,7 @@ struct block {
     char *backing_format;
 
     char *data_name;        /* of the external data file, in the same way */
+    char *data_path;        /* as it was opened */
     struct file *data_file; /* owned; NULL if there is none */
 
     bool writethrough;

@@ -5,6 +5,7 @@
 
 #include "block/block_confine.h"
 #include "block/block_int.h"
+#include "block/block_name.h"
 #include "block/probe.h"
 #include "vmm/base/log.h"
 
@@ -53,17 +54,6 @@ struct chain {
     struct block *top; /* with all that are open below it */
 };
 
-static int format_from_name(const char *name, enum block_format *ret_format, struct err *err)
-{
-    if (strcmp(name, "qcow2") == 0)
-        *ret_format = BLOCK_FORMAT_QCOW2;
-    else if (strcmp(name, "raw") == 0)
-        *ret_format = BLOCK_FORMAT_RAW;
-    else
-        return err_set(err, -ENOTSUP, "format '%s': expected qcow2 or raw", name);
-    return 0;
-}
-
 /* ---- names ----------------------------------------------------------------------------------- */
 
 /*
@@ -80,8 +70,7 @@ int block_resolve(const char *image, const char *name, char **ret_path, struct e
     if (name[prefix] == ':') {
         if (strncmp(name, "file:", 5) != 0)
             return err_set(err, -ENOTSUP,
-                           "'%s': a file of the host is expected: protocols and json: descriptions "
-                           "are not supported",
+                           "'%s': a file of the host is expected: protocols are not supported",
                            name);
         name += strlen("file:");
     }
@@ -98,16 +87,12 @@ int block_resolve(const char *image, const char *name, char **ret_path, struct e
 
 /* ---- one image ------------------------------------------------------------------------------- */
 
-static bool is_same(const struct file *a, const struct file *b)
-{
-    return memcmp(a->id, b->id, sizeof(a->id)) == 0;
-}
-
 static int check_not_in_chain(const struct chain *chain, const struct file *file, const char *path,
                               struct err *err)
 {
     for (const struct block *block = chain->top; block; block = block->backing)
-        if (is_same(block->file, file) || (block->data_file && is_same(block->data_file, file)))
+        if (file_is_same(block->file, file) ||
+            (block->data_file && file_is_same(block->data_file, file)))
             return err_set(err, -ELOOP, "%s: the image is its own backing file or data file", path);
     return 0;
 }
@@ -122,7 +107,7 @@ static int probe(struct file *file, const char *path, enum block_format *ret_for
     if (r < 0)
         return err_set_errno(err, r, "%s: cannot read", path);
     name = probe_file(sector, path);
-    if (name && format_from_name(name, ret_format, NULL) < 0)
+    if (name && block_format_parse(name, ret_format, NULL) < 0)
         return probe_refuse(path, name, err);
     if (!name)
         *ret_format = BLOCK_FORMAT_RAW;
@@ -144,11 +129,33 @@ static int ask_for_admission(const struct chain *chain, const struct file *file,
     return chain->options->admit(chain->options->admit_opaque, &asked, err);
 }
 
+/* How a name wants its file to be used. */
+static int check_name(const struct block_name *name, const struct file *file, struct err *err)
+{
+    if (name->device && !file->fixed_len)
+        return err_set(err, -EINVAL,
+                       "%s: 'host_device' driver requires '%s' to be either a character or block "
+                       "device",
+                       name->path, name->path);
+    if (file->writable && name->readonly)
+        return err_set(err, -EROFS, "%s: is to be read only", name->path);
+    return 0;
+}
+
+/* What an image says about locks does not count where it is not trusted with names either. */
+static bool is_locked(const struct chain *chain, const struct block_name *name,
+                      const struct file *namer)
+{
+    bool waived = (name->share || name->unlocked) && !(namer && chain->confine.on);
+
+    return !(chain->flags & BLOCK_OPEN_SHARE) && !waived;
+}
+
 /*
- * Open a file of the host that is not in the chain yet, locked. `namer` is the image that names it;
- * NULL: the user does.
+ * Open a file of the host that is not in the chain yet, locked, and show the part that is meant.
+ * `namer` is the image that names it; NULL: the user does. All names of images come through here.
  */
-static int open_file(struct chain *chain, const char *path, const struct file *namer,
+static int open_file(struct chain *chain, const struct block_name *name, const struct file *namer,
                      struct file **ret_file, struct err *err)
 {
     struct file_host_options options = chain->file_options;
@@ -156,16 +163,22 @@ static int open_file(struct chain *chain, const char *path, const struct file *n
     struct file *file;
     int r;
 
+    options.direct |= name->direct;
+    options.no_sync |= name->no_flush;
     if (namer)
         options.places = block_confine_places(&chain->confine, namer, &places);
-    r = chain->env->open_file(chain->env, path, &options, &file, err);
+    r = chain->env->open_file(chain->env, name->path, &options, &file, err);
     if (r < 0)
         return r;
-    r = check_not_in_chain(chain, file, path, err);
+    r = check_name(name, file, err);
     if (r == 0)
-        r = ask_for_admission(chain, file, path, err);
-    if (r == 0 && !(chain->flags & BLOCK_OPEN_SHARE))
-        r = file_lock(file, path, err);
+        r = file_set_part(file, &name->part, name->path, err);
+    if (r == 0)
+        r = check_not_in_chain(chain, file, name->path, err);
+    if (r == 0)
+        r = ask_for_admission(chain, file, name->path, err);
+    if (r == 0 && is_locked(chain, name, namer))
+        r = file_lock(file, name->path, err);
     if (r < 0) {
         file_free(file);
         return r;
@@ -176,30 +189,45 @@ static int open_file(struct chain *chain, const char *path, const struct file *n
     return 0;
 }
 
-/* Open the external data file that `block`, opened from `path`, names. */
-static int open_data_file(struct chain *chain, struct block *block, const char *path,
-                          struct err *err)
+/* Open the external data file of `block`, which was opened as `image`. */
+static int open_data_file(struct chain *chain, struct block *block, const struct block_name *image,
+                          bool user_said, struct err *err)
 {
+    struct block_name name = {.path = image->data_path, .part = FILE_PART_ALL};
     struct file *file = NULL;
-    char *data_path = NULL;
-    int r = block_resolve(path, block->data_name, &data_path, err);
+    int r = 0;
 
+    if (!image->data_path)
+        r = block_name_below(image->path, block->data_name, NULL, &name, err);
+    name.unlocked |= image->unlocked;
     if (r == 0)
-        r = open_file(chain, data_path, block->file, &file, err);
-    free(data_path);
-    if (r == 0)
+        r = open_file(chain, &name, user_said && image->data_path ? NULL : block->file, &file, err);
+    if (r == 0) {
         qcow2_set_data_file(block, file);
-    else
-        err_prefix(err, "data file of %s", path);
+        block->data_path = strdup(name.path);
+        r = block->data_path ? 0 : err_set(err, -ENOMEM, "out of memory");
+    }
+    if (!image->data_path)
+        block_name_done(&name);
+    if (r == 0)
+        return 0;
+    err_prefix(err, "data file of %s", image->path);
     return r;
 }
 
-static int open_image(struct chain *chain, const char *path, const struct file *namer,
-                      enum block_format format, bool discard, struct block **ret_block,
-                      struct err *err)
+static int open_format(const struct block_source *source, enum block_format format,
+                       struct block **ret_block, struct err *err)
 {
+    return format == BLOCK_FORMAT_QCOW2 ? qcow2_open(source, ret_block, err)
+                                        : raw_open(source, ret_block, err);
+}
+
+static int open_image(struct chain *chain, const struct block_name *name, const struct file *namer,
+                      bool discard, struct block **ret_block, struct err *err)
+{
+    enum block_format format = name->format;
     struct block_source source = {
-        .path = path,
+        .path = name->path,
         .writable = chain->file_options.writable,
         .discard = discard,
         .flags = chain->flags,
@@ -209,29 +237,26 @@ static int open_image(struct chain *chain, const char *path, const struct file *
     };
     int r;
 
-    assert(path);
-    r = open_file(chain, path, namer, &source.file, err);
+    assert(name->path);
+    r = open_file(chain, name, namer, &source.file, err);
     if (r < 0)
         return r;
     if (chain->len > 0)
         source.flags |= BLOCK_OPEN_ANY_RAW; /* an image says that it is one */
-    if (source.probed) {
-        r = probe(source.file, path, &format, err);
-        if (r < 0)
-            goto free_file;
+    if (source.probed)
+        r = probe(source.file, name->path, &format, err);
+    if (r == 0)
+        r = open_format(&source, format, ret_block, err);
+    if (r < 0) {
+        file_free(source.file);
+        return r;
     }
-    if (format == BLOCK_FORMAT_QCOW2)
-        r = qcow2_open(&source, ret_block, err);
-    else
-        r = raw_open(&source, ret_block, err);
-    if (r < 0)
-        goto free_file;
     chain->len++;
-    (*ret_block)->path = strdup(path);
+    (*ret_block)->path = strdup(name->path);
     if (!(*ret_block)->path)
-        r = err_set(err, -ENOMEM, "%s: out of memory", path);
+        r = err_set(err, -ENOMEM, "%s: out of memory", name->path);
     else if ((*ret_block)->data_name && !(chain->flags & BLOCK_OPEN_ALONE))
-        r = open_data_file(chain, *ret_block, path, err);
+        r = open_data_file(chain, *ret_block, name, !namer, err);
     if (r == 0 && source.writable && (*ret_block)->driver->recover)
         r = (*ret_block)->driver->recover(*ret_block, chain->options->repair_report, err);
     if (r < 0) {
@@ -239,53 +264,42 @@ static int open_image(struct chain *chain, const char *path, const struct file *
         *ret_block = NULL;
     }
     return r;
-
-free_file:
-    file_free(source.file);
-    return r;
 }
 
-/* Open what `block`, opened from `path`, names as its backing file; *ret_path is to be freed. */
-static int open_backing(struct chain *chain, struct block *block, const char *path, bool discard,
-                        char **ret_path, struct err *err)
+/* Open what `block` names as its backing file; *ret_last: that one's is not wanted. */
+static int open_backing(struct chain *chain, struct block *block, bool discard, bool *ret_last,
+                        struct err *err)
 {
-    enum block_format format = BLOCK_FORMAT_PROBE;
-    int r = 0;
+    struct block_name name;
+    int r;
 
     if (chain->len == BLOCK_CHAIN_MAX)
         return err_set(err, -ELOOP, "more than %u images on top of each other", BLOCK_CHAIN_MAX);
-    if (block->backing_format)
-        r = format_from_name(block->backing_format, &format, err);
-    if (r < 0)
-        return r;
-    r = block_resolve(path, block->backing_name, ret_path, err);
-    if (r < 0)
-        return r;
-    return open_image(chain, *ret_path, block->file, format, discard, &block->backing, err);
+    r = block_name_below(block->path, block->backing_name, block->backing_format, &name, err);
+    if (r == 0)
+        r = open_image(chain, &name, block->file, discard, &block->backing, err);
+    *ret_last = name.no_backing;
+    block_name_done(&name);
+    return r;
 }
 
 static int open_below(struct chain *chain, struct block *top, const struct block_options *options,
                       struct err *err)
 {
     unsigned depth = 0;
-    char *path = NULL;
+    bool last = false;
     int r = 0;
 
-    for (struct block *block = top; r == 0 && block->backing_name; block = block->backing) {
-        const char *image = path ? path : options->path;
-        char *next = NULL;
-
+    for (struct block *block = top; r == 0 && !last && block->backing_name;
+         block = block->backing) {
         chain->file_options.writable = ++depth == options->write_backing;
-        r = open_backing(chain, block, image, chain->file_options.writable && options->discard,
-                         &next, err);
-        if (r < 0)
-            err_prefix(err, "backing file of %s", image);
-        free(path);
-        path = next;
-        if (r < 0)
+        r = open_backing(chain, block, chain->file_options.writable && options->discard, &last,
+                         err);
+        if (r < 0) {
+            err_prefix(err, "backing file of %s", block->path);
             break;
+        }
     }
-    free(path);
     return r;
 }
 
@@ -302,11 +316,18 @@ static void warn_of_probed(const struct block *top)
 static int open_chain(struct chain *chain, struct err *err)
 {
     const struct block_options *options = chain->options;
+    const struct block_name name = {
+        .path = (char *)(uintptr_t)options->path,
+        .format = options->format,
+        .part = options->part ? *options->part : FILE_PART_ALL,
+        .data_path = (char *)(uintptr_t)options->data_path,
+        .device = options->flags & BLOCK_OPEN_DEVICE,
+        .unlocked = options->flags & BLOCK_OPEN_UNLOCKED,
+    };
     int r = block_confine_init(&chain->confine, options, err);
 
     if (r == 0)
-        r = open_image(chain, options->path, NULL, options->format, options->discard, &chain->top,
-                       err);
+        r = open_image(chain, &name, NULL, options->discard, &chain->top, err);
     if (r < 0)
         return r;
     if (!(options->flags & (BLOCK_OPEN_CHECK | BLOCK_OPEN_ALONE)))

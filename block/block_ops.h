@@ -80,8 +80,10 @@ struct block_details {
     const char *backing_name; /* as the header says it; NULL: there is no backing file */
     const char *backing_format;
     const char *data_name; /* of the external data file, likewise */
+    const char *data_path; /* as it was opened; NULL: it is not */
     bool data_file_raw;
     const struct block *backing; /* NULL: there is none, or it was not opened */
+    uint64_t part_off;           /* where in the file the image begins */
 
     /* The rest is zero unless the image is qcow2. */
     unsigned version;

@@ -91,5 +91,5 @@ int block_get_host_status(struct block *block, uint64_t off, uint64_t len, bool 
 
 bool block_is_same_layer(const struct block *a, const struct block *b)
 {
-    return a->driver == b->driver && memcmp(a->file->id, b->file->id, sizeof(a->file->id)) == 0;
+    return a->driver == b->driver && file_is_same(a->file, b->file);
 }

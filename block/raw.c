@@ -98,7 +98,7 @@ static bool hole_at(struct raw *raw, uint64_t off, uint64_t *ret_end)
 static void set_len(struct block *block, uint64_t len)
 {
     block->len = align_up(len, BLOCK_SECTOR_SIZE);
-    block->file->len_limit = block->len;
+    file_limit_len(block->file, block->len);
 }
 
 /* ---- operations ------------------------------------------------------------------------------ */
@@ -192,7 +192,10 @@ static int raw_resize(struct block *block, uint64_t len, enum block_prealloc pre
         return 0;
     r = change_len(block->file, old, len, prealloc);
     if (r == -ENOTSUP)
-        return err_set(err, r, "a block device cannot be resized here");
+        return err_set(err, r, "%s",
+                       block->file->part.len != FILE_PART_REST
+                           ? "Cannot resize fixed-size raw disks"
+                           : "a block device cannot be resized here");
     if (r < 0) {
         if (len > old && file_truncate(block->file, old) < 0)
             err_set_errno(err, r, "cannot resize, and the file may be longer than before");

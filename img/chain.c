@@ -21,92 +21,120 @@ static bool same_file(const char *a, const char *b)
 
 /* What an image says about the one below it, and about its data file. */
 struct below {
-    char *name; /* NULL: there is none */
-    char *path;
-    char *data_path; /* NULL: there is none, or it is no file of the host */
-    enum block_format format;
+    char *text;             /* the name in the image; NULL: there is none */
+    struct block_name name; /* no path: there is none, or it is no file of the host */
+    char *data_path;        /* NULL: the same */
 };
 
-static int describe_below(const struct block_details *details, struct below *below, struct err *err)
+static void below_done(struct below *below)
 {
-    if (details->data_name &&
-        block_resolve(details->path, details->data_name, &below->data_path, NULL) < 0)
-        below->data_path = NULL;
-    if (!details->backing_name)
-        return 0;
-    if (details->backing_format && img_format_parse(details->backing_format, &below->format) < 0)
-        return err_set(err, -ENOTSUP, "Unknown driver '%s'", details->backing_format);
-    below->name = strdup(details->backing_name);
-    if (!below->name)
-        return err_set(err, -ENOMEM, "out of memory");
-    return block_resolve(details->path, details->backing_name, &below->path, err);
+    free(below->text);
+    free(below->data_path);
+    block_name_done(&below->name);
 }
 
-static int look_below(const char *path, enum block_format format, struct below *below,
-                      struct err *err)
+static int describe_below(const struct block_name *image, const struct block_details *details,
+                          struct below *below, struct err *err)
 {
-    const struct block_options options = {
-        .path = path,
-        .format = format,
-        .readonly = true,
-        .flags = BLOCK_OPEN_ALONE | BLOCK_OPEN_SHARE | IMG_BLOCK_FLAGS,
-    };
+    enum block_format format;
+    struct block_name data;
+
+    if (details->data_name && !image->data_path) {
+        if (block_name_below(details->path, details->data_name, NULL, &data, NULL) == 0) {
+            below->data_path = data.path;
+            data.path = NULL;
+        }
+        block_name_done(&data);
+    } else if (image->data_path) {
+        below->data_path = strdup(image->data_path);
+    }
+    if (!details->backing_name || image->no_backing)
+        return 0;
+    if (details->backing_format && img_format_parse(details->backing_format, &format) < 0)
+        return err_set(err, -ENOTSUP, "Unknown driver '%s'", details->backing_format);
+    below->text = strdup(details->backing_name);
+    if (!below->text)
+        return err_set(err, -ENOMEM, "out of memory");
+    return block_name_below(details->path, details->backing_name, details->backing_format,
+                            &below->name, err);
+}
+
+/* *below is to be freed with below_done, whatever is returned. */
+static int look_below(const struct block_name *name, struct below *below, struct err *err)
+{
+    struct block_options options = {.readonly = true};
     struct block_details details;
     struct block *block;
-    int r = block_open(&options, &block, err);
+    int r;
 
+    *below = (struct below){.text = NULL};
+    block_name_apply(name, &options);
+    options.readonly = true;
+    options.flags |= BLOCK_OPEN_ALONE | BLOCK_OPEN_SHARE | IMG_BLOCK_FLAGS;
+    r = block_open(&options, &block, err);
     if (r < 0)
         return r;
-    *below = (struct below){.format = BLOCK_FORMAT_PROBE};
     block_get_details(block, &details);
-    r = describe_below(&details, below, err);
+    r = describe_below(name, &details, below, err);
     (void)block_close(block); /* only read */
-    if (r < 0) {
-        free(below->name);
-        free(below->path);
-        free(below->data_path);
-    }
     return r;
 }
 
-/* Does the image at `path`, which has the backing file `below`, call it `base`? */
-static bool is_called(const char *path, const struct below *below, const char *base)
+/*
+ * Go down from `image` until `found` says so of an image and what is below it. 1, 0 if it never
+ * does, or -errno with *err filled; *ret_depth says how far that was.
+ */
+static int walk(const struct block_name *image,
+                bool (*found)(const char *path, const struct below *below, const void *opaque),
+                const void *opaque, unsigned *ret_depth, struct err *err)
 {
-    char *base_path = NULL;
-    bool found = !base || strcmp(below->name, base) == 0;
+    struct below at = {.name = *image}; /* the first one is not ours to free */
+    struct below next = {.text = NULL};
+    unsigned depth = 0;
+    int r = 0;
 
-    if (!found && block_resolve(path, base, &base_path, NULL) == 0)
-        found = same_file(base_path, below->path);
-    free(base_path);
+    while (r == 0 && at.name.path && depth < BLOCK_CHAIN_MAX) {
+        r = look_below(&at.name, &next, err);
+        if (r == 0)
+            r = found(at.name.path, &next, opaque);
+        if (depth++ > 0)
+            below_done(&at);
+        at = next;
+    }
+    if (depth > 0)
+        below_done(&at);
+    *ret_depth = depth;
+    return r;
+}
+
+/* Does the image at `path`, which has the backing file `below`, call it what `opaque` says? */
+static bool is_called(const char *path, const struct below *below, const void *opaque)
+{
+    const char *base = opaque;
+    struct block_name name;
+    bool found;
+
+    if (!below->text || !base)
+        return below->text;
+    found = strcmp(below->text, base) == 0;
+    if (!found) {
+        found = block_name_below(path, base, NULL, &name, NULL) == 0 &&
+                same_file(name.path, below->name.path);
+        block_name_done(&name);
+    }
     return found;
 }
 
-int chain_find(const char *path, enum block_format format, const char *base, unsigned *ret_depth,
+int chain_find(const struct block_name *image, const char *base, unsigned *ret_depth,
                struct err *err)
 {
-    char *image = strdup(path);
-    struct below below = {0};
-    int r = image ? 0 : err_set(err, -ENOMEM, "out of memory");
-    bool found = false;
     unsigned depth;
+    int r = walk(image, is_called, base, &depth, err);
 
-    for (depth = 1; r == 0 && !found && depth <= BLOCK_CHAIN_MAX; depth++) {
-        r = look_below(image, format, &below, err);
-        if (r != 0)
-            break;
-        free(below.data_path);
-        if (!below.name)
-            break;
-        found = is_called(image, &below, base);
-        free(below.name);
-        free(image);
-        image = below.path;
-        format = below.format;
-    }
-    free(image);
-    if (r == 0)
-        *ret_depth = found ? depth - 1 : 0;
-    return r;
+    if (r < 0)
+        return r;
+    *ret_depth = r > 0 ? depth : 0;
+    return 0;
 }
 
 static bool is_file(const char *path, const uint64_t id[2])
@@ -120,24 +148,16 @@ static bool is_file(const char *path, const uint64_t id[2])
     return memcmp(its_id, id, sizeof(its_id)) == 0;
 }
 
-bool chain_has_file(const char *path, enum block_format format, const uint64_t id[2])
+static bool names_file(const char *path, const struct below *below, const void *opaque)
 {
-    struct below below = {.path = strdup(path), .format = format};
-    bool found = is_file(path, id);
+    const uint64_t *id = opaque;
 
-    for (unsigned depth = 0; below.path && !found && depth < BLOCK_CHAIN_MAX; depth++) {
-        char *image = below.path;
+    return is_file(below->data_path, id) || is_file(below->name.path, id);
+}
 
-        below.path = NULL;
-        if (look_below(image, below.format, &below, NULL) == 0) {
-            found = is_file(below.data_path, id) || is_file(below.path, id);
-            free(below.data_path);
-            free(below.name);
-        } else {
-            below.path = NULL;
-        }
-        free(image);
-    }
-    free(below.path);
-    return found;
+bool chain_has_file(const struct block_name *image, const uint64_t id[2])
+{
+    unsigned depth;
+
+    return is_file(image->path, id) || walk(image, names_file, id, &depth, NULL) > 0;
 }

@@ -7,22 +7,22 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "block/block.h"
+#include "block/block_name.h"
 #include "vmm/base/compiler.h"
 #include "vmm/base/err.h"
 
 /*
- * How far below the image at `path` is the one that `base` names, relative to the folder of the
+ * How far below the image is the one that `base` names, relative to the folder of the
  * image right above it? NULL is any: the image's own backing file. 0, and *ret_depth is 0 if it is
  * not below the image; or -errno with *err filled if one of them cannot be opened.
  */
-int chain_find(const char *path, enum block_format format, const char *base, unsigned *ret_depth,
+int chain_find(const struct block_name *image, const char *base, unsigned *ret_depth,
                struct err *err) MUST_CHECK;
 
 /*
- * Is the file with this identity (file_host_identify) the image at `path`, its data file, or one of
+ * Is the file with this identity (file_host_identify) the image, its data file, or one of
  * those of an image below it? As far down as the images can be opened.
  */
-bool chain_has_file(const char *path, enum block_format format, const uint64_t id[2]);
+bool chain_has_file(const struct block_name *image, const uint64_t id[2]);
 
 #endif

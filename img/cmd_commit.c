@@ -60,14 +60,14 @@ static int commit_image(struct commit *commit)
 /* How far below the image is the one to write to? 0 if that is nowhere; prints why. */
 static unsigned find_base(const struct commit *commit, const struct img_open_options *open)
 {
-    struct img_name name;
+    struct block_name name;
     struct err err;
     unsigned depth = 0;
     int r = img_open_name(open, &name, &err);
 
     if (r == 0)
-        r = chain_find(name.path, name.format, commit->base, &depth, &err);
-    img_name_done(&name);
+        r = chain_find(&name, commit->base, &depth, &err);
+    block_name_done(&name);
     if (r < 0)
         return 1; /* opening the chain tells best what is wrong with it */
     if (depth > 0)

@@ -51,7 +51,7 @@ struct conversion {
     uint64_t len;
 
     const char *target_name;
-    struct img_name target_path;
+    struct block_name target_path;
     struct create_options create_options;
     struct block_create_options create;
     struct block *target;
@@ -292,11 +292,13 @@ static int create_target(struct conversion *c)
 {
     char doing[32];
     struct err err;
-    int r = img_name_parse(c->target_name, false, &c->target_path, &err);
+    int r = img_name_parse_new(c->target_name, &c->target_path, &err);
 
     if (r < 0)
         return fail(&err);
     r = create_options_take(&c->create_options, &c->create, &err);
+    if (r == 0)
+        r = img_name_check_new(c->target_path.path, c->out_format, &err);
     if (r == 0) {
         c->create.path = c->target_path.path;
         if (check_outputs(c, c->create.path, c->create.data_file, &err) < 0)
@@ -315,13 +317,13 @@ static int create_target(struct conversion *c)
 /* Before it is opened, which may repair it. What is wrong with its name, opening tells. */
 static int check_old_target(const struct conversion *c, const struct img_open_options *options)
 {
-    struct img_name name;
+    struct block_name name;
     struct err err;
     int r = 0;
 
     if (img_open_name(options, &name, &err) == 0)
         r = check_outputs(c, name.path, NULL, &err);
-    img_name_done(&name);
+    block_name_done(&name);
     return r < 0 ? fail(&err) : EXIT_SUCCESS;
 }
 
@@ -493,7 +495,7 @@ static int convert_with_progress(struct conversion *c)
         (void)block_close(c->sources[i].block); /* only read */
     free(c->sources);
     create_options_done(&c->create_options);
-    img_name_done(&c->target_path);
+    block_name_done(&c->target_path);
     return status;
 }
 

@@ -18,7 +18,7 @@
 struct creation {
     const struct args *args;
     const char *name; /* of the new image, as it was given */
-    struct img_name path;
+    struct block_name path;
     bool has_len; /* a size was given as operand */
     uint64_t len;
     const char *backing;
@@ -58,7 +58,7 @@ static int set_options(struct creation *c, struct err *err)
     int r = create_options_init(&c->options, c->args->format ? c->args->format : "raw", err);
 
     if (r == 0)
-        r = img_name_parse(c->name, false, &c->path, err);
+        r = img_name_parse_new(c->name, &c->path, err);
     if (r == 0 && c->args->options)
         r = create_options_parse(&c->options, c->args->options, err);
     if (r == 0)
@@ -89,20 +89,13 @@ static int use_backing(struct creation *c, const struct block_info *info, struct
 static int open_backing(const struct creation *c, struct block **ret_backing)
 {
     struct block_options options = {
-        .format = BLOCK_FORMAT_PROBE,
         .readonly = true,
         .flags = BLOCK_OPEN_SHARE | IMG_BLOCK_FLAGS,
     };
     char *why = NULL;
-    int r;
+    int r =
+        img_open_backing(c->path.path, c->backing, c->backing_format, &options, ret_backing, &why);
 
-    if (c->backing_format && img_format_parse(c->backing_format, &options.format) < 0) {
-        r = -EINVAL;
-        if (asprintf(&why, "Unknown driver '%s'", c->backing_format) < 0)
-            why = NULL;
-    } else {
-        r = img_open_backing(c->path.path, c->backing, &options, ret_backing, &why);
-    }
     if (r < 0)
         img_error("%s: %s\nCould not open backing image.", c->name, why ? why : strerror(-r));
     free(why);
@@ -157,6 +150,8 @@ static int create(struct creation *c)
     if (!c->args->quiet)
         create_options_print(&c->options, c->name);
     r = create_options_take(&c->options, &c->create, &err);
+    if (r == 0)
+        r = img_name_check_new(c->path.path, c->options.format_name, &err);
     if (r == 0) {
         c->create.path = c->path.path;
         r = check_outputs(c, &err);
@@ -187,7 +182,7 @@ static int take_operands(struct creation *c)
 static int print_options(const struct args *args)
 {
     const char *name = args->format ? args->format : "raw";
-    struct img_name path = {0};
+    struct block_name path = {0};
     enum block_format format;
     struct err err;
     int r = create_options_format(name, &format, &err);
@@ -198,7 +193,7 @@ static int print_options(const struct args *args)
         create_options_help(format, args->noperands > 0);
     else
         img_error("%s", err.msg);
-    img_name_done(&path);
+    block_name_done(&path);
     return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
@@ -229,7 +224,7 @@ static int run(struct args *args)
     if (status == EXIT_SUCCESS)
         status = create(&c);
     create_options_done(&c.options);
-    img_name_done(&c.path);
+    block_name_done(&c.path);
     return status;
 }
 

@@ -36,7 +36,7 @@ struct dd {
     uint64_t skip;
     struct block *source;
     struct block *target;
-    struct img_name target_path;
+    struct block_name target_path;
     uint64_t from; /* bytes of the source */
     uint64_t to;
 };
@@ -108,21 +108,23 @@ static int open_source(struct dd *dd)
 static int create_target(struct dd *dd)
 {
     struct block_create_options create = {.len = dd->from < dd->to ? dd->to - dd->from : 0};
+    const char *format = dd->args->out_format ? dd->args->out_format : "raw";
     struct target_files files = {0};
     struct err err;
     int r;
 
-    if (img_format_parse(dd->args->out_format ? dd->args->out_format : "raw", &create.format) < 0) {
+    if (img_format_parse(format, &create.format) < 0) {
         img_error("Unknown file format");
         return EXIT_FAILURE;
     }
-    r = img_name_parse(dd->out, false, &dd->target_path, &err);
+    r = img_name_parse_new(dd->out, &dd->target_path, &err);
     create.path = dd->target_path.path;
     files.path = create.path;
-    if (r == 0 && target_check_input(&files, dd->source, &err) < 0) {
+    if (r < 0 || target_check_input(&files, dd->source, &err) < 0) {
         img_error("%s", err.msg);
         return EXIT_FAILURE;
     }
+    r = img_name_check_new(create.path, format, &err);
     if (r == 0)
         r = block_create(&create, &err);
     if (r == 0)
@@ -248,7 +250,7 @@ static int run(struct args *args)
     if (status == EXIT_SUCCESS)
         status = run_dd(&dd);
     (void)block_close(dd.source); /* only read */
-    img_name_done(&dd.target_path);
+    block_name_done(&dd.target_path);
     return status;
 }
 

@@ -20,7 +20,7 @@
 
 /* What is known about one image. */
 struct image {
-    char *name;
+    struct block_name name;
     struct block *block;
     struct block_info info;
     struct block_details details;
@@ -36,7 +36,7 @@ static void done(struct image *image)
     block_snapshot_list_free(image->snapshots, image->nsnapshots);
     json_decref(image->specific);
     free(image->backing_path);
-    free(image->name);
+    block_name_done(&image->name);
     (void)block_close(image->block); /* only read */
 }
 
@@ -187,6 +187,12 @@ static void print_backing(const struct image *image)
         printf("backing file format: %s\n", details->backing_format);
 }
 
+/* What reads a file as it is may have been called by its own name. */
+static const char *format_of(const struct image *image)
+{
+    return image->name.protocol ? image->name.protocol : image->info.format;
+}
+
 static uint64_t space_taken(const struct image *image)
 {
     return (uint64_t)image->st.st_blocks * 512;
@@ -198,7 +204,7 @@ static void print_human(const struct image *image)
     char taken[SIZE_TEXT_MAX];
 
     printf("image: %s\nfile format: %s\nvirtual size: %s (%" PRIu64 " bytes)\ndisk size: %s\n",
-           image->name, image->info.format, size_text(image->info.len, size), image->info.len,
+           image->name.path, format_of(image), size_text(image->info.len, size), image->info.len,
            size_text(space_taken(image), taken));
     if (image->details.cluster_size)
         printf("cluster_size: %u\n", image->details.cluster_size);
@@ -274,8 +280,8 @@ static json_t *describe(const struct image *image)
         json_put(object, "snapshots", snapshots);
     }
     json_put(object, "virtual-size", json_integer((json_int_t)image->info.len));
-    json_put(object, "filename", json_text(image->name));
-    json_put(object, "format", json_string(image->info.format));
+    json_put(object, "filename", json_text(image->name.path));
+    json_put(object, "format", json_string(format_of(image)));
     json_put(object, "actual-size", json_integer((json_int_t)space_taken(image)));
     json_put(object, "dirty-flag", json_boolean(image->details.dirty));
     describe_format(object, image);
@@ -296,32 +302,31 @@ static void print_json(const struct image *images, unsigned n, bool chain)
 
 static int open_image(struct image *image, const struct img_open_options *options)
 {
-    struct img_name name;
     struct err err;
 
     image->block = img_open(options);
-    if (!image->block)
+    if (!image->block || img_open_name(options, &image->name, &err) < 0)
         return -1;
     if (find_out(image, &err) < 0) {
         img_error("%s", err.msg);
         return -1;
     }
-    if (img_name_parse(options->name, options->image_opts, &name, &err) == 0)
-        image->name = strdup(name.path);
-    img_name_done(&name);
-    return image->name ? 0 : -1;
+    return 0;
 }
 
-static bool is_in_chain(const struct image *images, unsigned n, const char *path)
+static bool is_in_chain(const struct image *images, unsigned n,
+                        const struct img_open_options *options)
 {
+    struct block_name name;
+    bool found = false;
     struct stat st;
 
-    if (stat(path, &st) < 0)
-        return false; /* opening it says why */
-    for (unsigned i = 0; i < n; i++)
-        if (images[i].st.st_dev == st.st_dev && images[i].st.st_ino == st.st_ino)
-            return true;
-    return false;
+    if (img_open_name(options, &name, NULL) == 0 && stat(name.path, &st) == 0)
+        for (unsigned i = 0; i < n && !found; i++)
+            found = images[i].st.st_dev == st.st_dev && images[i].st.st_ino == st.st_ino &&
+                    images[i].name.part.off == name.part.off;
+    block_name_done(&name);
+    return found; /* what is wrong with it is said when it is opened */
 }
 
 /* Open the images one by one; *n of them, also on failure. */
@@ -338,7 +343,7 @@ static int open_chain(struct image *images, unsigned *n, struct img_open_options
         options->name = image->backing_path;
         options->format = image->details.backing_format;
         options->image_opts = false;
-        if (is_in_chain(images, *n, options->name)) {
+        if (is_in_chain(images, *n, options)) {
             img_error("Backing file '%s' creates an infinite loop.", options->name);
             return EXIT_FAILURE;
         }

@@ -53,30 +53,10 @@ static void print_number(uint64_t value)
     printf("%*s", len < 16 ? 16 - len : 0, "");
 }
 
-/* The path of the file that has a layer's data. */
-static int print_file(struct block *layer)
-{
-    struct block_details details;
-    char *path = NULL;
-    struct err err;
-
-    block_get_details(layer, &details);
-    if (!details.data_name) {
-        puts(details.path);
-        return 0;
-    }
-    if (block_resolve(details.path, details.data_name, &path, &err) < 0) {
-        img_error("%s", err.msg);
-        return -1;
-    }
-    puts(path);
-    free(path);
-    return 0;
-}
-
 static int print_human(const struct extent *extent)
 {
     unsigned flags = extent->status.flags;
+    struct block_details details;
 
     if (!(flags & BLOCK_STATUS_DATA))
         return 0;
@@ -86,10 +66,12 @@ static int print_human(const struct extent *extent)
     }
     if (flags & BLOCK_STATUS_ZERO)
         return 0;
+    block_get_details(extent->status.layer, &details);
     print_number(extent->off);
     print_number(extent->len);
     print_number(extent->status.host);
-    return print_file(extent->status.layer);
+    puts(details.data_path ? details.data_path : details.path);
+    return 0;
 }
 
 static int print(const struct map *map, const struct extent *extent, bool last)
@@ -142,6 +124,15 @@ static struct extent take_beyond(struct extent *extent)
     return rest;
 }
 
+/* Where in its file a raw image begins; in other formats offsets count from there, as with QEMU. */
+static uint64_t begin_of(const struct block *layer)
+{
+    struct block_details details;
+
+    block_get_details(layer, &details);
+    return details.version ? 0 : details.part_off;
+}
+
 static int print_extents(const struct map *map, uint64_t off, uint64_t end)
 {
     struct extent extent = {.off = off};
@@ -157,6 +148,7 @@ static int print_extents(const struct map *map, uint64_t off, uint64_t end)
         }
         next.len = next.status.len;
         off += next.len;
+        next.status.host += begin_of(next.status.layer);
         beyond = take_beyond(&next);
         if (add(map, &extent, &next) < 0 || add(map, &extent, &beyond) < 0)
             return EXIT_FAILURE;

@@ -19,8 +19,7 @@ struct rebasing {
     const char *name;
     const char *base_name; /* NULL: not given; "": none */
     const char *base_format;
-    bool unsafe;              /* -u: the name alone is changed */
-    enum block_format format; /* of base_format */
+    bool unsafe; /* -u: the name alone is changed */
     enum block_cache src_cache;
     struct block *image;
     struct block *base;
@@ -56,11 +55,12 @@ static int open_image(struct rebasing *rebasing)
         .flags = IMG_OPEN_WRITABLE | (rebasing->unsafe ? IMG_OPEN_NO_BACKING : 0),
         .cache = args->cache,
     };
+    enum block_format format;
 
     rebasing->image = img_open(&options);
     if (!rebasing->image)
         return EXIT_FAILURE;
-    if (rebasing->base_format && img_format_parse(rebasing->base_format, &rebasing->format) < 0) {
+    if (rebasing->base_format && img_format_parse(rebasing->base_format, &format) < 0) {
         img_error("Invalid format name: '%s'", rebasing->base_format);
         return EXIT_FAILURE;
     }
@@ -71,7 +71,6 @@ static int open_image(struct rebasing *rebasing)
 static int open_base(struct rebasing *rebasing)
 {
     const struct block_options options = {
-        .format = rebasing->format,
         .readonly = true,
         .cache = rebasing->src_cache,
         .flags = IMG_BLOCK_FLAGS | (rebasing->args->share ? BLOCK_OPEN_SHARE : 0),
@@ -82,7 +81,8 @@ static int open_base(struct rebasing *rebasing)
     int r;
 
     block_get_details(rebasing->image, &details);
-    r = img_open_backing(details.path, rebasing->base_name, &options, &rebasing->base, &why);
+    r = img_open_backing(details.path, rebasing->base_name, rebasing->base_format, &options,
+                         &rebasing->base, &why);
     if (r < 0)
         img_error("Could not open new backing file '%s': %s", rebasing->base_name,
                   why ? why : strerror(-r));

@@ -1,35 +1,30 @@
 /*
- * The names of images on a command line. What qemu-img takes there:
+ * The names of images on a command line. What qemu-img takes there: those of block/block_name.h,
+ * and with --image-opts a description as a list:
  *
- *   path, file:path                              a file or block device of this host
- *   json:{"driver": "qcow2", "file": {…}}        a description, as for QEMU's -blockdev
- *   driver=qcow2,file.filename=path              the same, with --image-opts
- *
- * Descriptions are understood as far as they say what block/ can do; anything else is refused.
+ *   driver=qcow2,file.filename=path
  */
 #ifndef MINIVMM_IMG_NAME_H
 #define MINIVMM_IMG_NAME_H
 
 #include <stdbool.h>
 
-#include "block/block.h"
+#include "block/block_name.h"
 #include "vmm/base/compiler.h"
 #include "vmm/base/err.h"
 
-struct img_name {
-    char *path;
-    enum block_format format; /* PROBE: it does not say */
-    bool readonly;
-    bool share;
-    bool no_backing;
-    bool direct;   /* cache.direct */
-    bool no_flush; /* cache.no-flush */
-};
-
-/* 0 or -errno with *err filled; to be freed with img_name_done either way. */
-int img_name_parse(const char *text, bool image_opts, struct img_name *ret_name,
+/* 0 or -errno with *err filled; to be freed with block_name_done either way. */
+int img_name_parse(const char *text, bool image_opts, struct block_name *ret_name,
                    struct err *err) MUST_CHECK;
-void img_name_done(struct img_name *name);
+
+/* The same for an image that is to be made, of which there is nothing yet to be described. */
+int img_name_parse_new(const char *text, struct block_name *ret_name, struct err *err) MUST_CHECK;
+
+/* Can one of this format be made at `path`? A device is there already. 0 or -errno, *err filled. */
+int img_name_check_new(const char *path, const char *format, struct err *err) MUST_CHECK;
+
+/* Does a list of options say that an image is not to be shared, as -U would have it? */
+bool img_name_denies_share(const char *list);
 
 /* Is it a format that QEMU has, and block/ has not? */
 bool img_format_is_foreign(const char *text);

@@ -10,6 +10,7 @@
 #include "block/block_ops.h"
 #include "img/img.h"
 #include "img/name.h"
+#include "img/opts.h"
 #include "vmm/base/host_path.h"
 #include "vmm/base/lock_holder.h"
 
@@ -65,83 +66,103 @@ static bool file_is_wrong(struct search *search, const char *path, bool writable
 }
 
 /* Open one image without those below it. 0 or -errno with *err filled. */
-static int open_alone(const char *path, enum block_format format, unsigned flags, bool readonly,
-                      struct block **ret_block, struct err *err)
+static int open_alone(const struct block_name *name, enum block_format format, unsigned flags,
+                      bool readonly, struct block **ret_block, struct err *err)
 {
-    const struct block_options options = {
-        .path = path,
-        .format = format,
+    struct block_options options = {
         .readonly = readonly,
         .flags = BLOCK_OPEN_ALONE | IMG_BLOCK_FLAGS | flags,
     };
 
+    block_name_apply(name, &options);
+    options.format = format;
+    options.readonly = readonly;
     return block_open(&options, ret_block, err);
 }
 
 /* Does somebody else use the file, so that it cannot be locked? */
-static bool is_in_use(struct search *search, const char *path, bool writable)
+static bool is_in_use(struct search *search, const struct block_name *name, bool writable)
 {
     struct block *block;
-    int r = open_alone(path, BLOCK_FORMAT_RAW, 0, !writable, &block, NULL);
+    int r = open_alone(name, BLOCK_FORMAT_RAW, 0, !writable, &block, NULL);
 
     if (r == 0)
         (void)block_close(block); /* nothing was written */
     if (r != -EAGAIN)
         return false;
     fprintf(search->text, "Failed to get %s\"write\" lock", writable ? "" : "shared ");
-    search->in_use = strdup(path);
+    search->in_use = strdup(name->path);
     return true;
 }
 
-static bool search_image(struct search *search, const char *path, enum block_format format,
-                         bool writable, bool in_use, unsigned depth);
+static bool search_image(struct search *search, const struct block_name *name, bool writable,
+                         bool in_use, unsigned depth);
+
+/* The data file that the image `name` has. */
+static bool search_data(struct search *search, const struct block_name *name,
+                        const struct block_details *details, bool in_use)
+{
+    struct block_name data = {.path = name->data_path, .part = FILE_PART_ALL};
+    bool found = false;
+    int r = 0;
+
+    if (!name->data_path)
+        r = block_name_below(details->path, details->data_name, NULL, &data, NULL);
+    if (r == 0)
+        found =
+            file_is_wrong(search, data.path, false) || (in_use && is_in_use(search, &data, false));
+    if (!name->data_path)
+        block_name_done(&data);
+    return found;
+}
 
 /* The files that an image, which is fine itself, names. */
-static bool search_below(struct search *search, const struct block *block, bool in_use,
-                         unsigned depth)
+static bool search_below(struct search *search, const struct block_name *image,
+                         const struct block *block, bool in_use, unsigned depth)
 {
-    enum block_format format = BLOCK_FORMAT_PROBE;
     struct block_details details;
-    char *path = NULL;
+    struct block_name name;
+    enum block_format format;
     struct err err;
-    bool found = false;
+    bool found;
 
     block_get_details(block, &details);
-    if (details.data_name && block_resolve(details.path, details.data_name, &path, &err) == 0)
-        found = file_is_wrong(search, path, false) || (in_use && is_in_use(search, path, false));
-    free(path);
-    path = NULL;
-    if (found || !details.backing_name || depth == 0)
-        return found;
+    if (details.data_name && search_data(search, image, &details, in_use))
+        return true;
+    if (!details.backing_name || depth == 0)
+        return false;
 
     fprintf(search->text, "Could not open backing file: ");
     if (details.backing_format && img_format_parse(details.backing_format, &format) < 0) {
         fprintf(search->text, "Unknown driver '%s'", details.backing_format);
         return true;
     }
-    if (block_resolve(details.path, details.backing_name, &path, &err) < 0) {
+    if (block_name_below(details.path, details.backing_name, details.backing_format, &name, &err) <
+        0) {
         fprintf(search->text, "%s", err.msg);
-        return true;
+        found = true;
+    } else {
+        found = search_image(search, &name, false, in_use, depth - 1);
     }
-    found = search_image(search, path, format, false, in_use, depth - 1);
-    free(path);
+    block_name_done(&name);
     return found;
 }
 
-static bool search_image(struct search *search, const char *path, enum block_format format,
-                         bool writable, bool in_use, unsigned depth)
+static bool search_image(struct search *search, const struct block_name *name, bool writable,
+                         bool in_use, unsigned depth)
 {
     struct block *block;
     struct err err;
     bool found;
 
-    if (file_is_wrong(search, path, writable) || (in_use && is_in_use(search, path, writable)))
+    if (file_is_wrong(search, name->path, writable) ||
+        (in_use && is_in_use(search, name, writable)))
         return true;
-    if (open_alone(path, format, BLOCK_OPEN_SHARE, true, &block, &err) < 0) {
-        fprintf(search->text, "%s", without_path(err.msg, path));
+    if (open_alone(name, name->format, BLOCK_OPEN_SHARE, true, &block, &err) < 0) {
+        fprintf(search->text, "%s", without_path(err.msg, name->path));
         return true;
     }
-    found = search_below(search, block, in_use, depth);
+    found = search_below(search, name, block, in_use, depth);
     (void)block_close(block); /* only read */
     return found;
 }
@@ -150,7 +171,8 @@ static bool search_image(struct search *search, const char *path, enum block_for
  * Why block_open could not open an image, which may be two lines; *err is what it said. To be
  * freed; NULL if there is no memory.
  */
-static char *find_why(const struct block_options *options, const struct err *err)
+static char *find_why(const struct block_name *name, const struct block_options *options,
+                      const struct err *err)
 {
     struct search search = {0};
     size_t len = 0;
@@ -159,10 +181,9 @@ static char *find_why(const struct block_options *options, const struct err *err
     search.text = open_memstream(&text, &len);
     if (!search.text)
         return NULL;
-    if (!search_image(&search, options->path, options->format, !options->readonly,
-                      err->code == -EAGAIN, BLOCK_CHAIN_MAX)) {
+    if (!search_image(&search, name, !options->readonly, err->code == -EAGAIN, BLOCK_CHAIN_MAX)) {
         rewind(search.text);
-        fprintf(search.text, "%s", without_path(err->msg, options->path));
+        fprintf(search.text, "%s", without_path(err->msg, name->path));
     }
     if (search.in_use) {
         fputc('\n', search.text);
@@ -210,58 +231,54 @@ int img_cache_parse(const char *mode, enum block_cache *ret_cache, bool *ret_wri
     return -EINVAL;
 }
 
-static int set_format(const struct img_open_options *options, struct img_name *name,
+static int set_format(const struct img_open_options *options, struct block_name *name,
                       struct err *err)
 {
     if (!options->format)
         return 0;
-    if (name->format != BLOCK_FORMAT_PROBE)
-        return err_set(err, -EINVAL, "Cannot specify both 'driver' and 'format'");
-    if (img_format_parse(options->format, &name->format) < 0)
+    if (block_format_parse(options->format, &name->format, &name->protocol) < 0)
         return err_set(err, -EINVAL, "Unknown driver '%s'", options->format);
+    name->device = name->protocol && strcmp(name->protocol, "host_device") == 0;
     return 0;
 }
 
-int img_open_name(const struct img_open_options *options, struct img_name *ret_name,
+int img_open_name(const struct img_open_options *options, struct block_name *ret_name,
                   struct err *err)
 {
-    int r = img_name_parse(options->name, options->image_opts, ret_name, err);
+    int r;
 
+    if (!options->image_opts && block_name_is_json(options->name))
+        return block_name_from_json(options->name, options->format, ret_name, err);
+    r = img_name_parse(options->name, options->image_opts, ret_name, err);
     return r < 0 ? r : set_format(options, ret_name, err);
 }
 
-static int set_options(const struct img_open_options *options, const struct img_name *name,
+static int set_options(const struct img_open_options *options, const struct block_name *name,
                        struct block_options *ret_options, bool *ret_writethrough, struct err *err)
 {
-    bool share = name->share || (options->flags & IMG_OPEN_SHARE);
     enum block_cache cache = BLOCK_CACHE_WRITEBACK;
 
     *ret_writethrough = false;
     if (options->cache && img_cache_parse(options->cache, &cache, ret_writethrough) < 0)
         return err_set(err, -EINVAL, "cache mode '%s'", options->cache);
-    if (name->direct)
-        cache = BLOCK_CACHE_NONE;
-    else if (name->no_flush)
-        cache = BLOCK_CACHE_UNSAFE;
 
     *ret_options = (struct block_options){
-        .path = name->path,
-        .format = name->format,
-        .readonly = name->readonly || !(options->flags & IMG_OPEN_WRITABLE),
+        .readonly = !(options->flags & IMG_OPEN_WRITABLE),
         .cache = cache,
         .discard = true,
         .compute_threads = !(options->flags & IMG_OPEN_ONE_THREAD),
         .aio = options->aio,
         .without = options->without,
-        .flags = IMG_BLOCK_FLAGS | (share ? BLOCK_OPEN_SHARE : 0),
+        .flags = IMG_BLOCK_FLAGS | (options->flags & IMG_OPEN_SHARE ? BLOCK_OPEN_SHARE : 0),
         .write_backing = options->write_backing,
         .repair_report = &img_check_report,
     };
-    if (share && !ret_options->readonly)
+    block_name_apply(name, ret_options);
+    if ((ret_options->flags & BLOCK_OPEN_SHARE) && !ret_options->readonly)
         return err_set(err, -EINVAL, "force-share=on can only be used with read-only images");
     if (options->flags & IMG_OPEN_CHECK)
         ret_options->flags |= BLOCK_OPEN_CHECK;
-    if ((options->flags & IMG_OPEN_NO_BACKING) || name->no_backing)
+    if (options->flags & IMG_OPEN_NO_BACKING)
         ret_options->flags |= BLOCK_OPEN_ALONE;
     return 0;
 }
@@ -295,7 +312,7 @@ static void warn_of_probed(const struct block_options *options, const struct blo
 }
 
 /* *ret_why says more than *err, if it is not NULL. */
-static int open_named(const struct img_open_options *options, const struct img_name *name,
+static int open_named(const struct img_open_options *options, const struct block_name *name,
                       struct block **ret_block, char **ret_why, struct err *err)
 {
     struct block_options block_options = {.path = name->path};
@@ -306,7 +323,7 @@ static int open_named(const struct img_open_options *options, const struct img_n
         return r;
     r = block_open(&block_options, ret_block, err);
     if (r < 0) {
-        *ret_why = find_why(&block_options, err);
+        *ret_why = find_why(name, &block_options, err);
         return r;
     }
     warn_of_probed(&block_options, *ret_block);
@@ -317,7 +334,7 @@ static int open_named(const struct img_open_options *options, const struct img_n
 struct block *img_open(const struct img_open_options *options)
 {
     struct block *block = NULL;
-    struct img_name name;
+    struct block_name name;
     char *why = NULL;
     struct err err;
     int r;
@@ -326,33 +343,51 @@ struct block *img_open(const struct img_open_options *options)
         img_error("--image-opts and --format are mutually exclusive");
         return NULL;
     }
+    if (options->image_opts && (options->flags & IMG_OPEN_SHARE) &&
+        img_name_denies_share(options->name)) {
+        img_error("--force-share/-U conflicts with image options");
+        return NULL;
+    }
     r = img_open_name(options, &name, &err);
     if (r == 0)
         r = open_named(options, &name, &block, &why, &err);
-    if (r < 0)
+    if (r < 0) {
         img_error("Could not open '%s': %s", options->name, why ? why : err.msg);
+        opts_explain(&err);
+    }
     free(why);
-    img_name_done(&name);
+    block_name_done(&name);
     return r < 0 ? NULL : block;
 }
 
-int img_open_backing(const char *image_path, const char *name, const struct block_options *options,
-                     struct block **ret_block, char **ret_why)
+static int name_backing(const char *image_path, const char *text, const char *format,
+                        struct block_name *ret_name, struct err *err)
+{
+    enum block_format known;
+
+    *ret_name = (struct block_name){.path = NULL};
+    if (format && img_format_parse(format, &known) < 0)
+        return err_set(err, -EINVAL, "Unknown driver '%s'", format);
+    return block_name_below(image_path, text, format, ret_name, err);
+}
+
+int img_open_backing(const char *image_path, const char *text, const char *format,
+                     const struct block_options *options, struct block **ret_block, char **ret_why)
 {
     struct block_options block_options = *options;
-    char *path = NULL;
+    struct block_name name;
     struct err err;
-    int r = block_resolve(image_path, name, &path, &err);
+    int r = name_backing(image_path, text, format, &name, &err);
 
     if (r < 0) {
         *ret_why = strdup(err.msg);
-        return r;
+    } else {
+        block_name_apply(&name, &block_options);
+        r = block_open(&block_options, ret_block, &err);
+        if (r < 0)
+            *ret_why = find_why(&name, &block_options, &err);
     }
-    block_options.path = path;
-    r = block_open(&block_options, ret_block, &err);
-    if (r < 0)
-        *ret_why = find_why(&block_options, &err);
-    free(path);
+    block_name_done(&name);
     return r;
 }
 

@@ -39,18 +39,19 @@ struct block *img_open(const struct img_open_options *options) MUST_CHECK;
 
 /*
  * The name of the image alone: its path, and the format if that was said. 0 or -errno with *err
- * filled; img_name_done is to be called either way.
+ * filled; block_name_done is to be called either way.
  */
-int img_open_name(const struct img_open_options *options, struct img_name *ret_name,
+int img_open_name(const struct img_open_options *options, struct block_name *ret_name,
                   struct err *err) MUST_CHECK;
 
 /*
  * Open what the image at `image_path` is to have below itself: `name` is relative to its folder.
- * `options` say how, but for the path. 0, or -errno and *ret_why says why, in qemu-img's words,
+ * `format` NULL is found out, and `options` say the rest. 0, or -errno and *ret_why says why, in qemu-img's words,
  * which may be two lines; to be freed.
  */
-int img_open_backing(const char *image_path, const char *name, const struct block_options *options,
-                     struct block **ret_block, char **ret_why) MUST_CHECK;
+int img_open_backing(const char *image_path, const char *name, const char *format,
+                     const struct block_options *options, struct block **ret_block,
+                     char **ret_why) MUST_CHECK;
 
 /* Behind the message that the file could not be locked: whom that may be due to. */
 void img_explain_in_use(FILE *text, const char *path);

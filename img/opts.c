@@ -29,34 +29,13 @@ static char *take_value(const char *text, const char **ret_rest)
     return value;
 }
 
-/* Takes `key` and `value`. */
-static int add(struct opts *opts, char *key, char *value, bool flag, struct err *err)
-{
-    struct opt *list = reallocarray(opts->list, opts->n + 1, sizeof(*list));
-
-    if (list)
-        opts->list = list;
-    if (!list || !key || !value) {
-        free(key);
-        free(value);
-        return err_set(err, -ENOMEM, "out of memory");
-    }
-    list[opts->n++] = (struct opt){.key = key, .value = value, .flag = flag};
-    return 0;
-}
-
-int opts_set(struct opts *opts, const char *key, const char *value, struct err *err)
-{
-    return add(opts, strdup(key), strdup(value), false, err);
-}
-
 static int add_flag(struct opts *opts, const char *text, size_t len, struct err *err)
 {
     bool off = len > 2 && strncmp(text, "no", 2) == 0;
 
     if (off)
-        return add(opts, strndup(text + 2, len - 2), strdup("off"), true, err);
-    return add(opts, strndup(text, len), strdup("on"), true, err);
+        return opts_add(opts, strndup(text + 2, len - 2), strdup("off"), true, err);
+    return opts_add(opts, strndup(text, len), strdup("on"), true, err);
 }
 
 int opts_parse(struct opts *opts, const char *text, const char *implied, struct err *err)
@@ -71,66 +50,16 @@ int opts_parse(struct opts *opts, const char *text, const char *implied, struct 
             char *key = strndup(text, len);
 
             value = take_value(text + len + 1, &text);
-            r = add(opts, key, value, false, err);
+            r = opts_add(opts, key, value, false, err);
         } else if (implied) {
             value = take_value(text, &text);
-            r = add(opts, strdup(implied), value, false, err);
+            r = opts_add(opts, strdup(implied), value, false, err);
         } else {
             r = add_flag(opts, text, len, err);
             text += len + (text[len] == ',');
         }
     }
     return r;
-}
-
-void opts_done(struct opts *opts)
-{
-    for (size_t i = 0; i < opts->n; i++) {
-        free(opts->list[i].key);
-        free(opts->list[i].value);
-    }
-    free(opts->list);
-    *opts = (struct opts){0};
-}
-
-const char *opts_peek(const struct opts *opts, const char *key)
-{
-    const char *value = NULL;
-
-    for (size_t i = 0; i < opts->n; i++)
-        if (strcmp(opts->list[i].key, key) == 0)
-            value = opts->list[i].value;
-    return value;
-}
-
-const char *opts_get(struct opts *opts, const char *key)
-{
-    for (size_t i = 0; i < opts->n; i++)
-        if (strcmp(opts->list[i].key, key) == 0)
-            opts->list[i].used = true;
-    return opts_peek(opts, key);
-}
-
-const char *opts_unused(const struct opts *opts)
-{
-    for (size_t i = 0; i < opts->n; i++)
-        if (!opts->list[i].used)
-            return opts->list[i].key;
-    return NULL;
-}
-
-int opts_get_bool(struct opts *opts, const char *key, bool *ret_value, struct err *err)
-{
-    static const char *const words[] = {"off", "on", "no", "yes", "false", "true", "n", "y"};
-    const char *text = opts_get(opts, key);
-
-    for (unsigned i = 0; text && i < ARRAY_SIZE(words); i++) {
-        if (strcmp(text, words[i]) == 0) {
-            *ret_value = i % 2;
-            return 0;
-        }
-    }
-    return text ? err_set(err, -EINVAL, "Parameter '%s' expects 'on' or 'off'", key) : 0;
 }
 
 int opts_get_size(struct opts *opts, const char *key, uint64_t *ret_value, struct err *err)

@@ -1,5 +1,5 @@
 /*
- * Lists of options in one argument: "key=value,key,nokey". A comma in a value is written twice; of
+ * Lists of options (vmm/base/opts.h) in one argument: "key=value,key,nokey". A comma in a value is written twice; of
  * a key given twice the last one counts; a key alone is "on", and with "no" in front "off".
  */
 #ifndef MINIVMM_IMG_OPTS_H
@@ -12,18 +12,7 @@
 
 #include "vmm/base/compiler.h"
 #include "vmm/base/err.h"
-
-struct opt {
-    char *key;
-    char *value;
-    bool flag; /* given without a value */
-    bool used;
-};
-
-struct opts {
-    struct opt *list;
-    size_t n;
-};
+#include "vmm/base/opts.h"
 
 /*
  * Add what `text` says. If its first element has no '=', it is the value of `implied` (unless
@@ -32,26 +21,11 @@ struct opts {
  */
 int opts_parse(struct opts *opts, const char *text, const char *implied,
                struct err *err) MUST_CHECK;
-int opts_set(struct opts *opts, const char *key, const char *value, struct err *err) MUST_CHECK;
-void opts_done(struct opts *opts);
-
-/* The value of a key, or NULL; it counts as used from then on. */
-const char *opts_get(struct opts *opts, const char *key);
-
-/* The same without counting as use. */
-const char *opts_peek(const struct opts *opts, const char *key);
-
-/* A key that nobody has asked for, or NULL. */
-const char *opts_unused(const struct opts *opts);
-
-/* What opts_get_size returns for a text that is no size. */
-#define OPTS_NO_SIZE (-EDOM)
 
 /*
- * "on" or "off", a size, a number (modulo 2^64, as strtoull has it); *ret_value stays if the key is
- * not there. 0 or -errno.
+ * A size, a number (modulo 2^64, as strtoull has it); *ret_value stays if the key is not there. 0
+ * or -errno.
  */
-int opts_get_bool(struct opts *opts, const char *key, bool *ret_value, struct err *err) MUST_CHECK;
 int opts_get_size(struct opts *opts, const char *key, uint64_t *ret_value,
                   struct err *err) MUST_CHECK;
 int opts_get_number(struct opts *opts, const char *key, uint64_t *ret_value,

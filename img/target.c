@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "block/block_name.h"
 #include "block/block_ops.h"
 #include "img/chain.h"
 #include "img/img.h"
@@ -156,17 +157,19 @@ int target_check_backing(const struct target_files *files, const char *backing,
                          enum block_format format, struct err *err)
 {
     struct present present;
-    char *path = NULL;
+    struct block_name name = {.path = NULL};
     int r = 0;
 
     present_find(&present, files);
     if (present.n == 2 && memcmp(present.ids[0], present.ids[1], sizeof(present.ids[0])) == 0)
         r = err_set(err, -EINVAL, "'%s' cannot be the image and its data file", files->path);
-    if (r == 0 && backing && block_resolve(files->path, backing, &path, NULL) == 0)
+    if (r == 0 && backing && block_name_below(files->path, backing, NULL, &name, NULL) == 0) {
+        name.format = format != BLOCK_FORMAT_PROBE ? format : name.format;
         for (unsigned i = 0; r == 0 && i < present.n; i++)
-            if (chain_has_file(path, format, present.ids[i]))
+            if (chain_has_file(&name, present.ids[i]))
                 r = refuse(present.names[i], err);
-    free(path);
+    }
+    block_name_done(&name);
     free(present.data_path);
     return r;
 }

@@ -23,14 +23,14 @@ static void must(bool holds)
 
 static void parse_name(const char *text, bool image_opts)
 {
-    struct img_name name;
+    struct block_name name;
     struct err err = {0};
 
     if (img_name_parse(text, image_opts, &name, &err) == 0)
         must(name.path && *name.path);
     else
         must(err.msg[0] != '\0');
-    img_name_done(&name);
+    block_name_done(&name);
 }
 
 static void parse_create(const char *text)

@@ -102,7 +102,15 @@ def test_image_in_use(tools, folder):
         for args in (["info", "-U", "a"], ["map", "-U", "top"], ["snapshot", "-U", "-l", "a"],
                      ["create", "-f", "qcow2", "-b", "a", "-F", "qcow2", "new"]):
             ours(tools, folder, *args)
+        unlocked = "driver=qcow2,file.filename=a,file.locking="
+        for how in ("on", "auto"):
+            text = ours(tools, folder, "info", "--image-opts", unlocked + how, status=1)
+            assert 'Failed to get shared "write" lock' in text, text
+        for args in (["info", unlocked + "off"], ["map", unlocked + "off"],
+                     ["check", unlocked + "off"]):
+            ours(tools, folder, args[0], "--image-opts", *args[1:])
         assert open(os.path.join(folder, "a"), "rb").read() == before, "the image was changed"
+        ours(tools, folder, "bitmap", "--image-opts", "--add", unlocked + "off", "b")
         user.stdin.close()
         user.wait()
 

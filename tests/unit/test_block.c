@@ -157,13 +157,72 @@ START_TEST(missing_and_foreign_backing_files_are_refused_by_name)
 {
     add_image(0, "gone", "qcow2");
     add_image(1, "nbd://host/x", "qcow2");
-    add_image(2, "json:{}", "qcow2");
+    add_image(2, "json:{\"driver\":\"nbd\",\"host\":\"x\"}", NULL);
     add_image(3, "i4", "vmdk");
     add_image(4, NULL, NULL);
     assert_refused("i0", -ENOENT, "backing file of i0: gone: cannot open");
     assert_refused("i1", -ENOTSUP, "nbd://host/x");
-    assert_refused("i2", -ENOTSUP, "json:");
+    assert_refused("i2", -ENOTSUP, "backing file of i2: driver 'nbd' is not supported");
     assert_refused("i3", -ENOTSUP, "'vmdk'");
+}
+END_TEST
+
+static const struct {
+    const char *name; /* in quotes of QEMU's */
+    const char *format;
+    const char *refusal; /* NULL: it is understood */
+    uint8_t first;       /* of the backing file */
+} descriptions[] = {
+    {"{'driver':'raw','file':{'driver':'file','filename':'disk'}}", NULL, NULL, 0},
+    {"{'driver':'raw','file.filename':'disk'}", "raw", NULL, 0},
+    {"{'driver':'raw','offset':1024,'size':1024,'file':{'filename':'disk'}}", "raw", NULL, 2},
+    {"{'driver':'raw','offset':'1k','file':{'filename':'disk'}}", NULL, NULL, 2},
+    {"{'driver':'raw','file':{'driver':'raw','offset':512,'file':{'filename':'disk'}}}", NULL, NULL,
+     1},
+    {"{'driver':'file','filename':'disk'}", NULL, NULL, 0},
+    {"{'file':{'filename':'disk'},'offset':1536}", NULL, NULL, 3},
+    {"{'driver':'raw','offset':70000,'file':{'filename':'disk'}}", NULL, "Offset (70000)", 0},
+    {"{'driver':'raw','offset':512,'size':65536,'file':{'filename':'disk'}}", NULL, "The sum", 0},
+    {"{'driver':'raw','size':1000,'file':{'filename':'disk'}}", NULL, "Specified size is not", 0},
+    {"{'driver':'raw','offset':-1,'file':{'filename':'disk'}}", NULL, "'offset' expects", 0},
+    {"{'driver':'host_device','filename':'disk'}", NULL, "either a character or block", 0},
+    {"{'file':{'filename':'disk'}}", "host_device", "file name", 0},
+    {"{'driver':'http','url':'http://x'}", NULL, "driver 'http' is not supported", 0},
+    {"{'driver':'raw','file':{'driver':'nbd','host':'x'}}", NULL, "driver 'nbd'", 0},
+    {"{'driver':'raw','file':{'driver':'qcow2','file':{'filename':'disk'}}}", NULL, "'qcow2'", 0},
+    {"{'driver':'raw','file':{'driver':'raw','file':{'driver':'raw'}}}", NULL, "'raw' below", 0},
+    {"{'driver':'vmdk','file':{'filename':'disk'}}", NULL, "Unknown driver 'vmdk'", 0},
+    {"{'driver':'raw','file':'node'}", NULL, "Cannot find device='node'", 0},
+    {"{'driver':'raw','file':{'filename':'disk'},'what':1}", NULL, "option 'what'", 0},
+    {"{'driver':'raw','file':{'filename':''}}", NULL, "requires a file name", 0},
+    {"{'driver':'raw'", NULL, "Could not parse", 0},
+    {"", NULL, "Could not parse", 0},
+};
+
+static struct mem_disk *add_file(unsigned i, const char *name, uint64_t len);
+
+START_TEST(backing_names_may_be_descriptions_of_local_files)
+{
+    struct mem_disk *disk = add_file(1, "disk", 65536);
+    char name[256];
+    struct block *block;
+    struct err err;
+    uint8_t data[512];
+
+    for (unsigned i = 0; i < 128; i++)
+        memset(disk->data + i * 512ull, (int)i, 512);
+    snprintf(name, sizeof(name), "json:%s", descriptions[_i].name);
+    add_image(0, name, descriptions[_i].format);
+    if (descriptions[_i].refusal) {
+        ck_assert_int_lt(open_it("i0", &block, &err), 0);
+        ck_assert_msg(strstr(err.msg, descriptions[_i].refusal) != NULL, "%s", err.msg);
+        ck_assert_ptr_nonnull(strstr(err.msg, "backing file of i0"));
+        return;
+    }
+    ck_assert_msg(open_it("i0", &block, &err) == 0, "%s", err.msg);
+    ck_assert_int_eq(mem_block_read(block, 0, data, sizeof(data)), 0);
+    ck_assert_uint_eq(data[0], descriptions[_i].first);
+    ck_assert_int_eq(block_close(block), 0);
 }
 END_TEST
 
@@ -815,6 +874,8 @@ static void add_tests(Suite *suite)
     tcase_add_checked_fixture(tcase, setup, teardown);
     for (size_t i = 0; i < ARRAY_SIZE(tests); i++)
         tcase_add_test(tcase, tests[i]);
+    tcase_add_loop_test(tcase, backing_names_may_be_descriptions_of_local_files, 0,
+                        ARRAY_SIZE(descriptions));
     tcase_add_test(tcase, backing_file_that_is_called_dmg_is_refused_without_a_format);
     tcase_add_loop_test(tcase, backing_file_that_looks_like_another_format_is_refused_by_name, 0,
                         ARRAY_SIZE(others));

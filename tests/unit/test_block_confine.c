@@ -123,6 +123,10 @@ static const struct {
     {"../out/secret", "ROOT/images", "add backing=ROOT/out to --disk"},
     {"../out/secret", "ROOT/ou", "backing=ROOT/ou: No such file"},
     {"base", "ROOT/missing", "backing=ROOT/missing: No such file"},
+    {"json:{'file':{'filename':'ROOT/vm/base'}}", NULL, NULL},
+    {"json:{'file':{'filename':'ROOT/vm/../out/secret'}}", NULL, "ROOT/out/secret: lies outside"},
+    {"json:{'driver':'raw','offset':512,'file':{'filename':'/etc/passwd'}}", NULL, "lies outside"},
+    {"json:{'file':{'filename':'ROOT/out/secret'}}", "ROOT/out", NULL},
 };
 
 START_TEST(backing_files_lie_beside_the_image_or_where_it_is_allowed)
@@ -248,6 +252,26 @@ START_TEST(unless_confined_an_image_names_any_file)
 }
 END_TEST
 
+/* Else it would show what another VM is writing, and nobody would say so. */
+START_TEST(confined_image_does_not_do_without_locks)
+{
+    struct block_options options = {.path = scratch_path("vm/base"), .format = BLOCK_FORMAT_RAW};
+    struct block_options trusting = {.path = scratch_path("vm/top")};
+    struct block *writer;
+    struct block *block;
+    struct err err;
+
+    make("vm/top",
+         expand("json:{'force-share':true,'file':{'filename':'ROOT/vm/base','locking':'off'}}"),
+         "raw", NULL);
+    ck_assert_msg(block_open(&options, &writer, &err) == 0, "%s", err.msg);
+    check("vm/top", NULL, "in use");
+    ck_assert_msg(block_open(&trusting, &block, &err) == 0, "%s", err.msg);
+    ck_assert_int_eq(block_close(block), 0);
+    ck_assert_int_eq(block_close(writer), 0);
+}
+END_TEST
+
 START_TEST(places_are_whole_names)
 {
     static const struct {
@@ -273,6 +297,7 @@ static void add_tests(Suite *suite)
     tcase_add_checked_fixture(tables, set_up, scratch_tear_down);
     tcase_add_loop_test(tables, backing_files_lie_beside_the_image_or_where_it_is_allowed, 0,
                         ARRAY_SIZE(names));
+    tcase_add_test(tables, confined_image_does_not_do_without_locks);
     tcase_add_loop_test(tables, data_files_do_as_well, 0, ARRAY_SIZE(names));
     suite_add_tcase(suite, tables);
     unit_case_with(suite, "chains", set_up, scratch_tear_down,

@@ -182,6 +182,119 @@ START_TEST(aligned_requests_are_not_bounced)
 }
 END_TEST
 
+/* ---- parts ----------------------------------------------------------------------------------- */
+
+static const struct file_part parts[] = {
+    {4096, 8192}, {512, 1024}, {1000, 5120}, {LEN - 1024, 1024}, {0, 512}, {LEN - 700, 512},
+};
+static const uint32_t part_aligns[] = {1, 512, 4096};
+
+static struct file_part open_part(int i)
+{
+    struct file_part part = parts[i % (int)ARRAY_SIZE(parts)];
+    struct err err = {0};
+
+    open_file(part_aligns[i / (int)ARRAY_SIZE(parts)]);
+    ck_assert_int_eq(file_set_part(file, &part, "file", &err), 0);
+    return part;
+}
+
+START_TEST(part_is_read_and_behind_it_are_zeroes)
+{
+    struct file_part part = open_part(_i);
+    uint64_t len = 0;
+
+    ck_assert_int_eq(file_get_len(file, &len), 0);
+    ck_assert_uint_eq(len, part.len);
+    ck_assert_int_eq(file_read(file, 0, buf, part.len), 0);
+    ck_assert_mem_eq(buf, expected + part.off, part.len);
+    memset(buf, 1, 1024);
+    ck_assert_int_eq(file_read(file, part.len - 100, buf, 1024), 0);
+    ck_assert_mem_eq(buf, expected + part.off + part.len - 100, 100);
+    for (unsigned i = 100; i < 1024; i++)
+        ck_assert_uint_eq(buf[i], 0);
+    memset(buf, 1, 512);
+    ck_assert_int_eq(file_read(file, part.len + 512, buf, 512), 0);
+    ck_assert_uint_eq(buf[0] | buf[511], 0);
+}
+END_TEST
+
+START_TEST(what_is_beside_a_part_stays)
+{
+    struct file_part part = open_part(_i);
+    uint8_t data[8192];
+
+    memset(data, 0xee, sizeof(data));
+    ck_assert_int_eq(file_write(file, 0, data, part.len), 0);
+    memset(expected + part.off, 0xee, part.len);
+    ck_assert_int_eq(file_write(file, part.len - 10, data, 20), -ENOSPC);
+    ck_assert_int_eq(file_write(file, part.len, data, 1), -ENOSPC);
+    ck_assert_int_eq(file_write(file, UINT64_MAX - 511, data, 512), -ENOSPC);
+    ck_assert_int_eq(file_reserve(file, 0, part.len + 1), -ENOSPC);
+    ck_assert_int_eq(file_truncate(file, part.len), -ENOTSUP);
+    ck_assert_int_eq(file_zero(file, part.len - 256, 100000, true), 0); /* as behind a file's end */
+    memset(expected + part.off + part.len - 256, 0, 256);
+    ck_assert_uint_eq(disk.len, LEN);
+    ck_assert_mem_eq(disk.data, expected, LEN);
+}
+END_TEST
+
+START_TEST(part_without_a_length_grows_with_the_file)
+{
+    const struct file_part part = {4096, FILE_PART_REST};
+    struct err err = {0};
+    uint64_t len = 0;
+
+    open_file(1);
+    ck_assert_int_eq(file_set_part(file, &part, "file", &err), 0);
+    ck_assert_int_eq(file_get_len(file, &len), 0);
+    ck_assert_uint_eq(len, LEN - 4096);
+    ck_assert_int_eq(file_write(file, len, expected, 100), 0);
+    ck_assert_uint_eq(disk.len, LEN + 100);
+    ck_assert_int_eq(file_truncate(file, 4096), 0);
+    ck_assert_uint_eq(disk.len, 8192);
+    ck_assert_int_eq(file_get_len(file, &len), 0);
+    ck_assert_uint_eq(len, 4096);
+}
+END_TEST
+
+START_TEST(holes_of_a_part_end_with_it)
+{
+    const struct file_part part = {8192, 16384};
+    struct err err = {0};
+    uint64_t end = 0;
+
+    open_file(1);
+    memset(disk.data + 12288, 0, 4096);
+    ck_assert_int_eq(file_set_part(file, &part, "file", &err), 0);
+    ck_assert(!file_hole_at(file, 0, &end));
+    ck_assert_uint_eq(end, 4096);
+    ck_assert(file_hole_at(file, 4096, &end));
+    ck_assert_uint_eq(end, 8192);
+    ck_assert(!file_hole_at(file, 8192, &end));
+    ck_assert_uint_eq(end, 16384);
+    ck_assert(file_hole_at(file, 16384, &end));
+    ck_assert_uint_eq(end, UINT64_MAX);
+}
+END_TEST
+
+START_TEST(part_has_to_lie_in_the_file)
+{
+    static const struct file_part bad[] = {
+        {LEN + 1, 0},          {LEN, 512},        {0, LEN + 1},
+        {512, UINT64_MAX - 1}, {UINT64_MAX, 512}, {UINT64_MAX, FILE_PART_REST},
+    };
+
+    open_file(1);
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        struct err err = {0};
+
+        ck_assert_int_eq(file_set_part(file, &bad[i], "file", &err), -EINVAL);
+        ck_assert_ptr_nonnull(strstr(err.msg, "containing file"));
+    }
+}
+END_TEST
+
 START_TEST(failed_sync_stays_failed)
 {
     open_file(1);
@@ -388,6 +501,7 @@ END_TEST
 static void add_tests(Suite *suite)
 {
     TCase *transfers = tcase_create("transfers");
+    TCase *parts_of_files = tcase_create("parts");
     TCase *syncs = tcase_create("syncs");
     TCase *host = tcase_create("host");
 
@@ -404,6 +518,16 @@ static void add_tests(Suite *suite)
     tcase_add_test(transfers, failed_sync_stays_failed);
     tcase_add_test(transfers, read_only_file_refuses_changes);
     suite_add_tcase(suite, transfers);
+
+    tcase_add_checked_fixture(parts_of_files, setup, teardown);
+    tcase_add_loop_test(parts_of_files, part_is_read_and_behind_it_are_zeroes, 0,
+                        ARRAY_SIZE(parts) * ARRAY_SIZE(part_aligns));
+    tcase_add_loop_test(parts_of_files, what_is_beside_a_part_stays, 0,
+                        ARRAY_SIZE(parts) * ARRAY_SIZE(part_aligns));
+    tcase_add_test(parts_of_files, part_without_a_length_grows_with_the_file);
+    tcase_add_test(parts_of_files, holes_of_a_part_end_with_it);
+    tcase_add_test(parts_of_files, part_has_to_lie_in_the_file);
+    suite_add_tcase(suite, parts_of_files);
 
     tcase_add_test(syncs, one_sync_at_a_time_and_its_error_reaches_all_who_wait);
     tcase_add_test(syncs, who_comes_during_a_sync_shares_the_next_one);

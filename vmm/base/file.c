@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,12 +34,55 @@ void file_init(struct file *file, const struct file_ops *ops)
     file->align = 1;
     file->mem_align = 1;
     file->len_limit = UINT64_MAX;
+    file->part = FILE_PART_ALL;
     file->aio = NULL;
     range_lock_init(&file->writes);
     co_mutex_init(&file->syncing);
     file->syncs_asked = 0;
     file->syncs_covered = 0;
     file->sync_error = 0;
+}
+
+bool file_is_same(const struct file *a, const struct file *b)
+{
+    return memcmp(a->id, b->id, sizeof(a->id)) == 0 && a->part.off == b->part.off;
+}
+
+int file_set_part(struct file *file, const struct file_part *part, const char *path,
+                  struct err *err)
+{
+    bool has_len = part->len != FILE_PART_REST;
+    uint64_t len;
+    int r;
+
+    if (part->off == 0 && !has_len)
+        return 0;
+    r = file->ops->get_len(file, &len);
+    if (r < 0)
+        return err_set_errno(err, r, "%s: cannot tell the size", path);
+    if (part->off > len)
+        return err_set(err, -EINVAL,
+                       "%s: Offset (%" PRIu64 ") cannot be greater than size of the containing "
+                       "file (%" PRIu64 ")",
+                       path, part->off, len);
+    if (has_len && part->len > len - part->off)
+        return err_set(err, -EINVAL,
+                       "%s: The sum of offset (%" PRIu64 ") and size (%" PRIu64
+                       ") has to be smaller or equal to the  actual size of the containing file "
+                       "(%" PRIu64 ")",
+                       path, part->off, part->len, len);
+    file->part = *part;
+    if (has_len) {
+        file->fixed_len = true;
+        file->len_limit = len; /* what is behind the part stays */
+    }
+    return 0;
+}
+
+void file_limit_len(struct file *file, uint64_t len)
+{
+    if (file->part.len == FILE_PART_REST)
+        file->len_limit = file->part.off + len;
 }
 
 void file_free(struct file *file)
@@ -199,6 +243,18 @@ static bool iov_is_aligned(const struct file *file, const struct iovec *iov, uns
     return true;
 }
 
+/* The length of the file, whatever part is seen of it. */
+static int truncate_to(struct file *file, uint64_t len)
+{
+    struct patience patience = {0};
+    int r;
+
+    do {
+        r = file->ops->truncate(file, len);
+    } while (try_again(file, &patience, r));
+    return r;
+}
+
 /* ---- bounced transfers ----------------------------------------------------------------------- */
 
 /*
@@ -281,16 +337,35 @@ static int bounce_all(struct file *file, enum file_op op, uint64_t off, const st
 
     /* Padding written past the end of a raw image would change the size that its guest sees. */
     if (r == 0 && op == FILE_WRITE && align_up(end, file->align) > file->len_limit)
-        r = file_truncate(file, file->len_limit);
+        r = truncate_to(file, file->len_limit);
     return r;
 }
 
 /* ---- requests -------------------------------------------------------------------------------- */
 
+static int read_end_of_part(struct file *file, uint64_t off, const struct iovec *iov, unsigned niov)
+{
+    size_t len = iov_len(iov, niov);
+    size_t inside = (size_t)file_part_clip(&file->part, off, len);
+    struct iovec *first = malloc(niov * sizeof(*first));
+    int r = first ? iov_slice(iov, niov, 0, inside, first, niov) : -ENOMEM;
+
+    if (r > 0)
+        r = file_readv(file, off, first, (unsigned)r);
+    free(first);
+    if (r == 0)
+        iov_memset(iov, niov, inside, 0, len - inside);
+    return r;
+}
+
 int file_readv(struct file *file, uint64_t off, const struct iovec *iov, unsigned niov)
 {
     size_t len = iov_len(iov, niov);
 
+    if (file_part_clip(&file->part, off, len) < len)
+        return read_end_of_part(file, off, iov, niov);
+    if (file_part_find(&file->part, &off, len) < 0)
+        return -EINVAL;
     if (file->align == 1 || (is_aligned(off, file->align) && iov_is_aligned(file, iov, niov)))
         return transfer(file, FILE_READ, off, iov, niov, len);
     return bounce_all(file, FILE_READ, off, iov, niov, len);
@@ -306,6 +381,9 @@ int file_writev(struct file *file, uint64_t off, const struct iovec *iov, unsign
 
     if (!file->writable)
         return -EROFS;
+    r = file_part_find(&file->part, &off, len);
+    if (r < 0)
+        return r;
     if (file->align == 1 || len == 0)
         return transfer(file, FILE_WRITE, off, iov, niov, len);
 
@@ -369,14 +447,20 @@ int file_sync(struct file *file)
 /* An operation of fallocate. */
 static int change_space(struct file *file, enum file_op op, uint64_t off, uint64_t len)
 {
-    struct waited_io waited = {.io = {.op = op, .off = off, .len = len}};
+    struct waited_io waited = {.io = {.op = op}};
     struct range range;
     int r;
 
     if (!file->writable)
         return -EROFS;
+    len = op == FILE_RESERVE ? len : file_part_clip(&file->part, off, len);
     if (len == 0)
         return 0;
+    r = file_part_find(&file->part, &off, len);
+    if (r < 0)
+        return r;
+    waited.io.off = off;
+    waited.io.len = len;
     range_acquire(&file->writes, &range, off, len, false);
     r = run_io(file, &waited);
     range_release(&file->writes, &range);
@@ -472,7 +556,11 @@ int file_copy(struct file *file, uint64_t off, uint64_t len, struct file *from, 
 
     if (!file->writable)
         return -EROFS;
-    if (!is_aligned(off | len, file->align) || !is_aligned(from_off, from->align))
+    r = file_part_find(&file->part, &off, len);
+    if (r < 0)
+        return r;
+    if (file_part_find(&from->part, &from_off, len) < 0 || !is_aligned(off | len, file->align) ||
+        !is_aligned(from_off, from->align))
         return -EOPNOTSUPP; /* parts of blocks go through a buffer */
     range_acquire(&file->writes, &range, off, len, false);
     r = copy_all(file, off, len, from, from_off);
@@ -482,7 +570,11 @@ int file_copy(struct file *file, uint64_t off, uint64_t len, struct file *from, 
 
 int file_get_len(struct file *file, uint64_t *ret_len)
 {
-    return file->ops->get_len(file, ret_len);
+    int r = file->ops->get_len(file, ret_len);
+
+    if (r == 0)
+        *ret_len = file_part_len(&file->part, *ret_len);
+    return r;
 }
 
 int file_get_space(struct file *file, uint64_t *ret_bytes)
@@ -492,15 +584,11 @@ int file_get_space(struct file *file, uint64_t *ret_bytes)
 
 int file_truncate(struct file *file, uint64_t len)
 {
-    struct patience patience = {0};
-    int r;
-
     if (!file->writable)
         return -EROFS;
-    do {
-        r = file->ops->truncate(file, len);
-    } while (try_again(file, &patience, r));
-    return r;
+    if (file->part.len != FILE_PART_REST)
+        return -ENOTSUP;
+    return add_u64(file->part.off, len, &len) ? truncate_to(file, len) : -EFBIG;
 }
 
 bool file_hole_at(struct file *file, uint64_t off, uint64_t *ret_end)
@@ -508,8 +596,11 @@ bool file_hole_at(struct file *file, uint64_t off, uint64_t *ret_end)
     bool hole = false;
 
     *ret_end = UINT64_MAX;
+    if (file_part_find(&file->part, &off, 1) < 0)
+        return true;
     if (!file->ops->get_extent || file->ops->get_extent(file, off, &hole, ret_end) < 0)
         *ret_end = UINT64_MAX;
+    *ret_end = file_part_extent_end(&file->part, *ret_end, hole);
     return hole;
 }
 

@@ -20,6 +20,7 @@
 #include "vmm/base/co.h"
 #include "vmm/base/compiler.h"
 #include "vmm/base/err.h"
+#include "vmm/base/file_part.h"
 #include "vmm/base/list.h"
 #include "vmm/base/range_lock.h"
 
@@ -100,12 +101,13 @@ struct file {
     const struct file_ops *ops;
     uint64_t id[2]; /* equal for two opens of the same file: device and inode */
     bool writable;
-    bool fixed_len;     /* a device: it does not grow when it is written behind its end */
-    bool no_sync;       /* FILE_SYNC succeeds without being carried out: cache=unsafe */
-    uint32_t align;     /* of offsets and lengths, a power of two; 1: anything goes */
-    uint32_t mem_align; /* of buffers */
-    char *home;         /* its folder, without symbolic links; NULL: a device, or not known */
-    uint64_t len_limit; /* cut what aligned writes add past this length; UINT64_MAX: leave it */
+    bool fixed_len;        /* a device: it does not grow when it is written behind its end */
+    bool no_sync;          /* FILE_SYNC succeeds without being carried out: cache=unsafe */
+    uint32_t align;        /* of offsets and lengths, a power of two; 1: anything goes */
+    uint32_t mem_align;    /* of buffers */
+    char *home;            /* its folder, without symbolic links; NULL: a device, or not known */
+    uint64_t len_limit;    /* cut what aligned writes add past this length; UINT64_MAX: leave it */
+    struct file_part part; /* what is seen of it */
 
     struct aio *aio; /* finishes operations; NULL: they are carried out at once */
 
@@ -119,10 +121,23 @@ struct file {
 
 void file_init(struct file *file, const struct file_ops *ops);
 
+/*
+ * Show a part only, before anything else is done with the file; it has to lie inside. 0, or -errno
+ * with *err filled.
+ */
+int file_set_part(struct file *file, const struct file_part *part, const char *path,
+                  struct err *err) MUST_CHECK;
+
+/* Do both show the same of the same file? */
+bool file_is_same(const struct file *a, const struct file *b);
+
+/* Aligned writes do not make what is seen longer than that. */
+void file_limit_len(struct file *file, uint64_t len);
+
 /* NULL is fine. */
 void file_free(struct file *file);
 
-/* All of [off, off + len) or -errno; past the end of the file there are zeroes. */
+/* All of [off, off + len) or -errno; past the end of the file or the part there are zeroes. */
 int file_readv(struct file *file, uint64_t off, const struct iovec *iov, unsigned niov) MUST_CHECK;
 int file_read(struct file *file, uint64_t off, void *buf, size_t len) MUST_CHECK;
 
@@ -171,6 +186,8 @@ int file_get_len(struct file *file, uint64_t *ret_len) MUST_CHECK;
 
 /* How much space of the host it takes; -EOPNOTSUPP where that is not known. */
 int file_get_space(struct file *file, uint64_t *ret_bytes) MUST_CHECK;
+
+/* -ENOTSUP: the length cannot be changed. */
 int file_truncate(struct file *file, uint64_t len) MUST_CHECK;
 
 /*
