@@ -379,6 +379,7 @@ static const struct refusal own_files[] = {
     OWN_FILE("disk vdb", "file:disk.qcow2", "--disk", "disk.raw", "--disk", "disk.qcow2"),
     OWN_FILE("a backing file or data file of disk vda", "file:deep-64", "--disk", "deep-1"),
     OWN_FILE("a backing file or data file of disk vda", "file:deep-20", "--disk", "deep-1"),
+    OWN_FILE("a backing file or data file of disk vda", "file:second", "--disk", "data-inside"),
     {.args = {CONFIG},
      .config = "{\"kernel\": \"kernel\", \"serial\": \"file:config.json\"}",
      .code = EXIT_SETUP,
@@ -569,6 +570,8 @@ static void make_images(void)
     const struct qcow2_image_options plain = {.refcount_order = 4, .size = 8 << 20};
     const struct qcow2_image_options data_outside = {
         .refcount_order = 4, .size = 8 << 20, .data_file = "/etc/passwd"};
+    const struct qcow2_image_options data_inside = {
+        .refcount_order = 4, .size = 8 << 20, .data_file = "second"};
     static const char raw[65536];
     char name[32], backing[32];
     struct mem_disk disk;
@@ -576,6 +579,8 @@ static void make_images(void)
     mem_disk_init(&disk, "disk");
     qcow2_image_make(&disk, &data_outside);
     mem_disk_save(&disk, "data-outside");
+    qcow2_image_make(&disk, &data_inside);
+    mem_disk_save(&disk, "data-inside");
     qcow2_image_make(&disk, &plain);
     mem_disk_save(&disk, "disk.qcow2");
     make_broken_images(&disk);

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "tests/lib/scratch.h"
@@ -105,6 +106,26 @@ START_TEST(a_file_of_the_vm_behind_a_descriptor_is_not_emptied)
 }
 END_TEST
 
+/* Two names of a device, with inodes of their own; and a terminal of the same number. */
+START_TEST(a_device_is_known_by_its_number)
+{
+    const dev_t number = makedev(7, 255);
+
+    if (mknod(scratch_path("device"), S_IFBLK | 0600, number) < 0) {
+        printf("not root: block devices are not tested\n");
+        return;
+    }
+    ck_assert_int_eq(mknod(scratch_path("same"), S_IFBLK | 0600, number), 0);
+    ck_assert_int_eq(mknod(scratch_path("other"), S_IFBLK | 0600, makedev(7, 254)), 0);
+    ck_assert_int_eq(mknod(scratch_path("terminal"), S_IFCHR | 0600, number), 0);
+    ck_assert_int_eq(add("device", true), 0);
+    ck_assert_int_eq(open_files_check_path(&files, scratch_path("same"), &err), -EBUSY);
+    ck_assert_int_eq(open_files_check_path(&files, scratch_path("other"), &err), 0);
+    ck_assert_int_eq(open_files_check_path(&files, scratch_path("terminal"), &err), 0);
+    ck_assert_int_eq(add("same", true), -EBUSY);
+}
+END_TEST
+
 START_TEST(another_file_is_emptied_and_keeps_its_mode)
 {
     struct stat st;
@@ -189,7 +210,7 @@ static void add_tests(Suite *suite)
                    a_writer_shares_with_nobody);
     unit_case_with(
         suite, "output", set_up, tear_down, a_file_of_the_vm_is_not_emptied_under_any_name,
-        a_file_of_the_vm_behind_a_descriptor_is_not_emptied,
+        a_file_of_the_vm_behind_a_descriptor_is_not_emptied, a_device_is_known_by_its_number,
         another_file_is_emptied_and_keeps_its_mode, a_new_file_is_its_owners_alone,
         a_folder_or_nothing_is_refused, a_link_that_anybody_may_have_made_is_not_followed);
 }
