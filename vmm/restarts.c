@@ -14,6 +14,6 @@ unsigned restarts_next_pause_s(struct restarts *restarts, uint64_t lived_ns)
     }
     restarts->pause_s = restarts->pause_s == 0
                             ? RESTARTS_PAUSE_S
-                            : (unsigned)min_u64(restarts->pause_s * 2, RESTARTS_PAUSE_MAX_S);
+                            : (unsigned)min_u64(2ull * restarts->pause_s, RESTARTS_PAUSE_MAX_S);
     return restarts->pause_s;
 }

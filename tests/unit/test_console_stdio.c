@@ -264,7 +264,7 @@ START_TEST(close_waits_for_a_slow_reader)
 }
 END_TEST
 
-#define PIPE_LEN (64u << 10)
+#define PIPE_LEN ((size_t)64 << 10)
 
 static atomic_bool closed;
 

@@ -90,8 +90,8 @@ static bool append(const char *line, size_t len)
 
 static size_t format_lost(char *line, size_t size)
 {
-    return (size_t)snprintf(line, size, "minivmm: warn: stderr was not read: %u lines lost\n",
-                            out.nlost);
+    return (size_t)snprintf(line, size, "minivmm: warn: stderr was not read: %u line%s lost\n",
+                            out.nlost, out.nlost == 1 ? "" : "s");
 }
 
 /* The report of what was lost stands where the lines would have been. */
