@@ -47,8 +47,9 @@ struct ending {
 
 /*
  * Other threads are somewhere: nothing is freed, and no lock is taken that one of them might hold
- * while it waits. The kernel closes what is open; a disk image is in a state as after a crash, which
- * it survives.
+ * while it waits. No file is touched either, for its file system may be what hangs: a unix socket
+ * stays, and the next start replaces it. The kernel closes what is open; a disk image is as after a
+ * crash, which it survives.
  */
 static void on_deadline(struct loop_timer *timer)
 {
