@@ -134,7 +134,8 @@ END_TEST
 /* A file may not be written behind sector 1000: as on a file system with a limit. */
 static void limit_file_size(void)
 {
-    const struct rlimit limit = {1000 * BLOCK_SECTOR_SIZE, 1000 * BLOCK_SECTOR_SIZE};
+    const rlim_t len = (rlim_t)1000 * BLOCK_SECTOR_SIZE;
+    const struct rlimit limit = {len, len};
 
     if (setrlimit(RLIMIT_FSIZE, &limit) < 0)
         _exit(NOT_POSSIBLE);
@@ -149,7 +150,7 @@ static void make_small_file_system(void)
         mount("none", scratch_path("small"), "tmpfs", 0, "size=64k") < 0)
         _exit(NOT_POSSIBLE);
     fd = open(scratch_path("small/disk"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0 || ftruncate(fd, SECTORS * BLOCK_SECTOR_SIZE) < 0)
+    if (fd < 0 || ftruncate(fd, (off_t)SECTORS * BLOCK_SECTOR_SIZE) < 0)
         _exit(NOT_POSSIBLE);
 }
 

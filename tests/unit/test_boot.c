@@ -464,18 +464,19 @@ END_TEST
 /* A program for EFI with `n` sections, of which the last is ".linux". */
 static void make_pe(uint8_t bytes[4096], uint32_t header, uint16_t n, uint16_t optional_len)
 {
-    size_t sections = header + 24 + optional_len;
+    static const char name[8] = ".linux";
+    size_t last = header + 24 + optional_len + 40 * ((size_t)n - 1);
 
     memset(bytes, 0, 4096);
-    memcpy(bytes, "MZ", 2);
+    store_le16(bytes, 'M' | 'Z' << 8);
     store_le32(bytes + 0x3c, header);
     if (header > 1000)
         return;
-    memcpy(bytes + header, "PE\0\0", 4);
+    store_le32(bytes + header, 'P' | 'E' << 8);
     store_le16(bytes + header + 6, n);
     store_le16(bytes + header + 20, optional_len);
-    if (n > 0 && sections + n * 40 <= 4096)
-        memcpy(bytes + sections + (n - 1) * 40, ".linux", 6);
+    if (n > 0 && last + 40 <= 4096)
+        memcpy(bytes + last, name, sizeof(name));
 }
 
 START_TEST(a_unified_kernel_image_is_named)

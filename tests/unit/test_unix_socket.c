@@ -256,8 +256,8 @@ START_TEST(the_longest_path_is_taken)
     static char name[108];
     size_t dir_len = strlen(path()) - strlen("socket");
 
-    memset(name, 'x', 107);
-    memcpy(name, path(), dir_len);
+    snprintf(name, sizeof(name), "%.*s", (int)dir_len, path());
+    memset(name + dir_len, 'x', 107 - dir_len);
     ck_assert_int_eq(unix_socket_listen(name, &ours, &err), 0);
     unix_socket_close(&ours);
     ck_assert_int_eq(scratch_shell("test -z \"$(ls -A)\""), 0);
