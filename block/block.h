@@ -66,7 +66,8 @@ enum {
 
     /*
      * Tables that a file which was cut short has lost read as zeroes, as its data does and as QEMU
-     * takes them; otherwise, and for writing, that is an error.
+     * takes them; otherwise, and for writing, that is an error. The same for a refcount table that
+     * cannot be one, which nobody needs for reading.
      */
     BLOCK_OPEN_CUT_SHORT = 1 << 4,
 

@@ -267,8 +267,8 @@ static int parse_reftable(struct qcow2 *q, const struct header *hdr, struct err 
         q->reftable.n = (uint32_t)((clusters << q->cluster_bits) / sizeof(uint64_t));
     if (r == 0)
         r = check_table(q, hdr, &q->reftable, "refcount table at", err);
-    if (r < 0 && q->checking) {
-        q->reftable.n = 0; /* lost: it will be rebuilt */
+    if (r < 0 && (q->checking || q->cut_short)) {
+        q->reftable.n = 0; /* lost: it will be rebuilt, and nobody who reads needs it */
         r = 0;
     }
     return r;
