@@ -183,7 +183,7 @@ static int open_file(struct chain *chain, const struct block_name *name, const s
         file_free(file);
         return r;
     }
-    if (!namer)
+    if (!chain->confine.top)
         chain->confine.top = file;
     *ret_file = file;
     return 0;

@@ -52,7 +52,7 @@ static int read_part(struct qcow2 *q, struct qcow2_table *table, uint64_t at, si
     return r < 0 ? r : take_entries(table, (uint32_t)(at / sizeof(uint64_t)), buf, len, left);
 }
 
-/* Where the table goes on behind the hole that there may be at `at`: a page's beginning, or `len`. */
+/* Where the table goes on behind the hole that may be at `at`: a page, or its end. */
 static uint64_t skip_hole(struct qcow2 *q, const struct qcow2_table *table, uint64_t at,
                           uint64_t len)
 {

@@ -143,6 +143,24 @@ START_TEST(data_files_do_as_well)
 }
 END_TEST
 
+START_TEST(descriptions_are_names_as_well)
+{
+    make("vm/top",
+         expand("json:{\"driver\": \"raw\", \"file\": {\"driver\": \"file\", \"filename\": "
+                "\"ROOT/out/secret\"}}"),
+         NULL, NULL);
+    check("vm/top", NULL, "ROOT/out/secret: lies outside of ROOT/vm");
+    check("vm/top", "ROOT/out", NULL);
+    make("images/below", NULL, NULL, "base");
+    make("vm/top",
+         expand("json:{\"driver\": \"qcow2\", \"file\": {\"driver\": \"file\", \"filename\": "
+                "\"ROOT/images/below\"}, \"data-file\": {\"driver\": \"file\", \"filename\": "
+                "\"ROOT/out/secret\"}}"),
+         NULL, NULL);
+    check("vm/top", "ROOT/images", "ROOT/out/secret: lies outside of ROOT/images");
+}
+END_TEST
+
 START_TEST(refusals_say_which_image_and_what_to_do)
 {
     struct err err;
@@ -300,7 +318,7 @@ static void add_tests(Suite *suite)
     tcase_add_test(tables, confined_image_does_not_do_without_locks);
     tcase_add_loop_test(tables, data_files_do_as_well, 0, ARRAY_SIZE(names));
     suite_add_tcase(suite, tables);
-    unit_case_with(suite, "chains", set_up, scratch_tear_down,
+    unit_case_with(suite, "chains", set_up, scratch_tear_down, descriptions_are_names_as_well,
                    refusals_say_which_image_and_what_to_do, refused_files_are_not_touched,
                    folder_of_a_link_to_the_image_counts_too,
                    each_image_of_a_chain_has_its_own_folder,
