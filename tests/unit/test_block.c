@@ -830,7 +830,7 @@ static void add_full_image(void)
     store_be32(disks[0].data + 56, 1); /* its clusters */
     for (uint64_t i = 0; i < NBLOCKS; i++)
         store_be64(disks[0].data + TABLE + 8 * i, BLOCKS + i * CLUSTER);
-    memset(disks[0].data + BLOCKS, 0xff, NBLOCKS * CLUSTER);
+    memset(disks[0].data + BLOCKS, 0xff, (size_t)NBLOCKS * CLUSTER);
     disks[0].len = BLOCKS + NBLOCKS * CLUSTER;
 }
 

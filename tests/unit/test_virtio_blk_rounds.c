@@ -7,7 +7,7 @@
 /* The module itself, under another name: the library's is left out then. */
 int real_virtq_pop(struct virtq *vq, struct virtq_chain *ret_chain);
 #define virtq_pop real_virtq_pop
-#include "devices/virtq.c"
+#include "devices/virtq.c" // NOLINT(bugprone-suspicious-include)
 #undef virtq_pop
 
 #include <malloc.h>
@@ -160,7 +160,7 @@ END_TEST
 #define POOL_REQUESTS 200u
 
 /* Bookkeeping of the device for requests of the greatest length. */
-#define POOL_BYTES (POOL_REQUESTS * VIRTQ_CHAIN_MAX * sizeof(struct iovec))
+#define POOL_BYTES ((size_t)POOL_REQUESTS * VIRTQ_CHAIN_MAX * sizeof(struct iovec))
 
 static void add_longest_requests(void)
 {

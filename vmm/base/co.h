@@ -22,7 +22,7 @@
 
 #define CO_IDLE_STACKS 4
 
-/* What the coroutines of a scheduler may do (co_give_way) before their thread looks at other things. */
+/* What the coroutines of a scheduler may do in a round (co_give_way), in bytes. */
 #define CO_ROUND_MAX (32u << 20)
 
 struct co;
