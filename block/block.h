@@ -76,6 +76,9 @@ enum {
 
     /* Only a device will do. */
     BLOCK_OPEN_DEVICE = 1 << 6,
+
+    /* With ALONE and `readonly`: an encrypted image, too. */
+    BLOCK_OPEN_ENCRYPTED = 1 << 7,
 };
 
 struct block_check_report; /* block_ops.h */

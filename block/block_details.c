@@ -1,6 +1,7 @@
 /*
  * What an image says about itself: what is common to the formats.
  */
+#include <errno.h>
 #include <string.h>
 
 #include "block/block_int.h"
@@ -18,6 +19,22 @@ void block_get_details(const struct block *block, struct block_details *ret_deta
     };
     if (block->driver->get_details)
         block->driver->get_details(block, ret_details);
+}
+
+int block_get_luks(struct block *block, struct luks *ret_luks, struct err *err)
+{
+    uint8_t header[LUKS_HEADER_LEN] = {0};
+    struct block_details details;
+    int r;
+
+    block_get_details(block, &details);
+    r = file_read(block->file, details.luks_off, header, sizeof(header));
+    if (r < 0)
+        return err_set_errno(err, r, "%s: cannot read the LUKS header", block->path);
+    if (details.luks_off == 0 || luks_parse(header, ret_luks) < 0)
+        return err_set(err, -EINVAL, "%s: no LUKS header (version 1) at offset %llu", block->path,
+                       (unsigned long long)details.luks_off);
+    return 0;
 }
 
 static bool is_file(const struct file *file, const uint64_t id[2])

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "block/block.h"
+#include "block/luks.h"
 
 /* ---- create ---------------------------------------------------------------------------------- */
 
@@ -94,7 +95,12 @@ struct block_details {
     bool zstd;
     bool dirty; /* with lazy refcounts: was not closed cleanly */
     bool corrupt;
+    const char *encryption; /* "aes" or "luks"; NULL: none */
+    uint64_t luks_off;      /* of the header in the file; 0: there is none */
 };
+
+/* What is said about an image that is encrypted with LUKS. 0, or -errno with *err filled. */
+int block_get_luks(struct block *block, struct luks *ret_luks, struct err *err) MUST_CHECK;
 
 void block_get_details(const struct block *block, struct block_details *ret_details);
 

@@ -223,6 +223,8 @@ struct qcow2_bitmaps {
     uint64_t directory_len;
 };
 
+enum qcow2_encryption { QCOW2_NOT_ENCRYPTED, QCOW2_AES, QCOW2_LUKS };
+
 struct qcow2 {
     struct block block;
     char *path;        /* for messages */
@@ -233,6 +235,9 @@ struct qcow2 {
 
     /* From the header; constant. */
     unsigned version;
+    enum qcow2_encryption encryption;
+    bool only_tell;    /* BLOCK_OPEN_ENCRYPTED: no request will be carried out */
+    uint64_t luks_off; /* of its header; 0: none */
     unsigned cluster_bits;
     uint64_t cluster_size;
     unsigned refcount_order;

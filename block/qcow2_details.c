@@ -6,8 +6,12 @@
 
 void qcow2_get_details(const struct block *block, struct block_details *details)
 {
+    static const char *const encryptions[] = {
+        [QCOW2_NOT_ENCRYPTED] = NULL, [QCOW2_AES] = "aes", [QCOW2_LUKS] = "luks"};
     const struct qcow2 *q = qcow2_of(block);
 
+    details->encryption = encryptions[q->encryption];
+    details->luks_off = q->luks_off;
     details->version = q->version;
     details->cluster_size = (uint32_t)q->cluster_size;
     details->refcount_bits = 1u << q->refcount_order;

@@ -95,15 +95,19 @@ static int parse_compression(struct qcow2 *q, const struct header *hdr, struct e
     return 0;
 }
 
-static int refuse_encryption(const struct header *hdr, const char *method, struct err *err)
+static int take_encryption(struct qcow2 *q, const struct header *hdr,
+                           enum qcow2_encryption encryption, const char *method, struct err *err)
 {
+    q->encryption = encryption;
+    if (q->only_tell)
+        return 0;
     return err_set(err, -ENOTSUP,
                    "%s: encrypted with %s, which is not supported: qemu-img convert makes a copy "
                    "that is not encrypted",
                    hdr->path, method);
 }
 
-static int check_encryption(const struct header *hdr, struct err *err)
+static int check_encryption(struct qcow2 *q, const struct header *hdr, struct err *err)
 {
     uint32_t method = load_be32(hdr->data + HDR_CRYPT);
 
@@ -111,9 +115,9 @@ static int check_encryption(const struct header *hdr, struct err *err)
     case 0:
         return 0;
     case 1:
-        return refuse_encryption(hdr, "AES", err);
+        return take_encryption(q, hdr, QCOW2_AES, "AES", err);
     case 2:
-        return refuse_encryption(hdr, "LUKS", err);
+        return take_encryption(q, hdr, QCOW2_LUKS, "LUKS", err);
     default:
         return bad(hdr, err, "unknown encryption method", method);
     }
@@ -149,7 +153,10 @@ static int parse_extension(struct qcow2 *q, struct header *hdr, uint32_t type, c
         hdr->feature_names_len = len;
         return 0;
     case EXT_CRYPTO:
-        return refuse_encryption(hdr, "LUKS", err);
+        if (len < 2 * sizeof(uint64_t))
+            return bad(hdr, err, "place of an encryption header, of length", len);
+        q->luks_off = load_be64(data);
+        return take_encryption(q, hdr, QCOW2_LUKS, "LUKS", err);
     default:
         return 0;
     }
@@ -466,7 +473,7 @@ static int parse_header(struct qcow2 *q, struct header *hdr, struct err *err)
     q->file_len = hdr->file_len;
     hdr->backing_off = load_be64(hdr->data + HDR_BACKING_OFF);
     hdr->backing_len = load_be32(hdr->data + HDR_BACKING_LEN);
-    r = check_encryption(hdr, err);
+    r = check_encryption(q, hdr, err);
     if (r < 0)
         return r;
 
@@ -552,6 +559,8 @@ static struct qcow2 *qcow2_new(const struct block_source *source)
     block_init(&q->block, &qcow2_driver, source);
     q->data = source->file;
     q->checking = source->flags & BLOCK_OPEN_CHECK;
+    q->only_tell = (source->flags & BLOCK_OPEN_ENCRYPTED) && (source->flags & BLOCK_OPEN_ALONE) &&
+                   !source->writable;
     q->cut_short = (source->flags & BLOCK_OPEN_CUT_SHORT) && !source->writable;
     q->data_first = true; /* what was done to the file before may not be durable */
     range_lock_init(&q->ranges);

@@ -79,6 +79,54 @@ static int describe_bitmaps(struct image *image, struct err *err)
     return 0;
 }
 
+static json_t *describe_slot(const struct luks_slot *slot)
+{
+    json_t *object = json_object();
+
+    json_put(object, "active", json_boolean(slot->active));
+    if (slot->active) {
+        json_put(object, "iters", json_integer(slot->iters));
+        json_put(object, "stripes", json_integer(slot->stripes));
+    }
+    json_put(object, "key-offset", json_integer((json_int_t)slot->key_off));
+    return object;
+}
+
+static void describe_luks(json_t *object, const struct luks *luks)
+{
+    json_t *slots = json_array();
+
+    json_put(object, "ivgen-alg", json_text(luks->ivgen));
+    if (luks->ivgen_hash[0])
+        json_put(object, "ivgen-hash-alg", json_text(luks->ivgen_hash));
+    json_put(object, "hash-alg", json_text(luks->hash));
+    json_put(object, "cipher-alg", json_text(luks->cipher));
+    json_put(object, "cipher-mode", json_text(luks->mode));
+    json_put(object, "uuid", json_text(luks->uuid));
+    json_put(object, "payload-offset", json_integer((json_int_t)luks->payload_off));
+    json_put(object, "master-key-iters", json_integer(luks->iters));
+    for (unsigned i = 0; i < LUKS_SLOTS; i++)
+        (void)json_array_append_new(slots, describe_slot(&luks->slots[i]));
+    json_put(object, "slots", slots);
+}
+
+static int describe_encryption(struct image *image, struct err *err)
+{
+    const char *encryption = image->details.encryption;
+    json_t *object = json_object();
+    struct luks luks;
+    int r = 0;
+
+    json_put(image->specific, "encrypt", object);
+    json_put(object, "format", json_string(encryption));
+    if (strcmp(encryption, "luks") == 0) {
+        r = block_get_luks(image->block, &luks, err);
+        if (r == 0)
+            describe_luks(object, &luks);
+    }
+    return r;
+}
+
 static int describe_qcow2(struct image *image, struct err *err)
 {
     const struct block_details *details = &image->details;
@@ -88,6 +136,8 @@ static int describe_qcow2(struct image *image, struct err *err)
     json_put(data, "compat", json_string(details->version == 2 ? "0.10" : "1.1"));
     json_put(data, "compression-type", json_string(details->zstd ? "zstd" : "zlib"));
     json_put(data, "refcount-bits", json_integer(details->refcount_bits));
+    if (details->encryption && describe_encryption(image, err) < 0)
+        return -EINVAL;
     if (details->version == 2)
         return 0;
     json_put(data, "lazy-refcounts", json_boolean(details->lazy_refcounts));
@@ -206,6 +256,8 @@ static void print_human(const struct image *image)
     printf("image: %s\nfile format: %s\nvirtual size: %s (%" PRIu64 " bytes)\ndisk size: %s\n",
            image->name.path, format_of(image), size_text(image->info.len, size), image->info.len,
            size_text(space_taken(image), taken));
+    if (image->details.encryption)
+        puts("encrypted: yes");
     if (image->details.cluster_size)
         printf("cluster_size: %u\n", image->details.cluster_size);
     if (image->details.dirty)
@@ -283,6 +335,8 @@ static json_t *describe(const struct image *image)
     json_put(object, "filename", json_text(image->name.path));
     json_put(object, "format", json_string(format_of(image)));
     json_put(object, "actual-size", json_integer((json_int_t)space_taken(image)));
+    if (image->details.encryption)
+        json_put(object, "encrypted", json_true());
     json_put(object, "dirty-flag", json_boolean(image->details.dirty));
     describe_format(object, image);
     return object;
@@ -357,7 +411,7 @@ enum { OPT_BACKING_CHAIN = ARGS_OWN };
 static int show(struct args *args, bool chain)
 {
     struct img_open_options options =
-        args_open_options(args, args->operands[0], IMG_OPEN_NO_BACKING);
+        args_open_options(args, args->operands[0], IMG_OPEN_NO_BACKING | IMG_OPEN_ENCRYPTED);
     struct image *images = calloc(BLOCK_CHAIN_MAX, sizeof(*images));
     unsigned n;
     int status;

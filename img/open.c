@@ -280,6 +280,8 @@ static int set_options(const struct img_open_options *options, const struct bloc
         ret_options->flags |= BLOCK_OPEN_CHECK;
     if (options->flags & IMG_OPEN_NO_BACKING)
         ret_options->flags |= BLOCK_OPEN_ALONE;
+    if (options->flags & IMG_OPEN_ENCRYPTED)
+        ret_options->flags |= BLOCK_OPEN_ENCRYPTED;
     return 0;
 }
 

@@ -20,6 +20,7 @@ enum {
     IMG_OPEN_SHARE = 1 << 1,      /* -U */
     IMG_OPEN_NO_BACKING = 1 << 2, /* the image alone: its metadata, or what it has itself */
     IMG_OPEN_CHECK = 1 << 3,      /* for block_check */
+    IMG_OPEN_ENCRYPTED = 1 << 5,  /* with NO_BACKING: there is no key, and no need of one */
     IMG_OPEN_ONE_THREAD = 1 << 4, /* compress and inflate on one thread, as a VM does */
 };
 
