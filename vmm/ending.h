@@ -69,11 +69,11 @@ bool ending_is_asked(struct ending *ending);
 /* A guest is about to run. False: the end was asked for, do not let it. */
 bool ending_begin_guest(struct ending *ending) MUST_CHECK;
 
-/* It is over, and another one will be set up. */
-void ending_begin_set_up(struct ending *ending);
-
-/* It is over, and all is closed now. */
+/* It is over, or there was none: what it used is closed now. */
 void ending_begin_closing(struct ending *ending);
+
+/* Another one will be set up. */
+void ending_begin_set_up(struct ending *ending);
 
 /* The main thread itself sees to the end: it may not take long any more. */
 void ending_insist(struct ending *ending);

@@ -326,6 +326,7 @@ static enum exit_code wait_for_end(struct runner *runner, struct err *err)
     int r;
 
     r = loop_run(runner->loop);
+    ending_begin_closing(runner->ending);
     machine_stop(runner->machine);
     if (r < 0) {
         err_set_errno(err, r, "the event loop failed");

@@ -338,17 +338,21 @@ START_TEST(set_up_that_hangs_ends_by_a_signal)
 }
 END_TEST
 
-/* The guest writes a sector when it is told to, and powers off. */
-static void make_writer(const char *image)
+static void make_image(const char *path)
 {
-    struct guest_disk disk;
+    int fd = open(path, O_CREAT | O_WRONLY, 0600);
 
-    ck_assert_int_eq(truncate(image, 1 << 20), 0);
-    guest_disk_init(&disk, &guest, 0);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(ftruncate(fd, 1 << 20), 0);
+    close(fd);
+}
+
+/* With a running disk, the guest waits until it is told to go on. */
+static void wait_with_disk(struct guest_disk *disk)
+{
+    guest_disk_init(disk, &guest, 0);
     guest_put_text(&guest, "ready");
     wait_for_serial();
-    guest_disk_request(&disk, VIRTIO_BLK_T_OUT, 0, GUEST_DISK_BUFFER, BLOCK_SECTOR_SIZE);
-    guest_power_off(&guest);
 }
 
 /* The host's disk hangs: neither the guest nor the tear-down can wait for it to the end. */
@@ -357,13 +361,16 @@ START_TEST(disk_that_hangs_does_not_keep_the_process)
     const char *image = scratch_path("image");
     char disk[512];
     const char *const args[] = {"--disk", disk, NULL};
+    struct guest_disk guest_disk;
     struct vm_setup setup = {0};
     pid_t disk_thread, worker;
     int master, status;
 
     snprintf(disk, sizeof(disk), "%s,format=raw,aio=threads", image);
-    close(open(image, O_CREAT | O_WRONLY, 0600));
-    make_writer(image);
+    make_image(image);
+    wait_with_disk(&guest_disk);
+    guest_disk_request(&guest_disk, VIRTIO_BLK_T_OUT, 0, GUEST_DISK_BUFFER, BLOCK_SECTOR_SIZE);
+    guest_power_off(&guest);
     ck_assert_int_eq(openpty(&master, &setup.terminal, NULL, NULL, NULL), 0);
     start_with(args, &setup);
     ck_assert(vm_wait_output(&vm, "ready"));
@@ -391,6 +398,50 @@ START_TEST(disk_that_hangs_does_not_keep_the_process)
 }
 END_TEST
 
+/* Let a thread stand still; false if that is not allowed here. */
+static bool stop_thread(pid_t thread)
+{
+    int status;
+
+    ck_assert_int_gt(thread, 0);
+    if (ptrace(PTRACE_SEIZE, thread, NULL, NULL) < 0) {
+        printf("ptrace: %s: a disk that hangs is not tested\n", strerror(errno));
+        return false;
+    }
+    ck_assert_int_eq(ptrace(PTRACE_INTERRUPT, thread, NULL, NULL), 0);
+    ck_assert_int_eq(waitpid(thread, &status, __WALL), thread);
+    return true;
+}
+
+/* The guest powered off by itself, but its disk cannot be stopped: one signal is enough. */
+START_TEST(signal_ends_a_tear_down_that_hangs)
+{
+    const char *image = scratch_path("image");
+    const char *const args[] = {"--disk", image, "--shutdown-timeout", "1", NULL};
+    struct guest_disk guest_disk;
+    pid_t disk_thread;
+    int status;
+
+    make_image(image);
+    wait_with_disk(&guest_disk);
+    guest_power_off(&guest);
+    start(args);
+    ck_assert(vm_wait_output(&vm, "ready"));
+    disk_thread = find_thread("disk0");
+    if (!stop_thread(disk_thread))
+        return;
+    vm_send(&vm, "g", 1);
+    while (find_thread("vcpu0") > 0)
+        usleep(1000);
+
+    signal_vm(SIGTERM);
+    ck_assert(vm_wait_error(&vm, "signal 15: the guest has ended"));
+    ck_assert(vm_wait_error(&vm, "ended all the same"));
+    ck_assert_int_eq(waitpid(disk_thread, &status, __WALL), disk_thread);
+    expect_end(EXIT_VMM);
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     TCase *tcase = tcase_create("end");
@@ -406,6 +457,7 @@ static void add_tests(Suite *suite)
     if (CAN_STOP_IN_CLONE)
         tcase_add_test(tcase, set_up_that_hangs_ends_by_a_signal);
     tcase_add_test(tcase, disk_that_hangs_does_not_keep_the_process);
+    tcase_add_test(tcase, signal_ends_a_tear_down_that_hangs);
     suite_add_tcase(suite, tcase);
 }
 
