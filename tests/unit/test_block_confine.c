@@ -169,7 +169,7 @@ START_TEST(refusals_say_which_image_and_what_to_do)
     ck_assert_int_eq(open_confined(expand("ROOT/vm/top"), NULL, &err), -EPERM);
     ck_assert_str_eq(err.msg,
                      expand("backing file of ROOT/vm/top: ROOT/out/secret: lies outside of "
-                            "ROOT/vm: add backing=ROOT/out to --disk, or backing=any"));
+                            "ROOT/vm: if the image may use it, add backing=ROOT/out to --disk"));
     make("vm/top", NULL, NULL, "../out/secret");
     ck_assert_int_eq(open_confined(scratch_path("vm/top"), NULL, &err), -EPERM);
     ck_assert_ptr_nonnull(strstr(err.msg, "data file of "));
@@ -204,9 +204,11 @@ START_TEST(each_image_of_a_chain_has_its_own_folder)
     check("vm/top", "ROOT/images", NULL);
     check("vm/top", "ROOT/images/middle", NULL);
     make("images/middle", "../out/secret", "raw", NULL);
-    check("vm/top", "ROOT/images", "lies outside of ROOT/images: add backing=ROOT/out");
+    check("vm/top", "ROOT/images",
+          "lies outside of ROOT/images: if the image may use it, add backing=ROOT/out");
     make("images/middle", "../vm/base", "raw", NULL);
-    check("vm/top", "ROOT/images", "lies outside of ROOT/images: add backing=ROOT/vm");
+    check("vm/top", "ROOT/images",
+          "lies outside of ROOT/images: if the image may use it, add backing=ROOT/vm");
 }
 END_TEST
 
@@ -215,7 +217,8 @@ START_TEST(chain_reached_through_a_link_gives_only_its_real_folder)
     make("vm/top", "../links/inner", "qcow2", NULL);
     make("images/middle", "near", "raw", NULL); /* links/near */
     scratch_ok("ln -s ../images/middle links/inner");
-    check("vm/top", "ROOT/images", "lies outside of ROOT/images: add backing=ROOT/links");
+    check("vm/top", "ROOT/images",
+          "lies outside of ROOT/images: if the image may use it, add backing=ROOT/links");
 }
 END_TEST
 
@@ -235,7 +238,8 @@ START_TEST(devices_outside_are_allowed_one_by_one)
     scratch_ok("ln -s ../out/device links/volume");
     make("vm/top", expand("ROOT/links/volume"), "raw", NULL);
     check("vm/top", NULL,
-          "ROOT/out/device: lies outside of ROOT/vm: add backing=ROOT/links/volume to --disk");
+          "ROOT/out/device: lies outside of ROOT/vm: if the image may use it, add "
+          "backing=ROOT/links/volume to --disk");
 }
 END_TEST
 

@@ -42,11 +42,12 @@ static int refuse(const struct host_places *places, const struct host_path *path
         return err_set(err, -ENOMEM, "%s: out of memory", path->name);
     cut_to_folder(dir);
     if (places->home)
-        err_set(err, -EPERM, "%s: lies outside of %s: add backing=%s to --disk, or backing=any",
-                real, places->home, device ? path->name : dir);
+        err_set(err, -EPERM,
+                "%s: lies outside of %s: if the image may use it, add backing=%s to --disk", real,
+                places->home, device ? path->name : dir);
     else
         err_set(err, -EPERM,
-                "%s: is named by an image on a device: add backing=%s to --disk, or backing=any",
+                "%s: is named by an image on a device: if it may use it, add backing=%s to --disk",
                 real, device ? path->name : dir);
     free(dir);
     return -EPERM;
