@@ -83,6 +83,12 @@ static uint64_t tail_len(const struct cow *cow)
     return cow->end - tail_off(cow);
 }
 
+static uint64_t filled_len(const struct cow *cow)
+{
+    return (cow->head != FILL_NOTHING ? head_len(cow) : 0) +
+           (cow->tail != FILL_NOTHING ? tail_len(cow) : 0);
+}
+
 /* Nothing of the clusters is left as it is. */
 static bool fills_all(const struct cow *cow)
 {
@@ -312,6 +318,8 @@ static int fill_clusters(struct qcow2 *q, const struct qcow2_alloc *alloc, uint6
     cow.head = plan_part(q, &cow, cow.start, head_len(&cow));
     cow.tail = plan_part(q, &cow, tail_off(&cow), tail_len(&cow));
     r = zero_fast(q, &cow);
+    if (r == 0)
+        r = co_turn(filled_len(&cow)); /* much more than the guest's, if clusters are large */
     if (r == 0)
         r = read_old(q, &cow);
     if (r == 0)

@@ -665,6 +665,7 @@ END_TEST
 
 #define HOG_SIZE (64u << 20)
 #define HOG_REQS 4u
+#define HOG_REQS_MAX 32u
 
 static unsigned ncancelled;
 
@@ -739,36 +740,44 @@ static void count_hog_round(struct loop_work *work)
     loop_post(hog_loop, work);
 }
 
-/* Requests as long as they can be, whose host never makes anybody wait. */
-static void run_hog(enum block_format format, enum block_op op, uint64_t len)
+/* `n` requests, one every `stride` bytes, whose host never makes anybody wait. */
+static void run_hogs(enum block_format format, enum block_op op, uint64_t len, unsigned n,
+                     uint64_t stride)
 {
     static uint8_t data[1u << 20];
     static struct iovec iov[HOG_SIZE / sizeof(data)];
-    static struct block_req reqs[HOG_REQS];
+    static struct block_req reqs[HOG_REQS_MAX];
     struct loop_work work = {.run = count_hog_round};
     bool transfers = op == BLOCK_READ || op == BLOCK_WRITE;
     struct err err = {0};
 
     for (size_t i = 0; i < ARRAY_SIZE(iov); i++)
-        iov[i] = (struct iovec){data, sizeof(data)};
+        iov[i] = (struct iovec){data, min_u64(len, sizeof(data))};
     hog_rounds = 0;
     hog_block = mem_env_open(&env, "i0", format, false);
     ck_assert_int_eq(loop_new(&hog_loop), 0);
     ck_assert_int_eq(block_attach(hog_block, hog_loop, &err), 0);
-    for (unsigned i = 0; i < HOG_REQS; i++) {
+    for (unsigned i = 0; i < n; i++) {
         reqs[i] = (struct block_req){.op = op,
+                                     .off = i * stride,
                                      .len = len,
                                      .iov = iov,
-                                     .niov = transfers ? len / sizeof(data) : 0,
+                                     .niov = transfers ? div_round_up(len, sizeof(data)) : 0,
                                      .done = count_cancelled};
         block_submit(hog_block, &reqs[i]);
     }
     loop_post(hog_loop, &work);
     ck_assert_int_eq(loop_run(hog_loop), 0);
-    ck_assert_uint_eq(ndone, HOG_REQS);
+    ck_assert_uint_eq(ndone, n);
     ck_assert_int_eq(block_detach(hog_block), 0);
     ck_assert_int_eq(block_close(hog_block), 0);
     loop_free(hog_loop);
+}
+
+/* Requests as long as they can be. */
+static void run_hog(enum block_format format, enum block_op op, uint64_t len)
+{
+    run_hogs(format, op, len, HOG_REQS, 0);
 }
 
 static void add_hog_image(enum block_format format, unsigned cluster_bits)
@@ -814,6 +823,57 @@ START_TEST(endless_requests_leave_the_loop_to_others_and_can_be_cancelled)
     run_hog(hogs[_i].format, hogs[_i].op, HOG_SIZE);
     ck_assert_uint_le(hog_rounds, 3);
     ck_assert_uint_gt(ncancelled, 0);
+}
+END_TEST
+
+/* Requests of one sector, each of which means work for a whole cluster, and those are large. */
+#define LARGE_CLUSTER_BITS 21u
+#define LARGE_CLUSTERS (HOG_SIZE >> LARGE_CLUSTER_BITS)
+
+static void run_small_requests(enum block_op op)
+{
+    ndone = 0;
+    run_hogs(BLOCK_FORMAT_QCOW2, op, 512, LARGE_CLUSTERS, 1u << LARGE_CLUSTER_BITS);
+    ck_assert_uint_eq(ncancelled, 0);
+}
+
+START_TEST(copying_of_large_clusters_leaves_the_loop_to_others)
+{
+    mem_disk_init(&disks[0], "i0");
+    mem_env_add(&env, &disks[0]);
+    qcow2_image_make(&disks[0], &(struct qcow2_image_options){.refcount_order = 4,
+                                                              .size = HOG_SIZE,
+                                                              .cluster_bits = LARGE_CLUSTER_BITS,
+                                                              .backing = "i1",
+                                                              .backing_format = "raw"});
+    mem_disk_init(&disks[1], "i1");
+    mem_env_add(&env, &disks[1]);
+    disks[1].len = HOG_SIZE;
+    memset(disks[1].data, 1, HOG_SIZE);
+    run_small_requests(BLOCK_WRITE);
+    ck_assert_uint_ge(hog_rounds, HOG_SIZE / CO_ROUND_MAX - 1);
+}
+END_TEST
+
+START_TEST(inflating_of_large_clusters_leaves_the_loop_to_others)
+{
+    struct block *block;
+    uint8_t *data = calloc(1, HOG_SIZE);
+    struct iovec iov = {data, HOG_SIZE};
+    struct block_req req = {
+        .op = BLOCK_WRITE, .flags = BLOCK_REQ_COMPRESSED, .len = HOG_SIZE, .iov = &iov, .niov = 1};
+
+    ck_assert_ptr_nonnull(data);
+    data[0] = 1;
+    add_hog_image(BLOCK_FORMAT_QCOW2, LARGE_CLUSTER_BITS);
+    block = mem_env_open(&env, "i0", BLOCK_FORMAT_QCOW2, false);
+    for (size_t i = 0; i < HOG_SIZE; i += 1u << LARGE_CLUSTER_BITS)
+        memset(data + i, (int)(i >> LARGE_CLUSTER_BITS) + 1, 512);
+    ck_assert_int_eq(block_execute(block, &req), 0);
+    ck_assert_int_eq(block_close(block), 0);
+    free(data);
+    run_small_requests(BLOCK_READ);
+    ck_assert_uint_ge(hog_rounds, 4 * HOG_SIZE / CO_ROUND_MAX - 1);
 }
 END_TEST
 
@@ -867,6 +927,8 @@ static void add_tests(Suite *suite)
         detach_waits_for_every_request_and_flushes,
         two_images_share_a_loop,
         cancelled_requests_end_and_what_was_written_is_flushed,
+        copying_of_large_clusters_leaves_the_loop_to_others,
+        inflating_of_large_clusters_leaves_the_loop_to_others,
         search_in_a_full_image_leaves_the_loop_to_others_and_can_be_cancelled,
     };
     TCase *tcase = tcase_create("block");
