@@ -120,6 +120,28 @@ START_TEST(others_stay_apart)
 }
 END_TEST
 
+/* Of 64 KiB each, four make the longest request that is worth waiting for. */
+START_TEST(long_requests_are_not_merged_without_end)
+{
+    static uint8_t buf[64 << 10];
+
+    disk.len = (uint64_t)N * sizeof(buf);
+    open_disk(BLOCK_FORMAT_RAW, 0);
+    for (unsigned i = 0; i < N; i++) {
+        iovs[i] = (struct iovec){buf, sizeof(buf)};
+        reqs[i] = (struct block_req){.op = BLOCK_READ,
+                                     .off = i * sizeof(buf),
+                                     .len = sizeof(buf),
+                                     .iov = &iovs[i],
+                                     .niov = 1,
+                                     .done = note_result};
+        block_submit(block, &reqs[i]);
+    }
+    close_disk();
+    ck_assert_uint_eq(disk.counts[FILE_READ], N / 4);
+}
+END_TEST
+
 START_TEST(merging_can_be_switched_off)
 {
     open_disk(BLOCK_FORMAT_RAW, BLOCK_WITHOUT_MERGE_REQS);
@@ -159,8 +181,8 @@ static void add_tests(Suite *suite)
 {
     unit_case_with(suite, "merge", setup, teardown, neighbours_are_one_request_of_the_host,
                    merged_writes_land_where_they_belong, others_stay_apart,
-                   merging_can_be_switched_off, request_of_another_kind_ends_a_run,
-                   failure_is_the_error_of_one_request_only);
+                   long_requests_are_not_merged_without_end, merging_can_be_switched_off,
+                   request_of_another_kind_ends_a_run, failure_is_the_error_of_one_request_only);
 }
 
 UNIT_MAIN("block_merge", add_tests)

@@ -156,6 +156,21 @@ START_TEST(copies_in_a_row_share_their_reads)
 }
 END_TEST
 
+START_TEST(behind_a_shorter_backing_file_nothing_is_copied)
+{
+    base.len = 4ull * CLUSTER;
+    memset(base.data, 1, base.len);
+    open_new("base");
+    write_piece(8 * CLUSTER); /* makes the L2 table */
+    start_counting();
+    write_piece(9ull * CLUSTER + 8ull * PIECE);
+    ck_assert_uint_eq(COST(cow_copied_bytes), 0);
+    ck_assert_uint_eq(COST(cow_saved_bytes), CLUSTER - PIECE);
+    ck_assert_uint_eq(COST(data_write_bytes), PIECE);
+    close_clean();
+}
+END_TEST
+
 static struct loop *loop;
 
 static void request_done(struct block_req *req, int r)
@@ -432,9 +447,9 @@ static void add_tests(Suite *suite)
         suite, "cost", setup, teardown, rest_of_a_new_cluster_costs_nothing,
         rest_of_a_used_cluster_is_zeroed_without_a_buffer, hole_is_not_zeroed_again,
         copy_is_one_read_and_one_write, copies_in_a_row_share_their_reads,
-        next_copies_are_read_beside_a_write, space_is_found_ahead_of_whole_clusters,
-        host_that_cannot_find_space_ahead_is_asked_once, zeroed_space_in_a_row_is_zeroed_at_once,
-        flushed_allocating_write_costs_little_metadata,
+        behind_a_shorter_backing_file_nothing_is_copied, next_copies_are_read_beside_a_write,
+        space_is_found_ahead_of_whole_clusters, host_that_cannot_find_space_ahead_is_asked_once,
+        zeroed_space_in_a_row_is_zeroed_at_once, flushed_allocating_write_costs_little_metadata,
         flushed_writes_cost_one_table_and_one_barrier,
         idle_disk_is_flushed_and_takes_back_its_counts, nothing_is_counted_ahead_of_long_rounds,
         copied_clusters_are_in_place_before_the_tables, lazy_counts_wait_until_the_image_is_closed,

@@ -385,8 +385,9 @@ START_TEST(indirect_in_indirect_is_refused)
     struct vring_desc *table;
 
     set_up(4, INDIRECT);
-    table = driver_at(mem, TABLE_GPA, 16);
-    *table = (struct vring_desc){TABLE_GPA, 16, TABLE, 0};
+    table = driver_at(mem, TABLE_GPA, 32);
+    table[0] = (struct vring_desc){TABLE_GPA + 16, 16, TABLE, 0};
+    table[1] = (struct vring_desc){TABLE_GPA, 16, 0, 0}; /* alone, it would be right */
     driver_set_desc(&ring, 0, TABLE_GPA, 16, TABLE, 0);
     driver_offer(&ring, 0);
     driver_show(&ring);
