@@ -14,6 +14,7 @@
 #include "img/json.h"
 #include "img/name.h"
 #include "img/open.h"
+#include "img/shown.h"
 #include "img/size.h"
 #include "img/snapshot_text.h"
 #include "vmm/base/bytes.h"
@@ -215,7 +216,7 @@ static void print_specific(json_t *value, unsigned level)
             print_specific(element, level + 1);
         }
     } else if (json_is_string(value)) {
-        printf(" %s\n", json_string_value(value));
+        printf(" %s\n", shown(stdout, json_string_value(value)));
     } else if (json_is_boolean(value)) {
         printf(" %s\n", json_is_true(value) ? "true" : "false");
     } else {
@@ -229,12 +230,12 @@ static void print_backing(const struct image *image)
 
     if (!details->backing_name)
         return;
-    printf("backing file: %s", details->backing_name);
+    printf("backing file: %s", shown(stdout, details->backing_name));
     if (strcmp(details->backing_name, image->backing_path) != 0)
-        printf(" (actual path: %s)", image->backing_path);
+        printf(" (actual path: %s)", shown(stdout, image->backing_path));
     putchar('\n');
     if (details->backing_format)
-        printf("backing file format: %s\n", details->backing_format);
+        printf("backing file format: %s\n", shown(stdout, details->backing_format));
 }
 
 /* What reads a file as it is may have been called by its own name. */
@@ -254,8 +255,8 @@ static void print_human(const struct image *image)
     char taken[SIZE_TEXT_MAX];
 
     printf("image: %s\nfile format: %s\nvirtual size: %s (%" PRIu64 " bytes)\ndisk size: %s\n",
-           image->name.path, format_of(image), size_text(image->info.len, size), image->info.len,
-           size_text(space_taken(image), taken));
+           shown(stdout, image->name.path), format_of(image), size_text(image->info.len, size),
+           image->info.len, size_text(space_taken(image), taken));
     if (image->details.encryption)
         puts("encrypted: yes");
     if (image->details.cluster_size)

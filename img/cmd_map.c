@@ -10,6 +10,7 @@
 #include "img/args.h"
 #include "img/img.h"
 #include "img/open.h"
+#include "img/shown.h"
 #include "img/size.h"
 #include "vmm/base/bytes.h"
 
@@ -70,7 +71,7 @@ static int print_human(const struct extent *extent)
     print_number(extent->off);
     print_number(extent->len);
     print_number(extent->status.host);
-    puts(details.data_path ? details.data_path : details.path);
+    puts(shown(stdout, details.data_path ? details.data_path : details.path));
     return 0;
 }
 

@@ -9,6 +9,7 @@
 #include "img/img.h"
 #include "img/name.h"
 #include "img/open.h"
+#include "img/shown.h"
 #include "img/size.h"
 
 enum type { TEXT, BOOL, NUMBER, SIZE };
@@ -182,13 +183,13 @@ static void print_value(const struct create_options *options, const struct key *
         printf("%" PRIu64, size);
         return;
     }
-    for (; *value; value++)
+    for (value = shown(stdout, value); *value; value++)
         fputs(*value == ',' ? ",," : (char[]){*value, '\0'}, stdout);
 }
 
 void create_options_print(const struct create_options *options, const char *path)
 {
-    printf("Formatting '%s', fmt=%s", path, options->format_name);
+    printf("Formatting '%s', fmt=%s", shown(stdout, path), options->format_name);
     for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
         if (keys[i].where & format_bit(options->format))
             print_value(options, &keys[i]);

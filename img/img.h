@@ -13,6 +13,7 @@
  *   open            opening images, and why they cannot be opened
  *   create_options  the options of a new image, from -o and others
  *   json            output as JSON
+ *   shown           texts from images, for a terminal
  *   progress        -p
  *   target          what becomes of a half-written image
  *   crew            coroutines that work on images together

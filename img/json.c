@@ -103,11 +103,13 @@ static void print_indent(unsigned level)
     printf("\n%*s", (int)(4 * level), "");
 }
 
+/* jansson leaves the one control character as it is that is none of the first 32. */
 static void print_text(const json_t *value)
 {
     char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
 
-    fputs(text ? text : "null", stdout);
+    for (const char *p = text ? text : "null"; *p; p++)
+        fputs(*p == 0x7f ? "\\u007F" : (char[]){*p, '\0'}, stdout);
     free(text);
 }
 

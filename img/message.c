@@ -5,15 +5,20 @@
 #include "block/block_ops.h"
 #include "img/img.h"
 #include "img/progress.h"
+#include "img/shown.h"
 
 const char *img_program = "minivmm-img";
 
 static void PRINTF_LIKE(2, 0) print(const char *kind, const char *fmt, va_list ap)
 {
+    char *text;
+
     progress_break();
-    fprintf(stderr, "%s: %s", img_program, kind);
-    (void)vfprintf(stderr, fmt, ap); /* there is nobody to tell that stderr does not work */
-    fputc('\n', stderr);
+    if (vasprintf(&text, fmt, ap) < 0)
+        text = NULL;
+    fprintf(stderr, "%s: %s%s\n", img_program, kind,
+            text ? shown_lines(stderr, text) : "out of memory");
+    free(text);
 }
 
 void img_error(const char *fmt, ...)
@@ -47,7 +52,7 @@ int img_usage(const char *fmt, ...)
 
 static void print_line(struct block_check_report *report, const char *text)
 {
-    fprintf(stderr, "%s\n", text);
+    fprintf(stderr, "%s\n", shown_lines(stderr, text));
 }
 
 struct block_check_report img_check_report = {.line = print_line};

@@ -11,6 +11,7 @@
 #include "img/img.h"
 #include "img/name.h"
 #include "img/opts.h"
+#include "img/shown.h"
 #include "vmm/base/host_path.h"
 #include "vmm/base/lock_holder.h"
 
@@ -202,7 +203,7 @@ void img_explain_in_use(FILE *text, const char *path)
     struct lock_holder holder;
     struct stat st;
 
-    fprintf(text, "Is another process using the image [%s]?", path);
+    fprintf(text, "Is another process using the image [%s]?", shown(text, path));
     if (stat(path, &st) == 0 && lock_holder_find(&st, -1, &holder) && holder.pid != getpid())
         fprintf(text, "\nIt is in use by process %d (%s).", (int)holder.pid, holder.name);
 }
@@ -292,7 +293,7 @@ static void print_probed(const char *path)
             "         Automatically detecting the format is dangerous for raw images, write "
             "operations on block 0 will be restricted.\n"
             "         Specify the 'raw' format explicitly to remove the restrictions.\n",
-            path);
+            shown(stderr, path));
 }
 
 /* Of each image that is going to be written. */

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "img/shown.h"
 #include "img/size.h"
 
 static void print_date(const struct block_snapshot *snapshot)
@@ -33,7 +34,7 @@ static void print_one(const struct block_snapshot *snapshot)
 
     if (snapshot->icount != UINT64_MAX)
         (void)snprintf(icount, sizeof(icount), "%" PRIu64, snapshot->icount);
-    printf("%-9s %-16s %8s ", snapshot->id, snapshot->name,
+    printf("%-9s %-16s %8s ", shown(stdout, snapshot->id), shown(stdout, snapshot->name),
            size_text(snapshot->vm_state_len, size));
     print_date(snapshot);
     putchar(' ');
