@@ -9,8 +9,9 @@
 #include <stdio.h>
 
 /*
- * The text as it is to be printed into `f`: as it is, for a script; on a terminal control characters
- * are written as \x1b, and so is what is no UTF-8. Valid until the eighth call after this one.
+ * The text as it is to be printed into `f`: as it is, for a script; on a terminal control
+ * characters are written as \x1b, and so is what is no UTF-8. Valid until the eighth call after
+ * this one.
  */
 const char *shown(FILE *f, const char *text);
 
