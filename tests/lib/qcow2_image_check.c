@@ -77,8 +77,9 @@ bool qcow2_image_find_leak(const struct mem_disk *disk, uint64_t *ret_at, uint8_
     uint64_t cluster = 1ull << load_be32(disk->data + 20);
     uint64_t per_block = cluster * 8 >> order;
     const uint8_t *reftable = disk->data + load_be64(disk->data + 48);
+    uint64_t counted = load_be32(disk->data + 56) * cluster / 8 * per_block;
 
-    for (uint64_t n = 0; n < disk->len / cluster + 2; n++) {
+    for (uint64_t n = 0; n < min_u64(counted, disk->len / cluster + 2); n++) {
         uint64_t block = load_be64(reftable + n / per_block * 8);
         uint64_t i = n % per_block;
 
