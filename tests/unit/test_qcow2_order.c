@@ -235,6 +235,24 @@ START_TEST(data_comes_first_after_a_round_that_failed)
 }
 END_TEST
 
+/* The tables in the file still give the cluster to its old place. */
+START_TEST(what_is_freed_stays_until_a_round_has_succeeded)
+{
+    begin(&kinds[_i].options, kinds[_i].device);
+    put(0, 1);
+    flush();
+    start_recording();
+    watch(0, 1, 0);
+    watch(CLUSTER, 0, 2);
+    ck_assert_int_eq(mem_block_op(block, BLOCK_DISCARD, 0, 0, CLUSTER), 0);
+    fault = (struct mem_fault){.kinds = 1u << FILE_WRITE, .result = -ENOSPC};
+    ck_assert_int_eq(mem_block_op(block, BLOCK_FLUSH, 0, 0, 0), -ENOSPC);
+    put(CLUSTER, 2);
+    flush_watched();
+    cut_everywhere(NULL);
+}
+END_TEST
+
 /* ---- feature bits ---------------------------------------------------------------------------- */
 
 #define UNKNOWN_BIT (1ull << 5)
@@ -292,6 +310,8 @@ static void add_tests(Suite *suite)
     tcase_add_loop_test(tcase, new_tables_are_whole_before_anything_points_at_them, 0,
                         ARRAY_SIZE(kinds));
     tcase_add_test(tcase, data_comes_first_after_a_round_that_failed);
+    tcase_add_loop_test(tcase, what_is_freed_stays_until_a_round_has_succeeded, 0,
+                        ARRAY_SIZE(kinds));
     tcase_add_test(tcase, autoclear_bits_are_gone_before_data_changes);
     tcase_add_loop_test(tcase, dirty_bit_is_there_before_counts_are_missing, 0, 2);
     suite_add_tcase(suite, tcase);
