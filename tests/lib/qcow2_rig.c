@@ -116,8 +116,11 @@ static void make_base(struct qcow2_rig *rig)
     free(data);
 }
 
-/* Room for snapshots that have not much in common. */
-#define DEVICE_DISKS 6u
+/* Room for snapshots that have not much in common, and for what crashes leak. */
+static uint64_t device_len(const struct qcow2_rig *rig)
+{
+    return 6 * rig->max_sectors * SECTOR + (64ull << rig->layout.cluster_bits) + (4u << 20);
+}
 
 static void make_top(struct qcow2_rig *rig)
 {
@@ -140,8 +143,7 @@ static void make_top(struct qcow2_rig *rig)
     if (layout->data != QCOW2_DATA_INSIDE)
         options.data_file = rig->disks[QCOW2_RIG_DATA].name;
     if (layout->device)
-        mem_disk_make_device(&rig->disks[QCOW2_RIG_TOP], DEVICE_DISKS * rig->max_sectors * SECTOR,
-                             (unsigned)rig->seed);
+        mem_disk_make_device(&rig->disks[QCOW2_RIG_TOP], device_len(rig), (unsigned)rig->seed);
     qcow2_image_make(&rig->disks[QCOW2_RIG_TOP], &options);
 }
 

@@ -157,9 +157,9 @@ static void cut_everywhere(const struct qcow2_layout *layout, unsigned seed, uns
 #define LAYOUTS 24
 #endif
 
-#define STEPS 70u
+#define STEPS 60u
 #define RAW_DATA_FILES 2 /* layouts of which have one */
-#define DEVICES 4        /* so many after them are on one */
+#define DEVICES 3        /* so many after them are on one */
 
 START_TEST(every_cut_leaves_a_consistent_image_with_all_that_was_flushed)
 {
