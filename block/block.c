@@ -252,8 +252,8 @@ static void finish_run(struct aio_task *task)
 }
 
 /*
- * Requests that failed as one are tried by themselves: one bad sector is not all's error. A host that
- * was busy for as long as we have patience is.
+ * Requests that failed as one are tried by themselves: one bad sector is not all's error. A host
+ * that was busy for as long as we have patience is.
  */
 static void carry_out_merged(struct block *block, struct block_merged *merged)
 {

@@ -258,9 +258,9 @@ enum block_op {
 
     /*
      * As BLOCK_WRITE, of data that another image has in its file: the host copies it, and file
-     * systems that can do that let the files share the space. Multiples of alloc_unit. -EOPNOTSUPP: the
-     * host cannot, or not with this range. After any failure the range shows what it showed or what
-     * was to be written, and may be written in the usual way.
+     * systems that can do that let the files share the space. Multiples of alloc_unit. -EOPNOTSUPP:
+     * the host cannot, or not with this range. After any failure the range shows what it showed or
+     * what was to be written, and may be written in the usual way.
      */
     BLOCK_COPY,
 };

@@ -47,8 +47,8 @@ int img_open_name(const struct img_open_options *options, struct block_name *ret
 
 /*
  * Open what the image at `image_path` is to have below itself: `name` is relative to its folder.
- * `format` NULL is found out, and `options` say the rest. 0, or -errno and *ret_why says why, in qemu-img's words,
- * which may be two lines; to be freed.
+ * `format` NULL is found out, and `options` say the rest. 0, or -errno and *ret_why says why, in
+ * qemu-img's words, which may be two lines; to be freed.
  */
 int img_open_backing(const char *image_path, const char *name, const char *format,
                      const struct block_options *options, struct block **ret_block,

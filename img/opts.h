@@ -1,6 +1,7 @@
 /*
- * Lists of options (vmm/base/opts.h) in one argument: "key=value,key,nokey". A comma in a value is written twice; of
- * a key given twice the last one counts; a key alone is "on", and with "no" in front "off".
+ * Lists of options (vmm/base/opts.h) in one argument: "key=value,key,nokey". A comma in a value is
+ * written twice; of a key given twice the last one counts; a key alone is "on", and with "no" in
+ * front "off".
  */
 #ifndef MINIVMM_IMG_OPTS_H
 #define MINIVMM_IMG_OPTS_H

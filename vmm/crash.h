@@ -1,6 +1,6 @@
 /*
- * Signals that end the process on the spot, from a crash or from outside: the terminal must not stay
- * raw.
+ * Signals that end the process on the spot, from a crash or from outside: the terminal must not
+ * stay raw.
  */
 #ifndef MINIVMM_CRASH_H
 #define MINIVMM_CRASH_H

@@ -88,7 +88,9 @@ static int refuse_name(const struct draft *draft, struct err *err)
                    "%s: exists: expected a new path, or a socket nobody listens on", draft->path);
 }
 
-/* Early, so that nothing is made, and removed again, in a folder where the name is not to be had. */
+/*
+ * Early, so that nothing is made, and removed again, in a folder where the name is not to be had.
+ */
 static int check_name(const struct draft *draft, struct err *err)
 {
     struct stat st;

@@ -1,6 +1,6 @@
 /*
- * The host's end of the serial port: what is typed at a terminal, escape keys among it, and what the
- * peers of a unix socket do, while the guest prints and takes input as it likes.
+ * The host's end of the serial port: what is typed at a terminal, escape keys among it, and what
+ * the peers of a unix socket do, while the guest prints and takes input as it likes.
  *
  * Input: bit 0 of the first byte is the kind (terminal, socket); then steps, a byte that says what
  * (bits 0 to 2), to whom (bits 3 and 4) and how much (bits 5 to 7), and for some more bytes.

@@ -1,8 +1,8 @@
 /*
  * Operations on whole hostile qcow2 images: longer and shorter disks, another version of the
  * format, other counts, what is where, writing them into their backing file if that is "base", with
- * requests between (the input: hostile_image.h). Then the same to the read-only image, which must not
- * change.
+ * requests between (the input: hostile_image.h). Then the same to the read-only image, which must
+ * not change.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /*
- * The whole way of a guest's request: several queues of a virtio-blk device on a hostile qcow2 image
- * (the input: hostile_image.h). The driver keeps to the rules of the rings, so each request has to
- * be answered, once, whatever the image and its host make of it.
+ * The whole way of a guest's request: several queues of a virtio-blk device on a hostile qcow2
+ * image (the input: hostile_image.h). The driver keeps to the rules of the rings, so each request
+ * has to be answered, once, whatever the image and its host make of it.
  */
 #include <linux/virtio_blk.h>
 #include <linux/virtio_mmio.h>
@@ -274,7 +274,9 @@ static void run_steps(struct machine *machine)
     }
 }
 
-/* A guest that waits for its requests at the end, or a machine that is ended with some in flight. */
+/*
+ * A guest that waits for its requests at the end, or a machine that is ended with some in flight.
+ */
 static void finish(struct machine *machine)
 {
     if (machine->image.nsteps % 2 == 0) {

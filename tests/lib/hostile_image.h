@@ -2,9 +2,9 @@
  * What a fuzzer's input says to do, and the image to do it to.
  *
  * Input: the number of steps, four bytes for each (kind and flags, offset as a fraction of the disk
- * in 16 bits, length in sectors), and the image. Files live in memory, so whatever an image names, no
- * file of the host is opened. The number is taken modulo HOSTILE_STEPS_MAX + 1; what it is divided by
- * that says what files are like: buffered, or direct with blocks of 512 or 4096 bytes.
+ * in 16 bits, length in sectors), and the image. Files live in memory, so whatever an image names,
+ * no file of the host is opened. The number is taken modulo HOSTILE_STEPS_MAX + 1; what it is
+ * divided by that says what files are like: buffered, or direct with blocks of 512 or 4096 bytes.
  *
  * With bit 7 of the first byte the image is attached to a loop as in the machine, with up to
  * HOSTILE_IN_FLIGHT requests at once. Then a byte with a number follows it, and so many choices: in

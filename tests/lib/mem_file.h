@@ -20,9 +20,9 @@
 struct mem_disk;
 
 /*
- * What a file can be asked to do: enum file_op, and what is not an operation of its own there. Names of
- * files are entries of one folder: that a file has got its name, or lost it, is durable when the
- * folder has been synced.
+ * What a file can be asked to do: enum file_op, and what is not an operation of its own there.
+ * Names of files are entries of one folder: that a file has got its name, or lost it, is durable
+ * when the folder has been synced.
  */
 enum {
     MEM_TRUNCATE = FILE_COPY + 1,
@@ -109,8 +109,8 @@ void mem_disk_init(struct mem_disk *disk, const char *name);
 void mem_disk_done(struct mem_disk *disk);
 
 /*
- * Make it a block device of a length, full of what looks like metadata and guest data of another image:
- * what shows where a write was lost.
+ * Make it a block device of a length, full of what looks like metadata and guest data of another
+ * image: what shows where a write was lost.
  */
 void mem_disk_make_device(struct mem_disk *disk, uint64_t len, unsigned seed);
 

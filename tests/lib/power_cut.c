@@ -122,8 +122,8 @@ static size_t count_uncertain(const struct power_cut *cut, size_t at, enum power
 }
 
 /*
- * Operations that were handed over before `at`, done or not; `chosen`: the one, of those that are not
- * certain to be there, to be lost or there.
+ * Operations that were handed over before `at`, done or not; `chosen`: the one, of those that are
+ * not certain to be there, to be lost or there.
  */
 static void apply_rest(struct power_cut *cut, size_t at, enum power_cut_fate fate, size_t chosen)
 {

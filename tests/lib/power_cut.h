@@ -3,9 +3,9 @@
  *
  * Of what was handed to the host before the cut, an operation is certain to be there if a sync of
  * its file began after it was done and ended before the cut; of the folder, if a file got its name
- * or lost it. Any other may be there, be lost, or, a write, be there in part (by sectors). Those that
- * are there took effect in their order. What was lost shows what was there before: nothing in a file
- * that was not as long, something old on a device.
+ * or lost it. Any other may be there, be lost, or, a write, be there in part (by sectors). Those
+ * that are there took effect in their order. What was lost shows what was there before: nothing in
+ * a file that was not as long, something old on a device.
  */
 #ifndef MINIVMM_TESTS_POWER_CUT_H
 #define MINIVMM_TESTS_POWER_CUT_H
@@ -44,14 +44,14 @@ void power_cut_done(struct power_cut *cut);
 void power_cut_make(struct power_cut *cut, size_t at, enum power_cut_fate fate);
 
 /*
- * Can this fate leave what no other at this moment leaves? Nothing is uncertain most of the time, or
- * one operation.
+ * Can this fate leave what no other at this moment leaves? Nothing is uncertain most of the time,
+ * or one operation.
  */
 bool power_cut_differs(struct power_cut *cut, size_t at, enum power_cut_fate fate);
 
 /*
- * Call fn(opaque) with cut->state for every moment of the record, every fate, and every operation that
- * can be the one lost or the one there: for short records.
+ * Call fn(opaque) with cut->state for every moment of the record, every fate, and every operation
+ * that can be the one lost or the one there: for short records.
  */
 void power_cut_all(struct power_cut *cut, void (*fn)(size_t at, void *opaque), void *opaque);
 

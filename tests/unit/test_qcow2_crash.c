@@ -1,12 +1,12 @@
 /*
  * What is left of a qcow2 image when the power fails.
  *
- * Random operations run on images in memory whose changes are all recorded; in every other image the
- * host fails some of them. After each of the record's operations the power fails: the state of the
- * disks is made in all ways that differ (power_cut.h), and in each the image has at worst leaked
- * clusters, shows everything that was flushed, and can be used further: in some a second life
- * begins, which a power cut ends as well. `qemu-img check` and `compare`, and our own check, look at
- * some of the states.
+ * Random operations run on images in memory whose changes are all recorded; in every other image
+ * the host fails some of them. After each of the record's operations the power fails: the state of
+ * the disks is made in all ways that differ (power_cut.h), and in each the image has at worst
+ * leaked clusters, shows everything that was flushed, and can be used further: in some a second
+ * life begins, which a power cut ends as well. `qemu-img check` and `compare`, and our own check,
+ * look at some of the states.
  *
  * SEED=n repeats a run. SCALE=n makes it n times as long.
  */

@@ -26,7 +26,9 @@ static struct mem_env env;
 static struct power_cut cut;
 static struct block *block;
 
-/* What a cluster showed before anything was recorded, what was written, and when that was durable. */
+/*
+ * What a cluster showed before anything was recorded, what was written, and when that was durable.
+ */
 static struct watched {
     uint64_t off;
     uint8_t before;
@@ -43,8 +45,8 @@ static void open_image(void)
 }
 
 /*
- * On a device with something old on it, so that what is lost or empty does not look like zeroes; or in
- * a file, where new space reads as zero, and fewer barriers are needed.
+ * On a device with something old on it, so that what is lost or empty does not look like zeroes; or
+ * in a file, where new space reads as zero, and fewer barriers are needed.
  */
 static void begin(const struct qcow2_image_options *options, bool device)
 {
@@ -187,9 +189,9 @@ START_TEST(each_step_of_a_life_is_there_or_not)
 END_TEST
 
 /*
- * Many flushes of little each: clusters are counted ahead then, so that no count is written that would
- * bring a barrier with it. In a file data need not come first either, so the new table, which goes
- * where something old is, has no barrier before it but its own.
+ * Many flushes of little each: clusters are counted ahead then, so that no count is written that
+ * would bring a barrier with it. In a file data need not come first either, so the new table, which
+ * goes where something old is, has no barrier before it but its own.
  */
 START_TEST(new_tables_are_whole_before_anything_points_at_them)
 {
@@ -282,8 +284,8 @@ START_TEST(autoclear_bits_are_gone_before_data_changes)
 END_TEST
 
 /*
- * The tests' own checker takes counts that are too low for errors if the bit is not there. The flush
- * at the beginning is the barrier that the first one brings in any case.
+ * The tests' own checker takes counts that are too low for errors if the bit is not there. The
+ * flush at the beginning is the barrier that the first one brings in any case.
  */
 START_TEST(dirty_bit_is_there_before_counts_are_missing)
 {

@@ -55,8 +55,8 @@ void aio_defer(struct aio *aio, struct aio_task *task);
 void aio_wait(struct aio *aio);
 
 /*
- * Let so much time pass: the coroutine that calls this waits, others go on. Without `aio` or outside
- * of coroutines the thread sleeps.
+ * Let so much time pass: the coroutine that calls this waits, others go on. Without `aio` or
+ * outside of coroutines the thread sleeps.
  */
 void aio_sleep(struct aio *aio, unsigned ms);
 

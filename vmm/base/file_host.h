@@ -58,8 +58,8 @@ struct stat;
 void file_host_identify(const struct stat *st, uint64_t ret_id[2]);
 
 /*
- * Give the file its name, to which `path` leads, and make that durable; it stays open. What is in it
- * was synced before. 0, or -errno with *err filled.
+ * Give the file its name, to which `path` leads, and make that durable; it stays open. What is in
+ * it was synced before. 0, or -errno with *err filled.
  */
 int file_host_keep(struct file *file, const char *path, struct err *err) MUST_CHECK;
 

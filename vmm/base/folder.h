@@ -7,15 +7,15 @@
 #include "vmm/base/compiler.h"
 
 /*
- * Open the folder of `path` (O_PATH), for the …at() calls: what is done to names in it cannot be led
- * elsewhere. *ret_name is the last part of `path`, empty behind a slash. Returns a descriptor or
- * -errno.
+ * Open the folder of `path` (O_PATH), for the …at() calls: what is done to names in it cannot be
+ * led elsewhere. *ret_name is the last part of `path`, empty behind a slash. Returns a descriptor
+ * or -errno.
  */
 int folder_open(const char *path, const char **ret_name) MUST_CHECK;
 
 /*
- * Make it durable that `path` is, or is no longer, the name of a file. A file's own sync says nothing
- * of its names.
+ * Make it durable that `path` is, or is no longer, the name of a file. A file's own sync says
+ * nothing of its names.
  *
  * `fd`: any file of the same file system, all of which is synced where the folder by itself cannot
  * be: one that may be written but not read, or a file system without such an operation; -1: there
