@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "block/block_ops.h"
+#include "block/luks.h"
 #include "tests/lib/hostile_image.h"
 #include "vmm/base/bytes.h"
 
@@ -177,6 +178,21 @@ static void look_only(struct hostile_image *image)
         abort();
 }
 
+/* Of an encrypted image only what it says about that can be read. */
+static void look_at_encryption(struct hostile_image *image)
+{
+    const struct block_options options = {
+        .path = "image", .readonly = true, .flags = BLOCK_OPEN_ALONE | BLOCK_OPEN_ENCRYPTED};
+    struct luks luks;
+    struct err err;
+
+    if (!hostile_image_open_with(image, &options))
+        return;
+    if (block_get_luks(image->block, &luks, &err) == 0)
+        look(image->block, HOW_OWN);
+    hostile_image_close(image);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct hostile_image image;
@@ -192,6 +208,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (open_image(&image))
         run_steps(&image);
     look_only(&image);
+    look_at_encryption(&image);
     hostile_image_done(&image);
     mem_disk_done(&base);
     return 0;
