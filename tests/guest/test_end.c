@@ -258,8 +258,10 @@ END_TEST
 
 /* ---- threads that hang ----------------------------------------------------------------------- */
 
-/* A thread that is stopped as a debugger does it makes no progress, and SIGKILL ends it all the
- * same. */
+/*
+ * A thread that is stopped as a debugger does it makes no progress, and SIGKILL ends it all the
+ * same.
+ */
 
 static pid_t find_thread(const char *name)
 {
