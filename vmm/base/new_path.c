@@ -38,7 +38,7 @@ int new_path_find(const char *path, char **ret_path)
         char *next = NULL;
 
         r = links > LINKS_MAX ? -ELOOP : follow(now, &next);
-        if (r > 0) {
+        if (next) {
             free(now);
             now = next;
         }
