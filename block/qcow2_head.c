@@ -89,7 +89,7 @@ static int add_text(struct head *c, uint32_t type, const char *text)
     memset(ext, 0, whole);
     store_be32(ext, type);
     store_be32(ext + 4, (uint32_t)len);
-    memcpy(ext + 8, text, len);
+    memcpy(ext + 8, text, len); /* NOLINT: bytes with a length */
     c->ext_end += whole;
     return 0;
 }

@@ -384,7 +384,7 @@ static int count_run(struct qcow2 *q, uint64_t want, struct qcow2_counted *ret_r
     uint64_t n = 0;
 
     while (n == 0) {
-        uint64_t from;
+        uint64_t from = 0;
         uint64_t next = 0;
         int r = co_turn(LOOK_COST * counts_in_slice(q)); /* there may be very many, and no room */
 

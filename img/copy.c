@@ -152,10 +152,11 @@ static void step_enter(struct copy *copy, struct piece *piece)
         *copy->step = (struct copy_step){.users = 1};
     }
     piece->step = copy->step;
-    piece->step->users++;
     piece->step->len += piece->len;
     if (piece->step->len >= STEP_LEN)
-        step_end(copy);
+        copy->step = NULL; /* the piece takes the copy's place among its users */
+    else
+        piece->step->users++;
 }
 
 /* ---- what is where --------------------------------------------------------------------------- */

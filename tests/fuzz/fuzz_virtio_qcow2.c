@@ -21,12 +21,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define NQUEUES 4u
 #define RING_SIZE 8u
 #define BUFS_MAX 4u
-#define DATA_MAX (256u * BLOCK_SECTOR_SIZE)
+#define DATA_MAX (256ull * BLOCK_SECTOR_SIZE)
 
 /* Guest memory: rings, then for each descriptor that a request may begin with its parts. */
-#define RING_GPA(queue) (0x1000u * (queue))
-#define PART_GPA(queue, i) (0x10000u + 0x100u * ((queue)*RING_SIZE + (i)))
-#define DATA_GPA(queue, i) (0x20000u + DATA_MAX * ((queue)*RING_SIZE + (i)))
+#define RING_GPA(queue) (0x1000ull * (queue))
+#define PART_GPA(queue, i) (0x10000ull + 0x100ull * ((queue)*RING_SIZE + (i)))
+#define DATA_GPA(queue, i) (0x20000ull + DATA_MAX * ((queue)*RING_SIZE + (i)))
 #define MEM_LEN (8 * MIB)
 
 #define HEADER_OFF 0x00u
@@ -214,7 +214,7 @@ static uint32_t write_header(const struct machine *machine, const uint8_t *step,
     switch (op) {
     case OP_READ:
     case OP_WRITE:
-        memset(out, step[3], (step[3] + 1u) * BLOCK_SECTOR_SIZE);
+        memset(out, step[3], (size_t)(step[3] + 1u) * BLOCK_SECTOR_SIZE);
         return (step[3] + 1u) * BLOCK_SECTOR_SIZE;
     case OP_DISCARD:
     case OP_WRITE_ZEROES:

@@ -53,7 +53,7 @@ static bool open_in_ring(void)
     scratch_save("file", "", 0);
     ck_assert_int_eq(file_host_open(scratch_path("file"), &options, &file, &err), 0);
     for (unsigned i = 0; i < READERS; i++)
-        memset(data + i * PIECE, (int)i, PIECE);
+        memset(data + (size_t)i * PIECE, (int)i, PIECE);
     ck_assert_int_eq(file_write(file, 0, data, sizeof(data)), 0);
     file_set_aio(file, aio);
     return true;
@@ -145,7 +145,7 @@ START_TEST(who_waits_without_the_loop_asks_again)
     for (; left > 0; rounds++)
         aio_wait(aio);
     ck_assert_uint_eq(host_calls[HOST_SUBMIT].fail, 0);
-    ck_assert_uint_le(rounds, 10 * READERS);
+    ck_assert_uint_le(rounds, 10ull * READERS);
     leave();
 }
 END_TEST

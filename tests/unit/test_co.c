@@ -394,14 +394,14 @@ static void take_turns(void *opaque)
     const char *name = opaque;
 
     for (int i = 0; i < 3; i++) {
-        turn_result = co_turn(CO_ROUND_MAX / 4 * 3);
+        turn_result = co_turn((uint64_t)CO_ROUND_MAX / 4 * 3);
         note(*name);
     }
 }
 
 START_TEST(turns_give_way_when_a_round_is_spent)
 {
-    ck_assert_int_eq(co_turn(2 * CO_ROUND_MAX), 0); /* outside of coroutines nobody is asked */
+    ck_assert_int_eq(co_turn(2ull * CO_ROUND_MAX), 0); /* outside of coroutines nobody is asked */
     start(take_turns, first);
     start(take_turns, second);
     ck_assert(co_sched_run(&sched));

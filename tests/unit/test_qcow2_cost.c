@@ -161,7 +161,7 @@ START_TEST(behind_a_shorter_backing_file_nothing_is_copied)
     base.len = 4ull * CLUSTER;
     memset(base.data, 1, base.len);
     open_new("base");
-    write_piece(8 * CLUSTER); /* makes the L2 table */
+    write_piece(8ull * CLUSTER); /* makes the L2 table */
     start_counting();
     write_piece(9ull * CLUSTER + 8ull * PIECE);
     ck_assert_uint_eq(COST(cow_copied_bytes), 0);

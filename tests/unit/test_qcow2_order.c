@@ -198,8 +198,8 @@ START_TEST(new_tables_are_whole_before_anything_points_at_them)
     begin(&kinds[_i].options, kinds[_i].device);
     top.no_zero = true; /* nor is what is freed made a hole */
     for (unsigned i = 0; i < 12; i++) {
-        put(i * CLUSTER, 1);
-        watch(i * CLUSTER, 1, 1);
+        put((uint64_t)i * CLUSTER, 1);
+        watch((uint64_t)i * CLUSTER, 1, 1);
         flush();
     }
     ck_assert_int_eq(mem_block_op(block, BLOCK_DISCARD, 0, 0, CLUSTER), 0);

@@ -214,7 +214,7 @@ END_TEST
 
 static void turn_into_qcow2(void)
 {
-    memcpy(data, "QFI\xfb\0\0\0\3", 8);
+    memcpy(data, "QFI\xfb\0\0\0\3", 8); /* NOLINT: bytes, not text */
 }
 
 /* What was looked at is what is written, whatever the guest does to its memory meanwhile. */

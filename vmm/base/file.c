@@ -139,7 +139,7 @@ static bool try_again(struct file *file, struct patience *patience, int r)
         return true;
     if ((r != -EAGAIN && r != -EINTR) || patience->paused_ms >= PAUSES_MS)
         return false;
-    patience->pause_ms = (unsigned)min_u64(max_u64(patience->pause_ms * 2, 1), PAUSE_MAX_MS);
+    patience->pause_ms = (unsigned)min_u64(max_u64(patience->pause_ms * 2ull, 1), PAUSE_MAX_MS);
     patience->paused_ms += patience->pause_ms;
     aio_sleep(file->aio, patience->pause_ms);
     return patience->to_the_end || co_turn(0) == 0;

@@ -318,7 +318,8 @@ static int wrap_fd(int fd, const struct host_path *path, const struct file_host_
 
     if (!host) {
         close(fd);
-        return err_set(err, -ENOMEM, "%s: out of memory", path->name);
+        err_set(err, -ENOMEM, "%s: out of memory", path->name);
+        return -ENOMEM;
     }
     file_init(&host->file, &host_ops);
     host->fd = fd;
@@ -401,8 +402,10 @@ static int open_existing(const struct host_path *path, const struct file_host_op
         return r;
     if (r == 0)
         r = open_fd(path, options, &fd, NULL);
-    if (r < 0)
-        return err_set_errno(err, r, "Could not create '%s'", path->name);
+    if (r < 0) {
+        err_set_errno(err, r, "Could not create '%s'", path->name);
+        return r;
+    }
     r = wrap_fd(fd, path, options, ret_host, err);
     if (r < 0)
         return r;
@@ -426,8 +429,10 @@ static int open_new(const char *name, const struct file_host_options *options,
         if (fd < 0)
             fd = -errno;
     }
-    if (fd < 0)
-        return err_set_errno(err, fd, "Could not create '%s'", name);
+    if (fd < 0) {
+        err_set_errno(err, fd, "Could not create '%s'", name);
+        return fd;
+    }
     path.fd = fd;
     (void)fstat(fd, &path.st); /* cannot fail */
     r = wrap_fd(fd, &path, options, ret_host, err);
@@ -466,8 +471,10 @@ static int create(const char *path, const char *name, const struct file_host_opt
 
     if (r == -ENOENT)
         return open_new(name, options, ret_host, err);
-    if (r < 0)
-        return err_set_errno(err, r, "Could not create '%s'", path);
+    if (r < 0) {
+        err_set_errno(err, r, "Could not create '%s'", path);
+        return r;
+    }
     r = open_existing(&found, options, ret_host, err);
     host_path_done(&found);
     return r;

@@ -115,7 +115,7 @@ const char *host_path_kind(const struct host_path *path)
 
 int host_path_open_regular(const char *name, int *ret_fd, struct stat *ret_st, struct err *err)
 {
-    struct host_path path;
+    struct host_path path = {.name = name};
     int r = host_path_find(name, &path);
 
     if (r == 0 && !S_ISREG(path.st.st_mode)) {
