@@ -116,7 +116,8 @@ static bool hand_over(struct uring *uring)
         if (taken <= 0)
             return false;
         uring->nqueued -= (unsigned)taken;
-        memmove(uring->queued, uring->queued + taken, uring->nqueued * sizeof(struct io_uring_sqe *));
+        memmove(uring->queued, uring->queued + taken,
+                uring->nqueued * sizeof(struct io_uring_sqe *));
         fill_ring(uring);
     }
     return true;
