@@ -21,10 +21,11 @@ static void set_up(void)
 {
     scratch_set_up();
     ck_assert_ptr_nonnull(realpath(scratch_path("."), root));
-    scratch_ok("mkdir -p vm/sub vm2 images out links && head -c 64k /dev/zero | tee vm/base "
-               "vm/sub/base vm2/secret images/base out/secret links/near > /dev/null && "
-               "ln -s ../out/secret vm/link && ln -s ../out vm/folder && ln -s ../vm/top links/top "
-               "&& ln -s out allowed");
+    scratch_ok(
+        "mkdir -p vm/sub vm2 images out with,comma links && head -c 64k /dev/zero | tee vm/base "
+        "vm/sub/base vm2/secret images/base out/secret with,comma/secret links/near > /dev/null && "
+        "ln -s ../out/secret vm/link && ln -s ../out vm/folder && ln -s ../vm/top links/top "
+        "&& ln -s out allowed");
 }
 
 /* `name`, with the test's folder for each ROOT in it; valid for a while. */
@@ -121,6 +122,8 @@ static const struct {
     {"../out/secret", "ROOT", NULL},
     {"../out/secret", "/", NULL},
     {"../out/secret", "ROOT/images", "add backing=ROOT/out to --disk"},
+    {"../with,comma/secret", NULL, "add backing=ROOT/with,,comma to --disk"},
+    {"../with,comma/secret", "ROOT/with,comma", NULL},
     {"../out/secret", "ROOT/ou", "backing=ROOT/ou: No such file"},
     {"base", "ROOT/missing", "backing=ROOT/missing: No such file"},
     {"json:{'file':{'filename':'ROOT/vm/base'}}", NULL, NULL},
@@ -312,6 +315,20 @@ START_TEST(places_are_whole_names)
 }
 END_TEST
 
+/* The folder of what lies right in "/" would allow everything. */
+START_TEST(nobody_is_told_to_allow_everything)
+{
+    static const struct host_places places = {.home = "/var/vm"};
+    struct host_path path;
+    struct err err = {0};
+
+    ck_assert_int_eq(host_path_find("/etc", &path), 0);
+    ck_assert_int_eq(host_places_check(&places, &path, &err), -EPERM);
+    ck_assert_msg(strstr(err.msg, "add backing=/etc to --disk") != NULL, "%s", err.msg);
+    host_path_done(&path);
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     TCase *tables = tcase_create("names");
@@ -329,7 +346,7 @@ static void add_tests(Suite *suite)
                    chain_reached_through_a_link_gives_only_its_real_folder,
                    devices_outside_are_allowed_one_by_one, device_gives_no_folder,
                    unless_confined_an_image_names_any_file);
-    unit_case(suite, "places", places_are_whole_names);
+    unit_case(suite, "places", places_are_whole_names, nobody_is_told_to_allow_everything);
 }
 
 UNIT_MAIN("block_confine", add_tests)

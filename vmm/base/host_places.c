@@ -31,25 +31,46 @@ static bool is_allowed(const struct host_places *places, const char *path)
     return false;
 }
 
-/* Devices are allowed one by one: all of /dev is more than anybody wants a guest to have. */
-static int refuse(const struct host_places *places, const struct host_path *path, char *real,
-                  struct err *err)
+/*
+ * What the user would allow, as --disk takes it: commas twice. That is the folder of the file; but
+ * all of /dev is more than anybody wants a guest to have, and all of / is everything.
+ */
+static char *place_to_allow(const struct host_path *path, const char *real)
 {
     bool device = S_ISBLK(path->st.st_mode);
-    char *dir = strdup(real);
+    const char *from = device ? path->name : real;
+    const char *slash = strrchr(real, '/');
+    size_t len = device || slash == real ? strlen(from) : (size_t)(slash - real);
+    char *place = malloc(2 * len + 1);
+    char *to = place;
 
-    if (!dir)
+    if (!place)
+        return NULL;
+    for (size_t i = 0; i < len; i++) {
+        if (from[i] == ',')
+            *to++ = ',';
+        *to++ = from[i];
+    }
+    *to = '\0';
+    return place;
+}
+
+static int refuse(const struct host_places *places, const struct host_path *path, const char *real,
+                  struct err *err)
+{
+    char *place = place_to_allow(path, real);
+
+    if (!place)
         return err_set(err, -ENOMEM, "%s: out of memory", path->name);
-    cut_to_folder(dir);
     if (places->home)
         err_set(err, -EPERM,
                 "%s: lies outside of %s: if the image may use it, add backing=%s to --disk", real,
-                places->home, device ? path->name : dir);
+                places->home, place);
     else
         err_set(err, -EPERM,
                 "%s: is named by an image on a device: if it may use it, add backing=%s to --disk",
-                real, device ? path->name : dir);
-    free(dir);
+                real, place);
+    free(place);
     return -EPERM;
 }
 
