@@ -363,6 +363,9 @@ int file_host_open(const char *name, const struct file_host_options *options,
 
 /* ---- new files ------------------------------------------------------------------------------- */
 
+/* Before the umask: a disk that others may write to is nobody's wish, as for QEMU. */
+#define NEW_FILE_MODE 0644
+
 /* A file without a name in the folder of `path`; -EOPNOTSUPP where there is no such thing. */
 static int open_unnamed(const char *path, int flags)
 {
@@ -375,7 +378,7 @@ static int open_unnamed(const char *path, int flags)
         return -ENOMEM;
     memcpy(folder, len ? path : ".", len ? len : 1);
     folder[len ? len : 1] = '\0';
-    fd = open(folder, flags | O_TMPFILE | O_CLOEXEC, 0666);
+    fd = open(folder, flags | O_TMPFILE | O_CLOEXEC, NEW_FILE_MODE);
     if (fd < 0)
         fd = -errno;
     free(folder);
@@ -425,7 +428,7 @@ static int open_new(const char *name, const struct file_host_options *options,
     int r;
 
     if (fd == -EOPNOTSUPP) {
-        fd = open(name, flags | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        fd = open(name, flags | O_CREAT | O_EXCL | O_CLOEXEC, NEW_FILE_MODE);
         if (fd < 0)
             fd = -errno;
     }
