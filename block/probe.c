@@ -77,6 +77,7 @@ const char *probe_file(const uint8_t sector[PROBE_LEN], const char *path)
 int probe_refuse(const char *path, const char *format, struct err *err)
 {
     return err_set(err, -ENOTSUP,
-                   "%s: a %s image, expected qcow2 or raw (as format raw any file is taken)", path,
-                   format);
+                   "%s: a %s image, expected qcow2 or raw: convert it first (format raw takes the "
+                   "file as it is)",
+                   path, format);
 }

@@ -403,7 +403,8 @@ static int open_chain(struct image *images, unsigned *n, struct img_open_options
             return EXIT_FAILURE;
         }
     }
-    img_error("more than %u images on top of each other", BLOCK_CHAIN_MAX);
+    img_error("Could not open '%s': more than %u images on top of each other", options->name,
+              BLOCK_CHAIN_MAX);
     return EXIT_FAILURE;
 }
 
