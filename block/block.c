@@ -206,11 +206,13 @@ static void trim_chain(struct block *block)
 /* What failed is tried again by the guest's next flush, and said to it. */
 static void tidied(struct block_req *req, int result)
 {
-    if (result == -ECANCELED)
-        req->result = 0;
 }
 
-/* So that what is killed while it is idle leaves its image as clean as one that was closed. */
+/*
+ * So that what is killed while it is idle leaves its image as clean as one that was closed. Also when
+ * requests are cancelled: the machine ends, and another disk of it may hang until the process ends by
+ * force.
+ */
 static void tidy(struct block *block)
 {
     if (!block->written || block->tidying.result < 0)
@@ -275,12 +277,12 @@ static void worker(void *opaque)
     struct block *block = opaque;
     struct list *first;
 
-    co_set_cancel(&block->cancel);
     while ((first = list_first(&block->pending))) {
         struct block_req *req = container_of(first, struct block_req, link);
         struct block_merged merged;
 
         list_remove(first);
+        co_set_cancel(req == &block->tidying ? NULL : &block->cancel);
         if (block_merge(block, req, &merged))
             carry_out_merged(block, &merged);
         else

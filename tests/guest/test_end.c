@@ -358,12 +358,28 @@ static void wait_with_disk(struct guest_disk *disk)
     wait_for_serial();
 }
 
-/* The host's disk hangs: neither the guest nor the tear-down can wait for it to the end. */
+/* A disk that does not hang, to which the guest writes without flushing. */
+static void write_to_other_disk(void)
+{
+    struct guest_disk other;
+
+    scratch_ok("qemu-img create -q -f qcow2 other 1M");
+    guest_fill(&guest, GUEST_DISK_BUFFER, 0x5a5a5a5a5a5a5a5a, BLOCK_SECTOR_SIZE);
+    guest_disk_init_with(&other, &guest, 1, 1u << VIRTIO_BLK_F_FLUSH, GUEST_DISK_QUEUE_SIZE);
+    guest_disk_request(&other, VIRTIO_BLK_T_OUT, 0, GUEST_DISK_BUFFER, BLOCK_SECTOR_SIZE);
+}
+
+/*
+ * The host's disk hangs: neither the guest nor the tear-down can wait for it to the end. Others are
+ * flushed all the same.
+ */
 START_TEST(disk_that_hangs_does_not_keep_the_process)
 {
+    bool has_other = scratch_has_qemu();
     const char *image = scratch_path("image");
     char disk[512];
-    const char *const args[] = {"--disk", disk, NULL};
+    const char *const args[] = {"--disk", disk, has_other ? "--disk" : NULL, scratch_path("other"),
+                                NULL};
     struct guest_disk guest_disk;
     struct vm_setup setup = {0};
     pid_t disk_thread, worker;
@@ -372,6 +388,8 @@ START_TEST(disk_that_hangs_does_not_keep_the_process)
     snprintf(disk, sizeof(disk), "%s,format=raw,aio=threads", image);
     make_image(image);
     wait_with_disk(&guest_disk);
+    if (has_other)
+        write_to_other_disk();
     guest_disk_request(&guest_disk, VIRTIO_BLK_T_OUT, 0, GUEST_DISK_BUFFER, BLOCK_SECTOR_SIZE);
     guest_power_off(&guest);
     ck_assert_int_eq(openpty(&master, &setup.terminal, NULL, NULL, NULL), 0);
@@ -398,6 +416,8 @@ START_TEST(disk_that_hangs_does_not_keep_the_process)
     ck_assert_ptr_nonnull(strstr(vm_errors(&vm), "1 request in flight"));
     ck_assert_ptr_nonnull(strstr(vm_errors(&vm), image));
     ck_assert(tty_is_cooked(master));
+    if (has_other)
+        scratch_ok("qemu-io -r -f qcow2 -c 'read -P 0x5a 0 512' other");
 }
 END_TEST
 

@@ -102,6 +102,49 @@ START_TEST(cancelled_requests_end_and_what_was_written_is_flushed)
 }
 END_TEST
 
+/* More than the time after which a disk without requests is flushed. */
+#define LONG_IDLE_NS 5000000000ull
+
+static struct loop *idle_loop;
+
+static void stop_idle_loop(struct loop_timer *timer)
+{
+    loop_stop(idle_loop);
+}
+
+/* A machine that ends has cancelled all its disks, and is held up by another one that hangs. */
+START_TEST(cancelled_disk_is_flushed_without_being_closed)
+{
+    struct loop_timer timer = {.expired = stop_idle_loop};
+    uint8_t data[512] = {1};
+    struct iovec iov = {data, sizeof(data)};
+    struct block_req req = {
+        .op = BLOCK_WRITE, .len = sizeof(data), .iov = &iov, .niov = 1, .done = count_cancelled};
+    struct block *block;
+    struct err err = {0};
+
+    add_image(0, &(struct qcow2_image_options){.refcount_order = 4, .size = DISK_SIZE});
+    block = mem_env_open(&env, "i0", BLOCK_FORMAT_QCOW2, false);
+    ck_assert_int_eq(loop_new(&idle_loop), 0);
+    ck_assert_int_eq(block_attach(block, idle_loop, &err), 0);
+    block_submit(block, &req);
+    while (block_in_flight(block) > 0)
+        aio_wait(block->aio);
+    ck_assert_int_eq(req.result, 0);
+    block_set_cancel(block, true);
+    disks[0].counts[FILE_SYNC] = 0;
+    loop_arm(idle_loop, &timer, LONG_IDLE_NS);
+    ck_assert_int_eq(loop_run(idle_loop), 0);
+    ck_assert_uint_gt(disks[0].counts[FILE_SYNC], 0);
+    ck_assert(!block->written);
+    ck_assert_int_eq(block_detach(block), 0);
+    ck_assert_int_eq(block_close(block), 0);
+    loop_free(idle_loop);
+}
+END_TEST
+
+static struct block *hog_block;
+static struct loop *hog_loop;
 static struct block *hog_block;
 static struct loop *hog_loop;
 static unsigned hog_rounds;
@@ -284,11 +327,13 @@ static void add_tests(Suite *suite)
 
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, cancelled_requests_end_and_what_was_written_is_flushed);
+    tcase_add_test(tcase, cancelled_disk_is_flushed_without_being_closed);
     tcase_add_loop_test(tcase, endless_requests_leave_the_loop_to_others_and_can_be_cancelled, 0,
                         ARRAY_SIZE(hogs));
     tcase_add_test(tcase, copying_of_large_clusters_leaves_the_loop_to_others);
     tcase_add_test(tcase, inflating_of_large_clusters_leaves_the_loop_to_others);
     tcase_add_test(tcase, search_in_a_full_image_leaves_the_loop_to_others_and_can_be_cancelled);
+    tcase_set_timeout(tcase, 3 * LONG_IDLE_NS / 1000000000);
     suite_add_tcase(suite, tcase);
 }
 
