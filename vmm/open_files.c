@@ -205,6 +205,10 @@ int open_files_open_output(const struct open_files *files, const char *path, int
                        "%s: a symbolic link that anybody may have made, or a loop of them, is not "
                        "followed: expected the file itself",
                        path);
+    if (fd == -ENXIO)
+        return err_set(
+            err, fd,
+            "%s: a FIFO that nobody reads, or a socket: expected a file, or a reader first", path);
     if (fd < 0)
         return err_set_errno(err, fd, "%s: cannot open for output", path);
     r = open_files_check_fd(files, fd, path, err);

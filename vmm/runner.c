@@ -123,9 +123,8 @@ static void report_disks(void *opaque)
         unsigned n = disk_in_flight(disk);
 
         if (n > 0 || disk_is_closing(disk))
-            log_error("disk: %s: the host does not answer: %u request%s in flight%s",
-                      disk_config(disk)->path, n, n == 1 ? "" : "s",
-                      disk_is_closing(disk) ? ", and it is not flushed" : "");
+            log_error("%s: the host does not answer: %u request%s in flight%s", disk_label(disk), n,
+                      n == 1 ? "" : "s", disk_is_closing(disk) ? ", and it is not flushed" : "");
     }
 }
 

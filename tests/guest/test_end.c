@@ -413,6 +413,7 @@ START_TEST(disk_that_hangs_does_not_keep_the_process)
     ck_assert(vm_wait_error(&vm, "ended all the same"));
     ck_assert_int_eq(waitpid(worker, &status, __WALL), worker);
     expect_end(EXIT_VMM);
+    ck_assert_ptr_nonnull(strstr(vm_errors(&vm), "disk vda ("));
     ck_assert_ptr_nonnull(strstr(vm_errors(&vm), "1 request in flight"));
     ck_assert_ptr_nonnull(strstr(vm_errors(&vm), image));
     ck_assert(tty_is_cooked(master));

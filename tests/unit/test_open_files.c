@@ -157,7 +157,9 @@ END_TEST
 
 START_TEST(a_folder_or_nothing_is_refused)
 {
-    scratch_ok("mkdir folder");
+    scratch_ok("mkdir folder && mkfifo fifo");
+    ck_assert_int_eq(open_output(scratch_path("fifo")), -ENXIO);
+    ck_assert_msg(strstr(err.msg, "a FIFO that nobody reads"), "%s", err.msg);
     ck_assert_int_eq(open_output(scratch_path("folder")), -EISDIR);
     ck_assert_int_eq(open_output(scratch_path("folder/")), -EISDIR);
     ck_assert_int_eq(open_output(scratch_path("missing/log")), -ENOENT);
