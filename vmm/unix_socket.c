@@ -43,7 +43,12 @@ static struct sockaddr_un address_of(const char *path)
     return addr;
 }
 
-/* Is it a socket that a process left behind, with nobody listening? */
+/*
+ * Is it a socket that a process left behind? The kernel refuses a datagram socket for want of an
+ * owner, but tells one of another type by an error of its own. So whoever has the socket notices
+ * nothing: a client would take the place of the next one, and output that is kept for him. And a
+ * process that has bound it, but does not listen yet, has it.
+ */
 static bool is_stale(const struct draft *draft)
 {
     const struct sockaddr_un addr = address_of(draft->path);
@@ -53,7 +58,7 @@ static bool is_stale(const struct draft *draft)
 
     if (fstatat(draft->folder, draft->name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISSOCK(st.st_mode))
         return false;
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return false;
     refused =
@@ -85,7 +90,8 @@ static int lock_folder(int folder)
 static int refuse_name(const struct draft *draft, struct err *err)
 {
     return err_set(err, -EADDRINUSE,
-                   "%s: exists: expected a new path, or a socket nobody listens on", draft->path);
+                   "%s: exists: expected a new path, or a socket that nobody has open",
+                   draft->path);
 }
 
 /*

@@ -70,14 +70,19 @@ static struct sockaddr_un address(void)
     return addr;
 }
 
+static int bind_one(int type)
+{
+    const struct sockaddr_un addr = address();
+    int fd = socket(AF_UNIX, type, 0);
+
+    ck_assert_int_eq(bind(fd, (const struct sockaddr *)&addr, sizeof(addr)), 0);
+    return fd;
+}
+
 /* As a process that was killed leaves it behind. */
 static void leave_stale(void)
 {
-    const struct sockaddr_un addr = address();
-    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-
-    ck_assert_int_eq(bind(fd, (const struct sockaddr *)&addr, sizeof(addr)), 0);
-    close(fd);
+    close(bind_one(SOCK_STREAM));
 }
 
 static int try_connect(void)
@@ -136,6 +141,34 @@ START_TEST(one_left_behind_is_replaced)
     assert_alone_in_folder();
     unix_socket_close(&ours);
     ck_assert_int_eq(access(path(), F_OK), -1);
+}
+END_TEST
+
+/* Looking at it does not make us a client: that one would get what is kept for the next. */
+START_TEST(nobody_is_connected_to_one_that_is_kept)
+{
+    struct unix_socket other;
+
+    ck_assert_int_eq(unix_socket_listen(path(), &ours, &err), 0);
+    ck_assert_int_eq(unix_socket_listen(path(), &other, &err), -EADDRINUSE);
+    ck_assert_int_eq(accept(ours.fd, NULL, NULL), -1);
+    ck_assert_int_eq(errno, EAGAIN);
+}
+END_TEST
+
+/* Other programs bind first and listen a moment later, and some sockets have nothing to listen to. */
+START_TEST(one_that_somebody_has_open_is_kept)
+{
+    const int types[] = {SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET};
+
+    for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
+        int fd = bind_one(types[i]);
+
+        ck_assert_int_eq(unix_socket_listen(path(), &ours, &err), -EADDRINUSE);
+        close(fd);
+        ck_assert_int_eq(unix_socket_listen(path(), &ours, &err), 0);
+        unix_socket_close(&ours);
+    }
 }
 END_TEST
 
@@ -278,7 +311,8 @@ static void add_tests(Suite *suite)
                    it_is_its_owners_alone, the_longest_path_is_taken,
                    a_folder_that_is_missing_is_named);
     unit_case_with(suite, "in the way", set_up, tear_down, one_left_behind_is_replaced,
-                   one_that_listens_is_kept, of_two_that_replace_the_same_one_gets_it,
+                   one_that_listens_is_kept, nobody_is_connected_to_one_that_is_kept,
+                   one_that_somebody_has_open_is_kept, of_two_that_replace_the_same_one_gets_it,
                    of_many_that_start_at_once_one_gets_it, what_has_taken_its_place_is_kept,
                    files_and_links_are_kept);
 }
