@@ -140,49 +140,21 @@ int open_files_check_path(const struct open_files *files, const char *path, stru
 #define OUTPUT_FLAGS (O_WRONLY | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)
 #define OUTPUT_MODE 0600
 
-/*
- * May a symbolic link in a folder be followed? Not where anybody could have put it to make
- * us write to a file of ours that he chose. As the kernel's fs.protected_symlinks, which may be
- * off: in a sticky folder only links of our own or of the folder's owner, whom nobody else can
- * replace; in one that all may write to and that is not sticky, none.
- */
-static bool may_follow(int folder, const struct stat *link)
-{
-    struct stat dir;
-
-    if (fstat(folder, &dir) < 0)
-        return false;
-    if (!(dir.st_mode & S_IWOTH))
-        return true;
-    return (dir.st_mode & S_ISVTX) && (link->st_uid == geteuid() || link->st_uid == dir.st_uid);
-}
-
-/* Returns a descriptor or -errno; -ELOOP for a link that is not followed. */
-static int open_in_folder(int folder, const char *name)
-{
-    int fd = openat(folder, name, OUTPUT_FLAGS | O_NOFOLLOW, OUTPUT_MODE);
-    int r = fd < 0 ? -errno : fd;
-    struct stat st;
-
-    if (r >= 0 || fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISLNK(st.st_mode))
-        return r;
-    if (!may_follow(folder, &st))
-        return -ELOOP;
-    fd = openat(folder, name, OUTPUT_FLAGS, OUTPUT_MODE);
-    return fd < 0 ? -errno : fd;
-}
-
 static int open_output(const char *path)
 {
-    const char *name;
-    int folder = folder_open(path, &name);
-    int fd;
+    struct folder_entry entry;
+    int r = folder_find(path, &entry);
 
-    if (folder < 0)
-        return folder;
-    fd = name[0] ? open_in_folder(folder, name) : -EISDIR;
-    close(folder);
-    return fd;
+    if (r < 0)
+        return r;
+    r = -EISDIR;
+    if (entry.name[0]) {
+        r = openat(entry.folder, entry.name, OUTPUT_FLAGS | entry.nofollow, OUTPUT_MODE);
+        if (r < 0)
+            r = -errno;
+    }
+    close(entry.folder);
+    return r;
 }
 
 static int empty_file(int fd, const char *path, struct err *err)
@@ -201,10 +173,7 @@ int open_files_open_output(const struct open_files *files, const char *path, int
     int r;
 
     if (fd == -ELOOP)
-        return err_set(err, fd,
-                       "%s: a symbolic link that anybody may have made, or a loop of them, is not "
-                       "followed: expected the file itself",
-                       path);
+        return err_set(err, fd, "%s: " FOLDER_LOOP, path);
     if (fd == -ENXIO)
         return err_set(
             err, fd,

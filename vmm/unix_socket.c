@@ -199,6 +199,8 @@ int unix_socket_listen(const char *path, struct unix_socket *ret_socket, struct 
         return err_set(err, -ENAMETOOLONG, "%.200s: expected a socket path of at most %zu bytes",
                        path, max);
     draft.folder = folder_open(path, &draft.name);
+    if (draft.folder == -ELOOP)
+        return err_set(err, -ELOOP, "%s: " FOLDER_LOOP, path);
     if (draft.folder < 0)
         return err_set_errno(err, draft.folder, "%s: cannot make a socket", path);
     if (draft.name[0])

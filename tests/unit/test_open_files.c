@@ -180,29 +180,39 @@ START_TEST(a_link_that_anybody_may_have_made_is_not_followed)
         {01777, true, true, true},   {0777, false, false, false}, {0777, false, true, false},
         {0755, false, true, true},   {01755, false, true, true},
     };
+    /* Where the link is, and how one gets to it. */
+    static const char *const ways[][2] = {
+        {"../log", "folder/link"},
+        {"../log", "own"}, /* a link of ours to that one */
+        {"../logs", "folder/link/../log"},
+        {"../logs", "folder/link/log"},
+    };
 
     if (geteuid() != 0) {
         printf("not root: links of other users are not tested\n");
         return;
     }
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        int fd;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        for (size_t way = 0; way < sizeof(ways) / sizeof(ways[0]); way++) {
+            int fd;
 
-        scratch_ok("rm -rf folder && mkdir folder && ln -s ../log folder/link");
-        scratch_save("log", "old text", 8);
-        ck_assert_int_eq(chmod(scratch_path("folder"), cases[i].folder), 0);
-        if (cases[i].foreign_folder)
-            ck_assert_int_eq(chown(scratch_path("folder"), 65534, 65534), 0);
-        if (cases[i].foreign_link)
-            ck_assert_int_eq(lchown(scratch_path("folder/link"), 65534, 65534), 0);
-        fd = open_output(scratch_path("folder/link"));
-        ck_assert_msg((fd >= 0) == cases[i].followed, "case %zu: %d", i, fd);
-        ck_assert_int_eq(len_of("log"), cases[i].followed ? 0 : 8);
-        if (fd >= 0)
-            close(fd);
-        else
-            ck_assert_msg(strstr(err.msg, "is not followed"), "%s", err.msg);
-    }
+            scratch_ok("rm -rf folder logs own && mkdir folder logs && ln -s folder/link own");
+            scratch_save("log", "old text", 8);
+            ck_assert_int_eq(link(scratch_path("log"), scratch_path("logs/log")), 0);
+            ck_assert_int_eq(symlink(ways[way][0], scratch_path("folder/link")), 0);
+            ck_assert_int_eq(chmod(scratch_path("folder"), cases[i].folder), 0);
+            if (cases[i].foreign_folder)
+                ck_assert_int_eq(chown(scratch_path("folder"), 65534, 65534), 0);
+            if (cases[i].foreign_link)
+                ck_assert_int_eq(lchown(scratch_path("folder/link"), 65534, 65534), 0);
+            fd = open_output(scratch_path(ways[way][1]));
+            ck_assert_msg((fd >= 0) == cases[i].followed, "case %zu, way %zu: %d", i, way, fd);
+            ck_assert_int_eq(len_of("log"), cases[i].followed ? 0 : 8);
+            if (fd >= 0)
+                close(fd);
+            else
+                ck_assert_msg(strstr(err.msg, "is not followed"), "%s", err.msg);
+        }
 }
 END_TEST
 

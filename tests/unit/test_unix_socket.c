@@ -305,11 +305,23 @@ START_TEST(a_folder_that_is_missing_is_named)
 }
 END_TEST
 
+/* As for files: tests/unit/test_open_files.c has all ways to get there. */
+START_TEST(a_link_that_anybody_may_have_made_leads_to_no_folder)
+{
+    scratch_ok("mkdir mine shared && chmod 777 shared && ln -s ../mine shared/link");
+    ck_assert_int_eq(unix_socket_listen(scratch_path("shared/link/socket"), &ours, &err), -ELOOP);
+    ck_assert_msg(strstr(err.msg, "is not followed"), "%s", err.msg);
+    scratch_ok("test -z \"$(ls -A mine)\" && ln -s mine link");
+    ck_assert_int_eq(unix_socket_listen(scratch_path("link/socket"), &ours, &err), 0);
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     unit_case_with(suite, "new", set_up, tear_down, it_has_no_name_before_it_listens,
                    it_is_its_owners_alone, the_longest_path_is_taken,
-                   a_folder_that_is_missing_is_named);
+                   a_folder_that_is_missing_is_named,
+                   a_link_that_anybody_may_have_made_leads_to_no_folder);
     unit_case_with(suite, "in the way", set_up, tear_down, one_left_behind_is_replaced,
                    one_that_listens_is_kept, nobody_is_connected_to_one_that_is_kept,
                    one_that_somebody_has_open_is_kept, of_two_that_replace_the_same_one_gets_it,

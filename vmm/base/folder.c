@@ -7,28 +7,29 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Without memory of the heap: folder_sync may be called by a signal handler. */
-static int open_folder(const char *path, int flags, const char **ret_name)
+/* The folder's path, with the slash. Without memory of the heap: a signal handler may be here. */
+static int split(const char *path, char folder[PATH_MAX], const char **ret_name)
 {
     const char *slash = strrchr(path, '/');
     size_t len = slash ? (size_t)(slash - path) + 1 : 0;
-    char folder[PATH_MAX] = ".";
-    int fd;
 
-    if (len >= sizeof(folder))
+    if (len >= PATH_MAX)
         return -ENAMETOOLONG;
-    if (len > 0) {
-        memcpy(folder, path, len);
-        folder[len] = '\0';
-    }
-    fd = open(folder, flags | O_DIRECTORY | O_CLOEXEC);
+    memcpy(folder, len > 0 ? path : "./", len > 0 ? len : 2);
+    folder[len > 0 ? len : 2] = '\0';
     *ret_name = path + len;
-    return fd < 0 ? -errno : fd;
+    return 0;
 }
 
 int folder_open(const char *path, const char **ret_name)
 {
-    return open_folder(path, O_PATH, ret_name);
+    char folder[PATH_MAX];
+    struct folder_entry entry;
+    int r = split(path, folder, ret_name);
+
+    if (r == 0)
+        r = folder_find(folder, &entry);
+    return r < 0 ? r : entry.folder;
 }
 
 /* ---- durable names --------------------------------------------------------------------------- */
@@ -51,10 +52,13 @@ static bool is_unknown(int r)
 
 int folder_sync(const char *path, int fd)
 {
-    const char *name;
-    int folder = open_folder(path, O_RDONLY, &name);
-    int r = folder;
+    char name[PATH_MAX];
+    const char *last;
+    int r = split(path, name, &last);
+    int folder = r < 0 ? -1 : open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
+    if (r == 0 && folder < 0)
+        r = -errno;
     if (folder >= 0) {
         r = repeat(fsync, folder);
         close(folder);
