@@ -143,7 +143,8 @@ static void check_snapshot_entries(struct qcow2_check *check)
     }
 }
 
-int qcow2_check_load(struct qcow2_check *check)
+/* Read the counts in the file and the snapshot table. */
+static int load(struct qcow2_check *check)
 {
     struct qcow2 *q = check->q;
     int r = load_counts(check);
@@ -614,7 +615,8 @@ static uint64_t last_in_use(const struct qcow2_check *check)
     return 0;
 }
 
-int qcow2_check_compare(struct qcow2_check *check)
+/* Compare what was counted with the counts in the file. */
+static int compare(struct qcow2_check *check)
 {
     unsigned bits = check->q->refblock_bits;
 
@@ -645,12 +647,12 @@ void qcow2_check_report_flags(struct qcow2_check *check)
 
 int qcow2_check_run(struct qcow2_check *check)
 {
-    int r = qcow2_check_load(check);
+    int r = load(check);
 
     if (r == 0)
         r = qcow2_check_count(check);
     if (r == 0)
-        r = qcow2_check_compare(check);
+        r = compare(check);
     if (r == 0 && !check->fix)
         qcow2_check_report_flags(check);
     return r;

@@ -57,14 +57,8 @@ int qcow2_check_init(struct qcow2_check *check, struct qcow2 *q, struct block_ch
                      struct err *err) MUST_CHECK;
 void qcow2_check_done(struct qcow2_check *check);
 
-/* Read the counts in the file and the snapshot table. */
-int qcow2_check_load(struct qcow2_check *check) MUST_CHECK;
-
 /* Count all references. */
 int qcow2_check_count(struct qcow2_check *check) MUST_CHECK;
-
-/* Compare them with those in the file. */
-int qcow2_check_compare(struct qcow2_check *check) MUST_CHECK;
 
 /* The wrong COPIED flags are errors: say so. */
 void qcow2_check_report_flags(struct qcow2_check *check);

@@ -76,8 +76,13 @@ static void detach(void *opaque)
     job->result = block_detach(job->disk->block);
 }
 
-/* The machine has room for fewer disks than there are letters. */
-void disk_name(unsigned index, char name[DISK_NAME_MAX])
+#define DISK_NAME_MAX 8
+
+/*
+ * The guest's name of disk `index`: "vda" for the first one. The machine has room for fewer disks
+ * than there are letters.
+ */
+static void disk_name(unsigned index, char name[DISK_NAME_MAX])
 {
     snprintf(name, DISK_NAME_MAX, "vd%c", index < 26 ? 'a' + (int)index : '?');
 }

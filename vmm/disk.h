@@ -21,10 +21,6 @@
 
 struct disk;
 
-/* The guest's name of disk `index`: "vda" for the first one. */
-#define DISK_NAME_MAX 8
-void disk_name(unsigned index, char name[DISK_NAME_MAX]);
-
 /*
  * Open the image of disk `index`, start the thread "diskN" and hand the image over to it. `vm`
  * outlives the disk. The image's files are added to `files`, and refused if they are there already.

@@ -131,28 +131,6 @@ START_TEST(errno_survives)
 }
 END_TEST
 
-START_TEST(level_names_parse)
-{
-    static const struct {
-        const char *text;
-        int result;
-        enum log_level level;
-    } cases[] = {
-        {"error", 0, LOG_ERROR}, {"warn", 0, LOG_WARN},  {"info", 0, LOG_INFO},
-        {"debug", 0, LOG_DEBUG}, {"", -EINVAL, 0},       {"Error", -EINVAL, 0},
-        {"warning", -EINVAL, 0}, {"debug ", -EINVAL, 0},
-    };
-
-    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-        enum log_level level = LOG_ERROR;
-
-        ck_assert_int_eq(log_level_parse(cases[i].text, &level), cases[i].result);
-        if (cases[i].result == 0)
-            ck_assert_int_eq(level, cases[i].level);
-    }
-}
-END_TEST
-
 START_TEST(guest_lines_are_limited_per_call_site)
 {
     capture_stderr();
@@ -373,7 +351,7 @@ static void add_tests(Suite *suite)
 {
     unit_case(suite, "log", line_has_program_level_and_newline, levels_above_the_limit_are_silent,
               raw_terminal_gets_carriage_returns, control_characters_and_long_lines_are_tamed,
-              errno_survives, level_names_parse, word_to_the_user_counts_at_every_level);
+              errno_survives, word_to_the_user_counts_at_every_level);
     unit_case(suite, "thread", nobody_waits_for_stderr_and_lost_lines_are_counted,
               loss_is_told_between_the_lines_before_and_after, flushed_lines_are_there_in_order,
               idle_log_has_no_thread);

@@ -41,17 +41,6 @@ bool log_enabled(enum log_level level)
     return level <= max_level;
 }
 
-int log_level_parse(const char *text, enum log_level *ret_level)
-{
-    for (size_t i = 0; i < ARRAY_SIZE(level_names); i++) {
-        if (strcmp(text, level_names[i]) == 0) {
-            *ret_level = (enum log_level)i;
-            return 0;
-        }
-    }
-    return -EINVAL;
-}
-
 void log_set_raw_terminal(bool raw)
 {
     log_out_set_raw_terminal(raw);

@@ -32,9 +32,6 @@ bool log_flush(unsigned timeout_ms);
 /* The same for the handler of a fatal signal. Async-signal-safe. */
 void log_wait_in_handler(unsigned timeout_ms);
 
-/* Parse "error", "warn", "info" or "debug". 0, or -EINVAL. */
-int log_level_parse(const char *text, enum log_level *ret_level) MUST_CHECK;
-
 /*
  * Lines end in "\r\n" instead of "\n" while this is set: the terminal is raw then.
  * Owner: the module that makes the terminal raw.
