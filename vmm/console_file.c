@@ -1,5 +1,6 @@
 /*
- * The serial port's output into a file, or nowhere. There is no input.
+ * The serial port's output into a file, or nowhere. There is no input. A file may lie on a disk that
+ * hangs, or is slow, so another thread writes to it: the main loop has the power button to press.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -8,11 +9,13 @@
 
 #include "vmm/base/log.h"
 #include "vmm/console_impl.h"
+#include "vmm/console_pump.h"
 
 struct console_file {
     struct console console;
-    int fd;           /* -1: not open */
-    const char *path; /* the configuration's; NULL: nowhere */
+    int fd;                    /* -1: not open */
+    struct console_pump *pump; /* NULL: not started */
+    const char *path;          /* the configuration's; NULL: nowhere */
     const struct open_files *files;
 };
 
@@ -27,18 +30,21 @@ static void file_no_input(struct console *console)
     console_end_input(console);
 }
 
+/* The pump swallows whatever the file refuses, so only the pipe to it can fail. */
 static void file_output_failed(struct console *console, int error)
 {
-    log_warn("%s: %s: the guest's output is dropped from here on", file_of(console)->path,
-             strerror(error));
+    log_warn("%s: error %d: the guest's output is dropped from here on", file_of(console)->path,
+             error);
     console_disconnect(console);
 }
 
 static void file_close(struct console *console)
 {
     struct console_file *file = file_of(console);
+    unsigned stall_ms = console->stalled ? 0 : CONSOLE_CLOSE_STALL_MS;
+    bool written = !file->pump || console_pump_stop(file->pump, stall_ms, &console->events);
 
-    if (file->fd >= 0 && close(file->fd) < 0)
+    if (written && file->fd >= 0 && close(file->fd) < 0)
         log_warn("%s: %s", file->path, strerror(errno));
     console_done(console);
     free(file);
@@ -47,16 +53,22 @@ static void file_close(struct console *console)
 static int file_start(struct console *console, struct err *err)
 {
     struct console_file *file = file_of(console);
+    int pipe_fd;
     int r;
 
     if (!file->path)
         return 0;
     r = open_files_open_output(file->files, file->path, &file->fd, err);
+    if (r == 0) {
+        r = console_pump_start(file->fd, file->path, &pipe_fd, &file->pump);
+        if (r < 0)
+            err_set_errno(err, r, "%s: cannot start the thread that writes to it", file->path);
+    }
     if (r < 0) {
         err_prefix(err, "serial port");
         return r;
     }
-    console_connect(console, -1, file->fd);
+    console_connect(console, -1, pipe_fd);
     return 0;
 }
 

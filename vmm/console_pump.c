@@ -22,6 +22,7 @@ struct console_pump {
     int pipe_in; /* written by the main loop */
     int pipe_out;
     int out_fd;
+    const char *name;
     bool broken; /* owner: the thread; what comes is thrown away */
 
     pthread_mutex_t lock; /* guards the rest */
@@ -49,7 +50,7 @@ static void count_written(struct console_pump *pump, size_t len)
 /* The reader went away, or the disk is full: the guest goes on without. */
 static void give_up(struct console_pump *pump, int error)
 {
-    log_warn("standard output: %s: the guest's output is dropped from here on", strerror(error));
+    log_warn("%s: %s: the guest's output is dropped from here on", pump->name, strerror(error));
     pump->broken = true;
 }
 
@@ -113,7 +114,8 @@ static int open_pipe(struct console_pump *pump)
     return 0;
 }
 
-int console_pump_start(int out_fd, int *ret_pipe_fd, struct console_pump **ret_pump)
+int console_pump_start(int out_fd, const char *name, int *ret_pipe_fd,
+                       struct console_pump **ret_pump)
 {
     struct console_pump *pump = calloc(1, sizeof(*pump));
     pthread_condattr_t attr;
@@ -122,6 +124,7 @@ int console_pump_start(int out_fd, int *ret_pipe_fd, struct console_pump **ret_p
     if (!pump)
         return -ENOMEM;
     pump->out_fd = out_fd;
+    pump->name = name;
     r = open_pipe(pump);
     if (r < 0) {
         free(pump);
@@ -177,9 +180,10 @@ static bool wait_finished(struct console_pump *pump, unsigned stall_ms,
     return pump->finished;
 }
 
-void console_pump_stop(struct console_pump *pump, unsigned stall_ms,
+bool console_pump_stop(struct console_pump *pump, unsigned stall_ms,
                        const struct console_events *events)
 {
+    const char *name = pump->name;
     bool finished;
 
     close(pump->pipe_in); /* the thread reads what is in the pipe, and then its end */
@@ -191,10 +195,10 @@ void console_pump_stop(struct console_pump *pump, unsigned stall_ms,
     pthread_mutex_unlock(&pump->lock);
 
     if (!finished) {
-        log_warn(
-            "standard output: the guest's last output is lost: nobody reads it, or too slowly");
-        return;
+        log_warn("%s: the guest's last output is lost: nobody reads it, or too slowly", name);
+        return false;
     }
     pthread_join(pump->thread, NULL);
     pump_free(pump);
+    return true;
 }

@@ -103,7 +103,7 @@ static int stdio_start(struct console *console, struct err *err)
     int pipe_fd;
     int r;
 
-    r = console_pump_start(STDOUT_FILENO, &pipe_fd, &stdio->pump);
+    r = console_pump_start(STDOUT_FILENO, "standard output", &pipe_fd, &stdio->pump);
     if (r < 0)
         return err_set_errno(err, r, "serial port: cannot start the thread for standard output");
     if (stdio->is_terminal) {
@@ -120,8 +120,8 @@ static void stdio_close(struct console *console)
     struct console_stdio *stdio = stdio_of(console);
 
     if (stdio->pump)
-        console_pump_stop(stdio->pump, console->stalled ? 0 : CONSOLE_CLOSE_STALL_MS,
-                          &console->events);
+        (void)console_pump_stop(stdio->pump, console->stalled ? 0 : CONSOLE_CLOSE_STALL_MS,
+                                &console->events);
     if (stdio->is_terminal)
         terminal_restore();
     console_done(console);

@@ -466,6 +466,33 @@ START_TEST(signal_ends_a_tear_down_that_hangs)
 }
 END_TEST
 
+/* The guest's log lies on a disk that hangs: the button is pressed all the same. */
+START_TEST(serial_file_that_hangs_does_not_keep_the_button)
+{
+    char serial[512];
+    const char *const args[] = {"--serial", serial, NULL};
+    pid_t writer;
+    int status;
+
+    snprintf(serial, sizeof(serial), "file:%s", scratch_path("serial"));
+    guest_route_irq(&guest, X86_GSI_GED, VECTOR);
+    guest_put_text(&guest, "ready");
+    wait_for_button();
+    guest_power_off(&guest);
+    start(args);
+    while (scratch_shell("grep -qs ready serial") != 0)
+        usleep(1000);
+    writer = find_thread("console");
+    if (!stop_thread(writer))
+        return;
+    signal_vm(SIGTERM);
+    ck_assert(vm_wait_error(&vm, BUTTON));
+    ck_assert(vm_wait_error(&vm, "last output is lost"));
+    ck_assert_int_eq(waitpid(writer, &status, __WALL), writer);
+    expect_end(EXIT_POWER_OFF);
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     TCase *tcase = tcase_create("end");
@@ -482,6 +509,7 @@ static void add_tests(Suite *suite)
         tcase_add_test(tcase, set_up_that_hangs_ends_by_a_signal);
     tcase_add_test(tcase, disk_that_hangs_does_not_keep_the_process);
     tcase_add_test(tcase, signal_ends_a_tear_down_that_hangs);
+    tcase_add_test(tcase, serial_file_that_hangs_does_not_keep_the_button);
     suite_add_tcase(suite, tcase);
 }
 
