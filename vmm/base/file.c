@@ -52,14 +52,16 @@ int file_set_part(struct file *file, const struct file_part *part, const char *p
                   struct err *err)
 {
     bool has_len = part->len != FILE_PART_REST;
+    uint64_t file_len;
     uint64_t len;
     int r;
 
     if (part->off == 0 && !has_len)
         return 0;
-    r = file->ops->get_len(file, &len);
+    r = file->ops->get_len(file, &file_len);
     if (r < 0)
         return err_set_errno(err, r, "%s: cannot tell the size", path);
+    len = file_part_room(file_len);
     if (part->off > len)
         return err_set(err, -EINVAL,
                        "%s: Offset (%" PRIu64 ") cannot be greater than size of the containing "
@@ -74,7 +76,7 @@ int file_set_part(struct file *file, const struct file_part *part, const char *p
     file->part = *part;
     if (has_len) {
         file->fixed_len = true;
-        file->len_limit = len; /* what is behind the part stays */
+        file->len_limit = max_u64(file_len, part->off + part->len); /* what is behind stays */
     }
     return 0;
 }

@@ -24,9 +24,16 @@ uint64_t file_part_extent_end(const struct file_part *part, uint64_t end, bool h
     return hole ? UINT64_MAX : part->len; /* behind the end of the part is nothing */
 }
 
+uint64_t file_part_room(uint64_t file_len)
+{
+    return file_len > UINT64_MAX - FILE_SECTOR ? file_len : align_up(file_len, FILE_SECTOR);
+}
+
 uint64_t file_part_len(const struct file_part *part, uint64_t file_len)
 {
+    uint64_t end = part->off == 0 ? file_len : file_part_room(file_len);
+
     if (part->len != FILE_PART_REST)
         return part->len;
-    return file_len > part->off ? file_len - part->off : 0;
+    return end > part->off ? end - part->off : 0;
 }

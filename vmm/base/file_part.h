@@ -17,6 +17,9 @@
 /* Up to the end of the file, and growing with it. */
 #define FILE_PART_REST UINT64_MAX
 
+/* Parts end where the file's last sector does: what is missing of it reads as zero. */
+#define FILE_SECTOR 512u
+
 struct file_part {
     uint64_t off;
     uint64_t len;
@@ -35,6 +38,9 @@ uint64_t file_part_clip(const struct file_part *part, uint64_t off, uint64_t len
 
 /* What is known of an extent of the file at a place of the part: where it ends in the part. */
 uint64_t file_part_extent_end(const struct file_part *part, uint64_t end, bool hole);
+
+/* How far parts of a file of `file_len` bytes may reach. UINT64_MAX is far enough. */
+uint64_t file_part_room(uint64_t file_len);
 
 /* The length of the part of a file of `file_len` bytes. */
 uint64_t file_part_len(const struct file_part *part, uint64_t file_len);
