@@ -58,7 +58,8 @@ struct chain {
 
 /*
  * The path of a backing file: relative to the folder of the image that names it, not to where this
- * process happens to run. QEMU's "protocol:name" is understood for plain files only.
+ * process happens to run. QEMU's "protocol:name" is understood for plain files only, and is then
+ * relative to where the process runs, as all that QEMU does not take for the mere name of a file.
  */
 int block_resolve(const char *image, const char *name, char **ret_path, struct err *err)
 {
@@ -73,9 +74,10 @@ int block_resolve(const char *image, const char *name, char **ret_path, struct e
                            "'%s': a file of the host is expected: protocols are not supported",
                            name);
         name += strlen("file:");
-    }
-    if (name[0] == '/')
         dir_len = 0;
+    } else if (name[0] == '/') {
+        dir_len = 0;
+    }
     path = malloc(dir_len + strlen(name) + 1);
     if (!path)
         return err_set(err, -ENOMEM, "out of memory");

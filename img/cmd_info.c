@@ -151,14 +151,17 @@ static int describe_qcow2(struct image *image, struct err *err)
     return describe_bitmaps(image, err);
 }
 
-/* A name that is none of a file of this host is shown as it is. */
+/* With a protocol in front a name is shown as it is: "file:", or no file of this host. */
 static int find_backing(struct image *image, struct err *err)
 {
     const struct block_details *details = &image->details;
-    int r = block_resolve(details->path, details->backing_name, &image->backing_path, err);
+    const char *name = details->backing_name;
+    int r = -ENOTSUP;
 
+    if (name[strcspn(name, ":/")] != ':')
+        r = block_resolve(details->path, name, &image->backing_path, err);
     if (r == -ENOTSUP) {
-        image->backing_path = strdup(details->backing_name);
+        image->backing_path = strdup(name);
         r = image->backing_path ? 0 : err_set(err, -ENOMEM, "out of memory");
     }
     return r;

@@ -107,7 +107,9 @@ static const struct {
     {"ROOT/vm/sub/base", NULL, NULL},
     {"../out/secret", NULL, "ROOT/out/secret: lies outside of ROOT/vm"},
     {"ROOT/out/secret", NULL, "add backing=ROOT/out to --disk"},
-    {"file:../out/secret", NULL, "lies outside"},
+    {"file:ROOT/out/secret", NULL, "ROOT/out/secret: lies outside"},
+    {"file:ROOT/vm/base", NULL, NULL},
+    {"file:base", NULL, ": base: cannot open: No such file"}, /* of where we run */
     {"../vm2/secret", NULL, "ROOT/vm2/secret: lies outside"},
     {"link", NULL, "ROOT/out/secret: lies outside"},
     {"folder/secret", NULL, "ROOT/out/secret: lies outside"},
