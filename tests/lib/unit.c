@@ -1,9 +1,23 @@
 #include "tests/lib/unit.h"
 
 #include <malloc.h>
+#include <signal.h>
 #include <time.h>
 
 #include "tests/lib/scratch.h"
+
+/*
+ * A shell lets its background jobs ignore SIGINT and SIGQUIT, and what is ignored stays so in the
+ * programs that it starts: a test that sends one to itself would wait for ever.
+ */
+static void notice_signals(void)
+{
+    struct sigaction action;
+
+    for (int signo = 1; signo <= SIGRTMAX; signo++)
+        if (sigaction(signo, NULL, &action) == 0 && action.sa_handler == SIG_IGN)
+            (void)signal(signo, SIG_DFL);
+}
 
 int unit_main(const char *name, void (*add_tests)(Suite *suite))
 {
@@ -16,6 +30,7 @@ int unit_main(const char *name, void (*add_tests)(Suite *suite))
      */
     (void)mallopt(M_MMAP_THRESHOLD, 32 << 20);
     (void)mallopt(M_TRIM_THRESHOLD, 256 << 20);
+    notice_signals();
     scratch_begin();
     add_tests(suite);
     runner = srunner_create(suite);
