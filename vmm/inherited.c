@@ -27,10 +27,25 @@ static void add_named(struct named *named, const char *path)
     }
 }
 
+static void add_places(struct named *named, const struct config_places *places)
+{
+    for (unsigned i = 0; i < places->n; i++)
+        add_named(named, places->paths[i]);
+}
+
+/* Configuration file, kernel, serial port, and as many as there are of the others. */
+static size_t count_names(const struct config *config)
+{
+    size_t n = 3 + config->ninitrds + config->ndisks + config->backing.n;
+
+    for (size_t i = 0; i < config->ndisks; i++)
+        n += config->disks[i].backing.n;
+    return n;
+}
+
 int inherited_close(const struct config *config, struct err *err)
 {
-    /* Configuration file, kernel, serial port, and as many as there are of the others. */
-    struct named named = {.fds = calloc(3 + config->ninitrds + config->ndisks, sizeof(unsigned))};
+    struct named named = {.fds = calloc(count_names(config), sizeof(unsigned))};
 
     if (!named.fds)
         return err_set(err, -ENOMEM, "out of memory");
@@ -39,8 +54,11 @@ int inherited_close(const struct config *config, struct err *err)
     add_named(&named, config->serial_path);
     for (size_t i = 0; i < config->ninitrds; i++)
         add_named(&named, config->initrds[i]);
-    for (size_t i = 0; i < config->ndisks; i++)
+    add_places(&named, &config->backing);
+    for (size_t i = 0; i < config->ndisks; i++) {
         add_named(&named, config->disks[i].path);
+        add_places(&named, &config->disks[i].backing);
+    }
     std_fds_close_others(named.fds, named.n);
     free(named.fds);
     return 0;

@@ -59,7 +59,9 @@ END_TEST
 START_TEST(those_are_kept_that_any_setting_names)
 {
     char *initrds[] = {T("/dev/fd/102"), T("initrd"), T("/proc/self/fd/104")};
-    struct config_disk disks[] = {{.path = T("/dev/fd/120")}, {.path = T("/proc/self/fd/120")}};
+    char *for_one[] = {T("/dev/fd/115"), T("/images")}, *for_all[] = {T("/dev/fd/116")};
+    struct config_disk disks[] = {{.path = T("/dev/fd/120"), .backing = {.paths = for_one, .n = 2}},
+                                  {.path = T("/proc/self/fd/120")}};
 
     config = (struct config){
         .file = T("/dev/fd/103"),
@@ -69,9 +71,10 @@ START_TEST(those_are_kept_that_any_setting_names)
         .disks = disks,
         .ndisks = 2,
         .serial_path = T("/dev/fd/110"),
+        .backing = {.paths = for_all, .n = 1},
     };
     ck_assert_int_eq(inherited_close(&config, NULL), 0);
-    assert_open(100, 102, 103, 104, 110, 120, -1);
+    assert_open(100, 102, 103, 104, 110, 115, 116, 120, -1);
 }
 END_TEST
 
