@@ -209,9 +209,9 @@ static void tidied(struct block_req *req, int result)
 }
 
 /*
- * So that what is killed while it is idle leaves its image as clean as one that was closed. Also when
- * requests are cancelled: the machine ends, and another disk of it may hang until the process ends by
- * force.
+ * So that what is killed while it is idle leaves its image as clean as one that was closed. Also
+ * when requests are cancelled: the machine ends, and another disk of it may hang until the process
+ * ends by force.
  */
 static void tidy(struct block *block)
 {

@@ -275,9 +275,11 @@ struct qcow2 {
     /* Owner: q->lock */
     struct qcow2_space space;
     struct qcow2_counted counted;
-    uint64_t packed_end; /* where the next compressed data goes; 0: into a new cluster */
-    uint64_t file_end;   /* nothing was ever behind it, so from here on the file reads as zero */
-    uint64_t file_len;   /* of the image file; ahead of file_end if we made it longer */
+    uint64_t packed_end;  /* where the next compressed data goes; 0: into a new cluster */
+    uint64_t file_end;    /* nothing was ever behind it, so from here on the file reads as zero */
+    uint64_t file_len;    /* of the image file, at least; ahead of file_end if we made it longer */
+    uint64_t grow_from;   /* making it longer failed: tried again for what ends behind this */
+    uint64_t durable_len; /* of file_len, what a power cut leaves: a barrier came after it */
     struct qcow2_reserve reserve;
     bool file_grown; /* it is: to be cut when the image is closed */
 
@@ -370,6 +372,9 @@ bool qcow2_data_is_hole(struct qcow2 *q, uint64_t host, uint64_t len);
 
 /* -EOPNOTSUPP where the file system has no way but writing a buffer. */
 int qcow2_data_zero_fast(struct qcow2 *q, uint64_t host, uint64_t len, bool unmap) MUST_CHECK;
+
+/* Make the image file longer or shorter. 0 or -errno; -ENOTSUP: a block device has one length. */
+int qcow2_file_set_len(struct qcow2 *q, uint64_t len) MUST_CHECK;
 
 /*
  * Space up to `end` is about to be used: let the image file be that long, and a good deal longer. A

@@ -225,16 +225,19 @@ static uint32_t subcluster_mask(const struct qcow2 *q, uint64_t cluster_off, uin
 }
 
 /*
- * Does a cluster read the same before its data is there? It reads as zero now, and so does its new
- * space: that was never used, or a barrier came after its use (q->data_first of an image just
- * opened).
+ * Does cluster `n` of `alloc` read the same before its data is there? It reads as zero now, and so
+ * does its new space: that was never used, or a barrier came after its use (q->data_first of an
+ * image just opened). And the file is long enough: else a power cut could leave an entry that
+ * points behind its end.
  */
-static bool data_may_follow(const struct qcow2 *q, const struct qcow2_alloc *alloc,
+static bool data_may_follow(const struct qcow2 *q, const struct qcow2_alloc *alloc, uint64_t n,
                             struct qcow2_entry old, uint64_t cluster_off)
 {
     bool below = q->block.backing && cluster_off < q->block.backing->len;
+    uint64_t end = alloc->host + ((n + 1) << q->cluster_bits);
 
-    return alloc->fresh && !has_data(q, old) && !below && q->data == q->block.file;
+    return alloc->fresh && !has_data(q, old) && !below && q->data == q->block.file &&
+           end <= q->durable_len;
 }
 
 static void commit_cluster(struct qcow2 *q, struct qcow2_slice *slice,
@@ -244,7 +247,7 @@ static void commit_cluster(struct qcow2 *q, struct qcow2_slice *slice,
     unsigned i = qcow2_slice_index(q, cluster_off);
     struct qcow2_entry entry = qcow2_entry_get(q, slice, i);
 
-    if (!data_may_follow(q, alloc, entry, cluster_off))
+    if (!data_may_follow(q, alloc, n, entry, cluster_off))
         q->data_first = true;
     if (!alloc->reuse)
         free_entry(q, cluster_off, entry.entry, false);

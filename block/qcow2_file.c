@@ -8,6 +8,7 @@
 #include "block/qcow2.h"
 #include "vmm/base/bytes.h"
 #include "vmm/base/iov.h"
+#include "vmm/base/log.h"
 
 /* ---- metadata -------------------------------------------------------------------------------- */
 
@@ -104,6 +105,17 @@ int qcow2_data_zero_fast(struct qcow2 *q, uint64_t host, uint64_t len, bool unma
 
 /* ---- length ---------------------------------------------------------------------------------- */
 
+int qcow2_file_set_len(struct qcow2 *q, uint64_t len)
+{
+    int r = file_truncate(q->block.file, len);
+
+    if (r < 0)
+        return r;
+    q->file_len = len;
+    q->durable_len = min_u64(q->durable_len, len);
+    return 0;
+}
+
 /* How much is added: as much as there is, within these. It takes no space, only a larger length. */
 #define GROW_MIN (1ull << 20)
 #define GROW_MAX (1ull << 30)
@@ -117,14 +129,12 @@ void qcow2_file_grow(struct qcow2 *q, uint64_t end)
 {
     uint64_t len = end + min_u64(max_u64(end, GROW_MIN), GROW_MAX);
 
-    if (end <= q->file_len || q->block.file->fixed_len)
+    if (end <= max_u64(q->file_len, q->grow_from) || q->block.file->fixed_len)
         return;
-    if (file_truncate(q->block.file, len) < 0) {
-        q->file_len = end; /* try again further on */
-        return;
-    }
-    q->file_len = len;
-    q->file_grown = true;
+    if (qcow2_file_set_len(q, len) < 0)
+        q->grow_from = end;
+    else
+        q->file_grown = true;
 }
 
 /* Data behind what is counted, in so many pieces, is what a crash leaves. */
@@ -168,9 +178,8 @@ void qcow2_file_shrink(struct qcow2 *q)
 {
     if (!q->file_grown || q->file_len <= q->file_end || q->corrupt)
         return;
-    /* If it fails, the file ends in a hole. */
-    if (file_truncate(q->block.file, q->file_end) == 0)
-        q->file_len = q->file_end;
+    if (qcow2_file_set_len(q, q->file_end) < 0)
+        log_debug("%s: the file keeps a hole at its end", q->path);
     q->file_grown = false;
 }
 
@@ -203,9 +212,12 @@ void qcow2_file_reserve(struct qcow2 *q, uint64_t host, uint64_t len)
 
 int qcow2_barrier(struct qcow2 *q)
 {
+    uint64_t len = q->file_len;
     int r;
 
     q->block.stats.barriers++;
     r = file_sync(q->block.file);
+    if (r == 0)
+        q->durable_len = max_u64(q->durable_len, len);
     return r == 0 && q->data != q->block.file ? file_sync(q->data) : r;
 }

@@ -471,6 +471,7 @@ static int parse_header(struct qcow2 *q, struct header *hdr, struct err *err)
     q->slice_bits = (unsigned)min_u64(q->cluster_bits, QCOW2_SLICE_BITS_MAX);
     q->file_end = align_up(hdr->file_len, q->cluster_size);
     q->file_len = hdr->file_len;
+    q->durable_len = hdr->file_len; /* by the barrier that q->data_first brings */
     hdr->backing_off = load_be64(hdr->data + HDR_BACKING_OFF);
     hdr->backing_len = load_be32(hdr->data + HDR_BACKING_LEN);
     r = check_encryption(q, hdr, err);

@@ -54,7 +54,7 @@ int qcow2_refs_cut_file(struct qcow2_refs *refs)
 
     if (end == q->file_end)
         return 0;
-    r = file_truncate(q->block.file, end);
+    r = qcow2_file_set_len(q, end);
     if (r == -ENOTSUP)
         return 0;
     if (r < 0)

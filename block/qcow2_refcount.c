@@ -378,7 +378,10 @@ static uint64_t count_ahead(const struct qcow2 *q)
                : COUNT_AHEAD_BYTES >> q->cluster_bits;
 }
 
-/* Count the first run of free clusters: `want` of them, or fewer, or some ahead as well. */
+/*
+ * Count the first run of free clusters: `want` of them, or fewer, or some ahead as well. The file
+ * is made long enough for all of them: that becomes durable with their counts.
+ */
 static int count_run(struct qcow2 *q, uint64_t want, struct qcow2_counted *ret_run)
 {
     uint64_t n = 0;
@@ -399,6 +402,7 @@ static int count_run(struct qcow2 *q, uint64_t want, struct qcow2_counted *ret_r
         qcow2_space_taken(q, from, n, next);
     }
     ret_run->n = n;
+    qcow2_file_grow(q, (ret_run->first + n) << q->cluster_bits);
     return 0;
 }
 

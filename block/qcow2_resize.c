@@ -118,7 +118,7 @@ static int extend_file(struct qcow2 *q)
 
     if (r < 0 || len >= q->file_end)
         return r;
-    r = file_truncate(q->block.file, q->file_end);
+    r = qcow2_file_set_len(q, q->file_end);
     return r == -ENOTSUP ? 0 : r; /* a block device has one length */
 }
 

@@ -1,6 +1,7 @@
 /*
- * The serial port's output into a file, or nowhere. There is no input. A file may lie on a disk that
- * hangs, or is slow, so another thread writes to it: the main loop has the power button to press.
+ * The serial port's output into a file, or nowhere. There is no input. A file may lie on a disk
+ * that hangs, or is slow, so another thread writes to it: the main loop has the power button to
+ * press.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -19,16 +19,16 @@ struct console_events;
 struct console_pump;
 
 /*
- * Start to copy to `out_fd`, which must stay open; `name` is what the user calls it, and stays, too.
- * *ret_pipe_fd does not block, and belongs to the pump. 0 or -errno.
+ * Start to copy to `out_fd`, which must stay open; `name` is what the user calls it, and stays,
+ * too. *ret_pipe_fd does not block, and belongs to the pump. 0 or -errno.
  */
 int console_pump_start(int out_fd, const char *name, int *ret_pipe_fd,
                        struct console_pump **ret_pump) MUST_CHECK;
 
 /*
  * Wait until everything is written, as long as some of it is every `stall_ms`, and nobody is
- * hurried. The thread of a reader that takes too little is left behind, to end with the process, and
- * so must `out_fd` and `name` be. False: that is the case.
+ * hurried. The thread of a reader that takes too little is left behind, to end with the process,
+ * and so must `out_fd` and `name` be. False: that is the case.
  */
 bool console_pump_stop(struct console_pump *pump, unsigned stall_ms,
                        const struct console_events *events);

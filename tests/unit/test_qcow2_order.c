@@ -237,6 +237,31 @@ START_TEST(data_comes_first_after_a_round_that_failed)
 }
 END_TEST
 
+/*
+ * The file is made longer before data is written behind its end, but that may fail, or be lost like
+ * anything else. New clusters of a file read as zero, and no counts are written here, so that
+ * nothing else asks for a barrier before the table.
+ */
+START_TEST(file_is_long_enough_before_anything_points_behind_its_end)
+{
+    begin(&(struct qcow2_image_options){.version = 3, .lazy_refcounts = true}, false);
+    fault = (struct mem_fault){.kinds = 1u << MEM_TRUNCATE, .more = 1000, .result = -ENOSPC};
+    put(0, 1);
+    flush();
+    ck_assert(fault.happened);
+    if (_i == 0)
+        fault.after = -1;
+    start_recording();
+    watch(0, 1, 1);
+    for (unsigned i = 1; i < 4; i++) {
+        watch((uint64_t)i * CLUSTER, 0, 2);
+        put((uint64_t)i * CLUSTER, 2);
+    }
+    flush_watched();
+    cut_everywhere(NULL);
+}
+END_TEST
+
 /* The tables in the file still give the cluster to its old place. */
 START_TEST(what_is_freed_stays_until_a_round_has_succeeded)
 {
@@ -312,6 +337,7 @@ static void add_tests(Suite *suite)
     tcase_add_loop_test(tcase, new_tables_are_whole_before_anything_points_at_them, 0,
                         ARRAY_SIZE(kinds));
     tcase_add_test(tcase, data_comes_first_after_a_round_that_failed);
+    tcase_add_loop_test(tcase, file_is_long_enough_before_anything_points_behind_its_end, 0, 2);
     tcase_add_loop_test(tcase, what_is_freed_stays_until_a_round_has_succeeded, 0,
                         ARRAY_SIZE(kinds));
     tcase_add_test(tcase, autoclear_bits_are_gone_before_data_changes);

@@ -156,7 +156,7 @@ START_TEST(nobody_is_connected_to_one_that_is_kept)
 }
 END_TEST
 
-/* Other programs bind first and listen a moment later, and some sockets have nothing to listen to. */
+/* Other programs bind first and listen a moment later, and some sockets never listen. */
 START_TEST(one_that_somebody_has_open_is_kept)
 {
     const int types[] = {SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET};

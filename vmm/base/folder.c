@@ -24,7 +24,7 @@ static int split(const char *path, char folder[PATH_MAX], const char **ret_name)
 int folder_open(const char *path, const char **ret_name)
 {
     char folder[PATH_MAX];
-    struct folder_entry entry;
+    struct folder_entry entry = {.folder = -1};
     int r = split(path, folder, ret_name);
 
     if (r == 0)
