@@ -54,7 +54,7 @@ static void file_close(struct console *console)
 static int file_start(struct console *console, struct err *err)
 {
     struct console_file *file = file_of(console);
-    int pipe_fd;
+    int pipe_fd = -1;
     int r;
 
     if (!file->path)
