@@ -333,7 +333,7 @@ static void add_tests(Suite *suite)
     tcase_add_test(tcase, copying_of_large_clusters_leaves_the_loop_to_others);
     tcase_add_test(tcase, inflating_of_large_clusters_leaves_the_loop_to_others);
     tcase_add_test(tcase, search_in_a_full_image_leaves_the_loop_to_others_and_can_be_cancelled);
-    tcase_set_timeout(tcase, 3 * LONG_IDLE_NS / 1000000000);
+    tcase_set_timeout(tcase, (double)LONG_IDLE_NS * 3e-9);
     suite_add_tcase(suite, tcase);
 }
 
