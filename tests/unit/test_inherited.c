@@ -38,10 +38,10 @@ static void assert_open(int first, ...)
 
     va_start(args, first);
     for (int fd = 3; fd <= LAST + 100; fd++) {
+        if (is_open(fd) != (fd == next))
+            ck_abort_msg("%d is %s", fd, is_open(fd) ? "open" : "closed");
         if (fd == next)
             next = va_arg(args, int);
-        else if (is_open(fd))
-            ck_abort_msg("%d is open", fd);
     }
     va_end(args);
     ck_assert_int_eq(next, -1);
