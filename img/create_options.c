@@ -139,8 +139,8 @@ int create_options_parse(struct create_options *options, const char *text, struc
     return r;
 }
 
-int create_options_set(struct create_options *options, const char *key, const char *value,
-                       struct err *err)
+/* Add one. -EINVAL without a message if the format has no such key. */
+static int set(struct create_options *options, const char *key, const char *value, struct err *err)
 {
     if (!find_key(their_keys(options), key))
         return -EINVAL;
@@ -152,16 +152,16 @@ int create_options_set_len(struct create_options *options, uint64_t len, struct 
     char text[32];
 
     (void)snprintf(text, sizeof(text), "%" PRIu64, len);
-    return create_options_set(options, "size", text, err);
+    return set(options, "size", text, err);
 }
 
 int create_options_set_backing(struct create_options *options, const char *file, const char *format,
                                struct err *err)
 {
-    if (file && create_options_set(options, "backing_file", file, err) < 0)
+    if (file && set(options, "backing_file", file, err) < 0)
         return err_set(err, -EINVAL, "Backing file not supported for file format '%s'",
                        options->format_name);
-    if (format && create_options_set(options, "backing_fmt", format, err) < 0)
+    if (format && set(options, "backing_fmt", format, err) < 0)
         return err_set(err, -EINVAL, "Backing file format not supported for file format '%s'",
                        options->format_name);
     return 0;

@@ -4,7 +4,6 @@
  *
  *   create_options_init     the format
  *   create_options_parse    -o: keys that the format has, with values of their type
- *   create_options_set      one more
  *   create_options_take     the values, as block_create wants them
  *
  * As qemu-img does, what is wrong with a single value is found by the third step, the "Formatting"
@@ -39,10 +38,6 @@ void create_options_done(struct create_options *options);
 /* Add the elements of a list. 0 or -errno with *err filled. */
 int create_options_parse(struct create_options *options, const char *text,
                          struct err *err) MUST_CHECK;
-
-/* Add one; the text stays the caller's. -EINVAL without a message if the format has no such key. */
-int create_options_set(struct create_options *options, const char *key, const char *value,
-                       struct err *err) MUST_CHECK;
 
 /* Add the disk's length, as a plain number of bytes, which is how it is printed. 0 or -errno. */
 int create_options_set_len(struct create_options *options, uint64_t len,
