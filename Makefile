@@ -38,7 +38,7 @@ endif
 
 CPPFLAGS_ALL = -I. -D_GNU_SOURCE -DMINIVMM_VERSION='"$(VERSION)"' $(DEFINES) $(CPPFLAGS)
 # Those of these flags that compiler and processor know. Branch targets only: shadow stacks would
-# have to be switched with the stacks of coroutines (vmm/base/co.c).
+# have to be switched with the stacks of coroutines (base/co.c).
 known = $(foreach flag,$(1),$(shell $(CC) -Werror $(flag) -x c -c -o /dev/null /dev/null 2>/dev/null \
           && echo $(flag)))
 HARDENING := $(call known,-fstack-clash-protection -fcf-protection=branch)
@@ -53,7 +53,7 @@ CFLAGS_ALL = -std=gnu11 -fPIE -pthread -fno-strict-aliasing $(WARNINGS) $(CFLAGS
 # Largest frames, in bytes, of what is shipped. block/ runs on the stacks of coroutines; img/ on
 # that of a whole process.
 $(B)/block/%.o: FRAME_MAX := 1024
-$(B)/vmm/%.o $(B)/devices/%.o $(B)/boot/%.o: FRAME_MAX := 8192
+$(B)/base/%.o $(B)/vmm/%.o $(B)/devices/%.o $(B)/boot/%.o: FRAME_MAX := 8192
 $(B)/img/%.o: FRAME_MAX := 16384
 frame_warning = $(if $(filter release,$(CONFIG)),$(FRAME_MAX:%=-Wframe-larger-than=%))
 
@@ -77,7 +77,7 @@ LDFLAGS_ALL = $(LDFLAGS_LINK) -pthread -Wl,-z,relro,-z,now $(LDFLAGS_$(CONFIG)) 
 
 # The modules: one archive per folder. block/ and the image tool link without the VMM; what points
 # the wrong way inside the VMM, only scripts/lint-layers sees.
-SRC_base := $(wildcard vmm/base/*.c)
+SRC_base := $(wildcard base/*.c)
 SRC_block := $(wildcard block/*.c)
 SRC_img := $(filter-out img/main.c,$(wildcard img/*.c))
 SRC_devices := $(wildcard devices/*.c)
@@ -227,7 +227,7 @@ format:
 lint: compile_commands.json
 	@scripts/lint
 
-compile_commands.json: Makefile $(wildcard vmm/*.c vmm/base/*.c block/*.c img/*.c devices/*.c boot/*.c tests/*/*.c)
+compile_commands.json: Makefile $(wildcard vmm/*.c base/*.c block/*.c img/*.c devices/*.c boot/*.c tests/*/*.c)
 	@scripts/compile-commands '$(CC) $(subst ','\'',$(CPPFLAGS_ALL) $(CFLAGS_ALL))' > $@
 
 # ---- install -----------------------------------------------------------------------------------

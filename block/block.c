@@ -4,10 +4,10 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/bytes.h"
+#include "base/heap.h"
+#include "base/iov.h"
 #include "block/block_int.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/heap.h"
-#include "vmm/base/iov.h"
 
 /*
  * Requests carried out at a time; the others wait. Beyond the depth that keeps any disk busy, more

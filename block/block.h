@@ -16,10 +16,10 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
-#include "vmm/base/list.h"
-#include "vmm/base/loop.h"
+#include "base/compiler.h"
+#include "base/err.h"
+#include "base/list.h"
+#include "base/loop.h"
 
 #define BLOCK_SECTOR_SIZE 512u
 
@@ -82,7 +82,7 @@ enum {
 };
 
 struct block_check_report; /* block_ops.h */
-struct file_part;          /* vmm/base/file_part.h */
+struct file_part;          /* base/file_part.h */
 
 /* One file of an image that is being opened. */
 struct block_file {

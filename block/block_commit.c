@@ -11,8 +11,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/bytes.h"
 #include "block/block_int.h"
-#include "vmm/base/bytes.h"
 
 /* Data is copied in pieces of this size. */
 #define PIECE (1u << 20)

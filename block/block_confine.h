@@ -10,11 +10,11 @@
 
 #include <stdbool.h>
 
+#include "base/compiler.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "base/host_places.h"
 #include "block/block.h"
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
-#include "vmm/base/file.h"
-#include "vmm/base/host_places.h"
 
 struct block_confine {
     bool on;

@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "block/block_create.h"
 #include "block/block_int.h"
 #include "block/block_name.h"
-#include "vmm/base/bytes.h"
 
 /* ---- space ----------------------------------------------------------------------------------- */
 

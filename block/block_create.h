@@ -4,9 +4,9 @@
 #ifndef MINIVMM_BLOCK_BLOCK_CREATE_H
 #define MINIVMM_BLOCK_BLOCK_CREATE_H
 
+#include "base/file.h"
 #include "block/block_int.h"
 #include "block/block_ops.h"
-#include "vmm/base/file.h"
 
 /* Where files come from: as block_open_in. */
 int block_create_in(const struct block_env *env, const struct block_create_options *options,

@@ -12,12 +12,12 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "base/aio.h"
+#include "base/file.h"
+#include "base/file_host.h"
+#include "base/list.h"
 #include "block/block.h"
 #include "block/block_ops.h"
-#include "vmm/base/aio.h"
-#include "vmm/base/file.h"
-#include "vmm/base/file_host.h"
-#include "vmm/base/list.h"
 
 /* Bytes of L1 tables that they may have in memory: 64 disks of 64 TiB, with clusters of 64 KiB. */
 #define BLOCK_CHAIN_TABLES_MAX (64u << 20)

@@ -5,8 +5,8 @@
  */
 #include <stdlib.h>
 
+#include "base/bytes.h"
 #include "block/block_int.h"
-#include "vmm/base/bytes.h"
 
 /* Longer requests gain nothing from being one, and lose what the host does side by side. */
 #define MERGED_LEN_MAX (256u << 10)

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/parse.h"
 #include "block/block_ops.h"
-#include "vmm/base/parse.h"
 
 /* Keys inside of keys: "file.file.filename". */
 #define KEY_MAX 256u

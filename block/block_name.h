@@ -12,11 +12,11 @@
 
 #include <stdbool.h>
 
+#include "base/compiler.h"
+#include "base/err.h"
+#include "base/file_part.h"
+#include "base/opts.h"
 #include "block/block.h"
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
-#include "vmm/base/file_part.h"
-#include "vmm/base/opts.h"
 
 struct block_name {
     char *path;

@@ -3,11 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "block/block_confine.h"
 #include "block/block_int.h"
 #include "block/block_name.h"
 #include "block/probe.h"
-#include "vmm/base/log.h"
 
 static int host_open_file(const struct block_env *env, const char *path,
                           const struct file_host_options *options, struct file **ret_file,

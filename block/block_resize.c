@@ -4,8 +4,8 @@
 #include <assert.h>
 #include <errno.h>
 
+#include "base/bytes.h"
 #include "block/block_int.h"
-#include "vmm/base/bytes.h"
 
 static int check(const struct block *block, const struct block_resize_options *options,
                  struct err *err)

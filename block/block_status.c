@@ -3,8 +3,8 @@
  */
 #include <string.h>
 
+#include "base/bytes.h"
 #include "block/block_int.h"
-#include "vmm/base/bytes.h"
 
 bool block_hole_at(struct file *file, uint64_t off, uint64_t *ret_end, uint32_t *ret_beyond)
 {

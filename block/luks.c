@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "vmm/base/bytes.h"
+#include "base/bytes.h"
 
 /* Offsets of the fields; numbers are big endian. LUKS On-Disk Format Specification 1.2, 5. */
 enum {

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "vmm/base/compiler.h"
+#include "base/compiler.h"
 
 #define LUKS_HEADER_LEN 592u
 #define LUKS_SLOTS 8u

@@ -7,8 +7,8 @@
 
 #include <stdint.h>
 
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
+#include "base/compiler.h"
+#include "base/err.h"
 
 /* All marks lie in the first sector. */
 #define PROBE_LEN 512u

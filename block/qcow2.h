@@ -40,11 +40,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/bytes.h"
+#include "base/co.h"
+#include "base/list.h"
+#include "base/range_lock.h"
 #include "block/block_int.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/co.h"
-#include "vmm/base/list.h"
-#include "vmm/base/range_lock.h"
 
 /* ---- limits and fields of the format --------------------------------------------------------- */
 

@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "block/qcow2_l2.h"
-#include "vmm/base/bytes.h"
 
 /* Read at a time, at most; as far as clusters are that long, nothing is read ahead. */
 #define AHEAD_LEN (256u << 10)

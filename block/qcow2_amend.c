@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "base/bytes.h"
 #include "block/qcow2.h"
 #include "block/qcow2_bitmaps.h"
 #include "block/qcow2_counter.h"
@@ -17,7 +18,6 @@
 #include "block/qcow2_refs.h"
 #include "block/qcow2_snaptable.h"
 #include "block/qcow2_walk.h"
-#include "vmm/base/bytes.h"
 
 #define V2_REFCOUNT_BITS 16u
 

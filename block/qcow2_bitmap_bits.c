@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "block/qcow2_bitmaps.h"
-#include "vmm/base/bytes.h"
 
 static uint64_t bits_per_cluster(const struct qcow2_bits *bits)
 {

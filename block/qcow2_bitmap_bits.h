@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-#include "vmm/base/compiler.h"
+#include "base/compiler.h"
 
 struct qcow2_bits {
     unsigned cluster_bits;

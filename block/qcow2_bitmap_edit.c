@@ -9,12 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "block/qcow2.h"
 #include "block/qcow2_bitmap_bits.h"
 #include "block/qcow2_bitmap_store.h"
 #include "block/qcow2_bitmaps.h"
 #include "block/qcow2_refs.h"
-#include "vmm/base/bytes.h"
 
 /* What QEMU takes, between these two, is the cluster size. */
 #define DEFAULT_MIN 4096u

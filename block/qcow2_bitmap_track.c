@@ -13,13 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "base/log.h"
 #include "block/qcow2.h"
 #include "block/qcow2_bitmap_bits.h"
 #include "block/qcow2_bitmap_store.h"
 #include "block/qcow2_bitmaps.h"
 #include "block/qcow2_refs.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/log.h"
 
 struct qcow2_tracking {
     struct qcow2_bits written;

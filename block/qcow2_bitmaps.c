@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "block/qcow2_header.h"
-#include "vmm/base/bytes.h"
 
 #define FLAGS_RESERVED 0xfffffffcu
 

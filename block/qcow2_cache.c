@@ -2,9 +2,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/bytes.h"
+#include "base/log.h"
 #include "block/qcow2.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/log.h"
 
 /*
  * How much metadata stays in memory: what the whole disk needs, between these two. 32 MiB of L2

@@ -4,9 +4,9 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "base/bytes.h"
 #include "block/qcow2_counter.h"
 #include "block/qcow2_l2.h"
-#include "vmm/base/bytes.h"
 
 /*
  * L1 and bitmap tables that are read at most, in bytes. Those of a real image do not overlap, so

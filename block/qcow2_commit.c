@@ -18,11 +18,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "base/log.h"
 #include "block/qcow2_counter.h"
 #include "block/qcow2_header.h"
 #include "block/qcow2_refs.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/log.h"
 
 #define BLOCKS_MAX (QCOW2_REFTABLE_BYTES_MAX / sizeof(uint64_t))
 

@@ -5,7 +5,7 @@
 #ifndef MINIVMM_BLOCK_QCOW2_COUNTER_H
 #define MINIVMM_BLOCK_QCOW2_COUNTER_H
 
-#include "vmm/base/bytes.h"
+#include "base/bytes.h"
 
 static inline uint64_t qcow2_counter_max(unsigned order)
 {

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/base/bytes.h"
+#include "base/bytes.h"
 
 #define PAGE_BITS 10u
 #define PAGE_CLUSTERS (1u << PAGE_BITS)

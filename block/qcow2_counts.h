@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "vmm/base/compiler.h"
+#include "base/compiler.h"
 
 /* Clusters of an image that is checked or changed as a whole: QEMU's limit for its checker. */
 #define QCOW2_COUNTS_CLUSTERS_MAX (1ull << 31)

@@ -12,10 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "block/block_create.h"
 #include "block/qcow2.h"
 #include "block/qcow2_header.h"
-#include "vmm/base/bytes.h"
 
 /* Header, extensions and names: no combination of options needs more. */
 #define HEADER_ROOM 4096u

@@ -10,11 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "block/qcow2.h"
 #include "block/qcow2_refs.h"
 #include "block/qcow2_snaptable.h"
 #include "block/qcow2_walk.h"
-#include "vmm/base/bytes.h"
 
 /* An L2 table that was written anew. */
 struct moved {

@@ -5,10 +5,10 @@
  */
 #include <errno.h>
 
+#include "base/bytes.h"
+#include "base/iov.h"
+#include "base/log.h"
 #include "block/qcow2.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/iov.h"
-#include "vmm/base/log.h"
 
 /* ---- metadata -------------------------------------------------------------------------------- */
 

@@ -27,8 +27,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "block/qcow2.h"
-#include "vmm/base/bytes.h"
 
 /* Dirty metadata to be written in one step: pieces of one size, in ascending order. */
 struct batch {

@@ -11,11 +11,11 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/bytes.h"
+#include "base/log.h"
 #include "block/qcow2.h"
 #include "block/qcow2_bitmaps.h"
 #include "block/qcow2_header.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/log.h"
 
 /* Header, extensions and backing file name: more than 64 KiB of them nobody has. */
 #define HEADER_AREA_MAX (64u << 10)

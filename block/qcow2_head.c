@@ -22,9 +22,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "block/qcow2.h"
 #include "block/qcow2_header.h"
-#include "vmm/base/bytes.h"
 
 #define SECTOR BLOCK_SECTOR_SIZE
 

@@ -5,10 +5,10 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/bytes.h"
+#include "base/iov.h"
 #include "block/qcow2_bitmaps.h"
 #include "block/qcow2_l2.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/iov.h"
 
 /*
  * Head and tail of a cluster are read together with what lies between them if that is at most this:

@@ -12,8 +12,8 @@
 #ifndef MINIVMM_BLOCK_QCOW2_L2_H
 #define MINIVMM_BLOCK_QCOW2_L2_H
 
+#include "base/bytes.h"
 #include "block/qcow2.h"
-#include "vmm/base/bytes.h"
 
 #define QCOW2_SUBCLUSTERS 32u
 

@@ -3,8 +3,8 @@
  */
 #include <errno.h>
 
+#include "base/log.h"
 #include "block/qcow2_l2.h"
-#include "vmm/base/log.h"
 
 int qcow2_l2_table(const struct qcow2 *q, uint64_t off, uint64_t *ret_table)
 {

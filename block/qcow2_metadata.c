@@ -5,12 +5,12 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/bytes.h"
+#include "base/log.h"
 #include "block/qcow2.h"
 #include "block/qcow2_bitmaps.h"
 #include "block/qcow2_refs.h"
 #include "block/qcow2_snaptable.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/log.h"
 
 /* ---- sets of clusters ------------------------------------------------------------------------ */
 

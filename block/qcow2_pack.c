@@ -13,11 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "base/iov.h"
 #include "block/qcow2.h"
 #include "block/qcow2_bitmaps.h"
 #include "block/qcow2_zip.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/iov.h"
 
 /*
  * Clusters on their way into the file. `data` has them one behind the other, as they will be in the

@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "base/iov.h"
 #include "block/qcow2.h"
 #include "block/qcow2_zip.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/iov.h"
 
 /*
  * Inflated clusters kept for reads of their neighbourhood: 2 MiB of them, but at least 4, for as

@@ -6,8 +6,8 @@
  */
 #include <stdlib.h>
 
+#include "base/bytes.h"
 #include "block/qcow2_l2.h"
-#include "vmm/base/bytes.h"
 
 #define SLOTS_BITS 8u
 

@@ -5,9 +5,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/bytes.h"
+#include "base/iov.h"
 #include "block/qcow2.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/iov.h"
 
 /*
  * Finding and starting a part takes about as long as copying so many bytes (co_turn): parts can be

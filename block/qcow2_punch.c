@@ -3,8 +3,8 @@
  */
 #include <errno.h>
 
+#include "base/bytes.h"
 #include "block/qcow2_refs.h"
-#include "vmm/base/bytes.h"
 
 /* The first cluster in [from, end) that only the old state used; `end` if there is none. */
 static uint64_t next_unused(const struct qcow2_refs *refs, uint64_t from, uint64_t end)

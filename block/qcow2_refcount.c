@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "base/log.h"
 #include "block/qcow2.h"
 #include "block/qcow2_counter.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/log.h"
 
 /* ---- counts ---------------------------------------------------------------------------------- */
 

@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "block/qcow2_counter.h"
 #include "block/qcow2_walk.h"
-#include "vmm/base/bytes.h"
 
 /* New tables that lie side by side leave in one write of at most this, or of one table. */
 #define WRITE_LEN (1u << 20)

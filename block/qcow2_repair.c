@@ -12,10 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "base/log.h"
 #include "block/qcow2_check.h"
 #include "block/qcow2_header.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/log.h"
 
 /* Moving a table may leave its old cluster to one owner, whose COPIED flag is then wrong. */
 #define ROUNDS_MAX 4

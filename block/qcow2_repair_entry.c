@@ -1,9 +1,9 @@
 /*
  * What a repair does about single entries of L1 and L2 tables.
  */
+#include "base/bytes.h"
 #include "block/qcow2_check.h"
 #include "block/qcow2_l2.h"
-#include "vmm/base/bytes.h"
 
 /* Data that is not there reads as zero; subclusters that are those of the image below stay that. */
 static void set_zero(const struct qcow2 *q, struct qcow2_l2_entry *entry)

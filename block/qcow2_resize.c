@@ -19,13 +19,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "base/log.h"
 #include "block/block_create.h"
 #include "block/qcow2.h"
 #include "block/qcow2_bitmaps.h"
 #include "block/qcow2_header.h"
 #include "block/qcow2_refs.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/log.h"
 
 static uint64_t l2_covers(const struct qcow2 *q)
 {

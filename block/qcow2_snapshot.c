@@ -19,13 +19,13 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/bytes.h"
 #include "block/block_ops.h"
 #include "block/qcow2.h"
 #include "block/qcow2_bitmaps.h"
 #include "block/qcow2_header.h"
 #include "block/qcow2_refs.h"
 #include "block/qcow2_snaptable.h"
-#include "vmm/base/bytes.h"
 
 /* ---- common ---------------------------------------------------------------------------------- */
 

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "block/qcow2_header.h"
 #include "block/qcow2_refs.h"
-#include "vmm/base/bytes.h"
 
 /* Byte offsets in an entry. */
 enum {

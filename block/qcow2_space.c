@@ -13,9 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "block/qcow2.h"
 #include "block/qcow2_counter.h"
-#include "vmm/base/bytes.h"
 
 /* Refcounts looked at for one allocation: 64 KiB of them count 2 GiB of 64 KiB clusters. */
 #define SCAN_BYTES (64u << 10)

@@ -6,8 +6,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/bytes.h"
 #include "block/qcow2.h"
-#include "vmm/base/bytes.h"
 
 /* Longer tables are read by parts of this length. */
 #define LOAD_PART (64u << 10)

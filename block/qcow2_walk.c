@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "vmm/base/bytes.h"
+#include "base/bytes.h"
 
 /* What is read with one request: at least a table. */
 #define READ_LEN (1u << 20)

@@ -5,12 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "base/iov.h"
+#include "base/log.h"
 #include "block/block_create.h"
 #include "block/block_int.h"
 #include "block/probe.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/iov.h"
-#include "vmm/base/log.h"
 
 struct raw {
     struct block block;

@@ -3,10 +3,10 @@
 #include <assert.h>
 #include <stdio.h>
 
+#include "base/bytes.h"
 #include "boot/aml.h"
 #include "boot/bytebuf.h"
 #include "devices/acpi_pm.h"
-#include "vmm/base/bytes.h"
 #include "vmm/layout_x86.h"
 
 #define OEM_ID "MINVMM" /* six characters */

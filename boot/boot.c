@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/bytes.h"
 #include "boot/acpi.h"
 #include "boot/cmdline.h"
 #include "boot/file.h"
@@ -16,7 +17,6 @@
 #include "boot/ram_map.h"
 #include "boot/reset_vector_x86.h"
 #include "boot/zero_page_x86.h"
-#include "vmm/base/bytes.h"
 #include "vmm/layout_x86.h"
 
 #define PAGE 4096u

@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "vmm/base/bytes.h"
+#include "base/bytes.h"
 
 struct bytebuf {
     uint8_t *data;

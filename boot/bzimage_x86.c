@@ -5,7 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "vmm/base/bytes.h"
+#include "base/bytes.h"
 #include "vmm/layout_x86.h"
 
 /* Offsets in the file. */

@@ -13,9 +13,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/compiler.h"
+#include "base/err.h"
 #include "boot/kernel.h"
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
 
 /* Do the first bytes of a file belong to an x86 Linux kernel? */
 bool bzimage_probe(const uint8_t *head, size_t len);

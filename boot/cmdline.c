@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "vmm/base/bytes.h"
+#include "base/bytes.h"
 
 /* Text that may be longer than there is room: it is cut off, and `len` counts on. */
 struct text {

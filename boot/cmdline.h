@@ -7,9 +7,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/compiler.h"
+#include "base/err.h"
 #include "boot/boot.h"
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
 
 /*
  * Write the command line, with the NUL, to `dst` of `size` bytes. Without ACPI it begins with the

@@ -2,7 +2,7 @@
 
 #include <assert.h>
 
-#include "vmm/base/bytes.h"
+#include "base/bytes.h"
 #include "vmm/layout_x86.h"
 
 /* KVM's identity page table and, behind it, three pages of task state: not the guest's. */

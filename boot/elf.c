@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/base/bytes.h"
+#include "base/bytes.h"
 
 #define ELF_PROGRAM_HEADERS_MAX 64
 

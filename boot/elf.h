@@ -9,10 +9,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/compiler.h"
+#include "base/err.h"
 #include "boot/file.h"
 #include "boot/kernel.h"
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
 
 bool elf_probe(const uint8_t *head, size_t len);
 

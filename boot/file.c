@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "vmm/base/host_path.h"
+#include "base/host_path.h"
 
 int boot_file_open(const char *path, struct boot_file *ret_file, struct err *err)
 {

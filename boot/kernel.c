@@ -1,9 +1,9 @@
 #include "boot/kernel.h"
 
+#include "base/bytes.h"
 #include "boot/bzimage_x86.h"
 #include "boot/elf.h"
 #include "boot/stranger.h"
-#include "vmm/base/bytes.h"
 
 /* Enough for every format's first header. */
 #define HEAD_LEN 1024

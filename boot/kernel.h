@@ -8,10 +8,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/compiler.h"
+#include "base/err.h"
 #include "boot/boot.h"
 #include "boot/file.h"
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
 
 /* A Linux vmlinux has four or five. */
 #define KERNEL_SEGMENTS_MAX 16

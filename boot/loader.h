@@ -8,9 +8,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/compiler.h"
+#include "base/err.h"
 #include "boot/file.h"
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
 
 struct load {
     const struct boot_file *file;

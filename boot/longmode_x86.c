@@ -1,6 +1,6 @@
 #include "boot/longmode_x86.h"
 
-#include "vmm/base/bytes.h"
+#include "base/bytes.h"
 
 #define DIRECTORIES 4ull /* 1 GiB each */
 #define ENTRIES 512ull

@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-#include "vmm/base/bytes.h"
+#include "base/bytes.h"
 
 #define LONGMODE_PAGE 4096ull
 #define LONGMODE_TABLES_SIZE (6 * LONGMODE_PAGE)

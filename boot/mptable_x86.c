@@ -2,8 +2,8 @@
 
 #include <assert.h>
 
+#include "base/bytes.h"
 #include "boot/bytebuf.h"
-#include "vmm/base/bytes.h"
 #include "vmm/layout_x86.h"
 
 #define MP_SPEC_1_4 4

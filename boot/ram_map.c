@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <stdbool.h>
 
-#include "vmm/base/bytes.h"
+#include "base/bytes.h"
 
 void ram_map_init(struct ram_map *map, const struct guest_mem *mem)
 {

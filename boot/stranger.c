@@ -4,7 +4,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "vmm/base/bytes.h"
+#include "base/bytes.h"
 
 #define UNPACK(command)                                                                            \
     "unpack it first (" command " FILE > vmlinux), or give it as --initrd if it is one"

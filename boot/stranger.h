@@ -7,9 +7,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/compiler.h"
+#include "base/err.h"
 #include "boot/file.h"
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
 
 /*
  * Say in *err what a file is that begins with the `len` bytes in `head` and is neither bzImage nor

@@ -4,7 +4,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "vmm/base/log.h"
+#include "base/log.h"
 
 /* Bits of SLEEP_CONTROL and, the last one, SLEEP_STATUS (ACPI 6.4, 4.8.3.7). */
 #define SLP_TYP_SHIFT 2u

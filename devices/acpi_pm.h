@@ -11,10 +11,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/compiler.h"
 #include "devices/bus.h"
 #include "devices/irq.h"
 #include "devices/power.h"
-#include "vmm/base/compiler.h"
 
 #define ACPI_PM_LEN 4u
 #define ACPI_PM_SLEEP_CONTROL 0u

@@ -11,8 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
+#include "base/compiler.h"
+#include "base/err.h"
 
 struct bus_ops {
     /*

@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-#include "vmm/base/compiler.h"
+#include "base/compiler.h"
 
 struct irq {
     int fd;       /* eventfd, non-blocking */

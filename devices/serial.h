@@ -13,10 +13,10 @@
 #ifndef MINIVMM_DEVICES_SERIAL_H
 #define MINIVMM_DEVICES_SERIAL_H
 
+#include "base/compiler.h"
 #include "devices/bus.h"
 #include "devices/chardev.h"
 #include "devices/irq.h"
-#include "vmm/base/compiler.h"
 
 #define SERIAL_PORTS 8u
 

@@ -6,7 +6,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "vmm/base/bytes.h"
+#include "base/bytes.h"
 
 int virtio_dev_init(struct virtio_dev *dev, const struct virtio_ops *ops,
                     const struct guest_mem *mem, unsigned nqueues)

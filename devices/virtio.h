@@ -20,8 +20,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/compiler.h"
 #include "devices/virtq.h"
-#include "vmm/base/compiler.h"
 #include "vmm/guest_mem.h"
 
 #define VIRTIO_QUEUES_MAX 16u

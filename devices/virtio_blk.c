@@ -8,11 +8,11 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
+#include "base/bytes.h"
+#include "base/iov.h"
+#include "base/log.h"
 #include "devices/virtio_blk_error.h"
 #include "devices/virtio_blk_pool.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/iov.h"
-#include "vmm/base/log.h"
 
 /*
  * Data buffers per request that the driver is told to keep to: with header and status 256

@@ -7,10 +7,10 @@
 #ifndef MINIVMM_DEVICES_VIRTIO_BLK_H
 #define MINIVMM_DEVICES_VIRTIO_BLK_H
 
+#include "base/compiler.h"
+#include "base/loop.h"
 #include "block/block.h"
 #include "devices/virtio.h"
-#include "vmm/base/compiler.h"
-#include "vmm/base/loop.h"
 
 #define VIRTIO_BLK_SERIAL_MAX 20u
 

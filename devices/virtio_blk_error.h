@@ -5,8 +5,8 @@
 #ifndef MINIVMM_DEVICES_VIRTIO_BLK_ERROR_H
 #define MINIVMM_DEVICES_VIRTIO_BLK_ERROR_H
 
+#include "base/log.h"
 #include "block/block.h"
-#include "vmm/base/log.h"
 
 /* `limit` is the disk's own: one that fails all the time does not hide the errors of others. */
 void virtio_blk_log_error(struct log_limit *limit, const char *label, const struct block_req *req,

@@ -2,8 +2,8 @@
 
 #include <stdlib.h>
 
-#include "vmm/base/bytes.h"
-#include "vmm/base/heap.h"
+#include "base/bytes.h"
+#include "base/heap.h"
 
 /* Smallest room for buffers of a request: what a typical one of up to 64 KiB needs. */
 #define IOV_MIN 16u

@@ -14,8 +14,8 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "base/loop.h"
 #include "block/block.h"
-#include "vmm/base/loop.h"
 
 struct blk_queue;
 

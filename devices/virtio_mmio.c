@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 
-#include "vmm/base/bytes.h"
-#include "vmm/base/log.h"
+#include "base/bytes.h"
+#include "base/log.h"
 
 #define MAGIC 0x74726976u  /* "virt" */
 #define VERSION 2u         /* 1 is the legacy layout */

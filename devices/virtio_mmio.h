@@ -8,10 +8,10 @@
 #ifndef MINIVMM_DEVICES_VIRTIO_MMIO_H
 #define MINIVMM_DEVICES_VIRTIO_MMIO_H
 
+#include "base/compiler.h"
 #include "devices/bus.h"
 #include "devices/irq.h"
 #include "devices/virtio.h"
-#include "vmm/base/compiler.h"
 
 #define VIRTIO_MMIO_LEN 0x1000u
 #define VIRTIO_MMIO_QUEUE_NOTIFY_OFF 0x50u /* ioeventfd, 4 bytes, datamatch = queue index */

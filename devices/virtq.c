@@ -4,10 +4,10 @@
 #include <errno.h>
 #include <inttypes.h>
 
+#include "base/bytes.h"
+#include "base/log.h"
 #include "devices/virtio.h"
 #include "devices/virtq_access.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/log.h"
 
 /* ---- setting up ------------------------------------------------------------------------------ */
 

@@ -27,7 +27,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#include "vmm/base/compiler.h"
+#include "base/compiler.h"
 #include "vmm/guest_mem.h"
 
 #define VIRTQ_SIZE_MAX 1024u /* the specification allows 32768 (2.7) */

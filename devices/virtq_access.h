@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "vmm/base/bytes.h"
+#include "base/bytes.h"
 #include "vmm/guest_mem.h"
 
 static inline uint16_t ring_load16(const uint16_t *from, int order)

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "img/opts.h"
-#include "vmm/base/bytes.h"
 
 void args_init(struct args *args, const struct img_command *command, int argc, char **argv)
 {

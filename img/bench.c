@@ -5,8 +5,8 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#include "vmm/base/bytes.h"
-#include "vmm/base/loop.h"
+#include "base/bytes.h"
+#include "base/loop.h"
 
 /* Memory for direct I/O. */
 #define BUF_ALIGN 4096u

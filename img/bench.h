@@ -7,9 +7,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/compiler.h"
+#include "base/err.h"
 #include "block/block.h"
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
 
 struct bench_options {
     struct block *block; /* not attached; its disk is not empty */

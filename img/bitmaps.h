@@ -6,9 +6,9 @@
 
 #include <stdbool.h>
 
+#include "base/compiler.h"
+#include "base/err.h"
 #include "block/block_ops.h"
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
 
 /* The second line of a message about a bitmap, if there is one. */
 void bitmaps_print_hint(const struct err *err);

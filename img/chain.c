@@ -5,10 +5,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/file_host.h"
 #include "block/block_ops.h"
 #include "img/name.h"
 #include "img/open.h"
-#include "vmm/base/file_host.h"
 
 static bool same_file(const char *a, const char *b)
 {

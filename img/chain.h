@@ -7,9 +7,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/compiler.h"
+#include "base/err.h"
 #include "block/block_name.h"
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
 
 /*
  * How far below the image is the one that `base` names, relative to the folder of the

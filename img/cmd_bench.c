@@ -9,13 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "base/parse.h"
 #include "img/args.h"
 #include "img/bench.h"
 #include "img/img.h"
 #include "img/open.h"
 #include "img/size.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/parse.h"
 
 /* Memory for all requests in flight. */
 #define MEMORY_MAX (4ull << 30)

@@ -7,12 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "img/args.h"
 #include "img/compare.h"
 #include "img/img.h"
 #include "img/open.h"
 #include "img/progress.h"
-#include "vmm/base/bytes.h"
 
 /* Exit statuses. */
 enum { SAME = 0, DIFFERENT = 1, CANNOT_OPEN = 2, CANNOT_TELL = 3, CANNOT_READ = 4 };

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "block/block_ops.h"
 #include "img/args.h"
 #include "img/bitmaps.h"
@@ -19,7 +20,6 @@
 #include "img/size.h"
 #include "img/snapshot_name.h"
 #include "img/target.h"
-#include "vmm/base/bytes.h"
 
 /* qemu-img's limits of -m and -S. */
 #define COROUTINES_MAX 16u

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "block/block_ops.h"
 #include "img/args.h"
 #include "img/copy.h"
@@ -19,7 +20,6 @@
 #include "img/size.h"
 #include "img/target.h"
 #include "img/zero_scan.h"
-#include "vmm/base/bytes.h"
 
 #define BLOCK_LEN_DEFAULT 512u
 

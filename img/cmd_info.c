@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/bytes.h"
 #include "block/block_ops.h"
 #include "img/args.h"
 #include "img/img.h"
@@ -17,7 +18,6 @@
 #include "img/shown.h"
 #include "img/size.h"
 #include "img/snapshot_text.h"
-#include "vmm/base/bytes.h"
 
 /* What is known about one image. */
 struct image {

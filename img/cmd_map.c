@@ -6,13 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "block/block_ops.h"
 #include "img/args.h"
 #include "img/img.h"
 #include "img/open.h"
 #include "img/shown.h"
 #include "img/size.h"
-#include "vmm/base/bytes.h"
 
 /* A range all of which is the same, and goes on in the file where it begins. */
 struct extent {

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "img/args.h"
 #include "img/create_options.h"
 #include "img/img.h"
@@ -15,7 +16,6 @@
 #include "img/open.h"
 #include "img/size.h"
 #include "img/snapshot_name.h"
-#include "vmm/base/bytes.h"
 
 enum { SIZE = ARGS_OWN };
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "block/block_ops.h"
 #include "img/args.h"
 #include "img/bitmaps.h"
@@ -13,7 +14,6 @@
 #include "img/img.h"
 #include "img/open.h"
 #include "img/size.h"
-#include "vmm/base/bytes.h"
 
 enum { OPT_PREALLOCATION = ARGS_OWN, OPT_SHRINK };
 

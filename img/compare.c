@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "img/crew.h"
 #include "img/zero_scan.h"
-#include "vmm/base/bytes.h"
 
 /* Read at a time: what two buffers of this size hold stays in a processor's cache. */
 #define PIECE (512u << 10)

@@ -8,10 +8,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/compiler.h"
+#include "base/err.h"
 #include "block/block.h"
 #include "img/progress.h"
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
 
 struct compare_options {
     struct block *blocks[2]; /* the second may be NULL: compared with zeroes */

@@ -5,12 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "base/co.h"
+#include "base/loop.h"
 #include "block/block_ops.h"
 #include "img/crew.h"
 #include "img/zero_scan.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/co.h"
-#include "vmm/base/loop.h"
 
 /*
  * Data is copied in pieces of this size: they stay in a processor's cache between reading and

@@ -12,10 +12,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/compiler.h"
+#include "base/err.h"
 #include "block/block.h"
 #include "img/progress.h"
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
 
 /* Fewer zeroes in a row are not worth a hole. */
 #define COPY_MIN_ZEROES 4096u

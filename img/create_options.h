@@ -14,10 +14,10 @@
 
 #include <stdbool.h>
 
+#include "base/compiler.h"
+#include "base/err.h"
 #include "block/block_ops.h"
 #include "img/opts.h"
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
 
 struct create_options {
     const char *format_name;

@@ -4,7 +4,7 @@
 #include <malloc.h>
 #include <stdlib.h>
 
-#include "vmm/base/bytes.h"
+#include "base/bytes.h"
 
 /*
  * Memory up to this is not given back while there is work: buffers come and go with every request,

@@ -8,12 +8,12 @@
 
 #include <stdint.h>
 
+#include "base/aio.h"
+#include "base/co.h"
+#include "base/compiler.h"
+#include "base/err.h"
+#include "base/loop.h"
 #include "block/block.h"
-#include "vmm/base/aio.h"
-#include "vmm/base/co.h"
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
-#include "vmm/base/loop.h"
 
 /* Requests that a worker may have in flight; one more waits for all of them. */
 #define CREW_IOS 16u

@@ -34,7 +34,7 @@
 
 #include <stdbool.h>
 
-#include "vmm/base/compiler.h"
+#include "base/compiler.h"
 
 struct args;
 struct option;

@@ -7,11 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "base/log.h"
+#include "base/std_fds.h"
 #include "img/args.h"
 #include "img/img.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/log.h"
-#include "vmm/base/std_fds.h"
 
 /* In the order of the alphabet, as --help prints them. */
 static const struct img_command *const commands[] = {

@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "vmm/base/bytes.h"
+#include "base/bytes.h"
 
 #define DEFAULT_CLUSTER (64u << 10)
 #define DEFAULT_REFCOUNT_BITS 16u

@@ -7,9 +7,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/compiler.h"
+#include "base/err.h"
 #include "block/block_ops.h"
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
 
 /* Bytes. */
 struct measure {

@@ -9,9 +9,9 @@
 
 #include <stdbool.h>
 
+#include "base/compiler.h"
+#include "base/err.h"
 #include "block/block_name.h"
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
 
 /* 0 or -errno with *err filled; to be freed with block_name_done either way. */
 int img_name_parse(const char *text, bool image_opts, struct block_name *ret_name,

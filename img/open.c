@@ -7,13 +7,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/host_path.h"
+#include "base/lock_holder.h"
 #include "block/block_ops.h"
 #include "img/img.h"
 #include "img/name.h"
 #include "img/opts.h"
 #include "img/shown.h"
-#include "vmm/base/host_path.h"
-#include "vmm/base/lock_holder.h"
 
 /* ---- why not --------------------------------------------------------------------------------- */
 

@@ -7,10 +7,10 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#include "base/compiler.h"
+#include "base/err.h"
 #include "block/block.h"
 #include "img/name.h"
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
 
 /* Flags of block_open for every image: to take what QEMU takes. */
 #define IMG_BLOCK_FLAGS (BLOCK_OPEN_ANY_RAW | BLOCK_OPEN_CUT_SHORT)

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/parse.h"
 #include "img/img.h"
 #include "img/size.h"
-#include "vmm/base/parse.h"
 
 /* Copy a value up to its end, which is a single comma; *ret_rest is behind that. */
 static char *take_value(const char *text, const char **ret_rest)

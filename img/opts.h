@@ -1,5 +1,5 @@
 /*
- * Lists of options (vmm/base/opts.h) in one argument: "key=value,key,nokey". A comma in a value is
+ * Lists of options (base/opts.h) in one argument: "key=value,key,nokey". A comma in a value is
  * written twice; of a key given twice the last one counts; a key alone is "on", and with "no" in
  * front "off".
  */
@@ -11,9 +11,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
-#include "vmm/base/opts.h"
+#include "base/compiler.h"
+#include "base/err.h"
+#include "base/opts.h"
 
 /*
  * Add what `text` says. If its first element has no '=', it is the value of `implied` (unless

@@ -6,8 +6,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "vmm/base/bytes.h"
-#include "vmm/base/loop.h"
+#include "base/bytes.h"
+#include "base/loop.h"
 
 #define REDRAW_NS 100000000ull
 

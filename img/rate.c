@@ -2,7 +2,7 @@
 
 #include <time.h>
 
-#include "vmm/base/loop.h"
+#include "base/loop.h"
 
 #define NS_PER_S 1000000000ull
 

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "img/crew.h"
 #include "img/zero_scan.h"
-#include "vmm/base/bytes.h"
 
 /* Compared at a time: two buffers of this size stay in a processor's cache. */
 #define PIECE (512u << 10)

@@ -5,10 +5,10 @@
 #ifndef MINIVMM_IMG_REBASE_H
 #define MINIVMM_IMG_REBASE_H
 
+#include "base/compiler.h"
+#include "base/err.h"
 #include "block/block.h"
 #include "img/progress.h"
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
 
 struct rebase_options {
     struct block *image; /* writable, on its old backing files */

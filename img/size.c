@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "base/parse.h"
 #include "img/img.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/parse.h"
 
 /* Bits of the unit; -1 if there is no such unit. */
 static int unit_bits(const char *unit)

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "vmm/base/compiler.h"
+#include "base/compiler.h"
 
 /*
  * Bytes: a whole number, decimal or hexadecimal, or one with a fraction and a unit (b, k, M, G, T,

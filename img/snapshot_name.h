@@ -5,9 +5,9 @@
 #ifndef MINIVMM_IMG_SNAPSHOT_NAME_H
 #define MINIVMM_IMG_SNAPSHOT_NAME_H
 
+#include "base/compiler.h"
+#include "base/err.h"
 #include "block/block.h"
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
 
 /* Show a snapshot in place of the disk. Returns the exit status, and has said what is wrong. */
 int snapshot_name_show(struct block *block, const char *text) MUST_CHECK;

@@ -8,13 +8,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
+#include "base/file_host.h"
+#include "base/folder.h"
 #include "block/block_name.h"
 #include "block/block_ops.h"
 #include "img/chain.h"
 #include "img/img.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/file_host.h"
-#include "vmm/base/folder.h"
 
 /* A file, resolved when it was made: a link to it may be changed, but is not what we wrote. */
 struct target_file {

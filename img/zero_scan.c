@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "vmm/base/bytes.h"
+#include "base/bytes.h"
 
 /* What one instruction looks at, or two where registers are short; any alignment. */
 typedef uint64_t lanes __attribute__((vector_size(32), aligned(1), may_alias));

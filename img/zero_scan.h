@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "vmm/base/compiler.h"
+#include "base/compiler.h"
 
 bool zero_scan_all(const void *buf, size_t len) MUST_CHECK;
 

@@ -11,9 +11,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/compiler.h"
+#include "base/err.h"
 #include "boot/boot.h"
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
 #include "vmm/guest_mem.h"
 #include "vmm/kvm.h"
 

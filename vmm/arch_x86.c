@@ -8,10 +8,10 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "base/bytes.h"
+#include "base/log.h"
 #include "vmm/arch.h"
 #include "vmm/arch_x86_cpuid.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/log.h"
 #include "vmm/layout_x86.h"
 
 #define CR0_PE (1u << 0)

@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "vmm/base/compiler.h"
+#include "base/compiler.h"
 
 #define CPUID_ENTRIES_MAX 256u /* KVM_MAX_CPUID_ENTRIES in the kernel */
 

@@ -10,11 +10,11 @@
 
 #include <stdbool.h>
 
+#include "base/compiler.h"
+#include "base/err.h"
 #include "devices/bus.h"
 #include "devices/chardev.h"
 #include "devices/power.h"
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
 #include "vmm/kvm.h"
 
 /* What the board is plugged into; all of it outlives the board. */

@@ -14,10 +14,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/compiler.h"
+#include "base/err.h"
+#include "base/log.h"
 #include "block/block.h"
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
-#include "vmm/base/log.h"
 
 #define CONFIG_MEMORY_DEFAULT (512ull << 20)
 #define CONFIG_MEMORY_MIN (32ull << 20)

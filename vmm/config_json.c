@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "vmm/base/host_path.h"
+#include "base/host_path.h"
 #include "vmm/config.h"
 #include "vmm/config_settings.h"
 

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/base/bytes.h"
-#include "vmm/base/parse.h"
+#include "base/bytes.h"
+#include "base/parse.h"
 
 /* As much of a value as a message shows: what was expected must fit behind it. */
 #define VALUE "'%.200s'"

@@ -6,8 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "vmm/base/bytes.h"
-#include "vmm/base/log.h"
+#include "base/bytes.h"
+#include "base/log.h"
 #include "vmm/console_impl.h"
 #include "vmm/terminal.h"
 

@@ -21,10 +21,10 @@
 #ifndef MINIVMM_CONSOLE_H
 #define MINIVMM_CONSOLE_H
 
+#include "base/compiler.h"
+#include "base/err.h"
+#include "base/loop.h"
 #include "devices/chardev.h"
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
-#include "vmm/base/loop.h"
 #include "vmm/config.h"
 #include "vmm/open_files.h"
 

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "vmm/base/log.h"
+#include "base/log.h"
 #include "vmm/console_impl.h"
 #include "vmm/console_pump.h"
 

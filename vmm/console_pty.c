@@ -13,7 +13,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "vmm/base/log.h"
+#include "base/log.h"
 #include "vmm/console_impl.h"
 
 /* One event has no name: the watch is on a file. */

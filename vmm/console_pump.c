@@ -11,8 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "vmm/base/log.h"
-#include "vmm/base/thread.h"
+#include "base/log.h"
+#include "base/thread.h"
 #include "vmm/console_impl.h"
 
 #define PUMP_CHUNK 4096u

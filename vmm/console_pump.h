@@ -13,7 +13,7 @@
 
 #include <stdbool.h>
 
-#include "vmm/base/compiler.h"
+#include "base/compiler.h"
 
 struct console_events;
 struct console_pump;

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "vmm/base/log.h"
+#include "base/log.h"
 #include "vmm/console_impl.h"
 #include "vmm/console_pump.h"
 #include "vmm/terminal.h"

@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "vmm/base/log.h"
+#include "base/log.h"
 #include "vmm/console_impl.h"
 #include "vmm/unix_socket.h"
 

@@ -5,9 +5,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "vmm/base/compiler.h"
-#include "vmm/base/log.h"
-#include "vmm/base/thread.h"
+#include "base/compiler.h"
+#include "base/log.h"
+#include "base/thread.h"
 #include "vmm/console.h"
 
 /* How long what was logged before a crash may take on its way to stderr. */

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "vmm/base/thread.h"
+#include "base/thread.h"
 
 struct disk {
     const struct config_disk *config;

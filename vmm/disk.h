@@ -12,10 +12,10 @@
 #ifndef MINIVMM_DISK_H
 #define MINIVMM_DISK_H
 
+#include "base/compiler.h"
+#include "base/err.h"
+#include "base/loop.h"
 #include "block/block.h"
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
-#include "vmm/base/loop.h"
 #include "vmm/config.h"
 #include "vmm/open_files.h"
 

@@ -8,8 +8,8 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "vmm/base/log.h"
-#include "vmm/base/thread.h"
+#include "base/log.h"
+#include "base/thread.h"
 #include "vmm/config.h"
 #include "vmm/console.h"
 #include "vmm/ending_rules.h"

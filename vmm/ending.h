@@ -18,9 +18,9 @@
 
 #include <signal.h>
 
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
-#include "vmm/base/loop.h"
+#include "base/compiler.h"
+#include "base/err.h"
+#include "base/loop.h"
 
 /* A step of set-up that goes on for so long after a signal is not waited for. */
 #define ENDING_SET_UP_S 1u

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#include "vmm/base/bytes.h"
+#include "base/bytes.h"
 
 #define PAGE_SIZE 4096u
 

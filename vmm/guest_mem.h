@@ -12,8 +12,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
+#include "base/compiler.h"
+#include "base/err.h"
 
 struct mem_region {
     uint64_t gpa;

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/base/bytes.h"
-#include "vmm/base/parse.h"
-#include "vmm/base/std_fds.h"
+#include "base/bytes.h"
+#include "base/parse.h"
+#include "base/std_fds.h"
 
 struct named {
     unsigned *fds;

@@ -4,8 +4,8 @@
 #ifndef MINIVMM_INHERITED_H
 #define MINIVMM_INHERITED_H
 
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
+#include "base/compiler.h"
+#include "base/err.h"
 #include "vmm/config.h"
 
 /*

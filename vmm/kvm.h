@@ -10,9 +10,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/compiler.h"
+#include "base/err.h"
 #include "devices/irq.h"
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
 #include "vmm/guest_mem.h"
 
 struct kvm {

@@ -4,7 +4,7 @@
 #ifndef MINIVMM_LAYOUT_X86_H
 #define MINIVMM_LAYOUT_X86_H
 
-#include "vmm/base/bytes.h"
+#include "base/bytes.h"
 
 /* RAM: [0, 3 GiB) and from 4 GiB on; the hole holds MMIO. */
 #define X86_LOW_RAM_END (3 * GIB)

@@ -7,13 +7,13 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
+#include "base/log.h"
+#include "base/thread.h"
 #include "devices/bus.h"
 #include "devices/virtio_blk.h"
 #include "devices/virtio_mmio.h"
 #include "vmm/arch.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/log.h"
-#include "vmm/base/thread.h"
 #include "vmm/board.h"
 #include "vmm/guest_mem.h"
 #include "vmm/startup.h"

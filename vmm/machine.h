@@ -10,11 +10,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/compiler.h"
+#include "base/err.h"
+#include "base/loop.h"
 #include "boot/boot.h"
 #include "devices/chardev.h"
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
-#include "vmm/base/loop.h"
 #include "vmm/config.h"
 #include "vmm/disk.h"
 #include "vmm/kvm.h"

@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
-#include "vmm/base/err.h"
-#include "vmm/base/log.h"
-#include "vmm/base/std_fds.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/std_fds.h"
 #include "vmm/config.h"
 #include "vmm/crash.h"
 #include "vmm/ending.h"

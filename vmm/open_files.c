@@ -7,8 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "vmm/base/file_host.h"
-#include "vmm/base/folder.h"
+#include "base/file_host.h"
+#include "base/folder.h"
 
 struct open_file {
     uint64_t id[2];

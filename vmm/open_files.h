@@ -16,8 +16,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
+#include "base/compiler.h"
+#include "base/err.h"
 
 struct open_file;
 

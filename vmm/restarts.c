@@ -1,6 +1,6 @@
 #include "vmm/restarts.h"
 
-#include "vmm/base/bytes.h"
+#include "base/bytes.h"
 
 unsigned restarts_next_pause_s(struct restarts *restarts, uint64_t lived_ns)
 {

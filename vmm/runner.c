@@ -3,9 +3,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/log.h"
+#include "base/loop.h"
 #include "boot/boot.h"
-#include "vmm/base/log.h"
-#include "vmm/base/loop.h"
 #include "vmm/console.h"
 #include "vmm/disk.h"
 #include "vmm/ending.h"

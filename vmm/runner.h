@@ -5,7 +5,7 @@
 #ifndef MINIVMM_RUNNER_H
 #define MINIVMM_RUNNER_H
 
-#include "vmm/base/err.h"
+#include "base/err.h"
 #include "vmm/config.h"
 
 /*

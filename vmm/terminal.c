@@ -9,7 +9,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "vmm/base/log.h"
+#include "base/log.h"
 
 /* Written once, before `wanted` is set: signal handlers only read it. */
 static struct {

@@ -9,7 +9,7 @@
 #ifndef MINIVMM_TERMINAL_H
 #define MINIVMM_TERMINAL_H
 
-#include "vmm/base/compiler.h"
+#include "base/compiler.h"
 
 /*
  * Make the terminal `fd` raw and keep it so. In the background this waits until the process is in

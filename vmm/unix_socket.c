@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "vmm/base/folder.h"
+#include "base/folder.h"
 
 /* Who waits in the socket's queue while one client is served. */
 #define QUEUE_LEN 1

@@ -14,8 +14,8 @@
 
 #include <sys/stat.h>
 
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
+#include "base/compiler.h"
+#include "base/err.h"
 
 struct unix_socket {
     int fd;           /* non-blocking; -1: none */

@@ -15,10 +15,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
+#include "base/log.h"
+#include "base/thread.h"
 #include "vmm/arch.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/log.h"
-#include "vmm/base/thread.h"
 #include "vmm/startup.h"
 
 /* Interrupts KVM_RUN; its handler does nothing. */

@@ -7,10 +7,10 @@
 #ifndef MINIVMM_VCPU_H
 #define MINIVMM_VCPU_H
 
+#include "base/compiler.h"
+#include "base/err.h"
 #include "devices/bus.h"
 #include "devices/power.h"
-#include "vmm/base/compiler.h"
-#include "vmm/base/err.h"
 #include "vmm/guest_mem.h"
 #include "vmm/kvm.h"
 

@@ -15,8 +15,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "vmm/base/bytes.h"
-#include "vmm/base/log.h"
+#include "base/bytes.h"
+#include "base/log.h"
 #include "vmm/console.h"
 #include "vmm/open_files.h"
 

@@ -5,11 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "img/compare.h"
 #include "img/copy.h"
 #include "tests/lib/hostile_image.h"
 #include "tests/lib/qcow2_image.h"
-#include "vmm/base/bytes.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -5,11 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/parse.h"
 #include "img/create_options.h"
 #include "img/name.h"
 #include "img/opts.h"
 #include "img/size.h"
-#include "vmm/base/parse.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "tests/lib/kernel_file.h"
-#include "vmm/base/bytes.h"
 #include "vmm/config.h"
 #include "vmm/config_settings.h"
 

@@ -8,11 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "base/log.h"
 #include "devices/acpi_pm.h"
 #include "devices/bus.h"
 #include "devices/i8042.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/log.h"
 #include "vmm/layout_x86.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -4,9 +4,9 @@
  */
 #include <stdio.h>
 
+#include "base/bytes.h"
 #include "block/block_ops.h"
 #include "tests/lib/hostile_image.h"
-#include "vmm/base/bytes.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

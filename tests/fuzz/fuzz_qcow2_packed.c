@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "tests/lib/mem_file.h"
 #include "tests/lib/qcow2_image.h"
-#include "vmm/base/bytes.h"
 
 #define HEAD_LEN 4u
 

@@ -13,10 +13,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
+#include "base/log.h"
 #include "devices/virtio_blk.h"
 #include "tests/lib/virtio_driver.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/log.h"
 
 #define MEM_LEN (64 * KIB)
 #define DISK_LEN (64 * KIB)

@@ -9,12 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "base/log.h"
+#include "base/loop.h"
 #include "devices/virtio_blk.h"
 #include "tests/lib/hostile_image.h"
 #include "tests/lib/virtio_driver.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/log.h"
-#include "vmm/base/loop.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -9,11 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "base/log.h"
 #include "devices/virtio.h"
 #include "devices/virtq.h"
 #include "tests/lib/virtio_driver.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/log.h"
 
 #define MEM_LEN (64 * KIB)
 #define HEADER_LEN 8u

@@ -20,11 +20,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "tests/lib/guest_disk.h"
 #include "tests/lib/guest_test.h"
 #include "tests/lib/qcow2_image.h"
 #include "tests/lib/refusal.h"
-#include "vmm/base/bytes.h"
 #include "vmm/config.h"
 
 /* Sanitizers need much more address space than a guest. */

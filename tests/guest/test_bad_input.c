@@ -11,11 +11,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "tests/lib/guest_test.h"
 #include "tests/lib/kernel_file.h"
 #include "tests/lib/qcow2_image.h"
 #include "tests/lib/refusal.h"
-#include "vmm/base/bytes.h"
 #include "vmm/config.h"
 
 #define KERNEL "--kernel", "kernel"

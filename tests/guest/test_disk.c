@@ -9,9 +9,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "tests/lib/guest_disk.h"
 #include "tests/lib/guest_test.h"
-#include "vmm/base/bytes.h"
 #include "vmm/config.h"
 
 #define SECTORS 2048u

@@ -7,10 +7,10 @@
 #include <signal.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "devices/virtq.h"
 #include "tests/lib/guest_disk.h"
 #include "tests/lib/guest_test.h"
-#include "vmm/base/bytes.h"
 #include "vmm/config.h"
 
 /* One chain: nearly 4 GiB, its buffers one and the same piece of memory. */

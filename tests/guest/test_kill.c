@@ -15,10 +15,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "tests/lib/guest_disk.h"
 #include "tests/lib/guest_test.h"
 #include "tests/lib/random.h"
-#include "vmm/base/bytes.h"
 #include "vmm/config.h"
 
 #define ROUNDS_DEFAULT 12u

@@ -2,10 +2,10 @@
 
 #include <string.h>
 
+#include "base/bytes.h"
 #include "block/block_create.h"
 #include "tests/lib/hash.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
 
 #define SECTOR ((size_t)BLOCK_SECTOR_SIZE)
 

@@ -9,8 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/compiler.h"
 #include "devices/serial.h"
-#include "vmm/base/compiler.h"
 
 /* The chardev. Output wraps around at the end of the array. */
 struct com_host {

@@ -8,8 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "vmm/base/err.h"
-#include "vmm/base/loop.h"
+#include "base/err.h"
+#include "base/loop.h"
 #include "vmm/console.h"
 
 struct rig_front {

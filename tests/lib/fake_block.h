@@ -13,9 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "base/iov.h"
 #include "block/block.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/iov.h"
 
 struct block {
     struct block_info info;

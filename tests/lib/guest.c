@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "devices/acpi_pm.h"
-#include "vmm/base/bytes.h"
 #include "vmm/layout_x86.h"
 
 /* Where the parts of the kernel are loaded. */

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/base/bytes.h"
+#include "base/bytes.h"
 
 static void *grow(void *array, unsigned *max, size_t size)
 {

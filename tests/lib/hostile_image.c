@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/base/aio.h"
-#include "vmm/base/bytes.h"
+#include "base/aio.h"
+#include "base/bytes.h"
 
 #define ATTACH 0x80u
 

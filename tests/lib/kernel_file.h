@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "vmm/base/compiler.h"
+#include "base/compiler.h"
 
 #define TEST_KERNEL_GPA 0x1000000u /* 16 MiB */
 

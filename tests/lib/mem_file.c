@@ -5,10 +5,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/bytes.h"
+#include "base/iov.h"
 #include "tests/lib/dice.h"
 #include "tests/lib/history.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/iov.h"
 
 #define MEM_HOLE_UNIT 512u
 

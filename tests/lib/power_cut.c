@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "tests/lib/dice.h"
-#include "vmm/base/bytes.h"
 
 #define SECTOR 512u
 

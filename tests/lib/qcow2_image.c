@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/base/bytes.h"
+#include "base/bytes.h"
 
 static void set_count(uint8_t *block, unsigned order, uint64_t i, uint64_t value)
 {

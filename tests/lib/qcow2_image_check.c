@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "tests/lib/qcow2_image.h"
-#include "vmm/base/bytes.h"
 
 #define OFF_MASK 0x00fffffffffffe00ull
 #define COPIED (1ull << 63)

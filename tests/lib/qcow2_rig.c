@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "base/loop.h"
 #include "tests/lib/dice.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/loop.h"
 
 #define SECTOR BLOCK_SECTOR_SIZE
 

@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "base/loop.h"
 #include "tests/lib/qcow2_rig.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/loop.h"
 
 #define SECTOR BLOCK_SECTOR_SIZE
 #define DEPTH_MAX 32u

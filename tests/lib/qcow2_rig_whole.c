@@ -3,9 +3,9 @@
  */
 #include <stdlib.h>
 
+#include "base/bytes.h"
 #include "block/block_ops.h"
 #include "tests/lib/qcow2_rig.h"
-#include "vmm/base/bytes.h"
 
 #define SECTOR BLOCK_SECTOR_SIZE
 

@@ -3,12 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "block/block_ops.h"
 #include "block/qcow2.h"
 #include "block/qcow2_header.h"
 #include "tests/lib/qemu_oracle.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
 
 #define SECTOR BLOCK_SECTOR_SIZE
 

@@ -1,7 +1,7 @@
 #include "tests/lib/qemu_oracle.h"
 
+#include "base/bytes.h"
 #include "tests/lib/scratch.h"
-#include "vmm/base/bytes.h"
 
 /* What `qemu-img check` says of an image with leaked clusters and nothing worse. */
 #define QEMU_LEAKS 3

@@ -12,9 +12,9 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "base/loop.h"
 #include "tests/lib/guest.h"
 #include "tests/lib/scratch.h"
-#include "vmm/base/loop.h"
 
 /* It takes milliseconds; a busy machine is no reason to fail. */
 #define SOON_NS 20000000000ull

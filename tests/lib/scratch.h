@@ -11,8 +11,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/compiler.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/compiler.h"
 
 /* The program's folder, for unit_main. They end the program on failure. */
 void scratch_begin(void);

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
-#include "vmm/base/bytes.h"
+#include "base/bytes.h"
 
 static void NORETURN die(const char *what)
 {

@@ -12,8 +12,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/loop.h"
 #include "tests/lib/scratch.h"
-#include "vmm/base/loop.h"
 
 #define NS_PER_MS 1000000ull
 #define EXIT_SKIPPED 77

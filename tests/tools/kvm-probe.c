@@ -19,7 +19,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "vmm/base/compiler.h"
+#include "base/compiler.h"
 
 #define EXIT_NO 1
 #define EXIT_NO_KVM 77

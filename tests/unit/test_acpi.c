@@ -2,9 +2,9 @@
 
 #include <string.h>
 
+#include "base/bytes.h"
 #include "devices/acpi_pm.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
 #include "vmm/layout_x86.h"
 
 #define AREA_SIZE (X86_KERNEL_START - X86_FIRMWARE_TABLES)

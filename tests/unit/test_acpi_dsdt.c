@@ -3,10 +3,10 @@
  */
 #include <string.h>
 
+#include "base/bytes.h"
 #include "boot/acpi.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
 #include "vmm/layout_x86.h"
 
 #define TEXT_MAX (256 * 1024)

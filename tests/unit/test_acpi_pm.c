@@ -1,9 +1,9 @@
 #include <pthread.h>
 #include <sys/eventfd.h>
 
+#include "base/log.h"
 #include "devices/acpi_pm.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/log.h"
 
 #define BASE 0x600
 #define SLP_EN 0x20u

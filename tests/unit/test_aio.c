@@ -8,13 +8,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/aio.h"
+#include "base/bytes.h"
+#include "base/loop.h"
 #include "tests/lib/host_calls.h"
 #include "tests/lib/mem_file.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/aio.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/loop.h"
 
 #define NS_PER_MS 1000000ull
 

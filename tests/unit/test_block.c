@@ -13,12 +13,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
+#include "base/loop.h"
 #include "tests/lib/mem_file.h"
 #include "tests/lib/qcow2_image.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/loop.h"
 
 #define DISK_SIZE (1u << 20)
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "block/block_ops.h"
 #include "block/qcow2_header.h"
 #include "tests/lib/mem_file.h"
@@ -12,7 +13,6 @@
 #include "tests/lib/qcow2_image.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
 
 #define CHANGES 6u
 

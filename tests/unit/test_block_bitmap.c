@@ -7,12 +7,12 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/bytes.h"
 #include "block/block_ops.h"
 #include "tests/lib/bitmap_image.h"
 #include "tests/lib/mem_file.h"
 #include "tests/lib/qcow2_image.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
 
 #define SECTOR ((size_t)BLOCK_SECTOR_SIZE)
 

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/bytes.h"
 #include "block/block_ops.h"
 #include "tests/lib/bitmap_image.h"
 #include "tests/lib/hash.h"
@@ -14,7 +15,6 @@
 #include "tests/lib/power_cut.h"
 #include "tests/lib/qcow2_image.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
 
 #define SECTOR ((size_t)BLOCK_SECTOR_SIZE)
 

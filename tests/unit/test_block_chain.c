@@ -9,6 +9,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
+#include "base/loop.h"
 #include "block/block.h"
 #include "block/block_int.h"
 #include "block/qcow2_header.h"
@@ -17,8 +19,6 @@
 #include "tests/lib/qcow2_image.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/loop.h"
 
 #define CLUSTER (64u << 10)
 #define DISK_LEN ((uint64_t)BLOCK_CHAIN_MAX * CLUSTER)

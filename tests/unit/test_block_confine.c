@@ -8,12 +8,12 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include "base/host_places.h"
 #include "block/block.h"
 #include "tests/lib/mem_file.h"
 #include "tests/lib/qcow2_image.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/host_places.h"
 
 static char root[PATH_MAX]; /* of the test, without symbolic links */
 

@@ -4,10 +4,10 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "tests/lib/mem_file.h"
 #include "tests/lib/qcow2_image.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
 
 #define CLUSTER 4096u
 #define DISK_SIZE (1u << 20)

@@ -6,12 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "block/block_create.h"
 #include "block/block_ops.h"
 #include "tests/lib/power_cut.h"
 #include "tests/lib/qcow2_image.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
 
 #define LEN (256u << 10)
 

@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "base/loop.h"
 #include "tests/lib/mem_file.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/loop.h"
 
 #define SECTORS 64u
 #define N 8u

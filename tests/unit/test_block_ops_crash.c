@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "block/block_ops.h"
 #include "tests/lib/dice.h"
 #include "tests/lib/hash.h"
@@ -13,7 +14,6 @@
 #include "tests/lib/power_cut.h"
 #include "tests/lib/qcow2_image.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
 
 #define SECTOR BLOCK_SECTOR_SIZE
 #define DISK_SIZE (600u << 10)

@@ -6,11 +6,11 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/bytes.h"
 #include "block/block_ops.h"
 #include "tests/lib/image_file.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
 
 /* What the disk is to show, where a test says so byte by byte. */
 static uint8_t model[20 * MIB];

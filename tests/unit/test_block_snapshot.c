@@ -6,12 +6,12 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/bytes.h"
 #include "block/block_ops.h"
 #include "tests/lib/image_file.h"
 #include "tests/lib/mem_file.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
 
 #define DISK_SIZE (2u << 20)
 

@@ -5,11 +5,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "boot/boot.h"
 #include "tests/lib/kernel_file.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
 #include "vmm/layout_x86.h"
 
 #define STOCK_KERNELS "/boot/vmlinuz-*"

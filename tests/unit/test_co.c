@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/co.h"
+#include "base/range_lock.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/co.h"
-#include "vmm/base/range_lock.h"
 
 static struct co_sched sched;
 static char trace[256];

@@ -1,6 +1,6 @@
+#include "base/bytes.h"
 #include "boot/e820.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
 #include "vmm/layout_x86.h"
 
 /* What arch_x86.c makes of a memory size. */

@@ -3,9 +3,9 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "tests/lib/kernel_file.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
 
 static struct test_elf elf;
 static struct kernel_image image;

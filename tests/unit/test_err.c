@@ -1,8 +1,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/err.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/err.h"
 
 START_TEST(err_set_returns_code_and_records_message)
 {

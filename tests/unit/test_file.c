@@ -8,13 +8,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/aio.h"
+#include "base/bytes.h"
+#include "base/co.h"
+#include "base/loop.h"
 #include "tests/lib/host_calls.h"
 #include "tests/lib/mem_file.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/aio.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/co.h"
-#include "vmm/base/loop.h"
 
 #define LEN (256u << 10)
 

@@ -8,13 +8,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
+#include "base/file_host.h"
+#include "base/folder.h"
 #include "block/block_ops.h"
 #include "tests/lib/host_calls.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/file_host.h"
-#include "vmm/base/folder.h"
 
 static unsigned synced_there; /* syncs of the folder while the name was in it */
 static unsigned synced_gone;

@@ -3,8 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
 
 /* 1 MiB at 0, a hole, 2 MiB at 16 MiB. */
 static const struct mem_range two_ranges[] = {

@@ -14,11 +14,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/file_host.h"
+#include "base/host_path.h"
 #include "boot/file.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/file_host.h"
-#include "vmm/base/host_path.h"
 #include "vmm/config.h"
 
 /* ---- who opens a name ------------------------------------------------------------------------ */

@@ -2,8 +2,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/iov.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/iov.h"
 
 /* "abc", nothing, "defgh", nothing, "i", nothing */
 struct sample {

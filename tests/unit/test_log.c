@@ -6,8 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/log.h"
 
 /* stderr goes into a pipe; each test runs in a process of its own. */
 static int read_end;

@@ -7,8 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/loop.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/loop.h"
 
 #define MS 1000000ull
 

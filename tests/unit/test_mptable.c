@@ -2,8 +2,8 @@
 
 #include <string.h>
 
+#include "base/bytes.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
 #include "vmm/layout_x86.h"
 
 enum { PROCESSOR, BUS, IOAPIC, IO_INTERRUPT, LOCAL_INTERRUPT, NTYPES };

@@ -1,8 +1,8 @@
 #include <errno.h>
 
+#include "base/bytes.h"
+#include "base/parse.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/parse.h"
 
 #define UNTOUCHED 0x5a5a5a5aull
 

@@ -4,12 +4,12 @@
  */
 #include <string.h>
 
+#include "base/bytes.h"
 #include "tests/lib/dice.h"
 #include "tests/lib/image_file.h"
 #include "tests/lib/mem_file.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
 
 #define LEN_MAX (512u << 10)
 #define LAYERS 3u

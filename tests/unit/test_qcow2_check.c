@@ -9,12 +9,12 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "base/bytes.h"
+#include "base/log.h"
 #include "block/block_ops.h"
 #include "tests/lib/mem_file.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/log.h"
 
 #define DISK_SIZE (2u << 20)
 #define DISK_TEXT "2M"

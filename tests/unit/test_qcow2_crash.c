@@ -13,12 +13,12 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/bytes.h"
 #include "block/qcow2_header.h"
 #include "tests/lib/power_cut.h"
 #include "tests/lib/qcow2_state.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
 
 static unsigned base_seed;
 static unsigned scale;

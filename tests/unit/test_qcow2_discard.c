@@ -4,11 +4,11 @@
  */
 #include <string.h>
 
+#include "base/bytes.h"
 #include "block/block_ops.h"
 #include "tests/lib/mem_file.h"
 #include "tests/lib/qcow2_image.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
 
 #define CLUSTER 65536u
 #define PIECE 4096u

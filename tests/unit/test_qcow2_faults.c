@@ -12,9 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "tests/lib/qcow2_state.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
 
 #define STAGES 8
 #define STEPS 6u /* of a stage */

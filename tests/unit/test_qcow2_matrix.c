@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "block/block_ops.h"
 #include "tests/lib/dice.h"
 #include "tests/lib/history.h"
@@ -17,7 +18,6 @@
 #include "tests/lib/mem_file.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
 
 #define SECTOR BLOCK_SECTOR_SIZE
 #define CLUSTER_SIZES 13 /* 512 bytes to 2 MiB */

@@ -6,12 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "block/qcow2.h"
 #include "block/qcow2_header.h"
 #include "tests/lib/power_cut.h"
 #include "tests/lib/qcow2_image.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
 
 #define CLUSTER 512u
 #define DISK (128u << 10)

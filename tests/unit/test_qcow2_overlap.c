@@ -8,11 +8,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "block/block_ops.h"
 #include "tests/lib/qcow2_image.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
 
 #define BITS 12u
 #define CLUSTER (1ull << BITS)

@@ -8,14 +8,14 @@
 #include <sys/stat.h>
 #include <zlib.h>
 
+#include "base/bytes.h"
+#include "base/loop.h"
 #include "block/qcow2.h"
 #include "tests/lib/image_file.h"
 #include "tests/lib/mem_file.h"
 #include "tests/lib/qcow2_image.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/loop.h"
 
 #define DISK_SIZE ((2u << 20) + 1536)
 #define CLUSTER 65536u

@@ -4,11 +4,11 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "base/loop.h"
 #include "tests/lib/mem_file.h"
 #include "tests/lib/qcow2_image.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/loop.h"
 
 #define CLUSTER 4096u
 #define CLUSTERS 8u

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "block/qcow2_counts.h"
 #include "block/qcow2_refs.h"
 #include "block/qcow2_snaptable.h"
@@ -14,7 +15,6 @@
 #include "tests/lib/qcow2_image.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
 
 #define DISK_SIZE (1u << 20)
 #define SECTOR BLOCK_SECTOR_SIZE

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "base/log.h"
 #include "block/block_ops.h"
 #include "block/qcow2_check.h"
 #include "block/qcow2_header.h"
@@ -13,8 +15,6 @@
 #include "tests/lib/power_cut.h"
 #include "tests/lib/qcow2_image.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/log.h"
 
 #define DISK_SIZE (512u << 10)
 #define CHUNK 512u

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "tests/lib/mem_file.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
 
 static struct mem_disk disk;
 static struct mem_env env;

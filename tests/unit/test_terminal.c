@@ -11,9 +11,9 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "base/thread.h"
 #include "tests/lib/tty.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/thread.h"
 #include "vmm/crash.h"
 #include "vmm/terminal.h"
 

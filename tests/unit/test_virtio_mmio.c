@@ -12,9 +12,9 @@ void real_irq_raise(struct irq *irq);
 #include <string.h>
 #include <sys/eventfd.h>
 
+#include "base/bytes.h"
 #include "tests/lib/unit.h"
 #include "tests/lib/virtio_driver.h"
-#include "vmm/base/bytes.h"
 
 #define MEM_LEN (1 * MIB)
 #define VIRTIO_MMIO_QUEUE_RESET 0x0c0

@@ -4,10 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "devices/virtio.h"
 #include "tests/lib/unit.h"
 #include "tests/lib/virtio_driver.h"
-#include "vmm/base/bytes.h"
 
 #define MEM_LEN (8 * MIB)
 #define RING_GPA 0x10000u

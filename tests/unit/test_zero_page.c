@@ -3,9 +3,9 @@
 #include <asm/bootparam.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "boot/pvh_x86.h"
 #include "tests/lib/unit.h"
-#include "vmm/base/bytes.h"
 
 static const struct guest_info info = {
     .cmdline_gpa = 0x20000,
