@@ -53,7 +53,7 @@ CFLAGS_ALL = -std=gnu11 -fPIE -pthread -fno-strict-aliasing $(WARNINGS) $(CFLAGS
 # Largest frames, in bytes, of what is shipped. block/ runs on the stacks of coroutines; img/ on
 # that of a whole process.
 $(B)/block/%.o: FRAME_MAX := 1024
-$(B)/base/%.o $(B)/vmm/%.o $(B)/devices/%.o $(B)/boot/%.o: FRAME_MAX := 8192
+$(B)/base/%.o $(B)/vmm/%.o $(B)/memory/%.o $(B)/devices/%.o $(B)/boot/%.o: FRAME_MAX := 8192
 $(B)/img/%.o: FRAME_MAX := 16384
 frame_warning = $(if $(filter release,$(CONFIG)),$(FRAME_MAX:%=-Wframe-larger-than=%))
 
@@ -75,19 +75,20 @@ LIBS_LINK = $(shell $(PKG_CONFIG) --libs $(LIBS))
 endif
 LDFLAGS_ALL = $(LDFLAGS_LINK) -pthread -Wl,-z,relro,-z,now $(LDFLAGS_$(CONFIG)) $(LDFLAGS)
 
-# The modules: one archive per folder. block/ and the image tool link without the VMM; what points
-# the wrong way inside the VMM, only scripts/lint-layers sees.
+# The modules: one archive per folder, in this order: the linker finds nothing in one that is named
+# before. So it refuses what calls the wrong way, and scripts/lint-layers what includes it.
 SRC_base := $(wildcard base/*.c)
 SRC_block := $(wildcard block/*.c)
 SRC_img := $(filter-out img/main.c,$(wildcard img/*.c))
 SRC_devices := $(wildcard devices/*.c)
+SRC_memory := $(wildcard memory/*.c)
 SRC_boot := $(wildcard boot/*.c)
 SRC_vmm := $(filter-out vmm/main.c,$(wildcard vmm/*.c))
-ARCHIVES := boot devices vmm block base
+ARCHIVES := vmm boot devices memory block base
 IMG_LIBS = $(B)/libimg.a $(B)/libblock.a $(B)/libbase.a
 objects = $(patsubst %.c,$(B)/%.o,$(1))
 ARCHIVE_FILES := $(ARCHIVES:%=$(B)/lib%.a)
-VMM_LIBS = -Wl,--start-group $(ARCHIVE_FILES) -Wl,--end-group
+VMM_LIBS = $(ARCHIVE_FILES)
 
 UNIT_TESTS := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
 TEST_LIB_SRC := $(wildcard tests/lib/*.c)
@@ -227,7 +228,7 @@ format:
 lint: compile_commands.json
 	@scripts/lint
 
-compile_commands.json: Makefile $(wildcard vmm/*.c base/*.c block/*.c img/*.c devices/*.c boot/*.c tests/*/*.c)
+compile_commands.json: Makefile $(filter %.c,$(C_FILES))
 	@scripts/compile-commands '$(CC) $(subst ','\'',$(CPPFLAGS_ALL) $(CFLAGS_ALL))' > $@
 
 # ---- install -----------------------------------------------------------------------------------

@@ -7,7 +7,7 @@
 #include "boot/aml.h"
 #include "boot/bytebuf.h"
 #include "devices/acpi_pm.h"
-#include "vmm/layout_x86.h"
+#include "memory/layout_x86.h"
 
 #define OEM_ID "MINVMM" /* six characters */
 #define OEM_TABLE_ID "MINIVMM "

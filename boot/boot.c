@@ -17,7 +17,7 @@
 #include "boot/ram_map.h"
 #include "boot/reset_vector_x86.h"
 #include "boot/zero_page_x86.h"
-#include "vmm/layout_x86.h"
+#include "memory/layout_x86.h"
 
 #define PAGE 4096u
 

@@ -13,7 +13,7 @@
 
 #include "base/compiler.h"
 #include "base/err.h"
-#include "vmm/guest_mem.h"
+#include "memory/guest_mem.h"
 
 struct boot_config {
     const char *kernel;         /* path: bzImage or ELF vmlinux */

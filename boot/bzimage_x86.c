@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "vmm/layout_x86.h"
+#include "memory/layout_x86.h"
 
 /* Offsets in the file. */
 #define HEADER_START 0x1f1u

@@ -3,7 +3,7 @@
 #include <assert.h>
 
 #include "base/bytes.h"
-#include "vmm/layout_x86.h"
+#include "memory/layout_x86.h"
 
 /* KVM's identity page table and, behind it, three pages of task state: not the guest's. */
 #define KVM_PAGES_START X86_IDENTITY_MAP

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "vmm/guest_mem.h"
+#include "memory/guest_mem.h"
 
 enum e820_type { E820_RAM = 1, E820_RESERVED = 2 };
 

@@ -4,7 +4,7 @@
 
 #include "base/bytes.h"
 #include "boot/bytebuf.h"
-#include "vmm/layout_x86.h"
+#include "memory/layout_x86.h"
 
 #define MP_SPEC_1_4 4
 

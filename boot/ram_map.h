@@ -10,7 +10,7 @@
 
 #include "base/compiler.h"
 #include "base/err.h"
-#include "vmm/guest_mem.h"
+#include "memory/guest_mem.h"
 
 #define RAM_MAP_USES_MAX 48
 

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "vmm/layout_x86.h"
+#include "memory/layout_x86.h"
 
 /* The keyboard controller's reset line: it is there with and without ACPI. */
 #define I8042_PULSE_RESET 0xfe

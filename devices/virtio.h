@@ -22,7 +22,7 @@
 
 #include "base/compiler.h"
 #include "devices/virtq.h"
-#include "vmm/guest_mem.h"
+#include "memory/guest_mem.h"
 
 #define VIRTIO_QUEUES_MAX 16u
 

@@ -28,7 +28,7 @@
 #include <sys/uio.h>
 
 #include "base/compiler.h"
-#include "vmm/guest_mem.h"
+#include "memory/guest_mem.h"
 
 #define VIRTQ_SIZE_MAX 1024u /* the specification allows 32768 (2.7) */
 

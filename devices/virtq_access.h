@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #include "base/bytes.h"
-#include "vmm/guest_mem.h"
+#include "memory/guest_mem.h"
 
 static inline uint16_t ring_load16(const uint16_t *from, int order)
 {

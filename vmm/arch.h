@@ -14,7 +14,7 @@
 #include "base/compiler.h"
 #include "base/err.h"
 #include "boot/boot.h"
-#include "vmm/guest_mem.h"
+#include "memory/guest_mem.h"
 #include "vmm/kvm.h"
 
 struct kvm_run;

@@ -10,9 +10,9 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "memory/layout_x86.h"
 #include "vmm/arch.h"
 #include "vmm/arch_x86_cpuid.h"
-#include "vmm/layout_x86.h"
 
 #define CR0_PE (1u << 0)
 #define CR0_MP (1u << 1)

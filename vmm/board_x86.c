@@ -4,8 +4,8 @@
 #include "devices/acpi_pm.h"
 #include "devices/i8042.h"
 #include "devices/serial.h"
+#include "memory/layout_x86.h"
 #include "vmm/board.h"
-#include "vmm/layout_x86.h"
 
 struct board {
     struct irq serial_irq;

@@ -13,9 +13,9 @@
 #include "devices/bus.h"
 #include "devices/virtio_blk.h"
 #include "devices/virtio_mmio.h"
+#include "memory/guest_mem.h"
 #include "vmm/arch.h"
 #include "vmm/board.h"
-#include "vmm/guest_mem.h"
 #include "vmm/startup.h"
 #include "vmm/vcpu.h"
 

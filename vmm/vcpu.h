@@ -11,7 +11,7 @@
 #include "base/err.h"
 #include "devices/bus.h"
 #include "devices/power.h"
-#include "vmm/guest_mem.h"
+#include "memory/guest_mem.h"
 #include "vmm/kvm.h"
 
 /* What all vCPUs of a machine share; outlives them. */

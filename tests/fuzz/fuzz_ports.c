@@ -13,7 +13,7 @@
 #include "devices/acpi_pm.h"
 #include "devices/bus.h"
 #include "devices/i8042.h"
-#include "vmm/layout_x86.h"
+#include "memory/layout_x86.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

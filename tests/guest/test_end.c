@@ -15,12 +15,12 @@
 #include <unistd.h>
 
 #include "devices/acpi_pm.h"
+#include "memory/layout_x86.h"
 #include "tests/lib/guest_disk.h"
 #include "tests/lib/guest_test.h"
 #include "tests/lib/tty.h"
 #include "vmm/config.h"
 #include "vmm/ending_rules.h"
-#include "vmm/layout_x86.h"
 #include "vmm/restarts.h"
 
 /* ThreadSanitizer has a lock of its own while a thread is made, which all threads need. */

@@ -13,11 +13,11 @@
 
 #include "devices/acpi_pm.h"
 #include "devices/serial.h"
+#include "memory/layout_x86.h"
 #include "tests/lib/guest_disk.h"
 #include "tests/lib/guest_test.h"
 #include "tests/lib/random.h"
 #include "vmm/config.h"
-#include "vmm/layout_x86.h"
 
 #define GUEST_RAM (64u << 20) /* GUEST_MEMORY */
 #define GUEST_RAM_TAIL 0x2000u

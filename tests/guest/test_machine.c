@@ -9,10 +9,10 @@
 #include <unistd.h>
 
 #include "devices/acpi_pm.h"
+#include "memory/layout_x86.h"
 #include "tests/lib/guest_test.h"
 #include "vmm/config.h"
 #include "vmm/ending_rules.h"
-#include "vmm/layout_x86.h"
 #include "vmm/restarts.h"
 
 #define VECTOR 0x40u

@@ -7,7 +7,7 @@
 
 #include "base/bytes.h"
 #include "devices/acpi_pm.h"
-#include "vmm/layout_x86.h"
+#include "memory/layout_x86.h"
 
 /* Where the parts of the kernel are loaded. */
 #define INTERPRETER 0x100000u

@@ -6,7 +6,7 @@
 #include <linux/virtio_ring.h>
 #include <stdbool.h>
 
-#include "vmm/layout_x86.h"
+#include "memory/layout_x86.h"
 
 /* Set a register pair that holds a 64-bit address. */
 static void set_address(struct guest_disk *disk, uint32_t low_reg, uint64_t gpa)

@@ -14,7 +14,7 @@
 
 #include "devices/virtio_mmio.h"
 #include "devices/virtq.h"
-#include "vmm/guest_mem.h"
+#include "memory/guest_mem.h"
 
 /* RAM of [0, len), zeroed. */
 struct guest_mem *driver_mem_new(uint64_t len);

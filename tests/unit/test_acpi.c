@@ -4,8 +4,8 @@
 
 #include "base/bytes.h"
 #include "devices/acpi_pm.h"
+#include "memory/layout_x86.h"
 #include "tests/lib/unit.h"
-#include "vmm/layout_x86.h"
 
 #define AREA_SIZE (X86_KERNEL_START - X86_FIRMWARE_TABLES)
 

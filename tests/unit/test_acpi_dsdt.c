@@ -5,9 +5,9 @@
 
 #include "base/bytes.h"
 #include "boot/acpi.h"
+#include "memory/layout_x86.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
-#include "vmm/layout_x86.h"
 
 #define TEXT_MAX (256 * 1024)
 

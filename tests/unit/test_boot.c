@@ -7,10 +7,10 @@
 
 #include "base/bytes.h"
 #include "boot/boot.h"
+#include "memory/layout_x86.h"
 #include "tests/lib/kernel_file.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
-#include "vmm/layout_x86.h"
 
 #define STOCK_KERNELS "/boot/vmlinuz-*"
 

@@ -1,7 +1,7 @@
 #include "base/bytes.h"
 #include "boot/e820.h"
+#include "memory/layout_x86.h"
 #include "tests/lib/unit.h"
-#include "vmm/layout_x86.h"
 
 /* What arch_x86.c makes of a memory size. */
 static struct guest_mem memory_of(uint64_t size)

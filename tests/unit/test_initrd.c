@@ -5,9 +5,9 @@
 
 #include "base/bytes.h"
 #include "boot/boot.h"
+#include "memory/layout_x86.h"
 #include "tests/lib/kernel_file.h"
 #include "tests/lib/unit.h"
-#include "vmm/layout_x86.h"
 
 #define PAGE 4096u
 #define INITRDS_MAX 3

@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "memory/layout_x86.h"
 #include "tests/lib/unit.h"
-#include "vmm/layout_x86.h"
 
 enum { PROCESSOR, BUS, IOAPIC, IO_INTERRUPT, LOCAL_INTERRUPT, NTYPES };
 

@@ -5,8 +5,8 @@
  * thread may make them. The pages are mapped and untouched until the guest or a loader touches
  * them. A guest can change what it points at any time: copy a value once, decide on the copy.
  */
-#ifndef MINIVMM_GUEST_MEM_H
-#define MINIVMM_GUEST_MEM_H
+#ifndef MINIVMM_MEMORY_GUEST_MEM_H
+#define MINIVMM_MEMORY_GUEST_MEM_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,8 +1,8 @@
 /*
  * Where things are on the x86 machine: one place for guest-physical addresses, ports and GSIs.
  */
-#ifndef MINIVMM_LAYOUT_X86_H
-#define MINIVMM_LAYOUT_X86_H
+#ifndef MINIVMM_MEMORY_LAYOUT_X86_H
+#define MINIVMM_MEMORY_LAYOUT_X86_H
 
 #include "base/bytes.h"
 
