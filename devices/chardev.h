@@ -1,6 +1,6 @@
 /*
- * The host's end of a character device, as an emulated UART sees it. vmm/console.c implements
- * it for stdio, ptys, files and sockets; unit tests implement it with arrays.
+ * The host's end of a character device, as an emulated UART sees it. vmm/console/console.c
+ * implements it for stdio, ptys, files and sockets; unit tests implement it with arrays.
  *
  * Locks: the front end calls the operations with its own lock held, and its callbacks take that
  * lock. So an operation never calls the front end, not even indirectly, and the back end calls the

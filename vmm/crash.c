@@ -8,7 +8,7 @@
 #include "base/compiler.h"
 #include "base/log.h"
 #include "base/thread.h"
-#include "vmm/console.h"
+#include "vmm/console/console.h"
 
 /* How long what was logged before a crash may take on its way to stderr. */
 #define LAST_WORDS_MS 100u

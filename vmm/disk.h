@@ -15,9 +15,9 @@
 #include "base/compiler.h"
 #include "base/err.h"
 #include "base/loop.h"
+#include "base/open_files.h"
 #include "block/block.h"
-#include "vmm/config.h"
-#include "vmm/open_files.h"
+#include "vmm/config/config.h"
 
 struct disk;
 

@@ -10,8 +10,8 @@
 
 #include "base/log.h"
 #include "base/thread.h"
-#include "vmm/config.h"
-#include "vmm/console.h"
+#include "vmm/config/config.h"
+#include "vmm/console/console.h"
 #include "vmm/ending_rules.h"
 
 #define NS_PER_S 1000000000ull

@@ -6,7 +6,7 @@
 
 #include "base/compiler.h"
 #include "base/err.h"
-#include "vmm/config.h"
+#include "vmm/config/config.h"
 
 /*
  * Close all of them but 0 to 2 and those that the configuration names, as /dev/fd/N or

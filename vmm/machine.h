@@ -15,7 +15,7 @@
 #include "base/loop.h"
 #include "boot/boot.h"
 #include "devices/chardev.h"
-#include "vmm/config.h"
+#include "vmm/config/config.h"
 #include "vmm/disk.h"
 #include "vmm/kvm.h"
 

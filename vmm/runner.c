@@ -6,7 +6,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "boot/boot.h"
-#include "vmm/console.h"
+#include "vmm/console/console.h"
 #include "vmm/disk.h"
 #include "vmm/ending.h"
 #include "vmm/kvm.h"

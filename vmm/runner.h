@@ -6,7 +6,7 @@
 #define MINIVMM_RUNNER_H
 
 #include "base/err.h"
-#include "vmm/config.h"
+#include "vmm/config/config.h"
 
 /*
  * Run the VM. *err is filled for EXIT_SETUP and EXIT_VMM, and for any code if it is to be told

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/config.h"
-#include "vmm/config_settings.h"
+#include "vmm/config/config.h"
+#include "vmm/config/config_settings.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -17,8 +17,8 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
-#include "vmm/console.h"
-#include "vmm/open_files.h"
+#include "base/open_files.h"
+#include "vmm/console/console.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -8,8 +8,8 @@
 
 #include "base/bytes.h"
 #include "tests/lib/kernel_file.h"
-#include "vmm/config.h"
-#include "vmm/config_settings.h"
+#include "vmm/config/config.h"
+#include "vmm/config/config_settings.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

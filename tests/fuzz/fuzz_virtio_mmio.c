@@ -15,7 +15,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
-#include "devices/virtio_blk.h"
+#include "devices/virtio/virtio_blk.h"
 #include "tests/lib/virtio_driver.h"
 
 #define MEM_LEN (64 * KIB)

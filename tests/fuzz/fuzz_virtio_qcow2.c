@@ -12,7 +12,7 @@
 #include "base/bytes.h"
 #include "base/log.h"
 #include "base/loop.h"
-#include "devices/virtio_blk.h"
+#include "devices/virtio/virtio_blk.h"
 #include "tests/lib/hostile_image.h"
 #include "tests/lib/virtio_driver.h"
 

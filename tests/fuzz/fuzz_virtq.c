@@ -11,8 +11,8 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
-#include "devices/virtio.h"
-#include "devices/virtq.h"
+#include "devices/virtio/virtio.h"
+#include "devices/virtio/virtq.h"
 #include "tests/lib/virtio_driver.h"
 
 #define MEM_LEN (64 * KIB)

@@ -25,7 +25,7 @@
 #include "tests/lib/guest_test.h"
 #include "tests/lib/qcow2_image.h"
 #include "tests/lib/refusal.h"
-#include "vmm/config.h"
+#include "vmm/config/config.h"
 
 /* Sanitizers need much more address space than a guest. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

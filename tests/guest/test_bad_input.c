@@ -16,7 +16,7 @@
 #include "tests/lib/kernel_file.h"
 #include "tests/lib/qcow2_image.h"
 #include "tests/lib/refusal.h"
-#include "vmm/config.h"
+#include "vmm/config/config.h"
 
 #define KERNEL "--kernel", "kernel"
 #define CONFIG "--config", "config.json"

@@ -12,7 +12,7 @@
 #include "base/bytes.h"
 #include "tests/lib/guest_disk.h"
 #include "tests/lib/guest_test.h"
-#include "vmm/config.h"
+#include "vmm/config/config.h"
 
 #define SECTORS 2048u
 #define VECTOR 0x40u

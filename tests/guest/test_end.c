@@ -19,7 +19,7 @@
 #include "tests/lib/guest_disk.h"
 #include "tests/lib/guest_test.h"
 #include "tests/lib/tty.h"
-#include "vmm/config.h"
+#include "vmm/config/config.h"
 #include "vmm/ending_rules.h"
 #include "vmm/restarts.h"
 

@@ -17,7 +17,7 @@
 #include "tests/lib/guest_disk.h"
 #include "tests/lib/guest_test.h"
 #include "tests/lib/random.h"
-#include "vmm/config.h"
+#include "vmm/config/config.h"
 
 #define GUEST_RAM (64u << 20) /* GUEST_MEMORY */
 #define GUEST_RAM_TAIL 0x2000u

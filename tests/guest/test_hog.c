@@ -8,10 +8,10 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "devices/virtq.h"
+#include "devices/virtio/virtq.h"
 #include "tests/lib/guest_disk.h"
 #include "tests/lib/guest_test.h"
-#include "vmm/config.h"
+#include "vmm/config/config.h"
 
 /* One chain: nearly 4 GiB, its buffers one and the same piece of memory. */
 #define BUFFER_LEN (8u << 20)

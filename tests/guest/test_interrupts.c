@@ -3,7 +3,7 @@
  */
 #include "memory/layout_x86.h"
 #include "tests/lib/guest_test.h"
-#include "vmm/config.h"
+#include "vmm/config/config.h"
 
 #define VECTOR 0x40u
 

@@ -19,7 +19,7 @@
 #include "tests/lib/guest_disk.h"
 #include "tests/lib/guest_test.h"
 #include "tests/lib/random.h"
-#include "vmm/config.h"
+#include "vmm/config/config.h"
 
 #define ROUNDS_DEFAULT 12u
 

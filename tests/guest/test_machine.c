@@ -11,7 +11,7 @@
 #include "devices/acpi_pm.h"
 #include "memory/layout_x86.h"
 #include "tests/lib/guest_test.h"
-#include "vmm/config.h"
+#include "vmm/config/config.h"
 #include "vmm/ending_rules.h"
 #include "vmm/restarts.h"
 

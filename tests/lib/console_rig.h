@@ -10,7 +10,7 @@
 
 #include "base/err.h"
 #include "base/loop.h"
-#include "vmm/console.h"
+#include "vmm/console/console.h"
 
 struct rig_front {
     struct chardev_front ops;

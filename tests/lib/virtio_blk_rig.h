@@ -12,7 +12,7 @@
 #include <pthread.h>
 #include <string.h>
 
-#include "devices/virtio_blk.h"
+#include "devices/virtio/virtio_blk.h"
 #include "tests/lib/fake_block.h"
 #include "tests/lib/unit.h"
 #include "tests/lib/virtio_driver.h"

@@ -12,8 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "devices/virtio_mmio.h"
-#include "devices/virtq.h"
+#include "devices/virtio/virtio_mmio.h"
+#include "devices/virtio/virtq.h"
 #include "memory/guest_mem.h"
 
 /* RAM of [0, len), zeroed. */

@@ -2,8 +2,8 @@
 #include <string.h>
 
 #include "tests/lib/unit.h"
-#include "vmm/config.h"
-#include "vmm/config_settings.h"
+#include "vmm/config/config.h"
+#include "vmm/config/config_settings.h"
 
 static struct config config;
 

@@ -11,8 +11,8 @@
 
 #include "tests/lib/console_rig.h"
 #include "tests/lib/unit.h"
-#include "vmm/console.h"
-#include "vmm/console_queue.h"
+#include "vmm/console/console.h"
+#include "vmm/console/console_queue.h"
 
 /* ---- the queue ------------------------------------------------------------------------------- */
 

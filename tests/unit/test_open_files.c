@@ -1,4 +1,4 @@
-#include "vmm/open_files.h"
+#include "base/open_files.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -5,8 +5,8 @@
 
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
-#include "vmm/config.h"
-#include "vmm/config_settings.h"
+#include "vmm/config/config.h"
+#include "vmm/config/config_settings.h"
 
 #define ARGS_MAX 20
 

@@ -1,4 +1,4 @@
-#include "vmm/unix_socket.h"
+#include "base/unix_socket.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -2,12 +2,12 @@
  * virtio-blk: what it does in a round of its loop, beside a driver that does not stand still. The
  * device's view of the queue is watched by standing in for virtq_pop.
  */
-#include "devices/virtq.h"
+#include "devices/virtio/virtq.h"
 
 /* The module itself, under another name: the library's is left out then. */
 int real_virtq_pop(struct virtq *vq, struct virtq_chain *ret_chain);
 #define virtq_pop real_virtq_pop
-#include "devices/virtq.c" // NOLINT(bugprone-suspicious-include)
+#include "devices/virtio/virtq.c" // NOLINT(bugprone-suspicious-include)
 #undef virtq_pop
 
 #include <malloc.h>

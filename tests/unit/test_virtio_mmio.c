@@ -1,4 +1,4 @@
-#include "devices/virtio_mmio.h"
+#include "devices/virtio/virtio_mmio.h"
 
 /* The interrupt line, watched; the library's is left out. */
 void real_irq_raise(struct irq *irq);

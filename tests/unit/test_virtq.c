@@ -1,11 +1,11 @@
-#include "devices/virtq.h"
+#include "devices/virtio/virtq.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
-#include "devices/virtio.h"
+#include "devices/virtio/virtio.h"
 #include "tests/lib/unit.h"
 #include "tests/lib/virtio_driver.h"
 

@@ -52,8 +52,8 @@ static void add(struct side *side, enum kind kind, const void *at, size_t len, i
 
 /* ---- the device's, as its code runs ---------------------------------------------------------- */
 
-/* In place of devices/virtq_access.h. */
-#define MINIVMM_DEVICES_VIRTQ_ACCESS_H
+/* In place of devices/virtio/virtq_access.h. */
+#define MINIVMM_DEVICES_VIRTIO_VIRTQ_ACCESS_H
 
 static uint16_t ring_load16(const uint16_t *from, int order)
 {
@@ -79,7 +79,7 @@ static void ring_fetch(void *buf, const void *from, size_t len)
     memcpy(buf, from, len);
 }
 
-#include "devices/virtq.c" // NOLINT(bugprone-suspicious-include)
+#include "devices/virtio/virtq.c" // NOLINT(bugprone-suspicious-include)
 #include "tests/lib/virtio_driver.h"
 
 /* ---- machines -------------------------------------------------------------------------------- */

@@ -1,0 +1,541 @@
+#include "devices/virtio/virtio_blk.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <linux/virtio_blk.h>
+#include <semaphore.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "base/bytes.h"
+#include "base/iov.h"
+#include "base/log.h"
+#include "devices/virtio/virtio_blk_error.h"
+#include "devices/virtio/virtio_blk_pool.h"
+
+/*
+ * Data buffers per request that the driver is told to keep to: with header and status 256
+ * descriptors, and 1 MiB minus two pages where guest memory is scattered in pages of 4 KiB. More
+ * are accepted, up to VIRTQ_CHAIN_MAX.
+ */
+#define SEG_MAX 254u
+
+/* Largest discard or write-zeroes: 1 GiB in sectors, so that none takes for ever. */
+#define RANGE_SECTORS_MAX (1 * GIB / BLOCK_SECTOR_SIZE)
+
+/*
+ * Descriptors of a queue that are looked at in a round of the loop: so many take some tenths of a
+ * millisecond, and the longest queue of ordinary requests has fewer.
+ */
+#define ROUND_DESCS 8192u
+
+_Static_assert(VIRTIO_BLK_SERIAL_MAX == VIRTIO_BLK_ID_BYTES, "the header says what the ABI says");
+
+/* Owner: the vCPU in queue_start and queue_stop, else the loop's thread. */
+struct blk_queue {
+    struct virtio_blk *blk;
+    struct virtq *vq;
+    unsigned index;
+    struct loop_fd kick;
+    struct blk_pool pool;
+    struct loop_work more;    /* pop on: a round ended with chains left */
+    struct loop_work publish; /* show the driver what was completed in this round of the loop */
+    struct loop_work stop;
+    bool stopping;
+    sem_t stopped;
+};
+
+struct virtio_blk {
+    struct virtio_dev dev;
+    struct block *block;
+    struct loop *loop;
+    const char *label;
+    struct log_limit errors; /* owner: loop thread */
+    struct block_info info;
+    uint64_t features; /* offered */
+    char serial[VIRTIO_BLK_ID_BYTES];
+    struct virtio_blk_config config; /* owner: vCPU threads, under the transport's lock */
+    struct blk_queue queues[VIRTIO_QUEUES_MAX];
+    bool broken;              /* owner: loop thread; cleared while no queue runs */
+    struct virtq_chain chain; /* scratch; owner: loop thread */
+};
+
+static struct virtio_blk *blk_of(struct virtio_dev *dev)
+{
+    return container_of(dev, struct virtio_blk, dev);
+}
+
+/* ---- answers --------------------------------------------------------------------------------- */
+
+/* Answer now, notify the driver once per round of the loop. */
+static void push(struct blk_queue *queue, uint16_t head, uint32_t written)
+{
+    virtq_push(queue->vq, head, written);
+    loop_post(queue->blk->loop, &queue->publish);
+}
+
+/*
+ * `filled`: all writable bytes before the status hold data. Otherwise nothing may be claimed about
+ * them (2.7.8.2), and the status counts only if nothing comes before it.
+ */
+static void answer(struct blk_queue *queue, const struct blk_reply *reply, uint8_t status,
+                   bool filled)
+{
+    *reply->status = status;
+    push(queue, reply->head, filled || reply->in_len == 1 ? reply->in_len : 0);
+}
+
+static uint8_t status_of(int result)
+{
+    if (result == 0)
+        return VIRTIO_BLK_S_OK;
+    return result == -EOPNOTSUPP ? VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_IOERR;
+}
+
+static void request_done(struct block_req *block, int result)
+{
+    struct blk_request *request = container_of(block, struct blk_request, block);
+    struct blk_queue *queue = request->queue;
+
+    if (result < 0 && result != -ECANCELED) /* that one's guest is gone */
+        virtio_blk_log_error(&queue->blk->errors, queue->blk->label, block, result);
+    answer(queue, &request->reply, status_of(result), result == 0 && block->op == BLOCK_READ);
+    blk_pool_give(&queue->pool, request);
+}
+
+/* ---- requests -------------------------------------------------------------------------------- */
+
+/* Set the range of a request. 0; -EINVAL: not whole blocks, or outside the disk. */
+static int set_range(const struct virtio_blk *blk, struct block_req *block, uint64_t sector,
+                     uint64_t len)
+{
+    uint64_t off;
+
+    if (!mul_u64(sector, BLOCK_SECTOR_SIZE, &off) || !range_fits(off, len, blk->info.len) ||
+        !is_aligned(off | len, blk->info.logical_block))
+        return -EINVAL;
+    block->off = off;
+    block->len = len;
+    return 0;
+}
+
+/* Discard and write zeroes: the data is one struct virtio_blk_discard_write_zeroes (5.2.6). */
+static int parse_segment(const struct virtio_blk *blk, const struct virtq_chain *chain,
+                         uint32_t known_flags, struct block_req *block)
+{
+    struct virtio_blk_discard_write_zeroes segment;
+    const size_t header_len = sizeof(struct virtio_blk_outhdr);
+
+    if (chain->out_len != header_len + sizeof(segment))
+        return -EINVAL;
+    (void)iov_to_buf(chain->iov, chain->nout, header_len, &segment, sizeof(segment));
+    /* 5.2.6.2: flags that the command does not know are unsupported, not wrong. */
+    if (le32toh(segment.flags) & ~known_flags)
+        return -EOPNOTSUPP;
+    if (le32toh(segment.num_sectors) > RANGE_SECTORS_MAX)
+        return -EINVAL;
+    if (le32toh(segment.flags) & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP)
+        block->flags |= BLOCK_REQ_UNMAP;
+    return set_range(blk, block, le64toh(segment.sector),
+                     (uint64_t)le32toh(segment.num_sectors) * BLOCK_SECTOR_SIZE);
+}
+
+/*
+ * What does the chain ask for? The header is a copy. 0 with op, flags and range set; -EINVAL: the
+ * driver broke a rule; -EROFS; -EOPNOTSUPP.
+ */
+static int parse_request(const struct virtio_blk *blk, const struct virtio_blk_outhdr *header,
+                         const struct virtq_chain *chain, struct block_req *block)
+{
+    uint32_t type = le32toh(header->type);
+    uint64_t sector = le64toh(header->sector);
+
+    /* 5.2.6.2: all that would write to a read-only disk is an error, offered or not. */
+    if (blk->info.readonly && (type == VIRTIO_BLK_T_OUT || type == VIRTIO_BLK_T_DISCARD ||
+                               type == VIRTIO_BLK_T_WRITE_ZEROES))
+        return -EROFS;
+
+    switch (type) {
+    case VIRTIO_BLK_T_IN:
+        block->op = BLOCK_READ;
+        return set_range(blk, block, sector, chain->in_len - 1);
+    case VIRTIO_BLK_T_OUT:
+        block->op = BLOCK_WRITE;
+        return set_range(blk, block, sector, chain->out_len - sizeof(*header));
+    case VIRTIO_BLK_T_FLUSH:
+        block->op = BLOCK_FLUSH;
+        return 0;
+    case VIRTIO_BLK_T_DISCARD:
+        if (!blk->info.discard)
+            return -EOPNOTSUPP;
+        block->op = BLOCK_DISCARD;
+        return parse_segment(blk, chain, 0, block);
+    case VIRTIO_BLK_T_WRITE_ZEROES:
+        block->op = BLOCK_WRITE_ZEROES;
+        return parse_segment(blk, chain, VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP, block);
+    default:
+        return -EOPNOTSUPP;
+    }
+}
+
+/* Point the request at the data in guest memory: without the header, without the status byte. */
+static void set_data(struct blk_request *request, const struct virtq_chain *chain)
+{
+    struct block_req *block = &request->block;
+    const size_t header_len = sizeof(struct virtio_blk_outhdr);
+    int niov = 0;
+
+    if (block->op == BLOCK_READ) {
+        niov = iov_slice(chain->iov + chain->nout, chain->nin, 0, block->len, request->iov,
+                         request->iov_max);
+    } else if (block->op == BLOCK_WRITE) {
+        niov = iov_slice(chain->iov, chain->nout, header_len, block->len, request->iov,
+                         request->iov_max);
+    }
+    assert(niov >= 0); /* lengths were taken from the chain, and a slice is not longer than it */
+    block->iov = request->iov;
+    block->niov = (unsigned)niov;
+}
+
+static void submit(struct blk_queue *queue, const struct virtq_chain *chain,
+                   const struct block_req *parsed, const struct blk_reply *reply)
+{
+    struct blk_request *request = blk_pool_take(&queue->pool, chain->nout + chain->nin);
+
+    if (!request) {
+        answer(queue, reply, VIRTIO_BLK_S_IOERR, false);
+        return;
+    }
+    request->queue = queue;
+    request->block = *parsed;
+    request->block.done = request_done;
+    request->reply = *reply;
+    set_data(request, chain);
+    block_submit(queue->blk->block, &request->block);
+}
+
+/* The disk's name, 20 bytes padded with NULs (5.2.6). 0, or -EINVAL if the buffer differs. */
+static int get_id(const struct virtio_blk *blk, const struct virtq_chain *chain)
+{
+    if (chain->in_len != sizeof(blk->serial) + 1)
+        return -EINVAL;
+    (void)iov_from_buf(chain->iov + chain->nout, chain->nin, 0, blk->serial, sizeof(blk->serial));
+    return 0;
+}
+
+/*
+ * Answer or submit one chain: readable header and data, then writable data and the status, which
+ * is the very last byte, however these are spread over buffers (2.7.4.1).
+ */
+static void handle_chain(struct blk_queue *queue, const struct virtq_chain *chain)
+{
+    struct virtio_blk *blk = queue->blk;
+    struct blk_reply reply = {.head = chain->head, .in_len = chain->in_len};
+    struct virtio_blk_outhdr header;
+    struct block_req block = {0};
+    const struct iovec *last;
+    int r;
+
+    if (chain->in_len == 0) {
+        log_guest(LOG_WARN, "virtio-blk: request without room for a status");
+        push(queue, chain->head, 0);
+        return;
+    }
+    last = &chain->iov[chain->nout + chain->nin - 1];
+    reply.status = (uint8_t *)last->iov_base + last->iov_len - 1;
+
+    if (iov_to_buf(chain->iov, chain->nout, 0, &header, sizeof(header)) < sizeof(header)) {
+        answer(queue, &reply, VIRTIO_BLK_S_IOERR, false);
+        return;
+    }
+    if (le32toh(header.type) == VIRTIO_BLK_T_GET_ID) {
+        r = get_id(blk, chain);
+        answer(queue, &reply, status_of(r), r == 0);
+        return;
+    }
+    r = parse_request(blk, &header, chain, &block);
+    if (r < 0)
+        answer(queue, &reply, status_of(r), false);
+    else if (block.len == 0 && block.op != BLOCK_FLUSH)
+        answer(queue, &reply, VIRTIO_BLK_S_OK, false); /* nothing, at a valid place */
+    else
+        submit(queue, chain, &block, &reply);
+}
+
+/* ---- running queues: the loop's thread ------------------------------------------------------- */
+
+/* The end of a queue that stops, once nothing is in flight. */
+static void finish_stop(struct blk_queue *queue)
+{
+    if (!queue->stopping || queue->vq->in_flight > 0)
+        return;
+    loop_cancel(queue->blk->loop, &queue->more);
+    loop_cancel(queue->blk->loop, &queue->publish);
+    blk_pool_empty(&queue->pool);
+    queue->stopping = false;
+    sem_post(&queue->stopped); /* from here on the queue belongs to the vCPU that waits */
+}
+
+static void publish(struct loop_work *work)
+{
+    struct blk_queue *queue = container_of(work, struct blk_queue, publish);
+    struct virtio_transport *transport = queue->blk->dev.transport;
+
+    if (virtq_publish(queue->vq))
+        transport->notify_used(transport, queue->index);
+    finish_stop(queue);
+}
+
+/*
+ * Take everything the driver offers, but only so much in a round: a driver that refills as fast as
+ * requests are answered, or whose chains are as long as they can be, must not keep the loop from
+ * completions.
+ */
+static void process(struct blk_queue *queue)
+{
+    struct virtio_blk *blk = queue->blk;
+    unsigned ndescs = 0;
+    int r;
+
+    if (blk->broken || queue->stopping)
+        return;
+    do {
+        virtq_disable_kicks(queue->vq);
+        while ((r = virtq_pop(queue->vq, &blk->chain)) > 0) {
+            handle_chain(queue, &blk->chain);
+            ndescs += blk->chain.ndescs;
+            if (ndescs >= ROUND_DESCS) {
+                loop_post(blk->loop, &queue->more);
+                return;
+            }
+        }
+    } while (r == 0 && virtq_enable_kicks(queue->vq));
+
+    if (r < 0) {
+        /* 2.1.2: no queue of the device is served until the driver has reset it. */
+        blk->broken = true;
+        blk->dev.transport->needs_reset(blk->dev.transport);
+    }
+}
+
+static void process_more(struct loop_work *work)
+{
+    process(container_of(work, struct blk_queue, more));
+}
+
+static void kicked(struct loop_fd *watch, uint32_t events)
+{
+    struct blk_queue *queue = container_of(watch, struct blk_queue, kick);
+    eventfd_t count;
+
+    (void)eventfd_read(watch->fd, &count); /* EAGAIN: nothing new, which the ring says as well */
+    process(queue);
+}
+
+/* ---- virtio_ops: vCPU threads, under the transport's lock ------------------------------------ */
+
+struct start_call {
+    struct blk_queue *queue;
+    int result;
+};
+
+static void start_on_loop(void *opaque)
+{
+    struct start_call *call = opaque;
+    struct blk_queue *queue = call->queue;
+
+    virtq_start(queue->vq, queue->blk->dev.features);
+    call->result = loop_add_fd(queue->blk->loop, &queue->kick);
+    /* The driver may have filled the ring before DRIVER_OK and need not kick again (3.1.1). */
+    if (call->result == 0)
+        loop_post(queue->blk->loop, &queue->more);
+}
+
+static int blk_queue_start(struct virtio_dev *dev, unsigned index)
+{
+    struct virtio_blk *blk = blk_of(dev);
+    struct start_call call = {.queue = &blk->queues[index]};
+
+    loop_call(blk->loop, start_on_loop, &call);
+    return call.result;
+}
+
+static void stop_on_loop(struct loop_work *work)
+{
+    struct blk_queue *queue = container_of(work, struct blk_queue, stop);
+
+    loop_remove_fd(&queue->kick);
+    queue->stopping = true;
+    finish_stop(queue);
+}
+
+/* Requests in flight are not cancelled: the host may be writing to their buffers. */
+static void blk_queue_stop(struct virtio_dev *dev, unsigned index)
+{
+    struct virtio_blk *blk = blk_of(dev);
+    struct blk_queue *queue = &blk->queues[index];
+
+    loop_post(blk->loop, &queue->stop);
+    while (sem_wait(&queue->stopped) < 0)
+        ; /* EINTR: vCPU threads are interrupted by signals */
+}
+
+static uint64_t blk_features(struct virtio_dev *dev)
+{
+    return blk_of(dev)->features;
+}
+
+static void set_writeback_on_loop(void *opaque)
+{
+    struct virtio_blk *blk = opaque;
+
+    block_set_writeback(blk->block, blk->config.wce);
+}
+
+/* The vCPU waits, so that the mode holds for the requests that the driver sends next. */
+static void set_writeback(struct virtio_blk *blk, bool writeback)
+{
+    blk->config.wce = writeback;
+    loop_call(blk->loop, set_writeback_on_loop, blk);
+}
+
+static void blk_features_ok(struct virtio_dev *dev)
+{
+    struct virtio_blk *blk = blk_of(dev);
+
+    blk->broken = false;
+    /* A driver that cannot flush is given a disk that needs no flush (5.2.5.2, 5.2.6.2). */
+    set_writeback(blk, dev->features & VIRTIO_FEATURE(VIRTIO_BLK_F_FLUSH));
+}
+
+static void blk_config_read(struct virtio_dev *dev, uint32_t off, void *buf, uint32_t len)
+{
+    struct virtio_blk *blk = blk_of(dev);
+
+    virtio_config_copy(&blk->config, sizeof(blk->config), off, buf, len);
+}
+
+static void blk_config_write(struct virtio_dev *dev, uint32_t off, const void *buf, uint32_t len)
+{
+    const uint32_t wce = offsetof(struct virtio_blk_config, wce);
+
+    /* The one field that can be written, and it is one byte. */
+    if (off == wce && len == 1 && (dev->features & VIRTIO_FEATURE(VIRTIO_BLK_F_CONFIG_WCE)))
+        set_writeback(blk_of(dev), *(const uint8_t *)buf != 0);
+}
+
+static void blk_free(struct virtio_dev *dev)
+{
+    struct virtio_blk *blk = blk_of(dev);
+
+    for (unsigned i = 0; i < dev->nqueues; i++)
+        sem_destroy(&blk->queues[i].stopped);
+    virtio_dev_done(dev);
+    free(blk);
+}
+
+static const struct virtio_ops virtio_blk_ops = {
+    .name = "virtio-blk",
+    .device_id = VIRTIO_ID_BLOCK,
+    .features = blk_features,
+    .config_read = blk_config_read,
+    .config_write = blk_config_write,
+    .features_ok = blk_features_ok,
+    .queue_start = blk_queue_start,
+    .queue_stop = blk_queue_stop,
+    .free = blk_free,
+};
+
+/* ---- setting up ------------------------------------------------------------------------------ */
+
+static uint64_t features_for(const struct block_info *info, unsigned nqueues)
+{
+    uint64_t features = VIRTIO_FEATURE(VIRTIO_BLK_F_SEG_MAX) |
+                        VIRTIO_FEATURE(VIRTIO_BLK_F_BLK_SIZE) |
+                        VIRTIO_FEATURE(VIRTIO_BLK_F_TOPOLOGY) | VIRTIO_FEATURE(VIRTIO_BLK_F_FLUSH) |
+                        VIRTIO_FEATURE(VIRTIO_BLK_F_CONFIG_WCE);
+
+    if (nqueues > 1)
+        features |= VIRTIO_FEATURE(VIRTIO_BLK_F_MQ);
+    if (info->readonly)
+        return features | VIRTIO_FEATURE(VIRTIO_BLK_F_RO);
+    if (info->discard)
+        features |= VIRTIO_FEATURE(VIRTIO_BLK_F_DISCARD);
+    return features | VIRTIO_FEATURE(VIRTIO_BLK_F_WRITE_ZEROES);
+}
+
+static void fill_config(struct virtio_blk_config *config, const struct block_info *info,
+                        unsigned nqueues)
+{
+    uint32_t physical_per_logical = info->physical_block / info->logical_block;
+    uint32_t discard_align = info->discard_align / BLOCK_SECTOR_SIZE;
+
+    config->capacity = htole64(info->len / BLOCK_SECTOR_SIZE);
+    config->seg_max = htole32(SEG_MAX);
+    config->blk_size = htole32(info->logical_block);
+    /* Sizes in logical blocks; as an exponent, 31 - clz is the logarithm of a power of two. */
+    if (is_pow2(physical_per_logical)) {
+        config->physical_block_exp = (uint8_t)(31 - __builtin_clz(physical_per_logical));
+        config->min_io_size = htole16((uint16_t)min_u64(physical_per_logical, UINT16_MAX));
+    }
+    config->opt_io_size = htole32(info->opt_io / info->logical_block);
+    config->wce = 1;
+    config->num_queues = htole16((uint16_t)nqueues);
+    if (info->readonly)
+        return;
+    if (info->discard) {
+        config->max_discard_sectors = htole32(RANGE_SECTORS_MAX);
+        config->max_discard_seg = htole32(1);
+        config->discard_sector_alignment = htole32(discard_align);
+    }
+    config->max_write_zeroes_sectors = htole32(RANGE_SECTORS_MAX);
+    config->max_write_zeroes_seg = htole32(1);
+    config->write_zeroes_may_unmap = info->discard;
+}
+
+static void init_queue(struct virtio_blk *blk, unsigned index)
+{
+    struct blk_queue *queue = &blk->queues[index];
+
+    queue->blk = blk;
+    queue->vq = &blk->dev.queues[index];
+    queue->index = index;
+    queue->kick = (struct loop_fd){
+        .fd = blk->dev.kick_fds[index],
+        .events = EPOLLIN,
+        .ready = kicked,
+    };
+    blk_pool_init(&queue->pool, blk->loop);
+    queue->more.run = process_more;
+    queue->publish.run = publish;
+    queue->stop.run = stop_on_loop;
+    (void)sem_init(&queue->stopped, 0, 0); /* fails only for values above SEM_VALUE_MAX */
+}
+
+int virtio_blk_new(const struct virtio_blk_options *options, const struct guest_mem *mem,
+                   struct virtio_dev **ret_dev)
+{
+    struct virtio_blk *blk;
+    int r;
+
+    blk = calloc(1, sizeof(*blk));
+    if (!blk)
+        return -ENOMEM;
+    r = virtio_dev_init(&blk->dev, &virtio_blk_ops, mem, options->nqueues);
+    if (r < 0) {
+        free(blk);
+        return r;
+    }
+    blk->block = options->block;
+    blk->loop = options->loop;
+    blk->label = options->label;
+    block_get_info(blk->block, &blk->info);
+    blk->features = features_for(&blk->info, options->nqueues);
+    memcpy(blk->serial, options->serial, strnlen(options->serial, sizeof(blk->serial)));
+    fill_config(&blk->config, &blk->info, options->nqueues);
+    for (unsigned i = 0; i < options->nqueues; i++)
+        init_queue(blk, i);
+    *ret_dev = &blk->dev;
+    return 0;
+}

@@ -1,0 +1,109 @@
+#include "vmm/config/config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void config_init(struct config *config)
+{
+    *config = (struct config){
+        .memory = CONFIG_MEMORY_DEFAULT,
+        .ncpus = 1,
+        .serial = SERIAL_STDIO,
+        .shutdown_timeout_s = CONFIG_SHUTDOWN_TIMEOUT_S,
+        .acpi = true,
+        .log_level = LOG_WARN,
+    };
+}
+
+void config_done(struct config *config)
+{
+    for (size_t i = 0; i < config->ninitrds; i++)
+        free(config->initrds[i]);
+    for (size_t i = 0; i < config->ndisks; i++)
+        config_disk_done(&config->disks[i]);
+    free(config->initrds);
+    free(config->disks);
+    config_places_done(&config->backing);
+    free(config->file);
+    free(config->kernel);
+    free(config->append);
+    free(config->cmdline);
+    free(config->serial_path);
+    *config = (struct config){0};
+}
+
+void config_places_done(struct config_places *places)
+{
+    for (unsigned i = 0; i < places->n; i++)
+        free(places->paths[i]);
+    free(places->paths);
+    *places = (struct config_places){0};
+}
+
+/*
+ * Discards reach the host file unless told otherwise: fstrim in the guest is how an image stays as
+ * small as what is in it.
+ */
+void config_disk_init(struct config_disk *disk)
+{
+    *disk = (struct config_disk){
+        .format = BLOCK_FORMAT_PROBE,
+        .cache = BLOCK_CACHE_WRITEBACK,
+        .aio = BLOCK_AIO_AUTO,
+        .discard = true,
+        .nqueues = 1,
+    };
+}
+
+void config_disk_done(struct config_disk *disk)
+{
+    config_places_done(&disk->backing);
+    free(disk->path);
+    free(disk->serial);
+    *disk = (struct config_disk){0};
+}
+
+int config_check(const struct config *config, struct err *err)
+{
+    if (!config->kernel)
+        return err_set(err, -EINVAL, "--kernel is missing: expected a bzImage or an ELF vmlinux");
+    if (config->append && config->cmdline)
+        return err_set(err, -EINVAL, "append and cmdline are both given: expected one of them");
+    return 0;
+}
+
+/*
+ * Behind console and root stands what saves a stock kernel from looking for hardware that this
+ * machine does not have, and nothing that changes how the guest behaves:
+ *
+ * - 8250.nr_uarts=1: distributions register up to 32 serial ports, probe four of them, and udev
+ *   handles each.
+ * - pci=off: there is no PCI bus. Without it Linux reads the configuration space of hundreds of
+ *   devices by port I/O before it knows (early quirks, the search for an AMD northbridge and an
+ *   AGP bridge), each read being two exits.
+ * - acpi=off, without ACPI only: no error messages about tables that are absent on purpose.
+ * - initcall_blacklist=cmos_init, without ACPI only, where no FADT says that there is no CMOS
+ *   clock: its driver waits for a "no update in progress" that never comes, 9 of 13 s in one
+ *   measured boot. Kernels without that driver take no notice.
+ *
+ * Rebooting needs no parameter: each way that Linux knows ends at a reset (docs/boot.md). There
+ * is no panic= either: it would take the rescue shell of Debian's initramfs away, and a guest that
+ * panics early would restart for ever.
+ */
+char *config_kernel_cmdline(const struct config *config)
+{
+    const char *root = "";
+    char *cmdline;
+
+    if (config->cmdline)
+        return strdup(config->cmdline);
+    if (config->ndisks > 0)
+        root = config->disks[0].readonly ? " root=/dev/vda ro" : " root=/dev/vda rw";
+    if (asprintf(&cmdline, "console=ttyS0%s 8250.nr_uarts=1 pci=off%s%s%s", root,
+                 config->acpi ? "" : " acpi=off initcall_blacklist=cmos_init",
+                 config->append ? " " : "", config->append ? config->append : "") < 0)
+        return NULL;
+    return cmdline;
+}

@@ -1,0 +1,124 @@
+/*
+ * What the user asked for: filled with defaults, then from a JSON file, then from the command
+ * line (vmm/config/config_json.c, vmm/config/options.c); checked as a whole at the end.
+ *
+ * Each setting is described once, in the tables of vmm/config/config_settings.c, which the command
+ * line, the JSON file and --help share.
+ *
+ * Set-up only, on one thread.
+ */
+#ifndef MINIVMM_CONFIG_CONFIG_H
+#define MINIVMM_CONFIG_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/compiler.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "block/block.h"
+
+#define CONFIG_MEMORY_DEFAULT (512ull << 20)
+#define CONFIG_MEMORY_MIN (32ull << 20)
+#define CONFIG_MEMORY_MAX (1ull << 42) /* 4 TiB */
+#define CONFIG_CPUS_MAX 255u           /* 8-bit APIC IDs */
+#define CONFIG_QUEUES_MAX 16u          /* per disk; the same as VIRTIO_QUEUES_MAX */
+#define CONFIG_SHUTDOWN_TIMEOUT_S 60u
+#define CONFIG_SHUTDOWN_TIMEOUT_S_MAX 86400u /* a day: who wants more wants no limit */
+#define CONFIG_DISK_SERIAL_MAX 20u           /* bytes; virtio 1.2, 5.2.6: the device ID string */
+
+/* Exit codes of the process: documented in docs/minivmm.1. */
+enum exit_code {
+    EXIT_POWER_OFF = 0, /* also --help and --version */
+    EXIT_SETUP = 1,
+    EXIT_USAGE = 2,
+    EXIT_REBOOT = 3, /* --on-reboot exit */
+    EXIT_KILLED = 4, /* Ctrl-A x, second signal, time-out after the power button, no guest ran */
+    EXIT_VMM = 5,    /* KVM or the VMM failed while the guest ran, or a disk was not flushed */
+};
+
+enum serial_kind { SERIAL_STDIO, SERIAL_NULL, SERIAL_PTY, SERIAL_FILE, SERIAL_UNIX };
+
+/* Where files may lie that images name, besides the folders of these images. */
+struct config_places {
+    char **paths; /* folders, files and devices */
+    unsigned n;
+    bool any; /* anywhere */
+};
+
+struct config_disk {
+    char *path;
+    enum block_format format;
+    enum block_cache cache;
+    enum block_aio aio;
+    bool readonly;
+    bool discard;
+    struct config_places backing;
+    unsigned nqueues; /* 1 to CONFIG_QUEUES_MAX */
+    char *serial;     /* 1 to CONFIG_DISK_SERIAL_MAX printable ASCII characters; NULL: none */
+};
+
+struct config {
+    char *file; /* that settings were read from; NULL: none */
+    char *kernel;
+    char **initrds;
+    size_t ninitrds;
+    char *append;  /* added to the default command line; NULL: nothing */
+    char *cmdline; /* replaces it; NULL: default */
+    struct config_disk *disks;
+    size_t ndisks;
+    struct config_places backing; /* for all disks */
+    uint64_t memory;              /* bytes, a multiple of 1 MiB */
+    unsigned ncpus;
+    enum serial_kind serial;
+    char *serial_path; /* SERIAL_FILE, SERIAL_UNIX */
+    bool restart_on_reboot;
+    unsigned shutdown_timeout_s; /* for a guest that was asked to power off; 0: it is not asked */
+    bool acpi;
+    enum log_level log_level;
+};
+
+void config_init(struct config *config);
+void config_done(struct config *config);
+
+void config_places_done(struct config_places *places);
+
+void config_disk_init(struct config_disk *disk);
+void config_disk_done(struct config_disk *disk);
+
+/*
+ * What needs a look at the whole: a kernel is given, `append` and `cmdline` are not both given.
+ * Single values were checked when they were set.
+ */
+int config_check(const struct config *config, struct err *err) MUST_CHECK;
+
+/*
+ * The command line for the guest: `cmdline`, or the defaults for this machine with `append` behind
+ * them. Returns a string to free; NULL without memory.
+ */
+char *config_kernel_cmdline(const struct config *config);
+
+/*
+ * Read settings from a JSON file into `config`; relative paths in it are relative to the file's
+ * folder. Notes the path in config->file. 0, or a negative errno with *err filled; `config` may be
+ * filled in part then.
+ */
+int config_load_json(struct config *config, const char *path, struct err *err) MUST_CHECK;
+
+/* The same from memory: `name` is for messages, `dir` as in struct setting_value. */
+int config_parse_json(struct config *config, const char *text, size_t len, const char *name,
+                      const char *dir, struct err *err) MUST_CHECK;
+
+/* What the command line asked for besides a VM. */
+enum options_action { OPTIONS_RUN, OPTIONS_HELP, OPTIONS_VERSION };
+
+/*
+ * Parse argv into `config`, which config_init has filled. --config is read first, wherever it
+ * stands. 0, or a negative errno with *err filled; `config` may be filled in part then.
+ */
+int options_parse(int argc, char **argv, struct config *config, enum options_action *ret_action,
+                  struct err *err) MUST_CHECK;
+void options_print_help(void);
+
+#endif

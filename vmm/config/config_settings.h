@@ -1,0 +1,85 @@
+/*
+ * The settings of a VM and of a disk, each described once: what it is called, what it takes, how
+ * it is set and what --help says about it. A new setting is one line in a table of
+ * config_settings.c, and a field in struct config or struct config_disk.
+ *
+ * Private to the configuration: config*.c and options.c.
+ */
+#ifndef MINIVMM_CONFIG_CONFIG_SETTINGS_H
+#define MINIVMM_CONFIG_CONFIG_SETTINGS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/compiler.h"
+#include "base/err.h"
+#include "vmm/config/config.h"
+
+/* The type of a setting in JSON. On the command line everything is text. */
+enum setting_json {
+    SETTING_JSON_STRING, /* the usual: 0 */
+    SETTING_JSON_INTEGER,
+    SETTING_JSON_BOOLEAN, /* set as "on" or "off" */
+    SETTING_JSON_SIZE,    /* a string such as "512M", or an integer: bytes */
+    SETTING_JSON_STRINGS, /* an array of strings, set one by one */
+    SETTING_JSON_DISKS,   /* an array of objects with the disk settings as keys */
+};
+
+/* A value on its way into the configuration. */
+struct setting_value {
+    const char *text;
+    const char *dir; /* where a relative path in it starts, without '/'; NULL: here */
+};
+
+/* One word of a setting that is a choice, and the value it stands for. */
+struct setting_choice {
+    const char *word; /* NULL ends a table */
+    int value;
+};
+
+struct setting {
+    const char *name;   /* JSON key, key of --disk, and long option unless `option` is given */
+    const char *option; /* long option; NULL: the same as `name` */
+    const char *value;  /* what it takes, for people; NULL: an option without a value, sets "off" */
+    const char *help;
+    enum setting_json json;
+
+    /*
+     * Set it in `object`, a struct config or struct config_disk, which then owns a copy.
+     * 0, or a negative errno with *err filled: the value and what was expected.
+     */
+    int (*set)(const struct setting *setting, void *object, const struct setting_value *value,
+               struct err *err);
+
+    /*
+     * Forget what the file said, because the command line says something else. NULL: setting it
+     * again does that.
+     */
+    void (*reset)(struct config *config);
+
+    /* What `set` works on. */
+    size_t field; /* offset in the object */
+    const struct setting_choice *choices;
+    uint64_t min;
+    uint64_t max;
+};
+
+/* The settings of a VM, in the order of --help; a NULL name ends each table. */
+extern const struct setting config_settings[];
+
+/* The settings of a disk. The first is the image file, which is no key on the command line. */
+extern const struct setting config_disk_settings[];
+
+/* The setting called `name` in a table; NULL: none. */
+const struct setting *setting_find(const struct setting *table, const char *name);
+
+/* Add a disk that is filled already; it belongs to `config` on success. 0 or -ENOMEM. */
+int config_add_disk(struct config *config, const struct config_disk *disk) MUST_CHECK;
+
+/*
+ * Parse "FILE[,key=value]…" into a disk with defaults; a comma in a file name is written ",,".
+ * 0 and a disk to be freed by config_disk_done; or a negative errno with *err filled.
+ */
+int config_parse_disk(const char *text, struct config_disk *ret_disk, struct err *err) MUST_CHECK;
+
+#endif

@@ -1,0 +1,36 @@
+/*
+ * A queue of bytes that grows on demand: what the guest printed and nobody has read yet, and the
+ * other way round. Not locked; the owner does that.
+ */
+#ifndef MINIVMM_CONSOLE_CONSOLE_QUEUE_H
+#define MINIVMM_CONSOLE_CONSOLE_QUEUE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* A drained queue keeps its memory up to here and gives more back. */
+#define CONSOLE_QUEUE_KEEP 4096u
+
+/* All zero is an empty queue. */
+struct console_queue {
+    uint8_t *bytes; /* of the queue: [head, head + len) */
+    size_t head;
+    size_t len;
+    size_t capacity;
+};
+
+void console_queue_done(struct console_queue *queue);
+
+/* Append as many bytes as fit below `max` in all, or as there is memory for; returns how many. */
+size_t console_queue_append(struct console_queue *queue, const uint8_t *data, size_t len,
+                            size_t max);
+
+/* Take `len` bytes away at the front; no more than there are. */
+void console_queue_consume(struct console_queue *queue, size_t len);
+
+static inline const uint8_t *console_queue_front(const struct console_queue *queue)
+{
+    return queue->bytes + queue->head;
+}
+
+#endif
