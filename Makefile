@@ -78,7 +78,7 @@ LDFLAGS_ALL = $(LDFLAGS_LINK) -pthread -Wl,-z,relro,-z,now $(LDFLAGS_$(CONFIG)) 
 # The modules: one archive per folder, in this order: the linker finds nothing in one that is named
 # before. So it refuses what calls the wrong way, and scripts/lint-layers what includes it.
 SRC_base := $(wildcard base/*.c)
-SRC_block := $(wildcard block/*.c)
+SRC_block := $(wildcard block/*.c block/qcow2/*.c block/qcow2/*/*.c)
 SRC_img := $(filter-out img/main.c,$(wildcard img/*.c))
 SRC_devices := $(wildcard devices/*.c devices/*/*.c)
 SRC_memory := $(wildcard memory/*.c)

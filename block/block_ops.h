@@ -312,7 +312,7 @@ struct block_check_report {
  * 0: *ret_result says what is (still) wrong. Negative errno with *err filled: the check could not
  * be completed; -ENOTSUP if the format has nothing to check. `report` may be NULL.
  *
- * Memory: at most 4 GiB whatever the image says (qcow2_counts.h, qcow2_walk.h); for real images
+ * Memory: at most 4 GiB whatever the image says (format/counts.h, switch/walk.h); for real images
  * about two bytes for each cluster of the file.
  */
 int block_check(struct block *block, unsigned fix, struct block_check_report *report,

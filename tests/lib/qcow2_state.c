@@ -5,8 +5,8 @@
 
 #include "base/bytes.h"
 #include "block/block_ops.h"
-#include "block/qcow2.h"
-#include "block/qcow2_header.h"
+#include "block/qcow2/format/header.h"
+#include "block/qcow2/qcow2.h"
 #include "tests/lib/qemu_oracle.h"
 #include "tests/lib/unit.h"
 

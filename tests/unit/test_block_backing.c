@@ -7,7 +7,7 @@
 
 #include "base/bytes.h"
 #include "block/block_ops.h"
-#include "block/qcow2_header.h"
+#include "block/qcow2/format/header.h"
 #include "tests/lib/mem_file.h"
 #include "tests/lib/power_cut.h"
 #include "tests/lib/qcow2_image.h"

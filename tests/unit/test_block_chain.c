@@ -13,7 +13,7 @@
 #include "base/loop.h"
 #include "block/block.h"
 #include "block/block_int.h"
-#include "block/qcow2_header.h"
+#include "block/qcow2/format/header.h"
 #include "tests/lib/image_file.h"
 #include "tests/lib/mem_file.h"
 #include "tests/lib/qcow2_image.h"

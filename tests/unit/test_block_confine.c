@@ -109,7 +109,7 @@ static const struct {
     {"ROOT/out/secret", NULL, "add backing=ROOT/out to --disk"},
     {"file:ROOT/out/secret", NULL, "ROOT/out/secret: lies outside"},
     {"file:ROOT/vm/base", NULL, NULL},
-    {"file:base", NULL, ": base: cannot open: No such file"}, /* of where we run */
+    {"file:sub/base", NULL, ": sub/base: cannot open: No such file"}, /* of where we run */
     {"../vm2/secret", NULL, "ROOT/vm2/secret: lies outside"},
     {"link", NULL, "ROOT/out/secret: lies outside"},
     {"folder/secret", NULL, "ROOT/out/secret: lies outside"},

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 
 #include "base/bytes.h"
-#include "block/qcow2_header.h"
+#include "block/qcow2/format/header.h"
 #include "tests/lib/power_cut.h"
 #include "tests/lib/qcow2_state.h"
 #include "tests/lib/scratch.h"

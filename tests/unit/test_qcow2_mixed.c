@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "block/block_ops.h"
-#include "block/qcow2.h"
+#include "block/qcow2/qcow2.h"
 #include "tests/lib/qcow2_rig.h"
 #include "tests/lib/qemu_oracle.h"
 #include "tests/lib/scratch.h"

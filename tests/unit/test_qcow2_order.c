@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "block/qcow2.h"
-#include "block/qcow2_header.h"
+#include "block/qcow2/format/header.h"
+#include "block/qcow2/qcow2.h"
 #include "tests/lib/power_cut.h"
 #include "tests/lib/qcow2_image.h"
 #include "tests/lib/unit.h"

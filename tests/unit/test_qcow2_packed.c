@@ -10,7 +10,7 @@
 
 #include "base/bytes.h"
 #include "base/loop.h"
-#include "block/qcow2.h"
+#include "block/qcow2/qcow2.h"
 #include "tests/lib/image_file.h"
 #include "tests/lib/mem_file.h"
 #include "tests/lib/qcow2_image.h"

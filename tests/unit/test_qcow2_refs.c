@@ -7,9 +7,9 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "block/qcow2_counts.h"
-#include "block/qcow2_refs.h"
-#include "block/qcow2_snaptable.h"
+#include "block/qcow2/format/counts.h"
+#include "block/qcow2/meta/snaptable.h"
+#include "block/qcow2/switch/ledger.h"
 #include "tests/lib/mem_file.h"
 #include "tests/lib/power_cut.h"
 #include "tests/lib/qcow2_image.h"

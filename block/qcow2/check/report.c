@@ -1,0 +1,97 @@
+/*
+ * What a check says about an image, in the words of qemu-img check: scripts compare them.
+ */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "block/qcow2/check/check.h"
+
+#define LINE_MAX_LEN 256u
+
+/* Lines that wait for their turn; what is more is said out of turn. */
+#define LATE_MAX (1u << 20)
+
+static void say_line(struct qcow2_check *check, const char *text)
+{
+    check->report->line(check->report, text);
+}
+
+void qcow2_check_say(struct qcow2_check *check, const char *fmt, ...)
+{
+    char text[LINE_MAX_LEN];
+    va_list args;
+
+    if (!check->report)
+        return;
+    va_start(args, fmt);
+    (void)vsnprintf(text, sizeof(text), fmt, args); /* cut at the end if need be */
+    va_end(args);
+    say_line(check, text);
+}
+
+void qcow2_check_say_late(struct qcow2_check *check, const char *fmt, ...)
+{
+    char text[LINE_MAX_LEN];
+    size_t len;
+    va_list args;
+    char *late;
+
+    if (!check->report)
+        return;
+    va_start(args, fmt);
+    (void)vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+
+    len = strlen(text) + 1;
+    late = check->late_len + len > LATE_MAX ? NULL : realloc(check->late, check->late_len + len);
+    if (!late) {
+        say_line(check, text);
+        return;
+    }
+    memcpy(late + check->late_len, text, len);
+    check->late = late;
+    check->late_len += len;
+}
+
+void qcow2_check_say_rest(struct qcow2_check *check)
+{
+    for (size_t at = 0; at < check->late_len; at += strlen(check->late + at) + 1)
+        say_line(check, check->late + at);
+    free(check->late);
+    check->late = NULL;
+    check->late_len = 0;
+}
+
+/* A line for each cluster from `first` on, at most up to `end`, that is counted wrongly. */
+static void say_counts(struct qcow2_check *check, uint64_t first, uint64_t end, const char *verb)
+{
+    const struct qcow2_refs *refs = check->refs;
+
+    if (!check->report)
+        return;
+    for (uint64_t c = qcow2_counts_differ(&refs->was, &refs->now, first, end); c < end;
+         c = qcow2_counts_differ(&refs->was, &refs->now, c + 1, end)) {
+        uint64_t was = qcow2_counts_get(&refs->was, c);
+        uint64_t now = qcow2_counts_get(&refs->now, c);
+        const char *word = verb ? verb : was > now ? "Leaked" : "ERROR";
+
+        qcow2_check_say(check, "%s cluster %" PRIu64 " refcount=%" PRIu64 " reference=%" PRIu64,
+                        word, c, was, now);
+    }
+}
+
+void qcow2_check_say_counts(struct qcow2_check *check, uint64_t first, uint64_t end)
+{
+    say_counts(check, first, end, NULL);
+}
+
+void qcow2_check_say_repair(struct qcow2_check *check)
+{
+    if (check->rebuild)
+        qcow2_check_say(check, "Rebuilding refcount structure");
+    else
+        say_counts(check, 0, check->nclusters, "Repairing");
+}

@@ -1,0 +1,608 @@
+/*
+ * The header and its extensions: what an image claims to be, checked before anything is believed.
+ *
+ * The header is never rewritten as a whole; single fields are changed in place, so extensions and
+ * feature bits that are unknown here stay as they are.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/bytes.h"
+#include "base/log.h"
+#include "block/qcow2/format/header.h"
+#include "block/qcow2/meta/bitmap_dir.h"
+#include "block/qcow2/qcow2.h"
+
+/* Header, extensions and backing file name: more than 64 KiB of them nobody has. */
+#define HEADER_AREA_MAX (64u << 10)
+
+/* A subcluster has at least a sector. */
+#define EXTL2_CLUSTER_BITS_MIN 14u
+
+/* The beginning of the file while it is being parsed. */
+struct header {
+    const char *path;
+    uint8_t *data;
+    size_t len; /* bytes in `data` */
+    uint32_t header_len;
+    uint64_t backing_off;
+    uint32_t backing_len;
+    uint64_t file_len;
+    const uint8_t *feature_names; /* entries of FEATURE_ENTRY_LEN, the last one may be shorter */
+    size_t feature_names_len;
+};
+
+/* ---- fields ---------------------------------------------------------------------------------- */
+
+static int bad(const struct header *hdr, struct err *err, const char *what, uint64_t value)
+{
+    return err_set(err, -EINVAL, "%s: damaged qcow2 header: %s (%#" PRIx64 ")", hdr->path, what,
+                   value);
+}
+
+static int parse_version(struct qcow2 *q, struct header *hdr, struct err *err)
+{
+    if (hdr->len < HDR_V2_LEN || load_be32(hdr->data) != QCOW2_MAGIC)
+        return err_set(err, -EINVAL, "%s: Image is not in qcow2 format", hdr->path);
+    q->version = load_be32(hdr->data + HDR_VERSION);
+    if (q->version != 2 && q->version != 3)
+        return err_set(err, -ENOTSUP, "%s: qcow2 version %u: expected 2 or 3", hdr->path,
+                       q->version);
+    if (q->version == 3 && hdr->len < HDR_V3_LEN)
+        return err_set(err, -EINVAL, "%s: truncated qcow2 header", hdr->path);
+
+    q->cluster_bits = load_be32(hdr->data + HDR_CLUSTER_BITS);
+    if (q->cluster_bits < QCOW2_CLUSTER_BITS_MIN || q->cluster_bits > QCOW2_CLUSTER_BITS_MAX)
+        return bad(hdr, err, "cluster bits outside 9 to 21", q->cluster_bits);
+    q->cluster_size = 1ull << q->cluster_bits;
+    return 0;
+}
+
+static int parse_v3(struct qcow2 *q, struct header *hdr, struct err *err)
+{
+    hdr->header_len = HDR_V2_LEN;
+    q->refcount_order = 4;
+    if (q->version < 3)
+        return 0;
+
+    q->incompatible = load_be64(hdr->data + HDR_INCOMPATIBLE);
+    q->lazy = load_be64(hdr->data + HDR_COMPATIBLE) & QCOW2_COMPAT_LAZY;
+    q->autoclear = load_be64(hdr->data + HDR_AUTOCLEAR);
+    q->refcount_order = load_be32(hdr->data + HDR_REFCOUNT_ORDER);
+    hdr->header_len = load_be32(hdr->data + HDR_HEADER_LEN);
+    if (q->refcount_order > QCOW2_REFCOUNT_ORDER_MAX)
+        return bad(hdr, err, "refcount order above 6", q->refcount_order);
+    if (hdr->header_len < HDR_V3_LEN || hdr->header_len > q->cluster_size ||
+        hdr->header_len > hdr->len || !is_aligned(hdr->header_len, 8))
+        return bad(hdr, err, "header length", hdr->header_len);
+    return 0;
+}
+
+static int parse_compression(struct qcow2 *q, const struct header *hdr, struct err *err)
+{
+    uint8_t type = hdr->header_len > HDR_COMPRESSION ? hdr->data[HDR_COMPRESSION] : QCOW2_ZLIB;
+
+    if (type != QCOW2_ZLIB && type != QCOW2_ZSTD)
+        return err_set(err, -ENOTSUP, "%s: compression type %u: expected 0 (zlib) or 1 (zstd)",
+                       hdr->path, type);
+    if ((type != QCOW2_ZLIB) != !!(q->incompatible & QCOW2_INCOMPAT_COMPRESSION))
+        return bad(hdr, err, "compression type and its feature bit disagree", type);
+    q->compression = type;
+    return 0;
+}
+
+static int take_encryption(struct qcow2 *q, const struct header *hdr,
+                           enum qcow2_encryption encryption, const char *method, struct err *err)
+{
+    q->encryption = encryption;
+    if (q->only_tell)
+        return 0;
+    return err_set(err, -ENOTSUP,
+                   "%s: encrypted with %s, which is not supported: qemu-img convert makes a copy "
+                   "that is not encrypted",
+                   hdr->path, method);
+}
+
+static int check_encryption(struct qcow2 *q, const struct header *hdr, struct err *err)
+{
+    uint32_t method = load_be32(hdr->data + HDR_CRYPT);
+
+    switch (method) {
+    case 0:
+        return 0;
+    case 1:
+        return take_encryption(q, hdr, QCOW2_AES, "AES", err);
+    case 2:
+        return take_encryption(q, hdr, QCOW2_LUKS, "LUKS", err);
+    default:
+        return bad(hdr, err, "unknown encryption method", method);
+    }
+}
+
+/* ---- extensions ------------------------------------------------------------------------------ */
+
+static int copy_text(const struct header *hdr, const uint8_t *text, size_t len, char **ret_text,
+                     struct err *err)
+{
+    if (memchr(text, 0, len))
+        return bad(hdr, err, "a name with a zero byte, length", len);
+    *ret_text = strndup((const char *)text, len);
+    return *ret_text ? 0 : err_set(err, -ENOMEM, "%s: out of memory", hdr->path);
+}
+
+static int parse_extension(struct qcow2 *q, struct header *hdr, uint32_t type, const uint8_t *data,
+                           uint32_t len, struct err *err)
+{
+    switch (type) {
+    case EXT_BACKING_FORMAT:
+        free(q->block.backing_format); /* of several, QEMU takes the last one too */
+        q->block.backing_format = NULL;
+        return len ? copy_text(hdr, data, len, &q->block.backing_format, err) : 0;
+    case EXT_DATA_FILE:
+        if (!(q->incompatible & QCOW2_INCOMPAT_DATA_FILE))
+            return 0; /* left behind: the feature bit says where the data is */
+        if (len == 0 || len >= BLOCK_NAME_MAX || q->block.data_name)
+            return bad(hdr, err, "name of an external data file of length", len);
+        return copy_text(hdr, data, len, &q->block.data_name, err);
+    case EXT_FEATURE_NAMES:
+        hdr->feature_names = data;
+        hdr->feature_names_len = len;
+        return 0;
+    case EXT_CRYPTO:
+        if (len < 2 * sizeof(uint64_t))
+            return bad(hdr, err, "place of an encryption header, of length", len);
+        q->luks_off = load_be64(data);
+        return take_encryption(q, hdr, QCOW2_LUKS, "LUKS", err);
+    default:
+        return 0;
+    }
+}
+
+static int parse_extensions(struct qcow2 *q, struct header *hdr, struct err *err)
+{
+    uint64_t end = min_u64(hdr->len, q->cluster_size);
+    uint64_t at = hdr->header_len;
+    int r = 0;
+
+    if (hdr->backing_off)
+        end = min_u64(end, hdr->backing_off);
+    while (r == 0 && range_fits(at, 8, end)) {
+        uint32_t type = load_be32(hdr->data + at);
+        uint32_t len = load_be32(hdr->data + at + 4);
+
+        if (type == EXT_END)
+            break;
+        if (!range_fits(at + 8, len, end))
+            return bad(hdr, err, "header extension of length", len);
+        r = parse_extension(q, hdr, type, hdr->data + at + 8, len, err);
+        at += 8 + align_up(len, 8);
+    }
+    return r;
+}
+
+static int parse_backing_name(struct qcow2 *q, struct header *hdr, struct err *err)
+{
+    if (hdr->backing_off == 0 || hdr->backing_len == 0)
+        return 0;
+    if (hdr->backing_len >= BLOCK_NAME_MAX || hdr->backing_off < hdr->header_len ||
+        !range_fits(hdr->backing_off, hdr->backing_len, min_u64(hdr->len, q->cluster_size)))
+        return bad(hdr, err, "backing file name of length", hdr->backing_len);
+    return copy_text(hdr, hdr->data + hdr->backing_off, hdr->backing_len, &q->block.backing_name,
+                     err);
+}
+
+/* ---- features -------------------------------------------------------------------------------- */
+
+/* The image's own names for incompatible features, where it has some: "this, that, …". */
+static void name_features(const struct header *hdr, uint64_t features, char *names, size_t size)
+{
+    size_t len = 0;
+
+    names[0] = '\0';
+    for (size_t at = 0; at + 2 < hdr->feature_names_len && len < size; at += FEATURE_ENTRY_LEN) {
+        const uint8_t *entry = hdr->feature_names + at;
+        uint64_t name_len = min_u64(FEATURE_NAME_LEN, hdr->feature_names_len - at - 2);
+
+        if (entry[0] != 0 || entry[1] > 63 || !(features >> entry[1] & 1))
+            continue;
+        features &= ~(1ull << entry[1]);
+        len += (size_t)snprintf(names + len, size - len, "%s%.*s", len ? ", " : "", (int)name_len,
+                                (const char *)entry + 2);
+    }
+    if (features && len < size)
+        (void)snprintf(names + len, size - len, "%sUnknown incompatible feature: %" PRIx64,
+                       len ? ", " : "", features);
+}
+
+static int check_features(const struct qcow2 *q, const struct header *hdr, struct err *err)
+{
+    uint64_t known = QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT | QCOW2_INCOMPAT_DATA_FILE |
+                     QCOW2_INCOMPAT_COMPRESSION | QCOW2_INCOMPAT_EXTL2;
+    uint64_t unknown = q->incompatible & ~known;
+    char names[5 * FEATURE_NAME_LEN];
+
+    if (unknown) {
+        name_features(hdr, unknown, names, sizeof(names));
+        return err_set(err, -ENOTSUP, "%s: Unsupported qcow2 feature(s): %s", hdr->path, names);
+    }
+    if ((q->incompatible & QCOW2_INCOMPAT_EXTL2) && q->cluster_bits < EXTL2_CLUSTER_BITS_MIN)
+        return bad(hdr, err, "extended L2 entries with cluster bits below 14", q->cluster_bits);
+    if ((q->incompatible & QCOW2_INCOMPAT_DATA_FILE) && !q->block.data_name)
+        return bad(hdr, err, "external data file without a name, features", q->incompatible);
+    if (!q->block.writable || q->checking)
+        return 0;
+    if (q->incompatible & QCOW2_INCOMPAT_CORRUPT)
+        return err_set(err, -EROFS,
+                       "%s: the image is marked corrupt: open it read-only, or repair it with "
+                       "minivmm-img check -r all",
+                       hdr->path);
+    return 0;
+}
+
+/* ---- tables ---------------------------------------------------------------------------------- */
+
+/* How far L1 and snapshot tables may reach. The checker says itself what lies outside the file. */
+static uint64_t tables_end(const struct qcow2 *q)
+{
+    return q->checking || q->cut_short ? QCOW2_HOST_MAX : q->file_end;
+}
+
+static int check_table(const struct qcow2 *q, const struct header *hdr,
+                       const struct qcow2_table *table, const char *what, struct err *err)
+{
+    uint64_t len = (uint64_t)table->n * sizeof(uint64_t);
+
+    if (table->n > 0 && (table->host == 0 || !is_aligned(table->host, q->cluster_size) ||
+                         !range_fits(table->host, len, tables_end(q))))
+        return bad(hdr, err, what, table->host);
+    return 0;
+}
+
+static int parse_reftable(struct qcow2 *q, const struct header *hdr, struct err *err)
+{
+    uint32_t clusters = load_be32(hdr->data + HDR_REFTABLE_CLUSTERS);
+    int r = 0;
+
+    q->reftable.host = load_be64(hdr->data + HDR_REFTABLE_OFF);
+    if (clusters == 0 || clusters > QCOW2_REFTABLE_BYTES_MAX >> q->cluster_bits)
+        r = bad(hdr, err, "refcount table of clusters", clusters);
+    else
+        q->reftable.n = (uint32_t)((clusters << q->cluster_bits) / sizeof(uint64_t));
+    if (r == 0)
+        r = check_table(q, hdr, &q->reftable, "refcount table at", err);
+    if (r < 0 && (q->checking || q->cut_short)) {
+        q->reftable.n = 0; /* lost: it will be rebuilt, and nobody who reads needs it */
+        r = 0;
+    }
+    return r;
+}
+
+static int parse_tables(struct qcow2 *q, const struct header *hdr, struct err *err)
+{
+    uint64_t size = load_be64(hdr->data + HDR_SIZE);
+    uint64_t l2_covers = 1ull << (q->cluster_bits + q->l2_bits);
+    int r;
+
+    q->l1.n = load_be32(hdr->data + HDR_L1_SIZE);
+    q->l1.host = load_be64(hdr->data + HDR_L1_OFF);
+
+    if (size > INT64_MAX - BLOCK_SECTOR_SIZE)
+        return bad(hdr, err, "disk size", size);
+    q->block.len = align_up(size, BLOCK_SECTOR_SIZE);
+    if (q->l1.n > QCOW2_L1_BYTES_MAX / sizeof(uint64_t))
+        return bad(hdr, err, "L1 table of entries", q->l1.n);
+    if (div_round_up(q->block.len, l2_covers) > INT32_MAX)
+        return err_set(err, -EFBIG, "%s: Image is too big", hdr->path);
+    if (div_round_up(q->block.len, l2_covers) > q->l1.n)
+        return bad(hdr, err, "L1 table too small for the disk, entries", q->l1.n);
+    r = check_table(q, hdr, &q->l1, "L1 table at", err);
+    return r < 0 ? r : parse_reftable(q, hdr, err);
+}
+
+static int check_snapshots(const struct qcow2 *q, const struct header *hdr, struct err *err)
+{
+    uint32_t n = load_be32(hdr->data + HDR_NB_SNAPSHOTS);
+    uint64_t host = load_be64(hdr->data + HDR_SNAPSHOTS_OFF);
+
+    if (q->checking)
+        return 0;
+    if (n > QCOW2_SNAPSHOTS_MAX)
+        return bad(hdr, err, "number of snapshots", n);
+    if (n > 0 && (!is_aligned(host, q->cluster_size) || host >= tables_end(q)))
+        return bad(hdr, err, "snapshot table at", host);
+    return 0;
+}
+
+/* ---- changes --------------------------------------------------------------------------------- */
+
+int qcow2_write_reftable_pointer(struct qcow2 *q, uint64_t host, uint32_t clusters)
+{
+    uint8_t data[12]; /* both fields in one write: they lie in one sector */
+    int r;
+
+    store_be64(data, host);
+    store_be32(data + 8, clusters);
+    r = qcow2_meta_write(q, HDR_REFTABLE_OFF, data, sizeof(data));
+    return r < 0 ? r : qcow2_barrier(q);
+}
+
+static int write_feature_bits(struct qcow2 *q, uint64_t at, uint64_t bits)
+{
+    uint8_t data[8];
+    int r;
+
+    store_be64(data, bits);
+    r = qcow2_meta_write(q, at, data, sizeof(data));
+    return r < 0 ? r : qcow2_barrier(q);
+}
+
+/*
+ * Autoclear bits say that something in the image matches the data. That ends before the first
+ * change of the data, unless we see to it: a raw data file is kept as it says, and bitmaps that
+ * have to follow are marked and do (bitmap/save.c).
+ */
+static int clear_autoclear(struct qcow2 *q)
+{
+    uint64_t keep = q->raw_data ? QCOW2_AUTOCLEAR_RAW_DATA : 0;
+    bool known = false;
+    int r = 0;
+
+    if (q->autoclear & QCOW2_AUTOCLEAR_BITMAPS)
+        r = qcow2_bitmaps_begin(q, &known);
+    if (known)
+        keep |= QCOW2_AUTOCLEAR_BITMAPS;
+    if (r == 0 && (q->autoclear & ~keep))
+        r = write_feature_bits(q, HDR_AUTOCLEAR, keep);
+    if (r == 0)
+        q->autoclear = keep;
+    return r;
+}
+
+int qcow2_set_dirty(struct qcow2 *q, bool dirty)
+{
+    uint64_t bits =
+        dirty ? q->incompatible | QCOW2_INCOMPAT_DIRTY : q->incompatible & ~QCOW2_INCOMPAT_DIRTY;
+    int r = bits != q->incompatible ? write_feature_bits(q, HDR_INCOMPATIBLE, bits) : 0;
+
+    if (r == 0)
+        q->incompatible = bits;
+    return r;
+}
+
+static int become_writable(struct qcow2 *q)
+{
+    int r = 0;
+
+    if (!q->reftable.entries)
+        r = qcow2_table_load(q, &q->reftable, NULL);
+    if (r < 0)
+        return r;
+    r = qcow2_find_metadata(q);
+    if (r == -EEXIST || r == -EINVAL)
+        r = qcow2_mark_corrupt(q, "metadata tables overlap or lie at odd places", 0);
+    if (r == 0)
+        r = clear_autoclear(q);
+    if (r < 0) {
+        qcow2_forget_metadata(q);
+        return r;
+    }
+    qcow2_file_find_end(q);
+    qcow2_space_reset(q);
+    q->write_ready = true;
+    return 0;
+}
+
+int qcow2_prepare_write(struct qcow2 *q)
+{
+    int r = 0;
+
+    if (q->corrupt)
+        return -EIO;
+    if (q->write_ready)
+        return 0;
+    co_mutex_lock(&q->lock);
+    if (!q->write_ready)
+        r = q->corrupt ? -EIO : become_writable(q);
+    co_mutex_unlock(&q->lock);
+    return r;
+}
+
+/* The one write that a corrupt image still gets. */
+static int write_corrupt_bit(struct qcow2 *q)
+{
+    uint8_t data[8];
+    int r;
+
+    q->incompatible |= QCOW2_INCOMPAT_CORRUPT;
+    store_be64(data, q->incompatible);
+    r = file_write(q->block.file, HDR_INCOMPATIBLE, data, sizeof(data));
+    return r < 0 ? r : qcow2_barrier(q);
+}
+
+int qcow2_mark_corrupt(struct qcow2 *q, const char *what, uint64_t host)
+{
+    if (q->corrupt)
+        return -EIO;
+    q->corrupt = true;
+    log_error("%s: corrupt qcow2 image: %s (offset %#" PRIx64 "): nothing is written any more; "
+              "repair it with minivmm-img check -r all",
+              q->path, what, host);
+    if (q->version < 3)
+        return -EIO;
+    if (write_corrupt_bit(q) < 0)
+        log_error("%s: the image could not be marked as corrupt", q->path);
+    return -EIO;
+}
+
+/* ---- open and close -------------------------------------------------------------------------- */
+
+static int read_header(struct qcow2 *q, struct header *hdr, struct err *err)
+{
+    int r = file_get_len(q->block.file, &hdr->file_len);
+    void *data;
+
+    if (r < 0)
+        return err_set_errno(err, r, "%s: cannot tell the size", hdr->path);
+    hdr->len = (size_t)min_u64(hdr->file_len, HEADER_AREA_MAX);
+    /* Mapped, not allocated: 64 KiB of freed heap would stay with the process for ever. */
+    data = mmap(NULL, HEADER_AREA_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (data == MAP_FAILED)
+        return err_set(err, -ENOMEM, "%s: out of memory", hdr->path);
+    hdr->data = data;
+    r = file_read(q->block.file, 0, hdr->data, hdr->len);
+    return r < 0 ? err_set_errno(err, r, "%s: cannot read", hdr->path) : 0;
+}
+
+static int parse_header(struct qcow2 *q, struct header *hdr, struct err *err)
+{
+    int r = parse_version(q, hdr, err);
+
+    if (r == 0)
+        r = parse_v3(q, hdr, err);
+    if (r < 0)
+        return r;
+    q->l2_entry_bits = q->incompatible & QCOW2_INCOMPAT_EXTL2 ? 4 : 3;
+    q->l2_bits = q->cluster_bits - q->l2_entry_bits;
+    q->refblock_bits = q->cluster_bits + 3 - q->refcount_order;
+    q->slice_bits = (unsigned)min_u64(q->cluster_bits, QCOW2_SLICE_BITS_MAX);
+    q->file_end = align_up(hdr->file_len, q->cluster_size);
+    q->file_len = hdr->file_len;
+    q->durable_len = hdr->file_len; /* by the barrier that q->data_first brings */
+    hdr->backing_off = load_be64(hdr->data + HDR_BACKING_OFF);
+    hdr->backing_len = load_be32(hdr->data + HDR_BACKING_LEN);
+    r = check_encryption(q, hdr, err);
+    if (r < 0)
+        return r;
+
+    r = parse_extensions(q, hdr, err);
+    if (r == 0)
+        r = check_features(q, hdr, err);
+    if (r == 0)
+        r = parse_compression(q, hdr, err);
+    if (r == 0)
+        r = parse_backing_name(q, hdr, err);
+    if (r == 0)
+        r = parse_tables(q, hdr, err);
+    if (r == 0)
+        r = check_snapshots(q, hdr, err);
+    return r;
+}
+
+void qcow2_free(struct block *block)
+{
+    struct qcow2 *q = qcow2_of(block);
+
+    qcow2_cache_done(q);
+    qcow2_table_done(&q->l1);
+    qcow2_table_done(&q->reftable);
+    qcow2_forget_metadata(q);
+    qcow2_bitmaps_forget(q);
+    free(q->freed.runs);
+    free(q->unreferenced.runs);
+    free(q->space.free_slices);
+    qcow2_free_inflated(q);
+    qcow2_partial_forget(q);
+    qcow2_ahead_forget(q);
+    free(q->path);
+    free(q);
+}
+
+static bool is_dirty(const struct qcow2 *q)
+{
+    return q->cache.ndirty[QCOW2_REFBLOCK] > 0 || q->cache.ndirty[QCOW2_L2] > 0 ||
+           q->l1.any_dirty || q->reftable.any_dirty || q->freed.n > 0;
+}
+
+int qcow2_close(struct block *block)
+{
+    struct qcow2 *q = qcow2_of(block);
+    int r = 0;
+
+    /* Twice: the first flush releases clusters, the second one writes their counts. */
+    for (int i = 0; r == 0 && i < 2 && is_dirty(q); i++)
+        r = qcow2_flush(q);
+    if (r == 0)
+        r = qcow2_settle(q);
+    if (r == 0)
+        qcow2_file_shrink(q);
+    return r;
+}
+
+static int open_tables(struct qcow2 *q, const struct block_source *source, struct err *err)
+{
+    int r = qcow2_cache_init(q);
+
+    if (r == 0)
+        r = qcow2_table_load(q, &q->l1, source->tables_left);
+    if (r == -EDQUOT)
+        return err_set(err, -EFBIG,
+                       "%s: the L1 tables of all images on top of each other: expected at most %u "
+                       "MiB of entries",
+                       q->path, BLOCK_CHAIN_TABLES_MAX >> 20);
+    return r < 0 ? err_set_errno(err, r, "%s: cannot read the L1 table", q->path) : 0;
+}
+
+static struct qcow2 *qcow2_new(const struct block_source *source)
+{
+    struct qcow2 *q = calloc(1, sizeof(*q));
+
+    if (!q)
+        return NULL;
+    q->path = strdup(source->path);
+    if (!q->path) {
+        free(q);
+        return NULL;
+    }
+    block_init(&q->block, &qcow2_driver, source);
+    q->data = source->file;
+    q->checking = source->flags & BLOCK_OPEN_CHECK;
+    q->only_tell = (source->flags & BLOCK_OPEN_ENCRYPTED) && (source->flags & BLOCK_OPEN_ALONE) &&
+                   !source->writable;
+    q->cut_short = (source->flags & BLOCK_OPEN_CUT_SHORT) && !source->writable;
+    q->data_first = true; /* what was done to the file before may not be durable */
+    range_lock_init(&q->ranges);
+    co_mutex_init(&q->lock);
+    co_mutex_init(&q->writing_back);
+    co_queue_init(&q->inflated.changed);
+    co_queue_init(&q->packing.turn);
+    return q;
+}
+
+void qcow2_set_data_file(struct block *block, struct file *file)
+{
+    struct qcow2 *q = qcow2_of(block);
+
+    block->data_file = file;
+    q->data = file;
+    q->raw_data = q->autoclear & QCOW2_AUTOCLEAR_RAW_DATA;
+}
+
+int qcow2_open(const struct block_source *source, struct block **ret_block, struct err *err)
+{
+    struct qcow2 *q = qcow2_new(source);
+    struct header hdr = {.path = source->path};
+    int r;
+
+    if (!q)
+        return err_set(err, -ENOMEM, "%s: out of memory", source->path);
+    r = read_header(q, &hdr, err);
+    if (r == 0)
+        r = parse_header(q, &hdr, err);
+    if (hdr.data)
+        (void)munmap(hdr.data, HEADER_AREA_MAX); /* cannot fail for a mapping of our own */
+    if (r == 0)
+        r = open_tables(q, source, err);
+    if (r < 0) {
+        free(q->block.backing_name);
+        free(q->block.backing_format);
+        free(q->block.data_name);
+        qcow2_free(&q->block);
+        return r;
+    }
+    *ret_block = &q->block;
+    return 0;
+}

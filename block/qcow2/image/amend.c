@@ -1,0 +1,317 @@
+/*
+ * Changing what an image was made with: version, width of the reference counts, lazy reference
+ * counts, the name of the data file.
+ *
+ * Each is one step that a power cut leaves undone or done: counts of another width are written
+ * beside the old ones and the header switched over (switch/ledger.h); the rest is in the header
+ * (switch/header_write.c).
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/bytes.h"
+#include "block/qcow2/format/counter.h"
+#include "block/qcow2/format/header.h"
+#include "block/qcow2/meta/bitmap_dir.h"
+#include "block/qcow2/meta/snaptable.h"
+#include "block/qcow2/qcow2.h"
+#include "block/qcow2/switch/ledger.h"
+#include "block/qcow2/switch/walk.h"
+
+#define V2_REFCOUNT_BITS 16u
+
+/* ---- counts of another width ----------------------------------------------------------------- */
+
+static void set_order(struct qcow2 *q, unsigned order)
+{
+    q->refcount_order = order;
+    q->refblock_bits = q->cluster_bits + 3 - order;
+}
+
+/*
+ * The old blocks go: with none of them in the table, the commit writes all blocks anew. The entries
+ * are moved to `old`, to be put back if it comes to nothing.
+ */
+static int drop_blocks(struct qcow2_refs *refs, uint64_t *old)
+{
+    struct qcow2_table *table = &refs->q->reftable;
+    int r = 0;
+
+    for (uint32_t i = 0; i < table->n; i++) {
+        old[i] = table->entries[i];
+        table->entries[i] = 0;
+        if (old[i] && r == 0)
+            r = qcow2_refs_add(refs, old[i], refs->q->cluster_size, -1);
+    }
+    return r;
+}
+
+static int check_counts(const struct qcow2_refs *refs, unsigned order, struct err *err)
+{
+    uint64_t max = qcow2_counter_max(order);
+
+    for (uint64_t c = qcow2_counts_next(&refs->now, 0, UINT64_MAX); c < UINT64_MAX;
+         c = qcow2_counts_next(&refs->now, c + 1, UINT64_MAX)) {
+        uint64_t count = qcow2_counts_get(&refs->now, c);
+
+        if (count > max)
+            return err_set(err, -EINVAL,
+                           "Cannot decrease refcount entry width to %u bits: Cluster at offset "
+                           "%#" PRIx64 " has a refcount of %" PRIu64,
+                           1u << order, c << refs->q->cluster_bits, count);
+    }
+    return 0;
+}
+
+static int write_counts(struct qcow2_refs *refs, unsigned order, uint64_t *old)
+{
+    struct qcow2 *q = refs->q;
+    struct qcow2_switch next;
+    int r = qcow2_switch_init(q, &next);
+
+    if (r == 0)
+        r = drop_blocks(refs, old);
+    if (r < 0)
+        return r;
+    refs->max = qcow2_counter_max(order);
+    set_order(q, order);
+    next.refcount_order = order;
+    return qcow2_refs_commit(refs, &next);
+}
+
+static int switch_order(struct qcow2_refs *refs, unsigned order)
+{
+    struct qcow2_table *table = &refs->q->reftable;
+    unsigned old_order = refs->q->refcount_order;
+    uint32_t n = table->n;
+    uint64_t *old = calloc(n + 1, sizeof(*old));
+    int r = old ? write_counts(refs, order, old) : -ENOMEM;
+
+    /*
+     * Unless it failed behind the switch: then nothing is written any more, whatever the table
+     * says.
+     */
+    if (r < 0 && old && !refs->q->corrupt) {
+        set_order(refs->q, old_order);
+        for (uint32_t i = 0; i < n; i++)
+            table->entries[i] = old[i] ? old[i] : table->entries[i];
+    }
+    free(old);
+    return r;
+}
+
+static int change_refcounts(struct qcow2 *q, unsigned order, struct err *err)
+{
+    struct qcow2_refs *refs;
+    int r = qcow2_refs_new(q, &refs);
+
+    if (r < 0)
+        return err_set_errno(err, r, "cannot write back the image");
+    r = qcow2_refs_load(refs);
+    if (r < 0)
+        err_set_errno(err, r, "cannot read the refcounts");
+    else
+        r = check_counts(refs, order, err);
+    if (r == 0) {
+        r = switch_order(refs, order);
+        if (r < 0)
+            err_set_errno(err, r, "cannot write refcounts of %u bits", 1u << order);
+    }
+    qcow2_refs_free(refs);
+    return r;
+}
+
+/* ---- bits in the header ---------------------------------------------------------------------- */
+
+static int change_bits(struct qcow2 *q, bool lazy, bool raw_data, struct err *err)
+{
+    struct qcow2_refs *refs;
+    struct qcow2_switch next;
+    int r = qcow2_refs_new(q, &refs);
+
+    if (r < 0)
+        return err_set_errno(err, r, "cannot write back the image");
+    r = qcow2_refs_load(refs);
+    if (r == 0)
+        r = qcow2_switch_init(q, &next);
+    if (r == 0) {
+        next.compatible &= ~QCOW2_COMPAT_LAZY;
+        next.compatible |= lazy ? QCOW2_COMPAT_LAZY : 0;
+        next.autoclear &= ~QCOW2_AUTOCLEAR_RAW_DATA;
+        next.autoclear |= raw_data ? QCOW2_AUTOCLEAR_RAW_DATA : 0;
+        r = qcow2_refs_commit(refs, &next);
+    }
+    qcow2_refs_free(refs);
+    if (r < 0)
+        return err_set_errno(err, r, "cannot write the header");
+    q->lazy = lazy;
+    q->raw_data = raw_data;
+    return 0;
+}
+
+/* ---- version --------------------------------------------------------------------------------- */
+
+static int refuse_snapshots(const struct qcow2 *q, const struct qcow2_snaptable *snapshots,
+                            struct err *err)
+{
+    for (uint32_t i = 0; i < snapshots->n; i++)
+        if (snapshots->snapshots[i].disk_len != q->block.len ||
+            snapshots->snapshots[i].vm_state_len > UINT32_MAX)
+            return err_set(err, -ENOTSUP, "Internal snapshots prevent downgrade of image");
+    return 0;
+}
+
+static int refuse_features(struct qcow2 *q, struct err *err)
+{
+    struct qcow2_bitmaps bitmaps;
+    int r;
+
+    if (qcow2_has_data_file(q))
+        return err_set(err, -ENOTSUP, "Cannot downgrade an image with a data file");
+    if (1u << q->refcount_order != V2_REFCOUNT_BITS)
+        return err_set(err, -ENOTSUP, "compat=0.10 requires refcount_bits=16");
+    if (q->incompatible)
+        return err_set(err, -ENOTSUP,
+                       "Cannot downgrade an image with incompatible features %#" PRIx64 " set",
+                       q->incompatible);
+    r = qcow2_bitmaps_find(q, &bitmaps);
+    if (r < 0 || bitmaps.n > 0)
+        return err_set(err, -ENOTSUP, "Cannot downgrade an image with bitmaps");
+    return 0;
+}
+
+static int downgrade(struct qcow2 *q, struct err *err)
+{
+    struct qcow2_snaptable snapshots = {0};
+    int r = refuse_features(q, err);
+
+    if (r == 0)
+        r = qcow2_snaptable_read(q, &snapshots, err);
+    if (r < 0)
+        return r;
+    r = refuse_snapshots(q, &snapshots, err);
+    if (r == 0) {
+        r = qcow2_expand_zeroes(q, &snapshots);
+        if (r < 0)
+            err_set_errno(err, r, "cannot write what clusters marked as zero are to become");
+    }
+    qcow2_snaptable_done(&snapshots);
+    if (r < 0)
+        return r;
+    r = qcow2_change_version(q, 2);
+    return r < 0 ? err_set_errno(err, r, "cannot write the header") : 0;
+}
+
+/*
+ * Version 3 demands more in each entry of the snapshot table, which qcow2_snaptable_encode writes.
+ */
+static int rewrite_snapshots(struct qcow2 *q, const struct qcow2_snaptable *table)
+{
+    struct qcow2_switch next;
+    struct qcow2_refs *refs;
+    int r = qcow2_refs_new(q, &refs);
+
+    if (r < 0)
+        return r;
+    r = qcow2_refs_load(refs);
+    if (r == 0)
+        r = qcow2_switch_init(q, &next);
+    if (r == 0)
+        r = qcow2_snaptable_put(refs, table, &next);
+    if (r == 0)
+        r = qcow2_refs_commit(refs, &next);
+    qcow2_refs_free(refs);
+    return r;
+}
+
+static int upgrade(struct qcow2 *q, struct err *err)
+{
+    struct qcow2_snaptable snapshots = {0};
+    int r = qcow2_snaptable_read(q, &snapshots, err);
+
+    if (r < 0)
+        return r;
+    for (uint32_t i = 0; i < snapshots.n; i++) {
+        if (snapshots.snapshots[i].extra_len < QCOW2_SNAPSHOT_EXTRA_V3) {
+            r = rewrite_snapshots(q, &snapshots);
+            break;
+        }
+    }
+    qcow2_snaptable_done(&snapshots);
+    if (r == 0)
+        r = qcow2_change_version(q, 3);
+    return r < 0 ? err_set_errno(err, r, "cannot write the header") : 0;
+}
+
+/* ---- all of it ------------------------------------------------------------------------------- */
+
+/* What can be told without looking into the tables. */
+static int check(const struct qcow2 *q, const struct block_amend_options *options, unsigned version,
+                 unsigned bits, struct err *err)
+{
+    if (!is_pow2(bits) || bits > 64)
+        return err_set(err, -EINVAL,
+                       "Refcount width must be a power of two and may not exceed 64 bits");
+    if (version < 3 && options->refcount_bits && bits != V2_REFCOUNT_BITS)
+        return err_set(err, -EINVAL,
+                       "Refcount widths other than 16 bits require compatibility level 1.1 or "
+                       "above (use compat=1.1 or greater)");
+    if (version < 3 && options->set_lazy && options->lazy_refcounts)
+        return err_set(err, -EINVAL,
+                       "Lazy refcounts only supported with compatibility level 1.1 and above (use "
+                       "compat=1.1 or greater)");
+    if (options->data_file && !qcow2_has_data_file(q))
+        return err_set(err, -EINVAL,
+                       "data-file can only be set for images that use an external data file");
+    if (options->data_file && !*options->data_file)
+        return err_set(err, -ENOTSUP,
+                       "an image without the name of its data file is not supported");
+    if (options->set_data_raw && options->data_file_raw && !q->raw_data)
+        return err_set(err, -EINVAL, "data-file-raw cannot be set on existing images");
+    return 0;
+}
+
+static int amend_bits(struct qcow2 *q, const struct block_amend_options *options, struct err *err)
+{
+    bool lazy = options->set_lazy ? options->lazy_refcounts : q->lazy;
+    bool raw = options->set_data_raw ? options->data_file_raw : q->raw_data;
+
+    return lazy != q->lazy || raw != q->raw_data ? change_bits(q, lazy, raw, err) : 0;
+}
+
+static int amend_data_file(struct qcow2 *q, const struct block_amend_options *options,
+                           struct err *err)
+{
+    int r = options->data_file ? qcow2_change_data_file(q, options->data_file) : 0;
+
+    return r < 0 ? err_set_errno(err, r, "cannot write the header") : 0;
+}
+
+static int amend_len(struct block *block, const struct block_amend_options *options,
+                     struct err *err)
+{
+    const struct block_resize_options resize = {.len = options->len, .shrink = true};
+
+    return options->set_len ? block_resize(block, &resize, err) : 0;
+}
+
+int qcow2_amend(struct block *block, const struct block_amend_options *options, struct err *err)
+{
+    struct qcow2 *q = qcow2_of(block);
+    unsigned version = options->version ? options->version : q->version;
+    unsigned bits = options->refcount_bits ? options->refcount_bits : 1u << q->refcount_order;
+    int r = check(q, options, version, bits, err);
+
+    if (r == 0 && version > q->version)
+        r = upgrade(q, err);
+    if (r == 0 && bits != 1u << q->refcount_order)
+        r = change_refcounts(q, (unsigned)__builtin_ctz(bits), err);
+    if (r == 0)
+        r = amend_data_file(q, options, err);
+    if (r == 0)
+        r = amend_bits(q, options, err);
+    if (r == 0)
+        r = amend_len(block, options, err);
+    return r < 0 || version >= q->version ? r : downgrade(q, err);
+}

@@ -1,0 +1,353 @@
+/*
+ * Writing metadata back.
+ *
+ * Changes of metadata are made in memory only, and reach the file here, all together:
+ *
+ *   1. refcount blocks          so that nothing below is ever in use and counted as free
+ *      -- barrier --            if the next step has something to write
+ *   2. refcount table           points at refcount blocks
+ *      -- barrier --            also makes the guest's data durable; left out if no count was
+ *                               written and clusters read the same without their data
+ *   3. L2 tables                point at data
+ *      -- barrier --            if the next step has something to write
+ *   4. L1 table                 points at L2 tables
+ *      -- barrier --
+ *   5. clusters whose last reference is gone for good are counted as free, in memory
+ *
+ * Whatever step a crash interrupts, no entry in the file points at something that is not there yet
+ * or is not counted: at worst clusters are counted that nobody uses. Requests go on meanwhile, so
+ * what is written is a copy of what was dirty at one moment: whatever an L2 entry in the copy
+ * points at was written, and counted, before that moment.
+ *
+ * With lazy refcounts steps 1 and 2 are left out until the image is closed or too much is waiting.
+ * Before the first entry whose count is missing in the file the header says so (incompatible bit
+ * "dirty"): whoever opens the image after a crash counts anew.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "block/qcow2/qcow2.h"
+
+/* Dirty metadata to be written in one step: pieces of one size, in ascending order. */
+struct batch {
+    size_t piece;
+    unsigned n;
+    uint64_t *hosts;
+    uint8_t *data;               /* n pieces */
+    struct qcow2_slice **slices; /* REFBLOCK and L2: pinned until they are written */
+    struct qcow2_table *table;   /* L1 and refcount table */
+};
+
+enum step { STEP_REFBLOCKS, STEP_REFTABLE, STEP_L2, STEP_L1, STEPS };
+
+static int batch_reserve(struct batch *batch, size_t piece, unsigned n)
+{
+    batch->piece = piece;
+    batch->n = n;
+    if (n == 0)
+        return 0;
+    batch->hosts = malloc(n * sizeof(*batch->hosts));
+    batch->data = malloc(n * piece);
+    return batch->hosts && batch->data ? 0 : -ENOMEM;
+}
+
+/* ---- a copy of what is dirty ----------------------------------------------------------------- */
+
+static int copy_slices(struct qcow2 *q, enum qcow2_meta kind, struct batch *batch)
+{
+    unsigned n;
+    int r;
+
+    if (q->cache.ndirty[kind] == 0)
+        return 0;
+    r = qcow2_cache_take_dirty(q, kind, &batch->slices, &n);
+    if (r < 0)
+        return r;
+    r = batch_reserve(batch, qcow2_slice_size(q), n);
+    if (r < 0)
+        return r;
+    for (unsigned i = 0; i < n; i++) {
+        batch->hosts[i] = batch->slices[i]->host;
+        memcpy(batch->data + i * batch->piece, batch->slices[i]->data, batch->piece);
+    }
+    return 0;
+}
+
+static unsigned table_parts(const struct qcow2_table *table)
+{
+    return (unsigned)div_round_up(table->n, QCOW2_TABLE_PART);
+}
+
+static bool part_is_dirty(const struct qcow2_table *table, unsigned part)
+{
+    return table->dirty[part / 64] & (1ull << (part % 64));
+}
+
+static void copy_part(const struct qcow2_table *table, unsigned part, uint8_t *data)
+{
+    unsigned first = part * QCOW2_TABLE_PART;
+
+    for (unsigned i = 0; i < QCOW2_TABLE_PART; i++)
+        store_be64(data + i * sizeof(uint64_t),
+                   first + i < table->n ? table->entries[first + i] : 0);
+}
+
+/*
+ * Parts are 512 bytes of a table that begins at a cluster: the last one may reach past the table's
+ * end, never past its cluster.
+ */
+static int copy_table(struct qcow2_table *table, struct batch *batch)
+{
+    size_t piece = QCOW2_TABLE_PART * sizeof(uint64_t);
+    unsigned parts = table_parts(table);
+    unsigned n = 0;
+    int r;
+
+    if (!table->any_dirty)
+        return 0;
+    for (unsigned i = 0; i < parts; i++)
+        n += part_is_dirty(table, i);
+    r = batch_reserve(batch, piece, n);
+    if (r < 0 || n == 0)
+        return r;
+    batch->table = table;
+    n = 0;
+    for (unsigned i = 0; i < parts; i++) {
+        if (!part_is_dirty(table, i))
+            continue;
+        batch->hosts[n] = table->host + i * piece;
+        copy_part(table, i, batch->data + n * piece);
+        n++;
+    }
+    memset(table->dirty, 0, div_round_up(parts, 64) * sizeof(*table->dirty));
+    table->any_dirty = false;
+    return 0;
+}
+
+static int copy_dirty(struct qcow2 *q, bool counts, struct batch batches[STEPS])
+{
+    int r = counts ? copy_slices(q, QCOW2_REFBLOCK, &batches[STEP_REFBLOCKS]) : 0;
+
+    if (r == 0 && counts)
+        r = copy_table(&q->reftable, &batches[STEP_REFTABLE]);
+    if (r == 0)
+        r = copy_slices(q, QCOW2_L2, &batches[STEP_L2]);
+    if (r == 0)
+        r = copy_table(&q->l1, &batches[STEP_L1]);
+    return r;
+}
+
+/* Nothing is written to a place that is not that of such a table, or that a snapshot uses, too. */
+static int check_slices(struct qcow2 *q, const struct batch *batch)
+{
+    for (unsigned i = 0; i < batch->n; i++)
+        if (!qcow2_may_write_table(q, batch->hosts[i]))
+            return qcow2_mark_corrupt(q, "a table is about to overwrite something else",
+                                      batch->hosts[i]);
+    return 0;
+}
+
+/* ---- writing --------------------------------------------------------------------------------- */
+
+/* Neighbours in the file are neighbours in the copy, and leave in one write. */
+static int write_batch(struct qcow2 *q, const struct batch *batch)
+{
+    unsigned first = 0;
+    int r = 0;
+
+    while (r == 0 && first < batch->n) {
+        unsigned end = first + 1;
+
+        while (end < batch->n && batch->hosts[end] == batch->hosts[end - 1] + batch->piece)
+            end++;
+        r = qcow2_meta_write(q, batch->hosts[first], batch->data + first * batch->piece,
+                             (end - first) * batch->piece);
+        first = end;
+    }
+    return r;
+}
+
+/* Must all that was written before be durable before this step? */
+static bool needs_barrier(const struct batch batches[STEPS], int step, bool data_first)
+{
+    switch (step) {
+    case STEP_REFBLOCKS:
+        return false;
+    case STEP_L2:
+        return data_first || batches[STEP_REFBLOCKS].n > 0 || batches[STEP_REFTABLE].n > 0;
+    default: /* a new refcount block or L2 table, which the step points at, was made before */
+        return true;
+    }
+}
+
+static int write_all(struct qcow2 *q, const struct batch batches[STEPS], bool data_first)
+{
+    int r = 0;
+
+    for (int i = 0; i < STEPS && r == 0; i++) {
+        if (batches[i].n == 0)
+            continue;
+        if (needs_barrier(batches, i, data_first))
+            r = qcow2_barrier(q);
+        if (r == 0)
+            r = write_batch(q, &batches[i]);
+    }
+    return r < 0 ? r : qcow2_barrier(q);
+}
+
+static void batch_done(struct qcow2 *q, struct batch *batch, bool written)
+{
+    unsigned nslices = batch->slices ? batch->n : 0;
+
+    for (unsigned i = 0; i < nslices; i++) {
+        if (!written)
+            qcow2_slice_dirty(q, batch->slices[i]);
+        qcow2_slice_put(q, batch->slices[i]);
+    }
+    if (batch->table && !written) {
+        for (unsigned i = 0; i < batch->n; i++) {
+            uint64_t part = (batch->hosts[i] - batch->table->host) / batch->piece;
+
+            batch->table->dirty[part / 64] |= 1ull << (part % 64);
+        }
+        batch->table->any_dirty = true;
+    }
+    free(batch->slices);
+    free(batch->hosts);
+    free(batch->data);
+}
+
+/* Counts will be missing in the file: the header has to say so before anything else is written. */
+static int defer_counts(struct qcow2 *q)
+{
+    int r;
+
+    if (q->counts_deferred || (q->cache.ndirty[QCOW2_REFBLOCK] == 0 && !q->reftable.any_dirty))
+        return 0;
+    r = qcow2_set_dirty(q, true);
+    q->counts_deferred = r == 0;
+    return r;
+}
+
+/* Allocations between flushes, as few as make it worth while to count clusters ahead. */
+#define SHORT_ROUND 8u
+
+static void note_round(struct qcow2_counted *counted)
+{
+    if (counted->taken > SHORT_ROUND)
+        counted->short_rounds = 0;
+    else if (counted->taken > 0)
+        counted->short_rounds++;
+    counted->taken = 0;
+}
+
+/*
+ * One round, with the counts or without, q->writing_back held. If it fails, everything is dirty
+ * again and the next flush starts from the beginning; after a failed barrier it cannot succeed any
+ * more (file_sync).
+ */
+static int write_back_locked(struct qcow2 *q, bool counts)
+{
+    struct batch batches[STEPS] = {0};
+    struct qcow2_freed freed;
+    bool data_first;
+    int r;
+
+    if (q->corrupt)
+        return -EIO;
+    r = counts ? 0 : defer_counts(q);
+    if (r < 0)
+        return r;
+    note_round(&q->counted);
+    data_first = q->data_first;
+    q->data_first = false;
+    freed = q->freed;
+    q->freed = (struct qcow2_freed){0};
+    r = copy_dirty(q, counts, batches);
+    if (r == 0)
+        r = check_slices(q, &batches[STEP_REFBLOCKS]);
+    if (r == 0)
+        r = check_slices(q, &batches[STEP_L2]);
+    if (r == 0)
+        r = write_all(q, batches, data_first);
+    for (int i = 0; i < STEPS; i++)
+        batch_done(q, &batches[i], r == 0);
+    if (r < 0)
+        q->data_first = true;
+    qcow2_freed_move(r == 0 ? &q->unreferenced : &q->freed, &freed);
+    return r;
+}
+
+int qcow2_write_back(struct qcow2 *q)
+{
+    int r;
+
+    co_mutex_lock(&q->writing_back);
+    r = write_back_locked(q, true);
+    co_mutex_unlock(&q->writing_back);
+    return r;
+}
+
+int qcow2_settle(struct qcow2 *q)
+{
+    bool late = q->counts_deferred || q->counted.n > 0;
+    int r;
+
+    if (q->corrupt)
+        return q->counts_deferred ? -EIO : 0;
+    qcow2_uncount_ahead(q);
+    r = late ? qcow2_write_back(q) : 0;
+    if (r == 0 && q->counts_deferred) {
+        r = qcow2_set_dirty(q, false);
+        q->counts_deferred = r < 0;
+    }
+    return r;
+}
+
+static void give_back_counted(struct qcow2 *q)
+{
+    if (!q->counted.give_back)
+        return;
+    co_mutex_lock(&q->lock);
+    qcow2_uncount_ahead(q);
+    co_mutex_unlock(&q->lock);
+}
+
+int qcow2_flush(struct qcow2 *q)
+{
+    uint64_t mine = ++q->flushes_begun;
+    int r;
+
+    give_back_counted(q);
+
+    /*
+     * Those who come while a flush is under way wait for it, and then share one: it begins after
+     * all of them called.
+     */
+    co_mutex_lock(&q->writing_back);
+    if (q->flushes_covered < mine) {
+        uint64_t covered = q->flushes_begun;
+
+        q->flush_result = write_back_locked(q, !q->lazy);
+        q->flushes_covered = covered;
+    }
+    r = q->flush_result;
+    co_mutex_unlock(&q->writing_back);
+
+    /* Not under writing_back: whoever holds q->lock may be waiting for it (grow_reftable). */
+    qcow2_release(q);
+    return r;
+}
+
+int qcow2_bound_dirty(struct qcow2 *q)
+{
+    unsigned dirty = q->cache.ndirty[QCOW2_REFBLOCK] + q->cache.ndirty[QCOW2_L2];
+    int r;
+
+    if (dirty <= q->cache.limit / 2)
+        return 0;
+    r = qcow2_flush(q);
+    return r == 0 && q->cache.ndirty[QCOW2_REFBLOCK] > q->cache.limit / 4 ? qcow2_write_back(q) : r;
+}

@@ -1,0 +1,193 @@
+/*
+ * Where free clusters are, so that finding one costs the same in a small image and in a large, full
+ * or fragmented one. All of it is hints: what is free is what the refcounts say.
+ *
+ * Three places to take clusters from, in this order:
+ *
+ *   1. slices of refcounts in which a cluster is known to be free: a bit for each slice, set when a
+ *      cluster is freed or found below, cleared when the slice turns out to be full
+ *   2. what nobody has looked at since the image was opened: each allocation reads a piece of it
+ *   3. behind the end of the file
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "block/qcow2/format/counter.h"
+#include "block/qcow2/qcow2.h"
+
+/* Refcounts looked at for one allocation: 64 KiB of them count 2 GiB of 64 KiB clusters. */
+#define SCAN_BYTES (64u << 10)
+
+#define NONE UINT64_MAX
+
+/* ---- slices with free clusters --------------------------------------------------------------- */
+
+/* log2 of the clusters that a slice counts. */
+static unsigned slice_counts_bits(const struct qcow2 *q)
+{
+    return q->slice_bits + 3 - q->refcount_order;
+}
+
+static bool reserve(struct qcow2_space *space, uint64_t slice)
+{
+    size_t nwords = space->nwords ? space->nwords : 16;
+    uint64_t *words;
+
+    while (nwords <= slice / 64)
+        nwords *= 2;
+    if (nwords == space->nwords)
+        return true;
+    words = realloc(space->free_slices, nwords * sizeof(*words));
+    if (!words)
+        return false;
+    memset(words + space->nwords, 0, (nwords - space->nwords) * sizeof(*words));
+    space->free_slices = words;
+    space->nwords = nwords;
+    return true;
+}
+
+void qcow2_space_freed(struct qcow2 *q, uint64_t cluster)
+{
+    struct qcow2_space *space = &q->space;
+    uint64_t slice = cluster >> slice_counts_bits(q);
+
+    /*
+     * Where nothing was looked at it will be found; without memory, when the image is opened again.
+     */
+    if (cluster >= qcow2_cluster_of(q, q->file_end) || !reserve(space, slice))
+        return;
+    space->free_slices[slice / 64] |= 1ull << (slice % 64);
+    space->lowest = min_u64(space->lowest, cluster);
+}
+
+/* Where to look in the first slice that has free clusters. */
+static uint64_t first_known(struct qcow2 *q)
+{
+    struct qcow2_space *space = &q->space;
+    unsigned bits = slice_counts_bits(q);
+    uint64_t slice = space->lowest >> bits;
+    uint64_t mask = UINT64_MAX << (slice % 64);
+
+    for (uint64_t i = slice / 64; i < space->nwords; i++, mask = UINT64_MAX) {
+        uint64_t word = space->free_slices[i] & mask;
+
+        if (!word)
+            continue;
+        slice = i * 64 + (unsigned)__builtin_ctzll(word);
+        space->lowest = max_u64(space->lowest, slice << bits);
+        return space->lowest;
+    }
+    space->lowest = NONE;
+    return NONE;
+}
+
+/* ---- what nobody has looked at --------------------------------------------------------------- */
+
+/* Note the free clusters among the counts of [first, end), which are at `counts`. */
+static void note_free(struct qcow2 *q, const uint8_t *counts, uint64_t first, uint64_t end)
+{
+    uint64_t slice_end;
+
+    for (uint64_t at = first; at < end; at = slice_end) {
+        uint64_t c = at;
+
+        slice_end = min_u64(end, align_up(at + 1, 1ull << slice_counts_bits(q)));
+        while (c < slice_end && qcow2_counter_get(q->refcount_order, counts, c - first) != 0)
+            c++;
+        if (c < slice_end)
+            qcow2_space_freed(q, c);
+    }
+}
+
+/*
+ * Look at the next piece, at most SCAN_BYTES of one refcount block. Counts that are newer in memory
+ * do not matter: those that fell to zero were noted when they did, the others are seen when the
+ * cluster is to be taken.
+ */
+static int scan_piece(struct qcow2 *q)
+{
+    struct qcow2_space *space = &q->space;
+    uint64_t block = space->seen >> q->refblock_bits;
+    uint64_t in_block = space->seen & ((1ull << q->refblock_bits) - 1);
+    uint64_t max = min_u64((1ull << q->refblock_bits) - in_block,
+                           (uint64_t)SCAN_BYTES * 8 >> q->refcount_order);
+    uint64_t end = min_u64(space->seen + max, space->scan_end);
+    uint64_t at = (in_block << q->refcount_order) / 8;
+    uint64_t len = div_round_up((end - space->seen) << q->refcount_order, 8);
+    uint64_t host;
+    uint8_t *counts;
+    int r;
+
+    host = block < q->reftable.n ? q->reftable.entries[block] & QCOW2_OFF_MASK : 0;
+    if (host == 0) { /* nothing is counted there, so all of it is free */
+        qcow2_space_freed(q, space->seen);
+        space->seen = min_u64(end, align_up(space->seen + 1, 1ull << slice_counts_bits(q)));
+        return 0;
+    }
+    len = align_up(len, qcow2_slice_size(q));
+    counts = malloc(len);
+    if (!counts)
+        return -ENOMEM;
+    r = qcow2_meta_read(q, host + at, counts, len);
+    if (r == 0) {
+        note_free(q, counts, space->seen, end);
+        space->seen = end;
+    }
+    free(counts);
+    return r;
+}
+
+/* ---- where to take clusters from ------------------------------------------------------------- */
+
+void qcow2_space_reset(struct qcow2 *q)
+{
+    struct qcow2_space *space = &q->space;
+
+    free(space->free_slices);
+    *space = (struct qcow2_space){.lowest = NONE};
+    space->scan_end = qcow2_cluster_of(q, q->file_end);
+    space->behind = space->scan_end;
+}
+
+int qcow2_space_find(struct qcow2 *q, uint64_t *ret_cluster)
+{
+    struct qcow2_space *space = &q->space;
+    uint64_t cluster = first_known(q);
+    int r = 0;
+
+    if (cluster == NONE && space->seen < space->scan_end) {
+        /* A file that cannot grow has nothing behind it: there the search goes on. */
+        do {
+            r = co_turn(SCAN_BYTES);
+            if (r == 0)
+                r = scan_piece(q);
+            cluster = first_known(q);
+        } while (r == 0 && cluster == NONE && space->seen < space->scan_end &&
+                 q->block.file->fixed_len);
+    }
+    *ret_cluster = cluster == NONE ? space->behind : cluster;
+    return r;
+}
+
+void qcow2_space_taken(struct qcow2 *q, uint64_t from, uint64_t n, uint64_t next)
+{
+    struct qcow2_space *space = &q->space;
+    uint64_t slice = from >> slice_counts_bits(q);
+
+    if (n == 0 && slice / 64 < space->nwords)
+        space->free_slices[slice / 64] &= ~(1ull << (slice % 64));
+    if (from == space->lowest)
+        space->lowest = next;
+    if (from <= space->behind)
+        space->behind = max_u64(space->behind, n > 0 || from == space->behind ? next : 0);
+}
+
+void qcow2_space_untaken(struct qcow2 *q, uint64_t first, uint64_t n)
+{
+    struct qcow2_space *space = &q->space;
+
+    if (first + n == space->behind && first >= qcow2_cluster_of(q, q->file_end))
+        space->behind = first;
+}

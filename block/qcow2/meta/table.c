@@ -1,0 +1,133 @@
+/*
+ * L1 and refcount tables in memory.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/bytes.h"
+#include "block/qcow2/qcow2.h"
+
+/* Longer tables are read by parts of this length. */
+#define LOAD_PART (64u << 10)
+
+/* What the kernel gives memory by: zeroes that nobody wrote cost none. */
+#define LOAD_PAGE 4096u
+
+static uint32_t dirty_words(const struct qcow2_table *table)
+{
+    return (uint32_t)div_round_up(table->n, 64ull * QCOW2_TABLE_PART);
+}
+
+/* Take the entries in `data` over, of which the first has number `i`, page by page. */
+static int take_entries(struct qcow2_table *table, uint32_t i, const uint8_t *data, size_t len,
+                        uint64_t *left)
+{
+    for (size_t page = 0; page < len; page += LOAD_PAGE) {
+        size_t end = (size_t)min_u64(page + LOAD_PAGE, len);
+        bool charged = false;
+
+        for (size_t at = page; at < end; at += sizeof(uint64_t)) {
+            uint64_t entry = load_be64(data + at);
+
+            if (entry == 0)
+                continue;
+            if (left && !charged && *left < end - page)
+                return -EDQUOT;
+            if (left && !charged)
+                *left -= end - page;
+            charged = true;
+            table->entries[i + at / sizeof(uint64_t)] = entry;
+        }
+    }
+    return 0;
+}
+
+static int read_part(struct qcow2 *q, struct qcow2_table *table, uint64_t at, size_t len,
+                     uint8_t *buf, uint64_t *left)
+{
+    int r = qcow2_meta_read(q, table->host + at, buf, len);
+
+    return r < 0 ? r : take_entries(table, (uint32_t)(at / sizeof(uint64_t)), buf, len, left);
+}
+
+/* Where the table goes on behind the hole that may be at `at`: a page, or its end. */
+static uint64_t skip_hole(struct qcow2 *q, const struct qcow2_table *table, uint64_t at,
+                          uint64_t len)
+{
+    uint64_t end;
+
+    if (at >= len || !file_hole_at(q->block.file, table->host + at, &end))
+        return at;
+    end = min_u64(end - table->host, len);
+    return end == len ? len : align_down(end, LOAD_PAGE);
+}
+
+/*
+ * An image can claim to have 32 MiB of a table that it does not use, in a file that is a hole. So
+ * holes are not read, and zeroes not written: the table costs what is in it.
+ */
+static int read_sparse(struct qcow2 *q, struct qcow2_table *table, uint64_t len, uint64_t *left)
+{
+    /* Mapped, not allocated: freed heap would stay with the process for ever. */
+    uint8_t *buf =
+        mmap(NULL, LOAD_PART, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint64_t at = 0;
+    int r = 0;
+
+    if (buf == MAP_FAILED)
+        return -ENOMEM;
+    while (r == 0 && (at = skip_hole(q, table, at, len)) < len) {
+        size_t part = (size_t)min_u64(LOAD_PART, len - at);
+
+        r = read_part(q, table, at, part, buf, left);
+        at += part;
+    }
+    (void)munmap(buf, LOAD_PART); /* cannot fail for a mapping of our own */
+    return r;
+}
+
+int qcow2_table_load(struct qcow2 *q, struct qcow2_table *table, uint64_t *left)
+{
+    size_t len = table->n * sizeof(uint64_t);
+    uint64_t *entries = calloc(1, len + 1);
+    uint64_t *dirty = calloc(dirty_words(table) + 1, sizeof(uint64_t));
+    struct qcow2_table loaded = *table;
+    int r = -ENOMEM;
+
+    if (!entries || !dirty)
+        goto free_both;
+    loaded.entries = entries;
+    if (len <= LOAD_PART) /* in place */
+        r = read_part(q, &loaded, 0, len, (uint8_t *)entries, left);
+    else
+        r = read_sparse(q, &loaded, len, left);
+    if (r < 0)
+        goto free_both;
+    table->entries = entries;
+    table->dirty = dirty;
+    return 0;
+
+free_both:
+    free(entries);
+    free(dirty);
+    return r;
+}
+
+void qcow2_table_set(struct qcow2_table *table, uint32_t i, uint64_t entry)
+{
+    uint32_t part = i / QCOW2_TABLE_PART;
+
+    table->entries[i] = entry;
+    table->dirty[part / 64] |= 1ull << (part % 64);
+    table->any_dirty = true;
+}
+
+void qcow2_table_done(struct qcow2_table *table)
+{
+    free(table->entries);
+    free(table->dirty);
+    table->entries = NULL;
+    table->dirty = NULL;
+}

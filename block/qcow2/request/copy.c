@@ -1,0 +1,83 @@
+/*
+ * Writes of what the host copies from another file. They are writes in every other respect: same
+ * locks, same order on disk; only the data does not come from a buffer. What does not fill the
+ * space that it takes is refused, for it would have to be completed from one.
+ */
+#include <errno.h>
+
+#include "block/qcow2/request/l2.h"
+
+/* What is being copied. */
+struct copy {
+    struct qcow2 *q;
+    uint64_t off; /* of the disk */
+    uint64_t end;
+    struct file *from;
+    uint64_t from_off; /* what `off` gets */
+};
+
+static int copy_to(const struct copy *copy, uint64_t host, uint64_t len)
+{
+    int r = qcow2_check_data_range(copy->q, host, len);
+
+    return r < 0 ? r : qcow2_data_copy(copy->q, host, len, copy->from, copy->from_off);
+}
+
+/* The clusters have space of their own already. */
+static int copy_in_place(const struct copy *copy, uint64_t *ret_done)
+{
+    struct qcow2_extent extent;
+    int r = qcow2_map(copy->q, copy->off, copy->end - copy->off, false, &extent);
+
+    if (r < 0)
+        return r;
+    qcow2_partial_write(copy->q, copy->off, extent.len);
+    *ret_done = extent.len;
+    return copy_to(copy, extent.host, extent.len);
+}
+
+/* The tables show the new clusters only when the data is in them, as with any allocating write. */
+static int copy_beginning(const struct copy *copy, uint64_t *ret_done)
+{
+    struct qcow2 *q = copy->q;
+    struct qcow2_alloc alloc;
+    int r = qcow2_alloc_begin(q, copy->off, copy->end - copy->off, &alloc);
+
+    if (r < 0)
+        return r;
+    if (alloc.n == 0)
+        return copy_in_place(copy, ret_done);
+    if (alloc.start < copy->off || alloc.end > copy->end)
+        r = -EOPNOTSUPP;
+    else
+        r = copy_to(copy, alloc.host + qcow2_in_cluster(q, alloc.start), alloc.end - alloc.start);
+    if (r == 0)
+        r = qcow2_alloc_commit(q, &alloc);
+    if (r < 0)
+        qcow2_alloc_abort(q, &alloc);
+    *ret_done = alloc.end - alloc.start;
+    return r;
+}
+
+int qcow2_copy(struct block *block, uint64_t off, uint64_t len, struct file *from,
+               uint64_t from_off)
+{
+    struct copy copy = {qcow2_of(block), off, off + len, from, from_off};
+    uint64_t start = align_down(off, copy.q->cluster_size);
+    struct range range;
+    int r = qcow2_begin_write(copy.q, off, len);
+
+    if (r < 0)
+        return r;
+    range_acquire(&copy.q->ranges, &range, start, align_up(copy.end, copy.q->cluster_size) - start,
+                  true);
+    while (r == 0 && copy.off < copy.end) {
+        uint64_t n = 0;
+
+        r = copy_beginning(&copy, &n);
+        copy.off += n;
+        copy.from_off += n;
+    }
+    range_release(&copy.q->ranges, &range);
+    return r;
+}

@@ -1,0 +1,308 @@
+/*
+ * Reading compressed clusters: whole ones straight to where they are wanted, parts of them through
+ * a small cache of inflated ones.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/iov.h"
+#include "block/qcow2/format/zip.h"
+#include "block/qcow2/qcow2.h"
+
+/*
+ * Inflated clusters kept for reads of their neighbourhood: 2 MiB of them, but at least 4, for as
+ * many sequential readers, and at most 64, so that looking through them costs nothing.
+ */
+#define INFLATED_BYTES (2u << 20)
+#define INFLATED_MIN 4u
+#define INFLATED_MAX 64u
+
+/* Of all images on top of each other; each has one cluster all the same. */
+#define INFLATED_BYTES_CHAIN (32u << 20)
+
+/* Clusters that are read and inflated together: enough to pay for what it costs to ask a thread. */
+#define ROW_MAX 64ull
+#define ROW_BYTES (512u << 10)
+
+/* Inflating a byte takes about as long as copying so many (co_turn). */
+#define INFLATE_COST 4u
+
+/* ---- reading and inflating ------------------------------------------------------------------- */
+
+/* Compressed clusters that are neighbours on the disk. */
+struct row {
+    struct qcow2 *q;
+    unsigned n;
+    uint64_t entries[ROW_MAX];
+    uint64_t host;   /* of the first in the file */
+    uint64_t end;    /* of the last */
+    uint64_t sum;    /* of their lengths */
+    uint8_t *packed; /* what lies from `host` to `end`, or only they, one after the other */
+    bool together;   /* the former */
+    uint8_t *dst;
+    int result;
+};
+
+static void row_add(struct row *row, uint64_t entry)
+{
+    uint64_t host;
+    uint64_t len;
+
+    qcow2_packed_range(row->q, entry, &host, &len);
+    row->host = row->n ? min_u64(row->host, host) : host;
+    row->end = max_u64(row->end, host + len);
+    row->sum += len;
+    row->entries[row->n++] = entry;
+}
+
+/* In one piece, unless there is more between them than of them. */
+static int row_read(struct row *row)
+{
+    uint64_t span = row->end - row->host;
+    uint8_t *data;
+    int r = 0;
+
+    row->together = span <= 2 * row->sum;
+    data = malloc(max_u64(row->together ? span : row->sum, 1));
+    row->packed = data;
+    if (!data)
+        return -ENOMEM;
+    if (row->together)
+        return qcow2_packed_read(row->q, row->host, data, span);
+    for (unsigned i = 0; r == 0 && i < row->n; i++) {
+        uint64_t host;
+        uint64_t len;
+
+        qcow2_packed_range(row->q, row->entries[i], &host, &len);
+        r = qcow2_packed_read(row->q, host, data, len);
+        data += len;
+    }
+    return r;
+}
+
+/* On any thread. */
+static void row_inflate(void *opaque)
+{
+    struct row *row = opaque;
+    struct qcow2 *q = row->q;
+    struct qcow2_inflater *inflater = NULL;
+    const uint8_t *next = row->packed;
+
+    row->result = qcow2_inflater_new(q->compression, &inflater);
+    for (unsigned i = 0; row->result == 0 && i < row->n; i++) {
+        const uint8_t *data;
+        uint64_t host;
+        uint64_t len;
+
+        qcow2_packed_range(q, row->entries[i], &host, &len);
+        data = row->together ? row->packed + (host - row->host) : next;
+        next += len;
+        row->result = qcow2_inflate(inflater, data, len, row->dst + ((size_t)i << q->cluster_bits),
+                                    q->cluster_size);
+    }
+    qcow2_inflater_free(inflater);
+}
+
+static int row_fill(struct row *row, uint8_t *dst)
+{
+    int r = co_turn(INFLATE_COST * ((uint64_t)row->n << row->q->cluster_bits));
+
+    if (r == 0)
+        r = row_read(row);
+    if (r == 0) {
+        row->dst = dst;
+        block_compute(&row->q->block, row_inflate, row);
+        r = row->result;
+    }
+    free(row->packed);
+    return r;
+}
+
+/* Read what `entry` describes and inflate it to `data`. */
+static int read_and_inflate(struct qcow2 *q, uint64_t entry, uint8_t *data)
+{
+    struct row row = {.q = q};
+
+    row_add(&row, entry);
+    return row_fill(&row, data);
+}
+
+/* ---- inflated clusters ----------------------------------------------------------------------- */
+
+void qcow2_share_inflated(struct qcow2 *q, unsigned n)
+{
+    q->inflated.limit = (unsigned)max_u64((INFLATED_BYTES_CHAIN / n) >> q->cluster_bits, 1);
+}
+
+static int make_slots(struct qcow2 *q)
+{
+    struct qcow2_inflated *inflated = &q->inflated;
+    uint64_t n = max_u64(min_u64(INFLATED_BYTES >> q->cluster_bits, INFLATED_MAX), INFLATED_MIN);
+
+    if (inflated->slots)
+        return 0;
+    if (inflated->limit > 0)
+        n = min_u64(n, inflated->limit);
+    inflated->slots = calloc(n, sizeof(*inflated->slots));
+    if (!inflated->slots)
+        return -ENOMEM;
+    inflated->n = (unsigned)n;
+    return 0;
+}
+
+static struct qcow2_inflated_slot *find_slot(struct qcow2 *q, uint64_t off)
+{
+    for (unsigned i = 0; i < q->inflated.n; i++)
+        if (q->inflated.slots[i].entry && q->inflated.slots[i].off == off)
+            return &q->inflated.slots[i];
+    return NULL;
+}
+
+/* The slot that was not used for longest; NULL if all are being filled. */
+static struct qcow2_inflated_slot *find_victim(struct qcow2 *q)
+{
+    struct qcow2_inflated_slot *victim = NULL;
+
+    for (unsigned i = 0; i < q->inflated.n; i++) {
+        struct qcow2_inflated_slot *slot = &q->inflated.slots[i];
+
+        if (slot->loading)
+            continue;
+        if (!slot->entry)
+            return slot;
+        if (!victim || slot->used < victim->used)
+            victim = slot;
+    }
+    return victim;
+}
+
+static int fill_slot(struct qcow2 *q, struct qcow2_inflated_slot *slot, uint64_t off,
+                     uint64_t entry)
+{
+    int r = -ENOMEM;
+
+    if (!slot->data)
+        slot->data = malloc(q->cluster_size);
+    slot->off = off;
+    slot->entry = entry;
+    slot->loading = true;
+    if (slot->data)
+        r = read_and_inflate(q, entry, slot->data);
+    slot->loading = false;
+    if (r < 0)
+        slot->entry = 0;
+    co_queue_wake_all(&q->inflated.changed);
+    return r;
+}
+
+/* Get the slot that holds a cluster; valid until the next wait. */
+static int get_slot(struct qcow2 *q, uint64_t off, uint64_t entry,
+                    struct qcow2_inflated_slot **ret_slot)
+{
+    int r = make_slots(q);
+
+    while (r == 0) {
+        struct qcow2_inflated_slot *slot = find_slot(q, off);
+
+        if (slot && !slot->loading && slot->entry == entry) {
+            slot->used = ++q->inflated.uses;
+            *ret_slot = slot;
+            return 0;
+        }
+        if (!slot)
+            slot = find_victim(q);
+        if (!slot || slot->loading)
+            co_queue_wait(&q->inflated.changed);
+        else
+            r = fill_slot(q, slot, off, entry);
+    }
+    return r;
+}
+
+/* ---- requests -------------------------------------------------------------------------------- */
+
+static int find_row(struct qcow2 *q, uint64_t off, uint64_t len, struct row *ret_row)
+{
+    *ret_row = (struct row){.q = q};
+    for (uint64_t at = 0; at < len; at += q->cluster_size) {
+        struct qcow2_extent extent;
+        int r = qcow2_map(q, off + at, q->cluster_size, false, &extent);
+
+        if (r < 0)
+            return r;
+        if (extent.kind != QCOW2_PACKED)
+            return -EIO; /* somebody else writes to the image: it was opened to be shared */
+        row_add(ret_row, extent.entry);
+    }
+    return 0;
+}
+
+/*
+ * Whoever reads whole clusters will not come back for more of them: they need not be kept, and go
+ * where the reader wants them.
+ */
+static int read_whole(struct qcow2 *q, uint64_t off, uint64_t len, const struct iovec *iov,
+                      unsigned niov)
+{
+    struct row row;
+    uint8_t *data;
+    int r = find_row(q, off, len, &row);
+
+    if (r < 0)
+        return r;
+    data = niov == 1 ? iov->iov_base : malloc(len);
+    r = data ? row_fill(&row, data) : -ENOMEM;
+    if (niov == 1)
+        return r;
+    if (r == 0)
+        iov_from_buf(iov, niov, 0, data, len);
+    free(data);
+    return r;
+}
+
+void qcow2_packed_lengthen(struct qcow2 *q, uint64_t off, uint64_t len, struct qcow2_extent *extent)
+{
+    struct qcow2_extent next;
+
+    if (extent->len < q->cluster_size)
+        return;
+    len = min_u64(len, min_u64(ROW_MAX << q->cluster_bits, max_u64(ROW_BYTES, q->cluster_size)));
+    while (extent->len + q->cluster_size <= len &&
+           qcow2_map(q, off + extent->len, q->cluster_size, false, &next) == 0 &&
+           next.kind == QCOW2_PACKED)
+        extent->len += q->cluster_size;
+}
+
+int qcow2_read_packed(struct qcow2 *q, uint64_t off, uint64_t entry, uint64_t len,
+                      const struct iovec *iov, unsigned niov)
+{
+    uint64_t in_cluster = off & (q->cluster_size - 1);
+    struct qcow2_inflated_slot *slot;
+    int r;
+
+    if (len > q->cluster_size || (len == q->cluster_size && !find_slot(q, off)))
+        return read_whole(q, off, len, iov, niov);
+    r = get_slot(q, off - in_cluster, entry, &slot);
+    if (r == 0)
+        iov_from_buf(iov, niov, 0, slot->data + in_cluster, len);
+    return r;
+}
+
+void qcow2_drop_inflated(struct qcow2 *q, uint64_t off)
+{
+    struct qcow2_inflated_slot *slot = find_slot(q, off);
+
+    if (slot)
+        slot->entry = 0;
+}
+
+void qcow2_free_inflated(struct qcow2 *q)
+{
+    for (unsigned i = 0; i < q->inflated.n; i++)
+        free(q->inflated.slots[i].data);
+    free(q->inflated.slots);
+    q->inflated.slots = NULL;
+    q->inflated.n = 0;
+}
