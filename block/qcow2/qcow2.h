@@ -267,6 +267,7 @@ struct qcow2 {
     struct qcow2_partial *partial; /* NULL: nothing is remembered */
     struct co_mutex lock;          /* changes of metadata */
 
+    bool settled;     /* what was in the file when it was opened is durable */
     bool write_ready; /* reftable and metadata are loaded, autoclear bits are cleared */
     bool corrupt;     /* found while running: nothing is written any more */
     /* Where metadata is, besides header, L1 and refcount table. */
@@ -403,6 +404,13 @@ void qcow2_file_reserve(struct qcow2 *q, uint64_t host, uint64_t len);
 
 /* All that was written before, metadata and data, is durable. */
 int qcow2_barrier(struct qcow2 *q) MUST_CHECK;
+
+/*
+ * Once in an opening, before the first change: what the file says may be the work of a process that
+ * was killed, and still be undone by a power cut. What was in use before that must not be used for
+ * anything else until then.
+ */
+int qcow2_barrier_at_first(struct qcow2 *q) MUST_CHECK;
 
 /* ---- meta/cache ------------------------------------------------------------------------------ */
 

@@ -280,6 +280,29 @@ START_TEST(what_is_freed_stays_until_a_round_has_succeeded)
 }
 END_TEST
 
+/*
+ * A process writes a table, and is killed before that is durable. The next one finds a cluster free
+ * that the old table uses, and repairs or allocates.
+ */
+START_TEST(what_a_killed_process_left_is_durable_before_the_first_change)
+{
+    begin(&kinds[_i].options, kinds[_i].device);
+    put(0, 1);
+    flush();
+    start_recording();
+    watch(0, 1, 0);
+    ck_assert_int_eq(mem_block_op(block, BLOCK_DISCARD, 0, 0, CLUSTER), 0);
+    fault = (struct mem_fault){.kinds = 1u << FILE_SYNC, .more = 1000, .result = -EIO};
+    ck_assert_int_lt(block_close(block), 0);
+    fault.after = -1;
+    open_image();
+    watch(CLUSTER, 0, 2);
+    put(CLUSTER, 2);
+    flush_watched();
+    cut_everywhere(NULL);
+}
+END_TEST
+
 /* ---- feature bits ---------------------------------------------------------------------------- */
 
 #define UNKNOWN_BIT (1ull << 5)
@@ -318,6 +341,7 @@ START_TEST(dirty_bit_is_there_before_counts_are_missing)
     put(0, 1);
     ck_assert_int_eq(block_close(block), 0);
     open_image();
+    qcow2_file_grow(qcow2_of(block), DEVICE);
     flush();
     start_recording();
     watch(0, 1, 1);
@@ -339,6 +363,8 @@ static void add_tests(Suite *suite)
     tcase_add_test(tcase, data_comes_first_after_a_round_that_failed);
     tcase_add_loop_test(tcase, file_is_long_enough_before_anything_points_behind_its_end, 0, 2);
     tcase_add_loop_test(tcase, what_is_freed_stays_until_a_round_has_succeeded, 0,
+                        ARRAY_SIZE(kinds));
+    tcase_add_loop_test(tcase, what_a_killed_process_left_is_durable_before_the_first_change, 0,
                         ARRAY_SIZE(kinds));
     tcase_add_test(tcase, autoclear_bits_are_gone_before_data_changes);
     tcase_add_loop_test(tcase, dirty_bit_is_there_before_counts_are_missing, 0, 2);

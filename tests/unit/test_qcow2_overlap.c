@@ -314,11 +314,12 @@ START_TEST(bitmap_is_out_of_date_durably_before_the_first_change)
     disk.record = &record;
     ck_assert_int_eq(mem_block_write(block, 0, data, CLUSTER), 0);
     disk.record = NULL;
-    ck_assert_uint_ge(record.n, 3);
-    ck_assert_uint_eq(record.ops[0].op, FILE_WRITE);
-    ck_assert_uint_eq(record.ops[0].off, places[BITMAP_DIRECTORY] + 12);
-    ck_assert_uint_eq(load_be32(record.ops[0].data), 3);
-    ck_assert_uint_eq(record.ops[1].op, FILE_SYNC);
+    ck_assert_uint_ge(record.n, 4);
+    ck_assert_uint_eq(record.ops[0].op, FILE_SYNC);
+    ck_assert_uint_eq(record.ops[1].op, FILE_WRITE);
+    ck_assert_uint_eq(record.ops[1].off, places[BITMAP_DIRECTORY] + 12);
+    ck_assert_uint_eq(load_be32(record.ops[1].data), 3);
+    ck_assert_uint_eq(record.ops[2].op, FILE_SYNC);
     mem_record_done(&record);
     ck_assert_int_eq(block_close(block), 0);
 }

@@ -375,9 +375,9 @@ int qcow2_set_dirty(struct qcow2 *q, bool dirty)
 
 static int become_writable(struct qcow2 *q)
 {
-    int r = 0;
+    int r = qcow2_barrier_at_first(q);
 
-    if (!q->reftable.entries)
+    if (r == 0 && !q->reftable.entries)
         r = qcow2_table_load(q, &q->reftable, NULL);
     if (r < 0)
         return r;
@@ -471,7 +471,7 @@ static int parse_header(struct qcow2 *q, struct header *hdr, struct err *err)
     q->slice_bits = (unsigned)min_u64(q->cluster_bits, QCOW2_SLICE_BITS_MAX);
     q->file_end = align_up(hdr->file_len, q->cluster_size);
     q->file_len = hdr->file_len;
-    q->durable_len = hdr->file_len; /* by the barrier that q->data_first brings */
+    q->durable_len = hdr->file_len; /* by the barrier before the first change */
     hdr->backing_off = load_be64(hdr->data + HDR_BACKING_OFF);
     hdr->backing_len = load_be32(hdr->data + HDR_BACKING_LEN);
     r = check_encryption(q, hdr, err);
@@ -563,7 +563,6 @@ static struct qcow2 *qcow2_new(const struct block_source *source)
     q->only_tell = (source->flags & BLOCK_OPEN_ENCRYPTED) && (source->flags & BLOCK_OPEN_ALONE) &&
                    !source->writable;
     q->cut_short = (source->flags & BLOCK_OPEN_CUT_SHORT) && !source->writable;
-    q->data_first = true; /* what was done to the file before may not be durable */
     range_lock_init(&q->ranges);
     co_mutex_init(&q->lock);
     co_mutex_init(&q->writing_back);

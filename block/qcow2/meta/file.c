@@ -221,3 +221,11 @@ int qcow2_barrier(struct qcow2 *q)
         q->durable_len = max_u64(q->durable_len, len);
     return r == 0 && q->data != q->block.file ? file_sync(q->data) : r;
 }
+
+int qcow2_barrier_at_first(struct qcow2 *q)
+{
+    int r = q->settled ? 0 : qcow2_barrier(q);
+
+    q->settled = r == 0;
+    return r;
+}

@@ -226,9 +226,8 @@ static uint32_t subcluster_mask(const struct qcow2 *q, uint64_t cluster_off, uin
 
 /*
  * Does cluster `n` of `alloc` read the same before its data is there? It reads as zero now, and so
- * does its new space: that was never used, or a barrier came after its use (q->data_first of an
- * image just opened). And the file is long enough: else a power cut could leave an entry that
- * points behind its end.
+ * does its new space: that was never used, or not since the barrier before the first change. And
+ * the file is long enough: else a power cut could leave an entry that points behind its end.
  */
 static bool data_may_follow(const struct qcow2 *q, const struct qcow2_alloc *alloc, uint64_t n,
                             struct qcow2_entry old, uint64_t cluster_off)

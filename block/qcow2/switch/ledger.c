@@ -21,6 +21,8 @@ int qcow2_refs_new(struct qcow2 *q, struct qcow2_refs **ret_refs)
     struct qcow2_refs *refs;
     int r = q->block.writable ? qcow2_close(&q->block) : 0; /* writes all back */
 
+    if (r == 0 && q->block.writable)
+        r = qcow2_barrier_at_first(q);
     if (r < 0)
         return r;
     if (!q->reftable.entries) {
