@@ -3,7 +3,7 @@
  * changes in place, by a request, or by a switch: new tables beside the old ones, then one write of
  * the header. The rooms:
  *
- *   format/    bytes only: header and its extensions; compression; counts; sets of bits
+ *   format/    the header and its extensions; compression; counts; sets of bits
  *     header_read     what the header says; open, close
  *   meta/      metadata in the file and in memory
  *     file            the host I/O of all rooms

@@ -199,18 +199,19 @@ class Both(unittest.TestCase):
         self.assertEqual(self.image_map(self.ours, name, fmt),
                          self.image_map(self.theirs, name, fmt))
 
-    def assert_same_image_within(self, name, fmt, tolerance):
-        """As assert_same_image, but so many bytes may be stored by one of the two only."""
-        stored = []
+    def assert_same_image_within(self, name, fmt, longest):
+        """As assert_same_image, but stretches up to `longest` may be stored by one of the two only."""
+        maps = [self.image_map(folder, name, fmt) for folder in (self.ours, self.theirs)]
+        borders = sorted({at for parts in maps for start, length, *_ in parts
+                          for at in (start, start + length)})
+        alone = 0
         self.assert_sound(name, fmt)
         self.assert_equal_disks(name, fmt, os.path.join(self.theirs, name), fmt)
-        for folder in (self.ours, self.theirs):
-            stored.append([(start, start + length) for start, length, _, _, data
-                           in self.image_map(folder, name, fmt) if data])
-        both = sum(max(0, min(end, other_end) - max(start, other_start))
-                   for start, end in stored[0] for other_start, other_end in stored[1])
-        alone = sum(end - start for parts in stored for start, end in parts) - 2 * both
-        self.assertLessEqual(alone, tolerance, f"{stored[0]} != {stored[1]}")
+        for start, end in zip(borders, borders[1:]):
+            kinds = [next(kind for at, length, *kind in parts if at <= start < at + length)
+                     for parts in maps]
+            alone = 0 if kinds[0] == kinds[1] else alone + end - start
+            self.assertLessEqual(alone, longest, f"at {end}: {maps[0]} != {maps[1]}")
 
 
 class Lines(unittest.TestResult):

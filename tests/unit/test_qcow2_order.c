@@ -332,8 +332,8 @@ START_TEST(autoclear_bits_are_gone_before_data_changes)
 END_TEST
 
 /*
- * The tests' own checker takes counts that are too low for errors if the bit is not there. The
- * flush at the beginning is the barrier that the first one brings in any case.
+ * The tests' own checker takes counts that are too low for errors if the bit is not there. The file
+ * is durably long enough before, so that new clusters in it ask for no barrier.
  */
 START_TEST(dirty_bit_is_there_before_counts_are_missing)
 {
