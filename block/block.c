@@ -7,7 +7,7 @@
 #include "base/bytes.h"
 #include "base/heap.h"
 #include "base/iov.h"
-#include "block/block_int.h"
+#include "block/driver.h"
 
 /*
  * Requests carried out at a time; the others wait. Beyond the depth that keeps any disk busy, more

@@ -81,7 +81,7 @@ enum {
     BLOCK_OPEN_ENCRYPTED = 1 << 7,
 };
 
-struct block_check_report; /* block_ops.h */
+struct block_check_report; /* block/image.h */
 struct file_part;          /* base/file_part.h */
 
 /* One file of an image that is being opened. */

@@ -4,7 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 
-#include "block/block_int.h"
+#include "block/driver.h"
 
 int block_change_backing(struct block *block, const char *name, const char *format, struct err *err)
 {

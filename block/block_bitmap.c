@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "block/block_int.h"
+#include "block/driver.h"
 
 int block_bitmap_list(struct block *block, struct block_bitmap **ret_list, unsigned *ret_n,
                       struct err *err)

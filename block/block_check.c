@@ -4,7 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 
-#include "block/block_int.h"
+#include "block/driver.h"
 
 int block_check(struct block *block, unsigned fix, struct block_check_report *report,
                 struct block_check_result *ret_result, struct err *err)

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 
 #include "base/bytes.h"
-#include "block/block_int.h"
+#include "block/driver.h"
 
 /* Data is copied in pieces of this size. */
 #define PIECE (1u << 20)

@@ -8,8 +8,8 @@
 
 #include "base/bytes.h"
 #include "block/block_create.h"
-#include "block/block_int.h"
 #include "block/block_name.h"
+#include "block/driver.h"
 
 /* ---- space ----------------------------------------------------------------------------------- */
 

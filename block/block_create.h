@@ -5,8 +5,8 @@
 #define MINIVMM_BLOCK_BLOCK_CREATE_H
 
 #include "base/file.h"
-#include "block/block_int.h"
-#include "block/block_ops.h"
+#include "block/driver.h"
+#include "block/image.h"
 
 /* Where files come from: as block_open_in. */
 int block_create_in(const struct block_env *env, const struct block_create_options *options,

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "block/block_int.h"
+#include "block/driver.h"
 
 void block_get_details(const struct block *block, struct block_details *ret_details)
 {

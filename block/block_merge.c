@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "base/bytes.h"
-#include "block/block_int.h"
+#include "block/driver.h"
 
 /* Longer requests gain nothing from being one, and lose what the host does side by side. */
 #define MERGED_LEN_MAX (256u << 10)

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/parse.h"
-#include "block/block_ops.h"
+#include "block/image.h"
 
 /* Keys inside of keys: "file.file.filename". */
 #define KEY_MAX 256u

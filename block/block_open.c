@@ -5,8 +5,8 @@
 
 #include "base/log.h"
 #include "block/block_confine.h"
-#include "block/block_int.h"
 #include "block/block_name.h"
+#include "block/driver.h"
 #include "block/probe.h"
 
 static int host_open_file(const struct block_env *env, const char *path,

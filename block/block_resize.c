@@ -5,7 +5,7 @@
 #include <errno.h>
 
 #include "base/bytes.h"
-#include "block/block_int.h"
+#include "block/driver.h"
 
 static int check(const struct block *block, const struct block_resize_options *options,
                  struct err *err)

@@ -9,7 +9,7 @@
 #include "base/iov.h"
 #include "base/log.h"
 #include "block/block_create.h"
-#include "block/block_int.h"
+#include "block/driver.h"
 #include "block/probe.h"
 
 struct raw {

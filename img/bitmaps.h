@@ -8,7 +8,7 @@
 
 #include "base/compiler.h"
 #include "base/err.h"
-#include "block/block_ops.h"
+#include "block/image.h"
 
 /* The second line of a message about a bitmap, if there is one. */
 void bitmaps_print_hint(const struct err *err);

@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 
 #include "base/file_host.h"
-#include "block/block_ops.h"
+#include "block/image.h"
 #include "img/name.h"
 #include "img/open.h"
 

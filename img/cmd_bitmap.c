@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "block/block_ops.h"
+#include "block/image.h"
 #include "img/args.h"
 #include "img/bitmaps.h"
 #include "img/img.h"

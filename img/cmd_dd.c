@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "block/block_ops.h"
+#include "block/image.h"
 #include "img/args.h"
 #include "img/copy.h"
 #include "img/create_options.h"

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 
 #include "base/bytes.h"
-#include "block/block_ops.h"
+#include "block/image.h"
 #include "img/args.h"
 #include "img/img.h"
 #include "img/json.h"

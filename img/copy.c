@@ -8,7 +8,7 @@
 #include "base/bytes.h"
 #include "base/co.h"
 #include "base/loop.h"
-#include "block/block_ops.h"
+#include "block/image.h"
 #include "img/crew.h"
 #include "img/zero_scan.h"
 

@@ -16,7 +16,7 @@
 
 #include "base/compiler.h"
 #include "base/err.h"
-#include "block/block_ops.h"
+#include "block/image.h"
 #include "img/opts.h"
 
 struct create_options {

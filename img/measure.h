@@ -9,7 +9,7 @@
 
 #include "base/compiler.h"
 #include "base/err.h"
-#include "block/block_ops.h"
+#include "block/image.h"
 
 /* Bytes. */
 struct measure {

@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "block/block_ops.h"
+#include "block/image.h"
 #include "img/img.h"
 #include "img/progress.h"
 #include "img/shown.h"

@@ -9,7 +9,7 @@
 
 #include "base/host_path.h"
 #include "base/lock_holder.h"
-#include "block/block_ops.h"
+#include "block/image.h"
 #include "img/img.h"
 #include "img/name.h"
 #include "img/opts.h"

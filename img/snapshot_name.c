@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "block/block_ops.h"
+#include "block/image.h"
 #include "img/img.h"
 #include "img/opts.h"
 

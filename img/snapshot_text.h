@@ -4,7 +4,7 @@
 #ifndef MINIVMM_IMG_SNAPSHOT_TEXT_H
 #define MINIVMM_IMG_SNAPSHOT_TEXT_H
 
-#include "block/block_ops.h"
+#include "block/image.h"
 
 /* The header and a line for each; nothing if there are none. */
 void snapshot_list_print(const struct block_snapshot *list, unsigned n);

@@ -12,7 +12,7 @@
 #include "base/file_host.h"
 #include "base/folder.h"
 #include "block/block_name.h"
-#include "block/block_ops.h"
+#include "block/image.h"
 #include "img/chain.h"
 #include "img/img.h"
 

@@ -46,7 +46,7 @@
 #include "base/co.h"
 #include "base/list.h"
 #include "base/range_lock.h"
-#include "block/block_int.h"
+#include "block/driver.h"
 
 /* ---- limits and fields of the format --------------------------------------------------------- */
 

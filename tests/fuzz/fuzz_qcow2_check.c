@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "block/block_ops.h"
+#include "block/image.h"
 #include "tests/lib/mem_file.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

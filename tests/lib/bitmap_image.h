@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "block/block_ops.h"
+#include "block/image.h"
 #include "tests/lib/mem_file.h"
 
 /* With clusters and granularity of 512 bytes a bitmap has two clusters. */

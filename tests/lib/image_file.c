@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "block/block_ops.h"
+#include "block/image.h"
 #include "tests/lib/mem_file.h"
 #include "tests/lib/scratch.h"
 

@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include "block/block_int.h"
+#include "block/driver.h"
 
 /* Address space for a file's contents; writing past it fails with ENOSPC. */
 #define MEM_DISK_MAX (256u << 20)

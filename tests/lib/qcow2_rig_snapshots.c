@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "block/block_ops.h"
+#include "block/image.h"
 #include "tests/lib/qcow2_rig.h"
 
 #define SECTOR BLOCK_SECTOR_SIZE

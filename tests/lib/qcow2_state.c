@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "block/block_ops.h"
+#include "block/image.h"
 #include "block/qcow2/format/header.h"
 #include "block/qcow2/qcow2.h"
 #include "tests/lib/qemu_oracle.h"

@@ -8,7 +8,7 @@
 #include <time.h>
 
 #include "base/bytes.h"
-#include "block/block_ops.h"
+#include "block/image.h"
 #include "tests/lib/bitmap_image.h"
 #include "tests/lib/hash.h"
 #include "tests/lib/mem_file.h"

@@ -12,7 +12,7 @@
 #include "base/bytes.h"
 #include "base/loop.h"
 #include "block/block.h"
-#include "block/block_int.h"
+#include "block/driver.h"
 #include "block/qcow2/format/header.h"
 #include "tests/lib/image_file.h"
 #include "tests/lib/mem_file.h"

@@ -8,7 +8,7 @@
 
 #include "base/bytes.h"
 #include "block/block_create.h"
-#include "block/block_ops.h"
+#include "block/image.h"
 #include "tests/lib/power_cut.h"
 #include "tests/lib/qcow2_image.h"
 #include "tests/lib/unit.h"

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "block/block_ops.h"
+#include "block/image.h"
 #include "tests/lib/dice.h"
 #include "tests/lib/hash.h"
 #include "tests/lib/mem_file.h"

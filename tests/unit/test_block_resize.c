@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 
 #include "base/bytes.h"
-#include "block/block_ops.h"
+#include "block/image.h"
 #include "tests/lib/image_file.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"

@@ -11,7 +11,7 @@
 #include "base/bytes.h"
 #include "base/file_host.h"
 #include "base/folder.h"
-#include "block/block_ops.h"
+#include "block/image.h"
 #include "tests/lib/host_calls.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "block/block_ops.h"
+#include "block/image.h"
 #include "tests/lib/image_file.h"
 #include "tests/lib/mem_file.h"
 #include "tests/lib/scratch.h"

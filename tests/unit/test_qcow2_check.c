@@ -11,7 +11,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
-#include "block/block_ops.h"
+#include "block/image.h"
 #include "tests/lib/mem_file.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "block/block_ops.h"
+#include "block/image.h"
 #include "tests/lib/mem_file.h"
 #include "tests/lib/qcow2_image.h"
 #include "tests/lib/unit.h"

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "block/block_ops.h"
+#include "block/image.h"
 #include "tests/lib/dice.h"
 #include "tests/lib/history.h"
 #include "tests/lib/image_file.h"

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "block/block_ops.h"
+#include "block/image.h"
 #include "block/qcow2/qcow2.h"
 #include "tests/lib/qcow2_rig.h"
 #include "tests/lib/qemu_oracle.h"

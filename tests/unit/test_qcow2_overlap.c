@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
-#include "block/block_ops.h"
+#include "block/image.h"
 #include "tests/lib/qcow2_image.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"

@@ -8,7 +8,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
-#include "block/block_ops.h"
+#include "block/image.h"
 #include "block/qcow2/check/check.h"
 #include "block/qcow2/format/header.h"
 #include "tests/lib/mem_file.h"

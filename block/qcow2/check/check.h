@@ -6,7 +6,7 @@
 #ifndef MINIVMM_BLOCK_QCOW2_CHECK_CHECK_H
 #define MINIVMM_BLOCK_QCOW2_CHECK_CHECK_H
 
-#include "block/block_ops.h"
+#include "block/image.h"
 #include "block/qcow2/meta/bitmap_dir.h"
 #include "block/qcow2/meta/snaptable.h"
 #include "block/qcow2/switch/ledger.h"

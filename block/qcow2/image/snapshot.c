@@ -20,7 +20,7 @@
 #include <time.h>
 
 #include "base/bytes.h"
-#include "block/block_ops.h"
+#include "block/image.h"
 #include "block/qcow2/format/header.h"
 #include "block/qcow2/meta/bitmap_dir.h"
 #include "block/qcow2/meta/snaptable.h"

@@ -7,8 +7,8 @@
  * consistent and shows either what it showed before or the operation's result; what each promises
  * beyond that is said where it is declared.
  */
-#ifndef MINIVMM_BLOCK_OPS_H
-#define MINIVMM_BLOCK_OPS_H
+#ifndef MINIVMM_BLOCK_IMAGE_H
+#define MINIVMM_BLOCK_IMAGE_H
 
 #include <stdbool.h>
 #include <stddef.h>

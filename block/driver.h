@@ -5,8 +5,8 @@
  * image is attached, and straight through while it is not. block.c has checked requests against the
  * image's size and write protection before a driver sees them.
  */
-#ifndef MINIVMM_BLOCK_INT_H
-#define MINIVMM_BLOCK_INT_H
+#ifndef MINIVMM_BLOCK_DRIVER_H
+#define MINIVMM_BLOCK_DRIVER_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -17,7 +17,7 @@
 #include "base/file_host.h"
 #include "base/list.h"
 #include "block/block.h"
-#include "block/block_ops.h"
+#include "block/image.h"
 
 /* Bytes of L1 tables that they may have in memory: 64 disks of 64 TiB, with clusters of 64 KiB. */
 #define BLOCK_CHAIN_TABLES_MAX (64u << 20)
