@@ -1,5 +1,5 @@
 /*
- * The host's end of a character device, as an emulated UART sees it. vmm/console/console.c
+ * The host's end of a character device, as an emulated UART sees it. vmm/console/console_core.c
  * implements it for stdio, ptys, files and sockets; unit tests implement it with arrays.
  *
  * Locks: the front end calls the operations with its own lock held, and its callbacks take that

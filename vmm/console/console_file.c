@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "vmm/console/console_impl.h"
+#include "vmm/console/console_core.h"
 #include "vmm/console/console_pump.h"
 
 struct console_file {

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "vmm/console/console_impl.h"
+#include "vmm/console/console_core.h"
 
 /* One event has no name: the watch is on a file. */
 #define INOTIFY_EVENTS 16

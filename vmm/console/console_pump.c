@@ -13,7 +13,7 @@
 
 #include "base/log.h"
 #include "base/thread.h"
-#include "vmm/console/console_impl.h"
+#include "vmm/console/console_core.h"
 
 #define PUMP_CHUNK 4096u
 

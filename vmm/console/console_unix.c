@@ -11,7 +11,7 @@
 
 #include "base/log.h"
 #include "base/unix_socket.h"
-#include "vmm/console/console_impl.h"
+#include "vmm/console/console_core.h"
 
 /* How long to do without a client for whom there were no descriptors. */
 #define RETRY_NS 1000000000ull

@@ -2,8 +2,8 @@
  * What the back ends of the console share: a queue in each direction between the UART and a pair
  * of file descriptors that come and go. Private to console*.c; everything on the main thread.
  */
-#ifndef MINIVMM_CONSOLE_CONSOLE_IMPL_H
-#define MINIVMM_CONSOLE_CONSOLE_IMPL_H
+#ifndef MINIVMM_CONSOLE_CONSOLE_CORE_H
+#define MINIVMM_CONSOLE_CONSOLE_CORE_H
 
 #include <pthread.h>
 #include <stdatomic.h>

@@ -1,4 +1,4 @@
-#include "vmm/console/console.h"
+#include "vmm/console/console_core.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -8,7 +8,6 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
-#include "vmm/console/console_impl.h"
 #include "vmm/console/terminal.h"
 
 #define NS_PER_MS 1000000ull
