@@ -8,7 +8,6 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
-#include "vmm/console/terminal.h"
 
 #define NS_PER_MS 1000000ull
 
@@ -364,11 +363,8 @@ void console_disconnect(struct console *console)
     not_full(console);
 }
 
-/*
- * The loop does not run any more: wait for the reader here. One that takes a little now and then
- * could do so for hours.
- */
-static void drain(struct console *console)
+/* A reader that takes a little now and then could do so for hours. */
+void console_drain(struct console *console)
 {
     uint64_t begin_ns = monotonic_ns();
 
@@ -389,78 +385,4 @@ static void drain(struct console *console)
         }
         flush(console);
     }
-}
-
-/* Early, so that the user is told before the guest's memory is made. */
-static int check_outputs(enum serial_kind kind, const char *path, const struct open_files *files,
-                         struct err *err)
-{
-    int r = 0;
-
-    if (kind == SERIAL_STDIO)
-        r = open_files_check_fd(files, STDOUT_FILENO, "standard output", err);
-    else if (path)
-        r = open_files_check_path(files, path, err);
-    if (r < 0)
-        err_prefix(err, "serial port");
-    return r;
-}
-
-int console_new(enum serial_kind kind, const char *path, const struct open_files *files,
-                struct loop *loop, const struct console_events *events,
-                struct console **ret_console, struct err *err)
-{
-    struct console *console = NULL;
-    int r = check_outputs(kind, path, files, err);
-
-    if (r < 0)
-        return r;
-
-    switch (kind) {
-    case SERIAL_STDIO:
-        console = console_stdio_new(loop);
-        break;
-    case SERIAL_PTY:
-        console = console_pty_new(loop);
-        break;
-    case SERIAL_UNIX:
-        console = console_unix_new(path, loop);
-        break;
-    case SERIAL_FILE:
-        console = console_file_new(path, files, loop);
-        break;
-    case SERIAL_NULL:
-        console = console_file_new(NULL, files, loop);
-        break;
-    }
-    if (!console)
-        return err_set(err, -ENOMEM, "serial port: out of memory");
-    console->events = *events;
-    *ret_console = console;
-    return 0;
-}
-
-int console_start(struct console *console, struct err *err)
-{
-    return console->ops->start(console, err);
-}
-
-void console_close(struct console *console)
-{
-    if (!console)
-        return;
-    console->front = NULL;
-    drain(console);
-    console_disconnect(console);
-    console->ops->close(console);
-}
-
-struct chardev *console_chardev(struct console *console)
-{
-    return &console->chardev;
-}
-
-void console_restore_terminal(void)
-{
-    terminal_restore();
 }

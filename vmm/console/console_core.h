@@ -1,6 +1,6 @@
 /*
  * What the back ends of the console share: a queue in each direction between the UART and a pair
- * of file descriptors that come and go. Private to console*.c; everything on the main thread.
+ * of file descriptors that come and go. Private to vmm/console/; everything on the main thread.
  */
 #ifndef MINIVMM_CONSOLE_CONSOLE_CORE_H
 #define MINIVMM_CONSOLE_CONSOLE_CORE_H
@@ -87,6 +87,9 @@ void console_connect(struct console *console, int in_fd, int out_fd);
 /* Stop to use the descriptors. What was on its way to the reader is dropped. */
 void console_disconnect(struct console *console);
 
+/* Write out what is left as console_close says. The loop does not run. */
+void console_drain(struct console *console);
+
 /* Stop to read, and to notice a hang-up, until the guest takes input again. */
 void console_suspend_input(struct console *console);
 
@@ -95,12 +98,5 @@ void console_end_input(struct console *console);
 
 /* Put text in front of the user, as if the guest had printed it. */
 void console_print(struct console *console, const char *text);
-
-/* The back ends, one per file. NULL without memory. */
-struct console *console_stdio_new(struct loop *loop);
-struct console *console_pty_new(struct loop *loop);
-struct console *console_file_new(const char *path, const struct open_files *files,
-                                 struct loop *loop);
-struct console *console_unix_new(const char *path, struct loop *loop);
 
 #endif

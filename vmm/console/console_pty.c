@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "vmm/console/console_backends.h"
 #include "vmm/console/console_core.h"
 
 /* One event has no name: the watch is on a file. */

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "vmm/console/console_backends.h"
 #include "vmm/console/console_core.h"
 #include "vmm/console/console_pump.h"
 #include "vmm/console/terminal.h"

@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/unix_socket.h"
+#include "vmm/console/console_backends.h"
 #include "vmm/console/console_core.h"
 
 /* How long to do without a client for whom there were no descriptors. */
