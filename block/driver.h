@@ -62,6 +62,18 @@ struct block_driver {
     void (*get_info)(const struct block *block, struct block_info *info);
     int (*list_bitmaps)(struct block *block, struct block_bitmap **ret_list, unsigned *ret_n);
     int (*edit_bitmap)(struct block *block, const struct block_bitmap_edit *edit, struct err *err);
+
+    /* See block_snapshot_create and so on. All of these, or none: the format has no snapshots. */
+    int (*list_snapshots)(struct block *block, struct block_snapshot **ret_list, unsigned *ret_n,
+                          struct err *err);
+    int (*create_snapshot)(struct block *block, const struct block_snapshot *snapshot,
+                           struct err *err);
+    int (*apply_snapshot)(struct block *block, const char *which, struct err *err);
+    int (*delete_snapshot)(struct block *block, const char *which, struct err *err);
+    int (*show_snapshot)(struct block *block, const char *which, struct err *err);
+    int (*write_vmstate)(struct block *block, uint64_t off, const void *buf, size_t len);
+    int (*read_vmstate)(struct block *block, uint64_t off, void *buf, size_t len);
+
     void (*get_details)(const struct block *block, struct block_details *details);
 
     /*

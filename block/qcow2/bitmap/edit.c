@@ -170,7 +170,7 @@ static int merge(struct edit *edit, struct err *err)
 
     if (!source || source == &edit->q->block)
         return merge_from(edit, edit->q, &edit->dir, err);
-    if (source->driver != &qcow2_driver)
+    if (source->driver != edit->q->block.driver)
         return err_set(err, -ENOENT, "Dirty bitmap '%s' not found", edit->what->source_name);
     r = load_dir(qcow2_of(source), &dir, err);
     if (r < 0)

@@ -22,6 +22,7 @@
 #include "base/bytes.h"
 #include "block/image.h"
 #include "block/qcow2/format/header.h"
+#include "block/qcow2/image/snapshot.h"
 #include "block/qcow2/meta/bitmap_dir.h"
 #include "block/qcow2/meta/snaptable.h"
 #include "block/qcow2/qcow2.h"
@@ -34,8 +35,6 @@ static int find_image(struct block *block, bool change, struct qcow2 **ret_q, st
     struct qcow2 *q = qcow2_of(block);
 
     *ret_q = q;
-    if (block->driver != &qcow2_driver)
-        return err_set(err, -ENOTSUP, "%s images have no snapshots", block->driver->name);
     if (q->incompatible & QCOW2_INCOMPAT_DATA_FILE)
         return err_set(err, -ENOTSUP,
                        "%s: no snapshots with an external data file: it has one state only",
@@ -165,8 +164,8 @@ static void describe(struct qcow2_snapshot *from, struct block_snapshot *to)
     from->name = NULL;
 }
 
-int block_snapshot_list(struct block *block, struct block_snapshot **ret_list, unsigned *ret_n,
-                        struct err *err)
+int qcow2_list_snapshots(struct block *block, struct block_snapshot **ret_list, unsigned *ret_n,
+                         struct err *err)
 {
     struct qcow2_snaptable table = {0};
     struct block_snapshot *list;
@@ -186,15 +185,6 @@ int block_snapshot_list(struct block *block, struct block_snapshot **ret_list, u
     }
     qcow2_snaptable_done(&table);
     return list ? 0 : err_set(err, -ENOMEM, "%s: out of memory", q->path);
-}
-
-void block_snapshot_list_free(struct block_snapshot *list, unsigned n)
-{
-    for (unsigned i = 0; list && i < n; i++) {
-        free(list[i].id);
-        free(list[i].name);
-    }
-    free(list);
 }
 
 /* ---- create ---------------------------------------------------------------------------------- */
@@ -298,16 +288,12 @@ static int create(struct change *c, const struct block_snapshot *snapshot, struc
     return r < 0 ? err_set_errno(err, r, "%s: cannot create a snapshot", c->q->path) : 0;
 }
 
-int block_snapshot_create(struct block *block, const struct block_snapshot *snapshot,
+int qcow2_create_snapshot(struct block *block, const struct block_snapshot *snapshot,
                           struct err *err)
 {
     struct change c = {0};
-    int r;
+    int r = change_begin(&c, block, err);
 
-    if (strlen(snapshot->name) > BLOCK_SNAPSHOT_NAME_MAX)
-        return err_set(err, -EINVAL, "snapshot name: expected at most %u bytes",
-                       BLOCK_SNAPSHOT_NAME_MAX);
-    r = change_begin(&c, block, err);
     if (r == 0)
         r = create(&c, snapshot, err);
     change_done(&c);
@@ -386,7 +372,7 @@ static int refuse_bitmaps(struct qcow2 *q, struct err *err)
     return r < 0 ? err_set_errno(err, r, "%s: cannot read the bitmaps", q->path) : 0;
 }
 
-int block_snapshot_apply(struct block *block, const char *which, struct err *err)
+int qcow2_apply_snapshot(struct block *block, const char *which, struct err *err)
 {
     const struct qcow2_snapshot *snapshot;
     struct change c = {0};
@@ -461,7 +447,7 @@ static int delete (struct change *c, const struct qcow2_snapshot *snapshot)
     return r < 0 ? r : commit(c);
 }
 
-int block_snapshot_delete(struct block *block, const char *which, struct err *err)
+int qcow2_delete_snapshot(struct block *block, const char *which, struct err *err)
 {
     const struct qcow2_snapshot *snapshot;
     struct change c = {0};
@@ -497,7 +483,7 @@ static int show(struct qcow2 *q, const struct qcow2_snapshot *snapshot)
     return 0;
 }
 
-int block_snapshot_show(struct block *block, const char *which, struct err *err)
+int qcow2_show_snapshot(struct block *block, const char *which, struct err *err)
 {
     const struct qcow2_snapshot *snapshot;
     struct qcow2_snaptable table = {0};
@@ -564,7 +550,7 @@ static int vmstate_io(struct qcow2 *q, uint64_t off, struct iovec *iov, bool wri
     return r;
 }
 
-int block_vmstate_write(struct block *block, uint64_t off, const void *buf, size_t len)
+int qcow2_write_vmstate(struct block *block, uint64_t off, const void *buf, size_t len)
 {
     struct iovec iov = {(void *)(uintptr_t)buf, len};
     struct qcow2 *q;
@@ -577,7 +563,7 @@ int block_vmstate_write(struct block *block, uint64_t off, const void *buf, size
     return r;
 }
 
-int block_vmstate_read(struct block *block, uint64_t off, void *buf, size_t len)
+int qcow2_read_vmstate(struct block *block, uint64_t off, void *buf, size_t len)
 {
     struct iovec iov = {buf, len};
     struct qcow2 *q;

@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "base/iov.h"
+#include "block/qcow2/image/snapshot.h"
 #include "block/qcow2/meta/bitmap_dir.h"
 #include "block/qcow2/request/l2.h"
 
@@ -639,6 +640,13 @@ const struct block_driver qcow2_driver = {
     .get_details = qcow2_get_details,
     .list_bitmaps = qcow2_list_bitmaps,
     .edit_bitmap = qcow2_edit_bitmap,
+    .list_snapshots = qcow2_list_snapshots,
+    .create_snapshot = qcow2_create_snapshot,
+    .apply_snapshot = qcow2_apply_snapshot,
+    .delete_snapshot = qcow2_delete_snapshot,
+    .show_snapshot = qcow2_show_snapshot,
+    .write_vmstate = qcow2_write_vmstate,
+    .read_vmstate = qcow2_read_vmstate,
     .trim = qcow2_trim,
     .share_memory = qcow2_share_memory,
     .recover = qcow2_recover,
