@@ -70,7 +70,4 @@ void aio_compute(struct aio *aio, void (*fn)(void *opaque), void *opaque);
 /* Processors that this process may use. */
 unsigned aio_processors(void);
 
-/* Carry out `io` on io->fd here and now. Bytes, 0, or -errno. Any thread. */
-int aio_execute(const struct file_io *io);
-
 #endif

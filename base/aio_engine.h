@@ -1,5 +1,6 @@
 /*
- * The ways in which struct aio gets work done; private to aio*.c.
+ * The ways in which struct aio gets work done; private to aio*.c. The engine of file operations that
+ * aio_NAME_new makes is in aio_NAME.c.
  */
 #ifndef MINIVMM_BASE_AIO_ENGINE_H
 #define MINIVMM_BASE_AIO_ENGINE_H
@@ -8,7 +9,6 @@
 
 #include "base/compiler.h"
 #include "base/file.h"
-#include "base/list.h"
 #include "base/loop.h"
 
 struct aio_engine;
@@ -34,18 +34,5 @@ struct aio_engine {
 /* 0 or -errno. The loop wakes up when there are completions to poll for. */
 int aio_uring_new(struct loop *loop, struct aio_engine **ret_engine) MUST_CHECK;
 int aio_threads_new(struct loop *loop, struct aio_engine **ret_engine) MUST_CHECK;
-
-/* What a pool of threads does with its items, each a list member of something larger. */
-struct aio_pool_ops {
-    const char *name;                   /* of the threads */
-    void (*execute)(struct list *item); /* on any thread */
-    void (*finish)(struct list *item);  /* on the loop's */
-};
-
-/* A pool of at most `max` threads, started when there is work and ended when there is none. */
-int aio_pool_new(struct loop *loop, const struct aio_pool_ops *ops, unsigned max,
-                 struct aio_engine **ret_engine) MUST_CHECK;
-
-void aio_pool_queue(struct aio_engine *engine, struct list *item);
 
 #endif

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/aio_execute.h"
 #include "base/bytes.h"
 #include "base/folder.h"
 #include "base/lock_holder.h"
