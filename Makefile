@@ -225,7 +225,9 @@ SH_FILES = $(shell git grep -lE '^\#!.*(/| )(ba)?sh' -- scripts tests compare .c
 format:
 	clang-format -i $(C_FILES)
 
+# scripts/lint-circles reads the object files of a release build.
 lint: compile_commands.json
+	@$(MAKE) --no-print-directory all CONFIG=release
 	@scripts/lint
 
 compile_commands.json: Makefile $(filter %.c,$(C_FILES))
