@@ -90,7 +90,11 @@ objects = $(patsubst %.c,$(B)/%.o,$(1))
 ARCHIVE_FILES := $(ARCHIVES:%=$(B)/lib%.a)
 VMM_LIBS = $(ARCHIVE_FILES)
 
-UNIT_TESTS := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
+UNIT_TESTS := $(patsubst tests/unit/%.c,%,$(sort $(shell find tests/unit -name 'test_*.c')))
+# Results and tests/mutants call a unit test by its name, without the folder.
+ifneq ($(words $(UNIT_TESTS)),$(words $(sort $(notdir $(UNIT_TESTS)))))
+$(error two programs below tests/unit/ have the same name)
+endif
 TEST_LIB_SRC := $(wildcard tests/lib/*.c)
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 TOOLS := $(patsubst tests/tools/%.c,%,$(wildcard tests/tools/*.c))
