@@ -305,7 +305,7 @@ START_TEST(a_folder_that_is_missing_is_named)
 }
 END_TEST
 
-/* As for files: tests/unit/test_open_files.c has all ways to get there. */
+/* As for files: tests/unit/base/test_open_files.c has all ways to get there. */
 START_TEST(a_link_that_anybody_may_have_made_leads_to_no_folder)
 {
     scratch_ok("mkdir mine shared && chmod 777 shared && ln -s ../mine shared/link");
