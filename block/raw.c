@@ -8,7 +8,7 @@
 #include "base/bytes.h"
 #include "base/iov.h"
 #include "base/log.h"
-#include "block/block_create.h"
+#include "block/create.h"
 #include "block/driver.h"
 #include "block/probe.h"
 

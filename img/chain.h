@@ -9,7 +9,7 @@
 
 #include "base/compiler.h"
 #include "base/err.h"
-#include "block/block_name.h"
+#include "block/name.h"
 
 /*
  * How far below the image is the one that `base` names, relative to the folder of the

@@ -1,5 +1,5 @@
 /*
- * The names of images on a command line. What qemu-img takes there: those of block/block_name.h,
+ * The names of images on a command line. What qemu-img takes there: those of block/name.h,
  * and with --image-opts a description as a list:
  *
  *   driver=qcow2,file.filename=path
@@ -11,7 +11,7 @@
 
 #include "base/compiler.h"
 #include "base/err.h"
-#include "block/block_name.h"
+#include "block/name.h"
 
 /* 0 or -errno with *err filled; to be freed with block_name_done either way. */
 int img_name_parse(const char *text, bool image_opts, struct block_name *ret_name,

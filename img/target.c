@@ -11,8 +11,8 @@
 #include "base/bytes.h"
 #include "base/file_host.h"
 #include "base/folder.h"
-#include "block/block_name.h"
 #include "block/image.h"
+#include "block/name.h"
 #include "img/chain.h"
 #include "img/img.h"
 

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "block/block_create.h"
+#include "block/create.h"
 #include "tests/lib/hostile_image.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

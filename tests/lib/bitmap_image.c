@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "block/block_create.h"
+#include "block/create.h"
 #include "tests/lib/hash.h"
 #include "tests/lib/unit.h"
 

@@ -13,7 +13,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "block/block_create.h"
+#include "block/create.h"
 #include "block/qcow2/format/header.h"
 #include "block/qcow2/qcow2.h"
 

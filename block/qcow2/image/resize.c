@@ -22,7 +22,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
-#include "block/block_create.h"
+#include "block/create.h"
 #include "block/qcow2/format/header.h"
 #include "block/qcow2/meta/bitmap_dir.h"
 #include "block/qcow2/qcow2.h"

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
-#include "block/block_create.h"
+#include "block/create.h"
 #include "tests/lib/image_file.h"
 #include "tests/lib/mem_file.h"
 #include "tests/lib/scratch.h"

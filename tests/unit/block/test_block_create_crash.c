@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "block/block_create.h"
+#include "block/create.h"
 #include "block/image.h"
 #include "tests/lib/power_cut.h"
 #include "tests/lib/qcow2_image.h"

@@ -1,8 +1,8 @@
 /*
  * Making images; private to block/.
  */
-#ifndef MINIVMM_BLOCK_BLOCK_CREATE_H
-#define MINIVMM_BLOCK_BLOCK_CREATE_H
+#ifndef MINIVMM_BLOCK_CREATE_H
+#define MINIVMM_BLOCK_CREATE_H
 
 #include "base/file.h"
 #include "block/driver.h"

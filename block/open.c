@@ -4,9 +4,9 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "block/block_confine.h"
-#include "block/block_name.h"
+#include "block/confine.h"
 #include "block/driver.h"
+#include "block/name.h"
 #include "block/probe.h"
 
 static int host_open_file(const struct block_env *env, const char *path,

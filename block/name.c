@@ -1,4 +1,4 @@
-#include "block/block_name.h"
+#include "block/name.h"
 
 #include <errno.h>
 #include <jansson.h>

@@ -1,4 +1,4 @@
-#include "block/block_confine.h"
+#include "block/confine.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -7,9 +7,9 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "block/block_create.h"
-#include "block/block_name.h"
+#include "block/create.h"
 #include "block/driver.h"
+#include "block/name.h"
 
 /* ---- space ----------------------------------------------------------------------------------- */
 

@@ -7,8 +7,8 @@
  * A description is understood as far as it says what can be done with a local file; anything else
  * is refused by name.
  */
-#ifndef MINIVMM_BLOCK_BLOCK_NAME_H
-#define MINIVMM_BLOCK_BLOCK_NAME_H
+#ifndef MINIVMM_BLOCK_NAME_H
+#define MINIVMM_BLOCK_NAME_H
 
 #include <stdbool.h>
 
