@@ -1,6 +1,6 @@
 /*
- * Making images: what is common to the formats, and raw. The files are filled before they get their
- * names, so a process that ends in between leaves nothing.
+ * Making images: what is common to the formats. The files are filled before they get their names,
+ * so a process that ends in between leaves nothing.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -10,85 +10,9 @@
 #include "block/create.h"
 #include "block/driver.h"
 #include "block/name.h"
-
-/* ---- space ----------------------------------------------------------------------------------- */
-
-/* What block_take_first writes, at most. */
-#define FIRST_BLOCK 4096u
-
-int block_make_room(struct file *file, uint64_t len, uint64_t clear)
-{
-    uint64_t have = 0;
-    int r = file_truncate(file, len);
-
-    if (r != -ENOTSUP)
-        return r;
-    r = file_get_len(file, &have);
-    if (r == 0 && have < len)
-        r = -ENOSPC;
-    clear = min_u64(max_u64(clear, BLOCK_SECTOR_SIZE), have);
-    return r < 0 ? r : file_zero(file, 0, clear, false);
-}
-
-int block_take_first(struct file *file, uint64_t len)
-{
-    size_t first = len < FIRST_BLOCK ? BLOCK_SECTOR_SIZE : FIRST_BLOCK;
-
-    return file->fixed_len || len == 0 ? 0 : file_write(file, 0, file_zeroes, first);
-}
-
-int block_take_space(struct file *file, uint64_t off, uint64_t len, enum block_prealloc prealloc)
-{
-    if (len == 0)
-        return 0;
-    switch (prealloc) {
-    case BLOCK_PREALLOC_FALLOC:
-        return file_zero(file, off, len, false);
-    case BLOCK_PREALLOC_FULL:
-        return file_write_zeroes(file, off, len);
-    default:
-        return 0;
-    }
-}
-
-int block_create_too_large(const struct block_create_options *options, struct err *err)
-{
-    bool qcow2 = options->format == BLOCK_FORMAT_QCOW2;
-
-    return err_set(err, -EFBIG, "%s: The image size is too large for file format '%s'%s",
-                   options->path, qcow2 ? "qcow2" : "raw",
-                   qcow2 ? " (try using a larger cluster size)" : "");
-}
-
-/* ---- raw ------------------------------------------------------------------------------------- */
-
-static int check_raw(const struct block_create_options *options, struct err *err)
-{
-    if (options->backing_file)
-        return err_set(err, -ENOTSUP, "%s: Backing file not supported for file format 'raw'",
-                       options->path);
-    if (options->prealloc == BLOCK_PREALLOC_METADATA)
-        return err_set(err, -EINVAL, "%s: Unsupported preallocation mode: metadata", options->path);
-    return 0;
-}
-
-static int create_raw(const struct block_create_options *options, struct file *file,
-                      struct err *err)
-{
-    int r = block_make_room(file, options->len, 0);
-
-    if (r == 0 && options->prealloc == BLOCK_PREALLOC_OFF)
-        r = block_take_first(file, options->len);
-    if (r == 0)
-        r = block_take_space(file, 0, options->len, options->prealloc);
-    if (r == 0)
-        r = file_sync(file);
-    if (r == -EFBIG)
-        return block_create_too_large(options, err);
-    return r < 0 ? err_set_errno(err, r, "%s: cannot write", options->path) : 0;
-}
-
-/* ---- image ----------------------------------------------------------------------------------- */
+#include "block/qcow2/image/create.h"
+#include "block/raw.h"
+#include "block/space.h"
 
 int block_create_check(const struct block_create_options *options, struct err *err)
 {
@@ -96,7 +20,7 @@ int block_create_check(const struct block_create_options *options, struct err *e
         return err_set(err, -EINVAL, "Extent size hint is too large");
     switch (options->format) {
     case BLOCK_FORMAT_RAW:
-        return check_raw(options, err);
+        return raw_create_check(options, err);
     case BLOCK_FORMAT_QCOW2:
         return qcow2_create_check(options, err);
     default:
@@ -170,7 +94,7 @@ static int find_len(struct creation *c, struct err *err)
         options->len = c->backing->len;
     }
     if (options->len > INT64_MAX - BLOCK_SECTOR_SIZE)
-        return block_create_too_large(options, err);
+        return block_too_large(options, err);
     options->len = align_up(options->len, BLOCK_SECTOR_SIZE);
     return 0;
 }
@@ -203,7 +127,7 @@ static int fill_files(struct creation *c, struct err *err)
 {
     if (c->options.format == BLOCK_FORMAT_QCOW2)
         return qcow2_create(&c->options, c->file, c->data_file, err);
-    return create_raw(&c->options, c->file, err);
+    return raw_create(&c->options, c->file, err);
 }
 
 /* The data file first: without it the image could not be opened. */

@@ -190,10 +190,6 @@ bool block_hole_at(struct file *file, uint64_t off, uint64_t *ret_end, uint32_t 
 void block_init(struct block *block, const struct block_driver *driver,
                 const struct block_source *source);
 
-extern const struct block_driver raw_driver;
-
-int raw_open(const struct block_source *source, struct block **ret_block,
-             struct err *err) MUST_CHECK;
 int qcow2_open(const struct block_source *source, struct block **ret_block,
                struct err *err) MUST_CHECK;
 

@@ -8,6 +8,7 @@
 #include "block/driver.h"
 #include "block/name.h"
 #include "block/probe.h"
+#include "block/raw.h"
 
 static int host_open_file(const struct block_env *env, const char *path,
                           const struct file_host_options *options, struct file **ret_file,

@@ -1,6 +1,8 @@
 /*
  * Raw images: the file's bytes are the disk's.
  */
+#include "block/raw.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,9 +10,8 @@
 #include "base/bytes.h"
 #include "base/iov.h"
 #include "base/log.h"
-#include "block/create.h"
-#include "block/driver.h"
 #include "block/probe.h"
+#include "block/space.h"
 
 struct raw {
     struct block block;
@@ -261,4 +262,31 @@ int raw_open(const struct block_source *source, struct block **ret_block, struct
     set_len(&raw->block, len);
     *ret_block = &raw->block;
     return 0;
+}
+
+/* ---- making ---------------------------------------------------------------------------------- */
+
+int raw_create_check(const struct block_create_options *options, struct err *err)
+{
+    if (options->backing_file)
+        return err_set(err, -ENOTSUP, "%s: Backing file not supported for file format 'raw'",
+                       options->path);
+    if (options->prealloc == BLOCK_PREALLOC_METADATA)
+        return err_set(err, -EINVAL, "%s: Unsupported preallocation mode: metadata", options->path);
+    return 0;
+}
+
+int raw_create(const struct block_create_options *options, struct file *file, struct err *err)
+{
+    int r = block_make_room(file, options->len, 0);
+
+    if (r == 0 && options->prealloc == BLOCK_PREALLOC_OFF)
+        r = block_take_first(file, options->len);
+    if (r == 0)
+        r = block_take_space(file, 0, options->len, options->prealloc);
+    if (r == 0)
+        r = file_sync(file);
+    if (r == -EFBIG)
+        return block_too_large(options, err);
+    return r < 0 ? err_set_errno(err, r, "%s: cannot write", options->path) : 0;
 }

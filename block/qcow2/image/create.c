@@ -13,9 +13,10 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "block/create.h"
 #include "block/qcow2/format/header.h"
+#include "block/qcow2/image/create.h"
 #include "block/qcow2/qcow2.h"
+#include "block/space.h"
 
 /* Header, extensions and names: no combination of options needs more. */
 #define HEADER_ROOM 4096u
@@ -195,7 +196,7 @@ static int plan(const struct block_create_options *options, struct layout *l, st
     clusters = div_round_up(options->len, 1ull << l->cluster_bits);
     l->l1_n = div_round_up(clusters, 1ull << l2_bits);
     if (l->l1_n > QCOW2_L1_BYTES_MAX / sizeof(uint64_t))
-        return block_create_too_large(options, err);
+        return block_too_large(options, err);
     if (preallocation(options) != BLOCK_PREALLOC_OFF) {
         l->mapped = clusters;
         l->l2_n = l->l1_n;
@@ -204,7 +205,7 @@ static int plan(const struct block_create_options *options, struct layout *l, st
     place(l);
     if (l->reftable_n << l->cluster_bits > QCOW2_REFTABLE_BYTES_MAX ||
         l->end > QCOW2_HOST_MAX >> l->cluster_bits)
-        return block_create_too_large(options, err);
+        return block_too_large(options, err);
     return 0;
 }
 

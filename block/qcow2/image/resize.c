@@ -22,11 +22,11 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
-#include "block/create.h"
 #include "block/qcow2/format/header.h"
 #include "block/qcow2/meta/bitmap_dir.h"
 #include "block/qcow2/qcow2.h"
 #include "block/qcow2/switch/ledger.h"
+#include "block/space.h"
 
 static uint64_t l2_covers(const struct qcow2 *q)
 {

@@ -1,0 +1,21 @@
+/*
+ * Making qcow2 images: what block/create.c asks of the format.
+ */
+#ifndef MINIVMM_BLOCK_QCOW2_IMAGE_CREATE_H
+#define MINIVMM_BLOCK_QCOW2_IMAGE_CREATE_H
+
+#include "base/compiler.h"
+#include "base/file.h"
+#include "block/image.h"
+
+/* Do the options go together? -errno with *err filled. */
+int qcow2_create_check(const struct block_create_options *options, struct err *err) MUST_CHECK;
+
+/*
+ * Write an image into an empty file, or a device, and make it durable; `data_file` is empty too, or
+ * NULL. The options are checked, and options->len is the size.
+ */
+int qcow2_create(const struct block_create_options *options, struct file *file,
+                 struct file *data_file, struct err *err) MUST_CHECK;
+
+#endif

@@ -1,0 +1,25 @@
+/*
+ * Raw images: what opening and making images needs of the format.
+ */
+#ifndef MINIVMM_BLOCK_RAW_H
+#define MINIVMM_BLOCK_RAW_H
+
+#include "base/compiler.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "block/driver.h"
+#include "block/image.h"
+
+extern const struct block_driver raw_driver;
+
+int raw_open(const struct block_source *source, struct block **ret_block,
+             struct err *err) MUST_CHECK;
+
+/* Do the options go together? -errno with *err filled. */
+int raw_create_check(const struct block_create_options *options, struct err *err) MUST_CHECK;
+
+/* Give an empty file, or a device, options->len bytes, durable. */
+int raw_create(const struct block_create_options *options, struct file *file,
+               struct err *err) MUST_CHECK;
+
+#endif
