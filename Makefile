@@ -95,7 +95,7 @@ UNIT_TESTS := $(patsubst tests/unit/%.c,%,$(sort $(shell find tests/unit -name '
 ifneq ($(words $(UNIT_TESTS)),$(words $(sort $(notdir $(UNIT_TESTS)))))
 $(error two programs below tests/unit/ have the same name)
 endif
-TEST_LIB_SRC := $(wildcard tests/lib/*.c)
+TEST_LIB_SRC := $(sort $(shell find tests/lib -name '*.c'))
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 TOOLS := $(patsubst tests/tools/%.c,%,$(wildcard tests/tools/*.c))
 BENCHES := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/*.c))
