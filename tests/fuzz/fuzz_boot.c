@@ -9,7 +9,7 @@
 
 #include "base/bytes.h"
 #include "boot/boot.h"
-#include "tests/lib/kernel_file.h"
+#include "tests/lib/boot/kernel_file.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

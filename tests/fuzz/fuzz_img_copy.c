@@ -8,8 +8,8 @@
 #include "base/bytes.h"
 #include "img/compare.h"
 #include "img/copy.h"
-#include "tests/lib/hostile_image.h"
-#include "tests/lib/qcow2_image.h"
+#include "tests/lib/block/hostile_image.h"
+#include "tests/lib/block/qcow2/qcow2_image.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "tests/lib/kernel_file.h"
+#include "tests/lib/boot/kernel_file.h"
 #include "vmm/config/config.h"
 #include "vmm/config/config_settings.h"
 

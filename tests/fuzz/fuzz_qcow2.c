@@ -1,7 +1,7 @@
 /*
  * Requests on hostile qcow2 images (the input: hostile_image.h).
  */
-#include "tests/lib/hostile_image.h"
+#include "tests/lib/block/hostile_image.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -11,7 +11,7 @@
 
 #include "base/bytes.h"
 #include "block/image.h"
-#include "tests/lib/mem_file.h"
+#include "tests/lib/block/mem_file.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -8,7 +8,7 @@
 
 #include "base/bytes.h"
 #include "block/create.h"
-#include "tests/lib/hostile_image.h"
+#include "tests/lib/block/hostile_image.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

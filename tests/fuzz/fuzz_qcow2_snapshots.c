@@ -5,7 +5,7 @@
 #include <stdio.h>
 
 #include "block/image.h"
-#include "tests/lib/hostile_image.h"
+#include "tests/lib/block/hostile_image.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

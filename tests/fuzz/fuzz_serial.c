@@ -10,7 +10,7 @@
 #include <stdlib.h>
 
 #include "base/bytes.h"
-#include "tests/lib/com_port.h"
+#include "tests/lib/devices/com_port.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

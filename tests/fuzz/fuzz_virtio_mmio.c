@@ -16,7 +16,7 @@
 #include "base/bytes.h"
 #include "base/log.h"
 #include "devices/virtio/virtio_blk.h"
-#include "tests/lib/virtio_driver.h"
+#include "tests/lib/devices/virtio/virtio_driver.h"
 
 #define MEM_LEN (64 * KIB)
 #define DISK_LEN (64 * KIB)

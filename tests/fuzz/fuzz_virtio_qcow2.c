@@ -13,8 +13,8 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "devices/virtio/virtio_blk.h"
-#include "tests/lib/hostile_image.h"
-#include "tests/lib/virtio_driver.h"
+#include "tests/lib/block/hostile_image.h"
+#include "tests/lib/devices/virtio/virtio_driver.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

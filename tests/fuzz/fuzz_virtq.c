@@ -13,7 +13,7 @@
 #include "base/log.h"
 #include "devices/virtio/virtio.h"
 #include "devices/virtio/virtq.h"
-#include "tests/lib/virtio_driver.h"
+#include "tests/lib/devices/virtio/virtio_driver.h"
 
 #define MEM_LEN (64 * KIB)
 #define HEADER_LEN 8u

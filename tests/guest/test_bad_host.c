@@ -21,10 +21,10 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
-#include "tests/lib/guest_disk.h"
-#include "tests/lib/guest_test.h"
-#include "tests/lib/qcow2_image.h"
-#include "tests/lib/refusal.h"
+#include "tests/lib/block/qcow2/qcow2_image.h"
+#include "tests/lib/guest/guest_disk.h"
+#include "tests/lib/guest/guest_test.h"
+#include "tests/lib/guest/refusal.h"
 #include "vmm/config/config.h"
 
 /* Sanitizers need much more address space than a guest. */

@@ -1,6 +1,6 @@
 /*
  * Wrong options, wrong settings, and files that are not what they are taken for, given to the
- * program as a user gives them. tests/lib/refusal.h says what is expected each time.
+ * program as a user gives them. tests/lib/guest/refusal.h says what is expected each time.
  */
 #include <fcntl.h>
 #include <limits.h>
@@ -12,10 +12,10 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
-#include "tests/lib/guest_test.h"
-#include "tests/lib/kernel_file.h"
-#include "tests/lib/qcow2_image.h"
-#include "tests/lib/refusal.h"
+#include "tests/lib/block/qcow2/qcow2_image.h"
+#include "tests/lib/boot/kernel_file.h"
+#include "tests/lib/guest/guest_test.h"
+#include "tests/lib/guest/refusal.h"
 #include "vmm/config/config.h"
 
 #define KERNEL "--kernel", "kernel"

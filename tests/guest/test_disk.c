@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
-#include "tests/lib/guest_disk.h"
-#include "tests/lib/guest_test.h"
+#include "tests/lib/guest/guest_disk.h"
+#include "tests/lib/guest/guest_test.h"
 #include "vmm/config/config.h"
 
 #define SECTORS 2048u

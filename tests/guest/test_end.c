@@ -16,8 +16,8 @@
 
 #include "devices/acpi_pm.h"
 #include "memory/layout_x86.h"
-#include "tests/lib/guest_disk.h"
-#include "tests/lib/guest_test.h"
+#include "tests/lib/guest/guest_disk.h"
+#include "tests/lib/guest/guest_test.h"
 #include "tests/lib/tty.h"
 #include "vmm/config/config.h"
 #include "vmm/ending_rules.h"

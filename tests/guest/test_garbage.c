@@ -14,9 +14,9 @@
 #include "devices/acpi_pm.h"
 #include "devices/serial.h"
 #include "memory/layout_x86.h"
-#include "tests/lib/guest_disk.h"
-#include "tests/lib/guest_test.h"
-#include "tests/lib/random.h"
+#include "tests/lib/guest/guest_disk.h"
+#include "tests/lib/guest/guest_test.h"
+#include "tests/lib/guest/random.h"
 #include "vmm/config/config.h"
 
 #define GUEST_RAM (64u << 20) /* GUEST_MEMORY */

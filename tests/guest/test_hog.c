@@ -9,8 +9,8 @@
 
 #include "base/bytes.h"
 #include "devices/virtio/virtq.h"
-#include "tests/lib/guest_disk.h"
-#include "tests/lib/guest_test.h"
+#include "tests/lib/guest/guest_disk.h"
+#include "tests/lib/guest/guest_test.h"
 #include "vmm/config/config.h"
 
 /* One chain: nearly 4 GiB, its buffers one and the same piece of memory. */

@@ -2,7 +2,7 @@
  * Interrupts all the way: device, eventfd, KVM's I/O APIC, the guest's IDT, its handler.
  */
 #include "memory/layout_x86.h"
-#include "tests/lib/guest_test.h"
+#include "tests/lib/guest/guest_test.h"
 #include "vmm/config/config.h"
 
 #define VECTOR 0x40u

@@ -16,9 +16,9 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
-#include "tests/lib/guest_disk.h"
-#include "tests/lib/guest_test.h"
-#include "tests/lib/random.h"
+#include "tests/lib/guest/guest_disk.h"
+#include "tests/lib/guest/guest_test.h"
+#include "tests/lib/guest/random.h"
 #include "vmm/config/config.h"
 
 #define ROUNDS_DEFAULT 12u

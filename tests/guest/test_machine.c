@@ -10,7 +10,7 @@
 
 #include "devices/acpi_pm.h"
 #include "memory/layout_x86.h"
-#include "tests/lib/guest_test.h"
+#include "tests/lib/guest/guest_test.h"
 #include "vmm/config/config.h"
 #include "vmm/ending_rules.h"
 #include "vmm/restarts.h"

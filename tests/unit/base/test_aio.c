@@ -11,8 +11,8 @@
 #include "base/aio.h"
 #include "base/bytes.h"
 #include "base/loop.h"
+#include "tests/lib/block/mem_file.h"
 #include "tests/lib/host_calls.h"
-#include "tests/lib/mem_file.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
 

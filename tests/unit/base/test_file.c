@@ -12,8 +12,8 @@
 #include "base/bytes.h"
 #include "base/co.h"
 #include "base/loop.h"
+#include "tests/lib/block/mem_file.h"
 #include "tests/lib/host_calls.h"
-#include "tests/lib/mem_file.h"
 #include "tests/lib/unit.h"
 
 #define LEN (256u << 10)

@@ -14,9 +14,9 @@
 #include "block/block.h"
 #include "block/driver.h"
 #include "block/qcow2/format/header.h"
-#include "tests/lib/image_file.h"
-#include "tests/lib/mem_file.h"
-#include "tests/lib/qcow2_image.h"
+#include "tests/lib/block/image_file.h"
+#include "tests/lib/block/mem_file.h"
+#include "tests/lib/block/qcow2/qcow2_image.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
 

@@ -8,11 +8,11 @@
 
 #include "base/bytes.h"
 #include "block/image.h"
+#include "tests/lib/block/mem_file.h"
+#include "tests/lib/block/power_cut.h"
+#include "tests/lib/block/qcow2/qcow2_image.h"
 #include "tests/lib/dice.h"
 #include "tests/lib/hash.h"
-#include "tests/lib/mem_file.h"
-#include "tests/lib/power_cut.h"
-#include "tests/lib/qcow2_image.h"
 #include "tests/lib/unit.h"
 
 #define SECTOR BLOCK_SECTOR_SIZE

@@ -3,7 +3,7 @@
  */
 #include <jansson.h>
 
-#include "tests/lib/image_file.h"
+#include "tests/lib/block/image_file.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
 

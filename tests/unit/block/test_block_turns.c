@@ -8,8 +8,8 @@
 
 #include "base/bytes.h"
 #include "base/loop.h"
-#include "tests/lib/mem_file.h"
-#include "tests/lib/qcow2_image.h"
+#include "tests/lib/block/mem_file.h"
+#include "tests/lib/block/qcow2/qcow2_image.h"
 #include "tests/lib/unit.h"
 
 #define DISK_SIZE (1u << 20)

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "boot/bzimage_x86.h"
-#include "tests/lib/kernel_file.h"
+#include "tests/lib/boot/kernel_file.h"
 #include "tests/lib/unit.h"
 
 #define SECTOR 512ull

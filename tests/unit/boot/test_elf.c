@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "tests/lib/kernel_file.h"
+#include "tests/lib/boot/kernel_file.h"
 #include "tests/lib/unit.h"
 
 static struct test_elf elf;

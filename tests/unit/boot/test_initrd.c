@@ -6,7 +6,7 @@
 #include "base/bytes.h"
 #include "boot/boot.h"
 #include "memory/layout_x86.h"
-#include "tests/lib/kernel_file.h"
+#include "tests/lib/boot/kernel_file.h"
 #include "tests/lib/unit.h"
 
 #define PAGE 4096u

@@ -1,6 +1,6 @@
 #include <linux/serial_reg.h>
 
-#include "tests/lib/com_port.h"
+#include "tests/lib/devices/com_port.h"
 #include "tests/lib/unit.h"
 
 /* ---- registers ------------------------------------------------------------------------------- */

@@ -2,7 +2,7 @@
 #include <pthread.h>
 #include <sched.h>
 
-#include "tests/lib/com_port.h"
+#include "tests/lib/devices/com_port.h"
 #include "tests/lib/unit.h"
 
 /* ---- interrupts, modem lines, loopback ------------------------------------------------------- */

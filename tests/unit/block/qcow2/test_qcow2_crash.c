@@ -15,8 +15,8 @@
 
 #include "base/bytes.h"
 #include "block/qcow2/format/header.h"
-#include "tests/lib/power_cut.h"
-#include "tests/lib/qcow2_state.h"
+#include "tests/lib/block/power_cut.h"
+#include "tests/lib/block/qcow2/qcow2_state.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
 

@@ -13,7 +13,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "tests/lib/qcow2_state.h"
+#include "tests/lib/block/qcow2/qcow2_state.h"
 #include "tests/lib/unit.h"
 
 #define STAGES 8

@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "tests/lib/mem_file.h"
-#include "tests/lib/qcow2_image.h"
+#include "tests/lib/block/mem_file.h"
+#include "tests/lib/block/qcow2/qcow2_image.h"
 #include "tests/lib/unit.h"
 
 #define CLUSTER 65536ull

@@ -12,10 +12,10 @@
 
 #include "base/bytes.h"
 #include "block/image.h"
+#include "tests/lib/block/history.h"
+#include "tests/lib/block/image_file.h"
+#include "tests/lib/block/mem_file.h"
 #include "tests/lib/dice.h"
-#include "tests/lib/history.h"
-#include "tests/lib/image_file.h"
-#include "tests/lib/mem_file.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
 

@@ -13,8 +13,8 @@
 
 #include "block/image.h"
 #include "block/qcow2/qcow2.h"
-#include "tests/lib/qcow2_rig.h"
-#include "tests/lib/qemu_oracle.h"
+#include "tests/lib/block/qcow2/qcow2_rig.h"
+#include "tests/lib/block/qcow2/qemu_oracle.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
 

@@ -9,8 +9,8 @@
 #include "base/bytes.h"
 #include "block/qcow2/format/header.h"
 #include "block/qcow2/qcow2.h"
-#include "tests/lib/power_cut.h"
-#include "tests/lib/qcow2_image.h"
+#include "tests/lib/block/power_cut.h"
+#include "tests/lib/block/qcow2/qcow2_image.h"
 #include "tests/lib/unit.h"
 
 #define CLUSTER 512u

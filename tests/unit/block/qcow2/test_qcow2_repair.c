@@ -11,9 +11,9 @@
 #include "block/image.h"
 #include "block/qcow2/check/check.h"
 #include "block/qcow2/format/header.h"
-#include "tests/lib/mem_file.h"
-#include "tests/lib/power_cut.h"
-#include "tests/lib/qcow2_image.h"
+#include "tests/lib/block/mem_file.h"
+#include "tests/lib/block/power_cut.h"
+#include "tests/lib/block/qcow2/qcow2_image.h"
 #include "tests/lib/unit.h"
 
 #define DISK_SIZE (512u << 10)

@@ -1,7 +1,7 @@
 /* virtio-blk: single requests, their layouts, features and configuration. */
 #include <errno.h>
 
-#include "tests/lib/virtio_blk_rig.h"
+#include "tests/lib/devices/virtio/virtio_blk_rig.h"
 
 static uint8_t segment_request(uint32_t type, uint64_t sector, uint32_t nsectors, uint32_t flags)
 {

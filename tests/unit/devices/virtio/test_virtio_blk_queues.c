@@ -4,7 +4,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "tests/lib/virtio_blk_rig.h"
+#include "tests/lib/devices/virtio/virtio_blk_rig.h"
 
 /* ---- queues ---------------------------------------------------------------------------------- */
 

@@ -14,7 +14,7 @@ int real_virtq_pop(struct virtq *vq, struct virtq_chain *ret_chain);
 #include <poll.h>
 #include <unistd.h>
 
-#include "tests/lib/virtio_blk_rig.h"
+#include "tests/lib/devices/virtio/virtio_blk_rig.h"
 
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)

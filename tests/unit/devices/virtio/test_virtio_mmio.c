@@ -13,8 +13,8 @@ void real_irq_raise(struct irq *irq);
 #include <sys/eventfd.h>
 
 #include "base/bytes.h"
+#include "tests/lib/devices/virtio/virtio_driver.h"
 #include "tests/lib/unit.h"
-#include "tests/lib/virtio_driver.h"
 
 #define MEM_LEN (1 * MIB)
 #define VIRTIO_MMIO_QUEUE_RESET 0x0c0

@@ -6,8 +6,8 @@
 
 #include "base/bytes.h"
 #include "devices/virtio/virtio.h"
+#include "tests/lib/devices/virtio/virtio_driver.h"
 #include "tests/lib/unit.h"
-#include "tests/lib/virtio_driver.h"
 
 #define MEM_LEN (8 * MIB)
 #define RING_GPA 0x10000u

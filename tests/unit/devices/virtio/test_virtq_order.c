@@ -80,7 +80,7 @@ static void ring_fetch(void *buf, const void *from, size_t len)
 }
 
 #include "devices/virtio/virtq.c" // NOLINT(bugprone-suspicious-include)
-#include "tests/lib/virtio_driver.h"
+#include "tests/lib/devices/virtio/virtio_driver.h"
 
 /* ---- machines -------------------------------------------------------------------------------- */
 

@@ -9,8 +9,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "tests/lib/console_rig.h"
 #include "tests/lib/unit.h"
+#include "tests/lib/vmm/console/console_rig.h"
 #include "vmm/console/console.h"
 #include "vmm/console/console_queue.h"
 

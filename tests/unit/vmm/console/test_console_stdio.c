@@ -8,9 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "tests/lib/console_rig.h"
 #include "tests/lib/tty.h"
 #include "tests/lib/unit.h"
+#include "tests/lib/vmm/console/console_rig.h"
 
 /* Each test runs in a process of its own, so it may do as it likes with standard input. */
 
