@@ -15,7 +15,7 @@
 #include <getopt.h>
 #include <stdbool.h>
 
-#include "img/img.h"
+#include "img/command.h"
 #include "img/open.h"
 
 enum {

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "img/img.h"
+#include "img/command.h"
 
 void bitmaps_print_hint(const struct err *err)
 {

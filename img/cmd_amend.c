@@ -7,8 +7,8 @@
 
 #include "block/image.h"
 #include "img/args.h"
+#include "img/command.h"
 #include "img/create_options.h"
-#include "img/img.h"
 #include "img/name.h"
 #include "img/open.h"
 #include "img/progress.h"

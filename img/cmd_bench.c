@@ -13,7 +13,7 @@
 #include "base/parse.h"
 #include "img/args.h"
 #include "img/bench.h"
-#include "img/img.h"
+#include "img/command.h"
 #include "img/open.h"
 #include "img/size.h"
 

@@ -9,7 +9,7 @@
 #include "block/image.h"
 #include "img/args.h"
 #include "img/bitmaps.h"
-#include "img/img.h"
+#include "img/command.h"
 #include "img/open.h"
 #include "img/size.h"
 

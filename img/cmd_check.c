@@ -9,7 +9,7 @@
 
 #include "block/image.h"
 #include "img/args.h"
-#include "img/img.h"
+#include "img/command.h"
 #include "img/json.h"
 #include "img/open.h"
 

@@ -9,8 +9,8 @@
 
 #include "base/bytes.h"
 #include "img/args.h"
+#include "img/command.h"
 #include "img/compare.h"
-#include "img/img.h"
 #include "img/open.h"
 #include "img/progress.h"
 

@@ -11,7 +11,7 @@
 #include "base/bytes.h"
 #include "block/image.h"
 #include "img/args.h"
-#include "img/img.h"
+#include "img/command.h"
 #include "img/json.h"
 #include "img/name.h"
 #include "img/open.h"

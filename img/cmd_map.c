@@ -9,7 +9,7 @@
 #include "base/bytes.h"
 #include "block/image.h"
 #include "img/args.h"
-#include "img/img.h"
+#include "img/command.h"
 #include "img/open.h"
 #include "img/shown.h"
 #include "img/size.h"

@@ -9,8 +9,8 @@
 
 #include "base/bytes.h"
 #include "img/args.h"
+#include "img/command.h"
 #include "img/create_options.h"
-#include "img/img.h"
 #include "img/json.h"
 #include "img/measure.h"
 #include "img/open.h"

@@ -10,8 +10,8 @@
 #include "block/image.h"
 #include "img/args.h"
 #include "img/bitmaps.h"
+#include "img/command.h"
 #include "img/create_options.h"
-#include "img/img.h"
 #include "img/open.h"
 #include "img/size.h"
 

@@ -11,7 +11,7 @@
 #include "base/log.h"
 #include "base/std_fds.h"
 #include "img/args.h"
-#include "img/img.h"
+#include "img/command.h"
 
 /* In the order of the alphabet, as --help prints them. */
 static const struct img_command *const commands[] = {

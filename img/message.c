@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "block/image.h"
-#include "img/img.h"
+#include "img/command.h"
 #include "img/progress.h"
 #include "img/shown.h"
 

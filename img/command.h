@@ -29,8 +29,8 @@
  * A subcommand runs on one thread and ends with a status for the shell; the function that knows
  * what went wrong prints it, or fills a struct err for the one that called it.
  */
-#ifndef MINIVMM_IMG_IMG_H
-#define MINIVMM_IMG_IMG_H
+#ifndef MINIVMM_IMG_COMMAND_H
+#define MINIVMM_IMG_COMMAND_H
 
 #include <stdbool.h>
 
