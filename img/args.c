@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "img/message.h"
 #include "img/opts.h"
 
 void args_init(struct args *args, const struct img_command *command, int argc, char **argv)

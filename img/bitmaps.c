@@ -1,10 +1,9 @@
 #include "img/bitmaps.h"
+#include "img/message.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-#include "img/command.h"
 
 void bitmaps_print_hint(const struct err *err)
 {

@@ -14,6 +14,7 @@
 #include "img/args.h"
 #include "img/bench.h"
 #include "img/command.h"
+#include "img/message.h"
 #include "img/open.h"
 #include "img/size.h"
 

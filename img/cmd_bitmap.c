@@ -10,6 +10,7 @@
 #include "img/args.h"
 #include "img/bitmaps.h"
 #include "img/command.h"
+#include "img/message.h"
 #include "img/open.h"
 #include "img/size.h"
 

@@ -11,6 +11,7 @@
 #include "img/args.h"
 #include "img/command.h"
 #include "img/json.h"
+#include "img/message.h"
 #include "img/open.h"
 
 /* Exit codes; scripts tell them apart. */

@@ -11,6 +11,7 @@
 #include "img/args.h"
 #include "img/command.h"
 #include "img/compare.h"
+#include "img/message.h"
 #include "img/open.h"
 #include "img/progress.h"
 

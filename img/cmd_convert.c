@@ -14,6 +14,7 @@
 #include "img/command.h"
 #include "img/copy.h"
 #include "img/create_options.h"
+#include "img/message.h"
 #include "img/name.h"
 #include "img/open.h"
 #include "img/progress.h"

@@ -13,6 +13,7 @@
 #include "img/args.h"
 #include "img/command.h"
 #include "img/json.h"
+#include "img/message.h"
 #include "img/name.h"
 #include "img/open.h"
 #include "img/shown.h"

@@ -13,6 +13,7 @@
 #include "img/create_options.h"
 #include "img/json.h"
 #include "img/measure.h"
+#include "img/message.h"
 #include "img/open.h"
 #include "img/size.h"
 #include "img/snapshot_name.h"

@@ -12,6 +12,7 @@
 #include "img/bitmaps.h"
 #include "img/command.h"
 #include "img/create_options.h"
+#include "img/message.h"
 #include "img/open.h"
 #include "img/size.h"
 

@@ -9,6 +9,7 @@
 #include "block/image.h"
 #include "img/args.h"
 #include "img/command.h"
+#include "img/message.h"
 #include "img/open.h"
 #include "img/snapshot_text.h"
 

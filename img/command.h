@@ -1,30 +1,5 @@
 /*
- * minivmm-img: what its subcommands share.
- *
- * The program takes qemu-img's options, prints what qemu-img 7.2 prints and ends with its exit
- * codes, so that scripts for one work with the other. Messages begin with the name it was started
- * by.
- *
- *   main            finds the subcommand
- *   args            command lines: options that several subcommands have in common
- *   opts            "key=value,…" lists
- *   size            sizes
- *   name            names of images: paths, json:, --image-opts
- *   open            opening images, and why they cannot be opened
- *   create_options  the options of a new image, from -o and others
- *   json            output as JSON
- *   shown           texts from images, for a terminal
- *   progress        -p
- *   target          what becomes of a half-written image
- *   crew            coroutines that work on images together
- *   copy, compare   copying and comparing disks: the cores of convert and compare
- *   rebase          what an image has to keep for itself
- *   measure         the size of new images
- *   bitmaps         dirty bitmaps, copied
- *   bench           how fast requests are
- *   zero_scan       finding zeroes in memory
- *   snapshot_name   snapshots, as -l names them
- *   cmd_…           one subcommand each
+ * The subcommands of minivmm-img: one in each cmd_NAME.c, and one line in main.c's table.
  *
  * A subcommand runs on one thread and ends with a status for the shell; the function that knows
  * what went wrong prints it, or fills a struct err for the one that called it.
@@ -34,12 +9,9 @@
 
 #include <stdbool.h>
 
-#include "base/compiler.h"
-
 struct args;
 struct option;
 
-/* A subcommand; each is one line in main.c's table. */
 struct img_command {
     const char *name;
 
@@ -70,18 +42,5 @@ extern const struct img_command img_measure;
 extern const struct img_command img_rebase;
 extern const struct img_command img_resize;
 extern const struct img_command img_snapshot;
-
-/* The name that the program was started by, without folders. */
-extern const char *img_program;
-
-/* Prints on stderr what is found and repaired. */
-extern struct block_check_report img_check_report;
-
-/* A line on stderr, behind the name of the program. */
-void img_error(const char *fmt, ...) PRINTF_LIKE(1, 2);
-void img_warn(const char *fmt, ...) PRINTF_LIKE(1, 2);
-
-/* What is wrong with the command line. Returns the exit status. */
-int img_usage(const char *fmt, ...) PRINTF_LIKE(1, 2);
 
 #endif

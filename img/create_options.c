@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "img/command.h"
+#include "img/message.h"
 #include "img/name.h"
 #include "img/open.h"
 #include "img/shown.h"

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "img/command.h"
+#include "img/message.h"
 
 /* The buckets of QEMU's dictionaries, and the hash that sorts names into them (that of tdb). */
 #define BUCKETS 512u

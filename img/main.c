@@ -12,6 +12,7 @@
 #include "base/std_fds.h"
 #include "img/args.h"
 #include "img/command.h"
+#include "img/message.h"
 
 /* In the order of the alphabet, as --help prints them. */
 static const struct img_command *const commands[] = {

@@ -1,9 +1,10 @@
+#include "img/message.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "block/image.h"
-#include "img/command.h"
 #include "img/progress.h"
 #include "img/shown.h"
 

@@ -10,7 +10,7 @@
 #include "base/host_path.h"
 #include "base/lock_holder.h"
 #include "block/image.h"
-#include "img/command.h"
+#include "img/message.h"
 #include "img/name.h"
 #include "img/opts.h"
 #include "img/shown.h"

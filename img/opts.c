@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/parse.h"
-#include "img/command.h"
+#include "img/message.h"
 #include "img/size.h"
 
 /* Copy a value up to its end, which is a single comma; *ret_rest is behind that. */

@@ -8,7 +8,7 @@
 
 #include "base/bytes.h"
 #include "base/parse.h"
-#include "img/command.h"
+#include "img/message.h"
 
 /* Bits of the unit; -1 if there is no such unit. */
 static int unit_bits(const char *unit)

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "block/image.h"
-#include "img/command.h"
+#include "img/message.h"
 #include "img/opts.h"
 
 #define ID "snapshot.id"

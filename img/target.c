@@ -14,7 +14,7 @@
 #include "block/image.h"
 #include "block/name.h"
 #include "img/chain.h"
-#include "img/command.h"
+#include "img/message.h"
 
 /* A file, resolved when it was made: a link to it may be changed, but is not what we wrote. */
 struct target_file {
