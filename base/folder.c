@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/folder_walk.h"
+
 /* The folder's path, with the slash. Without memory of the heap: a signal handler may be here. */
 static int split(const char *path, char folder[PATH_MAX], const char **ret_name)
 {

@@ -1,18 +1,13 @@
-/*
- * Following a path link by link. The kernel does the same where fs.protected_symlinks is set, but
- * that is for the host to decide, and it leaves out folders without the sticky bit.
- */
+#include "base/folder_walk.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <linux/magic.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
-
-#include "base/folder.h"
 
 /* As many as the kernel follows. */
 #define LINKS_MAX 40u

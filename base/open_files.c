@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "base/file_host.h"
-#include "base/folder.h"
+#include "base/folder_walk.h"
 
 struct open_file {
     uint64_t id[2];

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/folder.h"
+#include "base/folder_walk.h"
 
 /* Who waits in the socket's queue while one client is served. */
 #define QUEUE_LEN 1

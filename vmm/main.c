@@ -10,7 +10,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/std_fds.h"
-#include "vmm/config/config.h"
+#include "vmm/config/options.h"
 #include "vmm/crash.h"
 #include "vmm/ending.h"
 #include "vmm/inherited.h"

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/config/config.h"
+#include "vmm/config/config_json.h"
 #include "vmm/config/config_settings.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -8,7 +8,7 @@
 
 #include "base/bytes.h"
 #include "tests/lib/boot/kernel_file.h"
-#include "vmm/config/config.h"
+#include "vmm/config/options.h"
 #include "vmm/config/config_settings.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

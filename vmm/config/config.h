@@ -99,26 +99,4 @@ int config_check(const struct config *config, struct err *err) MUST_CHECK;
  */
 char *config_kernel_cmdline(const struct config *config);
 
-/*
- * Read settings from a JSON file into `config`; relative paths in it are relative to the file's
- * folder. Notes the path in config->file. 0, or a negative errno with *err filled; `config` may be
- * filled in part then.
- */
-int config_load_json(struct config *config, const char *path, struct err *err) MUST_CHECK;
-
-/* The same from memory: `name` is for messages, `dir` as in struct setting_value. */
-int config_parse_json(struct config *config, const char *text, size_t len, const char *name,
-                      const char *dir, struct err *err) MUST_CHECK;
-
-/* What the command line asked for besides a VM. */
-enum options_action { OPTIONS_RUN, OPTIONS_HELP, OPTIONS_VERSION };
-
-/*
- * Parse argv into `config`, which config_init has filled. --config is read first, wherever it
- * stands. 0, or a negative errno with *err filled; `config` may be filled in part then.
- */
-int options_parse(int argc, char **argv, struct config *config, enum options_action *ret_action,
-                  struct err *err) MUST_CHECK;
-void options_print_help(void);
-
 #endif

@@ -1,7 +1,5 @@
-/*
- * Settings from a JSON file: the same names as on the command line, typed. docs/config.md is the
- * schema.
- */
+#include "vmm/config/config_json.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
@@ -12,7 +10,6 @@
 #include <unistd.h>
 
 #include "base/host_path.h"
-#include "vmm/config/config.h"
 #include "vmm/config/config_settings.h"
 
 /* A machine with every disk it can have takes a few kilobytes. */

@@ -1,12 +1,10 @@
-/*
- * The command line. Written by hand because getopt_long takes abbreviations, which break when an
- * option is added, and prints messages of its own.
- */
+#include "vmm/config/options.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "vmm/config/config.h"
+#include "vmm/config/config_json.h"
 #include "vmm/config/config_settings.h"
 
 /* Options that are no settings of a VM, so a configuration file cannot have them. */

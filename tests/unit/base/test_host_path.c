@@ -19,7 +19,7 @@
 #include "boot/file.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
-#include "vmm/config/config.h"
+#include "vmm/config/config_json.h"
 
 /* ---- who opens a name ------------------------------------------------------------------------ */
 

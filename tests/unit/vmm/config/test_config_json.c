@@ -9,7 +9,7 @@
 
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
-#include "vmm/config/config.h"
+#include "vmm/config/config_json.h"
 
 static struct config config;
 static struct err err;

@@ -5,7 +5,7 @@
 
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
-#include "vmm/config/config.h"
+#include "vmm/config/options.h"
 #include "vmm/config/config_settings.h"
 
 #define ARGS_MAX 20
