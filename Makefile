@@ -95,7 +95,11 @@ UNIT_TESTS := $(patsubst tests/unit/%.c,%,$(sort $(shell find tests/unit -name '
 ifneq ($(words $(UNIT_TESTS)),$(words $(sort $(notdir $(UNIT_TESTS)))))
 $(error two programs below tests/unit/ have the same name)
 endif
-TEST_LIB_SRC := $(sort $(shell find tests/lib -name '*.c'))
+# It defines functions of block/, which every program of a library with it in would get instead of
+# libblock's: only these tests are linked with it.
+FAKE_BLOCK := tests/lib/devices/virtio/fake_block
+FAKE_BLOCK_TESTS := $(filter devices/virtio/test_virtio_blk%,$(UNIT_TESTS))
+TEST_LIB_SRC := $(filter-out $(FAKE_BLOCK).c,$(sort $(shell find tests/lib -name '*.c')))
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 TOOLS := $(patsubst tests/tools/%.c,%,$(wildcard tests/tools/*.c))
 BENCHES := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/*.c))
@@ -148,13 +152,15 @@ $(B)/tests/libtest.a: $(call objects,$(TEST_LIB_SRC))
 wrap = -Wl,--wrap=$(1) -Wl,-u,__wrap_$(1)
 unit_wraps := $(foreach f,pthread_create io_uring_submit nanosleep fsync syncfs,$(call wrap,$(f)))
 
-# Unit tests, guest tests and helper programs: one source file each.
-test_program = $(Q)$(CC) $(filter-out -static-pie,$(LDFLAGS_ALL)) -pie -o $@ $< $(B)/tests/libtest.a
+test_program = $(Q)$(CC) $(filter-out -static-pie,$(LDFLAGS_ALL)) -pie -o $@ $(filter %.o,$^) \
+                $(B)/tests/libtest.a
 
 $(UNIT_TESTS:%=$(B)/tests/unit/%): $(B)/%: $(B)/%.o $(B)/tests/libtest.a $(ARCHIVE_FILES)
 	$(call need,check)
 	$(call say,LINK,$@)
 	$(test_program) $(unit_wraps) $(VMM_LIBS) $(shell $(PKG_CONFIG) --libs $(LIBS) check)
+
+$(FAKE_BLOCK_TESTS:%=$(B)/tests/unit/%): $(B)/$(FAKE_BLOCK).o
 
 $(GUEST_TESTS:%=$(B)/tests/guest/%): $(B)/%: $(B)/%.o $(B)/tests/libtest.a $(ARCHIVE_FILES)
 	$(call need,check)
@@ -170,7 +176,7 @@ $(TOOLS:%=$(B)/tests/tools/%) $(BENCHES:%=$(B)/tests/bench/%): $(B)/%: $(B)/%.o 
 $(FUZZERS:%=$(B)/tests/fuzz/%): $(B)/tests/fuzz/%: $(B)/tests/fuzz/%.o $(B)/tests/fuzz/replay.o \
     $(B)/tests/libtest.a $(B)/libimg.a $(ARCHIVE_FILES)
 	$(call say,LINK,$@)
-	$(test_program) $(B)/tests/fuzz/replay.o $(B)/libimg.a $(VMM_LIBS) $(shell $(PKG_CONFIG) --libs $(LIBS))
+	$(test_program) $(B)/libimg.a $(VMM_LIBS) $(shell $(PKG_CONFIG) --libs $(LIBS))
 
 .PHONY: tests
 tests: $(UNIT_TESTS:%=$(B)/tests/unit/%) $(GUEST_TESTS:%=$(B)/tests/guest/%) \

@@ -1,5 +1,6 @@
 /* virtio-blk: single requests, their layouts, features and configuration. */
 #include <errno.h>
+#include <string.h>
 
 #include "tests/lib/devices/virtio/virtio_blk_rig.h"
 
@@ -11,13 +12,13 @@ static uint8_t segment_request(uint32_t type, uint64_t sector, uint32_t nsectors
         .flags = htole32(flags),
     };
 
-    memcpy(guest(DATA_GPA, sizeof(segment)), &segment, sizeof(segment));
-    return request(type, 0, sizeof(segment), NULL);
+    memcpy(blk_guest(DATA_GPA, sizeof(segment)), &segment, sizeof(segment));
+    return blk_request(type, 0, sizeof(segment), NULL);
 }
 
 static uint64_t config(size_t off, unsigned size)
 {
-    return virtio_mmio_bus_ops.read(mmio, VIRTIO_MMIO_CONFIG + off, size);
+    return virtio_mmio_bus_ops.read(blk.mmio, VIRTIO_MMIO_CONFIG + off, size);
 }
 
 #define CONFIG(field)                                                                              \
@@ -28,11 +29,11 @@ START_TEST(read_brings_what_is_on_the_disk)
 {
     uint32_t written;
 
-    bring_up();
-    memset(disk->data + 512ul * 7, 'r', 1024);
-    ck_assert_uint_eq(request(VIRTIO_BLK_T_IN, 7, 1024, &written), VIRTIO_BLK_S_OK);
-    ck_assert_mem_eq(guest(DATA_GPA, 1024), disk->data + 512ul * 7, 1024);
-    ck_assert_uint_eq(*guest(DATA_GPA + 1024, 1), 0);
+    blk_bring_up();
+    memset(blk.disk->data + 512ul * 7, 'r', 1024);
+    ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_IN, 7, 1024, &written), VIRTIO_BLK_S_OK);
+    ck_assert_mem_eq(blk_guest(DATA_GPA, 1024), blk.disk->data + 512ul * 7, 1024);
+    ck_assert_uint_eq(*blk_guest(DATA_GPA + 1024, 1), 0);
     ck_assert_uint_eq(written, 1025);
 }
 END_TEST
@@ -41,21 +42,22 @@ START_TEST(write_reaches_the_disk)
 {
     uint32_t written;
 
-    bring_up();
-    memset(guest(DATA_GPA, 1536), 'w', 1536);
-    ck_assert_uint_eq(request(VIRTIO_BLK_T_OUT, DISK_SECTORS - 3, 1536, &written), VIRTIO_BLK_S_OK);
-    ck_assert_mem_eq(disk->data + DISK_LEN - 1536, guest(DATA_GPA, 1536), 1536);
-    ck_assert_uint_eq(disk->data[DISK_LEN - 1537], 0);
+    blk_bring_up();
+    memset(blk_guest(DATA_GPA, 1536), 'w', 1536);
+    ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_OUT, DISK_SECTORS - 3, 1536, &written),
+                      VIRTIO_BLK_S_OK);
+    ck_assert_mem_eq(blk.disk->data + DISK_LEN - 1536, blk_guest(DATA_GPA, 1536), 1536);
+    ck_assert_uint_eq(blk.disk->data[DISK_LEN - 1537], 0);
     ck_assert_uint_eq(written, 1);
 }
 END_TEST
 
 START_TEST(flush_reaches_the_disk)
 {
-    bring_up();
-    ck_assert_uint_eq(request(VIRTIO_BLK_T_FLUSH, 0, 0, NULL), VIRTIO_BLK_S_OK);
-    settle();
-    ck_assert_uint_eq(disk->nflushes, 1);
+    blk_bring_up();
+    ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_FLUSH, 0, 0, NULL), VIRTIO_BLK_S_OK);
+    blk_settle();
+    ck_assert_uint_eq(blk.disk->nflushes, 1);
 }
 END_TEST
 
@@ -63,37 +65,37 @@ START_TEST(id_is_padded_to_20_bytes)
 {
     uint32_t written;
 
-    bring_up();
-    memset(guest(DATA_GPA, 32), UNTOUCHED, 32);
-    ck_assert_uint_eq(request(VIRTIO_BLK_T_GET_ID, 0, 20, &written), VIRTIO_BLK_S_OK);
-    ck_assert_mem_eq(guest(DATA_GPA, 21), "root-disk\0\0\0\0\0\0\0\0\0\0\0\xee", 21);
+    blk_bring_up();
+    memset(blk_guest(DATA_GPA, 32), UNTOUCHED, 32);
+    ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_GET_ID, 0, 20, &written), VIRTIO_BLK_S_OK);
+    ck_assert_mem_eq(blk_guest(DATA_GPA, 21), "root-disk\0\0\0\0\0\0\0\0\0\0\0\xee", 21);
     ck_assert_uint_eq(written, 21);
-    ck_assert_uint_eq(request(VIRTIO_BLK_T_GET_ID, 0, 19, &written), VIRTIO_BLK_S_IOERR);
+    ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_GET_ID, 0, 19, &written), VIRTIO_BLK_S_IOERR);
     ck_assert_uint_eq(written, 0);
 }
 END_TEST
 
 START_TEST(discard_and_write_zeroes_pass_their_range_on)
 {
-    bring_up();
+    blk_bring_up();
     ck_assert_uint_eq(segment_request(VIRTIO_BLK_T_DISCARD, 8, 16, 0), VIRTIO_BLK_S_OK);
-    settle();
-    ck_assert_int_eq(disk->last.op, BLOCK_DISCARD);
-    ck_assert_uint_eq(disk->last.off, 4096);
-    ck_assert_uint_eq(disk->last.len, 8192);
-    ck_assert_uint_eq(disk->last.flags, 0);
+    blk_settle();
+    ck_assert_int_eq(blk.disk->last.op, BLOCK_DISCARD);
+    ck_assert_uint_eq(blk.disk->last.off, 4096);
+    ck_assert_uint_eq(blk.disk->last.len, 8192);
+    ck_assert_uint_eq(blk.disk->last.flags, 0);
 
     ck_assert_uint_eq(segment_request(VIRTIO_BLK_T_WRITE_ZEROES, 0, DISK_SECTORS,
                                       VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP),
                       VIRTIO_BLK_S_OK);
-    settle();
-    ck_assert_int_eq(disk->last.op, BLOCK_WRITE_ZEROES);
-    ck_assert_uint_eq(disk->last.len, DISK_LEN);
-    ck_assert_uint_eq(disk->last.flags, BLOCK_REQ_UNMAP);
+    blk_settle();
+    ck_assert_int_eq(blk.disk->last.op, BLOCK_WRITE_ZEROES);
+    ck_assert_uint_eq(blk.disk->last.len, DISK_LEN);
+    ck_assert_uint_eq(blk.disk->last.flags, BLOCK_REQ_UNMAP);
 
     ck_assert_uint_eq(segment_request(VIRTIO_BLK_T_WRITE_ZEROES, 1, 1, 0), VIRTIO_BLK_S_OK);
-    settle();
-    ck_assert_uint_eq(disk->last.flags, 0);
+    blk_settle();
+    ck_assert_uint_eq(blk.disk->last.flags, 0);
 }
 END_TEST
 
@@ -117,17 +119,17 @@ START_TEST(bad_segments_are_refused)
         {VIRTIO_BLK_T_DISCARD, 0, 0, 0, VIRTIO_BLK_S_OK}, /* nothing to do */
     };
 
-    bring_up();
+    blk_bring_up();
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
         ck_assert_msg(segment_request(cases[i].type, cases[i].sector, cases[i].nsectors,
                                       cases[i].flags) == cases[i].status,
                       "case %zu", i);
     /* No segment, half of one, two of them. */
-    ck_assert_uint_eq(request(VIRTIO_BLK_T_DISCARD, 0, 0, NULL), VIRTIO_BLK_S_IOERR);
-    ck_assert_uint_eq(request(VIRTIO_BLK_T_DISCARD, 0, 8, NULL), VIRTIO_BLK_S_IOERR);
-    ck_assert_uint_eq(request(VIRTIO_BLK_T_WRITE_ZEROES, 0, 32, NULL), VIRTIO_BLK_S_IOERR);
-    settle();
-    ck_assert_uint_eq(disk->nsubmitted, 0);
+    ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_DISCARD, 0, 0, NULL), VIRTIO_BLK_S_IOERR);
+    ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_DISCARD, 0, 8, NULL), VIRTIO_BLK_S_IOERR);
+    ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_WRITE_ZEROES, 0, 32, NULL), VIRTIO_BLK_S_IOERR);
+    blk_settle();
+    ck_assert_uint_eq(blk.disk->nsubmitted, 0);
 }
 END_TEST
 
@@ -135,15 +137,15 @@ START_TEST(ranges_have_a_limit)
 {
     const uint32_t max = 1 * GIB / 512;
 
-    disk->info.len = 4 * GIB; /* more than there is: nothing of this may reach the disk */
-    bring_up();
+    blk.disk->info.len = 4 * GIB; /* more than there is: nothing of this may reach the disk */
+    blk_bring_up();
     ck_assert_uint_eq(CONFIG(max_discard_sectors), max);
     ck_assert_uint_eq(CONFIG(max_write_zeroes_sectors), max);
     ck_assert_uint_eq(segment_request(VIRTIO_BLK_T_DISCARD, 0, max + 1, 0), VIRTIO_BLK_S_IOERR);
     ck_assert_uint_eq(segment_request(VIRTIO_BLK_T_WRITE_ZEROES, 0, max + 1, 0),
                       VIRTIO_BLK_S_IOERR);
-    settle();
-    ck_assert_uint_eq(disk->nsubmitted, 0);
+    blk_settle();
+    ck_assert_uint_eq(blk.disk->nsubmitted, 0);
 }
 END_TEST
 
@@ -172,24 +174,24 @@ START_TEST(bad_requests_are_answered)
         {0xffffffff, UINT64_MAX, 0, VIRTIO_BLK_S_UNSUPP},
     };
 
-    bring_up();
+    blk_bring_up();
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
-        ck_assert_msg(request(cases[i].type, cases[i].sector, cases[i].len, NULL) ==
+        ck_assert_msg(blk_request(cases[i].type, cases[i].sector, cases[i].len, NULL) ==
                           cases[i].status,
                       "case %zu", i);
-    settle();
-    ck_assert_uint_eq(disk->nsubmitted, 0);
-    ck_assert_uint_eq(request(VIRTIO_BLK_T_IN, 0, 512, NULL), VIRTIO_BLK_S_OK);
+    blk_settle();
+    ck_assert_uint_eq(blk.disk->nsubmitted, 0);
+    ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_IN, 0, 512, NULL), VIRTIO_BLK_S_OK);
 }
 END_TEST
 
 START_TEST(requests_follow_the_logical_block)
 {
-    disk->info.logical_block = 4096;
-    bring_up();
-    ck_assert_uint_eq(request(VIRTIO_BLK_T_IN, 8, 4096, NULL), VIRTIO_BLK_S_OK);
-    ck_assert_uint_eq(request(VIRTIO_BLK_T_IN, 1, 4096, NULL), VIRTIO_BLK_S_IOERR);
-    ck_assert_uint_eq(request(VIRTIO_BLK_T_OUT, 0, 512, NULL), VIRTIO_BLK_S_IOERR);
+    blk.disk->info.logical_block = 4096;
+    blk_bring_up();
+    ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_IN, 8, 4096, NULL), VIRTIO_BLK_S_OK);
+    ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_IN, 1, 4096, NULL), VIRTIO_BLK_S_IOERR);
+    ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_OUT, 0, 512, NULL), VIRTIO_BLK_S_IOERR);
 }
 END_TEST
 
@@ -197,14 +199,14 @@ START_TEST(failures_of_the_disk_reach_the_driver)
 {
     uint32_t written;
 
-    disk->fail = -EIO;
-    bring_up();
-    ck_assert_uint_eq(request(VIRTIO_BLK_T_IN, 0, 512, &written), VIRTIO_BLK_S_IOERR);
+    blk.disk->fail = -EIO;
+    blk_bring_up();
+    ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_IN, 0, 512, &written), VIRTIO_BLK_S_IOERR);
     ck_assert_uint_eq(written, 0); /* nothing is promised about the data */
-    ck_assert_uint_eq(request(VIRTIO_BLK_T_OUT, 0, 512, NULL), VIRTIO_BLK_S_IOERR);
-    ck_assert_uint_eq(request(VIRTIO_BLK_T_FLUSH, 0, 0, NULL), VIRTIO_BLK_S_IOERR);
-    settle();
-    disk->fail = -EOPNOTSUPP;
+    ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_OUT, 0, 512, NULL), VIRTIO_BLK_S_IOERR);
+    ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_FLUSH, 0, 0, NULL), VIRTIO_BLK_S_IOERR);
+    blk_settle();
+    blk.disk->fail = -EOPNOTSUPP;
     ck_assert_uint_eq(segment_request(VIRTIO_BLK_T_DISCARD, 0, 1, 0), VIRTIO_BLK_S_UNSUPP);
 }
 END_TEST
@@ -214,12 +216,12 @@ END_TEST
 static uint8_t run_bufs(const struct driver_buf *bufs, size_t nbufs, bool indirect)
 {
     if (indirect)
-        (void)driver_add_indirect(&ring, TABLE_GPA, bufs, nbufs);
+        (void)driver_add_indirect(&blk.ring, TABLE_GPA, bufs, nbufs);
     else
-        (void)driver_add(&ring, bufs, nbufs);
-    kick();
-    (void)wait_used(&ring);
-    return *guest(STATUS_GPA(0), 1);
+        (void)driver_add(&blk.ring, bufs, nbufs);
+    blk_kick();
+    (void)blk_wait_used(&blk.ring);
+    return *blk_guest(STATUS_GPA(0), 1);
 }
 
 START_TEST(header_data_and_status_may_be_split_anyhow)
@@ -232,14 +234,14 @@ START_TEST(header_data_and_status_may_be_split_anyhow)
     };
     uint8_t *data;
 
-    bring_up();
+    blk_bring_up();
     for (int indirect = 0; indirect < 2; indirect++) {
-        put_header(0, VIRTIO_BLK_T_OUT, 3);
-        *guest(DATA_GPA, 1) = 'a';
-        memset(guest(DATA_GPA + 4097, 500), 'b', 500);
-        memset(guest(DATA_GPA + 9000, 11), (uint8_t)('c' + indirect), 11);
+        blk_put_header(0, VIRTIO_BLK_T_OUT, 3);
+        *blk_guest(DATA_GPA, 1) = 'a';
+        memset(blk_guest(DATA_GPA + 4097, 500), 'b', 500);
+        memset(blk_guest(DATA_GPA + 9000, 11), (uint8_t)('c' + indirect), 11);
         ck_assert_uint_eq(run_bufs(pieces, ARRAY_SIZE(pieces), indirect), VIRTIO_BLK_S_OK);
-        data = disk->data + 3ul * 512;
+        data = blk.disk->data + 3ul * 512;
         ck_assert_uint_eq(data[0], 'a');
         ck_assert_uint_eq(data[1], 'b');
         ck_assert_uint_eq(data[500], 'b');
@@ -254,12 +256,12 @@ START_TEST(header_and_data_may_share_a_buffer)
 {
     const struct driver_buf bufs[] = {{HEADER_GPA(0), 16 + 512, false}, {STATUS_GPA(0), 1, true}};
 
-    bring_up();
-    put_header(0, VIRTIO_BLK_T_OUT, 1);
-    *guest(STATUS_GPA(0), 1) = UNTOUCHED;
+    blk_bring_up();
+    blk_put_header(0, VIRTIO_BLK_T_OUT, 1);
+    *blk_guest(STATUS_GPA(0), 1) = UNTOUCHED;
     /* The status byte lies in the data here, which is the driver's own problem; its offset: 16. */
     ck_assert_uint_eq(run_bufs(bufs, 2, false), VIRTIO_BLK_S_OK);
-    ck_assert_uint_eq(disk->data[512 + 16], UNTOUCHED);
+    ck_assert_uint_eq(blk.disk->data[512 + 16], UNTOUCHED);
 }
 END_TEST
 
@@ -268,13 +270,13 @@ START_TEST(data_and_status_may_share_a_buffer)
     /* The last byte of the last buffer is the status. */
     const struct driver_buf bufs[] = {{HEADER_GPA(0), 16, false}, {DATA_GPA, 513, true}};
 
-    bring_up();
-    put_header(0, VIRTIO_BLK_T_IN, 0);
-    memset(disk->data, 'd', 512);
-    *guest(DATA_GPA + 512, 1) = UNTOUCHED;
+    blk_bring_up();
+    blk_put_header(0, VIRTIO_BLK_T_IN, 0);
+    memset(blk.disk->data, 'd', 512);
+    *blk_guest(DATA_GPA + 512, 1) = UNTOUCHED;
     (void)run_bufs(bufs, 2, false);
-    ck_assert_uint_eq(*guest(DATA_GPA + 511, 1), 'd');
-    ck_assert_uint_eq(*guest(DATA_GPA + 512, 1), VIRTIO_BLK_S_OK);
+    ck_assert_uint_eq(*blk_guest(DATA_GPA + 511, 1), 'd');
+    ck_assert_uint_eq(*blk_guest(DATA_GPA + 512, 1), VIRTIO_BLK_S_OK);
 }
 END_TEST
 
@@ -283,10 +285,10 @@ START_TEST(short_header_is_an_error)
     const struct driver_buf bufs[] = {{HEADER_GPA(0), 15, false}, {STATUS_GPA(0), 1, true}};
     const struct driver_buf only_status = {STATUS_GPA(0), 1, true};
 
-    bring_up();
-    put_header(0, VIRTIO_BLK_T_FLUSH, 0);
+    blk_bring_up();
+    blk_put_header(0, VIRTIO_BLK_T_FLUSH, 0);
     ck_assert_uint_eq(run_bufs(bufs, 2, false), VIRTIO_BLK_S_IOERR);
-    put_header(0, VIRTIO_BLK_T_FLUSH, 0);
+    blk_put_header(0, VIRTIO_BLK_T_FLUSH, 0);
     ck_assert_uint_eq(run_bufs(&only_status, 1, false), VIRTIO_BLK_S_IOERR);
 }
 END_TEST
@@ -295,10 +297,10 @@ START_TEST(request_without_a_status_is_given_back)
 {
     const struct driver_buf buf = {HEADER_GPA(0), 16, false};
 
-    bring_up();
-    put_header(0, VIRTIO_BLK_T_OUT, 0);
+    blk_bring_up();
+    blk_put_header(0, VIRTIO_BLK_T_OUT, 0);
     ck_assert_uint_eq(run_bufs(&buf, 1, false), UNTOUCHED);
-    ck_assert_uint_eq(request(VIRTIO_BLK_T_IN, 0, 512, NULL), VIRTIO_BLK_S_OK);
+    ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_IN, 0, 512, NULL), VIRTIO_BLK_S_OK);
 }
 END_TEST
 
@@ -311,12 +313,12 @@ START_TEST(request_of_very_many_buffers)
     for (unsigned i = 1; i < VIRTQ_CHAIN_MAX - 1; i++)
         bufs[i] = (struct driver_buf){DATA_GPA + 1024ull * i, 512, false};
     bufs[VIRTQ_CHAIN_MAX - 1] = (struct driver_buf){STATUS_GPA(0), 1, true};
-    bring_up();
-    put_header(0, VIRTIO_BLK_T_OUT, 0);
-    memset(guest(DATA_GPA + 1024ul * 1022, 512), 'z', 512);
+    blk_bring_up();
+    blk_put_header(0, VIRTIO_BLK_T_OUT, 0);
+    memset(blk_guest(DATA_GPA + 1024ul * 1022, 512), 'z', 512);
     ck_assert_uint_eq(run_bufs(bufs, VIRTQ_CHAIN_MAX, true), VIRTIO_BLK_S_OK);
-    ck_assert_uint_eq(disk->data[512ul * 1022 - 1], 'z');
-    ck_assert_uint_eq(disk->data[512ul * 1022], 0);
+    ck_assert_uint_eq(blk.disk->data[512ul * 1022 - 1], 'z');
+    ck_assert_uint_eq(blk.disk->data[512ul * 1022], 0);
 }
 END_TEST
 
@@ -324,9 +326,9 @@ END_TEST
 
 START_TEST(config_describes_the_disk)
 {
-    disk->info.logical_block = 4096;
-    disk->info.physical_block = 16384;
-    start_device(3);
+    blk.disk->info.logical_block = 4096;
+    blk.disk->info.physical_block = 16384;
+    blk_start(3);
     ck_assert_uint_eq(CONFIG(capacity), DISK_SECTORS);
     ck_assert_uint_eq(CONFIG(seg_max), 254);
     ck_assert_uint_eq(CONFIG(blk_size), 4096);
@@ -337,7 +339,7 @@ START_TEST(config_describes_the_disk)
     ck_assert_uint_eq(CONFIG(max_discard_seg), 1);
     ck_assert_uint_eq(CONFIG(discard_sector_alignment), 8);
     ck_assert_uint_eq(CONFIG(write_zeroes_may_unmap), 1);
-    ck_assert_uint_eq(driver_features(mmio) & 0xffffff,
+    ck_assert_uint_eq(driver_features(blk.mmio) & 0xffffff,
                       FEATURE(SEG_MAX) | FEATURE(BLK_SIZE) | FEATURE(TOPOLOGY) | FEATURE(FLUSH) |
                           FEATURE(CONFIG_WCE) | FEATURE(MQ) | FEATURE(DISCARD) |
                           FEATURE(WRITE_ZEROES));
@@ -346,26 +348,27 @@ END_TEST
 
 START_TEST(readonly_disk_is_never_written)
 {
-    disk->info.readonly = true;
-    bring_up();
-    ck_assert(driver_features(mmio) & FEATURE(RO));
-    ck_assert(!(driver_features(mmio) & (FEATURE(DISCARD) | FEATURE(WRITE_ZEROES) | FEATURE(MQ))));
+    blk.disk->info.readonly = true;
+    blk_bring_up();
+    ck_assert(driver_features(blk.mmio) & FEATURE(RO));
+    ck_assert(
+        !(driver_features(blk.mmio) & (FEATURE(DISCARD) | FEATURE(WRITE_ZEROES) | FEATURE(MQ))));
     ck_assert_uint_eq(CONFIG(max_discard_seg), 0);
-    ck_assert_uint_eq(request(VIRTIO_BLK_T_OUT, 0, 512, NULL), VIRTIO_BLK_S_IOERR);
+    ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_OUT, 0, 512, NULL), VIRTIO_BLK_S_IOERR);
     ck_assert_uint_eq(segment_request(VIRTIO_BLK_T_DISCARD, 0, 1, 0), VIRTIO_BLK_S_IOERR);
     ck_assert_uint_eq(segment_request(VIRTIO_BLK_T_WRITE_ZEROES, 0, 1, 0), VIRTIO_BLK_S_IOERR);
-    settle();
-    ck_assert_uint_eq(disk->nsubmitted, 0);
-    ck_assert_uint_eq(request(VIRTIO_BLK_T_IN, 0, 512, NULL), VIRTIO_BLK_S_OK);
-    ck_assert_uint_eq(request(VIRTIO_BLK_T_FLUSH, 0, 0, NULL), VIRTIO_BLK_S_OK);
+    blk_settle();
+    ck_assert_uint_eq(blk.disk->nsubmitted, 0);
+    ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_IN, 0, 512, NULL), VIRTIO_BLK_S_OK);
+    ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_FLUSH, 0, 0, NULL), VIRTIO_BLK_S_OK);
 }
 END_TEST
 
 START_TEST(disk_without_discard_does_not_offer_it)
 {
-    disk->info.discard = false;
-    bring_up();
-    ck_assert(!(driver_features(mmio) & FEATURE(DISCARD)));
+    blk.disk->info.discard = false;
+    blk_bring_up();
+    ck_assert(!(driver_features(blk.mmio) & FEATURE(DISCARD)));
     ck_assert_uint_eq(CONFIG(write_zeroes_may_unmap), 0);
     ck_assert_uint_eq(segment_request(VIRTIO_BLK_T_DISCARD, 0, 1, 0), VIRTIO_BLK_S_UNSUPP);
     ck_assert_uint_eq(segment_request(VIRTIO_BLK_T_WRITE_ZEROES, 0, 1, 0), VIRTIO_BLK_S_OK);
@@ -374,8 +377,8 @@ END_TEST
 
 static void set_wce(uint64_t value, unsigned size)
 {
-    virtio_mmio_bus_ops.write(mmio, VIRTIO_MMIO_CONFIG + offsetof(struct virtio_blk_config, wce),
-                              size, value);
+    virtio_mmio_bus_ops.write(
+        blk.mmio, VIRTIO_MMIO_CONFIG + offsetof(struct virtio_blk_config, wce), size, value);
 }
 
 START_TEST(driver_that_cannot_flush_gets_write_through)
@@ -390,10 +393,10 @@ START_TEST(driver_that_cannot_flush_gets_write_through)
         {VERSION_1 | FEATURE(FLUSH) | FEATURE(CONFIG_WCE), true},
     };
 
-    start_device(1);
+    blk_start(1);
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-        bring_up_with(cases[i].features, 8);
-        ck_assert_msg(disk->writeback == cases[i].writeback, "case %zu", i);
+        blk_bring_up_with(cases[i].features, 8);
+        ck_assert_msg(blk.disk->writeback == cases[i].writeback, "case %zu", i);
         ck_assert_uint_eq(CONFIG(wce), cases[i].writeback);
     }
 }
@@ -401,38 +404,38 @@ END_TEST
 
 START_TEST(cache_mode_can_be_switched)
 {
-    bring_up();
+    blk_bring_up();
     set_wce(0, 1);
-    ck_assert(!disk->writeback);
+    ck_assert(!blk.disk->writeback);
     ck_assert_uint_eq(CONFIG(wce), 0);
     set_wce(0xff, 1);
-    ck_assert(disk->writeback);
+    ck_assert(blk.disk->writeback);
     ck_assert_uint_eq(CONFIG(wce), 1);
     set_wce(0, 4); /* not the width of the field */
-    ck_assert(disk->writeback);
+    ck_assert(blk.disk->writeback);
 
-    bring_up_with(VERSION_1 | FEATURE(FLUSH), 8);
+    blk_bring_up_with(VERSION_1 | FEATURE(FLUSH), 8);
     set_wce(0, 1); /* not negotiated */
-    ck_assert(disk->writeback);
-    virtio_mmio_bus_ops.write(mmio, VIRTIO_MMIO_CONFIG, 8, 0); /* the capacity stays */
+    ck_assert(blk.disk->writeback);
+    virtio_mmio_bus_ops.write(blk.mmio, VIRTIO_MMIO_CONFIG, 8, 0); /* the capacity stays */
     ck_assert_uint_eq(CONFIG(capacity), DISK_SECTORS);
 }
 END_TEST
 
 static void add_tests(Suite *suite)
 {
-    disk_case(suite, "requests", read_brings_what_is_on_the_disk, write_reaches_the_disk,
-              flush_reaches_the_disk, id_is_padded_to_20_bytes,
-              discard_and_write_zeroes_pass_their_range_on, bad_segments_are_refused,
-              ranges_have_a_limit, bad_requests_are_answered, requests_follow_the_logical_block,
-              failures_of_the_disk_reach_the_driver);
-    disk_case(suite, "layouts", header_data_and_status_may_be_split_anyhow,
-              header_and_data_may_share_a_buffer, data_and_status_may_share_a_buffer,
-              short_header_is_an_error, request_without_a_status_is_given_back,
-              request_of_very_many_buffers);
-    disk_case(suite, "config", config_describes_the_disk, readonly_disk_is_never_written,
-              disk_without_discard_does_not_offer_it, driver_that_cannot_flush_gets_write_through,
-              cache_mode_can_be_switched);
+    blk_case(suite, "requests", read_brings_what_is_on_the_disk, write_reaches_the_disk,
+             flush_reaches_the_disk, id_is_padded_to_20_bytes,
+             discard_and_write_zeroes_pass_their_range_on, bad_segments_are_refused,
+             ranges_have_a_limit, bad_requests_are_answered, requests_follow_the_logical_block,
+             failures_of_the_disk_reach_the_driver);
+    blk_case(suite, "layouts", header_data_and_status_may_be_split_anyhow,
+             header_and_data_may_share_a_buffer, data_and_status_may_share_a_buffer,
+             short_header_is_an_error, request_without_a_status_is_given_back,
+             request_of_very_many_buffers);
+    blk_case(suite, "config", config_describes_the_disk, readonly_disk_is_never_written,
+             disk_without_discard_does_not_offer_it, driver_that_cannot_flush_gets_write_through,
+             cache_mode_can_be_switched);
 }
 
 UNIT_USES_THREADS;

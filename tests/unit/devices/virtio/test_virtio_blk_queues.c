@@ -1,5 +1,6 @@
 /* virtio-blk: many requests, notifications, several queues, and resets while they run. */
 #include <errno.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -15,32 +16,32 @@ static void run_many(unsigned n)
 
     memset(seen, 0, sizeof(seen));
     for (unsigned i = 0; i < n; i++)
-        (void)add_request(i, VIRTIO_BLK_T_IN, i, DATA_GPA + 512ull * i, 512);
-    kick();
+        (void)blk_add_request(i, VIRTIO_BLK_T_IN, i, DATA_GPA + 512ull * i, 512);
+    blk_kick();
     for (unsigned i = 0; i < n; i++) {
-        struct vring_used_elem elem = wait_used(&ring);
+        struct vring_used_elem elem = blk_wait_used(&blk.ring);
 
         ck_assert(!seen[elem.id]);
         seen[elem.id] = true;
         ck_assert_uint_eq(elem.len, 513);
     }
     for (unsigned i = 0; i < n; i++) {
-        ck_assert_uint_eq(*guest(STATUS_GPA(i), 1), VIRTIO_BLK_S_OK);
-        ck_assert_mem_eq(guest(DATA_GPA + 512ull * i, 512), disk->data + 512ull * i, 512);
+        ck_assert_uint_eq(*blk_guest(STATUS_GPA(i), 1), VIRTIO_BLK_S_OK);
+        ck_assert_mem_eq(blk_guest(DATA_GPA + 512ull * i, 512), blk.disk->data + 512ull * i, 512);
     }
 }
 
 START_TEST(many_requests_complete_in_any_order)
 {
-    start_device(1);
+    blk_start(1);
     for (unsigned i = 0; i < DISK_LEN; i++)
-        disk->data[i] = (uint8_t)(i / 512 * 7);
+        blk.disk->data[i] = (uint8_t)(i / 512 * 7);
     for (unsigned newest = 0; newest < 2; newest++) {
-        disk->newest = newest;
-        bring_up_with(driver_features(mmio), 1024);
+        blk.disk->newest = newest;
+        blk_bring_up_with(driver_features(blk.mmio), 1024);
         for (unsigned turn = 0; turn < 5; turn++)
             run_many(1024 / 3);
-        bring_up_with(VERSION_1, 1024);
+        blk_bring_up_with(VERSION_1, 1024);
         run_many(1024 / 3);
     }
 }
@@ -50,40 +51,40 @@ START_TEST(completions_of_one_round_share_an_interrupt)
 {
     eventfd_t edges;
 
-    disk->hold = true;
-    start_device(1);
-    bring_up_with(VERSION_1, 64); /* without event indices every completion could have one */
+    blk.disk->hold = true;
+    blk_start(1);
+    blk_bring_up_with(VERSION_1, 64); /* without event indices every completion could have one */
     for (unsigned i = 0; i < 20; i++)
-        (void)add_request(i, VIRTIO_BLK_T_IN, i, DATA_GPA, 512);
-    kick();
-    settle();
-    loop_call(loop, fake_block_release, disk);
-    settle();
-    ck_assert_int_eq(eventfd_read(irq.fd, &edges), 0);
+        (void)blk_add_request(i, VIRTIO_BLK_T_IN, i, DATA_GPA, 512);
+    blk_kick();
+    blk_settle();
+    loop_call(blk.loop, fake_block_release, blk.disk);
+    blk_settle();
+    ck_assert_int_eq(eventfd_read(blk.irq.fd, &edges), 0);
     ck_assert_uint_eq(edges, 1);
     for (unsigned i = 0; i < 20; i++)
-        (void)wait_used(&ring);
+        (void)blk_wait_used(&blk.ring);
 }
 END_TEST
 
 START_TEST(full_ring_is_one_round_and_kicks_come_back)
 {
-    start_device(1);
+    blk_start(1);
     for (int event_idx = 0; event_idx < 2; event_idx++) {
-        bring_up_with(event_idx ? driver_features(mmio)
-                                : VERSION_1 | VIRTIO_FEATURE(VIRTIO_RING_F_INDIRECT_DESC),
-                      8);
+        blk_bring_up_with(event_idx ? driver_features(blk.mmio)
+                                    : VERSION_1 | VIRTIO_FEATURE(VIRTIO_RING_F_INDIRECT_DESC),
+                          8);
         for (unsigned turn = 0; turn < 3; turn++) {
             for (unsigned i = 0; i < 8; i++) {
                 const struct driver_buf bufs[] = {{HEADER_GPA(i), 16, false},
                                                   {STATUS_GPA(i), 1, true}};
 
-                put_header(i, VIRTIO_BLK_T_FLUSH + 100, 0); /* answered at once: unsupported */
-                (void)driver_add_indirect(&ring, TABLE_GPA + 32ull * i, bufs, 2);
+                blk_put_header(i, VIRTIO_BLK_T_FLUSH + 100, 0); /* answered at once: unsupported */
+                (void)driver_add_indirect(&blk.ring, TABLE_GPA + 32ull * i, bufs, 2);
             }
-            kick();
+            blk_kick();
             for (unsigned i = 0; i < 8; i++)
-                (void)wait_used(&ring);
+                (void)blk_wait_used(&blk.ring);
         }
     }
 }
@@ -91,15 +92,15 @@ END_TEST
 
 START_TEST(requests_from_before_driver_ok_need_no_kick)
 {
-    start_device(1);
-    ck_assert(driver_negotiate(mmio, driver_features(mmio)));
-    driver_ring_init(&ring, mem, RING_GPA(0), 16, true);
-    ck_assert(driver_setup_queue(mmio, 0, &ring));
-    (void)add_request(0, VIRTIO_BLK_T_FLUSH, 0, 0, 0);
-    (void)driver_show(&ring);
-    driver_set_driver_ok(mmio);
-    (void)wait_used(&ring);
-    ck_assert_uint_eq(*guest(STATUS_GPA(0), 1), VIRTIO_BLK_S_OK);
+    blk_start(1);
+    ck_assert(driver_negotiate(blk.mmio, driver_features(blk.mmio)));
+    driver_ring_init(&blk.ring, blk.mem, RING_GPA(0), 16, true);
+    ck_assert(driver_setup_queue(blk.mmio, 0, &blk.ring));
+    (void)blk_add_request(0, VIRTIO_BLK_T_FLUSH, 0, 0, 0);
+    (void)driver_show(&blk.ring);
+    driver_set_driver_ok(blk.mmio);
+    (void)blk_wait_used(&blk.ring);
+    ck_assert_uint_eq(*blk_guest(STATUS_GPA(0), 1), VIRTIO_BLK_S_OK);
 }
 END_TEST
 
@@ -108,68 +109,68 @@ static struct driver_ring rings[3];
 /* Three queues of 16 with all features. */
 static void bring_up_three(void)
 {
-    ck_assert(driver_negotiate(mmio, driver_features(mmio)));
+    ck_assert(driver_negotiate(blk.mmio, driver_features(blk.mmio)));
     for (unsigned i = 0; i < 3; i++) {
-        driver_ring_init(&rings[i], mem, RING_GPA(i), 16, true);
-        ck_assert(driver_setup_queue(mmio, i, &rings[i]));
+        driver_ring_init(&rings[i], blk.mem, RING_GPA(i), 16, true);
+        ck_assert(driver_setup_queue(blk.mmio, i, &rings[i]));
     }
-    driver_set_driver_ok(mmio);
+    driver_set_driver_ok(blk.mmio);
 }
 
 static void flush_through(unsigned queue)
 {
-    ring = rings[queue];
-    (void)add_request(queue, VIRTIO_BLK_T_FLUSH, 0, 0, 0);
-    (void)driver_show(&ring);
-    driver_kick(mmio, queue);
-    rings[queue] = ring;
+    blk.ring = rings[queue];
+    (void)blk_add_request(queue, VIRTIO_BLK_T_FLUSH, 0, 0, 0);
+    (void)driver_show(&blk.ring);
+    driver_kick(blk.mmio, queue);
+    rings[queue] = blk.ring;
 }
 
 START_TEST(several_queues_work_side_by_side)
 {
-    start_device(3);
+    blk_start(3);
     bring_up_three();
     for (unsigned i = 0; i < 3; i++)
         flush_through(i);
     for (unsigned i = 0; i < 3; i++) {
-        (void)wait_used(&rings[i]);
-        ck_assert_uint_eq(*guest(STATUS_GPA(i), 1), VIRTIO_BLK_S_OK);
+        (void)blk_wait_used(&rings[i]);
+        ck_assert_uint_eq(*blk_guest(STATUS_GPA(i), 1), VIRTIO_BLK_S_OK);
     }
 }
 END_TEST
 
 START_TEST(broken_ring_stops_the_device_until_reset)
 {
-    start_device(3);
+    blk_start(3);
     bring_up_three();
     driver_offer(&rings[0], 999);
     (void)driver_show(&rings[0]);
-    driver_kick(mmio, 0);
-    ck_assert(driver_wait_irq(&irq, TIMEOUT_MS));
-    ck_assert_uint_eq(driver_ack(mmio), VIRTIO_MMIO_INT_CONFIG);
-    ck_assert(driver_read32(mmio, VIRTIO_MMIO_STATUS) & NEEDS_RESET);
+    driver_kick(blk.mmio, 0);
+    ck_assert(driver_wait_irq(&blk.irq, TIMEOUT_MS));
+    ck_assert_uint_eq(driver_ack(blk.mmio), VIRTIO_MMIO_INT_CONFIG);
+    ck_assert(driver_read32(blk.mmio, VIRTIO_MMIO_STATUS) & NEEDS_RESET);
 
     /* The other queues, too. */
     flush_through(1);
-    settle();
-    ck_assert_uint_eq(*guest(STATUS_GPA(1), 1), UNTOUCHED);
+    blk_settle();
+    ck_assert_uint_eq(*blk_guest(STATUS_GPA(1), 1), UNTOUCHED);
 
     bring_up_three();
     flush_through(1);
-    (void)wait_used(&rings[1]);
-    ck_assert_uint_eq(*guest(STATUS_GPA(1), 1), VIRTIO_BLK_S_OK);
+    (void)blk_wait_used(&rings[1]);
+    ck_assert_uint_eq(*blk_guest(STATUS_GPA(1), 1), VIRTIO_BLK_S_OK);
 }
 END_TEST
 
 START_TEST(requests_before_a_broken_one_are_answered)
 {
-    bring_up();
-    (void)add_request(0, VIRTIO_BLK_T_IN, 0, DATA_GPA, 512);
-    driver_offer(&ring, 999);
-    kick();
-    (void)wait_used(&ring);
-    ck_assert_uint_eq(*guest(STATUS_GPA(0), 1), VIRTIO_BLK_S_OK);
-    ck_assert(driver_read32(mmio, VIRTIO_MMIO_STATUS) & NEEDS_RESET);
+    blk_bring_up();
+    (void)blk_add_request(0, VIRTIO_BLK_T_IN, 0, DATA_GPA, 512);
+    driver_offer(&blk.ring, 999);
+    blk_kick();
+    (void)blk_wait_used(&blk.ring);
+    ck_assert_uint_eq(*blk_guest(STATUS_GPA(0), 1), VIRTIO_BLK_S_OK);
+    ck_assert(driver_read32(blk.mmio, VIRTIO_MMIO_STATUS) & NEEDS_RESET);
 }
 END_TEST
 
@@ -177,7 +178,7 @@ END_TEST
 
 static void *reset_device(void *arg)
 {
-    driver_write32(mmio, VIRTIO_MMIO_STATUS, 0);
+    driver_write32(blk.mmio, VIRTIO_MMIO_STATUS, 0);
     return NULL;
 }
 
@@ -192,35 +193,35 @@ START_TEST(reset_waits_for_requests_in_flight)
 {
     pthread_t vcpu;
 
-    disk->hold = true;
-    bring_up();
+    blk.disk->hold = true;
+    blk_bring_up();
     for (unsigned i = 0; i < 4; i++)
-        (void)add_request(i, VIRTIO_BLK_T_IN, i, DATA_GPA + 512ull * i, 512);
-    kick();
-    settle();
+        (void)blk_add_request(i, VIRTIO_BLK_T_IN, i, DATA_GPA + 512ull * i, 512);
+    blk_kick();
+    blk_settle();
     ck_assert_int_eq(pthread_create(&vcpu, NULL, reset_device, NULL), 0);
     sleep_ms(30);
     /* It cannot be over; and another vCPU in its interrupt handler does not wait for it. */
     ck_assert_int_eq(pthread_tryjoin_np(vcpu, NULL), EBUSY);
-    (void)driver_read32(mmio, VIRTIO_MMIO_INTERRUPT_STATUS);
-    loop_call(loop, fake_block_release, disk);
+    (void)driver_read32(blk.mmio, VIRTIO_MMIO_INTERRUPT_STATUS);
+    loop_call(blk.loop, fake_block_release, blk.disk);
     ck_assert_int_eq(pthread_join(vcpu, NULL), 0);
-    settle();
-    ck_assert_uint_eq(disk->in_flight, 0);
-    ck_assert_uint_eq(driver_read32(mmio, VIRTIO_MMIO_STATUS), 0);
+    blk_settle();
+    ck_assert_uint_eq(blk.disk->in_flight, 0);
+    ck_assert_uint_eq(driver_read32(blk.mmio, VIRTIO_MMIO_STATUS), 0);
 
-    bring_up_with(driver_features(mmio), 16);
-    ck_assert_uint_eq(request(VIRTIO_BLK_T_IN, 0, 512, NULL), VIRTIO_BLK_S_OK);
+    blk_bring_up_with(driver_features(blk.mmio), 16);
+    ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_IN, 0, 512, NULL), VIRTIO_BLK_S_OK);
 }
 END_TEST
 
 START_TEST(end_of_the_machine_waits_for_requests_in_flight)
 {
-    bring_up();
+    blk_bring_up();
     for (unsigned i = 0; i < 4; i++)
-        (void)add_request(i, VIRTIO_BLK_T_OUT, i, DATA_GPA, 512);
-    kick();
-    settle(); /* tear_down frees the device; the fake checks that nothing is in flight */
+        (void)blk_add_request(i, VIRTIO_BLK_T_OUT, i, DATA_GPA, 512);
+    blk_kick();
+    blk_settle(); /* tear_down frees the device; the fake checks that nothing is in flight */
 }
 END_TEST
 
@@ -240,11 +241,11 @@ static uint32_t random_below(uint32_t bound)
  */
 static void add_random_request(void)
 {
-    uint16_t head = ring.free[ring.nfree - 3];
+    uint16_t head = blk.ring.free[blk.ring.nfree - 3];
 
-    (void)add_request(head, random_below(3) ? VIRTIO_BLK_T_IN : VIRTIO_BLK_T_OUT,
-                      random_below(DISK_SECTORS - 8), DATA_GPA + 4096ull * head,
-                      512 * (1 + random_below(8)));
+    (void)blk_add_request(head, random_below(3) ? VIRTIO_BLK_T_IN : VIRTIO_BLK_T_OUT,
+                          random_below(DISK_SECTORS - 8), DATA_GPA + 4096ull * head,
+                          512 * (1 + random_below(8)));
 }
 
 /* Keep requests coming and look at some answers; leaves some in flight. */
@@ -255,12 +256,12 @@ static void random_traffic(unsigned nrounds)
     for (unsigned round = 0; round < nrounds; round++) {
         unsigned n = random_below(8);
 
-        for (unsigned i = 0; i < n && ring.nfree >= 3; i++)
+        for (unsigned i = 0; i < n && blk.ring.nfree >= 3; i++)
             add_random_request();
-        kick();
+        blk_kick();
         if (random_below(2))
-            (void)driver_want_interrupt(&ring);
-        while (driver_take(&ring, &elem))
+            (void)driver_want_interrupt(&blk.ring);
+        while (driver_take(&blk.ring, &elem))
             ;
     }
 }
@@ -275,12 +276,12 @@ static void check_memory_left_alone(void)
 {
     const size_t data_len = 4 * MIB; /* 1024 requests */
     const size_t rings_len = 64 * KIB;
-    uint8_t *data = guest(DATA_GPA, data_len);
-    uint8_t *used = guest(RING_GPA(0), rings_len);
+    uint8_t *data = blk_guest(DATA_GPA, data_len);
+    uint8_t *used = blk_guest(RING_GPA(0), rings_len);
 
     memset(data, UNTOUCHED, data_len);
     memset(used, UNTOUCHED, rings_len);
-    settle();
+    blk_settle();
     ck_assert(is_untouched(data, data_len));
     ck_assert(is_untouched(used, rings_len));
 }
@@ -292,16 +293,16 @@ START_TEST(resets_at_any_moment_leave_memory_alone)
     random_state = seed ? strtoull(seed, NULL, 0) : (uint64_t)time(NULL) << 20 | (uint64_t)getpid();
     printf("TEST_SEED=%llu\n", (unsigned long long)random_state);
 
-    start_device(1);
+    blk_start(1);
     for (unsigned turn = 0; turn < 60; turn++) {
-        bring_up_with(random_below(2) ? driver_features(mmio) : VERSION_1,
-                      (uint16_t)(1u << (2 + random_below(9))));
+        blk_bring_up_with(random_below(2) ? driver_features(blk.mmio) : VERSION_1,
+                          (uint16_t)(1u << (2 + random_below(9))));
         random_traffic(random_below(60));
         if (random_below(2)) {
-            driver_write32(mmio, VIRTIO_MMIO_QUEUE_SEL, 0);
-            driver_write32(mmio, VIRTIO_MMIO_QUEUE_READY, 0);
+            driver_write32(blk.mmio, VIRTIO_MMIO_QUEUE_SEL, 0);
+            driver_write32(blk.mmio, VIRTIO_MMIO_QUEUE_READY, 0);
         } else {
-            driver_write32(mmio, VIRTIO_MMIO_STATUS, 0);
+            driver_write32(blk.mmio, VIRTIO_MMIO_STATUS, 0);
         }
         check_memory_left_alone();
     }
@@ -310,14 +311,14 @@ END_TEST
 
 static void add_tests(Suite *suite)
 {
-    disk_case(suite, "queues", many_requests_complete_in_any_order,
-              completions_of_one_round_share_an_interrupt,
-              full_ring_is_one_round_and_kicks_come_back,
-              requests_from_before_driver_ok_need_no_kick, several_queues_work_side_by_side,
-              broken_ring_stops_the_device_until_reset, requests_before_a_broken_one_are_answered);
-    disk_case(suite, "reset", reset_waits_for_requests_in_flight,
-              end_of_the_machine_waits_for_requests_in_flight,
-              resets_at_any_moment_leave_memory_alone);
+    blk_case(suite, "queues", many_requests_complete_in_any_order,
+             completions_of_one_round_share_an_interrupt,
+             full_ring_is_one_round_and_kicks_come_back,
+             requests_from_before_driver_ok_need_no_kick, several_queues_work_side_by_side,
+             broken_ring_stops_the_device_until_reset, requests_before_a_broken_one_are_answered);
+    blk_case(suite, "reset", reset_waits_for_requests_in_flight,
+             end_of_the_machine_waits_for_requests_in_flight,
+             resets_at_any_moment_leave_memory_alone);
 }
 
 UNIT_USES_THREADS;

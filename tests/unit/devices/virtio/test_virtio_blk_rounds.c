@@ -66,15 +66,15 @@ static void refill(int result)
     if (refills == 0)
         return;
     refills--;
-    driver_offer(&ring, refill_head); /* what was answered may be offered again */
-    (void)driver_show(&ring);
+    driver_offer(&blk.ring, refill_head); /* what was answered may be offered again */
+    (void)driver_show(&blk.ring);
 }
 
 static void do_other_work(struct loop_work *work)
 {
     pops_in_round = 0;
     if (refills > 0)
-        loop_post(loop, work);
+        loop_post(blk.loop, work);
 }
 
 static void ask_whether_refilled(void *opaque)
@@ -87,23 +87,23 @@ static void wait_for_refills(void)
     bool done = false;
 
     while (!done)
-        loop_call(loop, ask_whether_refilled, &done);
+        loop_call(blk.loop, ask_whether_refilled, &done);
 }
 
 START_TEST(driver_that_refills_leaves_the_loop_to_others)
 {
     const struct driver_buf bufs[] = {{HEADER_GPA(0), 16, false}, {STATUS_GPA(0), 1, true}};
 
-    bring_up();
-    put_header(0, VIRTIO_BLK_T_FLUSH + 100, 0); /* answered at once: unsupported */
-    refill_head = driver_add(&ring, bufs, 2);
+    blk_bring_up();
+    blk_put_header(0, VIRTIO_BLK_T_FLUSH + 100, 0); /* answered at once: unsupported */
+    refill_head = driver_add(&blk.ring, bufs, 2);
     refills = REFILLS;
     set_after_pop(refill);
     other_work.run = do_other_work;
-    loop_post(loop, &other_work);
-    kick();
+    loop_post(blk.loop, &other_work);
+    blk_kick();
     wait_for_refills();
-    settle();
+    blk_settle();
     set_after_pop(NULL);
     ck_assert_uint_le(max_pops_in_round, POPS_MAX);
 }
@@ -118,24 +118,24 @@ static void add_one_that_is_late(int result)
     if (result != 0 || is_late)
         return;
     is_late = true;
-    (void)add_request(1, VIRTIO_BLK_T_IN, 0, DATA_GPA, 512);
-    ck_assert(!driver_show(&ring)); /* the device said that it looks by itself */
+    (void)blk_add_request(1, VIRTIO_BLK_T_IN, 0, DATA_GPA, 512);
+    ck_assert(!driver_show(&blk.ring)); /* the device said that it looks by itself */
 }
 
 START_TEST(chain_between_the_last_look_and_the_wish_for_kicks_is_found)
 {
-    start_device(1);
+    blk_start(1);
     for (int event_idx = 0; event_idx < 2; event_idx++) {
         is_late = false;
-        bring_up_with(event_idx ? driver_features(mmio) : VERSION_1, 16);
-        settle(); /* it has looked at the empty ring */
+        blk_bring_up_with(event_idx ? driver_features(blk.mmio) : VERSION_1, 16);
+        blk_settle(); /* it has looked at the empty ring */
         set_after_pop(add_one_that_is_late);
-        (void)add_request(0, VIRTIO_BLK_T_IN, 0, DATA_GPA, 512);
-        kick();
-        (void)wait_used(&ring);
-        (void)wait_used(&ring);
+        (void)blk_add_request(0, VIRTIO_BLK_T_IN, 0, DATA_GPA, 512);
+        blk_kick();
+        (void)blk_wait_used(&blk.ring);
+        (void)blk_wait_used(&blk.ring);
         set_after_pop(NULL);
-        ck_assert_uint_eq(*guest(STATUS_GPA(1), 1), VIRTIO_BLK_S_OK);
+        ck_assert_uint_eq(*blk_guest(STATUS_GPA(1), 1), VIRTIO_BLK_S_OK);
     }
 }
 END_TEST
@@ -145,10 +145,10 @@ START_TEST(kicks_are_taken)
 {
     struct pollfd kick_fd = {.events = POLLIN};
 
-    bring_up();
-    kick_fd.fd = blk_dev->kick_fds[0];
-    ck_assert_uint_eq(request(VIRTIO_BLK_T_IN, 0, 512, NULL), VIRTIO_BLK_S_OK);
-    settle();
+    blk_bring_up();
+    kick_fd.fd = blk.dev->kick_fds[0];
+    ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_IN, 0, 512, NULL), VIRTIO_BLK_S_OK);
+    blk_settle();
     ck_assert_int_eq(poll(&kick_fd, 1, 0), 0);
 }
 END_TEST
@@ -169,10 +169,10 @@ static void add_longest_requests(void)
     for (unsigned i = 0; i < VIRTQ_CHAIN_MAX; i++)
         bufs[i] = (struct driver_buf){DATA_GPA, 512, true};
     for (unsigned i = 0; i < POOL_REQUESTS; i++) {
-        put_header(i, VIRTIO_BLK_T_IN, 0);
+        blk_put_header(i, VIRTIO_BLK_T_IN, 0);
         bufs[0] = (struct driver_buf){HEADER_GPA(i), 16, false};
         bufs[VIRTQ_CHAIN_MAX - 1] = (struct driver_buf){STATUS_GPA(i), 1, true};
-        (void)driver_add_indirect(&ring, TABLE_GPA, bufs, VIRTQ_CHAIN_MAX);
+        (void)driver_add_indirect(&blk.ring, TABLE_GPA, bufs, VIRTQ_CHAIN_MAX);
         /* One table for all: they differ in nothing that matters here. */
     }
 }
@@ -182,17 +182,17 @@ START_TEST(idle_queue_gives_its_memory_back)
     size_t before;
     size_t waited_ms = 0;
 
-    disk->hold = true;
-    start_device(1);
-    bring_up_with(driver_features(mmio), 256);
+    blk.disk->hold = true;
+    blk_start(1);
+    blk_bring_up_with(driver_features(blk.mmio), 256);
     before = mallinfo2().uordblks;
     add_longest_requests();
-    kick();
+    blk_kick();
     while (mallinfo2().uordblks - before < POOL_BYTES)
-        settle();
-    loop_call(loop, fake_block_release, disk);
+        blk_settle();
+    loop_call(blk.loop, fake_block_release, blk.disk);
     for (unsigned i = 0; i < POOL_REQUESTS; i++)
-        (void)wait_used(&ring);
+        (void)blk_wait_used(&blk.ring);
 
     while (mallinfo2().uordblks > before + POOL_BYTES / 100 && waited_ms < TIMEOUT_MS) {
         usleep(100000);
@@ -200,8 +200,8 @@ START_TEST(idle_queue_gives_its_memory_back)
     }
     ck_assert_uint_lt(waited_ms, TIMEOUT_MS);
     ck_assert_uint_ge(waited_ms, 1500); /* not at once: the next requests use it again */
-    disk->hold = false;
-    ck_assert_uint_eq(request(VIRTIO_BLK_T_IN, 0, 512, NULL), VIRTIO_BLK_S_OK);
+    blk.disk->hold = false;
+    ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_IN, 0, 512, NULL), VIRTIO_BLK_S_OK);
 }
 END_TEST
 
@@ -209,10 +209,10 @@ END_TEST
 
 static void add_tests(Suite *suite)
 {
-    disk_case(suite, "rounds", driver_that_refills_leaves_the_loop_to_others,
-              chain_between_the_last_look_and_the_wish_for_kicks_is_found, kicks_are_taken);
+    blk_case(suite, "rounds", driver_that_refills_leaves_the_loop_to_others,
+             chain_between_the_last_look_and_the_wish_for_kicks_is_found, kicks_are_taken);
 #ifndef OTHER_HEAP
-    disk_case(suite, "memory", idle_queue_gives_its_memory_back);
+    blk_case(suite, "memory", idle_queue_gives_its_memory_back);
 #endif
 }
 
