@@ -13,9 +13,6 @@
 /* Memory that every guest fits in, and starts fast with. */
 #define GUEST_MEMORY "64M"
 
-/* Several machines one after the other, each with VM_TIMEOUT_S at worst. */
-#define GUEST_TEST_TIMEOUT_S "240"
-
 /* vm_wait's result is as expected; if not, what minivmm said goes into the failure. */
 #define assert_exit_code(vm, actual, expected)                                                     \
     do {                                                                                           \
@@ -25,12 +22,8 @@
                       expected_, vm_errors(vm));                                                   \
     } while (0)
 
-static inline int guest_test_main(const char *name, void (*add_tests)(Suite *suite))
-{
-    vm_require();
-    setenv("CK_DEFAULT_TIMEOUT", GUEST_TEST_TIMEOUT_S, 0);
-    return unit_main(name, add_tests);
-}
+/* As unit_main. */
+int guest_test_main(const char *name, void (*add_tests)(Suite *suite));
 
 #define GUEST_TEST_MAIN(name, add_tests)                                                           \
     int main(void)                                                                                 \
