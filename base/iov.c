@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
@@ -118,4 +119,38 @@ size_t iov_memset(const struct iovec *iov, size_t niov, size_t off, int byte, si
         done += piece.iov_len;
     }
     return done;
+}
+
+int iov_part_take(struct iov_part *part, const struct iovec *iov, unsigned niov, uint64_t off,
+                  uint64_t len)
+{
+    int r;
+
+    part->many = NULL;
+    if (off == 0 && iov_len(iov, niov) == len) {
+        part->iov = iov;
+        part->niov = niov;
+        return 0;
+    }
+    part->iov = part->few;
+    r = iov_slice(iov, niov, off, len, part->few, ARRAY_SIZE(part->few));
+    if (r == -E2BIG) {
+        part->many = malloc(niov * sizeof(*iov));
+        if (!part->many)
+            return -ENOMEM;
+        part->iov = part->many;
+        r = iov_slice(iov, niov, off, len, part->many, niov);
+    }
+    if (r < 0) {
+        iov_part_done(part);
+        return r;
+    }
+    part->niov = (unsigned)r;
+    return 0;
+}
+
+void iov_part_done(struct iov_part *part)
+{
+    free(part->many);
+    part->many = NULL;
 }

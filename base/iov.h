@@ -28,4 +28,19 @@ size_t iov_from_buf(const struct iovec *iov, size_t niov, size_t off, const void
 /* Set bytes [off, off + len) of `iov` to `byte`; returns bytes written. */
 size_t iov_memset(const struct iovec *iov, size_t niov, size_t off, int byte, size_t len);
 
+/*
+ * Bytes [off, off + len) of a vector, without copying data and, for short vectors, without
+ * allocating. The part must lie inside.
+ */
+struct iov_part {
+    const struct iovec *iov;
+    unsigned niov;
+    struct iovec few[8];
+    struct iovec *many; /* NULL: `few` or the original is in use */
+};
+
+int iov_part_take(struct iov_part *part, const struct iovec *iov, unsigned niov, uint64_t off,
+                  uint64_t len) MUST_CHECK;
+void iov_part_done(struct iov_part *part);
+
 #endif

@@ -8,6 +8,7 @@
 #include "base/heap.h"
 #include "base/iov.h"
 #include "block/driver.h"
+#include "block/merge.h"
 
 /*
  * Requests carried out at a time; the others wait. Beyond the depth that keeps any disk busy, more
@@ -437,40 +438,4 @@ void block_get_info(const struct block *block, struct block_info *ret_info)
     };
     if (block->driver->get_info)
         block->driver->get_info(block, ret_info);
-}
-
-/* ---- vectors --------------------------------------------------------------------------------- */
-
-int iov_part_take(struct iov_part *part, const struct iovec *iov, unsigned niov, uint64_t off,
-                  uint64_t len)
-{
-    int r;
-
-    part->many = NULL;
-    if (off == 0 && iov_len(iov, niov) == len) {
-        part->iov = iov;
-        part->niov = niov;
-        return 0;
-    }
-    part->iov = part->few;
-    r = iov_slice(iov, niov, off, len, part->few, ARRAY_SIZE(part->few));
-    if (r == -E2BIG) {
-        part->many = malloc(niov * sizeof(*iov));
-        if (!part->many)
-            return -ENOMEM;
-        part->iov = part->many;
-        r = iov_slice(iov, niov, off, len, part->many, niov);
-    }
-    if (r < 0) {
-        iov_part_done(part);
-        return r;
-    }
-    part->niov = (unsigned)r;
-    return 0;
-}
-
-void iov_part_done(struct iov_part *part)
-{
-    free(part->many);
-    part->many = NULL;
 }

@@ -55,7 +55,7 @@ static int check_other(const struct creation *c, const char *path, const char *w
 
 static int find_data_path(struct creation *c, struct err *err)
 {
-    int r = block_resolve(c->options.path, c->options.data_file, &c->data_path, err);
+    int r = block_name_resolve(c->options.path, c->options.data_file, &c->data_path, err);
 
     return r < 0 ? r : check_other(c, c->data_path, "data file", err);
 }

@@ -4,8 +4,8 @@
 #ifndef MINIVMM_BLOCK_CREATE_H
 #define MINIVMM_BLOCK_CREATE_H
 
-#include "block/driver.h"
 #include "block/image.h"
+#include "block/open.h"
 
 /* Where files come from: as block_open_in. */
 int block_create_in(const struct block_env *env, const struct block_create_options *options,

@@ -168,25 +168,6 @@ struct block_source {
     uint64_t *tables_left; /* of BLOCK_CHAIN_TABLES_MAX */
 };
 
-/* Requests carried out as one. */
-struct block_merged {
-    struct block_req req; /* all of them together */
-    struct list parts;    /* the requests, linked as the pending ones are */
-    struct iovec *iov;    /* to be freed */
-};
-
-/*
- * Take from the pending requests those that continue `req`, which was taken already. False if there
- * are none, or no memory.
- */
-bool block_merge(struct block *block, struct block_req *req, struct block_merged *ret_merged);
-
-/*
- * As file_hole_at, in whole sectors (`off` is one's beginning): a sector in which a hole and data
- * meet, or the file ends, is data. *ret_beyond: so many of data's last bytes are none.
- */
-bool block_hole_at(struct file *file, uint64_t off, uint64_t *ret_end, uint32_t *ret_beyond);
-
 void block_init(struct block *block, const struct block_driver *driver,
                 const struct block_source *source);
 
@@ -196,45 +177,7 @@ int qcow2_open(const struct block_source *source, struct block **ret_block,
 /* Hand over the data file of an image that names one (block->data_name), before any request. */
 void qcow2_set_data_file(struct block *block, struct file *file);
 
-/*
- * The seam below block_open: where files come from. Tests and fuzzers put their own in; block_open
- * uses the host's.
- */
-struct block_env {
-    int (*open_file)(const struct block_env *env, const char *path,
-                     const struct file_host_options *options, struct file **ret_file,
-                     struct err *err);
-
-    /* As file_host_create, file_host_keep and file_host_drop. */
-    int (*create_file)(const struct block_env *env, const char *path,
-                       const struct file_host_options *options, struct file **ret_file,
-                       struct err *err);
-    int (*keep_file)(const struct block_env *env, struct file *file, const char *path,
-                     struct err *err);
-    void (*drop_file)(const struct block_env *env, struct file *file, const char *path);
-};
-
-extern const struct block_env block_host_env;
-
-int block_open_in(const struct block_env *env, const struct block_options *options,
-                  struct block **ret_block, struct err *err) MUST_CHECK;
-
 /* Run fn(opaque), which only computes: on a thread of its own if the image is to have any. */
 void block_compute(struct block *block, void (*fn)(void *opaque), void *opaque);
-
-/*
- * Bytes [off, off + len) of a vector, without copying data and, for short vectors, without
- * allocating. The part must lie inside.
- */
-struct iov_part {
-    const struct iovec *iov;
-    unsigned niov;
-    struct iovec few[8];
-    struct iovec *many; /* NULL: `few` or the original is in use */
-};
-
-int iov_part_take(struct iov_part *part, const struct iovec *iov, unsigned niov, uint64_t off,
-                  uint64_t len) MUST_CHECK;
-void iov_part_done(struct iov_part *part);
 
 #endif

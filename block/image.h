@@ -110,12 +110,6 @@ void block_get_details(const struct block *block, struct block_details *ret_deta
  */
 bool block_uses_file(const struct block *block, const uint64_t id[2]);
 
-/*
- * The path of a file that the image at `image` names as its backing or data file; to be freed.
- * -ENOTSUP if that is no file of this host.
- */
-int block_resolve(const char *image, const char *name, char **ret_path, struct err *err) MUST_CHECK;
-
 /* A persistent dirty bitmap: which parts of the disk were written since something. */
 struct block_bitmap {
     char *name;

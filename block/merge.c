@@ -3,6 +3,8 @@
  * front to back in many small requests would otherwise pay for each of them, and in a new image
  * they would all wait for the one that allocates their cluster.
  */
+#include "block/merge.h"
+
 #include <stdlib.h>
 
 #include "base/bytes.h"

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "base/parse.h"
-#include "block/image.h"
 
 /* Keys inside of keys: "file.file.filename". */
 #define KEY_MAX 256u
@@ -441,6 +440,37 @@ bool block_name_is_json(const char *text)
 
 /* ---- names in images ------------------------------------------------------------------------- */
 
+/*
+ * The path of a backing file: relative to the folder of the image that names it, not to where this
+ * process happens to run. QEMU's "protocol:name" is understood for plain files only, and is then
+ * relative to where the process runs, as all that QEMU does not take for the mere name of a file.
+ */
+int block_name_resolve(const char *image, const char *name, char **ret_path, struct err *err)
+{
+    size_t prefix = strcspn(name, ":/");
+    const char *slash = strrchr(image, '/');
+    size_t dir_len = slash ? (size_t)(slash - image) + 1 : 0;
+    char *path;
+
+    if (name[prefix] == ':') {
+        if (strncmp(name, "file:", 5) != 0)
+            return err_set(err, -ENOTSUP,
+                           "'%s': a file of the host is expected: protocols are not supported",
+                           name);
+        name += strlen("file:");
+        dir_len = 0;
+    } else if (name[0] == '/') {
+        dir_len = 0;
+    }
+    path = malloc(dir_len + strlen(name) + 1);
+    if (!path)
+        return err_set(err, -ENOMEM, "out of memory");
+    memcpy(path, image, dir_len);
+    memcpy(path + dir_len, name, strlen(name) + 1);
+    *ret_path = path;
+    return 0;
+}
+
 int block_name_below(const char *image, const char *text, const char *format,
                      struct block_name *ret_name, struct err *err)
 {
@@ -450,5 +480,5 @@ int block_name_below(const char *image, const char *text, const char *format,
     ret_name->device = ret_name->protocol && strcmp(ret_name->protocol, "host_device") == 0;
     if (block_name_is_json(text))
         return block_name_from_json(text, format, ret_name, err);
-    return block_resolve(image, text, &ret_name->path, err);
+    return block_name_resolve(image, text, &ret_name->path, err);
 }

@@ -58,6 +58,13 @@ void block_name_apply(const struct block_name *name, struct block_options *optio
 bool block_name_is_json(const char *text);
 
 /*
+ * The path of a file that the image at `image` names as its backing or data file; to be freed.
+ * -ENOTSUP if that is no file of this host.
+ */
+int block_name_resolve(const char *image, const char *name, char **ret_path,
+                       struct err *err) MUST_CHECK;
+
+/*
  * What an image at `image` has in its header as name and format (NULL: none) of its backing file. A
  * path is relative to the image's folder; one in a description is not, as with QEMU.
  */

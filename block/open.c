@@ -1,3 +1,8 @@
+/*
+ * Opening an image: its format is told, its data file and the chain of its backing files are opened.
+ */
+#include "block/open.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -54,39 +59,6 @@ struct chain {
     uint64_t tables_left;
     struct block *top; /* with all that are open below it */
 };
-
-/* ---- names ----------------------------------------------------------------------------------- */
-
-/*
- * The path of a backing file: relative to the folder of the image that names it, not to where this
- * process happens to run. QEMU's "protocol:name" is understood for plain files only, and is then
- * relative to where the process runs, as all that QEMU does not take for the mere name of a file.
- */
-int block_resolve(const char *image, const char *name, char **ret_path, struct err *err)
-{
-    size_t prefix = strcspn(name, ":/");
-    const char *slash = strrchr(image, '/');
-    size_t dir_len = slash ? (size_t)(slash - image) + 1 : 0;
-    char *path;
-
-    if (name[prefix] == ':') {
-        if (strncmp(name, "file:", 5) != 0)
-            return err_set(err, -ENOTSUP,
-                           "'%s': a file of the host is expected: protocols are not supported",
-                           name);
-        name += strlen("file:");
-        dir_len = 0;
-    } else if (name[0] == '/') {
-        dir_len = 0;
-    }
-    path = malloc(dir_len + strlen(name) + 1);
-    if (!path)
-        return err_set(err, -ENOMEM, "out of memory");
-    memcpy(path, image, dir_len);
-    memcpy(path + dir_len, name, strlen(name) + 1);
-    *ret_path = path;
-    return 0;
-}
 
 /* ---- one image ------------------------------------------------------------------------------- */
 

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "block/probe.h"
 #include "block/space.h"
+#include "block/status.h"
 
 struct raw {
     struct block block;

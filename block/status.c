@@ -1,6 +1,8 @@
 /*
  * Block status: what is known about a range without reading it, through the chain of backing files.
  */
+#include "block/status.h"
+
 #include <string.h>
 
 #include "base/bytes.h"

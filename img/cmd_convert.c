@@ -9,6 +9,7 @@
 
 #include "base/bytes.h"
 #include "block/image.h"
+#include "block/name.h"
 #include "img/args.h"
 #include "img/bitmaps.h"
 #include "img/command.h"
@@ -422,7 +423,7 @@ static int take_care(const struct conversion *c, const char *path, const char *d
     char *data_path = NULL;
     struct err err;
 
-    if (data_name && block_resolve(path, data_name, &data_path, &err) < 0)
+    if (data_name && block_name_resolve(path, data_name, &data_path, &err) < 0)
         return fail(&err);
     target_begin(path, data_path, !c->no_create, copy_position);
     free(data_path);

@@ -10,6 +10,7 @@
 
 #include "base/bytes.h"
 #include "block/image.h"
+#include "block/name.h"
 #include "img/args.h"
 #include "img/command.h"
 #include "img/json.h"
@@ -160,7 +161,7 @@ static int find_backing(struct image *image, struct err *err)
     int r = -ENOTSUP;
 
     if (name[strcspn(name, ":/")] != ':')
-        r = block_resolve(details->path, name, &image->backing_path, err);
+        r = block_name_resolve(details->path, name, &image->backing_path, err);
     if (r == -ENOTSUP) {
         image->backing_path = strdup(name);
         r = image->backing_path ? 0 : err_set(err, -ENOMEM, "out of memory");

@@ -131,7 +131,7 @@ static void present_find(struct present *present, const struct target_files *fil
     *present = (struct present){.n = 0};
     present_add(present, files->path);
     if (files->data_name &&
-        block_resolve(files->path, files->data_name, &present->data_path, NULL) == 0)
+        block_name_resolve(files->path, files->data_name, &present->data_path, NULL) == 0)
         present_add(present, present->data_path);
 }
 
