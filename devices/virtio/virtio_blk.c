@@ -75,22 +75,24 @@ static void push(struct blk_queue *queue, uint16_t head, uint32_t written)
     loop_post(queue->blk->loop, &queue->publish);
 }
 
-/*
- * `filled`: all writable bytes before the status hold data. Otherwise nothing may be claimed about
- * them (2.7.8.2), and the status counts only if nothing comes before it.
- */
-static void answer(struct blk_queue *queue, const struct blk_reply *reply, uint8_t status,
-                   bool filled)
-{
-    *reply->status = status;
-    push(queue, reply->head, filled || reply->in_len == 1 ? reply->in_len : 0);
-}
-
 static uint8_t status_of(int result)
 {
     if (result == 0)
         return VIRTIO_BLK_S_OK;
     return result == -EOPNOTSUPP ? VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_IOERR;
+}
+
+/*
+ * A read without an error has filled all writable bytes before the status. Otherwise nothing may be
+ * claimed about them (2.7.8.2), and the status counts only if nothing comes before it.
+ */
+static void answer(struct blk_queue *queue, const struct blk_reply *reply, int result,
+                   const struct block_req *block)
+{
+    bool filled = result == 0 && block->op == BLOCK_READ;
+
+    *reply->status = status_of(result);
+    push(queue, reply->head, filled || reply->in_len == 1 ? reply->in_len : 0);
 }
 
 static void request_done(struct block_req *block, int result)
@@ -100,7 +102,7 @@ static void request_done(struct block_req *block, int result)
 
     if (result < 0 && result != -ECANCELED) /* that one's guest is gone */
         virtio_blk_log_error(&queue->blk->errors, queue->blk->label, block, result);
-    answer(queue, &request->reply, status_of(result), result == 0 && block->op == BLOCK_READ);
+    answer(queue, &request->reply, result, block);
     blk_pool_give(&queue->pool, request);
 }
 
@@ -141,15 +143,30 @@ static int parse_segment(const struct virtio_blk *blk, const struct virtq_chain 
                      (uint64_t)le32toh(segment.num_sectors) * BLOCK_SECTOR_SIZE);
 }
 
-/*
- * What does the chain ask for? The header is a copy. 0 with op, flags and range set; -EINVAL: the
- * driver broke a rule; -EROFS; -EOPNOTSUPP.
- */
-static int parse_request(const struct virtio_blk *blk, const struct virtio_blk_outhdr *header,
-                         const struct virtq_chain *chain, struct block_req *block)
+/* The disk's name, 20 bytes padded with NULs (5.2.6). 0, or -EINVAL if the buffer differs. */
+static int get_id(const struct virtio_blk *blk, const struct virtq_chain *chain)
 {
-    uint32_t type = le32toh(header->type);
-    uint64_t sector = le64toh(header->sector);
+    if (chain->in_len != sizeof(blk->serial) + 1)
+        return -EINVAL;
+    (void)iov_from_buf(chain->iov + chain->nout, chain->nin, 0, blk->serial, sizeof(blk->serial));
+    return 0;
+}
+
+/*
+ * What does the chain ask for? 0 with op, flags and range set, or with the answer in its buffers;
+ * -EINVAL: the driver broke a rule; -EROFS; -EOPNOTSUPP.
+ */
+static int parse_request(const struct virtio_blk *blk, const struct virtq_chain *chain,
+                         struct block_req *block)
+{
+    struct virtio_blk_outhdr header;
+    uint64_t sector;
+    uint32_t type;
+
+    if (iov_to_buf(chain->iov, chain->nout, 0, &header, sizeof(header)) < sizeof(header))
+        return -EINVAL;
+    type = le32toh(header.type);
+    sector = le64toh(header.sector);
 
     /* 5.2.6.2: all that would write to a read-only disk is an error, offered or not. */
     if (blk->info.readonly && (type == VIRTIO_BLK_T_OUT || type == VIRTIO_BLK_T_DISCARD ||
@@ -162,7 +179,7 @@ static int parse_request(const struct virtio_blk *blk, const struct virtio_blk_o
         return set_range(blk, block, sector, chain->in_len - 1);
     case VIRTIO_BLK_T_OUT:
         block->op = BLOCK_WRITE;
-        return set_range(blk, block, sector, chain->out_len - sizeof(*header));
+        return set_range(blk, block, sector, chain->out_len - sizeof(header));
     case VIRTIO_BLK_T_FLUSH:
         block->op = BLOCK_FLUSH;
         return 0;
@@ -174,6 +191,9 @@ static int parse_request(const struct virtio_blk *blk, const struct virtio_blk_o
     case VIRTIO_BLK_T_WRITE_ZEROES:
         block->op = BLOCK_WRITE_ZEROES;
         return parse_segment(blk, chain, VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP, block);
+    case VIRTIO_BLK_T_GET_ID:
+        block->op = BLOCK_READ; /* of nothing from the image */
+        return get_id(blk, chain);
     default:
         return -EOPNOTSUPP;
     }
@@ -204,7 +224,7 @@ static void submit(struct blk_queue *queue, const struct virtq_chain *chain,
     struct blk_request *request = blk_pool_take(&queue->pool, chain->nout + chain->nin);
 
     if (!request) {
-        answer(queue, reply, VIRTIO_BLK_S_IOERR, false);
+        answer(queue, reply, -ENOMEM, parsed);
         return;
     }
     request->queue = queue;
@@ -215,24 +235,13 @@ static void submit(struct blk_queue *queue, const struct virtq_chain *chain,
     block_submit(queue->blk->block, &request->block);
 }
 
-/* The disk's name, 20 bytes padded with NULs (5.2.6). 0, or -EINVAL if the buffer differs. */
-static int get_id(const struct virtio_blk *blk, const struct virtq_chain *chain)
-{
-    if (chain->in_len != sizeof(blk->serial) + 1)
-        return -EINVAL;
-    (void)iov_from_buf(chain->iov + chain->nout, chain->nin, 0, blk->serial, sizeof(blk->serial));
-    return 0;
-}
-
 /*
  * Answer or submit one chain: readable header and data, then writable data and the status, which
  * is the very last byte, however these are spread over buffers (2.7.4.1).
  */
 static void handle_chain(struct blk_queue *queue, const struct virtq_chain *chain)
 {
-    struct virtio_blk *blk = queue->blk;
     struct blk_reply reply = {.head = chain->head, .in_len = chain->in_len};
-    struct virtio_blk_outhdr header;
     struct block_req block = {0};
     const struct iovec *last;
     int r;
@@ -245,22 +254,11 @@ static void handle_chain(struct blk_queue *queue, const struct virtq_chain *chai
     last = &chain->iov[chain->nout + chain->nin - 1];
     reply.status = (uint8_t *)last->iov_base + last->iov_len - 1;
 
-    if (iov_to_buf(chain->iov, chain->nout, 0, &header, sizeof(header)) < sizeof(header)) {
-        answer(queue, &reply, VIRTIO_BLK_S_IOERR, false);
-        return;
-    }
-    if (le32toh(header.type) == VIRTIO_BLK_T_GET_ID) {
-        r = get_id(blk, chain);
-        answer(queue, &reply, status_of(r), r == 0);
-        return;
-    }
-    r = parse_request(blk, &header, chain, &block);
-    if (r < 0)
-        answer(queue, &reply, status_of(r), false);
-    else if (block.len == 0 && block.op != BLOCK_FLUSH)
-        answer(queue, &reply, VIRTIO_BLK_S_OK, false); /* nothing, at a valid place */
-    else
+    r = parse_request(queue->blk, chain, &block);
+    if (r == 0 && (block.len > 0 || block.op == BLOCK_FLUSH))
         submit(queue, chain, &block, &reply);
+    else
+        answer(queue, &reply, r, &block); /* wrong, done, or nothing to do at a valid place */
 }
 
 /* ---- running queues: the loop's thread ------------------------------------------------------- */

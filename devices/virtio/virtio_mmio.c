@@ -21,6 +21,8 @@
     (VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK |          \
      VIRTIO_CONFIG_S_DRIVER_OK | VIRTIO_CONFIG_S_FAILED)
 
+_Static_assert(VIRTIO_MMIO_QUEUE_NOTIFY_OFF == VIRTIO_MMIO_QUEUE_NOTIFY, "where drivers write");
+
 struct virtio_mmio {
     struct virtio_transport transport;
     struct virtio_dev *dev;
@@ -189,37 +191,55 @@ static void set_high(uint64_t *addr, uint32_t value)
     *addr = (*addr & 0xffffffffull) | (uint64_t)value << 32;
 }
 
-static void write_queue_register(struct virtio_mmio *mmio, uint64_t off, uint32_t value)
+/* What the driver says of the selected queue. */
+static const struct queue_register {
+    uint64_t off;
+    enum { QUEUE_SIZE, ADDR_LOW, ADDR_HIGH } kind;
+    size_t addr; /* where in struct virtq; not for QUEUE_SIZE */
+} queue_registers[] = {
+    {VIRTIO_MMIO_QUEUE_NUM, QUEUE_SIZE, 0},
+    {VIRTIO_MMIO_QUEUE_DESC_LOW, ADDR_LOW, offsetof(struct virtq, desc_gpa)},
+    {VIRTIO_MMIO_QUEUE_DESC_HIGH, ADDR_HIGH, offsetof(struct virtq, desc_gpa)},
+    {VIRTIO_MMIO_QUEUE_AVAIL_LOW, ADDR_LOW, offsetof(struct virtq, avail_gpa)},
+    {VIRTIO_MMIO_QUEUE_AVAIL_HIGH, ADDR_HIGH, offsetof(struct virtq, avail_gpa)},
+    {VIRTIO_MMIO_QUEUE_USED_LOW, ADDR_LOW, offsetof(struct virtq, used_gpa)},
+    {VIRTIO_MMIO_QUEUE_USED_HIGH, ADDR_HIGH, offsetof(struct virtq, used_gpa)},
+};
+
+/* NULL: it is another register. */
+static const struct queue_register *find_queue_register(uint64_t off)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(queue_registers); i++)
+        if (queue_registers[i].off == off)
+            return &queue_registers[i];
+    return NULL;
+}
+
+static uint64_t *queue_addr(struct virtq *vq, const struct queue_register *reg)
+{
+    return (uint64_t *)((uint8_t *)vq + reg->addr);
+}
+
+static void write_queue_register(struct virtio_mmio *mmio, const struct queue_register *reg,
+                                 uint32_t value)
 {
     struct virtq *vq = configurable_queue(mmio);
 
     if (!vq) {
         log_guest(LOG_DEBUG, "%s: queue register %#llx written at the wrong time",
-                  mmio->dev->ops->name, (unsigned long long)off);
+                  mmio->dev->ops->name, (unsigned long long)reg->off);
         return;
     }
-    switch (off) {
-    case VIRTIO_MMIO_QUEUE_NUM:
+    switch (reg->kind) {
+    case QUEUE_SIZE:
         /* A size that does not fit in 16 bits is as wrong as 0: virtq_enable refuses it. */
         vq->size = value <= VIRTQ_SIZE_MAX ? (uint16_t)value : 0;
         break;
-    case VIRTIO_MMIO_QUEUE_DESC_LOW:
-        set_low(&vq->desc_gpa, value);
+    case ADDR_LOW:
+        set_low(queue_addr(vq, reg), value);
         break;
-    case VIRTIO_MMIO_QUEUE_DESC_HIGH:
-        set_high(&vq->desc_gpa, value);
-        break;
-    case VIRTIO_MMIO_QUEUE_AVAIL_LOW:
-        set_low(&vq->avail_gpa, value);
-        break;
-    case VIRTIO_MMIO_QUEUE_AVAIL_HIGH:
-        set_high(&vq->avail_gpa, value);
-        break;
-    case VIRTIO_MMIO_QUEUE_USED_LOW:
-        set_low(&vq->used_gpa, value);
-        break;
-    case VIRTIO_MMIO_QUEUE_USED_HIGH:
-        set_high(&vq->used_gpa, value);
+    case ADDR_HIGH:
+        set_high(queue_addr(vq, reg), value);
         break;
     }
 }
@@ -378,6 +398,12 @@ static uint32_t read_register(struct virtio_mmio *mmio, uint64_t off)
 
 static void write_register(struct virtio_mmio *mmio, uint64_t off, uint32_t value)
 {
+    const struct queue_register *reg = find_queue_register(off);
+
+    if (reg) {
+        write_queue_register(mmio, reg, value);
+        return;
+    }
     switch (off) {
     case VIRTIO_MMIO_DEVICE_FEATURES_SEL:
         mmio->device_features_sel = value;
@@ -390,15 +416,6 @@ static void write_register(struct virtio_mmio *mmio, uint64_t off, uint32_t valu
         break;
     case VIRTIO_MMIO_QUEUE_SEL:
         mmio->queue_sel = value;
-        break;
-    case VIRTIO_MMIO_QUEUE_NUM:
-    case VIRTIO_MMIO_QUEUE_DESC_LOW:
-    case VIRTIO_MMIO_QUEUE_DESC_HIGH:
-    case VIRTIO_MMIO_QUEUE_AVAIL_LOW:
-    case VIRTIO_MMIO_QUEUE_AVAIL_HIGH:
-    case VIRTIO_MMIO_QUEUE_USED_LOW:
-    case VIRTIO_MMIO_QUEUE_USED_HIGH:
-        write_queue_register(mmio, off, value);
         break;
     case VIRTIO_MMIO_QUEUE_READY:
         if (value == 1)
