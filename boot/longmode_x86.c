@@ -12,6 +12,10 @@
 #define GDT_CODE64 0x00af9b000000ffffull
 #define GDT_DATA 0x00cf93000000ffffull
 
+_Static_assert(LONGMODE_TABLES_SIZE == (2 + DIRECTORIES) * LONGMODE_PAGE,
+               "PML4, PDPT, directories");
+_Static_assert(LONGMODE_GDT_SIZE == LONGMODE_DS + sizeof(uint64_t), "the last entry");
+
 void longmode_fill_tables(uint64_t gpa, uint8_t tables[LONGMODE_TABLES_SIZE])
 {
     uint8_t *pml4 = tables, *pdpt = tables + LONGMODE_PAGE,
@@ -26,6 +30,6 @@ void longmode_fill_tables(uint64_t gpa, uint8_t tables[LONGMODE_TABLES_SIZE])
 
 void longmode_fill_gdt(uint8_t gdt[LONGMODE_GDT_SIZE])
 {
-    store_le64(gdt + 0x10, GDT_CODE64);
-    store_le64(gdt + 0x18, GDT_DATA);
+    store_le64(gdt + LONGMODE_CS, GDT_CODE64);
+    store_le64(gdt + LONGMODE_DS, GDT_DATA);
 }

@@ -12,13 +12,17 @@
 #define LONGMODE_TABLES_SIZE (6 * LONGMODE_PAGE)
 #define LONGMODE_GDT_SIZE (4 * sizeof(uint64_t))
 
+/* Selectors: __BOOT_CS and __BOOT_DS of the Linux boot protocol. */
+#define LONGMODE_CS 0x10u
+#define LONGMODE_DS 0x18u
+
 /*
  * Map the first 4 GiB to themselves in pages of 2 MiB: PML4 (which CR3 points at), PDPT and four
  * page directories, for `gpa`.
  */
 void longmode_fill_tables(uint64_t gpa, uint8_t tables[LONGMODE_TABLES_SIZE]);
 
-/* null, unused, __BOOT_CS = 0x10, __BOOT_DS = 0x18, as the boot protocol asks. */
+/* null, unused, LONGMODE_CS, LONGMODE_DS. */
 void longmode_fill_gdt(uint8_t gdt[LONGMODE_GDT_SIZE]);
 
 #endif

@@ -10,6 +10,8 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "boot/longmode_x86.h"
+#include "devices/virtio/virtio_mmio.h"
 #include "memory/layout_x86.h"
 #include "vmm/arch.h"
 #include "vmm/arch_x86_cpuid.h"
@@ -40,14 +42,14 @@
 #define FPU_CONTROL_INIT 0x37fu /* as FNINIT leaves it */
 #define MXCSR_INIT 0x1f80u
 
-/* Selectors of the Linux boot protocol. */
-#define BOOT_CS 0x10u
-#define BOOT_DS 0x18u
+/* Types of segments. */
 #define SEGMENT_CODE 0xbu /* execute, read, accessed */
 #define SEGMENT_DATA 0x3u /* read, write, accessed */
 #define SEGMENT_BUSY_TSS 0xbu
 
 #define INSN_BYTES 16u
+
+_Static_assert(X86_VIRTIO_MMIO_STRIDE == VIRTIO_MMIO_LEN, "a device fills its slot");
 
 struct arch_vm {
     const struct kvm_vm *vm;
@@ -301,9 +303,9 @@ static struct kvm_segment flat_segment(uint16_t selector, uint8_t type)
 
 static void set_flat_segments(struct kvm_sregs *sregs)
 {
-    struct kvm_segment data = flat_segment(BOOT_DS, SEGMENT_DATA);
+    struct kvm_segment data = flat_segment(LONGMODE_DS, SEGMENT_DATA);
 
-    sregs->cs = flat_segment(BOOT_CS, SEGMENT_CODE);
+    sregs->cs = flat_segment(LONGMODE_CS, SEGMENT_CODE);
     sregs->ds = data;
     sregs->es = data;
     sregs->fs = data;

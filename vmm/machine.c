@@ -19,6 +19,9 @@
 #include "vmm/startup.h"
 #include "vmm/vcpu.h"
 
+_Static_assert(CONFIG_QUEUES_MAX <= VIRTIO_QUEUES_MAX, "a disk has the queues it is given");
+_Static_assert(CONFIG_DISK_SERIAL_MAX <= VIRTIO_BLK_SERIAL_MAX, "a disk has all of its name");
+
 /* A virtio device in its slot. */
 struct slot {
     struct irq irq;

@@ -23,7 +23,7 @@
 #define CONFIG_MEMORY_MIN (32ull << 20)
 #define CONFIG_MEMORY_MAX (1ull << 42) /* 4 TiB */
 #define CONFIG_CPUS_MAX 255u           /* 8-bit APIC IDs */
-#define CONFIG_QUEUES_MAX 16u          /* per disk; the same as VIRTIO_QUEUES_MAX */
+#define CONFIG_QUEUES_MAX 16u          /* per disk */
 #define CONFIG_SHUTDOWN_TIMEOUT_S 60u
 #define CONFIG_SHUTDOWN_TIMEOUT_S_MAX 86400u /* a day: who wants more wants no limit */
 #define CONFIG_DISK_SERIAL_MAX 20u           /* bytes; virtio 1.2, 5.2.6: the device ID string */
