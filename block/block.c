@@ -28,19 +28,6 @@
  */
 #define IDLE_NS 2000000000ull
 
-void block_init(struct block *block, const struct block_driver *driver,
-                const struct block_source *source)
-{
-    block->driver = driver;
-    block->file = source->file;
-    block->writable = source->writable;
-    block->discard = source->discard;
-    block->without = source->without;
-    block->alone = source->flags & BLOCK_OPEN_ALONE;
-    list_init(&block->pending);
-    list_init(&block->finished);
-}
-
 /* ---- carrying out one request ---------------------------------------------------------------- */
 
 static bool is_write(const struct block_req *req)
@@ -382,14 +369,6 @@ int block_detach(struct block *block)
     aio_put(aio);
     block->loop = NULL;
     return block->written ? flush(block) : 0;
-}
-
-void block_compute(struct block *block, void (*fn)(void *opaque), void *opaque)
-{
-    if (block->aio && block->compute_threads)
-        aio_compute(block->aio, fn, opaque);
-    else
-        fn(opaque);
 }
 
 int block_close(struct block *block)

@@ -1,5 +1,6 @@
 /*
- * Disk images: what the VMM's devices, the image tool and the tests see of block/.
+ * Disk images: what the VMM's devices, the image tool and the tests see of block/. Requests on an
+ * open image are declared here; this header brings open.h (opening) and status.h (what is where).
  *
  * A struct block is an open image with its backing chain. It has one owner thread at a time and no
  * locks: set-up opens it on any thread, block_attach hands it to the thread that runs `loop`, and
@@ -20,133 +21,10 @@
 #include "base/err.h"
 #include "base/list.h"
 #include "base/loop.h"
+#include "block/open.h"
+#include "block/status.h"
 
 #define BLOCK_SECTOR_SIZE 512u
-
-/* Images on top of each other. More than any tool makes; it bounds memory, files and stack. */
-#define BLOCK_CHAIN_MAX 64u
-
-enum block_format { BLOCK_FORMAT_PROBE, BLOCK_FORMAT_RAW, BLOCK_FORMAT_QCOW2 };
-
-enum block_cache {
-    BLOCK_CACHE_WRITEBACK, /* host page cache; a flush makes data durable */
-    BLOCK_CACHE_NONE,      /* O_DIRECT; alignment is handled below this interface */
-    BLOCK_CACHE_UNSAFE,    /* host page cache; a flush does not wait for the host's disk */
-};
-
-enum block_aio { BLOCK_AIO_AUTO, BLOCK_AIO_URING, BLOCK_AIO_THREADS };
-
-enum {
-    BLOCK_WITHOUT_ZERO_COW = 1 << 0,   /* read and write what is known to be zero, like any data */
-    BLOCK_WITHOUT_MERGE_COW = 1 << 1,  /* head, data and tail are read and written one by one */
-    BLOCK_WITHOUT_MERGE_REQS = 1 << 2, /* each request goes to the host by itself */
-};
-
-enum {
-    /*
-     * For block_check only: open what its tables make unusable otherwise, as long as the header
-     * makes sense, and images marked corrupt or dirty for writing. Backing files are not opened.
-     */
-    BLOCK_OPEN_CHECK = 1 << 0,
-
-    /*
-     * Take no locks: look at an image that somebody may be writing. What is seen can be older than
-     * what was written, or not fit together. With `readonly` only.
-     */
-    BLOCK_OPEN_SHARE = 1 << 1,
-
-    /*
-     * Open neither backing files nor the data file: for what the image's own metadata says.
-     * Requests are refused (-ENXIO).
-     */
-    BLOCK_OPEN_ALONE = 1 << 2,
-
-    /* When probing, take a file of any length for raw that has no other format's mark. */
-    BLOCK_OPEN_ANY_RAW = 1 << 3,
-
-    /*
-     * Tables that a file which was cut short has lost read as zeroes, as its data does and as QEMU
-     * takes them; otherwise, and for writing, that is an error. The same for a refcount table that
-     * cannot be one, which nobody needs for reading.
-     */
-    BLOCK_OPEN_CUT_SHORT = 1 << 4,
-
-    /* Take no locks, also for writing: the user keeps others out. */
-    BLOCK_OPEN_UNLOCKED = 1 << 5,
-
-    /* Only a device will do. */
-    BLOCK_OPEN_DEVICE = 1 << 6,
-
-    /* With ALONE and `readonly`: an encrypted image, too. */
-    BLOCK_OPEN_ENCRYPTED = 1 << 7,
-};
-
-struct block_check_report; /* block/image.h */
-struct file_part;          /* base/file_part.h */
-
-/* One file of an image that is being opened. */
-struct block_file {
-    const char *path;
-    const uint64_t *id; /* file_host_identify */
-    bool writable;
-    bool is_top; /* it is the one that the user named: neither backing file nor data file */
-};
-
-struct block_options {
-    const char *path;
-    enum block_format format;
-    const struct file_part *part; /* of the file, with the image in it; NULL: all of it */
-    const char *data_path;        /* of the data file; NULL: as the image says */
-    bool readonly;
-    enum block_cache cache;
-    enum block_aio aio; /* AUTO: io_uring, or threads where it is missing or forbidden */
-    bool discard;       /* pass discards on to the host file; off: they succeed and do nothing */
-    unsigned flags;     /* BLOCK_OPEN_… */
-    unsigned without;   /* BLOCK_WITHOUT_…: to measure what a technique gains */
-
-    /*
-     * Images may name as backing or data file what lies in their own folder, and at the places in
-     * `allowed`: folders, with all that is in them, and files. Off: any file of the host.
-     */
-    bool confined;
-    const char *const *allowed;
-    unsigned nallowed;
-
-    /*
-     * Open a backing file for writing too: 1 is the image's own, 2 that one's, …; 0: none. Only
-     * block_commit writes to it.
-     */
-    unsigned write_backing;
-
-    /*
-     * Compress, decompress and copy long pieces from the page cache on threads of their own, as
-     * many as there are processors; off: on the image's thread. While it is attached, for requests
-     * in flight together.
-     */
-    bool compute_threads;
-
-    /*
-     * Asked about each file of the chain when it is open, before it is locked or read: a negative
-     * errno with *err filled refuses it. NULL: none is.
-     */
-    int (*admit)(void *opaque, const struct block_file *file, struct err *err);
-    void *admit_opaque;
-
-    /* Hears what is repaired of an image that was not closed; NULL: one line in the log. */
-    struct block_check_report *repair_report;
-};
-
-struct block;
-
-/*
- * Open an image and its backing chain, locked against other writers.
- *
- * A disk opened as raw because probing found no other format refuses writes that would turn its
- * first sector into another format's header (-EPERM).
- * 0, or a negative errno with *err filled; nothing stays open or locked then.
- */
-int block_open(const struct block_options *options, struct block **ret_block,
-               struct err *err) MUST_CHECK;
 
 /* Start asynchronous I/O on `loop`. 0, or a negative errno with *err filled. */
 int block_attach(struct block *block, struct loop *loop, struct err *err) MUST_CHECK;
@@ -179,47 +57,6 @@ struct block_info {
     bool discard;
     const char *format; /* "raw" or "qcow2" */
 };
-
-/* ---- what is where --------------------------------------------------------------------------- */
-
-enum {
-    BLOCK_STATUS_DATA = 1 << 0,       /* has to be read to know what it is */
-    BLOCK_STATUS_ZERO = 1 << 1,       /* reads as zero */
-    BLOCK_STATUS_ALLOCATED = 1 << 2,  /* the layer says so itself; backing files do not count */
-    BLOCK_STATUS_COMPRESSED = 1 << 3, /* DATA, compressed */
-    BLOCK_STATUS_OFFSET = 1 << 4,     /* `host` is valid */
-};
-
-struct block_status {
-    unsigned flags;
-    uint64_t len;        /* bytes from the offset asked for: > 0 */
-    uint64_t host;       /* offset in the layer's file of data */
-    uint32_t beyond;     /* so many of the last bytes are zeroes behind the file's end */
-    unsigned depth;      /* of the layer that says so: 0 is the image itself */
-    struct block *layer; /* it; valid until the image is closed */
-};
-
-/*
- * What the bytes at `off` are, for as far as one look shows, at most `len` (both inside the image,
- * len > 0). Through the chain of backing files, or with `own_layer` what the image itself says.
- * On the image's thread. 0 or -errno.
- */
-int block_get_status(struct block *block, uint64_t off, uint64_t len, bool own_layer,
-                     struct block_status *ret_status) MUST_CHECK;
-
-/*
- * Are two layers, perhaps of different images, the same image in the same file? Then they have the
- * same at the same offset, unless a snapshot is shown in place of one's disk.
- */
-bool block_is_same_layer(const struct block *a, const struct block *b);
-
-/*
- * The same, and where the host has no space for a cluster of the image, as after
- * preallocation=metadata, it is ZERO besides DATA. Only asked for where the image looks as if it
- * had such clusters, which is found out once. Not while it is written.
- */
-int block_get_host_status(struct block *block, uint64_t off, uint64_t len, bool own_layer,
-                          struct block_status *ret_status) MUST_CHECK;
 
 /*
  * What the engine has done for this image (not its backing files) since it was opened. Operations

@@ -7,6 +7,8 @@
  *
  * Until step 3 the image shows all of the disk itself, whatever is in the backing file already.
  */
+#include "block/commit.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>

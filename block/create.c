@@ -2,13 +2,15 @@
  * Making images: what is common to the formats. The files are filled before they get their names,
  * so a process that ends in between leaves nothing.
  */
+#include "block/create.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
-#include "block/create.h"
 #include "block/driver.h"
+#include "block/env.h"
 #include "block/name.h"
 #include "block/qcow2/image/create.h"
 #include "block/raw.h"

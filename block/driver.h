@@ -4,6 +4,16 @@
  * A format driver works on bytes, from top to bottom: its functions run in a coroutine while the
  * image is attached, and straight through while it is not. block.c has checked requests against the
  * image's size and write protection before a driver sees them.
+ *
+ * The files of block/. Each one uses only those in the lines above its own:
+ *
+ *   env, name, confine, probe, luks   files and their names; formats told by content
+ *   driver, status, space, merge      what formats and requests are made of
+ *   block                             requests on an open image
+ *   image_ops, commit                 operations on an open image as a whole
+ *   raw, qcow2/                       the formats
+ *   open                              names the formats, to open images
+ *   create                            names them to make images; opens the backing file
  */
 #ifndef MINIVMM_BLOCK_DRIVER_H
 #define MINIVMM_BLOCK_DRIVER_H
@@ -14,12 +24,15 @@
 
 #include "base/aio.h"
 #include "base/file.h"
-#include "base/file_host.h"
 #include "base/list.h"
 #include "block/block.h"
-#include "block/image.h"
+#include "block/create.h"
+#include "block/image_ops.h"
 
-/* Bytes of L1 tables that they may have in memory: 64 disks of 64 TiB, with clusters of 64 KiB. */
+/*
+ * Bytes of L1 tables that the images of a chain may have in memory together: enough for 64 disks of
+ * 64 TiB, with clusters of 64 KiB.
+ */
 #define BLOCK_CHAIN_TABLES_MAX (64u << 20)
 
 /* Longest backing file name that the format allows (1023), and its end. */

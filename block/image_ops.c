@@ -2,6 +2,8 @@
  * Operations on whole images (block/image.h): what is common to the formats. A format that does not
  * have an operation is refused here, and so is a change of an image that is open for reading only.
  */
+#include "block/image_ops.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>

@@ -7,8 +7,8 @@
 #include "base/compiler.h"
 #include "base/err.h"
 #include "base/file.h"
+#include "block/create.h"
 #include "block/driver.h"
-#include "block/image.h"
 
 extern const struct block_driver raw_driver;
 

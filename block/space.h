@@ -9,7 +9,7 @@
 #include "base/compiler.h"
 #include "base/err.h"
 #include "base/file.h"
-#include "block/image.h"
+#include "block/create.h"
 
 /*
  * Give a new file its length, all of it reading as zero. A device must be long enough, and gets its

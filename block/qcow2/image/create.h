@@ -6,7 +6,7 @@
 
 #include "base/compiler.h"
 #include "base/file.h"
-#include "block/image.h"
+#include "block/create.h"
 
 /* Do the options go together? -errno with *err filled. */
 int qcow2_create_check(const struct block_create_options *options, struct err *err) MUST_CHECK;

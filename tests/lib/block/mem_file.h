@@ -11,7 +11,7 @@
 #include <stdio.h>
 
 #include "block/driver.h"
-#include "block/open.h"
+#include "block/env.h"
 
 /* Address space for a file's contents; writing past it fails with ENOSPC. */
 #define MEM_DISK_MAX (256u << 20)
