@@ -16,7 +16,7 @@
 #include "memory/guest_mem.h"
 #include "vmm/arch.h"
 #include "vmm/board.h"
-#include "vmm/startup.h"
+#include "vmm/process/startup.h"
 #include "vmm/vcpu.h"
 
 _Static_assert(CONFIG_QUEUES_MAX <= VIRTIO_QUEUES_MAX, "a disk has the queues it is given");

@@ -11,11 +11,11 @@
 #include "base/log.h"
 #include "base/std_fds.h"
 #include "vmm/config/options.h"
-#include "vmm/crash.h"
-#include "vmm/ending.h"
-#include "vmm/inherited.h"
+#include "vmm/process/crash.h"
+#include "vmm/process/ending.h"
+#include "vmm/process/inherited.h"
+#include "vmm/process/startup.h"
 #include "vmm/runner.h"
-#include "vmm/startup.h"
 
 /* How long the end of the process waits for somebody to read its last words. */
 #define LAST_WORDS_MS 2000u

@@ -8,11 +8,11 @@
 #include "boot/boot.h"
 #include "vmm/console/console.h"
 #include "vmm/disk.h"
-#include "vmm/ending.h"
 #include "vmm/kvm.h"
 #include "vmm/machine.h"
-#include "vmm/restarts.h"
-#include "vmm/startup.h"
+#include "vmm/process/ending.h"
+#include "vmm/process/restarts.h"
+#include "vmm/process/startup.h"
 
 #define NS_PER_S 1000000000ull
 

@@ -19,7 +19,7 @@
 #include "base/log.h"
 #include "base/thread.h"
 #include "vmm/arch.h"
-#include "vmm/startup.h"
+#include "vmm/process/startup.h"
 
 /* Interrupts KVM_RUN; its handler does nothing. */
 #define VCPU_SIGNAL SIGRTMIN

@@ -20,8 +20,8 @@
 #include "tests/lib/guest/guest_test.h"
 #include "tests/lib/tty.h"
 #include "vmm/config/config.h"
-#include "vmm/ending_rules.h"
-#include "vmm/restarts.h"
+#include "vmm/process/ending_rules.h"
+#include "vmm/process/restarts.h"
 
 /* ThreadSanitizer has a lock of its own while a thread is made, which all threads need. */
 #if defined(__SANITIZE_THREAD__)

@@ -12,8 +12,8 @@
 #include "memory/layout_x86.h"
 #include "tests/lib/guest/guest_test.h"
 #include "vmm/config/config.h"
-#include "vmm/ending_rules.h"
-#include "vmm/restarts.h"
+#include "vmm/process/ending_rules.h"
+#include "vmm/process/restarts.h"
 
 #define VECTOR 0x40u
 

@@ -15,7 +15,7 @@
 #include "tests/lib/tty.h"
 #include "tests/lib/unit.h"
 #include "vmm/console/terminal.h"
-#include "vmm/crash.h"
+#include "vmm/process/crash.h"
 
 /* A process with a terminal of its own, as under a shell: raw, and then it does `then`. */
 static pid_t start_job(int *ret_master, void (*then)(void))

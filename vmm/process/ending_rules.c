@@ -1,4 +1,4 @@
-#include "vmm/ending_rules.h"
+#include "vmm/process/ending_rules.h"
 
 static enum ending_step first_step(enum ending_phase phase)
 {

@@ -6,8 +6,8 @@
  * terminal that closes sends SIGHUP twice or behind a SIGTERM. So signals within ENDING_PAUSE_NS
  * are one request, and only a later one insists.
  */
-#ifndef MINIVMM_ENDING_RULES_H
-#define MINIVMM_ENDING_RULES_H
+#ifndef MINIVMM_PROCESS_ENDING_RULES_H
+#define MINIVMM_PROCESS_ENDING_RULES_H
 
 #include <stdbool.h>
 #include <stdint.h>

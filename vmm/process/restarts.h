@@ -2,8 +2,8 @@
  * A guest that resets again and again, soon after its start, is started again at longer and longer
  * intervals: it could keep a host busy, and fill its log, otherwise.
  */
-#ifndef MINIVMM_RESTARTS_H
-#define MINIVMM_RESTARTS_H
+#ifndef MINIVMM_PROCESS_RESTARTS_H
+#define MINIVMM_PROCESS_RESTARTS_H
 
 #include <stdint.h>
 

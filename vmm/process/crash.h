@@ -2,8 +2,8 @@
  * Signals that end the process on the spot, from a crash or from outside: the terminal must not
  * stay raw.
  */
-#ifndef MINIVMM_CRASH_H
-#define MINIVMM_CRASH_H
+#ifndef MINIVMM_PROCESS_CRASH_H
+#define MINIVMM_PROCESS_CRASH_H
 
 /*
  * From now on, every signal that ends the process puts the terminal back first, also when it is the

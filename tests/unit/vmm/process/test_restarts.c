@@ -1,5 +1,5 @@
 #include "tests/lib/unit.h"
-#include "vmm/restarts.h"
+#include "vmm/process/restarts.h"
 
 #define SOON (RESTARTS_LONG_ENOUGH_NS - 1)
 

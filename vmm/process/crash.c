@@ -1,4 +1,4 @@
-#include "vmm/crash.h"
+#include "vmm/process/crash.h"
 
 #include <signal.h>
 #include <stdbool.h>

@@ -1,5 +1,5 @@
 #include "tests/lib/unit.h"
-#include "vmm/ending_rules.h"
+#include "vmm/process/ending_rules.h"
 
 #define MS 1000000ull
 #define START (1000 * MS) /* some moment */

@@ -1,4 +1,4 @@
-#include "vmm/startup.h"
+#include "vmm/process/startup.h"
 
 #include <inttypes.h>
 #include <stdint.h>

@@ -5,8 +5,8 @@
  * A line carries the time since main began and CLOCK_MONOTONIC, so that whoever started the
  * process can tell how long exec took.
  */
-#ifndef MINIVMM_STARTUP_H
-#define MINIVMM_STARTUP_H
+#ifndef MINIVMM_PROCESS_STARTUP_H
+#define MINIVMM_PROCESS_STARTUP_H
 
 /* The step that vCPU 0 reports right before it first enters the guest. */
 #define STARTUP_FIRST_RUN "first KVM_RUN"

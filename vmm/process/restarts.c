@@ -1,4 +1,4 @@
-#include "vmm/restarts.h"
+#include "vmm/process/restarts.h"
 
 #include "base/bytes.h"
 

@@ -1,4 +1,4 @@
-#include "vmm/inherited.h"
+#include "vmm/process/inherited.h"
 
 #include <fcntl.h>
 #include <stdarg.h>

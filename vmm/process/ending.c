@@ -1,4 +1,4 @@
-#include "vmm/ending.h"
+#include "vmm/process/ending.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -12,7 +12,7 @@
 #include "base/thread.h"
 #include "vmm/config/config.h"
 #include "vmm/console/console.h"
-#include "vmm/ending_rules.h"
+#include "vmm/process/ending_rules.h"
 
 #define NS_PER_S 1000000000ull
 

@@ -1,8 +1,8 @@
 /*
  * Descriptors that this process was started with.
  */
-#ifndef MINIVMM_INHERITED_H
-#define MINIVMM_INHERITED_H
+#ifndef MINIVMM_PROCESS_INHERITED_H
+#define MINIVMM_PROCESS_INHERITED_H
 
 #include "base/compiler.h"
 #include "base/err.h"

@@ -13,8 +13,8 @@
  *     time is up
  *     time is up again    the process ends as it is
  */
-#ifndef MINIVMM_ENDING_H
-#define MINIVMM_ENDING_H
+#ifndef MINIVMM_PROCESS_ENDING_H
+#define MINIVMM_PROCESS_ENDING_H
 
 #include <signal.h>
 
