@@ -1,6 +1,7 @@
 /*
  * Wrong options, wrong settings, and files that are not what they are taken for, given to the
- * program as a user gives them. tests/lib/guest/refusal.h says what is expected each time.
+ * program as a user gives them. tests/lib/guest/refusal.h says what is expected each time; most of
+ * it is in tests/guest/cases/.
  */
 #include <fcntl.h>
 #include <limits.h>
@@ -16,6 +17,7 @@
 #include "tests/lib/boot/kernel_file.h"
 #include "tests/lib/guest/guest_test.h"
 #include "tests/lib/guest/refusal.h"
+#include "tests/lib/guest/refusal_cases.h"
 #include "vmm/config/config.h"
 
 #define KERNEL "--kernel", "kernel"
@@ -24,84 +26,33 @@
 /* Images on top of each other; deep-0 is one too deep. */
 #define DEPTH_MAX 64u
 
-/* ---- options --------------------------------------------------------------------------------- */
+/* ---- more than a line of a file can say ------------------------------------------------------- */
 
 #define VALUE_40 "0123456789012345678901234567890123456789"
 #define VALUE_400                                                                                  \
     VALUE_40 VALUE_40 VALUE_40 VALUE_40 VALUE_40 VALUE_40 VALUE_40 VALUE_40 VALUE_40 VALUE_40
 
-#define OPTION(name, given, wanted)                                                                \
-    {                                                                                              \
-        .args = {KERNEL, name, given}, .code = EXIT_USAGE, .says = { name, given, wanted }         \
-    }
-#define DISK_KEY(key, given, wanted)                                                               \
-    {                                                                                              \
-        .args = {KERNEL, "--disk", "disk.raw," key "=" given}, .code = EXIT_USAGE, .says = {       \
-            "--disk: disk.raw: ",                                                                  \
-            key,                                                                                   \
-            "'" given "'",                                                                         \
-            wanted                                                                                 \
-        }                                                                                          \
-    }
-
-static const struct refusal options[] = {
-    {.args = {NULL}, .code = EXIT_USAGE, .says = {"--kernel", "expected"}},
-    {.args = {"--frobnicate"}, .code = EXIT_USAGE, .says = {"--frobnicate", "unknown option"}},
-    {.args = {KERNEL, "-x"}, .code = EXIT_USAGE, .says = {"-x", "unknown option"}},
-    {.args = {KERNEL, "--mem", "64M"}, .code = EXIT_USAGE, .says = {"--mem", "unknown option"}},
-    {.args = {"kernel"}, .code = EXIT_USAGE, .says = {"kernel", "expected an option"}},
-    {.args = {"--kernel"}, .code = EXIT_USAGE, .says = {"--kernel", "value missing", "FILE"}},
-    {.args = {"--kernel", "--cpus", "1"}, .code = EXIT_USAGE, .says = {"--kernel", "missing"}},
-    {.args = {"--kernel", ""}, .code = EXIT_USAGE, .says = {"--kernel", "''", "a file name"}},
-    {.args = {KERNEL, "--initrd="}, .code = EXIT_USAGE, .says = {"--initrd", "a file name"}},
-    {.args = {KERNEL, "--no-acpi=on"}, .code = EXIT_USAGE, .says = {"--no-acpi", "no value"}},
-    {.args = {KERNEL, "--append", "a", "--cmdline", "b"},
-     .code = EXIT_USAGE,
-     .says = {"append", "cmdline", "expected one"}},
-    OPTION("--memory", "", "32M to 4T"),
-    OPTION("--memory", "31M", "32M to 4T"),
-    OPTION("--memory", "5T", "32M to 4T"),
-    OPTION("--memory", "512", "32M to 4T"),
-    OPTION("--memory", "64X", "32M to 4T"),
-    OPTION("--memory", "-64M", "32M to 4T"),
-    OPTION("--memory", "65537K", "whole megabytes"),
-    OPTION("--memory", "99999999999999999999", "32M to 4T"),
-    OPTION("--memory", "18446744073709551615G", "32M to 4T"),
-    OPTION("--cpus", "0", "1 to 255"),
-    OPTION("--cpus", "256", "1 to 255"),
-    OPTION("--cpus", "-1", "1 to 255"),
-    OPTION("--cpus", "4294967297", "1 to 255"),
-    OPTION("--cpus", "two", "1 to 255"),
-    OPTION("--serial", "tty", "stdio|null|pty"),
-    OPTION("--serial", "file:", "file:PATH"),
-    OPTION("--serial", "unix:", "unix:PATH"),
-    OPTION("--serial", "null:x", "stdio|null|pty"),
-    OPTION("--on-reboot", "maybe", "exit|restart"),
-    OPTION("--log", "loud", "error|warn|info|debug"),
+static const struct refusal odd_values[] = {
     {.args = {KERNEL, "--memory", VALUE_400},
      .code = EXIT_USAGE,
      .says = {"--memory", VALUE_40, "32M to 4T"}},
     {.args = {KERNEL, "--memory", "1\n2\033[2J"},
      .code = EXIT_USAGE,
      .says = {"--memory", "'1?2?[2J'", "32M to 4T"}},
-    {.args = {KERNEL, "--disk", ""}, .code = EXIT_USAGE, .says = {"--disk", "a file name"}},
-    {.args = {KERNEL, "--disk", ",format=raw"}, .code = EXIT_USAGE, .says = {"--disk", "file"}},
-    {.args = {KERNEL, "--disk", "disk.raw,format"},
+    {.args = {"--kernel", "bz", "--append", VALUE_400 VALUE_400},
+     .code = EXIT_SETUP,
+     .says = {"command line", "at most 800"}},
+    {.args = {KERNEL, "--serial", "unix:" VALUE_400},
+     .code = EXIT_SETUP,
+     .says = {VALUE_40, "at most 107 bytes"}},
+    {.args = {CONFIG},
+     .config = "{\"kernel\": \"\xff\"}",
      .code = EXIT_USAGE,
-     .says = {"--disk", "'format'", "key=value"}},
-    {.args = {KERNEL, "--disk", "disk.raw,"}, .code = EXIT_USAGE, .says = {"--disk", "key=value"}},
-    {.args = {KERNEL, "--disk", "disk.raw,nokey=1"},
+     .says = {"config.json", "expected JSON"}},
+    {.args = {CONFIG, "--cpus", "x"},
+     .config = "{}",
      .code = EXIT_USAGE,
-     .says = {"--disk", "'nokey'", "expected a key"}},
-    DISK_KEY("format", "vmdk", "qcow2|raw"),
-    DISK_KEY("readonly", "maybe", "on or off"),
-    DISK_KEY("cache", "all", "writeback|none|unsafe"),
-    DISK_KEY("aio", "native", "io_uring|threads"),
-    DISK_KEY("serial", "", "1 to 20"),
-    DISK_KEY("serial", "123456789012345678901", "1 to 20"),
-    DISK_KEY("queues", "0", "1 to 16"),
-    DISK_KEY("queues", "17", "1 to 16"),
-    DISK_KEY("discard", "yes", "on or off"),
+     .says = {"--cpus", "'x'", "1 to 255"}},
 };
 
 static void print_into_the_void(void)
@@ -121,229 +72,6 @@ static const struct refusal lost_output[] = {
      .says = {"standard output", "No space left"}},
 };
 
-/* ---- the configuration file ------------------------------------------------------------------ */
-
-#define JSON(text, ...)                                                                            \
-    {                                                                                              \
-        .args = {CONFIG}, .config = text, .code = EXIT_USAGE, .says = {                            \
-            "config.json",                                                                         \
-            __VA_ARGS__                                                                            \
-        }                                                                                          \
-    }
-
-static const struct refusal configs[] = {
-    JSON("", "expected"),
-    JSON("{", "expected JSON"),
-    JSON("kernel=x", ":1:", "expected JSON"),
-    JSON("[]", "expected an object"),
-    JSON("{\"kernel\": \"kernel\"} x", "expected JSON"),
-    JSON("{\"kernel\": \"kernel\", \"kernel\": \"kernel\"}", "duplicate"),
-    JSON("{\"kernel\": \"\\u0000\"}", "expected JSON"),
-    JSON("{\"kernel\": \"\xff\"}", "expected JSON"),
-    JSON("{\"colour\": \"red\"}", "colour", "unknown key"),
-    JSON("{\"kernel\": 5}", "kernel", "expected a string"),
-    JSON("{\"kernel\": null}", "kernel", "expected a string"),
-    JSON("{\"kernel\": \"\"}", "kernel", "expected a file name"),
-    JSON("{\"initrd\": \"x\"}", "initrd", "expected an array"),
-    JSON("{\"initrd\": [1]}", "initrd[0]", "expected a string"),
-    JSON("{\"cpus\": \"2\"}", "cpus", "expected an integer"),
-    JSON("{\"cpus\": 0}", "cpus", "1 to 255"),
-    JSON("{\"cpus\": -1}", "cpus", "-1", "1 to 255"),
-    JSON("{\"cpus\": 1.5}", "cpus", "expected an integer"),
-    JSON("{\"cpus\": 1e999}", "expected"),
-    JSON("{\"memory\": true}", "memory", "expected a string such as"),
-    JSON("{\"memory\": 1}", "memory", "32M to 4T"),
-    JSON("{\"acpi\": \"on\"}", "acpi", "true or false"),
-    JSON("{\"disk\": {}}", "disk", "expected an array"),
-    JSON("{\"disk\": [\"disk.raw\"]}", "disk[0]", "expected an object"),
-    JSON("{\"disk\": [{}]}", "disk[0].file", "expected an image file"),
-    JSON("{\"disk\": [{\"file\": \"disk.raw\", \"size\": 1}]}", "disk[0].size", "unknown key"),
-    JSON("{\"disk\": [{\"file\": \"disk.raw\", \"queues\": 99}]}", "disk[0].queues", "1 to 16"),
-    {.args = {CONFIG},
-     .config = "{\"kernel\": \"kernel\", \"append\": \"a\", \"cmdline\": \"b\"}",
-     .code = EXIT_USAGE,
-     .says = {"append", "cmdline", "expected one"}},
-    {.args = {"--config", "missing"}, .code = EXIT_USAGE, .says = {"missing", "No such file"}},
-    {.args = {"--config", "folder"}, .code = EXIT_USAGE, .says = {"folder", "a regular file"}},
-    {.args = {"--config", "fifo"}, .code = EXIT_USAGE, .says = {"fifo", "a regular file"}},
-    {.args = {"--config", "socket"}, .code = EXIT_USAGE, .says = {"socket"}},
-    {.args = {"--config", "/dev/zero"}, .code = EXIT_USAGE, .says = {"/dev/zero", "regular file"}},
-    {.args = {"--config", "kernel"}, .code = EXIT_USAGE, .says = {"kernel", "expected JSON"}},
-    {.args = {"--config", "large"}, .code = EXIT_USAGE, .says = {"large", "expected at most"}},
-    {.args = {"--config", "config.json", "--cpus", "x"},
-     .config = "{}",
-     .code = EXIT_USAGE,
-     .says = {"--cpus", "'x'", "1 to 255"}},
-};
-
-/* ---- kernels and initrds --------------------------------------------------------------------- */
-
-#define KERNEL_FILE(name, ...)                                                                     \
-    {                                                                                              \
-        .args = {"--kernel", name}, .code = EXIT_SETUP, .says = {                                  \
-            "kernel: " name ": ",                                                                  \
-            __VA_ARGS__                                                                            \
-        }                                                                                          \
-    }
-#define INITRD_FILE(name, ...)                                                                     \
-    {                                                                                              \
-        .args = {KERNEL, "--initrd", name}, .code = EXIT_SETUP, .says = {                          \
-            "initrd: " name ": ",                                                                  \
-            __VA_ARGS__                                                                            \
-        }                                                                                          \
-    }
-#define NO_KERNEL "expected an x86-64 bzImage or ELF kernel"
-
-static const struct refusal boot_files[] = {
-    KERNEL_FILE("missing", "No such file"),
-    KERNEL_FILE("missing/kernel", "No such file"),
-    KERNEL_FILE("text/kernel", "Not a directory"),
-    KERNEL_FILE("folder", "expected a regular file"),
-    KERNEL_FILE("fifo", "expected a regular file"),
-    KERNEL_FILE("socket", "expected a regular file"),
-    KERNEL_FILE("/dev/zero", "expected a regular file"),
-    KERNEL_FILE("loop", "symbolic links"),
-    KERNEL_FILE("empty", "empty"),
-    KERNEL_FILE("text", NO_KERNEL),
-    KERNEL_FILE("kernel.gz", "gzip", NO_KERNEL),
-    KERNEL_FILE("disk.qcow2", "qcow2", NO_KERNEL),
-    KERNEL_FILE("bz-3", NO_KERNEL),
-    KERNEL_FILE("bz-510", NO_KERNEL),
-    KERNEL_FILE("bz-520", "truncated"),
-    KERNEL_FILE("bz-600", "truncated"),
-    KERNEL_FILE("bz-1024", "truncated"),
-    KERNEL_FILE("bz-5000", "truncated"),
-    KERNEL_FILE("bz-old", "too old", "2.11", "expected 2.12"),
-    KERNEL_FILE("bz-32bit", "32-bit", "expected"),
-    KERNEL_FILE("bz-low", "zImage", "expected"),
-    KERNEL_FILE("bz-nowhere", "0xfffffffffffff000"),
-    KERNEL_FILE("bz-align", "power of two"),
-    KERNEL_FILE("elf-40", "truncated"),
-    KERNEL_FILE("elf-100", "truncated"),
-    KERNEL_FILE("elf-300", "truncated"),
-    KERNEL_FILE("elf-32bit", "64-bit"),
-    KERNEL_FILE("elf-arm", "arm64 (machine 183)", "expected 62"),
-    KERNEL_FILE("elf-object", "type 1", "expected 2"),
-    KERNEL_FILE("elf-headers", "65535", "expected 1 to 64"),
-    KERNEL_FILE("elf-headers-behind", "truncated"),
-    KERNEL_FILE("elf-segment-wraps", "wraps"),
-    KERNEL_FILE("elf-segment-large", "outside the guest's"),
-    KERNEL_FILE("elf-segment-low", "overlaps"),
-    KERNEL_FILE("elf-entry", "entry point"),
-    {.args = {"--kernel", "bz-large", "--memory", "32M"},
-     .code = EXIT_SETUP,
-     .says = {"kernel: bz-large: ", "32768 KiB", "32 MiB"}},
-    {.args = {"--kernel", "bz", "--append", VALUE_400 VALUE_400},
-     .code = EXIT_SETUP,
-     .says = {"command line", "at most 800"}},
-    INITRD_FILE("missing", "No such file"),
-    INITRD_FILE("folder", "expected a regular file"),
-    INITRD_FILE("fifo", "expected a regular file"),
-    INITRD_FILE("socket", "expected a regular file"),
-    INITRD_FILE("/dev/zero", "expected a regular file"),
-    INITRD_FILE("empty", "empty"),
-    {.args = {KERNEL, "--initrd", "large", "--memory", "32M"},
-     .code = EXIT_SETUP,
-     .says = {"initrd: large: ", "40960 KiB", "32 MiB of RAM"}},
-    {.args = {KERNEL, "--initrd", "text", "--initrd", "large", "--memory", "32M"},
-     .code = EXIT_SETUP,
-     .says = {"initrd: text and more: ", "does not fit"}},
-    {.args = {KERNEL, "--initrd", "text", "--initrd", "missing"},
-     .code = EXIT_SETUP,
-     .says = {"initrd: missing: ", "No such file"}},
-};
-
-/* ---- disks ----------------------------------------------------------------------------------- */
-
-#define DISK(text, ...)                                                                            \
-    {                                                                                              \
-        .args = {KERNEL, "--disk", text}, .code = EXIT_SETUP, .says = {                            \
-            "disk vda: ",                                                                          \
-            __VA_ARGS__                                                                            \
-        }                                                                                          \
-    }
-
-static const struct refusal disks[] = {
-    DISK("missing", "missing", "No such file"),
-    DISK("folder", "folder"),
-    DISK("fifo", "fifo", "expected a file or a block device"),
-    DISK("fifo,readonly=on", "fifo", "expected a file or a block device"),
-    DISK("socket", "socket", "expected a file or a block device"),
-    DISK("/dev/zero", "/dev/zero", "expected a file or a block device"),
-    DISK("empty", "empty", "expected a qcow2 image or whole sectors"),
-    DISK("text", "text", "expected a qcow2 image or whole sectors"),
-    DISK("disk.vmdk", "disk.vmdk", "vmdk image", "expected qcow2 or raw"),
-    DISK("disk.raw,format=qcow2", "disk.raw", "Image is not in qcow2 format"),
-    DISK("empty,format=qcow2", "empty", "Image is not in qcow2 format"),
-    DISK("cut-50", "cut-50", "Image is not in qcow2 format"),
-    DISK("cut-50,format=qcow2", "cut-50"),
-    DISK("cut-90", "cut-90", "truncated"),
-    DISK("cut-512", "cut-512"),
-    DISK("cut-65536", "cut-65536"),
-    DISK("cut-150000", "cut-150000"),
-    DISK("version-1", "version-1", "a qcow image", "expected qcow2"),
-    DISK("version-4", "version-4", "version 4", "expected 2 or 3"),
-    DISK("crypt-1", "crypt-1", "encrypt"),
-    DISK("crypt-2", "crypt-2", "encrypt"),
-    DISK("incompatible-2", "incompatible-2", "external data file"),
-    DISK("incompatible-9", "incompatible-9", "Unknown incompatible"),
-    DISK("incompatible-63", "incompatible-63", "Unknown incompatible"),
-    DISK("cluster-bits", "cluster-bits", "9 to 21"),
-    DISK("cluster-bits-huge", "cluster-bits-huge", "9 to 21"),
-    DISK("size-huge", "size-huge"),
-    DISK("l1-huge", "l1-huge"),
-    DISK("l1-short", "l1-short"),
-    DISK("l1-outside", "l1-outside"),
-    DISK("l1-unaligned", "l1-unaligned"),
-    DISK("reftable-huge", "reftable-huge"),
-    DISK("reftable-outside", "reftable-outside"),
-    DISK("header-length", "header-length"),
-    DISK("extension-huge", "extension-huge"),
-    DISK("snapshots-huge", "snapshots-huge"),
-    DISK("backing-name-outside", "backing-name-outside", "backing file name"),
-    DISK("backing-missing", "backing-missing", "missing", "No such file"),
-    DISK("backing-folder", "backing-folder", "folder"),
-    DISK("backing-network", "backing-network", "nbd:", "a file of the host is expected"),
-    DISK("backing-format", "backing-format", "vmdk", "expected qcow2 or raw"),
-    DISK("backing-probed-0", "backing-probed-1", "missing", "No such file"),
-    DISK("backing-self", "backing-self", "its own backing file"),
-    DISK("backing-loop-0", "backing-loop-0", "its own backing file"),
-    DISK("backing-outside", "backing-outside", "/etc/passwd: lies outside",
-         "add backing=/etc to --disk"),
-    DISK("backing-outside,backing=folder", "add backing=/etc to --disk"),
-    DISK("backing-outside,backing=missing", "backing=missing", "No such file"),
-    DISK("data-outside", "data-outside", "/etc/passwd: lies outside", "add backing=/etc to --disk"),
-    DISK("deep-0", "more than 64 images"),
-    {.args = {KERNEL, "--disk", "disk.raw", "--disk", "disk.raw"},
-     .code = EXIT_SETUP,
-     .says = {"disk.raw: given twice", "disk vda already", "readonly=on for both"}},
-    {.args = {KERNEL, "--disk", "disk.qcow2", "--disk", "disk.qcow2,readonly=on"},
-     .code = EXIT_SETUP,
-     .says = {"disk.qcow2: given twice", "disk vda already", "readonly=on there"}},
-    {.args = {KERNEL, "--disk", "disk.raw,readonly=on", "--disk", "disk.hard"},
-     .code = EXIT_SETUP,
-     .says = {"disk vdb: disk.hard: given twice", "disk vda already", "or readonly=on"}},
-    {.args = {KERNEL, "--disk", "deep-63", "--disk", "deep-62"},
-     .code = EXIT_SETUP,
-     .says = {"backing file of deep-62: deep-63: given twice", "disk vda", "readonly=on there"}},
-    {.args = {KERNEL, "--disk", "deep-62", "--disk", "deep-63"},
-     .code = EXIT_SETUP,
-     .says = {"deep-63: given twice", "a backing file or data file of disk vda"}},
-    {.args = {KERNEL, "--initrd", "text", "--disk", "text,format=raw"},
-     .code = EXIT_SETUP,
-     .says = {"text: given twice", "an initrd already", "readonly=on"}},
-    {.args = {KERNEL, "--disk", "disk.qcow2", "--disk", "missing"},
-     .code = EXIT_SETUP,
-     .says = {"disk vdb: missing", "No such file"}},
-    /* All is well with the disks; they must not notice what else goes wrong. */
-    {.args = {"--kernel", "bz-large", "--memory", "32M", "--disk", "disk.qcow2", "--disk",
-              "disk.raw"},
-     .code = EXIT_SETUP,
-     .says = {"bz-large"}},
-};
-
-/* ---- the serial port ------------------------------------------------------------------------- */
-
 /* What the shell does with 9<>disk.raw and with >>disk.raw. */
 static void open_disk_as_9(void)
 {
@@ -357,33 +85,7 @@ static void print_on_disk(void)
         _exit(REFUSAL_SKIPPED);
 }
 
-#define OWN_FILE(role, output, ...)                                                                \
-    {                                                                                              \
-        .args = {KERNEL, "--serial", output, __VA_ARGS__}, .code = EXIT_SETUP, .says = {           \
-            "serial port: ",                                                                       \
-            role " of this VM",                                                                    \
-            "expected another one"                                                                 \
-        }                                                                                          \
-    }
-
-/* The first thing that a file is opened for as output is to be emptied. */
-static const struct refusal own_files[] = {
-    OWN_FILE("the kernel", "file:kernel", NULL),
-    OWN_FILE("the kernel", "unix:kernel", NULL),
-    OWN_FILE("an initrd", "file:second", "--initrd", "text", "--initrd", "second"),
-    OWN_FILE("disk vda", "file:disk.raw", "--disk", "disk.raw"),
-    OWN_FILE("disk vda", "file:disk.raw", "--disk", "disk.raw,readonly=on"),
-    OWN_FILE("disk vda", "file:disk.hard", "--disk", "disk.raw"),
-    OWN_FILE("disk vda", "file:disk.link", "--disk", "disk.raw"),
-    OWN_FILE("disk vda", "file:folder/../disk.raw", "--disk", "disk.link"),
-    OWN_FILE("disk vdb", "file:disk.qcow2", "--disk", "disk.raw", "--disk", "disk.qcow2"),
-    OWN_FILE("a backing file or data file of disk vda", "file:deep-64", "--disk", "deep-1"),
-    OWN_FILE("a backing file or data file of disk vda", "file:deep-20", "--disk", "deep-1"),
-    OWN_FILE("a backing file or data file of disk vda", "file:second", "--disk", "data-inside"),
-    {.args = {CONFIG},
-     .config = "{\"kernel\": \"kernel\", \"serial\": \"file:config.json\"}",
-     .code = EXIT_SETUP,
-     .says = {"the configuration file of this VM", "expected another one"}},
+static const struct refusal own_descriptors[] = {
     {.args = {KERNEL, "--disk", "disk.raw", "--serial", "file:/dev/fd/9"},
      .in_child = open_disk_as_9,
      .code = EXIT_SETUP,
@@ -396,30 +98,6 @@ static const struct refusal own_files[] = {
      .in_child = print_on_disk,
      .code = EXIT_SETUP,
      .says = {"standard output", "disk vda of this VM"}},
-};
-
-static const struct refusal serials[] = {
-    {.args = {KERNEL, "--serial", "file:missing/log"},
-     .code = EXIT_SETUP,
-     .says = {"missing/log", "No such file"}},
-    {.args = {KERNEL, "--serial", "file:folder"}, .code = EXIT_SETUP, .says = {"folder"}},
-    {.args = {KERNEL, "--serial", "unix:text"}, .code = EXIT_SETUP, .says = {"text", "expected"}},
-    {.args = {KERNEL, "--serial", "unix:missing/socket"},
-     .code = EXIT_SETUP,
-     .says = {"missing/socket", "No such file"}},
-    {.args = {KERNEL, "--serial", "unix:" VALUE_400},
-     .code = EXIT_SETUP,
-     .says = {VALUE_40, "at most 107 bytes"}},
-    /* The VM fails for another reason: no log truncated, no socket replaced, no pty announced. */
-    {.args = {"--kernel", "bz-large", "--memory", "32M", "--serial", "file:text"},
-     .code = EXIT_SETUP,
-     .says = {"bz-large"}},
-    {.args = {"--kernel", "bz-large", "--memory", "32M", "--serial", "unix:socket"},
-     .code = EXIT_SETUP,
-     .says = {"bz-large"}},
-    {.args = {"--kernel", "bz-large", "--memory", "32M", "--serial", "pty"},
-     .code = EXIT_SETUP,
-     .says = {"bz-large"}},
 };
 
 /* ---- the files ------------------------------------------------------------------------------- */
@@ -645,6 +323,8 @@ static void make_files(void)
 
 /* ---- tests ----------------------------------------------------------------------------------- */
 
+static struct refusal_cases options, configs, boot_files, disks, serials, own_files;
+
 /* A loop test over a table of refusals. */
 #define TEST_REFUSALS(name, table)                                                                 \
     START_TEST(name)                                                                               \
@@ -653,13 +333,15 @@ static void make_files(void)
     }                                                                                              \
     END_TEST
 
-TEST_REFUSALS(bad_option_is_refused, options)
+TEST_REFUSALS(bad_option_is_refused, options.list)
+TEST_REFUSALS(bad_configuration_is_refused, configs.list)
+TEST_REFUSALS(bad_kernel_or_initrd_is_refused, boot_files.list)
+TEST_REFUSALS(bad_disk_is_refused, disks.list)
+TEST_REFUSALS(bad_serial_port_is_refused, serials.list)
+TEST_REFUSALS(own_file_is_no_output, own_files.list)
+TEST_REFUSALS(odd_value_is_refused, odd_values)
 TEST_REFUSALS(lost_output_is_told, lost_output)
-TEST_REFUSALS(bad_configuration_is_refused, configs)
-TEST_REFUSALS(bad_kernel_or_initrd_is_refused, boot_files)
-TEST_REFUSALS(bad_disk_is_refused, disks)
-TEST_REFUSALS(bad_serial_port_is_refused, serials)
-TEST_REFUSALS(own_file_is_no_output, own_files)
+TEST_REFUSALS(own_descriptor_is_no_output, own_descriptors)
 
 START_TEST(more_disks_than_slots_are_refused)
 {
@@ -740,19 +422,29 @@ START_TEST(longest_chain_needs_no_more_descriptors_than_there_are)
 }
 END_TEST
 
+/* The refusals of a file: a loop test. */
+static void add_cases(TCase *tcase, const TTest *test, struct refusal_cases *cases,
+                      const char *name)
+{
+    refusal_cases_read(cases, name);
+    tcase_add_loop_test(tcase, test, 0, cases->n);
+}
+
 static void add_tests(Suite *suite)
 {
     TCase *tcase = tcase_create("bad input");
 
     tcase_add_unchecked_fixture(tcase, make_files, NULL);
     tcase_add_loop_test(tcase, good_input_is_taken, 0, 11);
-    tcase_add_loop_test(tcase, bad_option_is_refused, 0, ARRAY_SIZE(options));
+    add_cases(tcase, bad_option_is_refused, &options, "options");
+    add_cases(tcase, bad_configuration_is_refused, &configs, "config");
+    add_cases(tcase, bad_kernel_or_initrd_is_refused, &boot_files, "boot");
+    add_cases(tcase, bad_disk_is_refused, &disks, "disks");
+    add_cases(tcase, bad_serial_port_is_refused, &serials, "serial");
+    add_cases(tcase, own_file_is_no_output, &own_files, "own_files");
+    tcase_add_loop_test(tcase, odd_value_is_refused, 0, ARRAY_SIZE(odd_values));
     tcase_add_loop_test(tcase, lost_output_is_told, 0, ARRAY_SIZE(lost_output));
-    tcase_add_loop_test(tcase, bad_configuration_is_refused, 0, ARRAY_SIZE(configs));
-    tcase_add_loop_test(tcase, bad_kernel_or_initrd_is_refused, 0, ARRAY_SIZE(boot_files));
-    tcase_add_loop_test(tcase, bad_disk_is_refused, 0, ARRAY_SIZE(disks));
-    tcase_add_loop_test(tcase, bad_serial_port_is_refused, 0, ARRAY_SIZE(serials));
-    tcase_add_loop_test(tcase, own_file_is_no_output, 0, ARRAY_SIZE(own_files));
+    tcase_add_loop_test(tcase, own_descriptor_is_no_output, 0, ARRAY_SIZE(own_descriptors));
     tcase_add_loop_test(tcase, long_path_leaves_room_for_the_reason, 0, 3);
     tcase_add_test(tcase, longest_chain_needs_no_more_descriptors_than_there_are);
     tcase_add_test(tcase, more_disks_than_slots_are_refused);

@@ -24,28 +24,51 @@ static void die(const char *what)
     exit(EXIT_FAILURE);
 }
 
-/* build/CONFIG/minivmm from build/CONFIG/tests/guest/test_foo, unless $MINIVMM says otherwise. */
-static const char *program(void)
+/* The path of this program, build/CONFIG/tests/guest/test_foo, without its last `n` names. */
+static void path_above(unsigned n, char path[PATH_MAX])
 {
-    static char path[PATH_MAX + sizeof("/minivmm")];
-    const char *override = getenv("MINIVMM");
-    char self[PATH_MAX];
-    ssize_t len;
+    ssize_t len = readlink("/proc/self/exe", path, PATH_MAX - 1);
 
-    if (override)
-        return override;
-    len = readlink("/proc/self/exe", self, sizeof(self) - 1);
     if (len < 0)
         die("/proc/self/exe");
-    self[len] = '\0';
-    for (int i = 0; i < 3; i++) {
-        char *slash = strrchr(self, '/');
+    path[len] = '\0';
+    for (unsigned i = 0; i < n; i++) {
+        char *slash = strrchr(path, '/');
 
         if (slash)
             *slash = '\0';
     }
-    snprintf(path, sizeof(path), "%s/minivmm", self);
+}
+
+/* build/CONFIG/minivmm, unless $MINIVMM says otherwise. */
+static const char *program(void)
+{
+    static char path[PATH_MAX + sizeof("/minivmm")];
+    const char *override = getenv("MINIVMM");
+    char folder[PATH_MAX];
+
+    if (override)
+        return override;
+    path_above(3, folder);
+    snprintf(path, sizeof(path), "%s/minivmm", folder);
     return path;
+}
+
+char *vm_read_source(const char *path)
+{
+    char full[2 * PATH_MAX];
+    char root[PATH_MAX];
+    char *text = NULL;
+    size_t size = 0;
+    FILE *file;
+
+    path_above(5, root);
+    snprintf(full, sizeof(full), "%s/%s", root, path);
+    file = fopen(full, "re");
+    if (!file || getdelim(&text, &size, '\0', file) < 0)
+        die(full);
+    (void)fclose(file);
+    return text;
 }
 
 void vm_require(void)

@@ -35,6 +35,9 @@ struct vm {
  */
 void vm_require(void);
 
+/* A text file of the source tree that this program was built in, by its path there. To be freed. */
+char *vm_read_source(const char *path);
+
 /* Can files of the tests (scratch.h) be opened with O_DIRECT (cache=none)? Prints a line if not. */
 bool vm_has_direct_io(void);
 
