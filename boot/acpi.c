@@ -30,7 +30,7 @@ static size_t begin_table(struct acpi_builder *b, const char *signature, uint8_t
     struct bytebuf *buf = &b->buf;
     size_t start;
 
-    bytebuf_put_zeros(buf, align_up(buf->len, TABLE_ALIGN) - buf->len);
+    bytebuf_put_zeroes(buf, align_up(buf->len, TABLE_ALIGN) - buf->len);
     start = buf->len;
     bytebuf_put(buf, signature, 4);
     bytebuf_put_u32(buf, 0); /* length, at the end */
@@ -178,7 +178,7 @@ static uint64_t build_fadt(struct acpi_builder *b, uint64_t dsdt)
     size_t start = begin_table(b, "FACP", FADT_REVISION);
     uint8_t *fadt = b->buf.data + start;
 
-    bytebuf_put_zeros(&b->buf, FADT_SIZE - HEADER_SIZE);
+    bytebuf_put_zeroes(&b->buf, FADT_SIZE - HEADER_SIZE);
     store_le32(fadt + FADT_DSDT, (uint32_t)dsdt);
     store_le64(fadt + FADT_X_DSDT, dsdt);
     store_le16(fadt + FADT_IAPC_BOOT_ARCH, FADT_BOOT_NO_VGA | FADT_BOOT_NO_CMOS_RTC);
@@ -254,7 +254,7 @@ static void fill_rsdp(uint8_t *rsdp, uint64_t xsdt)
     bytebuf_put_u32(&buf, 0); /* no RSDT */
     bytebuf_put_u32(&buf, RSDP_SIZE);
     bytebuf_put_u64(&buf, xsdt);
-    bytebuf_put_zeros(&buf, 4); /* extended checksum, reserved */
+    bytebuf_put_zeroes(&buf, 4); /* extended checksum, reserved */
 
     rsdp[RSDP_CHECKSUM] = bytes_checksum(rsdp, RSDP_V1_SIZE);
     rsdp[RSDP_EXTENDED_CHECKSUM] = bytes_checksum(rsdp, RSDP_SIZE);

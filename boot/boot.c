@@ -53,14 +53,14 @@ struct session {
     uint8_t *legacy_area; /* X86_EBDA_START to 1 MiB */
 };
 
-static int open_initrds(struct boot *boot, const struct boot_config *config, struct err *err)
+static int open_initrds(struct boot *boot, const struct boot_options *options, struct err *err)
 {
-    boot->initrds = calloc(config->ninitrds + 1, sizeof(boot->initrds[0]));
+    boot->initrds = calloc(options->ninitrds + 1, sizeof(boot->initrds[0]));
     if (!boot->initrds)
         return err_set(err, -ENOMEM, "out of memory");
-    for (; boot->ninitrds < config->ninitrds; boot->ninitrds++) {
+    for (; boot->ninitrds < options->ninitrds; boot->ninitrds++) {
         int r =
-            boot_file_open(config->initrds[boot->ninitrds], &boot->initrds[boot->ninitrds], err);
+            boot_file_open(options->initrds[boot->ninitrds], &boot->initrds[boot->ninitrds], err);
 
         if (r < 0) {
             err_prefix(err, "initrd");
@@ -77,9 +77,9 @@ static void close_initrds(struct boot *boot)
     free(boot->initrds);
 }
 
-static int open_kernel(struct boot *boot, const struct boot_config *config, struct err *err)
+static int open_kernel(struct boot *boot, const struct boot_options *options, struct err *err)
 {
-    int r = boot_file_open(config->kernel, &boot->kernel_file, err);
+    int r = boot_file_open(options->kernel, &boot->kernel_file, err);
 
     if (r == 0) {
         r = kernel_identify(&boot->kernel_file, &boot->kernel, err);
@@ -91,17 +91,17 @@ static int open_kernel(struct boot *boot, const struct boot_config *config, stru
     return r;
 }
 
-int boot_open(const struct boot_config *config, struct boot **ret_boot, struct err *err)
+int boot_open(const struct boot_options *options, struct boot **ret_boot, struct err *err)
 {
     struct boot *boot = calloc(1, sizeof(*boot));
     int r;
 
     if (!boot)
         return err_set(err, -ENOMEM, "out of memory");
-    r = open_kernel(boot, config, err);
+    r = open_kernel(boot, options, err);
     if (r < 0)
         goto free_boot;
-    r = open_initrds(boot, config, err);
+    r = open_initrds(boot, options, err);
     if (r < 0)
         goto close_initrds;
     *ret_boot = boot;

@@ -15,7 +15,7 @@
 #include "base/err.h"
 #include "memory/guest_mem.h"
 
-struct boot_config {
+struct boot_options {
     const char *kernel;         /* path: bzImage or ELF vmlinux */
     const char *const *initrds; /* paths, concatenated in order, each on a 4-byte boundary */
     size_t ninitrds;
@@ -24,10 +24,11 @@ struct boot_config {
 struct boot;
 
 /*
- * Open all files and check the kernel's headers; `config` need not outlive the call. 0, or a
+ * Open all files and check the kernel's headers; `options` need not outlive the call. 0, or a
  * negative errno with *err filled.
  */
-int boot_open(const struct boot_config *config, struct boot **ret_boot, struct err *err) MUST_CHECK;
+int boot_open(const struct boot_options *options, struct boot **ret_boot,
+              struct err *err) MUST_CHECK;
 void boot_close(struct boot *boot); /* NULL is fine */
 
 /* The descriptor of the kernel (0) or of initrd i - 1; -1 behind the last one. */

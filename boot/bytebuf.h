@@ -53,7 +53,7 @@ static inline void bytebuf_put_u64(struct bytebuf *buf, uint64_t v)
     store_le64(bytebuf_extend(buf, 8), v);
 }
 
-static inline void bytebuf_put_zeros(struct bytebuf *buf, size_t len)
+static inline void bytebuf_put_zeroes(struct bytebuf *buf, size_t len)
 {
     memset(bytebuf_extend(buf, len), 0, len);
 }

@@ -37,7 +37,7 @@ void mptable_build_pointer(uint32_t table_gpa, uint8_t pointer[MPTABLE_POINTER_S
     bytebuf_put_u32(&buf, table_gpa);
     bytebuf_put_u8(&buf, MPTABLE_POINTER_SIZE / 16);
     bytebuf_put_u8(&buf, MP_SPEC_1_4);
-    bytebuf_put_zeros(&buf, 6); /* checksum; features: a table, virtual wire mode */
+    bytebuf_put_zeroes(&buf, 6); /* checksum; features: a table, virtual wire mode */
     pointer[POINTER_CHECKSUM] = bytes_checksum(pointer, MPTABLE_POINTER_SIZE);
 }
 
@@ -64,7 +64,7 @@ static void put_processor(struct bytebuf *buf, unsigned apic_id)
     bytebuf_put_u8(buf, MP_CPU_ENABLED | (apic_id == 0 ? MP_CPU_BOOT : 0));
     bytebuf_put_u32(buf, MP_CPU_FAMILY_6);
     bytebuf_put_u32(buf, MP_CPU_FPU_APIC);
-    bytebuf_put_zeros(buf, 8);
+    bytebuf_put_zeroes(buf, 8);
 }
 
 static void put_isa_bus(struct bytebuf *buf)

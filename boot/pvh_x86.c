@@ -29,7 +29,7 @@ size_t pvh_build(const struct guest_info *info, uint64_t gpa, uint8_t *area, siz
     if (nmodules) {
         bytebuf_put_u64(&buf, info->initrd_gpa);
         bytebuf_put_u64(&buf, info->initrd_len);
-        bytebuf_put_zeros(&buf, 16); /* no command line of its own */
+        bytebuf_put_zeroes(&buf, 16); /* no command line of its own */
     }
     for (size_t i = 0; i < info->ne820; i++) {
         bytebuf_put_u64(&buf, info->e820[i].gpa);

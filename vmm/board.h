@@ -18,7 +18,7 @@
 #include "vmm/kvm.h"
 
 /* What the board is plugged into; all of it outlives the board. */
-struct board_config {
+struct board_options {
     const struct kvm_vm *vm;
     struct bus *pio;
     struct chardev *serial;
@@ -29,7 +29,7 @@ struct board_config {
 struct board;
 
 /* 0, or a negative errno with *err filled. */
-int board_new(const struct board_config *config, struct board **ret_board,
+int board_new(const struct board_options *options, struct board **ret_board,
               struct err *err) MUST_CHECK;
 void board_free(struct board *board);
 

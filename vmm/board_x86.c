@@ -35,59 +35,59 @@ static int add_ports(struct bus *pio, uint64_t base, uint64_t len, const struct 
     return r < 0 ? err_set_errno(err, r, "cannot place %s", name) : 0;
 }
 
-static int add_serial(struct board *board, const struct board_config *config, struct err *err)
+static int add_serial(struct board *board, const struct board_options *options, struct err *err)
 {
-    int r = add_irq(config->vm, &board->serial_irq, X86_GSI_COM1, err);
+    int r = add_irq(options->vm, &board->serial_irq, X86_GSI_COM1, err);
 
     if (r < 0)
         return r;
-    r = serial_new(&board->serial_irq, config->serial, &board->serial);
+    r = serial_new(&board->serial_irq, options->serial, &board->serial);
     if (r < 0) {
         irq_done(&board->serial_irq);
         return err_set_errno(err, r, "cannot make the serial port");
     }
-    return add_ports(config->pio, X86_PORT_COM1, SERIAL_PORTS, &serial_bus_ops, board->serial,
+    return add_ports(options->pio, X86_PORT_COM1, SERIAL_PORTS, &serial_bus_ops, board->serial,
                      "serial", err);
 }
 
-static int add_i8042(const struct board_config *config, struct err *err)
+static int add_i8042(const struct board_options *options, struct err *err)
 {
-    int r = add_ports(config->pio, X86_PORT_I8042_DATA, 1, &i8042_data_ops, config->power,
+    int r = add_ports(options->pio, X86_PORT_I8042_DATA, 1, &i8042_data_ops, options->power,
                       "i8042 data", err);
 
     if (r < 0)
         return r;
-    return add_ports(config->pio, X86_PORT_I8042_COMMAND, 1, &i8042_command_ops, config->power,
+    return add_ports(options->pio, X86_PORT_I8042_COMMAND, 1, &i8042_command_ops, options->power,
                      "i8042 command", err);
 }
 
-static int add_acpi_pm(struct board *board, const struct board_config *config, struct err *err)
+static int add_acpi_pm(struct board *board, const struct board_options *options, struct err *err)
 {
-    int r = add_irq(config->vm, &board->ged_irq, X86_GSI_GED, err);
+    int r = add_irq(options->vm, &board->ged_irq, X86_GSI_GED, err);
 
     if (r < 0)
         return r;
-    r = acpi_pm_new(&board->ged_irq, config->power, &board->acpi_pm);
+    r = acpi_pm_new(&board->ged_irq, options->power, &board->acpi_pm);
     if (r < 0) {
         irq_done(&board->ged_irq);
         return err_set_errno(err, r, "cannot make the ACPI registers");
     }
-    return add_ports(config->pio, X86_PORT_ACPI_PM, ACPI_PM_LEN, &acpi_pm_bus_ops, board->acpi_pm,
+    return add_ports(options->pio, X86_PORT_ACPI_PM, ACPI_PM_LEN, &acpi_pm_bus_ops, board->acpi_pm,
                      "ACPI registers", err);
 }
 
-int board_new(const struct board_config *config, struct board **ret_board, struct err *err)
+int board_new(const struct board_options *options, struct board **ret_board, struct err *err)
 {
     struct board *board = calloc(1, sizeof(*board));
     int r;
 
     if (!board)
         return err_set(err, -ENOMEM, "out of memory");
-    r = add_serial(board, config, err);
+    r = add_serial(board, options, err);
     if (r == 0)
-        r = add_i8042(config, err);
-    if (r == 0 && config->acpi)
-        r = add_acpi_pm(board, config, err);
+        r = add_i8042(options, err);
+    if (r == 0 && options->acpi)
+        r = add_acpi_pm(board, options, err);
     if (r < 0) {
         board_free(board);
         return r;

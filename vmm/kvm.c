@@ -154,10 +154,10 @@ int kvm_vm_add_irq(const struct kvm_vm *vm, const struct irq *irq, struct err *e
     return 0;
 }
 
-int kvm_vm_add_doorbell(const struct kvm_vm *vm, uint64_t gpa, uint32_t value, int event_fd,
-                        struct err *err)
+int kvm_vm_add_kick(const struct kvm_vm *vm, uint64_t gpa, uint32_t value, int event_fd,
+                    struct err *err)
 {
-    struct kvm_ioeventfd doorbell = {
+    struct kvm_ioeventfd kick = {
         .datamatch = value,
         .addr = gpa,
         .len = sizeof(value),
@@ -165,7 +165,7 @@ int kvm_vm_add_doorbell(const struct kvm_vm *vm, uint64_t gpa, uint32_t value, i
         .flags = KVM_IOEVENTFD_FLAG_DATAMATCH,
     };
 
-    if (ioctl(vm->fd, KVM_IOEVENTFD, &doorbell) < 0)
+    if (ioctl(vm->fd, KVM_IOEVENTFD, &kick) < 0)
         return err_set_errno(err, -errno, KVM_PATH ": KVM_IOEVENTFD at %#llx",
                              (unsigned long long)gpa);
     return 0;

@@ -1,5 +1,5 @@
 /*
- * KVM: the system (/dev/kvm) and one VM with its memory, interrupt lines and doorbells.
+ * KVM: the system (/dev/kvm) and one VM with its memory, interrupt lines and kicks.
  *
  * Set-up only, on one thread. What differs between processors is in vmm/arch.h; vCPUs are in
  * vmm/vcpu.h. Nothing outside kvm.c, vcpu.c and arch_*.c issues KVM ioctls.
@@ -63,7 +63,7 @@ int kvm_vm_add_memory(const struct kvm_vm *vm, const struct guest_mem *mem,
 int kvm_vm_add_irq(const struct kvm_vm *vm, const struct irq *irq, struct err *err) MUST_CHECK;
 
 /* Let a guest's 4-byte store of `value` at `gpa` signal `event_fd` without leaving the kernel. */
-int kvm_vm_add_doorbell(const struct kvm_vm *vm, uint64_t gpa, uint32_t value, int event_fd,
-                        struct err *err) MUST_CHECK;
+int kvm_vm_add_kick(const struct kvm_vm *vm, uint64_t gpa, uint32_t value, int event_fd,
+                    struct err *err) MUST_CHECK;
 
 #endif

@@ -20,7 +20,7 @@
 #include "vmm/vcpu.h"
 
 _Static_assert(CONFIG_QUEUES_MAX <= VIRTIO_QUEUES_MAX, "a disk has the queues it is given");
-_Static_assert(CONFIG_DISK_SERIAL_MAX <= VIRTIO_BLK_SERIAL_MAX, "a disk has all of its name");
+_Static_assert(CONFIG_DISK_SERIAL_MAX <= VIRTIO_BLK_SERIAL_MAX, "nothing is cut off");
 
 /* A virtio device in its slot. */
 struct slot {
@@ -116,7 +116,7 @@ static int watch_end(struct machine *machine, struct err *err)
 
 static int add_board(struct machine *machine, struct err *err)
 {
-    const struct board_config config = {
+    const struct board_options options = {
         .vm = &machine->vm,
         .pio = &machine->pio,
         .serial = machine->parts->serial,
@@ -124,10 +124,10 @@ static int add_board(struct machine *machine, struct err *err)
         .acpi = machine->parts->config->acpi,
     };
 
-    return board_new(&config, &machine->board, err);
+    return board_new(&options, &machine->board, err);
 }
 
-/* Connect a virtio device to the guest: registers, interrupt, and a doorbell for each queue. */
+/* Connect a virtio device to the guest: registers, interrupt, and a kick for each queue. */
 static int plug_virtio(struct machine *machine, const struct boot_virtio_mmio *place,
                        struct virtio_dev *dev, const struct slot *slot, struct err *err)
 {
@@ -146,8 +146,8 @@ static int plug_virtio(struct machine *machine, const struct boot_virtio_mmio *p
                              place->gpa);
     r = kvm_vm_add_irq(&machine->vm, &slot->irq, err);
     for (unsigned i = 0; r == 0 && i < dev->nqueues; i++)
-        r = kvm_vm_add_doorbell(&machine->vm, place->gpa + VIRTIO_MMIO_QUEUE_NOTIFY_OFF, i,
-                                dev->kick_fds[i], err);
+        r = kvm_vm_add_kick(&machine->vm, place->gpa + VIRTIO_MMIO_QUEUE_NOTIFY_OFF, i,
+                            dev->kick_fds[i], err);
     return r;
 }
 

@@ -130,7 +130,7 @@ static void report_disks(void *opaque)
 
 static int listen_for_the_end(struct runner *runner, struct err *err)
 {
-    const struct ending_config config = {
+    const struct ending_options options = {
         .shutdown_timeout_s = runner->config->shutdown_timeout_s,
         .loop = runner->loop,
         .asked = on_asked,
@@ -139,7 +139,7 @@ static int listen_for_the_end(struct runner *runner, struct err *err)
         .opaque = runner,
     };
 
-    return ending_new(&config, &runner->ending, err);
+    return ending_new(&options, &runner->ending, err);
 }
 
 /* The disks and the serial port shall not write to them. */
@@ -166,7 +166,7 @@ static int note_boot_files(struct runner *runner, struct err *err)
 static int open_boot(struct runner *runner, struct err *err)
 {
     const struct config *config = runner->config;
-    const struct boot_config files = {
+    const struct boot_options options = {
         .kernel = config->kernel,
         .initrds = (const char *const *)config->initrds,
         .ninitrds = config->ninitrds,
@@ -176,7 +176,7 @@ static int open_boot(struct runner *runner, struct err *err)
     runner->cmdline = config_kernel_cmdline(config);
     if (!runner->cmdline)
         return err_set(err, -ENOMEM, "out of memory");
-    r = boot_open(&files, &runner->boot, err);
+    r = boot_open(&options, &runner->boot, err);
     return r < 0 ? r : note_boot_files(runner, err);
 }
 

@@ -87,29 +87,29 @@ static uint8_t status_of(int result)
  * claimed about them (2.7.8.2), and the status counts only if nothing comes before it.
  */
 static void answer(struct blk_queue *queue, const struct blk_reply *reply, int result,
-                   const struct block_req *block)
+                   const struct block_req *req)
 {
-    bool filled = result == 0 && block->op == BLOCK_READ;
+    bool filled = result == 0 && req->op == BLOCK_READ;
 
     *reply->status = status_of(result);
     push(queue, reply->head, filled || reply->in_len == 1 ? reply->in_len : 0);
 }
 
-static void request_done(struct block_req *block, int result)
+static void request_done(struct block_req *req, int result)
 {
-    struct blk_request *request = container_of(block, struct blk_request, block);
+    struct blk_request *request = container_of(req, struct blk_request, req);
     struct blk_queue *queue = request->queue;
 
     if (result < 0 && result != -ECANCELED) /* that one's guest is gone */
-        virtio_blk_log_error(&queue->blk->errors, queue->blk->label, block, result);
-    answer(queue, &request->reply, result, block);
+        virtio_blk_log_error(&queue->blk->errors, queue->blk->label, req, result);
+    answer(queue, &request->reply, result, req);
     blk_pool_give(&queue->pool, request);
 }
 
 /* ---- requests -------------------------------------------------------------------------------- */
 
 /* Set the range of a request. 0; -EINVAL: not whole blocks, or outside the disk. */
-static int set_range(const struct virtio_blk *blk, struct block_req *block, uint64_t sector,
+static int set_range(const struct virtio_blk *blk, struct block_req *req, uint64_t sector,
                      uint64_t len)
 {
     uint64_t off;
@@ -117,14 +117,14 @@ static int set_range(const struct virtio_blk *blk, struct block_req *block, uint
     if (!mul_u64(sector, BLOCK_SECTOR_SIZE, &off) || !range_fits(off, len, blk->info.len) ||
         !is_aligned(off | len, blk->info.logical_block))
         return -EINVAL;
-    block->off = off;
-    block->len = len;
+    req->off = off;
+    req->len = len;
     return 0;
 }
 
 /* Discard and write zeroes: the data is one struct virtio_blk_discard_write_zeroes (5.2.6). */
 static int parse_segment(const struct virtio_blk *blk, const struct virtq_chain *chain,
-                         uint32_t known_flags, struct block_req *block)
+                         uint32_t known_flags, struct block_req *req)
 {
     struct virtio_blk_discard_write_zeroes segment;
     const size_t header_len = sizeof(struct virtio_blk_outhdr);
@@ -138,12 +138,12 @@ static int parse_segment(const struct virtio_blk *blk, const struct virtq_chain 
     if (le32toh(segment.num_sectors) > RANGE_SECTORS_MAX)
         return -EINVAL;
     if (le32toh(segment.flags) & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP)
-        block->flags |= BLOCK_REQ_UNMAP;
-    return set_range(blk, block, le64toh(segment.sector),
+        req->flags |= BLOCK_REQ_UNMAP;
+    return set_range(blk, req, le64toh(segment.sector),
                      (uint64_t)le32toh(segment.num_sectors) * BLOCK_SECTOR_SIZE);
 }
 
-/* The disk's name, 20 bytes padded with NULs (5.2.6). 0, or -EINVAL if the buffer differs. */
+/* The serial number, 20 bytes padded with NULs (5.2.6). 0, or -EINVAL if the buffer differs. */
 static int get_id(const struct virtio_blk *blk, const struct virtq_chain *chain)
 {
     if (chain->in_len != sizeof(blk->serial) + 1)
@@ -157,7 +157,7 @@ static int get_id(const struct virtio_blk *blk, const struct virtq_chain *chain)
  * -EINVAL: the driver broke a rule; -EROFS; -EOPNOTSUPP.
  */
 static int parse_request(const struct virtio_blk *blk, const struct virtq_chain *chain,
-                         struct block_req *block)
+                         struct block_req *req)
 {
     struct virtio_blk_outhdr header;
     uint64_t sector;
@@ -175,24 +175,24 @@ static int parse_request(const struct virtio_blk *blk, const struct virtq_chain 
 
     switch (type) {
     case VIRTIO_BLK_T_IN:
-        block->op = BLOCK_READ;
-        return set_range(blk, block, sector, chain->in_len - 1);
+        req->op = BLOCK_READ;
+        return set_range(blk, req, sector, chain->in_len - 1);
     case VIRTIO_BLK_T_OUT:
-        block->op = BLOCK_WRITE;
-        return set_range(blk, block, sector, chain->out_len - sizeof(header));
+        req->op = BLOCK_WRITE;
+        return set_range(blk, req, sector, chain->out_len - sizeof(header));
     case VIRTIO_BLK_T_FLUSH:
-        block->op = BLOCK_FLUSH;
+        req->op = BLOCK_FLUSH;
         return 0;
     case VIRTIO_BLK_T_DISCARD:
         if (!blk->info.discard)
             return -EOPNOTSUPP;
-        block->op = BLOCK_DISCARD;
-        return parse_segment(blk, chain, 0, block);
+        req->op = BLOCK_DISCARD;
+        return parse_segment(blk, chain, 0, req);
     case VIRTIO_BLK_T_WRITE_ZEROES:
-        block->op = BLOCK_WRITE_ZEROES;
-        return parse_segment(blk, chain, VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP, block);
+        req->op = BLOCK_WRITE_ZEROES;
+        return parse_segment(blk, chain, VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP, req);
     case VIRTIO_BLK_T_GET_ID:
-        block->op = BLOCK_READ; /* of nothing from the image */
+        req->op = BLOCK_READ; /* of nothing from the image */
         return get_id(blk, chain);
     default:
         return -EOPNOTSUPP;
@@ -202,20 +202,20 @@ static int parse_request(const struct virtio_blk *blk, const struct virtq_chain 
 /* Point the request at the data in guest memory: without the header, without the status byte. */
 static void set_data(struct blk_request *request, const struct virtq_chain *chain)
 {
-    struct block_req *block = &request->block;
+    struct block_req *req = &request->req;
     const size_t header_len = sizeof(struct virtio_blk_outhdr);
     int niov = 0;
 
-    if (block->op == BLOCK_READ) {
-        niov = iov_slice(chain->iov + chain->nout, chain->nin, 0, block->len, request->iov,
+    if (req->op == BLOCK_READ) {
+        niov = iov_slice(chain->iov + chain->nout, chain->nin, 0, req->len, request->iov,
                          request->iov_max);
-    } else if (block->op == BLOCK_WRITE) {
-        niov = iov_slice(chain->iov, chain->nout, header_len, block->len, request->iov,
+    } else if (req->op == BLOCK_WRITE) {
+        niov = iov_slice(chain->iov, chain->nout, header_len, req->len, request->iov,
                          request->iov_max);
     }
     assert(niov >= 0); /* lengths were taken from the chain, and a slice is not longer than it */
-    block->iov = request->iov;
-    block->niov = (unsigned)niov;
+    req->iov = request->iov;
+    req->niov = (unsigned)niov;
 }
 
 static void submit(struct blk_queue *queue, const struct virtq_chain *chain,
@@ -228,11 +228,11 @@ static void submit(struct blk_queue *queue, const struct virtq_chain *chain,
         return;
     }
     request->queue = queue;
-    request->block = *parsed;
-    request->block.done = request_done;
+    request->req = *parsed;
+    request->req.done = request_done;
     request->reply = *reply;
     set_data(request, chain);
-    block_submit(queue->blk->block, &request->block);
+    block_submit(queue->blk->block, &request->req);
 }
 
 /*
@@ -242,7 +242,7 @@ static void submit(struct blk_queue *queue, const struct virtq_chain *chain,
 static void handle_chain(struct blk_queue *queue, const struct virtq_chain *chain)
 {
     struct blk_reply reply = {.head = chain->head, .in_len = chain->in_len};
-    struct block_req block = {0};
+    struct block_req req = {0};
     const struct iovec *last;
     int r;
 
@@ -254,11 +254,11 @@ static void handle_chain(struct blk_queue *queue, const struct virtq_chain *chai
     last = &chain->iov[chain->nout + chain->nin - 1];
     reply.status = (uint8_t *)last->iov_base + last->iov_len - 1;
 
-    r = parse_request(queue->blk, chain, &block);
-    if (r == 0 && (block.len > 0 || block.op == BLOCK_FLUSH))
-        submit(queue, chain, &block, &reply);
+    r = parse_request(queue->blk, chain, &req);
+    if (r == 0 && (req.len > 0 || req.op == BLOCK_FLUSH))
+        submit(queue, chain, &req, &reply);
     else
-        answer(queue, &reply, r, &block); /* wrong, done, or nothing to do at a valid place */
+        answer(queue, &reply, r, &req); /* wrong, done, or nothing to do at a valid place */
 }
 
 /* ---- running queues: the loop's thread ------------------------------------------------------- */

@@ -19,12 +19,10 @@ static const char *advice_for(int error)
                "then, but what failed is up to the guest to repeat";
     case EFBIG:
         return ": the host lets no file become so large: see `ulimit -f` and the limits of its "
-               "file "
-               "system";
+               "file system";
     case EIO:
         return ": the host's storage failed, or the image is damaged: see the host's kernel log, "
-               "and "
-               "check the image when the VM has ended";
+               "and check the image when the VM has ended";
     default:
         return "";
     }

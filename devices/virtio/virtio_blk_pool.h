@@ -31,7 +31,7 @@ struct blk_reply {
  * is popped before this one is done.
  */
 struct blk_request {
-    struct block_req block;
+    struct block_req req;
     struct blk_queue *queue;
     struct blk_request *next; /* in blk_pool.idle */
     struct blk_reply reply;

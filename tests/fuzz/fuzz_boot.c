@@ -19,7 +19,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static const struct boot_virtio_mmio disk = {.gpa = 0xd0000000, .len = 0x1000, .gsi = 5};
     struct test_file kernel = test_file_new(data, size), initrd = test_file_new("initrd", 6);
     const char *const initrds[] = {initrd.path, "/missing"};
-    const struct boot_config config = {
+    const struct boot_options options = {
         .kernel = kernel.path, .initrds = initrds, .ninitrds = size % 5 ? 1 : 2};
     struct boot_machine machine = {
         .ncpus = 1,
@@ -33,7 +33,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct boot *boot;
     struct err err;
 
-    if (boot_open(&config, &boot, &err) == 0) {
+    if (boot_open(&options, &boot, &err) == 0) {
         if (boot_file_fd(boot, 0) < 0 || (size % 7 == 0 && ftruncate(kernel.fd, size / 2) < 0))
             abort();
         if (guest_mem_new(&range, 1, &mem, &err) < 0)

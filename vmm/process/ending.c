@@ -26,7 +26,7 @@
 static const int end_signals[] = {SIGTERM, SIGINT, SIGHUP, SIGALRM, SIGPWR};
 
 struct ending {
-    struct ending_config config;
+    struct ending_options options;
     struct loop *loop; /* of the thread here */
     pthread_t thread;
     struct loop_fd signals;
@@ -62,7 +62,7 @@ static void on_deadline(struct loop_timer *timer)
 
     console_restore_terminal();
     if (guest_ran) {
-        ending->config.report(ending->config.opaque);
+        ending->options.report(ending->options.opaque);
         log_say("not all could be closed in %u s: ended all the same", ENDING_CLOSE_S);
     }
     (void)log_flush(LAST_WORDS_MS);
@@ -81,7 +81,7 @@ static void insist(struct ending *ending)
 {
     loop_disarm(&ending->patience);
     limit_time(ending, ENDING_CLOSE_S);
-    loop_post(ending->config.loop, &ending->insisted_work);
+    loop_post(ending->options.loop, &ending->insisted_work);
 }
 
 /* Without an answer from the guest, or nearly done with the closing. */
@@ -99,7 +99,7 @@ static void on_patience_over(struct loop_timer *timer)
         return;
     if (phase == ENDING_GUEST)
         log_say("the guest did not power off in %u s: it is ended",
-                ending->config.shutdown_timeout_s);
+                ending->options.shutdown_timeout_s);
     insist(ending);
 }
 
@@ -117,7 +117,7 @@ static void on_insist_work(struct loop_work *work)
 
 static void be_patient(struct ending *ending)
 {
-    loop_arm(ending->loop, &ending->patience, ending->config.shutdown_timeout_s * NS_PER_S);
+    loop_arm(ending->loop, &ending->patience, ending->options.shutdown_timeout_s * NS_PER_S);
 }
 
 static void cancel_set_up(struct ending *ending, unsigned signo, bool guest_ran)
@@ -127,7 +127,7 @@ static void cancel_set_up(struct ending *ending, unsigned signo, bool guest_ran)
     else
         log_say("signal %u: ended before the guest ran", signo);
     limit_time(ending, guest_ran ? ENDING_CLOSE_S : ENDING_SET_UP_S);
-    loop_post(ending->config.loop, &ending->insisted_work);
+    loop_post(ending->options.loop, &ending->insisted_work);
 }
 
 static void do_step(struct ending *ending, enum ending_step step, unsigned signo, bool guest_ran)
@@ -140,7 +140,7 @@ static void do_step(struct ending *ending, enum ending_step step, unsigned signo
         return;
     case ENDING_ASK:
         be_patient(ending);
-        loop_post(ending->config.loop, &ending->asked_work);
+        loop_post(ending->options.loop, &ending->asked_work);
         return;
     case ENDING_WAIT:
         log_say("signal %u: the guest has ended, its disks are being closed; again to end in %u s "
@@ -166,7 +166,7 @@ static void on_signal(struct loop_fd *watch, uint32_t events)
         return;
     pthread_mutex_lock(&ending->lock);
     step = ending_rules_signal(&ending->rules, monotonic_ns());
-    if (step == ENDING_ASK && ending->config.shutdown_timeout_s == 0)
+    if (step == ENDING_ASK && ending->options.shutdown_timeout_s == 0)
         step = ending_rules_insist(&ending->rules);
     if (step == ENDING_ASK)
         ending->signo = info.ssi_signo;
@@ -185,14 +185,14 @@ static void on_asked_work(struct loop_work *work)
     pthread_mutex_lock(&ending->lock);
     signo = ending->signo;
     pthread_mutex_unlock(&ending->lock);
-    ending->config.asked(ending->config.opaque, signo);
+    ending->options.asked(ending->options.opaque, signo);
 }
 
 static void on_insisted_work(struct loop_work *work)
 {
     struct ending *ending = container_of(work, struct ending, insisted_work);
 
-    ending->config.insisted(ending->config.opaque);
+    ending->options.insisted(ending->options.opaque);
 }
 
 bool ending_is_asked(struct ending *ending)
@@ -312,14 +312,14 @@ static void release(struct ending *ending)
     free(ending);
 }
 
-int ending_new(const struct ending_config *config, struct ending **ret_ending, struct err *err)
+int ending_new(const struct ending_options *options, struct ending **ret_ending, struct err *err)
 {
     struct ending *ending = calloc(1, sizeof(*ending));
     int r;
 
     if (!ending)
         return err_set(err, -ENOMEM, "out of memory");
-    ending->config = *config;
+    ending->options = *options;
     ending->signals = (struct loop_fd){.fd = -1, .events = EPOLLIN, .ready = on_signal};
     ending->patience.expired = on_patience_over;
     ending->deadline.expired = on_deadline;
@@ -343,7 +343,7 @@ void ending_free(struct ending *ending)
         return;
     loop_stop(ending->loop);
     pthread_join(ending->thread, NULL);
-    loop_cancel(ending->config.loop, &ending->asked_work);
-    loop_cancel(ending->config.loop, &ending->insisted_work);
+    loop_cancel(ending->options.loop, &ending->asked_work);
+    loop_cancel(ending->options.loop, &ending->insisted_work);
     release(ending);
 }

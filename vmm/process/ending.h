@@ -31,7 +31,7 @@
  */
 #define ENDING_CLOSE_S 20u
 
-struct ending_config {
+struct ending_options {
     unsigned shutdown_timeout_s; /* 0: the guest is not asked */
     struct loop *loop;           /* of the main thread */
     /* On `loop`: signal `signo` came, so ask the guest; if that cannot be done, ending_insist. */
@@ -52,7 +52,7 @@ struct ending;
 void ending_get_signals(sigset_t *ret_set);
 
 /* Start to listen. 0, or a negative errno with *err filled. */
-int ending_new(const struct ending_config *config, struct ending **ret_ending,
+int ending_new(const struct ending_options *options, struct ending **ret_ending,
                struct err *err) MUST_CHECK;
 
 /*

@@ -53,9 +53,9 @@ static const uint8_t *at(const struct guest_mem *mem, uint64_t gpa, size_t len)
 static int open_and_load(const char *kernel, const struct boot_machine *m, uint64_t size,
                          struct guest_mem **ret_mem, struct boot_plan *plan)
 {
-    struct boot_config config = {.kernel = kernel};
+    struct boot_options options = {.kernel = kernel};
     struct boot *boot;
-    int r = boot_open(&config, &boot, &err);
+    int r = boot_open(&options, &boot, &err);
 
     if (r < 0)
         return r;
@@ -236,13 +236,13 @@ START_TEST(a_guest_can_be_loaded_again_into_fresh_memory)
 {
     struct test_bzimage image;
     struct test_file file;
-    struct boot_config config;
+    struct boot_options options;
     struct boot *boot;
 
     test_bzimage_init(&image);
     file = test_file_new(&image, sizeof(image));
-    config = (struct boot_config){.kernel = file.path};
-    ck_assert_int_eq(boot_open(&config, &boot, &err), 0);
+    options = (struct boot_options){.kernel = file.path};
+    ck_assert_int_eq(boot_open(&options, &boot, &err), 0);
     for (int start = 0; start < 2; start++) {
         struct guest_mem *mem = memory_of(64 * MIB);
         struct boot_plan plan;
@@ -380,7 +380,7 @@ END_TEST
 START_TEST(a_file_that_became_shorter_is_noticed)
 {
     struct guest_mem *mem = memory_of(64 * MIB);
-    struct boot_config config;
+    struct boot_options options;
     struct test_bzimage image;
     struct test_file file;
     struct boot_plan plan;
@@ -388,8 +388,8 @@ START_TEST(a_file_that_became_shorter_is_noticed)
 
     test_bzimage_init(&image);
     file = test_file_new(&image, sizeof(image));
-    config = (struct boot_config){.kernel = file.path};
-    ck_assert_int_eq(boot_open(&config, &boot, &err), 0);
+    options = (struct boot_options){.kernel = file.path};
+    ck_assert_int_eq(boot_open(&options, &boot, &err), 0);
     ck_assert_int_eq(ftruncate(file.fd, 2000), 0);
     ck_assert_int_eq(boot_load(boot, &machine, mem, &plan, &err), -EIO);
     ck_assert_msg(strstr(err.msg, "was 5120 bytes when opened and ends at 2000 now"), "%s",
@@ -442,10 +442,10 @@ static const struct {
 static void assert_refused(const void *data, size_t len, const char *message, const char *advice)
 {
     struct test_file file = test_file_new(data, len);
-    struct boot_config config = {.kernel = file.path};
+    struct boot_options options = {.kernel = file.path};
     struct boot *boot;
 
-    ck_assert_int_eq(boot_open(&config, &boot, &err), -EINVAL);
+    ck_assert_int_eq(boot_open(&options, &boot, &err), -EINVAL);
     ck_assert_msg(strstr(err.msg, file.path) != NULL, "%s", err.msg);
     ck_assert_msg(strstr(err.msg, message) != NULL, "%s", err.msg);
     ck_assert_msg(strstr(err.msg, advice) != NULL, "%s", err.msg);
@@ -544,22 +544,22 @@ END_TEST
 START_TEST(what_is_no_regular_file_is_refused_without_waiting)
 {
     const char *fifo = scratch_path("fifo");
-    struct boot_config config = {.kernel = fifo};
+    struct boot_options options = {.kernel = fifo};
     struct boot *boot;
 
     ck_assert_int_eq(mkdir(fifo, 0700), 0);
-    ck_assert_int_eq(boot_open(&config, &boot, &err), -EINVAL);
+    ck_assert_int_eq(boot_open(&options, &boot, &err), -EINVAL);
     ck_assert_msg(strstr(err.msg, "a directory, expected a regular file"), "%s", err.msg);
     ck_assert_int_eq(rmdir(fifo), 0);
 
-    ck_assert_int_eq(boot_open(&config, &boot, &err), -ENOENT);
+    ck_assert_int_eq(boot_open(&options, &boot, &err), -ENOENT);
 
     ck_assert_int_eq(mkfifo(fifo, 0600), 0);
-    ck_assert_int_eq(boot_open(&config, &boot, &err), -EINVAL);
+    ck_assert_int_eq(boot_open(&options, &boot, &err), -EINVAL);
     ck_assert_msg(strstr(err.msg, "expected a regular file"), "%s", err.msg);
 
-    config.kernel = "/dev/zero";
-    ck_assert_int_eq(boot_open(&config, &boot, &err), -EINVAL);
+    options.kernel = "/dev/zero";
+    ck_assert_int_eq(boot_open(&options, &boot, &err), -EINVAL);
 }
 END_TEST
 
@@ -567,14 +567,14 @@ START_TEST(a_missing_initrd_is_named)
 {
     const char *const initrds[] = {"/nonexistent/initrd"};
     struct test_bzimage image;
-    struct boot_config config;
+    struct boot_options options;
     struct test_file file;
     struct boot *boot;
 
     test_bzimage_init(&image);
     file = test_file_new(&image, sizeof(image));
-    config = (struct boot_config){.kernel = file.path, .initrds = initrds, .ninitrds = 1};
-    ck_assert_int_eq(boot_open(&config, &boot, &err), -ENOENT);
+    options = (struct boot_options){.kernel = file.path, .initrds = initrds, .ninitrds = 1};
+    ck_assert_int_eq(boot_open(&options, &boot, &err), -ENOENT);
     ck_assert_msg(strstr(err.msg, initrds[0]) != NULL, "%s", err.msg);
     test_file_free(&file);
 }

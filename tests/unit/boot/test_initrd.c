@@ -36,7 +36,7 @@ static int load_initrds(const struct test_bzimage *kernel, const size_t *lens, s
     };
     struct test_file kernel_file = test_file_new(kernel, sizeof(*kernel)), files[INITRDS_MAX];
     const char *paths[INITRDS_MAX];
-    struct boot_config config = {.kernel = kernel_file.path, .initrds = paths, .ninitrds = n};
+    struct boot_options options = {.kernel = kernel_file.path, .initrds = paths, .ninitrds = n};
     struct boot_plan plan;
     struct boot *boot;
     int r;
@@ -50,7 +50,7 @@ static int load_initrds(const struct test_bzimage *kernel, const size_t *lens, s
         paths[i] = files[i].path;
         free(data);
     }
-    ck_assert_int_eq(boot_open(&config, &boot, &err), 0);
+    ck_assert_int_eq(boot_open(&options, &boot, &err), 0);
     ck_assert_int_eq(guest_mem_new(ranges, memory > X86_LOW_RAM_END ? 2 : 1, &mem, &err), 0);
     r = boot_load(boot, &machine, mem, &plan, &err);
     boot_close(boot);
@@ -151,7 +151,7 @@ START_TEST(initrds_of_more_bytes_than_can_be_counted_are_refused)
     struct test_file kernel_file, initrd;
     struct test_bzimage kernel;
     const char *paths[INITRDS_MAX];
-    struct boot_config config;
+    struct boot_options options;
     struct boot_plan plan;
     struct boot *boot;
 
@@ -161,9 +161,9 @@ START_TEST(initrds_of_more_bytes_than_can_be_counted_are_refused)
     ck_assert_int_eq(ftruncate(initrd.fd, INT64_MAX), 0);
     for (size_t i = 0; i < INITRDS_MAX; i++)
         paths[i] = initrd.path;
-    config = (struct boot_config){.kernel = kernel_file.path, .initrds = paths};
-    for (config.ninitrds = 2; config.ninitrds <= INITRDS_MAX; config.ninitrds++) {
-        ck_assert_int_eq(boot_open(&config, &boot, &err), 0);
+    options = (struct boot_options){.kernel = kernel_file.path, .initrds = paths};
+    for (options.ninitrds = 2; options.ninitrds <= INITRDS_MAX; options.ninitrds++) {
+        ck_assert_int_eq(boot_open(&options, &boot, &err), 0);
         ck_assert_int_eq(guest_mem_new(&range, 1, &mem, &err), 0);
         ck_assert_int_eq(boot_load(boot, &machine, mem, &plan, &err), -EFBIG);
         ck_assert_msg(strstr(err.msg, "and more: too big: expected less than 2^63 bytes in all"),
@@ -183,7 +183,7 @@ START_TEST(an_initrd_file_that_became_shorter_is_noticed)
     struct test_file kernel_file, initrd;
     struct test_bzimage kernel;
     const char *paths[1];
-    struct boot_config config;
+    struct boot_options options;
     struct boot_plan plan;
     struct boot *boot;
 
@@ -192,9 +192,9 @@ START_TEST(an_initrd_file_that_became_shorter_is_noticed)
     initrd = test_file_new("x", 1);
     ck_assert_int_eq(ftruncate(initrd.fd, 5 * (off_t)MIB), 0);
     paths[0] = initrd.path;
-    config = (struct boot_config){.kernel = kernel_file.path, .initrds = paths, .ninitrds = 1};
+    options = (struct boot_options){.kernel = kernel_file.path, .initrds = paths, .ninitrds = 1};
 
-    ck_assert_int_eq(boot_open(&config, &boot, &err), 0);
+    ck_assert_int_eq(boot_open(&options, &boot, &err), 0);
     ck_assert_int_eq(ftruncate(initrd.fd, 3 * (off_t)MIB + 1), 0);
     ck_assert_int_eq(guest_mem_new(&range, 1, &mem, &err), 0);
     ck_assert_int_eq(boot_load(boot, &machine, mem, &plan, &err), -EIO);
