@@ -13,8 +13,8 @@
 #define ELLIPSIS "..."
 
 /*
- * What is wrong and what was expected stands at the end, behind a path which may be long: of a text
- * that does not fit, the middle is left out.
+ * What is wrong and what was expected stands at the end, after a path which may be long. So a text
+ * that does not fit loses its middle.
  */
 static void shorten(char dst[ERR_MSG_MAX], const char *text, size_t len)
 {
@@ -28,7 +28,7 @@ static void shorten(char dst[ERR_MSG_MAX], const char *text, size_t len)
 }
 
 /*
- * Record `code` with the message built from `fmt` and, unless NULL, `tail` behind it. The message
+ * Record `code` with the message built from `fmt`, followed by `tail` unless NULL. The message
  * is built aside because an argument may be err->msg itself.
  */
 static void PRINTF_LIKE(4, 0)

@@ -76,7 +76,7 @@ int file_set_part(struct file *file, const struct file_part *part, const char *p
     file->part = *part;
     if (has_len) {
         file->fixed_len = true;
-        file->len_limit = max_u64(file_len, part->off + part->len); /* what is behind stays */
+        file->len_limit = max_u64(file_len, part->off + part->len); /* what follows stays */
     }
     return 0;
 }

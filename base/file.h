@@ -101,7 +101,7 @@ struct file {
     const struct file_ops *ops;
     uint64_t id[2]; /* equal for two opens of the same file: device and inode */
     bool writable;
-    bool fixed_len;        /* a device: it does not grow when it is written behind its end */
+    bool fixed_len;        /* a device: it does not grow when it is written past its end */
     bool no_sync;          /* FILE_SYNC succeeds without being carried out: cache=unsafe */
     uint32_t align;        /* of offsets and lengths, a power of two; 1: anything goes */
     uint32_t mem_align;    /* of buffers */

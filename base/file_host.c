@@ -466,7 +466,7 @@ static void give_hints(int fd, const struct file_host_hints *hints)
     }
 }
 
-/* `name` is `path` behind all links, and what the file is called if there is none yet. */
+/* `name` is where the links of `path` lead, and what the file is called if there is none yet. */
 static int create(const char *path, const char *name, const struct file_host_options *options,
                   struct host_file **ret_host, struct err *err)
 {

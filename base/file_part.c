@@ -21,7 +21,7 @@ uint64_t file_part_extent_end(const struct file_part *part, uint64_t end, bool h
 {
     if (end == UINT64_MAX || end - part->off < part->len)
         return end == UINT64_MAX ? end : end - part->off;
-    return hole ? UINT64_MAX : part->len; /* behind the end of the part is nothing */
+    return hole ? UINT64_MAX : part->len; /* past the end of the part is nothing */
 }
 
 uint64_t file_part_room(uint64_t file_len)

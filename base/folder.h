@@ -8,7 +8,7 @@
 
 /*
  * Open the folder of `path`, to which links lead as folder_find says. *ret_name is the last part of
- * `path`, empty behind a slash, and may be a link. Returns a descriptor or -errno.
+ * `path`, empty after a slash, and may be a link. Returns a descriptor or -errno.
  */
 int folder_open(const char *path, const char **ret_name) MUST_CHECK;
 

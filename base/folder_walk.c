@@ -79,7 +79,7 @@ static int follow(struct walk *walk, int link)
     return walk->path[0] == '/' ? enter_name(walk, "/") : 0;
 }
 
-/* The next part of the path, which `rest` is behind already. 1: it is the last one. */
+/* Go into `name`, a part of the path; `rest` follows it already. 1: it is the last part. */
 static int take(struct walk *walk, const char *name)
 {
     int part = openat(walk->folder, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);

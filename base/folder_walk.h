@@ -9,7 +9,7 @@
 
 #include "base/compiler.h"
 
-/* What to say of -ELOOP, behind the path. */
+/* What to say of -ELOOP, after the path. */
 #define FOLDER_LOOP                                                                                \
     "a symbolic link that anybody may have made, or a loop of them, is not followed: expected "    \
     "the file itself"
@@ -23,7 +23,7 @@ struct folder_entry {
 
 /*
  * Where an output goes: the file that `path` leads to, which need not be there yet. The name is
- * then no symbolic link, unless of /proc; it is empty behind a slash. A link in a folder where
+ * then no symbolic link, unless of /proc; it is empty after a slash. A link in a folder where
  * anybody may have put it, for us to write to a file of ours that he chose, is not followed
  * anywhere on the way: -ELOOP. 0 or -errno.
  */

@@ -26,7 +26,7 @@ static struct cursor cursor_at(const struct iovec *iov, size_t niov, size_t off)
 }
 
 /*
- * Take the next contiguous piece, at most `max` bytes, and move behind it. False at the end of the
+ * Take the next contiguous piece, at most `max` bytes, and move past it. False at the end of the
  * vector or when `max` is 0. Pieces are never empty.
  */
 static bool cursor_next(struct cursor *cur, size_t max, struct iovec *ret_piece)

@@ -28,7 +28,7 @@ static struct {
     char text[LOG_OUT_BUFFER]; /* whole lines: [head, head + len) */
     size_t head;
     size_t len;
-    unsigned nlost; /* lines behind the last one in `text` */
+    unsigned nlost; /* lines after the last one in `text` */
     bool writing;   /* one more line is on its way */
     bool thread_runs;
 } out = {.lock = PTHREAD_MUTEX_INITIALIZER};

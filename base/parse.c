@@ -18,7 +18,7 @@ static int digit_value(char c)
     return -1;
 }
 
-/* Parse the number that `text` starts with; *ret_end is the first character behind it. */
+/* Parse the number that `text` starts with; *ret_end is the first character after it. */
 static int parse_digits(const char *text, uint64_t *ret_value, const char **ret_end)
 {
     bool hex = text[0] == '0' && (text[1] == 'x' || text[1] == 'X');

@@ -208,7 +208,7 @@ int block_snapshot_delete(struct block *block, const char *which, struct err *er
 /* Show a snapshot (as block_snapshot_apply finds it) in place of the disk; of a read-only image. */
 int block_snapshot_show(struct block *block, const char *which, struct err *err) MUST_CHECK;
 
-/* VM state, behind the disk's end where no guest sees it. Sectors. 0 or -errno. */
+/* VM state, past the disk's end where no guest sees it. Sectors. 0 or -errno. */
 int block_vmstate_write(struct block *block, uint64_t off, const void *buf, size_t len) MUST_CHECK;
 int block_vmstate_read(struct block *block, uint64_t off, void *buf, size_t len) MUST_CHECK;
 

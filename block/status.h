@@ -24,7 +24,7 @@ struct block_status {
     unsigned flags;
     uint64_t len;        /* bytes from the offset asked for: > 0 */
     uint64_t host;       /* offset in the layer's file of data */
-    uint32_t beyond;     /* so many of the last bytes are zeroes behind the file's end */
+    uint32_t beyond;     /* so many of the last bytes are zeroes past the file's end */
     unsigned depth;      /* of the layer that says so: 0 is the image itself */
     struct block *layer; /* it; valid until the image is closed */
 };

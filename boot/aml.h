@@ -1,7 +1,7 @@
 /*
  * ACPI machine language, as much as a DSDT for this machine needs (ACPI 6.4, chapter 20).
  *
- * Objects are written one behind the other. Those with a body are begun and ended; the length
+ * Objects are written one after the other. Those with a body are begun and ended; the length
  * that stands in front of the body is filled in at its end:
  *
  *     struct aml_block device = aml_begin_device(buf, "COM1");

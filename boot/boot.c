@@ -44,7 +44,7 @@ struct session {
     struct load *loads;
     size_t nloads;
 
-    /* Host memory behind the fixed addresses. */
+    /* Where the fixed addresses are in host memory. */
     uint8_t *gdt;
     uint8_t *pvh_info;
     uint8_t *zero_page;
@@ -180,7 +180,7 @@ static int place_kernel(struct session *s, struct err *err)
 }
 
 /*
- * All initrds one behind the other, as high as the kernel allows: out of the way of what it does.
+ * All initrds one after the other, as high as the kernel allows: out of the way of what it does.
  */
 static int place_initrds(struct session *s, struct err *err)
 {

@@ -31,7 +31,7 @@ int boot_open(const struct boot_options *options, struct boot **ret_boot,
               struct err *err) MUST_CHECK;
 void boot_close(struct boot *boot); /* NULL is fine */
 
-/* The descriptor of the kernel (0) or of initrd i - 1; -1 behind the last one. */
+/* The descriptor of the kernel (0) or of initrd i - 1; -1 after the last one. */
 int boot_file_fd(const struct boot *boot, size_t i);
 
 /* What the guest is told about the machine, by ACPI, or MP table and command line. */

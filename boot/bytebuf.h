@@ -1,5 +1,5 @@
 /*
- * Tables under construction: little-endian values put one behind the other into a buffer of fixed
+ * Tables under construction: little-endian values put one after the other into a buffer of fixed
  * size. The sizes are bounded by the machine's own limits, so running over is a bug of ours.
  */
 #ifndef MINIVMM_BOOT_BYTEBUF_H
@@ -18,7 +18,7 @@ struct bytebuf {
     size_t size;
 };
 
-/* Make room for `len` bytes behind the others. */
+/* Make room for `len` bytes after the others. */
 static inline uint8_t *bytebuf_extend(struct bytebuf *buf, size_t len)
 {
     uint8_t *at = buf->data + buf->len;

@@ -4,7 +4,7 @@
  *   | boot sector, setup header at 0x1f1, real-mode code | protected-mode kernel | signature |
  *   0                          (setup_sects + 1) * 512 ^    syssize * 16 ^
  *
- * Only the protected-mode kernel is loaded; it is entered 0x200 bytes behind its start.
+ * Only the protected-mode kernel is loaded; it is entered 0x200 bytes after its start.
  */
 #ifndef MINIVMM_BOOT_BZIMAGE_X86_H
 #define MINIVMM_BOOT_BZIMAGE_X86_H

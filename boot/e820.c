@@ -5,7 +5,7 @@
 #include "base/bytes.h"
 #include "memory/layout_x86.h"
 
-/* KVM's identity page table and, behind it, three pages of task state: not the guest's. */
+/* KVM's identity page table, followed by three pages of task state: not the guest's. */
 #define KVM_PAGES_START X86_IDENTITY_MAP
 #define KVM_PAGES_END (X86_TSS + 3 * 0x1000u)
 

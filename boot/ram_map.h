@@ -29,7 +29,7 @@ struct ram_map {
 void ram_map_init(struct ram_map *map, const struct guest_mem *mem);
 
 /*
- * Take [gpa, gpa + len); any numbers will do. Sets *ret_host to the host memory behind it.
+ * Take [gpa, gpa + len); any numbers will do. Sets *ret_host to where it is in host memory.
  * 0; or a negative errno with *err filled: no RAM there, or taken already.
  */
 int ram_map_take(struct ram_map *map, uint64_t gpa, uint64_t len, const char *what,

@@ -7,7 +7,7 @@
  * nothing. Input is pulled from the chardev as the receive FIFO has room, once the guest has raised
  * RTS, enabled the receive interrupt, or polls.
  *
- * There is no wire behind it: characters take no time, speed, parity and word length change
+ * There is no wire: characters take no time, speed, parity and word length change
  * nothing, and nothing is timed, so an idle port costs nothing.
  */
 #ifndef MINIVMM_DEVICES_SERIAL_H

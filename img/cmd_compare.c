@@ -77,7 +77,7 @@ static int compare_part(struct pair *pair, const struct compare_options *options
     return report(pair, names, &result);
 }
 
-/* What the longer one has behind the end of the other has to be zeroes. */
+/* What the longer one has past the end of the other has to be zeroes. */
 static int compare_rest(struct pair *pair)
 {
     unsigned longer = pair->lens[0] > pair->lens[1] ? 0 : 1;

@@ -28,7 +28,7 @@ struct piece {
     uint64_t len; /* 0: there is none */
     bool read[2]; /* the other side is zeroes */
 
-    /* Where the sides' data ends, in the last sector or with it; behind that are zeroes. */
+    /* Where the sides' data ends, in the last sector or with it; zeroes follow. */
     uint64_t ends[2];
 };
 
@@ -147,8 +147,8 @@ static uint64_t first_difference(const uint8_t *a, const uint8_t *b, uint64_t le
 }
 
 /*
- * As QEMU counts, where a file ends inside of a sector another part begins: so what differs behind
- * that end in the sector at `at`, which is the piece's last one, is found there.
+ * QEMU counts what follows the end of a file inside a sector as a part of its own. So look for what
+ * differs after that end in the sector at `at`, the piece's last one.
  */
 static uint64_t look_closer(const struct piece *piece, const uint8_t *a, const uint8_t *b,
                             uint64_t at)

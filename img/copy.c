@@ -185,7 +185,7 @@ static enum kind kind_of(const struct copy *copy, uint64_t off, const struct blo
 
 /*
  * What the source itself says: nothing (no flags) where its backing file shows through, but zeroes
- * behind the end of that.
+ * past the end of that.
  */
 static int get_own_status(struct block *block, uint64_t off, uint64_t len,
                           struct block_status *ret_status)
@@ -486,7 +486,7 @@ static void keep_rate(struct slot *slot, const struct piece *piece)
         crew_sleep(slot->worker, due - now);
 }
 
-/* A piece that could not be read: those behind it are not to wait for it. */
+/* A piece that could not be read: those after it are not to wait for it. */
 static void give_up_turn(struct copy *copy, const struct piece *piece)
 {
     wait_for_turn(copy, piece);

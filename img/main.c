@@ -22,7 +22,7 @@ static const struct img_command *const commands[] = {
 };
 
 /*
- * Scripts that run qemu-img read the number behind these words, to find out what it can: that is
+ * Scripts that run qemu-img read the number after these words, to find out what it can: that is
  * the version whose options and output we have.
  */
 static void print_version(void)

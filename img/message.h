@@ -12,7 +12,7 @@ extern const char *img_program;
 /* Prints what is found and repaired. */
 extern struct block_check_report img_check_report;
 
-/* A line on stderr, behind the name of the program. */
+/* A line on stderr, after the name of the program. */
 void img_error(const char *fmt, ...) PRINTF_LIKE(1, 2);
 void img_warn(const char *fmt, ...) PRINTF_LIKE(1, 2);
 

@@ -26,7 +26,7 @@ struct search {
     char *in_use; /* path of the file that somebody else uses */
 };
 
-/* The part of a message behind the path that it begins with. */
+/* The part of a message after the path that it begins with. */
 static const char *without_path(const char *msg, const char *path)
 {
     size_t len = strlen(path);

@@ -9,7 +9,7 @@
 #include "img/message.h"
 #include "img/size.h"
 
-/* Copy a value up to its end, which is a single comma; *ret_rest is behind that. */
+/* Copy a value up to its end, which is a single comma; *ret_rest is after that. */
 static char *take_value(const char *text, const char **ret_rest)
 {
     char *value = malloc(strlen(text) + 1);

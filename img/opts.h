@@ -33,7 +33,7 @@ int opts_get_number(struct opts *opts, const char *key, uint64_t *ret_value,
                     struct err *err) MUST_CHECK;
 
 /*
- * Print what is wrong with options, behind "about: " unless that is NULL, and what belongs to the
+ * Print what is wrong with options, after "about: " unless that is NULL, and what belongs to the
  * message for a size. *err comes from a function above, or from whoever used them.
  */
 void opts_error(const char *about, const struct err *err);

@@ -23,7 +23,7 @@ static int unit_bits(const char *unit)
 }
 
 /*
- * The digits behind a point, as 64 binary places. Digits from the twentieth on are below what any
+ * The digits after a point, as 64 binary places. Digits from the twentieth on are below what any
  * unit shows.
  */
 static const char *parse_fraction(const char *text, uint64_t *ret_places)

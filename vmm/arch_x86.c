@@ -222,7 +222,7 @@ static int set_cpuid(const struct arch_vm *arch, int vcpu_fd, unsigned id, struc
  */
 static int set_msrs(int vcpu_fd, struct err *err)
 {
-    /* A list has its entries behind it, up to two here. */
+    /* The entries follow the list's head, up to two here. */
     union {
         struct kvm_msrs list;
         uint8_t room[sizeof(struct kvm_msrs) + 2 * sizeof(struct kvm_msr_entry)];

@@ -73,7 +73,7 @@ static void on_quit_key(void *opaque)
     ending_insist(runner->ending);
 }
 
-/* The disks, which come behind it, are not to be left unflushed for the sake of the console. */
+/* The disks are closed after the console: no slow reader of it may leave them unflushed. */
 static bool is_hurried(void *opaque)
 {
     struct runner *runner = opaque;

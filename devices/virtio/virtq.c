@@ -53,7 +53,7 @@ void virtq_start(struct virtq *vq, uint64_t features)
     vq->in_flight = 0;
 }
 
-/* ---- the event indices behind the rings (2.7.7, 2.7.10) -------------------------------------- */
+/* ---- the event indices after the rings (2.7.7, 2.7.10) --------------------------------------- */
 
 /* Behind the available ring: the driver says when it wants an interrupt. */
 static const uint16_t *used_event(const struct virtq *vq)

@@ -219,7 +219,7 @@ static void print(size_t len)
         chardev->ops->write(chardev, text, min_u64(len, sizeof(text)));
 }
 
-/* How many bytes behind the step belong to it. */
+/* How many bytes after the step belong to it. */
 static size_t take_step(bool is_terminal, uint8_t step, const uint8_t *data, size_t size)
 {
     unsigned peer = step >> 3 & 3;

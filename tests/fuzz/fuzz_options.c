@@ -1,5 +1,5 @@
 /*
- * The command line. The input: arguments, each ended by a NUL, and behind an empty one the
+ * The command line. The input: arguments, each ended by a NUL, and after an empty one the
  * configuration file that --config names, whatever name it was given.
  */
 #include <stdio.h>
@@ -8,8 +8,8 @@
 
 #include "base/bytes.h"
 #include "tests/lib/boot/kernel_file.h"
-#include "vmm/config/options.h"
 #include "vmm/config/config_settings.h"
+#include "vmm/config/options.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

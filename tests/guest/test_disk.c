@@ -131,7 +131,7 @@ END_TEST
 /* In the child, or else the test is not made: exit status of minivmm that no run has. */
 #define NOT_POSSIBLE 77
 
-/* A file may not be written behind sector 1000: as on a file system with a limit. */
+/* A file may not be written past sector 1000: as on a file system with a limit. */
 static void limit_file_size(void)
 {
     const rlim_t len = (rlim_t)1000 * BLOCK_SECTOR_SIZE;

@@ -20,7 +20,7 @@
 static struct guest guest;
 static struct vm vm;
 
-/* Write the guest and start it with `extra` arguments behind the common ones. */
+/* Write the guest and start it with `extra` arguments after the common ones. */
 static void start_with(const char *const extra[], const struct vm_setup *setup)
 {
     const char *kernel = scratch_path("kernel");

@@ -123,7 +123,7 @@ size_t scratch_load(const char *name, void *data, size_t max)
 
 /* ---- commands -------------------------------------------------------------------------------- */
 
-/* Make a command that runs in the folder; returns where it begins behind that. */
+/* Make a command that runs in the folder; returns where it begins after that. */
 static const char *PRINTF_LIKE(2, 0) make_command(char *command, const char *fmt, va_list args)
 {
     int at = snprintf(command, COMMAND_MAX, "cd %s && ", folder);

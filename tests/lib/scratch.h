@@ -2,7 +2,7 @@
  * Folders for the files of tests, and shell commands in them: how qemu-img and qemu-io are run
  * beside the engine.
  *
- * A program has a folder, made before its tests fork off and removed behind all of them, however
+ * A program has a folder, made before its tests fork off and removed after all of them, however
  * they end (unit.h). With KEEP=1 in the environment it stays, and its name is printed.
  */
 #ifndef MINIVMM_TESTS_SCRATCH_H

@@ -94,8 +94,8 @@ void config_disk_done(struct config_disk *disk);
 int config_check(const struct config *config, struct err *err) MUST_CHECK;
 
 /*
- * The command line for the guest: `cmdline`, or the defaults for this machine with `append` behind
- * them. Returns a string to free; NULL without memory.
+ * The command line for the guest: `cmdline`, or the defaults for this machine followed by
+ * `append`. Returns a string to free; NULL without memory.
  */
 char *config_kernel_cmdline(const struct config *config);
 

@@ -219,7 +219,7 @@ int config_parse_json(struct config *config, const char *text, size_t len, const
 /* ---- the file -------------------------------------------------------------------------------- */
 
 /*
- * Read `size` bytes of the file behind `fd` into *ret_text, to be freed, if they are not too many.
+ * Read `size` bytes of the file `fd` into *ret_text, to be freed, if they are not too many.
  */
 static int read_text(int fd, const char *path, off_t size, char **ret_text, size_t *ret_len,
                      struct err *err)

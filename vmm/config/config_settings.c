@@ -8,7 +8,7 @@
 #include "base/bytes.h"
 #include "base/parse.h"
 
-/* As much of a value as a message shows: what was expected must fit behind it. */
+/* As much of a value as a message shows: what was expected must fit after it. */
 #define VALUE "'%.200s'"
 
 static int bad_value(const struct setting_value *value, const char *expected, struct err *err)
@@ -270,7 +270,7 @@ static void reset_disks(struct config *config)
 
 /*
  * Cut the first field off *text, in place: a single comma ends it, a doubled one is part of it.
- * *text becomes what follows the comma; NULL behind the last field.
+ * *text becomes what follows the comma; NULL after the last field.
  */
 static char *next_field(char **text)
 {

@@ -40,7 +40,7 @@ struct console_events {
     void (*quit)(void *opaque); /* the user pressed Ctrl-A x (stdio only) */
     /*
      * Asked while console_close writes what is left: was the end asked for, so that a slow reader
-     * may not keep what comes behind it? NULL: never.
+     * may not keep what comes after it? NULL: never.
      */
     bool (*is_hurried)(void *opaque);
     void *opaque;

@@ -13,7 +13,7 @@ void console_queue_done(struct console_queue *queue)
     *queue = (struct console_queue){0};
 }
 
-/* Make room for `len` more bytes behind the last one. */
+/* Make room for `len` more bytes after the last one. */
 static bool reserve(struct console_queue *queue, size_t len)
 {
     size_t capacity = max_u64(queue->capacity, CONSOLE_QUEUE_KEEP);

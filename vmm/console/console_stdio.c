@@ -31,7 +31,7 @@ static struct console_stdio *stdio_of(struct console *console)
     return container_of(console, struct console_stdio, console);
 }
 
-/* The key behind Ctrl-A. True: it sends Ctrl-A to the guest. */
+/* The key after Ctrl-A. True: it sends Ctrl-A to the guest. */
 static bool escape_key(struct console_stdio *stdio, uint8_t key)
 {
     struct chardev_front *front = stdio->console.front;

@@ -3,7 +3,7 @@
  * those.
  *
  * One request often comes as several signals: timeout(1) signals its child and the process group, a
- * terminal that closes sends SIGHUP twice or behind a SIGTERM. So signals within ENDING_PAUSE_NS
+ * terminal that closes sends SIGHUP twice or after a SIGTERM. So signals within ENDING_PAUSE_NS
  * are one request, and only a later one insists.
  */
 #ifndef MINIVMM_PROCESS_ENDING_RULES_H

@@ -39,7 +39,7 @@ static void die(const char *what)
 
 /* ---- disks ----------------------------------------------------------------------------------- */
 
-/* Contents, and behind them the versions. */
+/* Contents, followed by the versions. */
 static size_t mapping_len(void)
 {
     return MEM_DISK_MAX + MEM_UNITS * sizeof(uint64_t);

@@ -78,7 +78,7 @@ struct mem_choices {
 struct mem_disk {
     const char *name;
     uint8_t *data;
-    uint64_t len;       /* what lies behind it is zero */
+    uint64_t len;       /* what lies past it is zero */
     uint64_t *versions; /* of each unit of the data, see mem_disk_restore */
     bool named;         /* it can be opened by its name; at first it can */
     bool fixed_len;     /* a block device */

@@ -247,7 +247,7 @@ size_t guest_op(struct guest *guest, enum guest_opcode opcode, uint64_t a, uint6
     return guest->nops++;
 }
 
-/* c of GUEST_PUT: a is an offset into the texts, which lie behind the last operation. */
+/* c of GUEST_PUT: a is an offset into the texts, which lie after the last operation. */
 #define PUT_TEXT 1u
 
 void guest_put_text(struct guest *guest, const char *text)

@@ -17,7 +17,7 @@ struct guest_disk {
     uint16_t submitted;
 };
 
-/* Memory of disk i is at GUEST_DATA + i * GUEST_DISK_MEM; buffers go behind it. */
+/* Memory of disk i is at GUEST_DATA + i * GUEST_DISK_MEM; buffers follow it. */
 #define GUEST_DISK_MEM 0x10000u
 #define GUEST_DISK_BUFFER 0x400000u
 

@@ -232,7 +232,7 @@ START_TEST(what_is_beside_a_part_stays)
     ck_assert_int_eq(file_write(file, UINT64_MAX - 511, data, 512), -ENOSPC);
     ck_assert_int_eq(file_reserve(file, 0, part.len + 1), -ENOSPC);
     ck_assert_int_eq(file_truncate(file, part.len), -ENOTSUP);
-    ck_assert_int_eq(file_zero(file, part.len - 256, 100000, true), 0); /* as behind a file's end */
+    ck_assert_int_eq(file_zero(file, part.len - 256, 100000, true), 0); /* as past a file's end */
     memset(expected + part.off + part.len - 256, 0, 256);
     ck_assert_uint_eq(disk.len, LEN);
     ck_assert_mem_eq(disk.data, expected, LEN);
@@ -489,7 +489,7 @@ START_TEST(holes_are_known_without_reading)
     ck_assert_uint_eq(len, 1 << 20);
     ck_assert(file_hole_at(file, 0, &end));
     ck_assert_uint_eq(end, UINT64_MAX);
-    ck_assert(file_hole_at(file, 2 << 20, &end)); /* behind the end */
+    ck_assert(file_hole_at(file, 2 << 20, &end)); /* past the end */
     ck_assert_int_eq(file_write(file, 512 << 10, buf, 4096), 0);
     ck_assert(file_hole_at(file, 512, &end));
     ck_assert_uint_eq(end, 512 << 10);

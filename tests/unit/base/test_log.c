@@ -224,7 +224,7 @@ static const char *read_until(bool (*enough)(const char *text))
     return text;
 }
 
-/* Each "line N" in `text` comes behind the one before; how many are there? */
+/* Each "line N" in `text` comes after the one before; how many are there? */
 static unsigned count_in_order(const char *text)
 {
     unsigned n = 0;

@@ -16,7 +16,7 @@
 
 /*
  * The feature names reach beyond the header's first sector, or do not fit at all; with a name
- * behind.
+ * after them.
  */
 const struct bitmap_layout bitmap_layouts[BITMAP_LAYOUTS] = {
     {.cluster_size = 512, .refcount_bits = 64},

@@ -37,7 +37,7 @@ void qcow2_image_check(const struct mem_disk *disk, struct qcow2_image_check *re
 
 /*
  * A cluster that nobody uses, to be counted: the byte that has its count, and what it has to be.
- * False if the refcount blocks have no free one in the file or right behind it.
+ * False if the refcount blocks have no free one in the file or right after it.
  */
 bool qcow2_image_find_leak(const struct mem_disk *disk, uint64_t *ret_at, uint8_t *ret_byte);
 

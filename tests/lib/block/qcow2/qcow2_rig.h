@@ -180,8 +180,8 @@ const char *qcow2_rig_verify(struct qcow2_rig *rig, struct block *block, size_t 
 
 /*
  * The same for a raw data file, read as the raw image that it is as well. Data is there before the
- * tables say so: a sector may be ahead of what the disk shows, and stay so after a power cut, but
- * never behind.
+ * tables say so: a sector may be newer than what the disk shows, and stay so after a power cut, but
+ * never older.
  */
 const char *qcow2_rig_verify_raw(struct qcow2_rig *rig, const struct mem_disk *data, uint64_t len,
                                  size_t now, size_t settled);
