@@ -11,6 +11,7 @@
 #include "base/aio_execute.h"
 #include "base/aio_pool.h"
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/log.h"
 
 struct aio {
@@ -83,8 +84,6 @@ static bool before_sleep(void *opaque)
 
 /* ---- sleeping -------------------------------------------------------------------------------- */
 
-#define NS_PER_MS 1000000ull
-
 struct sleeper {
     struct loop_timer timer;
     struct list link;
@@ -93,8 +92,8 @@ struct sleeper {
 
 static void thread_sleep(uint64_t ns)
 {
-    const struct timespec pause = {.tv_sec = (time_t)(ns / (1000 * NS_PER_MS)),
-                                   .tv_nsec = (long)(ns % (1000 * NS_PER_MS))};
+    const struct timespec pause = {.tv_sec = (time_t)(ns / NS_PER_S),
+                                   .tv_nsec = (long)(ns % NS_PER_S)};
 
     (void)nanosleep(&pause, NULL); /* a signal makes it shorter, which does no harm */
 }

@@ -5,14 +5,14 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/thread.h"
 
 /* A thread without work ends after this time, so that an idle VM has none. */
-#define THREAD_IDLE_SEC 2
+#define THREAD_IDLE_MS 2000u
 
 struct pool {
     struct aio_engine engine;
@@ -55,11 +55,9 @@ static void tell_loop(struct pool *pool)
 /* Sleep until there is something to do. False: end the thread. */
 static bool wait_for_work(struct pool *pool)
 {
-    struct timespec deadline;
+    struct timespec deadline = clock_deadline(THREAD_IDLE_MS);
     bool timed_out = false;
 
-    (void)clock_gettime(CLOCK_MONOTONIC, &deadline);
-    deadline.tv_sec += THREAD_IDLE_SEC;
     pool->nidle++;
     while (list_is_empty(&pool->todo) && !pool->quit && !timed_out)
         timed_out = pthread_cond_timedwait(&pool->work, &pool->lock, &deadline) == ETIMEDOUT;
@@ -193,7 +191,6 @@ int aio_pool_new(struct loop *loop, const struct aio_pool_ops *ops, unsigned max
                  struct aio_engine **ret_engine)
 {
     struct pool *pool = calloc(1, sizeof(*pool));
-    pthread_condattr_t attr;
     int r;
 
     if (!pool)
@@ -216,11 +213,8 @@ int aio_pool_new(struct loop *loop, const struct aio_pool_ops *ops, unsigned max
         goto close_watch;
 
     pthread_mutex_init(&pool->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&pool->work, &attr);
-    pthread_cond_init(&pool->news, &attr);
-    pthread_condattr_destroy(&attr);
+    clock_cond_init(&pool->work);
+    clock_cond_init(&pool->news);
     *ret_engine = &pool->engine;
     return 0;
 

@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log_out.h"
-#include "base/loop.h"
 #include "base/text.h"
 
 /* The text of a line, without what stands in front of it: see LOG_OUT_LINE_MAX. */

@@ -10,13 +10,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/thread.h"
 
 /* A thread without work ends after this time, so that an idle VM has none. */
 #define THREAD_IDLE_MS 1000u
-
-#define NS_PER_MS 1000000l
-#define NS_PER_S 1000000000l
 
 static atomic_bool raw_terminal;
 static atomic_bool has_thread; /* callers do not write themselves */
@@ -144,24 +142,10 @@ static void note_written(void)
 
 /* ---- the thread ------------------------------------------------------------------------------ */
 
-static struct timespec deadline_in(unsigned timeout_ms)
-{
-    struct timespec until;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &until); /* cannot fail with this clock */
-    until.tv_sec += timeout_ms / 1000;
-    until.tv_nsec += (long)(timeout_ms % 1000) * NS_PER_MS;
-    if (until.tv_nsec >= NS_PER_S) {
-        until.tv_sec++;
-        until.tv_nsec -= NS_PER_S;
-    }
-    return until;
-}
-
 /* Holding the lock: take a line, after waiting for one. 0: there was none for long. */
 static size_t wait_for_line(char line[LOG_OUT_LINE_MAX])
 {
-    struct timespec until = deadline_in(THREAD_IDLE_MS);
+    struct timespec until = clock_deadline(THREAD_IDLE_MS);
     size_t len;
 
     while ((len = take_line(line)) == 0)
@@ -242,12 +226,7 @@ static void wake_thread(void)
 
 void log_out_start_thread(void)
 {
-    pthread_condattr_t attr;
-
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&out.changed, &attr);
-    pthread_condattr_destroy(&attr);
+    clock_cond_init(&out.changed);
     atomic_store(&has_thread, true);
 }
 
@@ -270,7 +249,7 @@ bool log_out_flush(unsigned timeout_ms)
 
     if (!atomic_load(&has_thread))
         return true;
-    until = deadline_in(timeout_ms);
+    until = clock_deadline(timeout_ms);
     pthread_mutex_lock(&out.lock);
     if (!is_empty())
         wake_thread();

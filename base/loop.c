@@ -10,12 +10,10 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 
 /* Descriptors served in one round; the others are served in the next. */
 #define LOOP_EVENTS_MAX 64
-
-#define NS_PER_MS 1000000u
-#define NS_PER_SEC 1000000000ull
 
 struct loop {
     int epoll_fd;
@@ -42,14 +40,6 @@ struct loop {
     bool running;
     pthread_t thread; /* valid while running */
 };
-
-uint64_t monotonic_ns(void)
-{
-    struct timespec ts;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &ts); /* cannot fail with this clock */
-    return (uint64_t)ts.tv_sec * NS_PER_SEC + (uint64_t)ts.tv_nsec;
-}
 
 static void drain_wake(struct loop_fd *watch, uint32_t events)
 {

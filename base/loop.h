@@ -90,7 +90,4 @@ void loop_call(struct loop *loop, void (*fn)(void *opaque), void *opaque);
  */
 void loop_set_before_sleep(struct loop *loop, bool (*fn)(void *opaque), void *opaque);
 
-/* CLOCK_MONOTONIC in nanoseconds. */
-uint64_t monotonic_ns(void);
-
 #endif

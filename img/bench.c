@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/loop.h"
 
 /* Memory for direct I/O. */

@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/co.h"
-#include "base/loop.h"
 #include "block/image.h"
 #include "img/crew.h"
 #include "img/zero_scan.h"

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
-#include "base/loop.h"
+#include "base/clock.h"
 
 #define REDRAW_NS 100000000ull
 

@@ -2,9 +2,7 @@
 
 #include <time.h>
 
-#include "base/loop.h"
-
-#define NS_PER_S 1000000000ull
+#include "base/clock.h"
 
 void rate_start(struct rate *rate, uint64_t bytes_per_s)
 {

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "boot/boot.h"
@@ -13,8 +14,6 @@
 #include "vmm/process/ending.h"
 #include "vmm/process/restarts.h"
 #include "vmm/process/startup.h"
-
-#define NS_PER_S 1000000000ull
 
 /* How often a guest is told again of its power button, until it looks. */
 #define REPEAT_BUTTON_S 1u

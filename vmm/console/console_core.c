@@ -7,9 +7,8 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/log.h"
-
-#define NS_PER_MS 1000000ull
 
 /* Read at once: more than a UART takes, less than what would keep the loop from other things. */
 #define INPUT_CHUNK 4096u

@@ -8,9 +8,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/thread.h"
 #include "vmm/console/console_core.h"
@@ -118,7 +118,6 @@ int console_pump_start(int out_fd, const char *name, int *ret_pipe_fd,
                        struct console_pump **ret_pump)
 {
     struct console_pump *pump = calloc(1, sizeof(*pump));
-    pthread_condattr_t attr;
     int r;
 
     if (!pump)
@@ -131,10 +130,7 @@ int console_pump_start(int out_fd, const char *name, int *ret_pipe_fd,
         return r;
     }
     pthread_mutex_init(&pump->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&pump->changed, &attr);
-    pthread_condattr_destroy(&attr);
+    clock_cond_init(&pump->changed);
 
     r = thread_start(&pump->thread, "console", pump_main, pump);
     if (r < 0) {
@@ -150,15 +146,8 @@ int console_pump_start(int out_fd, const char *name, int *ret_pipe_fd,
 /* Holding the lock: wait for the end of the thread, for `timeout_ms` at most. */
 static void wait_for(struct console_pump *pump, unsigned timeout_ms)
 {
-    struct timespec until;
+    struct timespec until = clock_deadline(timeout_ms);
 
-    (void)clock_gettime(CLOCK_MONOTONIC, &until); /* cannot fail with this clock */
-    until.tv_sec += timeout_ms / 1000;
-    until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
     while (!pump->finished &&
            pthread_cond_timedwait(&pump->changed, &pump->lock, &until) != ETIMEDOUT)
         ;

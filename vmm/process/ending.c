@@ -8,13 +8,12 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/thread.h"
 #include "vmm/config/config.h"
 #include "vmm/console/console.h"
 #include "vmm/process/ending_rules.h"
-
-#define NS_PER_S 1000000000ull
 
 /* How long the last words of a process that ends by force wait for a reader. */
 #define LAST_WORDS_MS 1000u

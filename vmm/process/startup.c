@@ -3,8 +3,8 @@
 #include <inttypes.h>
 #include <stdint.h>
 
+#include "base/clock.h"
 #include "base/log.h"
-#include "base/loop.h"
 
 static uint64_t begin_ns;
 

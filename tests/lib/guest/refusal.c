@@ -12,7 +12,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "base/loop.h"
+#include "base/clock.h"
 #include "tests/lib/guest/guest.h"
 #include "tests/lib/scratch.h"
 

@@ -12,10 +12,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "base/loop.h"
+#include "base/clock.h"
 #include "tests/lib/scratch.h"
 
-#define NS_PER_MS 1000000ull
 #define EXIT_SKIPPED 77
 
 static void die(const char *what)

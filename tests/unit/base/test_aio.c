@@ -10,13 +10,12 @@
 
 #include "base/aio.h"
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/loop.h"
 #include "tests/lib/block/mem_file.h"
 #include "tests/lib/host_calls.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
-
-#define NS_PER_MS 1000000ull
 
 /* More than the ring has entries. */
 #define READERS 200u
