@@ -22,7 +22,7 @@ struct aio {
     struct co_sched sched;
     struct list tasks;
     struct list sleepers;
-    struct aio_engine *uring;   /* NULL: no image wants it, or it is not to be had */
+    struct aio_engine *uring;   /* NULL: no image wants it, or the host has none */
     struct aio_engine *threads; /* NULL: no image needs it */
     struct aio_engine *compute; /* NULL: nothing was to be computed yet */
 };
@@ -134,7 +134,10 @@ static struct sleeper *first_sleeper(const struct aio *aio)
     return first;
 }
 
-/* What the loop does with timers; here it does not run. True: somebody was woken. */
+/*
+ * Wake the first sleeper if it is time, as a timer would if the loop ran; with `wait`, sleep until
+ * then. True: somebody was woken.
+ */
 static bool serve_sleepers(struct aio *aio, bool wait)
 {
     struct sleeper *first = first_sleeper(aio);
@@ -162,7 +165,10 @@ void aio_wait(struct aio *aio)
     if (!any)
         any = serve_sleepers(aio, false);
 
-    /* The first that has work: what others finish meanwhile is taken afterwards. */
+    /*
+     * Wait for the first engine that has work. What the others finish meanwhile is taken
+     * afterwards.
+     */
     for (size_t i = 0; !any && i < ARRAY_SIZE(engines); i++)
         if (engines[i] && engines[i]->in_flight > 0)
             any = poll_engine(engines[i], true);
@@ -179,7 +185,7 @@ static int start_threads(struct aio *aio, struct err *err)
     return r < 0 ? err_set_errno(err, r, "cannot set up threads for disk I/O") : 0;
 }
 
-/* Not with the first request: what the host refuses is to be a failure of set-up. */
+/* Made here and not by the first request, so that a refusal of the host is a failure of set-up. */
 static int start_engine(struct aio *aio, enum aio_kind kind, struct err *err)
 {
     int r;
@@ -256,7 +262,7 @@ unsigned aio_processors(void)
 {
     cpu_set_t cpus;
 
-    /* Fails with more processors than fit the set: more than are of use here. */
+    /* It fails where there are more processors than fit the set, which is more than are of use. */
     if (sched_getaffinity(0, sizeof(cpus), &cpus) < 0)
         return CPU_SETSIZE;
     return (unsigned)CPU_COUNT(&cpus);

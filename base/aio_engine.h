@@ -1,6 +1,6 @@
 /*
- * The ways in which struct aio gets work done; private to aio*.c. The engine of file operations that
- * aio_NAME_new makes is in aio_NAME.c.
+ * The ways in which struct aio gets its work done; private to aio*.c. The engine of file operations
+ * that aio_NAME_new makes is in aio_NAME.c.
  */
 #ifndef MINIVMM_BASE_AIO_ENGINE_H
 #define MINIVMM_BASE_AIO_ENGINE_H

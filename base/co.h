@@ -69,9 +69,9 @@ void co_suspend(void);
 void co_wake(struct co *co);
 
 /*
- * Called before each piece of work that may be one of very many, with about how many bytes it
- * touches: gives way to the thread's other business once CO_ROUND_MAX were spent, and suspends for
- * that. Outside of coroutines it does nothing.
+ * To be called before each piece of work that may be one of very many; `cost` is about how many
+ * bytes the piece touches. Once CO_ROUND_MAX were spent in a round, it suspends the coroutine until
+ * the next round. Outside of coroutines it does nothing.
  */
 void co_give_way(uint64_t cost);
 

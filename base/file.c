@@ -134,7 +134,7 @@ struct patience {
     bool to_the_end; /* even if nobody wants the result any more */
 };
 
-/* Is what ended with `r` to be tried again? If so, the time to do it is when this returns. */
+/* Is an operation that ended with `r` to be tried again? If so, this waits until it is time. */
 static bool try_again(struct file *file, struct patience *patience, int r)
 {
     if (r == -EINTR && patience->interrupts++ < INTERRUPTS_MAX)
@@ -149,7 +149,10 @@ static bool try_again(struct file *file, struct patience *patience, int r)
 
 static int run_io(struct file *file, struct waited_io *waited)
 {
-    /* That a sync failed would stay, and others may wait for it. */
+    /*
+     * A failed sync fails all later ones, and others may wait for this one: so it is not given up
+     * because one request was cancelled.
+     */
     struct patience patience = {.to_the_end = waited->io.op == FILE_SYNC};
     int r;
 

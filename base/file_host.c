@@ -364,7 +364,7 @@ int file_host_open(const char *name, const struct file_host_options *options,
 
 /* ---- new files ------------------------------------------------------------------------------- */
 
-/* Before the umask: a disk that others may write to is nobody's wish, as for QEMU. */
+/* The mode of a new image, before the umask. As with QEMU, nobody else may write to it. */
 #define NEW_FILE_MODE 0644
 
 /* A file without a name in the folder of `path`; -EOPNOTSUPP where there is no such thing. */
@@ -534,7 +534,7 @@ void file_host_drop(struct file *file)
 {
     struct host_file *host = of_file(file);
 
-    /* Whoever fails here has an error to report already. */
+    /* A failure is ignored, because the caller has an error to report already. */
     if (!host->unnamed && !host->is_device && has_its_name(host) && unlink(host->name) == 0)
         (void)!folder_sync(host->name, host->fd);
     host_free(file);

@@ -23,9 +23,9 @@ struct folder_entry {
 
 /*
  * Where an output goes: the file that `path` leads to, which need not be there yet. The name is
- * then no symbolic link, unless of /proc; it is empty after a slash. A link in a folder where
- * anybody may have put it, for us to write to a file of ours that he chose, is not followed
- * anywhere on the way: -ELOOP. 0 or -errno.
+ * then no symbolic link, unless of /proc; it is empty after a slash. A link in a folder that all
+ * may write to is not followed anywhere on the way (-ELOOP): somebody may have put it there to make
+ * us overwrite a file of ours. 0 or -errno.
  */
 int folder_find(const char *path, struct folder_entry *ret_entry) MUST_CHECK;
 

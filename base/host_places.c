@@ -32,8 +32,9 @@ static bool is_allowed(const struct host_places *places, const char *path)
 }
 
 /*
- * What the user would allow, as --disk takes it: commas twice. That is the folder of the file; but
- * all of /dev is more than anybody wants a guest to have, and all of / is everything.
+ * What to suggest that the user allows, written as --disk takes it, with commas doubled. That is
+ * the folder of the file; for a device and for a file in / it is the file alone, because all of
+ * /dev or / would be too much.
  */
 static char *place_to_allow(const struct host_path *path, const char *real)
 {

@@ -12,7 +12,8 @@
 
 /*
  * Paths without symbolic links: of folders, which stand for all that is in them at any depth, and
- * of files. "/" stands for the files right in it, or an image in it could name all there is.
+ * of files. "/" stands only for the files right in it; otherwise an image in / could name every
+ * file.
  */
 struct host_places {
     const char *home;         /* the folder of the file that does the naming; NULL: it has none */

@@ -92,7 +92,7 @@ static size_t format_lost(char *line, size_t size)
                             out.nlost, out.nlost == 1 ? "" : "s");
 }
 
-/* The report of what was lost stands where the lines would have been. */
+/* Lines that were lost are reported where they would have been. */
 static void append_or_count(const char *line, size_t len)
 {
     char lost[128];

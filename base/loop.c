@@ -343,8 +343,8 @@ void loop_set_before_sleep(struct loop *loop, bool (*fn)(void *opaque), void *op
 }
 
 /*
- * Last look before sleeping. Returns false, and forgets the wish, if the loop is to stop; else
- * whether it may sleep at all is in *ret_busy. From here on posts write the eventfd.
+ * Last look before sleeping. Returns false if the loop is to stop, and forgets that wish; else
+ * *ret_busy says that there is work, so it must not sleep. From here on posts write the eventfd.
  */
 static bool prepare_sleep(struct loop *loop, bool *ret_busy)
 {

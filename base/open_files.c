@@ -33,7 +33,9 @@ static const struct open_file *find(const struct open_files *files, const uint64
 
 /* ---- what the VM is made of ------------------------------------------------------------------ */
 
-/* A file with several entries is read by all of them, so the first one says it. */
+/*
+ * Only a file that all its users read has several entries, so the first one says enough about all.
+ */
 static int check_use(const struct open_files *files, const uint64_t id[2],
                      const struct open_file_use *use, struct err *err)
 {

@@ -95,9 +95,7 @@ static int refuse_name(const struct draft *draft, struct err *err)
                    draft->path);
 }
 
-/*
- * Early, so that nothing is made, and removed again, in a folder where the name is not to be had.
- */
+/* Checked first, so that nothing is made, and removed again, where the name cannot be had. */
 static int check_name(const struct draft *draft, struct err *err)
 {
     struct stat st;

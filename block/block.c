@@ -299,7 +299,7 @@ void block_submit(struct block *block, struct block_req *req)
     if (r == 0) {
         block->workers++;
     } else if (block->workers == 0) {
-        /* Nobody is there who would take it later. */
+        /* no worker would take it later */
         list_remove(&req->link);
         finish(block, req, r);
     }

@@ -25,7 +25,7 @@ static int add_allowed(struct block_confine *confine, const char *place, struct 
         return err_set_errno(err, -errno, "backing=%s", place);
     confine->places[confine->nplaces++] = real;
     if (strcmp(real, "/") == 0)
-        confine->on = false; /* as a place, that would be the files right in it */
+        confine->on = false; /* as a place, "/" would be the files right in it */
     return 0;
 }
 

@@ -86,7 +86,7 @@ static const char *const harmless_below[] = {
     "node-name", "aio", "read-only", "discard", "auto-read-only", "detect-zeroes",
 };
 
-/* What is wrong with a driver that is not one of those that belong here. */
+/* Say what is wrong with a driver that cannot be used in this place. */
 static int bad_driver(const char *driver, struct err *err)
 {
     static const char *const others[] = {
@@ -164,7 +164,7 @@ static int take_locking(const struct keys *keys, bool *ret_unlocked, struct err 
     return 0;
 }
 
-/* A driver that is a file of the host, or none: the file's own options. */
+/* The options of a file of the host, with its driver or without one. */
 static int take_path(const struct keys *keys, char **ret_path, bool *ret_unlocked, struct err *err)
 {
     const char *path = get(keys, "filename");
@@ -197,7 +197,7 @@ static int take_part(const struct keys *keys, struct file_part *part, struct err
     return 0;
 }
 
-/* The file of a driver. `prefix` is that of its options, `key` a node by name in their place. */
+/* The file below a driver. Its options begin with `prefix`; `key` would name a node instead. */
 static int take_file(struct opts *opts, const char *key, const char *prefix,
                      struct block_name *name, char **ret_path, struct err *err)
 {

@@ -1,5 +1,6 @@
 /*
- * Opening an image: its format is told, its data file and the chain of its backing files are opened.
+ * Opening an image: telling its format, and opening its data file and the chain of its backing
+ * files.
  */
 #include "block/open.h"
 

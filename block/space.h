@@ -19,9 +19,9 @@
 int block_make_room(struct file *file, uint64_t len, uint64_t clear) MUST_CHECK;
 
 /*
- * Write the beginning of a new file that holds nothing but a disk. QEMU finds out how direct I/O has
- * to be aligned by reading the file in several ways, and some file systems allow any read of a hole:
- * QEMU would take a wrong alignment for right.
+ * Write the beginning of a new file that has nothing but a disk. QEMU finds out how direct I/O has
+ * to be aligned by reading the file in several ways, and some file systems allow any read of a
+ * hole: QEMU would take a wrong alignment for right.
  */
 int block_take_first(struct file *file, uint64_t len) MUST_CHECK;
 

@@ -54,7 +54,7 @@ int block_get_status(struct block *block, uint64_t off, uint64_t len, bool own_l
     return 0;
 }
 
-/* -errno of the look at the metadata counts as: there are none. */
+/* If the metadata cannot be read, there are none. */
 static bool has_holes(struct block *layer)
 {
     bool holes = false;

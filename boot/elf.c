@@ -15,7 +15,10 @@
 /* Xen's public headers, elfnote.h: a 32-bit entry point with paging off. */
 #define XEN_ELFNOTE_PHYS32_ENTRY 18
 
-/* An ELF file does not say; this is Linux' COMMAND_LINE_SIZE without the NUL. */
+/*
+ * An ELF file does not say how long a command line its kernel takes. This is Linux'
+ * COMMAND_LINE_SIZE without the NUL.
+ */
 #define CMDLINE_MAX 2047
 
 bool elf_probe(const uint8_t *head, size_t len)

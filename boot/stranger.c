@@ -131,7 +131,7 @@ int stranger_refuse(const struct boot_file *file, const uint8_t *head, size_t le
 
     if (r < 0)
         return r;
-    if (iso) /* before the marks: it may begin like a disk */
+    if (iso) /* checked first, because a CD image may begin like a disk */
         return refuse("a CD image (ISO 9660)", "give the kernel that is in it", err);
     for (size_t i = 0; i < ARRAY_SIZE(marks); i++)
         if (range_fits(marks[i].off, marks[i].len, len) &&

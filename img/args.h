@@ -51,7 +51,7 @@ enum {
 /* For an image that is an operand. */
 #define ARGS_LONGS_IMAGE ARGS_LONG_HELP, ARGS_LONG_OBJECT, ARGS_LONG_IMAGE_OPTS
 
-/* For one that something is to be told about. */
+/* For an image about which a subcommand tells something: info, map and the like. */
 #define ARGS_LONGS_TELL                                                                            \
     ARGS_LONGS_IMAGE, ARGS_LONG_OUTPUT, ARGS_LONG_SHARE,                                           \
     {                                                                                              \

@@ -20,7 +20,7 @@ static int refuse_format(const char *format)
     return EXIT_FAILURE;
 }
 
-/* The same for a format that was named, and that there may be elsewhere only. */
+/* Refuse a format that was named, unless it is qcow2, in the words for whether QEMU has it. */
 static int check_format(const char *format)
 {
     if (strcmp(format, "qcow2") == 0)

@@ -101,7 +101,7 @@ static int carry_out(const struct work *work, const struct step *step)
     const struct block_bitmap_edit edit = {
         .op = actions[step->opt - OPT_ADD].op,
         .name = name,
-        /* Too much for the field is no granularity either. */
+        /* What does not fit the field is refused like 1, which is no granularity. */
         .granularity = work->granularity > UINT32_MAX ? 1 : (uint32_t)work->granularity,
         .source = work->source,
         .source_name = step->source,

@@ -358,7 +358,7 @@ static int open_target(struct conversion *c)
     return c->no_create ? check_old_data_file(c) : EXIT_SUCCESS;
 }
 
-/* The target as it is: is it what the options want of it? */
+/* Does the target, which is open now, allow what the options want? */
 static int check_target(struct conversion *c)
 {
     struct block_details details;

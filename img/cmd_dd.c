@@ -24,7 +24,7 @@
 
 #define BLOCK_LEN_DEFAULT 512u
 
-/* At a time, where bytes do not lie at the same place of a sector on both sides. */
+/* Bytes copied at a time where source and target are not at the same place of a sector. */
 #define PIECE (1u << 20)
 #define BUF_ALIGN 4096u
 

@@ -243,7 +243,7 @@ static void print_backing(const struct image *image)
         printf("backing file format: %s\n", shown(stdout, details->backing_format));
 }
 
-/* What reads a file as it is may have been called by its own name. */
+/* The format; "file" or "host_device" instead of raw if the user named the image so. */
 static const char *format_of(const struct image *image)
 {
     return image->name.protocol ? image->name.protocol : image->info.format;

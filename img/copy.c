@@ -19,7 +19,7 @@
 #define PIECE (512u << 10)
 #define PIECE_MAX (16u << 20)
 
-/* The same for data that does not come here: it is only asked for. */
+/* Longest piece that the host is asked to copy; it does not pass through this process. */
 #define OFFLOAD_MAX (16u << 20)
 
 /*
@@ -557,8 +557,8 @@ static int copy_by_parts(struct slot *slot, const struct piece *piece)
 
 /*
  * One at a time: file systems let the writers of a file wait for each other, which costs more than
- * it gains. Whatever is the matter, the host is not asked again: reading and writing tells what it
- * is.
+ * it gains. After any failure the host is not asked again; reading and writing will show what is
+ * wrong.
  */
 static int offload_piece(struct slot *slot, const struct piece *piece)
 {

@@ -367,7 +367,10 @@ static int take_qcow2(struct create_options *options, struct block_create_option
         r = opts_get_size(&options->opts, "cluster_size", &cluster_size, err);
     if (r == 0)
         r = opts_get_number(&options->opts, "refcount_bits", &refcount_bits, err);
-    /* What does not fit is as wrong as 1, but 0 means to block_create that nothing was said. */
+    /*
+     * block_create refuses 1 and 3 as it would refuse a value that does not fit. 0 would mean that
+     * nothing was said.
+     */
     create->cluster_size = cluster_size && cluster_size <= UINT32_MAX ? (uint32_t)cluster_size : 1;
     create->refcount_bits =
         refcount_bits && refcount_bits <= UINT32_MAX ? (unsigned)refcount_bits : 3;
@@ -437,7 +440,10 @@ static int take_amended_numbers(struct create_options *options, struct block_ame
 
     if (r < 0)
         return r;
-    /* What does not fit is as wrong as 3, and so is 0, which means to block_amend: as it is. */
+    /*
+     * block_amend refuses 3 as it would refuse a value that does not fit, or 0, which would mean
+     * that the width stays.
+     */
     if (opts_peek(&options->opts, "refcount_bits"))
         amend->refcount_bits = bits && bits <= UINT32_MAX ? (unsigned)bits : 3;
     amend->set_len = opts_peek(&options->opts, "size");

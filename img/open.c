@@ -18,8 +18,8 @@
 /* ---- why not --------------------------------------------------------------------------------- */
 
 /*
- * block_open says what is wrong with which file, in its own order of words. Here the chain is gone
- * along once more, image by image, to say it in qemu-img's.
+ * block_open says what is wrong with which file, in its own order of words. The search goes along
+ * the chain once more, image by image, to say it in qemu-img's order.
  */
 struct search {
     FILE *text;
@@ -296,7 +296,7 @@ static void print_probed(const char *path)
             shown(stderr, path));
 }
 
-/* Of each image that is going to be written. */
+/* Warn of each image that was probed as raw and is going to be written. */
 static void warn_of_probed(const struct block_options *options, const struct block *block)
 {
     bool probed = options->format == BLOCK_FORMAT_PROBE;
@@ -314,7 +314,7 @@ static void warn_of_probed(const struct block_options *options, const struct blo
     }
 }
 
-/* *ret_why says more than *err, if it is not NULL. */
+/* Where *ret_why is not NULL, it is the whole message, and *err only a part of it. */
 static int open_named(const struct img_open_options *options, const struct block_name *name,
                       struct block **ret_block, char **ret_why, struct err *err)
 {

@@ -54,7 +54,7 @@ int img_open_backing(const char *image_path, const char *name, const char *forma
                      const struct block_options *options, struct block **ret_block,
                      char **ret_why) MUST_CHECK;
 
-/* Behind the message that the file could not be locked: whom that may be due to. */
+/* After the message that a file could not be locked: say which process may have the lock. */
 void img_explain_in_use(FILE *text, const char *path);
 
 /* A cache mode by name; *ret_writethrough: every write is durable when it is done. 0 or -EINVAL. */

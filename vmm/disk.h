@@ -6,8 +6,7 @@
  *
  * A disk whose guest is gone is cancelled before its device is stopped, which waits for requests:
  * what a guest asked for last could take hours otherwise. A host that hangs can still make this,
- * and disk_close, wait for ever. Whoever sees to it that the process ends all the same learns here
- * what it was that hung.
+ * and disk_close, wait for ever. ending.c ends the process then, and asks here which disk hung.
  */
 #ifndef MINIVMM_DISK_H
 #define MINIVMM_DISK_H

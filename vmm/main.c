@@ -17,7 +17,7 @@
 #include "vmm/process/startup.h"
 #include "vmm/runner.h"
 
-/* How long the end of the process waits for somebody to read its last words. */
+/* How long the end of the process waits until its last log lines are written. */
 #define LAST_WORDS_MS 2000u
 
 static void set_up_signals(void)
@@ -34,7 +34,9 @@ static void set_up_signals(void)
     (void)sigprocmask(SIG_BLOCK, &blocked, NULL);
 }
 
-/* What was asked for is what was printed, so it counts if that could not be written. */
+/*
+ * What --help and --version print is all that was asked for, so a failure to write it is an error.
+ */
 static enum exit_code end_of_output(struct err *err)
 {
     int r = std_fds_flush_output();

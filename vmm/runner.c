@@ -18,7 +18,7 @@
 /* How often a guest is told again of its power button, until it looks. */
 #define REPEAT_BUTTON_S 1u
 
-/* Then the user learns that it does not: its kernel may still be on its way to the driver. */
+/* After so long the user is told that the guest has not looked: its kernel may still be booting. */
 #define BUTTON_UNNOTICED_S 5u
 
 struct runner {
@@ -56,7 +56,7 @@ static void on_machine_end(const struct machine_parts *parts, enum machine_end h
     loop_stop(runner->loop);
 }
 
-/* No guest runs, or it was asked for long enough. */
+/* End now: no guest runs, or it was asked for long enough. */
 static void on_insisted(void *opaque)
 {
     struct runner *runner = opaque;
@@ -92,7 +92,7 @@ static void on_repeat_button(struct loop_timer *timer)
     loop_arm(runner->loop, &runner->repeat_button, REPEAT_BUTTON_S * NS_PER_S);
 }
 
-/* Whoever sent the signal hears what happens next, for that is not always what he wants. */
+/* Say what happens next, because whoever sent the signal may want something else. */
 static void on_asked(void *opaque, unsigned signo)
 {
     struct runner *runner = opaque;
@@ -112,7 +112,7 @@ static void on_asked(void *opaque, unsigned signo)
 
 /* ---- what outlives a guest ------------------------------------------------------------------- */
 
-/* On the thread of ending.c: this one hangs somewhere in here. */
+/* Called on the thread of ending.c, while the main thread hangs. */
 static void report_disks(void *opaque)
 {
     const struct runner *runner = opaque;

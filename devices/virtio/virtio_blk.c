@@ -258,7 +258,7 @@ static void handle_chain(struct blk_queue *queue, const struct virtq_chain *chai
     if (r == 0 && (req.len > 0 || req.op == BLOCK_FLUSH))
         submit(queue, chain, &req, &reply);
     else
-        answer(queue, &reply, r, &req); /* wrong, done, or nothing to do at a valid place */
+        answer(queue, &reply, r, &req); /* an error, a result, or a range of length 0 */
 }
 
 /* ---- running queues: the loop's thread ------------------------------------------------------- */

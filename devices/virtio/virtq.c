@@ -55,13 +55,13 @@ void virtq_start(struct virtq *vq, uint64_t features)
 
 /* ---- the event indices after the rings (2.7.7, 2.7.10) --------------------------------------- */
 
-/* Behind the available ring: the driver says when it wants an interrupt. */
+/* After the available ring: the driver says when it wants an interrupt. */
 static const uint16_t *used_event(const struct virtq *vq)
 {
     return &vq->avail->ring[vq->size];
 }
 
-/* Behind the used ring: the device says when it wants a kick. */
+/* After the used ring: the device says when it wants a kick. */
 static uint16_t *avail_event(struct virtq *vq)
 {
     return (uint16_t *)(void *)&vq->used->ring[vq->size];

@@ -26,7 +26,7 @@
 /* Images on top of each other; deep-0 is one too deep. */
 #define DEPTH_MAX 64u
 
-/* ---- more than a line of a file can say ------------------------------------------------------- */
+/* ---- more than a line of a file can say ------------------------------------------------------ */
 
 #define VALUE_40 "0123456789012345678901234567890123456789"
 #define VALUE_400                                                                                  \

@@ -109,7 +109,7 @@ static unsigned long rss_kib(void)
     return kib;
 }
 
-/* Behind the nonsense: use both disks properly, say so, wait for a byte, power off. */
+/* After the nonsense: use both disks properly, say so, wait for a byte, power off. */
 static void add_proper_use(void)
 {
     struct guest_disk disk;

@@ -75,8 +75,8 @@ int config_check(const struct config *config, struct err *err)
 }
 
 /*
- * Behind console and root stands what saves a stock kernel from looking for hardware that this
- * machine does not have, and nothing that changes how the guest behaves:
+ * After console and root come parameters that save a stock kernel from looking for hardware that
+ * this machine does not have. None of them changes how the guest behaves:
  *
  * - 8250.nr_uarts=1: distributions register up to 32 serial ports, probe four of them, and udev
  *   handles each.

@@ -7,7 +7,7 @@
 #include "vmm/console/console_core.h"
 #include "vmm/console/terminal.h"
 
-/* Early, so that the user is told before the guest's memory is made. */
+/* Refuse an output that is one of the VM's files, before the guest's memory is made. */
 static int check_outputs(enum serial_kind kind, const char *path, const struct open_files *files,
                          struct err *err)
 {

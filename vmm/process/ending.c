@@ -15,12 +15,13 @@
 #include "vmm/console/console.h"
 #include "vmm/process/ending_rules.h"
 
-/* How long the last words of a process that ends by force wait for a reader. */
+/* How long a process that ends by force waits until its last log lines are written. */
 #define LAST_WORDS_MS 1000u
 
 /*
- * Those that QEMU takes for a wish to end, too; SIGALRM, by which `perl -e 'alarm…; exec…'` limits
- * the time of a program; SIGPWR, by which the power supply's keeper says that it ends.
+ * QEMU takes the first three for a wish to end, too. `perl -e 'alarm…; exec…'` limits the time of a
+ * program by SIGALRM. The daemon of an uninterruptible power supply sends SIGPWR when the power
+ * ends.
  */
 static const int end_signals[] = {SIGTERM, SIGINT, SIGHUP, SIGALRM, SIGPWR};
 
@@ -29,7 +30,7 @@ struct ending {
     struct loop *loop; /* of the thread here */
     pthread_t thread;
     struct loop_fd signals;
-    struct loop_timer patience;   /* with the guest, or with what is done without being asked */
+    struct loop_timer patience;   /* for a guest that was asked to power off, or for the closing */
     struct loop_timer deadline;   /* then it ends by force */
     struct loop_work insist_work; /* from the main thread */
 
@@ -83,7 +84,7 @@ static void insist(struct ending *ending)
     loop_post(ending->options.loop, &ending->insisted_work);
 }
 
-/* Without an answer from the guest, or nearly done with the closing. */
+/* The guest did not power off in time, or the closing takes too long. */
 static void on_patience_over(struct loop_timer *timer)
 {
     struct ending *ending = container_of(timer, struct ending, patience);

@@ -2,8 +2,8 @@
  * A disk in memory that implements block/block.h, for tests of its users: it holds requests back,
  * completes them in an odd order, and fails on demand.
  *
- * A program has this or libblock, never both: it is not in the tests' library, the Makefile says whose
- * it is. The functions of block.h then come from here, and the linker leaves libblock out.
+ * A program has this or libblock, never both. It is not in the tests' library; the Makefile says
+ * whose it is. The functions of block.h then come from here, and the linker leaves libblock out.
  */
 #ifndef MINIVMM_TESTS_FAKE_BLOCK_H
 #define MINIVMM_TESTS_FAKE_BLOCK_H
