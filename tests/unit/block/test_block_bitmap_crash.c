@@ -301,7 +301,7 @@ static void check_nothing_missed(struct mem_disk *disk, const struct expected *e
 }
 
 /*
- * With a change of a bitmap between, which saves the others: the writes behind it are first ones
+ * With a change of a bitmap between, which saves the others: the writes after it are first ones
  * again.
  */
 static void write_session(struct block *block, unsigned seed)

@@ -109,7 +109,7 @@ START_TEST(kept_overlay_is_not_touched)
 }
 END_TEST
 
-/* top -> short -> base: behind the end of the short one nothing of the base shows. */
+/* top -> short -> base: past the end of the short one nothing of the base shows. */
 START_TEST(chain_is_committed_into_its_last_image)
 {
     struct err err = {0};

@@ -227,7 +227,7 @@ START_TEST(chain_reached_through_a_link_gives_only_its_real_folder)
 }
 END_TEST
 
-/* A device node with nothing behind it: it is looked at, and never opened. */
+/* A device node without a device: it is looked at, and never opened. */
 static bool make_device(const char *name)
 {
     if (mknod(scratch_path(name), S_IFBLK | 0600, makedev(7, 255)) == 0)

@@ -54,7 +54,7 @@ static void model_set(int byte, uint64_t len)
     model_len = len;
 }
 
-/* The disk gets another length and shows what it did, as far as that goes, and zeroes behind it. */
+/* The disk gets another length and shows what it did, as far as that goes, and zeroes past it. */
 static void resize_with_model(uint64_t len)
 {
     if (len > model_len)

@@ -499,7 +499,7 @@ START_TEST(other_efi_programs_are_named_and_looked_at_with_care)
     make_pe(bytes, 128, 6, 240);
     bytes[128 + 24 + 240 + 5 * 40 + 1] = 'L';
     assert_refused(bytes, sizeof(bytes), "an EFI program", "");
-    make_pe(bytes, 128, 6, 65535); /* the sections are behind the end */
+    make_pe(bytes, 128, 6, 65535); /* the sections are past the end */
     assert_refused(bytes, sizeof(bytes), "an EFI program", "");
     make_pe(bytes, 128, 65535, 240);
     assert_refused(bytes, sizeof(bytes), "an EFI program", "");

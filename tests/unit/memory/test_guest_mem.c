@@ -36,7 +36,7 @@ START_TEST(addresses_inside_and_outside)
         {0, 17 * MIB, -EFAULT},           /* across the hole */
         {16 * MIB, 2 * MIB, 0},           /* all of the second */
         {16 * MIB, 2 * MIB + 1, -EFAULT}, /* one byte too many */
-        {18 * MIB, 0, -EFAULT},           /* behind the end, even for nothing */
+        {18 * MIB, 0, -EFAULT},           /* past the end, even for nothing */
         {16 * MIB, 0, 0},                 /* nothing, inside */
         {17 * MIB, SIZE_MAX, -EFAULT},    /* the sum wraps */
         {UINT64_MAX, 1, -EFAULT},
@@ -138,7 +138,7 @@ START_TEST(bad_ranges_are_refused_by_name)
         {{{8192, 4096}, {0, 4096}}, 2},                 /* descending */
         {{{UINT64_MAX - 4095, 8192}}, 1},               /* wraps */
         {{{0, 4096}}, 0},                               /* none */
-        {{{0, 4096}, {8192, UINT64_MAX - 8192 + 1}}, 2} /* ends behind the last address */
+        {{{0, 4096}, {8192, UINT64_MAX - 8192 + 1}}, 2} /* ends past the last address */
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {

@@ -75,7 +75,7 @@ static const struct header_case {
     {"L1 table of entries", {{36, 4, (32u << 20) / 8 + 1}}},
     {"L1 table of entries", {{36, 4, UINT32_MAX}}},
     {"L1 table too small", {{36, 4, 0}}},
-    {"L1 table at", {{36, 4, (32u << 20) / 8}}}, /* behind the end of the file */
+    {"L1 table at", {{36, 4, (32u << 20) / 8}}}, /* past the end of the file */
     {"L1 table at", {{40, 8, 0}}},
     {"L1 table at", {{40, 8, L1_AT + 512}}},
     {"L1 table at", {{40, 8, UINT64_MAX & ~65535ull}}},
@@ -255,7 +255,7 @@ END_TEST
 
 /* ---- tables ---------------------------------------------------------------------------------- */
 
-/* An L1 entry and the first L2 entry behind it, of an image that has an L2 table. */
+/* An L1 entry and the first L2 entry below it, of an image that has an L2 table. */
 static const struct table_case {
     const char *what;
     uint64_t l1;

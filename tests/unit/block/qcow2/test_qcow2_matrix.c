@@ -282,7 +282,7 @@ static void touch(struct rig *rig, struct sectors range)
         rig->touched[i / rig->cluster] = true;
 }
 
-/* The disk gets another length; `stale`: what is there behind its end may come back (QEMU). */
+/* The disk gets another length; `stale`: what is there past its end may come back (QEMU). */
 static void model_resize(struct rig *rig, uint64_t nsectors, bool stale)
 {
     uint64_t last = min_u64(align_up(rig->nsectors, rig->cluster), nsectors);
@@ -507,7 +507,7 @@ static void command_on(struct commands *commands, const char *what, struct secto
 
 /*
  * QEMU compresses only into clusters that have nothing yet. And it may not have freed any: it goes
- * on packing behind the last compressed cluster even when that cluster was freed and is now data.
+ * on packing after the last compressed cluster even when that cluster was freed and is now data.
  */
 static bool can_compress(const struct rig *rig, const struct commands *commands,
                          struct sectors range)

@@ -238,7 +238,7 @@ START_TEST(data_comes_first_after_a_round_that_failed)
 END_TEST
 
 /*
- * The file is made longer before data is written behind its end, but that may fail, or be lost like
+ * The file is made longer before data is written past its end, but that may fail, or be lost like
  * anything else. New clusters of a file read as zero, and no counts are written here, so that
  * nothing else asks for a barrier before the table.
  */

@@ -279,7 +279,7 @@ START_TEST(marks_go_when_the_image_is_right)
 }
 END_TEST
 
-/* Count a cluster that nobody uses, behind all others. */
+/* Count a cluster that nobody uses, after all others. */
 static void leak_one(void)
 {
     uint64_t counts = load_be64(rig.disk.data + load_be64(field(HDR_REFTABLE_OFF)));

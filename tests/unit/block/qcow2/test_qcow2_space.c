@@ -70,7 +70,7 @@ static void flush(void)
     ck_assert_int_eq(mem_block_op(block, BLOCK_FLUSH, 0, 0, 0), 0);
 }
 
-/* 900 clusters behind a disk that was filled up to `len`. */
+/* 900 clusters after a disk that was filled up to `len`. */
 static void write_behind(uint64_t len)
 {
     for (unsigned i = 0; i < 900; i++)
@@ -101,7 +101,7 @@ START_TEST(freed_clusters_are_taken_before_the_file_grows)
 }
 END_TEST
 
-/* Looking for holes goes on by the piece, so a few clusters may be taken behind the file's end. */
+/* Looking for holes goes on by the piece, so a few clusters may be taken past the file's end. */
 START_TEST(holes_are_found_again_after_opening)
 {
     uint64_t len = make_hole();
@@ -166,7 +166,7 @@ START_TEST(new_refcount_block_is_empty_whatever_was_there)
 }
 END_TEST
 
-/* Something lies far behind what can be counted: one larger refcount table is not enough. */
+/* Something lies far past what can be counted: one larger refcount table is not enough. */
 START_TEST(file_far_longer_than_its_counts_can_be_written)
 {
     ck_assert_int_eq(block_close(block), 0);

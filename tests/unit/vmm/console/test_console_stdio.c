@@ -281,7 +281,7 @@ static void *read_slowly(void *arg)
     return NULL;
 }
 
-/* The disks come behind it. In the first case the console has more, in the second only the pump. */
+/* The disks come after it. In the first case the console has more, in the second only the pump. */
 START_TEST(hurried_close_leaves_a_slow_reader)
 {
     size_t written = 0;
