@@ -5,8 +5,8 @@
 
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
-#include "vmm/config/options.h"
 #include "vmm/config/config_settings.h"
+#include "vmm/config/options.h"
 
 #define ARGS_MAX 20
 
