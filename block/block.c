@@ -11,20 +11,22 @@
 #include "block/merge.h"
 
 /*
- * Requests carried out at a time; the others wait. Beyond the depth that keeps any disk busy, more
- * only costs memory: each one holds a coroutine's stack.
+ * Requests carried out at a time; the others wait. This many keep any disk busy. More would only
+ * cost memory, because each request holds the stack of a coroutine.
  */
 #define BLOCK_WORKERS_MAX 128u
 
 /*
- * Longest transfer that is carried out as one; longer requests are one piece after the other. It is
- * a multiple of every cluster size, and what a request is worth at least when turns are taken.
+ * PIECE_MAX is the longest transfer that is carried out as one, a multiple of every cluster size; a
+ * longer request is carried out piece by piece. Requests take turns by their bytes (co_turn), and
+ * each one counts for at least TURN_MIN.
  */
 #define PIECE_MAX (2u << 20)
 #define TURN_MIN (4u << 10)
 
 /*
- * A disk without requests for this long, or up to twice as long, is flushed and gives memory back.
+ * A disk is flushed and gives memory back when it had no request for this long. It may take up to
+ * twice as long until that is noticed.
  */
 #define IDLE_NS 2000000000ull
 
@@ -122,8 +124,8 @@ static int carry_out_part(struct block *block, const struct block_req *req, uint
 }
 
 /*
- * Transfers are cut at multiples of PIECE_MAX, so that no cluster is cut. The other operations take
- * their turns where they find out how much there is to do.
+ * Transfers are cut at multiples of PIECE_MAX, so that no cluster is cut. The other operations are
+ * not cut: the driver takes their turns, once it knows how much they have to do.
  */
 static int carry_out_pieces(struct block *block, const struct block_req *req)
 {
@@ -165,7 +167,7 @@ static int carry_out(struct block *block, const struct block_req *req)
 
     if (!is_write(req))
         return r;
-    block->written = true; /* now, not before: a flush that ran meanwhile did not cover it */
+    block->written = true; /* only now: a flush during the request did not cover it */
     return r == 0 && durable ? flush(block) : r;
 }
 
@@ -191,15 +193,15 @@ static void trim_chain(struct block *block)
     heap_trim();
 }
 
-/* What failed is tried again by the guest's next flush, and said to it. */
+/* An error needs no handling: the guest's next flush tries again, and its result is reported. */
 static void tidied(struct block_req *req, int result)
 {
 }
 
 /*
- * So that what is killed while it is idle leaves its image as clean as one that was closed. Also
- * when requests are cancelled: the machine ends, and another disk of it may hang until the process
- * ends by force.
+ * Flush an idle disk, so that a process which is killed leaves its image as clean as if it had
+ * closed it. This goes on when requests are cancelled: the machine is ending then, and the process
+ * may have to be killed because another disk hangs.
  */
 static void tidy(struct block *block)
 {
@@ -209,7 +211,7 @@ static void tidy(struct block *block)
     block_submit(block, &block->tidying);
 }
 
-/* Armed again by the first request after it fired for the last time: an idle disk has no timer. */
+/* An idle disk has no timer: once this has tidied up, the next finished request arms it again. */
 static void idle_expired(struct loop_timer *timer)
 {
     struct block *block = container_of(timer, struct block, idle);
@@ -242,8 +244,9 @@ static void finish_run(struct aio_task *task)
 }
 
 /*
- * Requests that failed as one are tried by themselves: one bad sector is not all's error. A host
- * that was busy for as long as we have patience is.
+ * When requests that were merged fail, each one is tried by itself: a bad sector is an error of the
+ * request that touches it, not of its neighbours. -EAGAIN means that the host was busy for as long
+ * as we wait for it, and is the result of all.
  */
 static void carry_out_merged(struct block *block, struct block_merged *merged)
 {
@@ -299,7 +302,7 @@ void block_submit(struct block *block, struct block_req *req)
     if (r == 0) {
         block->workers++;
     } else if (block->workers == 0) {
-        /* no worker would take it later */
+        /* No worker is left that would take it later. */
         list_remove(&req->link);
         finish(block, req, r);
     }

@@ -31,15 +31,15 @@ int block_attach(struct block *block, struct loop *loop, struct err *err) MUST_C
 
 /*
  * Wait for all requests, flush, stop asynchronous I/O. On the loop's thread; not from `done`.
- * 0 or the flush's -errno. What was written before a cancelled request is flushed like any other.
+ * 0 or the flush's -errno. The flush is carried out even if requests were cancelled.
  */
 int block_detach(struct block *block);
 
 /*
- * With `cancel` on, requests end early: those that wait and those that come with -ECANCELED, those
- * that are being carried out as soon as the piece that the host has is done. A write among them
- * may have written a part. For a disk whose user is gone; an image that is cancelled any number of
- * times stays sound. Any thread.
+ * With `cancel` on, requests end early. Those that wait, and new ones, end with -ECANCELED. Those
+ * that are being carried out end when the host has finished the piece it works on, so a write may
+ * have written a part of its data. This is for a disk whose user is gone; the image stays sound,
+ * however often its requests are cancelled. Any thread.
  */
 void block_set_cancel(struct block *block, bool cancel);
 
@@ -52,7 +52,7 @@ struct block_info {
     uint32_t physical_block; /* unit that avoids read-modify-write */
     uint32_t opt_io;         /* preferred I/O size in bytes, e.g. the cluster size; 0 unknown */
     uint32_t discard_align;  /* granularity of useful discards in bytes */
-    uint32_t alloc_unit;     /* what is written takes space, or time, in units of this size */
+    uint32_t alloc_unit;     /* writes take up space, or time, in units of this size */
     bool readonly;
     bool discard;
     const char *format; /* "raw" or "qcow2" */
@@ -94,10 +94,10 @@ enum block_op {
     BLOCK_WRITE_ZEROES, /* reads as zero afterwards */
 
     /*
-     * As BLOCK_WRITE, of data that another image has in its file: the host copies it, and file
-     * systems that can do that let the files share the space. Multiples of alloc_unit. -EOPNOTSUPP:
-     * the host cannot, or not with this range. After any failure the range shows what it showed or
-     * what was to be written, and may be written in the usual way.
+     * As BLOCK_WRITE, but the data is in the file of another image, and the host copies it. On some
+     * file systems the two files then share the space. Offset and length are multiples of
+     * alloc_unit. -EOPNOTSUPP: the host cannot copy, or not this range. After any failure each byte
+     * of the range is the old one or the new one, and BLOCK_WRITE may be used instead.
      */
     BLOCK_COPY,
 };
@@ -107,14 +107,15 @@ enum {
     BLOCK_REQ_UNMAP = 1 << 1, /* BLOCK_WRITE_ZEROES: host space may be released */
 
     /*
-     * BLOCK_WRITE of whole clusters (opt_io; the disk's end completes the last one): compress what
-     * shrinks. -EINVAL for parts of clusters, -ENOTSUP where the image has no compressed clusters.
+     * BLOCK_WRITE: compress the clusters that become smaller by it. The range consists of whole
+     * clusters (opt_io), but may end with the disk. -EINVAL for parts of clusters, -ENOTSUP where
+     * the image cannot have compressed clusters.
      */
     BLOCK_REQ_COMPRESSED = 1 << 2,
 
     /*
-     * BLOCK_WRITE_ZEROES: also where it reads as zero only because of its backing file, or has
-     * none.
+     * BLOCK_WRITE_ZEROES: the image itself says afterwards that the range is zero, even where it
+     * reads as zero already because of its backing file, or because there is none.
      */
     BLOCK_REQ_OWN = 1 << 3,
 };
@@ -131,7 +132,10 @@ struct block_req {
     const struct iovec *iov; /* READ and WRITE only; elements of any length and alignment */
     unsigned niov;
 
-    /* COPY: `layer` and `host` of block_get_status, not compressed; not written meanwhile. */
+    /*
+     * COPY only: `layer` and `host`, as block_get_status gave them for data that is not compressed.
+     * Nobody writes to that image meanwhile.
+     */
     struct block *from;
     uint64_t from_host;
 

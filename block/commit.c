@@ -1,11 +1,12 @@
 /*
  * Writing an image into its backing file.
  *
- *   1. the backing file grows to the image's length
- *   2. what the image has is copied; barrier in the backing file
- *   3. the image is emptied, with one write of its header
+ *   1. The backing file grows to the image's length.
+ *   2. What the image has is copied; a flush makes it durable in the backing file.
+ *   3. The image is emptied, with one write of its header.
  *
- * Until step 3 the image shows all of the disk itself, whatever is in the backing file already.
+ * Until step 3 the disk does not change: what is copied is still in the image, and hides what the
+ * backing file has in its place.
  */
 #include "block/commit.h"
 
@@ -54,7 +55,7 @@ static int copy_data(const struct commit *c, uint64_t off, uint64_t len)
     return r < 0 ? r : c->base->driver->write(c->base, off, len, &iov, 1);
 }
 
-/* One piece from `off` on; *ret_len says how much it was. */
+/* Copy one piece from `off` on; *ret_len is its length. */
 static int copy_piece(const struct commit *c, uint64_t off, uint64_t *ret_len)
 {
     struct block_status status;

@@ -20,13 +20,13 @@ struct block_commit_options {
 };
 
 /*
- * Write what is in an image, and in those between, into the backing file that it was opened for
- * (block_options.write_backing), which grows to the image's length if it is shorter. Only what is
- * allocated is read, what reads as zero is not written as data.
+ * Write what is in an image, and in those between, into the backing file that was opened for
+ * writing (block_options.write_backing). It grows to the image's length if it is shorter. Only what
+ * is allocated is read, and zeroes are not written as data.
  *
- * Then, if that is its own backing file, the image is emptied, once all is durable in there: a
- * crash at any moment leaves the disk as it was. Images between become wrong wherever they show
- * data of the backing file that changed, so with write_backing > 1 `keep` has to be given.
+ * When all of it is durable, the image is emptied, unless `keep` says otherwise. A crash at any
+ * moment leaves the disk as it was. Images between the two become wrong where they show data of the
+ * backing file that has changed, so with write_backing > 1 `keep` has to be given.
  */
 int block_commit(struct block *block, const struct block_commit_options *options,
                  struct err *err) MUST_CHECK;

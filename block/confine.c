@@ -25,7 +25,7 @@ static int add_allowed(struct block_confine *confine, const char *place, struct 
         return err_set_errno(err, -errno, "backing=%s", place);
     confine->places[confine->nplaces++] = real;
     if (strcmp(real, "/") == 0)
-        confine->on = false; /* as a place, "/" would be the files right in it */
+        confine->on = false; /* all files; as a place it would allow only those right in it */
     return 0;
 }
 
@@ -59,7 +59,7 @@ void block_confine_done(struct block_confine *confine)
 const struct host_places *block_confine_places(const struct block_confine *confine,
                                                const struct file *namer, struct host_places *places)
 {
-    /* A device lies in no folder: beside it are all the devices of the host. */
+    /* The folder of a device allows nothing: it holds all devices of the host. */
     unsigned first = namer == confine->top && namer->home ? 0 : 1;
 
     if (!confine->on)

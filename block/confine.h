@@ -1,9 +1,10 @@
 /*
- * Which files images may name: a backing file that the guest reads, a data file that it writes.
+ * Which files an image may name as its backing file, which the guest reads, and as its data file,
+ * which the guest writes.
  *
- * An image comes from anywhere, and its header names any file of the host. A VM's disks are
- * confined: a name is good for what lies in the folder of the image that has it, after symbolic
- * links, and for what the user allowed.
+ * An image may come from a stranger, and its header can name any file of the host. A VM's disks are
+ * confined: an image may name files in its own folder, and what the user allowed. Symbolic links
+ * are followed before that is decided.
  */
 #ifndef MINIVMM_BLOCK_CONFINE_H
 #define MINIVMM_BLOCK_CONFINE_H
@@ -21,8 +22,9 @@ struct block_confine {
     const struct file *top; /* the image that the user named */
 
     /*
-     * Without symbolic links: the folder of the name that the user gave for it, which is another
-     * than the image's own if that name is a link, then what he allowed.
+     * Paths without symbolic links. The first one is the folder of the path that the user gave for
+     * `top`; it is another folder than that of the file if the path is a link. What the user
+     * allowed follows.
      */
     char **places;
     unsigned nplaces;

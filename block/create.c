@@ -30,7 +30,7 @@ int block_create_check(const struct block_create_options *options, struct err *e
     }
 }
 
-/* The clusters that a new qcow2 image has from the start were zeroed, wherever they are. */
+/* qcow2 zeroes the clusters that a new image has from the start, on a device too. */
 bool block_new_is_zero(const struct block *block)
 {
     return block->driver != &raw_driver || !block->file->fixed_len;
@@ -46,7 +46,7 @@ struct creation {
     char *data_path;
 };
 
-/* What the new image names must be another file than the image itself. */
+/* The new image must not name itself. */
 static int check_other(const struct creation *c, const char *path, const char *what,
                        struct err *err)
 {
@@ -72,7 +72,7 @@ static int open_backing(struct creation *c, struct err *err)
     if (r == 0)
         r = check_other(c, name.path, "backing file", err);
     else if (!needed)
-        r = 0; /* whoever opens the image finds no file of this host */
+        r = 0; /* a name that is no file of this host: nobody has to open it now */
     if (r == 0 && needed) {
         block_name_apply(&name, &open);
         if (c->options.backing_format != BLOCK_FORMAT_PROBE)
@@ -132,7 +132,7 @@ static int fill_files(struct creation *c, struct err *err)
     return raw_create(&c->options, c->file, err);
 }
 
-/* The data file first: without it the image could not be opened. */
+/* The data file gets its name first: without it the image could not be opened. */
 static int keep_files(struct creation *c, struct err *err)
 {
     int r = 0;
@@ -142,7 +142,7 @@ static int keep_files(struct creation *c, struct err *err)
     return r < 0 ? r : c->env->keep_file(c->env, c->file, c->options.path, err);
 }
 
-/* The other way round, so that at no moment there is an image without its data file. */
+/* The image goes first, so that at no moment there is an image without its data file. */
 static void drop_files(struct creation *c)
 {
     if (c->file)

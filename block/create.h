@@ -44,30 +44,31 @@ struct block_create_options {
     enum block_format backing_format; /* not PROBE, if there is a backing file */
     bool backing_unchecked;           /* it need not be there, if `len` is given */
 
-    const char *data_file; /* relative to the new image; made, or emptied, with it */
+    const char *data_file; /* relative to the new image; made or emptied with it */
     bool data_file_raw;
 };
 
 /*
- * Make an image. What `path` and `data_file` name is replaced if nobody uses it (-EAGAIN).
+ * Make an image. Files at `path` and `data_file` are replaced; -EAGAIN if somebody uses them.
  *
- * 0, or a negative errno with *err filled: nothing is left then of files that were made or emptied.
+ * 0, or a negative errno with *err filled: files that were made or emptied are removed then.
  * -EFBIG: the format cannot hold a disk of that size, with these clusters.
  */
 int block_create(const struct block_create_options *options, struct err *err) MUST_CHECK;
 
 /*
- * Do the options go together, as far as that does not depend on a length? -errno with *err filled.
+ * Do the options go together, as far as that does not depend on the length? 0, or a negative errno
+ * with *err filled.
  */
 int block_create_check(const struct block_create_options *options, struct err *err) MUST_CHECK;
 
 /*
- * Does an image that block_create has just made read as zero all over? What is raw on a device
- * shows what the device held.
+ * Does an image that block_create has just made read as zero all over? A raw image on a device
+ * shows what was on the device before.
  */
 bool block_new_is_zero(const struct block *block);
 
-/* The same, with files that do not come from the host. Private to block/ and its tests. */
+/* block_create with files that do not come from the host. Private to block/ and its tests. */
 int block_create_in(const struct block_env *env, const struct block_create_options *options,
                     struct err *err) MUST_CHECK;
 

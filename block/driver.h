@@ -35,7 +35,7 @@
  */
 #define BLOCK_CHAIN_TABLES_MAX (64u << 20)
 
-/* Longest backing file name that the format allows (1023), and its end. */
+/* Longest name of a backing file that qcow2 allows (1023), and the byte that ends it. */
 #define BLOCK_NAME_MAX 1024u
 
 struct block_driver {
@@ -57,26 +57,26 @@ struct block_driver {
     int (*discard)(struct block *block, uint64_t off, uint64_t len);
     int (*flush)(struct block *block);
 
-    /* Is the range known to read as zero? Answered without I/O; false also means: don't know. */
+    /* Is the range known to read as zero, without I/O? False if it is not known. */
     bool (*is_zero)(struct block *block, uint64_t off, uint64_t len);
 
     /*
-     * What this image alone, without its backing files, has at `off`; for at most `len` bytes. Sets
-     * flags, len, host and, unless it is 0, `beyond`.
+     * What this image has at `off`, without its backing files, for at most `len` bytes. Sets flags,
+     * len, host, and `beyond` where it is not 0.
      */
     int (*get_status)(struct block *block, uint64_t off, uint64_t len,
                       struct block_status *ret_status);
 
     /* The rest may be NULL: nothing to do. */
 
-    /* Are there holes in the file of data that get_status does not show? 0 or -errno. */
+    /* Does the file with the data have holes that get_status does not show? 0 or -errno. */
     int (*has_holes)(struct block *block, bool *ret_holes);
 
     void (*get_info)(const struct block *block, struct block_info *info);
     int (*list_bitmaps)(struct block *block, struct block_bitmap **ret_list, unsigned *ret_n);
     int (*edit_bitmap)(struct block *block, const struct block_bitmap_edit *edit, struct err *err);
 
-    /* See block_snapshot_create and so on. All of these, or none: the format has no snapshots. */
+    /* See the functions on snapshots in image_ops.h. A format has all of these or none. */
     int (*list_snapshots)(struct block *block, struct block_snapshot **ret_list, unsigned *ret_n,
                           struct err *err);
     int (*create_snapshot)(struct block *block, const struct block_snapshot *snapshot,
@@ -90,20 +90,20 @@ struct block_driver {
     void (*get_details)(const struct block *block, struct block_details *details);
 
     /*
-     * The disk has been idle for a while: free memory that only makes requests faster, and set
-     * `written` if a flush would tidy up more.
+     * The disk has been idle for a while: free the memory that only makes requests faster, and set
+     * `written` if a flush would tidy up the image.
      */
     void (*trim)(struct block *block);
 
-    /* The image is one of `n` on top of each other, whose caches fit together. Before requests. */
+    /* The image is one of a chain of `n`, which share the memory for caches. Before any request. */
     void (*share_memory)(struct block *block, unsigned n);
 
-    /* The image was opened for writing, with all its files: mend what a crash left, if need be. */
+    /* The image was opened for writing, with all its files: repair what a crash left. */
     int (*recover)(struct block *block, struct block_check_report *report, struct err *err);
 
     /*
-     * Change the length, to the next whole sector; shrinking is intended, and preallocates nothing.
-     * What was written before is flushed. On failure block->len is the old one.
+     * See block_resize, which has checked that a shorter disk is intended. What was written before
+     * is flushed. On failure block->len is the old one.
      */
     int (*resize)(struct block *block, uint64_t len, enum block_prealloc prealloc, struct err *err);
 
@@ -112,7 +112,7 @@ struct block_driver {
                  struct block_check_result *ret_result, struct err *err);
 
     /*
-     * Forget all that the image itself has, so that it shows its backing file, in one step. What
+     * Forget, in one step, all that the image itself has, so that it shows its backing file. What
      * was written before is flushed.
      */
     int (*make_empty)(struct block *block);
@@ -123,7 +123,7 @@ struct block_driver {
     /* See block_amend. What was written before is flushed. */
     int (*amend)(struct block *block, const struct block_amend_options *options, struct err *err);
 
-    /* Write out what remains; nothing is in flight. The result is reported by block_close. */
+    /* Write out what remains; no request is in flight. block_close returns the result. */
     int (*close)(struct block *block);
 
     void (*free)(struct block *block); /* never NULL */
@@ -139,18 +139,18 @@ struct block {
     bool writable;
     bool discard;
     bool alone;       /* BLOCK_OPEN_ALONE */
-    bool holes_known; /* for block_get_host_status: */
+    bool holes_known; /* has_holes is set; for block_get_host_status */
     bool has_holes;
     bool written; /* since the last flush, as far as block.c can tell */
     bool compute_threads;
     unsigned without; /* BLOCK_WITHOUT_… */
     struct block_stats stats;
 
-    /* What the header says about the backing file; free'd when it is open. */
+    /* What the header says about the backing file. */
     char *backing_name;
     char *backing_format;
 
-    char *data_name;        /* of the external data file, in the same way */
+    char *data_name;        /* what it says about the external data file */
     char *data_path;        /* as it was opened */
     struct file *data_file; /* owned; NULL if there is none */
 
@@ -159,7 +159,7 @@ struct block {
     struct aio *aio;   /* NULL while not attached */
     enum aio_kind aio_kind;
     unsigned in_flight;   /* atomic, written on the loop's thread */
-    bool cancel;          /* atomic, written on any */
+    bool cancel;          /* atomic, written on any thread */
     unsigned workers;     /* coroutines that carry out requests */
     struct list pending;  /* requests that wait for one */
     struct list finished; /* requests whose `done` is to be called */
@@ -169,7 +169,7 @@ struct block {
     struct block_req tidying; /* the flush of an idle disk */
 };
 
-/* What a driver's open gets. The file stays the caller's if it fails. */
+/* What a format's open function gets. If it fails, the caller still owns the file. */
 struct block_source {
     struct file *file;
     const char *path; /* for messages */
@@ -187,10 +187,10 @@ void block_init(struct block *block, const struct block_driver *driver,
 int qcow2_open(const struct block_source *source, struct block **ret_block,
                struct err *err) MUST_CHECK;
 
-/* Hand over the data file of an image that names one (block->data_name), before any request. */
+/* Give an image that names a data file (block->data_name) that file, before any request. */
 void qcow2_set_data_file(struct block *block, struct file *file);
 
-/* Run fn(opaque), which only computes: on a thread of its own if the image is to have any. */
+/* Run fn(opaque), which only computes, on another thread if the image has compute_threads. */
 void block_compute(struct block *block, void (*fn)(void *opaque), void *opaque);
 
 #endif

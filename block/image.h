@@ -6,9 +6,9 @@
  *   commit.h      writing one into its backing file
  *
  * They run straight through on the calling thread, on images that are not attached, with no request
- * in flight. An operation that fails, or is cut short by a power failure, leaves an image that is
- * consistent and shows either what it showed before or the operation's result; what each promises
- * beyond that is said where it is declared.
+ * in flight. An operation that fails, or that a power failure interrupts, leaves a consistent image
+ * that shows either what it showed before or the result. Each declaration says what the operation
+ * promises beyond that.
  */
 #ifndef MINIVMM_BLOCK_IMAGE_H
 #define MINIVMM_BLOCK_IMAGE_H

@@ -66,7 +66,7 @@ static int check_writable(const struct block *block, struct err *err)
     return block->writable ? 0 : err_set(err, -EROFS, "the image is open for reading only");
 }
 
-/* What was written before is flushed: the drivers' changes of images count on it. */
+/* Flush what was written before: the drivers' operations rely on it. */
 static int begin_change(struct block *block, struct err *err)
 {
     struct block_req flush = {.op = BLOCK_FLUSH};

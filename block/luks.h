@@ -1,6 +1,6 @@
 /*
- * What a LUKS header (version 1) says about the encryption of an image. Nothing is decrypted: this
- * is to be told.
+ * What a LUKS header (version 1) says about the encryption of an image, for `info` of the image
+ * tool. Nothing is decrypted.
  */
 #ifndef MINIVMM_BLOCK_LUKS_H
 #define MINIVMM_BLOCK_LUKS_H
@@ -16,7 +16,7 @@
 struct luks_slot {
     bool active;
     uint32_t iters;
-    uint64_t key_off; /* bytes from the header on, as all offsets */
+    uint64_t key_off; /* bytes from the beginning of the header, as all offsets */
     uint32_t stripes;
 };
 
@@ -32,7 +32,7 @@ struct luks {
     struct luks_slot slots[LUKS_SLOTS];
 };
 
-/* 0; -EINVAL: that is no such header. */
+/* 0, or -EINVAL if that is not such a header. */
 int luks_parse(const uint8_t header[LUKS_HEADER_LEN], struct luks *ret_luks) MUST_CHECK;
 
 #endif

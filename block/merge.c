@@ -1,7 +1,7 @@
 /*
- * Requests that go on where another one ends, carried out as one. A guest that writes a file from
- * front to back in many small requests would otherwise pay for each of them, and in a new image
- * they would all wait for the one that allocates their cluster.
+ * Requests that begin where another one ends are carried out with it as one. A guest may write a
+ * file from front to back in many small requests. Each of them would cost an operation of the host,
+ * and in a new image all of them would wait for the one that allocates their cluster.
  */
 #include "block/merge.h"
 
@@ -10,7 +10,7 @@
 #include "base/bytes.h"
 #include "block/driver.h"
 
-/* Longer requests gain nothing from being one, and lose what the host does side by side. */
+/* Longer requests are faster apart: the host works on several of them at a time. */
 #define MERGED_LEN_MAX (256u << 10)
 
 static bool goes_on(const struct block_req *req, uint64_t off, const struct block_req *next)
@@ -18,7 +18,10 @@ static bool goes_on(const struct block_req *req, uint64_t off, const struct bloc
     return next->op == req->op && next->flags == req->flags && next->off == off;
 }
 
-/* The requests at the head of the pending ones that continue `req`; what they add. */
+/*
+ * Count the requests at the head of the pending ones that continue `req`. *ret_len and *ret_niov
+ * are those of `req` and of these together.
+ */
 static unsigned count_followers(const struct block *block, const struct block_req *req,
                                 uint64_t *ret_len, unsigned *ret_niov)
 {

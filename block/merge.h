@@ -17,8 +17,8 @@ struct block_merged {
 };
 
 /*
- * Take from the pending requests those that continue `req`, which was taken already. False if there
- * are none, or no memory.
+ * Take those of the pending requests that continue `req`, which is no longer pending. False if
+ * there are none, or if there is no memory.
  */
 bool block_merge(struct block *block, struct block_req *req, struct block_merged *ret_merged);
 

@@ -8,7 +8,7 @@
 
 #include "base/parse.h"
 
-/* Keys inside of keys: "file.file.filename". */
+/* Longest key, as "file.file.filename", and the byte that ends it. */
 #define KEY_MAX 256u
 
 #define JSON_PREFIX "json:"
@@ -71,8 +71,8 @@ int block_format_parse(const char *text, enum block_format *ret_format, const ch
 /* ---- options --------------------------------------------------------------------------------- */
 
 /*
- * Keys that change how fast something is, or that ask for what is done anyway. All others that are
- * not looked at by name are refused.
+ * Keys that are accepted and ignored, because they change how fast something is, or ask for what is
+ * done anyway. A key that is neither listed here nor used is refused.
  */
 static const char *const harmless[] = {
     "node-name",          "auto-read-only",       "detect-zeroes",        "discard",
@@ -86,7 +86,7 @@ static const char *const harmless_below[] = {
     "node-name", "aio", "read-only", "discard", "auto-read-only", "detect-zeroes",
 };
 
-/* Say what is wrong with a driver that cannot be used in this place. */
+/* Say what is wrong with a driver that is unknown, or does not belong at this place. */
 static int bad_driver(const char *driver, struct err *err)
 {
     static const char *const others[] = {
@@ -164,7 +164,7 @@ static int take_locking(const struct keys *keys, bool *ret_unlocked, struct err 
     return 0;
 }
 
-/* The options of a file of the host, with its driver or without one. */
+/* The options of a file of the host. */
 static int take_path(const struct keys *keys, char **ret_path, bool *ret_unlocked, struct err *err)
 {
     const char *path = get(keys, "filename");
@@ -197,7 +197,10 @@ static int take_part(const struct keys *keys, struct file_part *part, struct err
     return 0;
 }
 
-/* The file below a driver. Its options begin with `prefix`; `key` would name a node instead. */
+/*
+ * The file below a driver: its options have `prefix`. `key` would name a node instead of giving
+ * options; there are no nodes with names.
+ */
 static int take_file(struct opts *opts, const char *key, const char *prefix,
                      struct block_name *name, char **ret_path, struct err *err)
 {
@@ -216,7 +219,7 @@ static int take_file(struct opts *opts, const char *key, const char *prefix,
     return take_path(&keys, ret_path, &name->unlocked, err);
 }
 
-/* What is below a format: a file, or raw with a file below it. */
+/* Below a format is a file, or raw with a file below it. */
 static int take_below(struct opts *opts, struct block_name *name, struct err *err)
 {
     const struct keys keys = {opts, "file."};
@@ -313,7 +316,7 @@ static int from_opts(struct opts *opts, const char *driver, struct block_name *n
     if (r == 0)
         r = take_flags(&keys, name, err);
     for (size_t i = 0; i < ARRAY_SIZE(harmless); i++)
-        (void)get(&keys, harmless[i]); /* counts as used from then on */
+        (void)get(&keys, harmless[i]); /* now it counts as used */
     key = r == 0 ? opts_unused(opts) : NULL;
     return key ? err_set(err, -ENOTSUP, "option '%s' is not supported", key) : r;
 }
@@ -350,7 +353,10 @@ static int flatten_member(struct opts *opts, const char *key, json_t *value, str
     }
 }
 
-/* Objects in objects become keys with a point between; jansson bounds how deep they are. */
+/*
+ * Objects in objects become keys with a point between them. jansson bounds how deep objects are
+ * nested.
+ */
 static int flatten(struct opts *opts, const char *prefix, json_t *object, struct err *err)
 {
     const char *key;
@@ -370,12 +376,15 @@ static int flatten(struct opts *opts, const char *prefix, json_t *object, struct
     return r;
 }
 
-/* QEMU takes strings in single quotes, too: "a string" of those in double quotes. To be freed. */
+/*
+ * The text with strings in double quotes only; to be freed. QEMU also takes strings in single
+ * quotes, jansson does not.
+ */
 static char *double_quotes(const char *text)
 {
     char *copy = malloc(2 * strlen(text) + 1);
     char *to = copy;
-    char quote = '\0'; /* of the string that this is inside of */
+    char quote = '\0'; /* the one that began the present string; else 0 */
 
     for (; copy && *text; text++) {
         if (!quote && (*text == '\'' || *text == '"')) {
@@ -441,9 +450,9 @@ bool block_name_is_json(const char *text)
 /* ---- names in images ------------------------------------------------------------------------- */
 
 /*
- * The path of a backing file: relative to the folder of the image that names it, not to where this
- * process happens to run. QEMU's "protocol:name" is understood for plain files only, and is then
- * relative to where the process runs, as all that QEMU does not take for the mere name of a file.
+ * A mere path is relative to the folder of the image that names it. QEMU's "protocol:name" is
+ * understood for "file:" only, and its path is relative to the process's working directory, as with
+ * QEMU.
  */
 int block_name_resolve(const char *image, const char *name, char **ret_path, struct err *err)
 {

@@ -4,8 +4,8 @@
  *   path, file:path                              a file or block device of this host
  *   json:{"driver": "qcow2", "file": {…}}        a description, as for QEMU's -blockdev
  *
- * A description is understood as far as it says what can be done with a local file; anything else
- * is refused by name.
+ * A description may say what can be done with a local file. Anything else is refused, and the
+ * message names it.
  */
 #ifndef MINIVMM_BLOCK_NAME_H
 #define MINIVMM_BLOCK_NAME_H
@@ -23,8 +23,8 @@ struct block_name {
     enum block_format format; /* PROBE: it does not say */
     const char *protocol;     /* "file" or "host_device" if that was said instead of a format */
     struct file_part part;    /* of the file, with the image in it */
-    char *data_path; /* of the data file, if it is not to be the one that the image names */
-    bool device;     /* the file has to be a device */
+    char *data_path;          /* of the data file; NULL: the one that the image names */
+    bool device;              /* the file has to be a device */
     bool readonly;
     bool share;
     bool unlocked; /* file.locking=off */
@@ -36,23 +36,27 @@ struct block_name {
 void block_name_done(struct block_name *name);
 
 /*
- * A format by name; what reads a file as it is counts as raw, *ret_protocol says which ("file",
- * "host_device", else NULL; may be NULL). 0; -EINVAL if it is not known.
+ * The format of a name. QEMU's drivers "file" and "host_device" show a file as it is, and count as
+ * raw; *ret_protocol is their name then, else NULL. `ret_protocol` may be NULL. 0, or -EINVAL if
+ * the name is not known.
  */
 int block_format_parse(const char *text, enum block_format *ret_format,
                        const char **ret_protocol) MUST_CHECK;
 
-/* These: 0 or -errno with *err filled; block_name_done is to be called either way. */
+/*
+ * The three functions block_name_from_opts, block_name_from_json and block_name_below return 0, or
+ * a negative errno with *err filled. Call block_name_done in either case.
+ */
 
-/* What a list of options says: "driver", "file.filename", …; all of them have to be understood. */
+/* What a list of options says: "driver", "file.filename", …. None may be left over. */
 int block_name_from_opts(struct opts *opts, struct block_name *ret_name,
                          struct err *err) MUST_CHECK;
 
-/* A text for which block_name_is_json. `driver` decides over what it says; NULL: it does not. */
+/* What a text says that begins with "json:". `driver`, if not NULL, replaces its driver. */
 int block_name_from_json(const char *text, const char *driver, struct block_name *ret_name,
                          struct err *err) MUST_CHECK;
 
-/* Say in `options` what the name says; it has to live as long as they do. */
+/* Set in `options` what the name says. The name has to live as long as the options. */
 void block_name_apply(const struct block_name *name, struct block_options *options);
 
 bool block_name_is_json(const char *text);
@@ -65,8 +69,9 @@ int block_name_resolve(const char *image, const char *name, char **ret_path,
                        struct err *err) MUST_CHECK;
 
 /*
- * What an image at `image` has in its header as name and format (NULL: none) of its backing file. A
- * path is relative to the image's folder; one in a description is not, as with QEMU.
+ * What the header of the image at `image` says about its backing file: `text`, and its format if
+ * that is not NULL. A path is relative to the image's folder; a path in a description is relative
+ * to the working directory, as with QEMU.
  */
 int block_name_below(const char *image, const char *text, const char *format,
                      struct block_name *ret_name, struct err *err) MUST_CHECK;

@@ -1,6 +1,5 @@
 /*
- * Opening an image: telling its format, and opening its data file and the chain of its backing
- * files.
+ * Opening an image: its format, its data file, and the chain of its backing files.
  */
 #include "block/open.h"
 
@@ -17,7 +16,7 @@
 #include "block/probe.h"
 #include "block/raw.h"
 
-/* The images opened so far, from the one that the user named down. */
+/* The images opened so far: the one that the user named is the top, its backing files follow. */
 struct chain {
     const struct block_env *env;
     struct file_host_options file_options;
@@ -74,7 +73,7 @@ static int ask_for_admission(const struct chain *chain, const struct file *file,
     return chain->options->admit(chain->options->admit_opaque, &asked, err);
 }
 
-/* How a name wants its file to be used. */
+/* Does the file fit what the name says about it? */
 static int check_name(const struct block_name *name, const struct file *file, struct err *err)
 {
     if (name->device && !file->fixed_len)
@@ -87,7 +86,7 @@ static int check_name(const struct block_name *name, const struct file *file, st
     return 0;
 }
 
-/* What an image says about locks does not count where it is not trusted with names either. */
+/* An image may only waive locks where it may also name any file. */
 static bool is_locked(const struct chain *chain, const struct block_name *name,
                       const struct file *namer)
 {
@@ -97,8 +96,9 @@ static bool is_locked(const struct chain *chain, const struct block_name *name,
 }
 
 /*
- * Open a file of the host that is not in the chain yet, locked, and show the part that is meant.
- * `namer` is the image that names it; NULL: the user does. All names of images come through here.
+ * Open and lock a file of the host, limited to the part that the name says. It must not be in the
+ * chain already. `namer` is the image that names it, or NULL if the user does. All names of images
+ * come through here.
  */
 static int open_file(struct chain *chain, const struct block_name *name, const struct file *namer,
                      struct file **ret_file, struct err *err)
@@ -187,7 +187,7 @@ static int open_image(struct chain *chain, const struct block_name *name, const 
     if (r < 0)
         return r;
     if (chain->len > 0)
-        source.flags |= BLOCK_OPEN_ANY_RAW; /* an image says that it is one */
+        source.flags |= BLOCK_OPEN_ANY_RAW; /* the image above says that it is an image */
     if (source.probed)
         r = probe(source.file, name->path, &format, err);
     if (r == 0)
@@ -211,7 +211,7 @@ static int open_image(struct chain *chain, const struct block_name *name, const 
     return r;
 }
 
-/* Open what `block` names as its backing file; *ret_last: that one's is not wanted. */
+/* Open what `block` names as its backing file; *ret_last: the chain is to end with it. */
 static int open_backing(struct chain *chain, struct block *block, bool discard, bool *ret_last,
                         struct err *err)
 {
@@ -248,7 +248,7 @@ static int open_below(struct chain *chain, struct block *top, const struct block
     return r;
 }
 
-/* When all is open: an image that cannot be used is one error and no warnings. */
+/* Called when all is open, so that an image that cannot be opened brings an error only. */
 static void warn_of_probed(const struct block *top)
 {
     for (const struct block *block = top; block->backing; block = block->backing)

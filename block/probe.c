@@ -6,8 +6,8 @@
 #include "block/block.h"
 
 /*
- * Versions and variants that QEMU does not read are taken for the format, too: they are no raw
- * disks either.
+ * Versions and variants of a format that QEMU does not read are listed, too: they are no raw disks
+ * either.
  */
 static const struct {
     const char *format;
@@ -32,8 +32,8 @@ static const struct {
 };
 
 /*
- * A VMDK descriptor is text: QEMU takes any file for one whose first line that is neither blank nor
- * a comment is a version.
+ * A VMDK descriptor is text. QEMU takes a file for one if it begins with a line "version=…", after
+ * lines that are blank or comments.
  */
 static bool is_vmdk_text(const char *text, const char *end)
 {
@@ -65,7 +65,7 @@ const char *probe_sector(const uint8_t sector[PROBE_LEN])
 
 const char *probe_file(const uint8_t sector[PROBE_LEN], const char *path)
 {
-    static const char dmg[] = ".dmg"; /* its mark is at the end, and QEMU goes by the name */
+    static const char dmg[] = ".dmg"; /* its mark is at the file's end; QEMU goes by the name */
     const char *format = probe_sector(sector);
     size_t len = strlen(path);
 

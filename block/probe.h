@@ -1,6 +1,6 @@
 /*
- * What a file looks like: the one list of the formats that are told by their mark. QEMU probes for
- * the same ones; all but qcow2 are only known so that such a file is never taken for a raw disk.
+ * Telling the format of a file by the mark at its beginning. QEMU probes for the same formats. All
+ * of them but qcow2 are listed only so that such a file is never taken for a raw disk.
  */
 #ifndef MINIVMM_BLOCK_PROBE_H
 #define MINIVMM_BLOCK_PROBE_H
@@ -14,15 +14,15 @@
 #define PROBE_LEN 512u
 
 /*
- * The name of the format that the first sector of a file says ("qcow2", "vmdk", …); NULL: none, so
- * it is raw, if it is an image at all.
+ * The name of the format ("qcow2", "vmdk", …) whose mark the first sector of a file has. NULL: it
+ * has none, so the file is raw, if it is an image at all.
  */
 const char *probe_sector(const uint8_t sector[PROBE_LEN]);
 
-/* The same, for the file at `path`: one format is only told by the name. */
+/* The same for the file at `path`: one format is told by the file's name only. */
 const char *probe_file(const uint8_t sector[PROBE_LEN], const char *path);
 
-/* What is said of a file of a format that is only known by its mark. -ENOTSUP. */
+/* -ENOTSUP, with *err filled: the file has a format that is known by its mark only. */
 int probe_refuse(const char *path, const char *format, struct err *err);
 
 #endif

@@ -19,7 +19,8 @@ struct raw {
     bool probed;
 
     /*
-     * The extent of the file that was asked for last; nothing if `end` is 0. Not while it changes.
+     * The hole or extent of data that was asked for last; none if extent_end is 0. It is not used
+     * for a writable image.
      */
     uint64_t extent_off;
     uint64_t extent_end;
@@ -35,9 +36,10 @@ static struct raw *of_block(struct block *block)
 /* ---- guests that would turn their disk into another format ----------------------------------- */
 
 /*
- * Next time the image is probed, here or by another tool, the header of another format would let a
- * guest read and write the files that it names, or make its disk useless. Requests are whole
- * sectors, so one that touches the first sector brings all of it.
+ * A guest could write the header of another format into its first sector. When the image is probed
+ * again, here or by another tool, that header would make the disk useless, or let the guest read
+ * and write the files that it names. Requests are whole sectors, so one that touches the first
+ * sector brings all of it.
  */
 static int check_first_sector(const struct iovec *iov, unsigned niov, uint8_t *sector)
 {
@@ -56,8 +58,8 @@ static int check_first_sector(const struct iovec *iov, unsigned niov, uint8_t *s
 }
 
 /*
- * What is checked is what is written: the guest can still change its memory while the request is
- * in flight, so the first sector goes to the file from a copy.
+ * The first sector is copied, checked, and written from the copy: the guest can change its memory
+ * while the request is in flight.
  */
 static int write_first_sector(struct raw *raw, uint64_t len, const struct iovec *iov, unsigned niov)
 {
@@ -81,7 +83,7 @@ static int write_first_sector(struct raw *raw, uint64_t len, const struct iovec 
 
 /* ---- holes ----------------------------------------------------------------------------------- */
 
-/* Is there a hole at `off`, and where does what there is end? */
+/* Is there a hole at `off`? *ret_end: where the hole, or the data, ends. */
 static bool hole_at(struct raw *raw, uint64_t off, uint64_t *ret_end)
 {
     if (raw->block.writable || off < raw->extent_off || off >= raw->extent_end) {
@@ -94,8 +96,8 @@ static bool hole_at(struct raw *raw, uint64_t off, uint64_t *ret_end)
 }
 
 /*
- * A file that ends inside a sector reads as zeroes up to the sector's end, and grows to it when
- * that sector is written; but no further, whatever direct I/O has to write.
+ * A file may end inside a sector. The rest of that sector reads as zeroes, and the file grows to
+ * the sector's end when the sector is written, but no further, even if direct I/O writes more.
  */
 static void set_len(struct block *block, uint64_t len)
 {
@@ -123,7 +125,7 @@ static int raw_copy(struct block *block, uint64_t off, uint64_t len, struct file
                     uint64_t from_off)
 {
     if (off == 0 && of_block(block)->probed)
-        return -EOPNOTSUPP; /* the first sector is looked at */
+        return -EOPNOTSUPP; /* the first sector has to be checked */
     return file_copy(block->file, off, len, from, from_off);
 }
 
@@ -166,7 +168,7 @@ static int raw_get_status(struct block *block, uint64_t off, uint64_t len,
     return 0;
 }
 
-/* Make a file of `old` bytes as long as it is to be, with what that needs, durable. */
+/* Change the length of a file from `old` to `len`, with preallocation, and make it durable. */
 static int change_len(struct file *file, uint64_t old, uint64_t len, enum block_prealloc prealloc)
 {
     int r = file_truncate(file, len);
@@ -178,7 +180,7 @@ static int change_len(struct file *file, uint64_t old, uint64_t len, enum block_
     return r < 0 ? r : file_sync(file);
 }
 
-/* To the byte, as QEMU does; what is shown ends with a sector. */
+/* The file has exactly `len` bytes, as with QEMU; the disk ends with a whole sector. */
 static int raw_resize(struct block *block, uint64_t len, enum block_prealloc prealloc,
                       struct err *err)
 {
@@ -230,7 +232,7 @@ const struct block_driver raw_driver = {
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-/* Any file can be a raw image, so one that nobody called raw has to look like one. */
+/* Any file can be a raw image. If the user did not call it raw, it has to look like one. */
 static int check_probed(const struct block_source *source, uint64_t len, struct err *err)
 {
     if ((source->flags & BLOCK_OPEN_ANY_RAW) || (len > 0 && is_aligned(len, BLOCK_SECTOR_SIZE)))

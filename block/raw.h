@@ -1,5 +1,5 @@
 /*
- * Raw images: what opening and making images needs of the format.
+ * Raw images: what open.c and create.c need of the format.
  */
 #ifndef MINIVMM_BLOCK_RAW_H
 #define MINIVMM_BLOCK_RAW_H
@@ -18,7 +18,7 @@ int raw_open(const struct block_source *source, struct block **ret_block,
 /* Do the options go together? -errno with *err filled. */
 int raw_create_check(const struct block_create_options *options, struct err *err) MUST_CHECK;
 
-/* Give an empty file, or a device, options->len bytes, durable. */
+/* Make an empty file, or a device, an image of options->len bytes, and make that durable. */
 int raw_create(const struct block_create_options *options, struct file *file,
                struct err *err) MUST_CHECK;
 

@@ -4,7 +4,7 @@
 
 #include "base/bytes.h"
 
-/* What block_take_first writes, at most. */
+/* block_take_first writes at most this many bytes. */
 #define FIRST_BLOCK 4096u
 
 int block_make_room(struct file *file, uint64_t len, uint64_t clear)

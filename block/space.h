@@ -12,15 +12,15 @@
 #include "block/create.h"
 
 /*
- * Give a new file its length, all of it reading as zero. A device must be long enough, and gets its
- * first `clear` bytes zeroed, at least the sector in which the next one who probes it would find
- * the header of an older image.
+ * Give a new file its length; all of it reads as zero. A device must be long enough (-ENOSPC), and
+ * its first `clear` bytes are zeroed, and in any case its first sector: the header of an older
+ * image could be there, and probing would find it.
  */
 int block_make_room(struct file *file, uint64_t len, uint64_t clear) MUST_CHECK;
 
 /*
- * Write the beginning of a new file that has nothing but a disk. QEMU finds out how direct I/O has
- * to be aligned by reading the file in several ways, and some file systems allow any read of a
+ * Write the beginning of a new file that holds nothing but a disk. QEMU reads the beginning of a
+ * file to find out how direct I/O has to be aligned, and some file systems allow any read of a
  * hole: QEMU would take a wrong alignment for right.
  */
 int block_take_first(struct file *file, uint64_t len) MUST_CHECK;

@@ -1,5 +1,5 @@
 /*
- * Block status: what is known about a range without reading it, through the chain of backing files.
+ * What is where on a disk: the image is asked first, then its backing files one after the other.
  */
 #include "block/status.h"
 
@@ -54,7 +54,7 @@ int block_get_status(struct block *block, uint64_t off, uint64_t len, bool own_l
     return 0;
 }
 
-/* If the metadata cannot be read, there are none. */
+/* If the metadata cannot be read, the answer is that there are no holes. */
 static bool has_holes(struct block *layer)
 {
     bool holes = false;

@@ -24,36 +24,37 @@ struct block_status {
     unsigned flags;
     uint64_t len;        /* bytes from the offset asked for: > 0 */
     uint64_t host;       /* offset in the layer's file of data */
-    uint32_t beyond;     /* so many of the last bytes are zeroes past the file's end */
+    uint32_t beyond;     /* so many of the last bytes lie past the file's end, and are zeroes */
     unsigned depth;      /* of the layer that says so: 0 is the image itself */
     struct block *layer; /* it; valid until the image is closed */
 };
 
 /*
- * What the bytes at `off` are, for as far as one look shows, at most `len` (both inside the image,
- * len > 0). Through the chain of backing files, or with `own_layer` what the image itself says.
- * On the image's thread. 0 or -errno.
+ * What the bytes at `off` are, for at most `len` bytes (len > 0, both inside the image), and for as
+ * many as can be told in one step. With `own_layer` it is what the image itself says, else what its
+ * chain of backing files says. On the image's thread. 0 or -errno.
  */
 int block_get_status(struct block *block, uint64_t off, uint64_t len, bool own_layer,
                      struct block_status *ret_status) MUST_CHECK;
 
 /*
- * Are two layers, perhaps of different images, the same image in the same file? Then they have the
- * same at the same offset, unless a snapshot is shown in place of one's disk.
+ * Are two layers, perhaps of different chains, the same image in the same file? Then they have the
+ * same data at the same offset, unless one of them shows a snapshot (block_snapshot_show).
  */
 bool block_is_same_layer(const struct block *a, const struct block *b);
 
 /*
- * The same, and where the host has no space for a cluster of the image, as after
- * preallocation=metadata, it is ZERO besides DATA. Only asked for where the image looks as if it
- * had such clusters, which is found out once. Not while it is written.
+ * As block_get_status, but data is also ZERO where the file has a hole in its place. Clusters have
+ * that after preallocation=metadata. The host is only asked if the image looks as if it had such
+ * clusters, which is found out once. Not for an image that is being written.
  */
 int block_get_host_status(struct block *block, uint64_t off, uint64_t len, bool own_layer,
                           struct block_status *ret_status) MUST_CHECK;
 
 /*
- * As file_hole_at, in whole sectors (`off` is one's beginning): a sector in which a hole and data
- * meet, or the file ends, is data. *ret_beyond: so many of data's last bytes are none.
+ * As file_hole_at, but in whole sectors; `off` is the beginning of one. A sector that is partly
+ * data counts as data. *ret_beyond: so many bytes at the end of the last such sector are not data.
+ * Private to block/.
  */
 bool block_hole_at(struct file *file, uint64_t off, uint64_t *ret_end, uint32_t *ret_beyond);
 
