@@ -10,7 +10,7 @@
 #include "block/qcow2/format/counts.h"
 #include "block/qcow2/meta/snaptable.h"
 #include "block/qcow2/switch/ledger.h"
-#include "tests/lib/block/mem_file.h"
+#include "tests/lib/block/mem_env.h"
 #include "tests/lib/block/power_cut.h"
 #include "tests/lib/block/qcow2/qcow2_image.h"
 #include "tests/lib/scratch.h"
