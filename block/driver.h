@@ -184,12 +184,6 @@ struct block_source {
 void block_init(struct block *block, const struct block_driver *driver,
                 const struct block_source *source);
 
-int qcow2_open(const struct block_source *source, struct block **ret_block,
-               struct err *err) MUST_CHECK;
-
-/* Give an image that names a data file (block->data_name) that file, before any request. */
-void qcow2_set_data_file(struct block *block, struct file *file);
-
 /* Run fn(opaque), which only computes, on another thread if the image has compute_threads. */
 void block_compute(struct block *block, void (*fn)(void *opaque), void *opaque);
 

@@ -14,6 +14,7 @@
 #include "block/env.h"
 #include "block/name.h"
 #include "block/probe.h"
+#include "block/qcow2/driver.h"
 #include "block/raw.h"
 
 /* The images opened so far: the one that the user named is the top, its backing files follow. */

@@ -3,18 +3,23 @@
  * words. Each is one switch of the header (switch/ledger.h), so a power cut leaves the old bitmaps
  * or the new ones.
  */
-#include <assert.h>
+#include "block/qcow2/bitmap/edit.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
+#include "block/qcow2/bitmap/save.h"
 #include "block/qcow2/bitmap/store.h"
 #include "block/qcow2/format/bits.h"
+#include "block/qcow2/format/entry.h"
 #include "block/qcow2/meta/bitmap_dir.h"
+#include "block/qcow2/meta/file.h"
 #include "block/qcow2/qcow2.h"
 #include "block/qcow2/switch/ledger.h"
+#include "block/qcow2/switch/switch.h"
 
 /* What QEMU takes, between these two, is the cluster size. */
 #define DEFAULT_MIN 4096u
@@ -215,21 +220,21 @@ static int plan(struct edit *edit, struct err *err)
     return 0;
 }
 
-static int put(struct edit *edit, struct qcow2_refs *refs)
+static int put(struct edit *edit, struct qcow2_ledger *ledger)
 {
     uint64_t len = edit->q->block.len;
     struct qcow2_bitmap_change change = {.len = len, .old_len = len};
 
     switch (edit->what->op) {
     case BLOCK_BITMAP_REMOVE:
-        return qcow2_bitmap_drop(refs, &edit->removed);
+        return qcow2_bitmap_drop(ledger, &edit->removed);
     case BLOCK_BITMAP_MERGE:
     case BLOCK_BITMAP_ADD:
         change.keep = true;
         change.added = &edit->added; /* nothing, unless there was a source */
-        return qcow2_bitmap_put(refs, edit->entry, &change);
+        return qcow2_bitmap_put(ledger, edit->entry, &change);
     case BLOCK_BITMAP_CLEAR:
-        return qcow2_bitmap_put(refs, edit->entry, &change);
+        return qcow2_bitmap_put(ledger, edit->entry, &change);
     default:
         return 0;
     }
@@ -238,21 +243,21 @@ static int put(struct edit *edit, struct qcow2_refs *refs)
 static int carry_out(struct edit *edit)
 {
     struct qcow2_switch next;
-    struct qcow2_refs *refs;
-    int r = qcow2_refs_new(edit->q, &refs);
+    struct qcow2_ledger *ledger;
+    int r = qcow2_ledger_new(edit->q, &ledger);
 
     if (r < 0)
         return r;
-    r = qcow2_refs_load(refs);
+    r = qcow2_ledger_load(ledger);
     if (r == 0)
         r = qcow2_switch_init(edit->q, &next);
     if (r == 0)
-        r = put(edit, refs);
+        r = put(edit, ledger);
     if (r == 0)
-        r = qcow2_bitmap_dir_put(refs, &edit->dir, &next);
+        r = qcow2_bitmap_dir_put(ledger, &edit->dir, &next);
     if (r == 0)
-        r = qcow2_refs_commit(refs, &next);
-    qcow2_refs_free(refs);
+        r = qcow2_switch_over(ledger, &next);
+    qcow2_ledger_free(ledger);
     if (r == 0)
         qcow2_bitmaps_saved(edit->q); /* one more may have to follow from now on */
     return r;

@@ -5,7 +5,15 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "block/qcow2/format/bits.h"
+#include "block/qcow2/format/entry.h"
 #include "block/qcow2/format/header.h"
+#include "block/qcow2/meta/bitmap_dir.h"
+#include "block/qcow2/meta/file.h"
+#include "block/qcow2/qcow2.h"
+#include "block/qcow2/switch/ledger.h"
+#include "block/qcow2/switch/put.h"
+#include "block/qcow2/switch/switch.h"
 
 /* ---- the directory --------------------------------------------------------------------------- */
 
@@ -143,7 +151,7 @@ static uint8_t *encode(const struct qcow2_bitmap_dir *dir)
     return data;
 }
 
-int qcow2_bitmap_dir_put(struct qcow2_refs *refs, struct qcow2_bitmap_dir *dir,
+int qcow2_bitmap_dir_put(struct qcow2_ledger *ledger, struct qcow2_bitmap_dir *dir,
                          struct qcow2_switch *next)
 {
     struct qcow2_bitmaps where = {.n = dir->n, .directory_len = dir_len(dir)};
@@ -151,9 +159,9 @@ int qcow2_bitmap_dir_put(struct qcow2_refs *refs, struct qcow2_bitmap_dir *dir,
     int r = data ? 0 : -ENOMEM;
 
     if (r == 0 && dir->where.n > 0)
-        r = qcow2_refs_add(refs, dir->where.directory_host, dir->where.directory_len, -1);
+        r = qcow2_ledger_add(ledger, dir->where.directory_host, dir->where.directory_len, -1);
     if (r == 0)
-        r = qcow2_refs_put(refs, data, where.directory_len, &where.directory_host);
+        r = qcow2_put(ledger, data, where.directory_len, &where.directory_host);
     free(data);
     if (r < 0)
         return r;
@@ -201,39 +209,39 @@ int qcow2_bitmap_read_table(struct qcow2 *q, const struct qcow2_bitmap_entry *en
     return read_entries(q, entry, ret_entries);
 }
 
-static int drop_cluster(struct qcow2_refs *refs, uint64_t table_entry)
+static int drop_cluster(struct qcow2_ledger *ledger, uint64_t table_entry)
 {
     uint64_t host = table_entry & QCOW2_OFF_MASK;
 
-    return host ? qcow2_refs_add(refs, host, refs->q->cluster_size, -1) : 0;
+    return host ? qcow2_ledger_add(ledger, host, ledger->q->cluster_size, -1) : 0;
 }
 
-static int drop_table(struct qcow2_refs *refs, const struct qcow2_bitmap_entry *entry)
+static int drop_table(struct qcow2_ledger *ledger, const struct qcow2_bitmap_entry *entry)
 {
     if (entry->table_n == 0)
         return 0;
-    return qcow2_refs_add(refs, entry->table_host, entry->table_n * sizeof(uint64_t), -1);
+    return qcow2_ledger_add(ledger, entry->table_host, entry->table_n * sizeof(uint64_t), -1);
 }
 
-int qcow2_bitmap_drop(struct qcow2_refs *refs, const struct qcow2_bitmap_entry *entry)
+int qcow2_bitmap_drop(struct qcow2_ledger *ledger, const struct qcow2_bitmap_entry *entry)
 {
     uint64_t *entries;
-    int r = read_entries(refs->q, entry, &entries);
+    int r = read_entries(ledger->q, entry, &entries);
 
     if (r == 0) {
         for (uint32_t i = 0; i < entry->table_n && r == 0; i++)
-            r = drop_cluster(refs, entries[i]);
+            r = drop_cluster(ledger, entries[i]);
         free(entries);
     }
     if (r == 0)
-        r = drop_table(refs, entry);
+        r = drop_table(ledger, entry);
     return r == -EINVAL || r == -ERANGE ? 0 : r;
 }
 
 /* ---- new tables ------------------------------------------------------------------------------ */
 
 struct writer {
-    struct qcow2_refs *refs;
+    struct qcow2_ledger *ledger;
     const struct qcow2_bitmap_change *change;
     uint64_t cut;  /* the first bit that is none again; a multiple of `per`: it cuts no cluster */
     uint64_t per;  /* bits of a cluster */
@@ -243,7 +251,7 @@ struct writer {
 
 static int read_cluster(const struct writer *writer, uint64_t table_entry)
 {
-    struct qcow2 *q = writer->refs->q;
+    struct qcow2 *q = writer->ledger->q;
     uint64_t host = table_entry & QCOW2_OFF_MASK;
 
     memset(writer->old, table_entry & QCOW2_BITMAP_ALL_ONES ? 0xff : 0, q->cluster_size);
@@ -252,7 +260,7 @@ static int read_cluster(const struct writer *writer, uint64_t table_entry)
 
 static void add_bits(const struct writer *writer, const uint8_t *added)
 {
-    size_t size = writer->refs->q->cluster_size;
+    size_t size = writer->ledger->q->cluster_size;
 
     if (added == QCOW2_BITS_ALL)
         memset(writer->data, 0xff, size);
@@ -265,7 +273,7 @@ static void cut_bits(const struct writer *writer)
     uint64_t bit = writer->cut % writer->per;
 
     writer->data[bit / 8] &= (uint8_t)((1u << bit % 8) - 1);
-    memset(writer->data + bit / 8 + 1, 0, writer->refs->q->cluster_size - bit / 8 - 1);
+    memset(writer->data + bit / 8 + 1, 0, writer->ledger->q->cluster_size - bit / 8 - 1);
 }
 
 /* The table's entry for cluster `i`, which was `old`. */
@@ -274,7 +282,7 @@ static int put_cluster(const struct writer *writer, uint32_t i, uint64_t old, ui
     const struct qcow2_bits *bits = writer->change->added;
     const uint8_t *added = bits && i < bits->n ? bits->clusters[i] : NULL;
     bool cut = writer->cut % writer->per && writer->cut / writer->per == i;
-    size_t size = writer->refs->q->cluster_size;
+    size_t size = writer->ledger->q->cluster_size;
     int r;
 
     *ret_entry = added == QCOW2_BITS_ALL ? QCOW2_BITMAP_ALL_ONES : old;
@@ -290,7 +298,7 @@ static int put_cluster(const struct writer *writer, uint32_t i, uint64_t old, ui
     *ret_entry = old;
     if (memcmp(writer->data, writer->old, size) == 0)
         return 0;
-    return qcow2_refs_put(writer->refs, writer->data, size, ret_entry);
+    return qcow2_put(writer->ledger, writer->data, size, ret_entry);
 }
 
 static int put_clusters(const struct writer *writer, const uint64_t *old, uint32_t old_n,
@@ -305,7 +313,7 @@ static int put_clusters(const struct writer *writer, const uint64_t *old, uint32
     }
     for (uint32_t i = 0; r == 0 && i < old_n; i++)
         if (i >= n || entries[i] != old[i])
-            r = drop_cluster(writer->refs, old[i]);
+            r = drop_cluster(writer->ledger, old[i]);
     for (uint32_t i = 0; i < n; i++)
         entries[i] = htobe64(entries[i]);
     return r;
@@ -313,33 +321,33 @@ static int put_clusters(const struct writer *writer, const uint64_t *old, uint32
 
 static int put_table(struct writer *writer, struct qcow2_bitmap_entry *entry, const uint64_t *old)
 {
-    struct qcow2_refs *refs = writer->refs;
+    struct qcow2_ledger *ledger = writer->ledger;
     uint64_t n =
-        qcow2_bits_clusters(refs->q->cluster_bits, entry->granularity_bits, writer->change->len);
+        qcow2_bits_clusters(ledger->q->cluster_bits, entry->granularity_bits, writer->change->len);
     uint64_t *entries;
     int r;
 
-    if (n == 0 || n > QCOW2_BITMAP_BYTES_MAX >> refs->q->cluster_bits)
+    if (n == 0 || n > QCOW2_BITMAP_BYTES_MAX >> ledger->q->cluster_bits)
         return -EFBIG;
     entries = calloc(n, sizeof(*entries));
     if (!entries)
         return -ENOMEM;
     r = put_clusters(writer, old, entry->table_n, entries, (uint32_t)n);
     if (r == 0)
-        r = drop_table(refs, entry);
+        r = drop_table(ledger, entry);
     if (r == 0)
-        r = qcow2_refs_put(refs, entries, n * sizeof(*entries), &entry->table_host);
+        r = qcow2_put(ledger, entries, n * sizeof(*entries), &entry->table_host);
     free(entries);
     entry->table_n = (uint32_t)n;
     return r;
 }
 
-int qcow2_bitmap_put(struct qcow2_refs *refs, struct qcow2_bitmap_entry *entry,
+int qcow2_bitmap_put(struct qcow2_ledger *ledger, struct qcow2_bitmap_entry *entry,
                      const struct qcow2_bitmap_change *change)
 {
-    struct qcow2 *q = refs->q;
+    struct qcow2 *q = ledger->q;
     struct writer writer = {
-        .refs = refs,
+        .ledger = ledger,
         .change = change,
         .per = 8ull << q->cluster_bits,
         .old = malloc(q->cluster_size),

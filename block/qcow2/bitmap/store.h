@@ -3,20 +3,18 @@
  * clusters that nothing uses. One switch of the header (switch/ledger.h) makes them the image's.
  *
  *     qcow2_bitmap_dir_load       what there is
- *     qcow2_refs_new, …_load
+ *     qcow2_ledger_new, …_load
  *     …_dir_add, _remove, qcow2_bitmap_put, _drop
  *     qcow2_bitmap_dir_put        the new directory
- *     qcow2_refs_commit
+ *     qcow2_switch_over
  */
 #ifndef MINIVMM_BLOCK_QCOW2_BITMAP_STORE_H
 #define MINIVMM_BLOCK_QCOW2_BITMAP_STORE_H
 
-#include <stdbool.h>
-#include <stdint.h>
-
 #include "block/qcow2/format/bits.h"
-#include "block/qcow2/meta/bitmap_dir.h"
+#include "block/qcow2/qcow2.h"
 #include "block/qcow2/switch/ledger.h"
+#include "block/qcow2/switch/switch.h"
 
 struct qcow2_bitmap_entry {
     uint64_t table_host; /* 0: it is new, and has none yet */
@@ -65,17 +63,18 @@ int qcow2_bitmap_read_table(struct qcow2 *q, const struct qcow2_bitmap_entry *en
  * Write a bitmap's new table, and the clusters that change; the entry gets it, and the old ones
  * lose their references. -EINVAL for an old table that is wrong, and what qcow2_refs_… return.
  */
-int qcow2_bitmap_put(struct qcow2_refs *refs, struct qcow2_bitmap_entry *entry,
+int qcow2_bitmap_put(struct qcow2_ledger *ledger, struct qcow2_bitmap_entry *entry,
                      const struct qcow2_bitmap_change *change) MUST_CHECK;
 
 /*
  * A bitmap's table and data lose their references. As far as its table is damaged they are lost, as
  * leaks that a check finds.
  */
-int qcow2_bitmap_drop(struct qcow2_refs *refs, const struct qcow2_bitmap_entry *entry) MUST_CHECK;
+int qcow2_bitmap_drop(struct qcow2_ledger *ledger,
+                      const struct qcow2_bitmap_entry *entry) MUST_CHECK;
 
 /* Write the directory, and let the header point at it: with what is in *next, which it changes. */
-int qcow2_bitmap_dir_put(struct qcow2_refs *refs, struct qcow2_bitmap_dir *dir,
+int qcow2_bitmap_dir_put(struct qcow2_ledger *ledger, struct qcow2_bitmap_dir *dir,
                          struct qcow2_switch *next) MUST_CHECK;
 
 #endif

@@ -7,15 +7,31 @@
  * destroy the other. Data that is shared needs nothing but the right count: it is copied before it
  * is written.
  */
+#include "block/qcow2/check/repair.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
-#include "base/log.h"
-#include "block/qcow2/check/check.h"
+#include "block/qcow2/check/check_state.h"
+#include "block/qcow2/check/count.h"
+#include "block/qcow2/check/pass.h"
+#include "block/qcow2/check/repair_entry.h"
+#include "block/qcow2/check/report.h"
+#include "block/qcow2/format/counts.h"
+#include "block/qcow2/format/entry.h"
 #include "block/qcow2/format/header.h"
+#include "block/qcow2/format/set.h"
+#include "block/qcow2/meta/file.h"
+#include "block/qcow2/meta/snaptable.h"
+#include "block/qcow2/meta/table.h"
+#include "block/qcow2/qcow2.h"
+#include "block/qcow2/switch/ledger.h"
+#include "block/qcow2/switch/put.h"
+#include "block/qcow2/switch/switch.h"
+#include "block/qcow2/switch/walk.h"
 
 /* Moving a table may leave its old cluster to one owner, whose COPIED flag is then wrong. */
 #define ROUNDS_MAX 4
@@ -29,7 +45,7 @@ struct repair {
     struct qcow2_walk walk;
     struct qcow2_check *check;
     struct qcow2 *q;
-    struct qcow2_refs *refs;
+    struct qcow2_ledger *ledger;
     struct move *moves; /* of L2 tables, in ascending order */
     size_t nmoves;
     size_t max_moves;
@@ -42,17 +58,17 @@ struct repair {
 /* ---- L2 tables ------------------------------------------------------------------------------- */
 
 /* Give the entry, of which there are `weight`, a copy of the cluster that it points at. */
-static int unshare(struct repair *repair, struct qcow2_l2_entry *entry, int64_t weight)
+static int unshare(struct repair *repair, struct qcow2_entry *entry, int64_t weight)
 {
     struct qcow2 *q = repair->q;
     struct iovec iov = {repair->cluster, q->cluster_size};
     uint64_t host = 0;
-    int r = qcow2_refs_alloc(repair->refs, q->cluster_size, &host);
+    int r = qcow2_ledger_alloc(repair->ledger, q->cluster_size, &host);
 
     if (r == 0)
-        r = qcow2_refs_add(repair->refs, host, q->cluster_size, weight - 1);
+        r = qcow2_ledger_add(repair->ledger, host, q->cluster_size, weight - 1);
     if (r == 0)
-        r = qcow2_refs_add(repair->refs, entry->host, q->cluster_size, -weight);
+        r = qcow2_ledger_add(repair->ledger, entry->host, q->cluster_size, -weight);
     if (r == 0)
         r = qcow2_data_readv(q, entry->host, &iov, 1);
     if (r == 0)
@@ -67,12 +83,12 @@ static int unshare(struct repair *repair, struct qcow2_l2_entry *entry, int64_t 
  * count would do; but once one of the two is written, the other's COPIED flag would be wrong.
  */
 static int repair_sharing(struct repair *repair, const struct qcow2_tabref *ref,
-                          struct qcow2_l2_entry *entry)
+                          struct qcow2_entry *entry)
 {
     uint64_t cluster = qcow2_cluster_of(repair->q, entry->host);
     int r = 0;
 
-    if (qcow2_has_data_file(repair->q) || qcow2_refs_get(repair->refs, entry->host) < 2)
+    if (qcow2_has_data_file(repair->q) || qcow2_ledger_get(repair->ledger, entry->host) < 2)
         return 0;
     if (qcow2_counts_get(&repair->seen, cluster) > 0)
         r = unshare(repair, entry, (int64_t)ref->refs);
@@ -89,15 +105,15 @@ static bool flag_is_right(struct repair *repair, uint64_t entry, uint64_t count,
 }
 
 static int repair_active_entry(struct repair *repair, const struct qcow2_tabref *ref,
-                               struct qcow2_l2_entry *entry)
+                               struct qcow2_entry *entry)
 {
     uint64_t count = 1;
     int r;
 
-    if (entry->kind != QCOW2_L2_NORMAL && entry->kind != QCOW2_L2_ZERO_SPACE)
+    if (entry->kind == QCOW2_PACKED || !entry->has_space)
         return 0;
     if (!qcow2_has_data_file(repair->q))
-        count = qcow2_refs_get(repair->refs, entry->host);
+        count = qcow2_ledger_get(repair->ledger, entry->host);
     if (!flag_is_right(repair, entry->entry, count, ref->active))
         qcow2_check_say(repair->check,
                         "Repairing OFLAG_COPIED data cluster: l2_entry=%" PRIx64
@@ -105,7 +121,7 @@ static int repair_active_entry(struct repair *repair, const struct qcow2_tabref 
                         entry->entry, count);
     r = repair_sharing(repair, ref, entry);
     entry->entry &= ~QCOW2_COPIED;
-    if (qcow2_has_data_file(repair->q) || qcow2_refs_get(repair->refs, entry->host) == 1)
+    if (qcow2_has_data_file(repair->q) || qcow2_ledger_get(repair->ledger, entry->host) == 1)
         entry->entry |= QCOW2_COPIED;
     return r;
 }
@@ -120,9 +136,7 @@ static int build_table(struct repair *repair, const struct qcow2_tabref *ref, co
     memcpy(repair->table, data, q->cluster_size);
     for (unsigned i = 0; i < qcow2_l2_entries(q) && r == 0; i++) {
         uint8_t *at = repair->table + ((size_t)i << q->l2_entry_bits);
-        struct qcow2_l2_entry entry;
-
-        qcow2_l2_decode(q, data, i, &entry);
+        struct qcow2_entry entry = qcow2_entry_decode(q, data, i);
         if (entry.entry == 0 && entry.bitmap == 0)
             continue;
         qcow2_repair_l2_entry(repair->check, &entry);
@@ -171,9 +185,9 @@ static uint64_t moved_to(const struct repair *repair, uint64_t host)
 static int visit_table(struct qcow2_walk *walk, const struct qcow2_tabref *ref, const uint8_t *data)
 {
     struct repair *repair = container_of(walk, struct repair, walk);
-    struct qcow2_refs *refs = repair->refs;
+    struct qcow2_ledger *ledger = repair->ledger;
     uint64_t size = repair->q->cluster_size;
-    bool shared = qcow2_refs_get(refs, ref->host) != ref->refs;
+    bool shared = qcow2_ledger_get(ledger, ref->host) != ref->refs;
     uint64_t to;
     int r = 0;
 
@@ -183,11 +197,11 @@ static int visit_table(struct qcow2_walk *walk, const struct qcow2_tabref *ref, 
         memset(repair->table, 0, size);
     if (r < 0 || (!shared && (!data || memcmp(repair->table, data, size) == 0)))
         return r;
-    r = qcow2_refs_put(refs, repair->table, size, &to);
+    r = qcow2_put(ledger, repair->table, size, &to);
     if (r == 0)
-        r = qcow2_refs_add(refs, to, size, (int64_t)ref->refs - 1);
+        r = qcow2_ledger_add(ledger, to, size, (int64_t)ref->refs - 1);
     if (r == 0)
-        r = qcow2_refs_add(refs, ref->host, size, -(int64_t)ref->refs);
+        r = qcow2_ledger_add(ledger, ref->host, size, -(int64_t)ref->refs);
     return r < 0 ? r : add_move(repair, ref->host, to);
 }
 
@@ -211,10 +225,8 @@ static int unshare_table(struct repair *repair)
     int r = 0;
 
     for (unsigned i = 0; i < qcow2_l2_entries(q) && r == 0 && !qcow2_has_data_file(q); i++) {
-        struct qcow2_l2_entry entry;
-
-        qcow2_l2_decode(q, repair->table, i, &entry);
-        if (entry.kind != QCOW2_L2_NORMAL && entry.kind != QCOW2_L2_ZERO_SPACE)
+        struct qcow2_entry entry = qcow2_entry_decode(q, repair->table, i);
+        if (entry.kind == QCOW2_PACKED || !entry.has_space)
             continue;
         r = unshare(repair, &entry, 1);
         store_be64(repair->table + ((size_t)i << q->l2_entry_bits), entry.entry | QCOW2_COPIED);
@@ -233,9 +245,9 @@ static int split_table(struct repair *repair, uint64_t *entry)
     if (r == 0)
         r = unshare_table(repair);
     if (r == 0)
-        r = qcow2_refs_put(repair->refs, repair->table, q->cluster_size, &host);
+        r = qcow2_put(repair->ledger, repair->table, q->cluster_size, &host);
     if (r == 0)
-        r = qcow2_refs_add(repair->refs, old, q->cluster_size, -1);
+        r = qcow2_ledger_add(repair->ledger, old, q->cluster_size, -1);
     *entry = host;
     return r;
 }
@@ -263,7 +275,8 @@ static void set_l1_copied(const struct repair *repair, uint64_t *entries, uint32
     for (uint32_t i = 0; i < n; i++) {
         uint64_t host = entries[i] & QCOW2_OFF_MASK;
 
-        entries[i] = host | (host && qcow2_refs_get(repair->refs, host) == 1 ? QCOW2_COPIED : 0);
+        entries[i] =
+            host | (host && qcow2_ledger_get(repair->ledger, host) == 1 ? QCOW2_COPIED : 0);
     }
 }
 
@@ -271,7 +284,7 @@ static void set_l1_copied(const struct repair *repair, uint64_t *entries, uint32
 static bool is_shared(const struct repair *repair, uint64_t host, uint64_t len)
 {
     for (uint64_t at = host; at < host + len; at += repair->q->cluster_size)
-        if (qcow2_refs_get(repair->refs, at) != 1)
+        if (qcow2_ledger_get(repair->ledger, at) != 1)
             return true;
     return false;
 }
@@ -285,8 +298,8 @@ static int replace_l1(struct repair *repair, const uint64_t *old, const uint64_t
 
     if (n == 0 || (memcmp(old, entries, len) == 0 && !is_shared(repair, *host, len)))
         return 0;
-    r = qcow2_refs_add(repair->refs, *host, len, -1);
-    return r < 0 ? r : qcow2_refs_put_l1(repair->refs, entries, n, host);
+    r = qcow2_ledger_add(repair->ledger, *host, len, -1);
+    return r < 0 ? r : qcow2_put_l1(repair->ledger, entries, n, host);
 }
 
 /* As long as all tables are where they were. */
@@ -296,7 +309,7 @@ static void check_l1_flags(struct repair *repair)
 
     for (uint32_t i = 0; i < l1->n; i++) {
         uint64_t entry = qcow2_repair_l1_entry(repair->check, l1->entries[i]);
-        uint64_t count = entry ? qcow2_refs_get(repair->refs, entry & QCOW2_OFF_MASK) : 0;
+        uint64_t count = entry ? qcow2_ledger_get(repair->ledger, entry & QCOW2_OFF_MASK) : 0;
 
         if (entry && !flag_is_right(repair, entry, count, 1))
             qcow2_check_say(repair->check,
@@ -400,13 +413,13 @@ static int replace_snaptable(struct repair *repair, struct qcow2_switch *next)
     int r = 0;
 
     if (!qcow2_check_outside(repair->check, table->host, table->len))
-        r = qcow2_refs_add(repair->refs, table->host, table->len, -1);
+        r = qcow2_ledger_add(repair->ledger, table->host, table->len, -1);
     if (r == 0)
         r = qcow2_snaptable_encode(table, &data, &len);
     if (r < 0)
         return r;
     next->nsnapshots = table->n;
-    r = qcow2_refs_put(repair->refs, data, len, &next->snapshots_host);
+    r = qcow2_put(repair->ledger, data, len, &next->snapshots_host);
     free(data);
     return r;
 }
@@ -439,12 +452,12 @@ static int count_repaired(struct qcow2_check *check)
         qcow2_table_done(&q->reftable);
         q->reftable.n = 0;
     }
-    qcow2_counts_done(&check->refs->now);
+    qcow2_counts_done(&check->ledger->now);
     qcow2_tablist_done(&check->tables);
     qcow2_tablist_init(&check->tables, true);
     check->l1_budget = UINT64_MAX; /* all that is read was read before */
     check->repaired = true;
-    check->refs->max = UINT64_MAX; /* what does not fit may do so once it is sorted out */
+    check->ledger->max = UINT64_MAX; /* what does not fit may do so once it is sorted out */
     return qcow2_check_count(check);
 }
 
@@ -472,7 +485,7 @@ static int build(struct repair *repair, struct qcow2_switch *next)
 /* A cluster of the old refcounts, counted when the new ones were made, is free now. */
 static void say_freed(struct qcow2_check *check, uint64_t host)
 {
-    if (qcow2_refs_get(check->refs, host) == 0)
+    if (qcow2_ledger_get(check->ledger, host) == 0)
         qcow2_check_say(check, "Repairing cluster %" PRIu64 " refcount=1 reference=0",
                         qcow2_cluster_of(check->q, host));
 }
@@ -487,10 +500,10 @@ static int commit(struct qcow2_check *check, const struct qcow2_switch *next)
     int r = blocks ? 0 : -ENOMEM;
 
     for (uint32_t i = 0; r == 0 && i < n; i++)
-        if (q->reftable.entries[i] && qcow2_refs_get(check->refs, q->reftable.entries[i]) == 1)
+        if (q->reftable.entries[i] && qcow2_ledger_get(check->ledger, q->reftable.entries[i]) == 1)
             blocks[i] = q->reftable.entries[i];
     if (r == 0)
-        r = qcow2_refs_commit(check->refs, next);
+        r = qcow2_switch_over(check->ledger, next);
     for (uint64_t at = 0; r == 0 && check->rebuild && at < n * sizeof(uint64_t);
          at += q->cluster_size)
         say_freed(check, table + at);
@@ -505,7 +518,7 @@ static int commit(struct qcow2_check *check, const struct qcow2_switch *next)
 static int repair_once(struct qcow2_check *check, uint64_t *ret_flags)
 {
     struct repair repair = {
-        .walk = {.visit = visit_table}, .check = check, .q = check->q, .refs = check->refs};
+        .walk = {.visit = visit_table}, .check = check, .q = check->q, .ledger = check->ledger};
     struct qcow2_switch next;
     int r = qcow2_switch_init(check->q, &next);
 
@@ -528,11 +541,6 @@ static int repair_once(struct qcow2_check *check, uint64_t *ret_flags)
 
 /* ---- until it is right ----------------------------------------------------------------------- */
 
-static bool is_right(const struct block_check_result *result)
-{
-    return result->corruptions == 0 && result->leaks == 0 && result->check_errors == 0;
-}
-
 /* Begin anew, on the image as it is now. */
 static int check_again(struct qcow2_check *check, struct block_check_report *report)
 {
@@ -548,7 +556,7 @@ static int check_again(struct qcow2_check *check, struct block_check_report *rep
 /* Clusters past the end of the file that are counted: nobody minds, until the file grows. */
 static bool counts_beyond_end(const struct qcow2_check *check)
 {
-    return qcow2_counts_next(&check->refs->was, check->nclusters, UINT64_MAX) < UINT64_MAX;
+    return qcow2_counts_next(&check->ledger->was, check->nclusters, UINT64_MAX) < UINT64_MAX;
 }
 
 /* Is there anything that may be repaired, and that can be? */
@@ -556,7 +564,7 @@ static bool wants_repair(struct qcow2_check *check)
 {
     const struct block_check_result *result = &check->result;
 
-    if (is_right(result) && check->wrong_flags == 0)
+    if (qcow2_check_is_right(result) && check->wrong_flags == 0)
         return counts_beyond_end(check);
     if (check->fix & BLOCK_FIX_ERRORS)
         return true;
@@ -583,7 +591,7 @@ static int clear_marks(struct qcow2_check *check)
         return 0;
     next.incompatible &= ~marks;
     if (r == 0)
-        r = qcow2_refs_commit(check->refs, &next);
+        r = qcow2_switch_over(check->ledger, &next);
     return r < 0 ? err_set_errno(check->err, r, "%s: cannot write the header", q->path) : 0;
 }
 
@@ -599,7 +607,7 @@ static int repair_rounds(struct qcow2_check *check, struct block_check_report *r
         r = repair_once(check, i == 0 ? ret_flags : &flags);
         if (r == 0)
             r = check_again(check, NULL);
-        if (r < 0 || is_right(&check->result))
+        if (r < 0 || qcow2_check_is_right(&check->result))
             return r;
     }
     return r == 0 ? check_again(check, report) : r; /* what is left is to be known */
@@ -631,29 +639,5 @@ int qcow2_repair(struct qcow2_check *check)
     check->result.leaks_fixed = fewer(before.leaks, check->result.leaks);
     if (check->result.corruptions == 0 && check->result.check_errors == 0)
         r = clear_marks(check);
-    return r;
-}
-
-int qcow2_recover(struct block *block, struct block_check_report *report, struct err *err)
-{
-    struct qcow2 *q = qcow2_of(block);
-    struct qcow2_check check;
-    int r;
-
-    if (q->checking || !(q->incompatible & QCOW2_INCOMPAT_DIRTY))
-        return 0;
-    r = qcow2_check_init(&check, q, report, err);
-    check.fix = BLOCK_FIX_LEAKS | BLOCK_FIX_ERRORS;
-    if (r == 0)
-        r = qcow2_check_run(&check);
-    if (r == 0)
-        r = qcow2_repair(&check);
-    if (r == 0 && !is_right(&check.result))
-        r = err_set(err, -EIO, "%s: the image is damaged and cannot be repaired", q->path);
-    if (r == 0 && !report)
-        log_warn("%s: the image was not closed cleanly: repaired %" PRIu64 " errors and %" PRIu64
-                 " leaks in its refcounts",
-                 q->path, check.result.corruptions_fixed, check.result.leaks_fixed);
-    qcow2_check_done(&check);
     return r;
 }

@@ -1,13 +1,14 @@
-/*
- * What a check says about an image, in the words of qemu-img check: scripts compare them.
- */
+#include "block/qcow2/check/report.h"
+
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "block/qcow2/check/check.h"
+#include "block/qcow2/check/check_state.h"
+#include "block/qcow2/format/counts.h"
+#include "block/qcow2/switch/ledger.h"
 
 #define LINE_MAX_LEN 256u
 
@@ -19,34 +20,44 @@ static void say_line(struct qcow2_check *check, const char *text)
     check->report->line(check->report, text);
 }
 
-void qcow2_check_say(struct qcow2_check *check, const char *fmt, ...)
+static void say(struct qcow2_check *check, const char *fmt, va_list args)
 {
     char text[LINE_MAX_LEN];
-    va_list args;
 
     if (!check->report)
         return;
-    va_start(args, fmt);
     (void)vsnprintf(text, sizeof(text), fmt, args); /* cut at the end if need be */
-    va_end(args);
     say_line(check, text);
 }
 
-void qcow2_check_say_late(struct qcow2_check *check, const char *fmt, ...)
+void qcow2_check_say(struct qcow2_check *check, const char *fmt, ...)
 {
-    char text[LINE_MAX_LEN];
-    size_t len;
     va_list args;
-    char *late;
 
-    if (!check->report)
-        return;
     va_start(args, fmt);
-    (void)vsnprintf(text, sizeof(text), fmt, args);
+    say(check, fmt, args);
     va_end(args);
+}
 
-    len = strlen(text) + 1;
-    late = check->late_len + len > LATE_MAX ? NULL : realloc(check->late, check->late_len + len);
+void qcow2_check_error(struct qcow2_check *check, uint64_t n, const char *fmt, ...)
+{
+    va_list args;
+
+    if (check->repaired || n == 0)
+        return;
+    check->result.corruptions += n;
+    va_start(args, fmt);
+    say(check, fmt, args);
+    va_end(args);
+}
+
+/* Keep a line until qcow2_check_say_rest is called. */
+static void keep_line(struct qcow2_check *check, const char *text)
+{
+    size_t len = strlen(text) + 1;
+    char *late =
+        check->late_len + len > LATE_MAX ? NULL : realloc(check->late, check->late_len + len);
+
     if (!late) {
         say_line(check, text);
         return;
@@ -54,6 +65,22 @@ void qcow2_check_say_late(struct qcow2_check *check, const char *fmt, ...)
     memcpy(late + check->late_len, text, len);
     check->late = late;
     check->late_len += len;
+}
+
+void qcow2_check_wrong_copied(struct qcow2_check *check, uint64_t n, const char *fmt, ...)
+{
+    char text[LINE_MAX_LEN];
+    va_list args;
+
+    if (check->repaired || n == 0)
+        return;
+    check->wrong_flags += n;
+    if (!check->report)
+        return;
+    va_start(args, fmt);
+    (void)vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+    keep_line(check, text);
 }
 
 void qcow2_check_say_rest(struct qcow2_check *check)
@@ -68,14 +95,14 @@ void qcow2_check_say_rest(struct qcow2_check *check)
 /* A line for each cluster from `first` on, at most up to `end`, that is counted wrongly. */
 static void say_counts(struct qcow2_check *check, uint64_t first, uint64_t end, const char *verb)
 {
-    const struct qcow2_refs *refs = check->refs;
+    const struct qcow2_ledger *ledger = check->ledger;
 
     if (!check->report)
         return;
-    for (uint64_t c = qcow2_counts_differ(&refs->was, &refs->now, first, end); c < end;
-         c = qcow2_counts_differ(&refs->was, &refs->now, c + 1, end)) {
-        uint64_t was = qcow2_counts_get(&refs->was, c);
-        uint64_t now = qcow2_counts_get(&refs->now, c);
+    for (uint64_t c = qcow2_counts_differ(&ledger->was, &ledger->now, first, end); c < end;
+         c = qcow2_counts_differ(&ledger->was, &ledger->now, c + 1, end)) {
+        uint64_t was = qcow2_counts_get(&ledger->was, c);
+        uint64_t now = qcow2_counts_get(&ledger->now, c);
         const char *word = verb ? verb : was > now ? "Leaked" : "ERROR";
 
         qcow2_check_say(check, "%s cluster %" PRIu64 " refcount=%" PRIu64 " reference=%" PRIu64,

@@ -1,12 +1,10 @@
 #include "block/qcow2/format/bits.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
-#include "block/qcow2/meta/bitmap_dir.h"
 
 static uint64_t bits_per_cluster(const struct qcow2_bits *bits)
 {

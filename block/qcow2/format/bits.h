@@ -9,6 +9,9 @@
 
 #include "base/compiler.h"
 
+/* QEMU's limit for one bitmap. */
+#define QCOW2_BITMAP_BYTES_MAX (512u << 20)
+
 struct qcow2_bits {
     unsigned cluster_bits;
     unsigned granularity_bits; /* log2 of the bytes of the disk that a bit stands for */

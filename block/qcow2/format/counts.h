@@ -5,8 +5,6 @@
 #ifndef MINIVMM_BLOCK_QCOW2_FORMAT_COUNTS_H
 #define MINIVMM_BLOCK_QCOW2_FORMAT_COUNTS_H
 
-#include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 #include "base/compiler.h"

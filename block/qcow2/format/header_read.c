@@ -4,6 +4,8 @@
  * The header is never rewritten as a whole; single fields are changed in place, so extensions and
  * feature bits that are unknown here stay as they are.
  */
+#include "block/qcow2/format/header_read.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -12,9 +14,7 @@
 #include <sys/mman.h>
 
 #include "base/bytes.h"
-#include "base/log.h"
 #include "block/qcow2/format/header.h"
-#include "block/qcow2/meta/bitmap_dir.h"
 #include "block/qcow2/qcow2.h"
 
 /* Header, extensions and backing file name: more than 64 KiB of them nobody has. */
@@ -317,128 +317,7 @@ static int check_snapshots(const struct qcow2 *q, const struct header *hdr, stru
     return 0;
 }
 
-/* ---- changes --------------------------------------------------------------------------------- */
-
-int qcow2_write_reftable_pointer(struct qcow2 *q, uint64_t host, uint32_t clusters)
-{
-    uint8_t data[12]; /* both fields in one write: they lie in one sector */
-    int r;
-
-    store_be64(data, host);
-    store_be32(data + 8, clusters);
-    r = qcow2_meta_write(q, HDR_REFTABLE_OFF, data, sizeof(data));
-    return r < 0 ? r : qcow2_barrier(q);
-}
-
-static int write_feature_bits(struct qcow2 *q, uint64_t at, uint64_t bits)
-{
-    uint8_t data[8];
-    int r;
-
-    store_be64(data, bits);
-    r = qcow2_meta_write(q, at, data, sizeof(data));
-    return r < 0 ? r : qcow2_barrier(q);
-}
-
-/*
- * Autoclear bits say that something in the image matches the data. That ends before the first
- * change of the data, unless we see to it: a raw data file is kept as it says, and bitmaps that
- * have to follow are marked and do (bitmap/save.c).
- */
-static int clear_autoclear(struct qcow2 *q)
-{
-    uint64_t keep = q->raw_data ? QCOW2_AUTOCLEAR_RAW_DATA : 0;
-    bool known = false;
-    int r = 0;
-
-    if (q->autoclear & QCOW2_AUTOCLEAR_BITMAPS)
-        r = qcow2_bitmaps_begin(q, &known);
-    if (known)
-        keep |= QCOW2_AUTOCLEAR_BITMAPS;
-    if (r == 0 && (q->autoclear & ~keep))
-        r = write_feature_bits(q, HDR_AUTOCLEAR, keep);
-    if (r == 0)
-        q->autoclear = keep;
-    return r;
-}
-
-int qcow2_set_dirty(struct qcow2 *q, bool dirty)
-{
-    uint64_t bits =
-        dirty ? q->incompatible | QCOW2_INCOMPAT_DIRTY : q->incompatible & ~QCOW2_INCOMPAT_DIRTY;
-    int r = bits != q->incompatible ? write_feature_bits(q, HDR_INCOMPATIBLE, bits) : 0;
-
-    if (r == 0)
-        q->incompatible = bits;
-    return r;
-}
-
-static int become_writable(struct qcow2 *q)
-{
-    int r = qcow2_barrier_at_first(q);
-
-    if (r == 0 && !q->reftable.entries)
-        r = qcow2_table_load(q, &q->reftable, NULL);
-    if (r < 0)
-        return r;
-    r = qcow2_find_metadata(q);
-    if (r == -EEXIST || r == -EINVAL)
-        r = qcow2_mark_corrupt(q, "metadata tables overlap or lie at odd places", 0);
-    if (r == 0)
-        r = clear_autoclear(q);
-    if (r < 0) {
-        qcow2_forget_metadata(q);
-        return r;
-    }
-    qcow2_file_find_end(q);
-    qcow2_space_reset(q);
-    q->write_ready = true;
-    return 0;
-}
-
-int qcow2_prepare_write(struct qcow2 *q)
-{
-    int r = 0;
-
-    if (q->corrupt)
-        return -EIO;
-    if (q->write_ready)
-        return 0;
-    co_mutex_lock(&q->lock);
-    if (!q->write_ready)
-        r = q->corrupt ? -EIO : become_writable(q);
-    co_mutex_unlock(&q->lock);
-    return r;
-}
-
-/* The one write that a corrupt image still gets. */
-static int write_corrupt_bit(struct qcow2 *q)
-{
-    uint8_t data[8];
-    int r;
-
-    q->incompatible |= QCOW2_INCOMPAT_CORRUPT;
-    store_be64(data, q->incompatible);
-    r = file_write(q->block.file, HDR_INCOMPATIBLE, data, sizeof(data));
-    return r < 0 ? r : qcow2_barrier(q);
-}
-
-int qcow2_mark_corrupt(struct qcow2 *q, const char *what, uint64_t host)
-{
-    if (q->corrupt)
-        return -EIO;
-    q->corrupt = true;
-    log_error("%s: corrupt qcow2 image: %s (offset %#" PRIx64 "): nothing is written any more; "
-              "repair it with minivmm-img check -r all",
-              q->path, what, host);
-    if (q->version < 3)
-        return -EIO;
-    if (write_corrupt_bit(q) < 0)
-        log_error("%s: the image could not be marked as corrupt", q->path);
-    return -EIO;
-}
-
-/* ---- open and close -------------------------------------------------------------------------- */
+/* ---- all of it ------------------------------------------------------------------------------- */
 
 static int read_header(struct qcow2 *q, struct header *hdr, struct err *err)
 {
@@ -492,116 +371,14 @@ static int parse_header(struct qcow2 *q, struct header *hdr, struct err *err)
     return r;
 }
 
-void qcow2_free(struct block *block)
+int qcow2_header_read(struct qcow2 *q, struct err *err)
 {
-    struct qcow2 *q = qcow2_of(block);
+    struct header hdr = {.path = q->path};
+    int r = read_header(q, &hdr, err);
 
-    qcow2_cache_done(q);
-    qcow2_table_done(&q->l1);
-    qcow2_table_done(&q->reftable);
-    qcow2_forget_metadata(q);
-    qcow2_bitmaps_forget(q);
-    free(q->freed.runs);
-    free(q->unreferenced.runs);
-    free(q->space.free_slices);
-    qcow2_free_inflated(q);
-    qcow2_partial_forget(q);
-    qcow2_ahead_forget(q);
-    free(q->path);
-    free(q);
-}
-
-static bool is_dirty(const struct qcow2 *q)
-{
-    return q->cache.ndirty[QCOW2_REFBLOCK] > 0 || q->cache.ndirty[QCOW2_L2] > 0 ||
-           q->l1.any_dirty || q->reftable.any_dirty || q->freed.n > 0;
-}
-
-int qcow2_close(struct block *block)
-{
-    struct qcow2 *q = qcow2_of(block);
-    int r = 0;
-
-    /* Twice: the first flush releases clusters, the second one writes their counts. */
-    for (int i = 0; r == 0 && i < 2 && is_dirty(q); i++)
-        r = qcow2_flush(q);
-    if (r == 0)
-        r = qcow2_settle(q);
-    if (r == 0)
-        qcow2_file_shrink(q);
-    return r;
-}
-
-static int open_tables(struct qcow2 *q, const struct block_source *source, struct err *err)
-{
-    int r = qcow2_cache_init(q);
-
-    if (r == 0)
-        r = qcow2_table_load(q, &q->l1, source->tables_left);
-    if (r == -EDQUOT)
-        return err_set(err, -EFBIG,
-                       "%s: the L1 tables of all images on top of each other: expected at most %u "
-                       "MiB of entries",
-                       q->path, BLOCK_CHAIN_TABLES_MAX >> 20);
-    return r < 0 ? err_set_errno(err, r, "%s: cannot read the L1 table", q->path) : 0;
-}
-
-static struct qcow2 *qcow2_new(const struct block_source *source)
-{
-    struct qcow2 *q = calloc(1, sizeof(*q));
-
-    if (!q)
-        return NULL;
-    q->path = strdup(source->path);
-    if (!q->path) {
-        free(q);
-        return NULL;
-    }
-    block_init(&q->block, &qcow2_driver, source);
-    q->data = source->file;
-    q->checking = source->flags & BLOCK_OPEN_CHECK;
-    q->only_tell = (source->flags & BLOCK_OPEN_ENCRYPTED) && (source->flags & BLOCK_OPEN_ALONE) &&
-                   !source->writable;
-    q->cut_short = (source->flags & BLOCK_OPEN_CUT_SHORT) && !source->writable;
-    range_lock_init(&q->ranges);
-    co_mutex_init(&q->lock);
-    co_mutex_init(&q->writing_back);
-    co_queue_init(&q->inflated.changed);
-    co_queue_init(&q->packing.turn);
-    return q;
-}
-
-void qcow2_set_data_file(struct block *block, struct file *file)
-{
-    struct qcow2 *q = qcow2_of(block);
-
-    block->data_file = file;
-    q->data = file;
-    q->raw_data = q->autoclear & QCOW2_AUTOCLEAR_RAW_DATA;
-}
-
-int qcow2_open(const struct block_source *source, struct block **ret_block, struct err *err)
-{
-    struct qcow2 *q = qcow2_new(source);
-    struct header hdr = {.path = source->path};
-    int r;
-
-    if (!q)
-        return err_set(err, -ENOMEM, "%s: out of memory", source->path);
-    r = read_header(q, &hdr, err);
     if (r == 0)
         r = parse_header(q, &hdr, err);
     if (hdr.data)
         (void)munmap(hdr.data, HEADER_AREA_MAX); /* cannot fail for a mapping of our own */
-    if (r == 0)
-        r = open_tables(q, source, err);
-    if (r < 0) {
-        free(q->block.backing_name);
-        free(q->block.backing_format);
-        free(q->block.data_name);
-        qcow2_free(&q->block);
-        return r;
-    }
-    *ret_block = &q->block;
-    return 0;
+    return r;
 }

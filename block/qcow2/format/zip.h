@@ -4,9 +4,6 @@
 #ifndef MINIVMM_BLOCK_QCOW2_FORMAT_ZIP_H
 #define MINIVMM_BLOCK_QCOW2_FORMAT_ZIP_H
 
-#include <stddef.h>
-#include <stdint.h>
-
 #include "block/qcow2/qcow2.h"
 
 /* Inflates one cluster after the other. */

@@ -6,18 +6,24 @@
  * beside the old ones and the header switched over (switch/ledger.h); the rest is in the header
  * (switch/header_write.c).
  */
+#include "block/qcow2/image/amend.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 
 #include "base/bytes.h"
-#include "block/qcow2/format/counter.h"
+#include "block/qcow2/format/counts.h"
 #include "block/qcow2/format/header.h"
+#include "block/qcow2/format/refblock.h"
+#include "block/qcow2/image/expand.h"
 #include "block/qcow2/meta/bitmap_dir.h"
 #include "block/qcow2/meta/snaptable.h"
 #include "block/qcow2/qcow2.h"
+#include "block/qcow2/switch/header_write.h"
 #include "block/qcow2/switch/ledger.h"
-#include "block/qcow2/switch/walk.h"
+#include "block/qcow2/switch/put.h"
+#include "block/qcow2/switch/switch.h"
 
 #define V2_REFCOUNT_BITS 16u
 
@@ -33,67 +39,67 @@ static void set_order(struct qcow2 *q, unsigned order)
  * The old blocks go: with none of them in the table, the commit writes all blocks anew. The entries
  * are moved to `old`, to be put back if it comes to nothing.
  */
-static int drop_blocks(struct qcow2_refs *refs, uint64_t *old)
+static int drop_blocks(struct qcow2_ledger *ledger, uint64_t *old)
 {
-    struct qcow2_table *table = &refs->q->reftable;
+    struct qcow2_table *table = &ledger->q->reftable;
     int r = 0;
 
     for (uint32_t i = 0; i < table->n; i++) {
         old[i] = table->entries[i];
         table->entries[i] = 0;
         if (old[i] && r == 0)
-            r = qcow2_refs_add(refs, old[i], refs->q->cluster_size, -1);
+            r = qcow2_ledger_add(ledger, old[i], ledger->q->cluster_size, -1);
     }
     return r;
 }
 
-static int check_counts(const struct qcow2_refs *refs, unsigned order, struct err *err)
+static int check_counts(const struct qcow2_ledger *ledger, unsigned order, struct err *err)
 {
-    uint64_t max = qcow2_counter_max(order);
+    uint64_t max = qcow2_refcount_max(order);
 
-    for (uint64_t c = qcow2_counts_next(&refs->now, 0, UINT64_MAX); c < UINT64_MAX;
-         c = qcow2_counts_next(&refs->now, c + 1, UINT64_MAX)) {
-        uint64_t count = qcow2_counts_get(&refs->now, c);
+    for (uint64_t c = qcow2_counts_next(&ledger->now, 0, UINT64_MAX); c < UINT64_MAX;
+         c = qcow2_counts_next(&ledger->now, c + 1, UINT64_MAX)) {
+        uint64_t count = qcow2_counts_get(&ledger->now, c);
 
         if (count > max)
             return err_set(err, -EINVAL,
                            "Cannot decrease refcount entry width to %u bits: Cluster at offset "
                            "%#" PRIx64 " has a refcount of %" PRIu64,
-                           1u << order, c << refs->q->cluster_bits, count);
+                           1u << order, c << ledger->q->cluster_bits, count);
     }
     return 0;
 }
 
-static int write_counts(struct qcow2_refs *refs, unsigned order, uint64_t *old)
+static int write_counts(struct qcow2_ledger *ledger, unsigned order, uint64_t *old)
 {
-    struct qcow2 *q = refs->q;
+    struct qcow2 *q = ledger->q;
     struct qcow2_switch next;
     int r = qcow2_switch_init(q, &next);
 
     if (r == 0)
-        r = drop_blocks(refs, old);
+        r = drop_blocks(ledger, old);
     if (r < 0)
         return r;
-    refs->max = qcow2_counter_max(order);
+    ledger->max = qcow2_refcount_max(order);
     set_order(q, order);
     next.refcount_order = order;
-    return qcow2_refs_commit(refs, &next);
+    return qcow2_switch_over(ledger, &next);
 }
 
-static int switch_order(struct qcow2_refs *refs, unsigned order)
+static int switch_order(struct qcow2_ledger *ledger, unsigned order)
 {
-    struct qcow2_table *table = &refs->q->reftable;
-    unsigned old_order = refs->q->refcount_order;
+    struct qcow2_table *table = &ledger->q->reftable;
+    unsigned old_order = ledger->q->refcount_order;
     uint32_t n = table->n;
     uint64_t *old = calloc(n + 1, sizeof(*old));
-    int r = old ? write_counts(refs, order, old) : -ENOMEM;
+    int r = old ? write_counts(ledger, order, old) : -ENOMEM;
 
     /*
      * Unless it failed behind the switch: then nothing is written any more, whatever the table
      * says.
      */
-    if (r < 0 && old && !refs->q->corrupt) {
-        set_order(refs->q, old_order);
+    if (r < 0 && old && !ledger->q->corrupt) {
+        set_order(ledger->q, old_order);
         for (uint32_t i = 0; i < n; i++)
             table->entries[i] = old[i] ? old[i] : table->entries[i];
     }
@@ -103,22 +109,22 @@ static int switch_order(struct qcow2_refs *refs, unsigned order)
 
 static int change_refcounts(struct qcow2 *q, unsigned order, struct err *err)
 {
-    struct qcow2_refs *refs;
-    int r = qcow2_refs_new(q, &refs);
+    struct qcow2_ledger *ledger;
+    int r = qcow2_ledger_new(q, &ledger);
 
     if (r < 0)
         return err_set_errno(err, r, "cannot write back the image");
-    r = qcow2_refs_load(refs);
+    r = qcow2_ledger_load(ledger);
     if (r < 0)
         err_set_errno(err, r, "cannot read the refcounts");
     else
-        r = check_counts(refs, order, err);
+        r = check_counts(ledger, order, err);
     if (r == 0) {
-        r = switch_order(refs, order);
+        r = switch_order(ledger, order);
         if (r < 0)
             err_set_errno(err, r, "cannot write refcounts of %u bits", 1u << order);
     }
-    qcow2_refs_free(refs);
+    qcow2_ledger_free(ledger);
     return r;
 }
 
@@ -126,13 +132,13 @@ static int change_refcounts(struct qcow2 *q, unsigned order, struct err *err)
 
 static int change_bits(struct qcow2 *q, bool lazy, bool raw_data, struct err *err)
 {
-    struct qcow2_refs *refs;
+    struct qcow2_ledger *ledger;
     struct qcow2_switch next;
-    int r = qcow2_refs_new(q, &refs);
+    int r = qcow2_ledger_new(q, &ledger);
 
     if (r < 0)
         return err_set_errno(err, r, "cannot write back the image");
-    r = qcow2_refs_load(refs);
+    r = qcow2_ledger_load(ledger);
     if (r == 0)
         r = qcow2_switch_init(q, &next);
     if (r == 0) {
@@ -140,9 +146,9 @@ static int change_bits(struct qcow2 *q, bool lazy, bool raw_data, struct err *er
         next.compatible |= lazy ? QCOW2_COMPAT_LAZY : 0;
         next.autoclear &= ~QCOW2_AUTOCLEAR_RAW_DATA;
         next.autoclear |= raw_data ? QCOW2_AUTOCLEAR_RAW_DATA : 0;
-        r = qcow2_refs_commit(refs, &next);
+        r = qcow2_switch_over(ledger, &next);
     }
-    qcow2_refs_free(refs);
+    qcow2_ledger_free(ledger);
     if (r < 0)
         return err_set_errno(err, r, "cannot write the header");
     q->lazy = lazy;
@@ -209,19 +215,19 @@ static int downgrade(struct qcow2 *q, struct err *err)
 static int rewrite_snapshots(struct qcow2 *q, const struct qcow2_snaptable *table)
 {
     struct qcow2_switch next;
-    struct qcow2_refs *refs;
-    int r = qcow2_refs_new(q, &refs);
+    struct qcow2_ledger *ledger;
+    int r = qcow2_ledger_new(q, &ledger);
 
     if (r < 0)
         return r;
-    r = qcow2_refs_load(refs);
+    r = qcow2_ledger_load(ledger);
     if (r == 0)
         r = qcow2_switch_init(q, &next);
     if (r == 0)
-        r = qcow2_snaptable_put(refs, table, &next);
+        r = qcow2_put_snaptable(ledger, table, &next);
     if (r == 0)
-        r = qcow2_refs_commit(refs, &next);
-    qcow2_refs_free(refs);
+        r = qcow2_switch_over(ledger, &next);
+    qcow2_ledger_free(ledger);
     return r;
 }
 

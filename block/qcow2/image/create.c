@@ -7,14 +7,16 @@
  * so a terabyte of L2 tables is written in one sequential go, and reading the disk from end to end
  * reads the file from end to end.
  */
+#include "block/qcow2/image/create.h"
+
 #include <errno.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
+#include "block/qcow2/format/entry.h"
 #include "block/qcow2/format/header.h"
-#include "block/qcow2/image/create.h"
+#include "block/qcow2/format/refblock.h"
 #include "block/qcow2/qcow2.h"
 #include "block/space.h"
 
@@ -368,7 +370,7 @@ static int write_refblocks(struct file *file, const struct layout *l, uint8_t *b
         uint64_t piece = min_u64(len - off, PIECE);
         uint64_t n = min_u64(left, piece << 3 >> l->refcount_order);
 
-        qcow2_fill_counts(l->refcount_order, buf, piece, n);
+        qcow2_refblock_fill(l->refcount_order, buf, piece, n);
         left -= n;
         r = file_write(file, (l->refblocks << l->cluster_bits) + off, buf, piece);
     }

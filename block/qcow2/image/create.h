@@ -5,6 +5,7 @@
 #define MINIVMM_BLOCK_QCOW2_IMAGE_CREATE_H
 
 #include "base/compiler.h"
+#include "base/err.h"
 #include "base/file.h"
 #include "block/create.h"
 

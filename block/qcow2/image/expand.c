@@ -6,14 +6,24 @@
  * L2 tables that change are written anew, L1 tables and the snapshot table with them, and the
  * header is switched over (switch/ledger.h): after a power cut all of it is done or nothing.
  */
+#include "block/qcow2/image/expand.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
+#include "block/qcow2/format/entry.h"
+#include "block/qcow2/meta/file.h"
+#include "block/qcow2/meta/places.h"
 #include "block/qcow2/meta/snaptable.h"
+#include "block/qcow2/meta/table.h"
 #include "block/qcow2/qcow2.h"
+#include "block/qcow2/request/prepare.h"
 #include "block/qcow2/switch/ledger.h"
+#include "block/qcow2/switch/put.h"
+#include "block/qcow2/switch/switch.h"
+#include "block/qcow2/switch/tree.h"
 #include "block/qcow2/switch/walk.h"
 
 /* An L2 table that was written anew. */
@@ -24,7 +34,7 @@ struct moved {
 
 struct expansion {
     struct qcow2_walk walk;
-    struct qcow2_refs *refs;
+    struct qcow2_ledger *ledger;
     struct qcow2_switch next;
     struct moved *moved; /* ascending, as tables are walked */
     size_t n;
@@ -36,12 +46,12 @@ struct expansion {
 /* Space that reads as zero, which `refs` entries are to share. */
 static int new_zeroes(struct expansion *x, uint64_t refs, uint64_t *ret_entry)
 {
-    struct qcow2 *q = x->refs->q;
+    struct qcow2 *q = x->ledger->q;
     uint64_t host;
-    int r = qcow2_refs_alloc(x->refs, q->cluster_size, &host);
+    int r = qcow2_ledger_alloc(x->ledger, q->cluster_size, &host);
 
     if (r == 0)
-        r = qcow2_refs_add(x->refs, host, q->cluster_size, (int64_t)refs - 1);
+        r = qcow2_ledger_add(x->ledger, host, q->cluster_size, (int64_t)refs - 1);
     if (r == 0)
         r = qcow2_data_zero(q, host, q->cluster_size, false);
     *ret_entry = host | (refs == 1 ? QCOW2_COPIED : 0);
@@ -52,7 +62,7 @@ static int new_zeroes(struct expansion *x, uint64_t refs, uint64_t *ret_entry)
 static int without_space(struct expansion *x, uint64_t refs, uint64_t *ret_entry)
 {
     *ret_entry = 0;
-    return x->refs->q->block.backing_name ? new_zeroes(x, refs, ret_entry) : 0;
+    return x->ledger->q->block.backing_name ? new_zeroes(x, refs, ret_entry) : 0;
 }
 
 /*
@@ -61,13 +71,13 @@ static int without_space(struct expansion *x, uint64_t refs, uint64_t *ret_entry
  */
 static int with_space(struct expansion *x, uint64_t host, uint64_t refs, uint64_t *ret_entry)
 {
-    struct qcow2 *q = x->refs->q;
+    struct qcow2 *q = x->ledger->q;
     int r;
 
     if (!is_aligned(host, q->cluster_size) || host >= q->file_end)
         return -EIO;
-    if (qcow2_refs_get(x->refs, host) != refs) {
-        r = qcow2_refs_add(x->refs, host, q->cluster_size, -(int64_t)refs);
+    if (qcow2_ledger_get(x->ledger, host) != refs) {
+        r = qcow2_ledger_add(x->ledger, host, q->cluster_size, -(int64_t)refs);
         return r < 0 ? r : without_space(x, refs, ret_entry);
     }
     r = qcow2_check_data_range(q, host, q->cluster_size);
@@ -79,19 +89,17 @@ static int with_space(struct expansion *x, uint64_t host, uint64_t refs, uint64_
 
 static int expand_entries(struct expansion *x, uint64_t refs, uint8_t *table, bool *ret_changed)
 {
-    struct qcow2 *q = x->refs->q;
+    struct qcow2 *q = x->ledger->q;
     int r = 0;
 
     *ret_changed = false;
     for (unsigned i = 0; i < qcow2_l2_entries(q) && r == 0; i++) {
-        struct qcow2_l2_entry old;
+        struct qcow2_entry old = qcow2_entry_decode(q, table, i);
         uint64_t entry = 0;
 
-        qcow2_l2_decode(q, table, i, &old);
-        if (old.kind != QCOW2_L2_ZERO && old.kind != QCOW2_L2_ZERO_SPACE)
+        if (old.kind != QCOW2_ZEROES)
             continue;
-        r = old.kind == QCOW2_L2_ZERO ? without_space(x, refs, &entry)
-                                      : with_space(x, old.host, refs, &entry);
+        r = old.has_space ? with_space(x, old.host, refs, &entry) : without_space(x, refs, &entry);
         store_be64(table + ((size_t)i << q->l2_entry_bits), entry);
         *ret_changed = true;
     }
@@ -116,22 +124,22 @@ static int note_moved(struct expansion *x, uint64_t from, uint64_t to)
 /* All references to the old table go to the new one. */
 static int replace_table(struct expansion *x, const struct qcow2_tabref *ref, const uint8_t *table)
 {
-    uint64_t len = x->refs->q->cluster_size;
+    uint64_t len = x->ledger->q->cluster_size;
     int64_t refs = (int64_t)ref->refs;
     uint64_t host;
-    int r = qcow2_refs_put(x->refs, table, len, &host);
+    int r = qcow2_put(x->ledger, table, len, &host);
 
     if (r == 0)
-        r = qcow2_refs_add(x->refs, host, len, refs - 1);
+        r = qcow2_ledger_add(x->ledger, host, len, refs - 1);
     if (r == 0)
-        r = qcow2_refs_add(x->refs, ref->host, len, -refs);
+        r = qcow2_ledger_add(x->ledger, ref->host, len, -refs);
     return r < 0 ? r : note_moved(x, ref->host, host | (refs == 1 ? QCOW2_COPIED : 0));
 }
 
 static int visit_table(struct qcow2_walk *walk, const struct qcow2_tabref *ref, const uint8_t *data)
 {
     struct expansion *x = container_of(walk, struct expansion, walk);
-    uint64_t len = x->refs->q->cluster_size;
+    uint64_t len = x->ledger->q->cluster_size;
     uint8_t *table = data ? malloc(len) : NULL;
     bool changed;
     int r;
@@ -172,8 +180,8 @@ static int move_l1(struct expansion *x, uint64_t *entries, uint32_t n, uint64_t 
     }
     if (!changed)
         return 0;
-    r = qcow2_refs_add(x->refs, *host, n * sizeof(*entries), -1);
-    return r < 0 ? r : qcow2_refs_put_l1(x->refs, entries, n, host);
+    r = qcow2_ledger_add(x->ledger, *host, n * sizeof(*entries), -1);
+    return r < 0 ? r : qcow2_put_l1(x->ledger, entries, n, host);
 }
 
 /* ---- the image ------------------------------------------------------------------------------- */
@@ -211,14 +219,14 @@ static int trees_read(struct qcow2 *q, const struct qcow2_snaptable *snapshots,
 static int expand_tables(struct expansion *x, const struct trees *trees,
                          const struct qcow2_snaptable *snapshots)
 {
-    struct qcow2 *q = x->refs->q;
+    struct qcow2 *q = x->ledger->q;
     struct qcow2_tablist list;
     int r;
 
     qcow2_tablist_init(&list, true);
-    r = qcow2_list_tables(q, trees->entries[0], q->l1.n, &list);
+    r = qcow2_tree_list_tables(q, trees->entries[0], q->l1.n, &list);
     for (uint32_t i = 0; i < snapshots->n && r == 0; i++)
-        r = qcow2_list_tables(q, trees->entries[i + 1], snapshots->snapshots[i].l1_n, &list);
+        r = qcow2_tree_list_tables(q, trees->entries[i + 1], snapshots->snapshots[i].l1_n, &list);
     if (r == 0)
         r = qcow2_walk_tables(q, &list, &x->walk);
     qcow2_tablist_done(&list);
@@ -238,14 +246,14 @@ static int move_trees(struct expansion *x, const struct trees *trees,
         r = move_l1(x, trees->entries[i + 1], snapshot->l1_n, &snapshot->l1_host);
         changed = changed || snapshot->l1_host != old;
     }
-    return r < 0 || !changed ? r : qcow2_snaptable_put(x->refs, snapshots, &x->next);
+    return r < 0 || !changed ? r : qcow2_put_snaptable(x->ledger, snapshots, &x->next);
 }
 
 static int expand(struct expansion *x, struct qcow2_snaptable *snapshots)
 {
-    struct qcow2 *q = x->refs->q;
+    struct qcow2 *q = x->ledger->q;
     struct trees trees = {0};
-    int r = qcow2_refs_load(x->refs);
+    int r = qcow2_ledger_load(x->ledger);
 
     if (r == 0)
         r = qcow2_switch_init(q, &x->next);
@@ -256,7 +264,7 @@ static int expand(struct expansion *x, struct qcow2_snaptable *snapshots)
     if (r == 0)
         r = move_trees(x, &trees, snapshots);
     if (r == 0 && x->n > 0)
-        r = qcow2_refs_commit(x->refs, &x->next);
+        r = qcow2_switch_over(x->ledger, &x->next);
     trees_done(&trees);
     return r;
 }
@@ -267,10 +275,10 @@ int qcow2_expand_zeroes(struct qcow2 *q, struct qcow2_snaptable *snapshots)
     int r = qcow2_prepare_write(q);
 
     if (r == 0)
-        r = qcow2_refs_new(q, &x.refs);
+        r = qcow2_ledger_new(q, &x.ledger);
     if (r == 0)
         r = expand(&x, snapshots);
     free(x.moved);
-    qcow2_refs_free(x.refs);
+    qcow2_ledger_free(x.ledger);
     return r;
 }

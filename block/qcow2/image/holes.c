@@ -3,10 +3,15 @@
  * file system knows. Asking it for every cluster of an ordinary image would be a waste, so the
  * counts are looked at first, by QEMU's rule.
  */
+#include "block/qcow2/image/holes.h"
+
 #include <errno.h>
 #include <stdlib.h>
 
-#include "block/qcow2/format/counter.h"
+#include "base/bytes.h"
+#include "block/qcow2/format/refblock.h"
+#include "block/qcow2/meta/file.h"
+#include "block/qcow2/meta/table.h"
 #include "block/qcow2/qcow2.h"
 
 /* How many clusters of the block at `host` are in use, of its first `n`; as far as `enough`. */
@@ -16,7 +21,7 @@ static int count_block(struct qcow2 *q, uint64_t host, uint8_t *buf, uint64_t n,
     int r = qcow2_meta_read(q, host, buf, q->cluster_size);
 
     for (uint64_t i = 0; r == 0 && i < n && *total < enough; i++)
-        *total += qcow2_counter_get(q->refcount_order, buf, i) != 0;
+        *total += qcow2_refblock_get(q->refcount_order, buf, i) != 0;
     return r;
 }
 

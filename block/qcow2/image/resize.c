@@ -16,16 +16,28 @@
  * with one write of the header (switch/ledger.h); then the file is cut behind its last used
  * cluster.
  */
+#include "block/qcow2/image/resize.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "block/qcow2/bitmap/save.h"
+#include "block/qcow2/format/entry.h"
 #include "block/qcow2/format/header.h"
-#include "block/qcow2/meta/bitmap_dir.h"
+#include "block/qcow2/meta/file.h"
+#include "block/qcow2/meta/flush.h"
 #include "block/qcow2/qcow2.h"
+#include "block/qcow2/request/alloc.h"
+#include "block/qcow2/request/map.h"
+#include "block/qcow2/request/prepare.h"
 #include "block/qcow2/switch/ledger.h"
+#include "block/qcow2/switch/punch.h"
+#include "block/qcow2/switch/put.h"
+#include "block/qcow2/switch/switch.h"
+#include "block/qcow2/switch/tree.h"
 #include "block/space.h"
 
 static uint64_t l2_covers(const struct qcow2 *q)
@@ -36,7 +48,7 @@ static uint64_t l2_covers(const struct qcow2 *q)
 /* ---- the L1 table ---------------------------------------------------------------------------- */
 
 /* A longer table beside the present one, and the header pointing at it. */
-static int switch_l1(struct qcow2 *q, struct qcow2_refs *refs, uint32_t n)
+static int switch_l1(struct qcow2 *q, struct qcow2_ledger *ledger, uint32_t n)
 {
     uint64_t *entries = calloc(n, sizeof(uint64_t));
     struct qcow2_switch next;
@@ -47,31 +59,31 @@ static int switch_l1(struct qcow2 *q, struct qcow2_refs *refs, uint32_t n)
     for (uint32_t i = 0; i < q->l1.n; i++)
         entries[i] = q->l1.entries[i];
     if (r == 0 && q->l1.n > 0)
-        r = qcow2_refs_add(refs, q->l1.host, q->l1.n * sizeof(uint64_t), -1);
+        r = qcow2_ledger_add(ledger, q->l1.host, q->l1.n * sizeof(uint64_t), -1);
     if (r == 0)
-        r = qcow2_refs_put_l1(refs, entries, n, &next.l1_host);
+        r = qcow2_put_l1(ledger, entries, n, &next.l1_host);
     free(entries);
     next.l1_n = n;
-    return r < 0 ? r : qcow2_refs_commit(refs, &next);
+    return r < 0 ? r : qcow2_switch_over(ledger, &next);
 }
 
 int qcow2_grow_l1(struct qcow2 *q, uint64_t n)
 {
     uint64_t disk_len = q->block.len;
-    struct qcow2_refs *refs;
+    struct qcow2_ledger *ledger;
     int r;
 
     if (n <= q->l1.n)
         return 0;
     if (n > QCOW2_L1_BYTES_MAX / sizeof(uint64_t))
         return -EFBIG;
-    r = qcow2_refs_new(q, &refs);
+    r = qcow2_ledger_new(q, &ledger);
     if (r < 0)
         return r;
-    r = qcow2_refs_load(refs);
+    r = qcow2_ledger_load(ledger);
     if (r == 0)
-        r = switch_l1(q, refs, (uint32_t)n);
-    qcow2_refs_free(refs);
+        r = switch_l1(q, ledger, (uint32_t)n);
+    qcow2_ledger_free(ledger);
     q->block.len = disk_len; /* may be ahead of the header's */
     return r;
 }
@@ -91,7 +103,7 @@ static int clear_tail(struct qcow2 *q, uint64_t off, uint64_t covered)
 
     if (off >= end)
         return 0;
-    r = qcow2_map(q, off, 1, false, &extent); /* now it is known, where it reads as zero already */
+    r = qcow2_map(q, off, 1, &extent); /* now it is known, where it reads as zero already */
     return r < 0 ? r : q->block.driver->write_zeroes(&q->block, off, end - off, BLOCK_REQ_UNMAP);
 }
 
@@ -146,7 +158,7 @@ static int preallocate(struct qcow2 *q, uint64_t off, enum block_prealloc preall
         if (r == 0)
             r = extend_file(q);
         if (r == 0)
-            r = qcow2_alloc_commit(q, &alloc);
+            r = qcow2_alloc_finish(q, &alloc);
         if (r < 0)
             qcow2_alloc_abort(q, &alloc);
         off = alloc.end;
@@ -157,7 +169,7 @@ static int preallocate(struct qcow2 *q, uint64_t off, enum block_prealloc preall
 /* ---- shrinking ------------------------------------------------------------------------------- */
 
 /* The L2 table that the new end lies in: a copy without what is behind the end, if there is any. */
-static int cut_l2(struct qcow2 *q, struct qcow2_refs *refs, uint64_t len, uint64_t *entry)
+static int cut_l2(struct qcow2 *q, struct qcow2_ledger *ledger, uint64_t len, uint64_t *entry)
 {
     uint64_t clusters = div_round_up(len, q->cluster_size);
     size_t keep = (clusters & ((1ull << q->l2_bits) - 1)) << q->l2_entry_bits;
@@ -173,31 +185,31 @@ static int cut_l2(struct qcow2 *q, struct qcow2_refs *refs, uint64_t len, uint64
     r = qcow2_meta_read(q, *entry & QCOW2_OFF_MASK, table, q->cluster_size);
     memset(table + keep, 0, q->cluster_size - keep);
     if (r == 0)
-        r = qcow2_refs_add_tree(refs, entry, 1, QCOW2_TREE_TABLES | QCOW2_TREE_DATA, -1);
+        r = qcow2_tree_add(ledger, entry, 1, QCOW2_TREE_TABLES | QCOW2_TREE_DATA, -1);
     if (r == 0)
-        r = qcow2_refs_put(refs, table, q->cluster_size, &cut);
+        r = qcow2_put(ledger, table, q->cluster_size, &cut);
     free(table);
     *entry = cut | QCOW2_COPIED;
-    return r < 0 ? r : qcow2_refs_add_tree(refs, entry, 1, QCOW2_TREE_DATA, 1);
+    return r < 0 ? r : qcow2_tree_add(ledger, entry, 1, QCOW2_TREE_DATA, 1);
 }
 
-static int cut_tree(struct qcow2 *q, struct qcow2_refs *refs, uint64_t len, uint64_t *entries,
+static int cut_tree(struct qcow2 *q, struct qcow2_ledger *ledger, uint64_t len, uint64_t *entries,
                     uint32_t keep)
 {
     int r = 0;
 
     if (q->l1.n > keep)
-        r = qcow2_refs_add_tree(refs, entries + keep, q->l1.n - keep,
-                                QCOW2_TREE_TABLES | QCOW2_TREE_DATA, -1);
+        r = qcow2_tree_add(ledger, entries + keep, q->l1.n - keep,
+                           QCOW2_TREE_TABLES | QCOW2_TREE_DATA, -1);
     if (r == 0 && keep > 0)
-        r = cut_l2(q, refs, len, &entries[keep - 1]);
+        r = cut_l2(q, ledger, len, &entries[keep - 1]);
     if (r < 0 || q->l1.n == 0)
         return r;
-    return qcow2_refs_add(refs, q->l1.host, q->l1.n * sizeof(uint64_t), -1);
+    return qcow2_ledger_add(ledger, q->l1.host, q->l1.n * sizeof(uint64_t), -1);
 }
 
 /* Tables that end at `keep`, and the header pointing at them. */
-static int switch_to_less(struct qcow2 *q, struct qcow2_refs *refs, uint64_t keep, uint64_t len)
+static int switch_to_less(struct qcow2 *q, struct qcow2_ledger *ledger, uint64_t keep, uint64_t len)
 {
     uint32_t keep_n = (uint32_t)min_u64(div_round_up(keep, l2_covers(q)), q->l1.n);
     uint32_t n = (uint32_t)div_round_up(len, l2_covers(q));
@@ -209,19 +221,19 @@ static int switch_to_less(struct qcow2 *q, struct qcow2_refs *refs, uint64_t kee
         return -ENOMEM;
     memcpy(entries, q->l1.entries, q->l1.n * sizeof(uint64_t));
     if (r == 0)
-        r = cut_tree(q, refs, keep, entries, keep_n);
+        r = cut_tree(q, ledger, keep, entries, keep_n);
     for (uint32_t i = keep_n; i < n; i++)
         entries[i] = 0;
     if (r == 0)
-        r = qcow2_refs_put_l1(refs, entries, n, &next.l1_host);
+        r = qcow2_put_l1(ledger, entries, n, &next.l1_host);
     free(entries);
     if (r < 0)
         return r;
     next.l1_n = n;
     next.size = len;
     if (len != q->block.len)
-        r = qcow2_bitmaps_put_all(refs, &next);
-    return r < 0 ? r : qcow2_refs_commit(refs, &next);
+        r = qcow2_bitmaps_put_all(ledger, &next);
+    return r < 0 ? r : qcow2_switch_over(ledger, &next);
 }
 
 /*
@@ -230,21 +242,21 @@ static int switch_to_less(struct qcow2 *q, struct qcow2_refs *refs, uint64_t kee
  */
 static int cut_once(struct qcow2 *q, uint64_t keep, uint64_t len, uint64_t *move_from)
 {
-    struct qcow2_refs *refs;
-    int r = qcow2_refs_new(q, &refs);
+    struct qcow2_ledger *ledger;
+    int r = qcow2_ledger_new(q, &ledger);
 
     if (r < 0)
         return r;
-    refs->move_from = *move_from;
-    r = qcow2_refs_load(refs);
+    ledger->move_from = *move_from;
+    r = qcow2_ledger_load(ledger);
     if (r == 0)
-        r = switch_to_less(q, refs, keep, len);
+        r = switch_to_less(q, ledger, keep, len);
     if (r == 0) {
-        *move_from = qcow2_refs_new_end(refs);
-        qcow2_refs_punch(refs);
-        r = qcow2_refs_cut_file(refs);
+        *move_from = qcow2_new_end(ledger);
+        qcow2_punch_unused(ledger);
+        r = qcow2_cut_file(ledger);
     }
-    qcow2_refs_free(refs);
+    qcow2_ledger_free(ledger);
     return r;
 }
 
@@ -265,7 +277,7 @@ int qcow2_make_empty(struct block *block)
     int r = cut(q, 0, block->len);
 
     /* Nothing shows what an external data file has. It is a hint: the space could be reused. */
-    if (r == 0 && q->data != block->file)
+    if (r == 0 && qcow2_has_data_file(q))
         r = qcow2_data_zero_fast(q, 0, align_up(block->len, q->cluster_size), true);
     return r == -EOPNOTSUPP ? 0 : r;
 }
@@ -273,7 +285,7 @@ int qcow2_make_empty(struct block *block)
 /* An external data file is as long as the disk. */
 static int set_data_len(struct qcow2 *q, uint64_t len)
 {
-    return q->data == q->block.file || q->data->fixed_len ? 0 : file_truncate(q->data, len);
+    return !qcow2_has_data_file(q) || q->data->fixed_len ? 0 : file_truncate(q->data, len);
 }
 
 static int shrink(struct qcow2 *q, uint64_t len, struct err *err)

@@ -12,6 +12,8 @@
  *   delete  the snapshot's tables lose theirs; where that makes the disk the only owner of a
  *           cluster, a new L2 table says so
  */
+#include "block/qcow2/image/snapshot.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -20,13 +22,20 @@
 #include <time.h>
 
 #include "base/bytes.h"
-#include "block/image.h"
+#include "base/iov.h"
 #include "block/qcow2/format/header.h"
-#include "block/qcow2/image/snapshot.h"
+#include "block/qcow2/image/resize.h"
 #include "block/qcow2/meta/bitmap_dir.h"
+#include "block/qcow2/meta/flush.h"
 #include "block/qcow2/meta/snaptable.h"
+#include "block/qcow2/meta/table.h"
 #include "block/qcow2/qcow2.h"
+#include "block/qcow2/request/prepare.h"
 #include "block/qcow2/switch/ledger.h"
+#include "block/qcow2/switch/punch.h"
+#include "block/qcow2/switch/put.h"
+#include "block/qcow2/switch/switch.h"
+#include "block/qcow2/switch/tree.h"
 
 /* ---- common ---------------------------------------------------------------------------------- */
 
@@ -82,7 +91,7 @@ static uint64_t l1_bytes(uint32_t n)
 struct change {
     struct qcow2 *q;
     struct qcow2_snaptable table;
-    struct qcow2_refs *refs;
+    struct qcow2_ledger *ledger;
     struct qcow2_switch next;
     uint64_t *l1; /* the new active L1 table, of next.l1_n entries */
 };
@@ -100,9 +109,9 @@ static int change_begin(struct change *c, struct block *block, struct err *err)
     r = qcow2_snaptable_read(c->q, &c->table, err);
     if (r < 0)
         return r;
-    r = qcow2_refs_new(c->q, &c->refs);
+    r = qcow2_ledger_new(c->q, &c->ledger);
     if (r == 0)
-        r = qcow2_refs_load(c->refs);
+        r = qcow2_ledger_load(c->ledger);
     if (r == 0)
         r = qcow2_switch_init(c->q, &c->next);
     return r < 0 ? err_set_errno(err, r, "%s: cannot read the reference counts", c->q->path) : 0;
@@ -111,7 +120,7 @@ static int change_begin(struct change *c, struct block *block, struct err *err)
 static void change_done(struct change *c)
 {
     free(c->l1);
-    qcow2_refs_free(c->refs);
+    qcow2_ledger_free(c->ledger);
     qcow2_snaptable_done(&c->table);
 }
 
@@ -130,18 +139,17 @@ static int new_l1(struct change *c, uint32_t n, const uint64_t *entries, uint32_
 static int drop_active(struct change *c)
 {
     const struct qcow2_table *l1 = &c->q->l1;
-    int r =
-        qcow2_refs_add_tree(c->refs, l1->entries, l1->n, QCOW2_TREE_TABLES | QCOW2_TREE_DATA, -1);
+    int r = qcow2_tree_add(c->ledger, l1->entries, l1->n, QCOW2_TREE_TABLES | QCOW2_TREE_DATA, -1);
 
-    return r < 0 || l1->n == 0 ? r : qcow2_refs_add(c->refs, l1->host, l1_bytes(l1->n), -1);
+    return r < 0 || l1->n == 0 ? r : qcow2_ledger_add(c->ledger, l1->host, l1_bytes(l1->n), -1);
 }
 
 static int commit(struct change *c)
 {
-    int r = qcow2_refs_commit(c->refs, &c->next);
+    int r = qcow2_switch_over(c->ledger, &c->next);
 
     if (r == 0 && c->q->block.discard)
-        qcow2_refs_punch(c->refs);
+        qcow2_punch_unused(c->ledger);
     return r;
 }
 
@@ -259,11 +267,11 @@ static int share_data(struct change *c)
     int r = new_l1(c, l1->n, l1->entries, n);
 
     if (r == 0)
-        r = qcow2_refs_add_tree(c->refs, c->l1, n, QCOW2_TREE_DATA, 1);
+        r = qcow2_tree_add(c->ledger, c->l1, n, QCOW2_TREE_DATA, 1);
     if (r == 0)
-        r = qcow2_refs_copy_tables(c->refs, c->l1, n, QCOW2_COPY_ALL);
+        r = qcow2_tree_copy_tables(c->ledger, c->l1, n, QCOW2_COPY_ALL);
     if (r == 0)
-        r = qcow2_refs_put_l1(c->refs, c->l1, c->next.l1_n, &c->next.l1_host);
+        r = qcow2_put_l1(c->ledger, c->l1, c->next.l1_n, &c->next.l1_host);
     return r; /* NOLINT: change_done frees c->l1 */
 }
 
@@ -282,7 +290,7 @@ static int create(struct change *c, const struct block_snapshot *snapshot, struc
                        "%s: %u bits for each reference count are too few for another snapshot",
                        c->q->path, 1u << c->q->refcount_order);
     if (r == 0)
-        r = qcow2_snaptable_put(c->refs, &c->table, &c->next);
+        r = qcow2_put_snaptable(c->ledger, &c->table, &c->next);
     if (r == 0)
         r = commit(c);
     return r < 0 ? err_set_errno(err, r, "%s: cannot create a snapshot", c->q->path) : 0;
@@ -349,11 +357,11 @@ static int apply(struct change *c, const struct qcow2_snapshot *snapshot)
     if (r == 0)
         r = drop_active(c);
     if (r == 0)
-        r = qcow2_refs_add_tree(c->refs, c->l1, c->next.l1_n, QCOW2_TREE_DATA, 1);
+        r = qcow2_tree_add(c->ledger, c->l1, c->next.l1_n, QCOW2_TREE_DATA, 1);
     if (r == 0)
-        r = qcow2_refs_copy_tables(c->refs, c->l1, c->next.l1_n, QCOW2_COPY_ALL);
+        r = qcow2_tree_copy_tables(c->ledger, c->l1, c->next.l1_n, QCOW2_COPY_ALL);
     if (r == 0)
-        r = qcow2_refs_put_l1(c->refs, c->l1, c->next.l1_n, &c->next.l1_host);
+        r = qcow2_put_l1(c->ledger, c->l1, c->next.l1_n, &c->next.l1_host);
     if (r < 0)
         return r;
     c->next.size = snapshot->disk_len;
@@ -399,12 +407,11 @@ static int drop_snapshot(struct change *c, const struct qcow2_snapshot *snapshot
 
     if (r < 0)
         return r;
-    r = qcow2_refs_add_tree(c->refs, entries, snapshot->l1_n, QCOW2_TREE_TABLES | QCOW2_TREE_DATA,
-                            -1);
+    r = qcow2_tree_add(c->ledger, entries, snapshot->l1_n, QCOW2_TREE_TABLES | QCOW2_TREE_DATA, -1);
     free(entries);
     if (r < 0 || snapshot->l1_n == 0)
         return r;
-    return qcow2_refs_add(c->refs, snapshot->l1_host, l1_bytes(snapshot->l1_n), -1);
+    return qcow2_ledger_add(c->ledger, snapshot->l1_host, l1_bytes(snapshot->l1_n), -1);
 }
 
 static void remove_entry(struct qcow2_snaptable *table, const struct qcow2_snapshot *snapshot)
@@ -427,11 +434,11 @@ static int own_again(struct change *c)
     int r = new_l1(c, l1->n, l1->entries, l1->n);
 
     if (r == 0)
-        r = qcow2_refs_copy_tables(c->refs, c->l1, l1->n, QCOW2_COPY_CHANGED);
+        r = qcow2_tree_copy_tables(c->ledger, c->l1, l1->n, QCOW2_COPY_CHANGED);
     if (r < 0 || memcmp(c->l1, l1->entries, l1->n * sizeof(uint64_t)) == 0)
         return r;
-    r = qcow2_refs_add(c->refs, l1->host, l1_bytes(l1->n), -1);
-    return r < 0 ? r : qcow2_refs_put_l1(c->refs, c->l1, l1->n, &c->next.l1_host);
+    r = qcow2_ledger_add(c->ledger, l1->host, l1_bytes(l1->n), -1);
+    return r < 0 ? r : qcow2_put_l1(c->ledger, c->l1, l1->n, &c->next.l1_host);
 }
 
 static int delete (struct change *c, const struct qcow2_snapshot *snapshot)
@@ -443,7 +450,7 @@ static int delete (struct change *c, const struct qcow2_snapshot *snapshot)
     remove_entry(&c->table, snapshot);
     r = own_again(c);
     if (r == 0)
-        r = qcow2_snaptable_put(c->refs, &c->table, &c->next);
+        r = qcow2_put_snaptable(c->ledger, &c->table, &c->next);
     return r < 0 ? r : commit(c);
 }
 

@@ -4,7 +4,6 @@
 #ifndef MINIVMM_BLOCK_QCOW2_IMAGE_SNAPSHOT_H
 #define MINIVMM_BLOCK_QCOW2_IMAGE_SNAPSHOT_H
 
-#include "base/compiler.h"
 #include "block/driver.h"
 
 int qcow2_list_snapshots(struct block *block, struct block_snapshot **ret_list, unsigned *ret_n,

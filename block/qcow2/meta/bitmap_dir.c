@@ -5,7 +5,11 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "block/qcow2/format/bits.h"
+#include "block/qcow2/format/entry.h"
 #include "block/qcow2/format/header.h"
+#include "block/qcow2/meta/file.h"
+#include "block/qcow2/qcow2.h"
 
 #define FLAGS_RESERVED 0xfffffffcu
 

@@ -1,9 +1,12 @@
+#include "block/qcow2/meta/cache.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "block/qcow2/meta/file.h"
 #include "block/qcow2/qcow2.h"
 
 /*
@@ -43,9 +46,9 @@ int qcow2_cache_init(struct qcow2 *q)
     return cache->buckets ? 0 : -ENOMEM;
 }
 
-void qcow2_cache_share(struct qcow2 *q, unsigned n)
+void qcow2_cache_share(struct qcow2 *q)
 {
-    uint64_t bytes = max_u64(CACHE_BYTES_CHAIN / n, CACHE_BYTES_MIN);
+    uint64_t bytes = max_u64(CACHE_BYTES_CHAIN / q->layers, CACHE_BYTES_MIN);
 
     q->cache.limit = (unsigned)min_u64(q->cache.limit, bytes >> q->slice_bits);
 }

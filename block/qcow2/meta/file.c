@@ -1,13 +1,13 @@
-/*
- * The host I/O of qcow2 images: all of it passes here, where it is counted and where metadata,
- * which is always in the image file, parts from the guest's data, which may be in a file of its
- * own. Once an image is found corrupt, no change of it gets past here.
- */
+#include "block/qcow2/meta/file.h"
+
 #include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
 
 #include "base/bytes.h"
 #include "base/iov.h"
 #include "base/log.h"
+#include "block/qcow2/format/header.h"
 #include "block/qcow2/qcow2.h"
 
 /* ---- metadata -------------------------------------------------------------------------------- */
@@ -36,14 +36,14 @@ int qcow2_meta_zero(struct qcow2 *q, uint64_t host, uint64_t len)
     return file_zero(q->block.file, host, len, false);
 }
 
-int qcow2_packed_read(struct qcow2 *q, uint64_t host, void *buf, size_t len)
+int qcow2_packed_data_read(struct qcow2 *q, uint64_t host, void *buf, size_t len)
 {
     q->block.stats.data_reads++;
     q->block.stats.data_read_bytes += len;
     return file_read(q->block.file, host, buf, len);
 }
 
-int qcow2_packed_write(struct qcow2 *q, uint64_t host, const void *buf, size_t len)
+int qcow2_packed_data_write(struct qcow2 *q, uint64_t host, const void *buf, size_t len)
 {
     if (q->corrupt)
         return -EIO;
@@ -137,43 +137,6 @@ void qcow2_file_grow(struct qcow2 *q, uint64_t end)
         q->file_grown = true;
 }
 
-/* Data behind what is counted, in so many pieces, is what a crash leaves. */
-#define STRAY_PIECES_MAX 64u
-
-/* The end of the last data in the file from `off` on; its length, `len`, if that cannot be told. */
-static uint64_t data_end(struct qcow2 *q, uint64_t off, uint64_t len)
-{
-    uint64_t last = off;
-
-    for (unsigned i = 0; i < STRAY_PIECES_MAX; i++) {
-        uint64_t end;
-        bool hole = file_hole_at(q->block.file, off, &end);
-
-        if (end >= len)
-            return hole ? last : len;
-        if (!hole)
-            last = end;
-        off = end;
-    }
-    return len;
-}
-
-void qcow2_file_find_end(struct qcow2 *q)
-{
-    uint64_t cluster;
-    uint64_t len;
-    uint64_t end;
-
-    if (q->file_grown || q->block.file->fixed_len || qcow2_counted_end(q, &cluster) < 0 ||
-        file_get_len(q->block.file, &len) < 0)
-        return;
-    end = align_up(data_end(q, cluster << q->cluster_bits, len), q->cluster_size);
-    if (end >= q->file_end || qcow2_is_metadata(q, end, q->file_end - end))
-        return;
-    q->file_end = end;
-    q->file_grown = true;
-}
-
 void qcow2_file_shrink(struct qcow2 *q)
 {
     if (!q->file_grown || q->file_len <= q->file_end || q->corrupt)
@@ -186,18 +149,32 @@ void qcow2_file_shrink(struct qcow2 *q)
 /* So much at a time; what is not used of it goes back when the image is closed. */
 #define RESERVE_AHEAD (8ull << 20)
 
+/* Space of the image file that the host has found ahead of writes. */
+struct qcow2_reserve {
+    uint64_t next; /* where the last write of whole clusters ended */
+    uint64_t start;
+    uint64_t end;
+    bool refused; /* the host cannot */
+};
+
 /*
  * Only with direct I/O: in the page cache the file system finds space when it writes back. A
  * failure is not the request's: the write finds out for itself.
  */
 void qcow2_file_reserve(struct qcow2 *q, uint64_t host, uint64_t len)
 {
-    struct qcow2_reserve *reserve = &q->reserve;
+    struct qcow2_reserve *reserve;
     uint64_t end = min_u64(host + max_u64(len, RESERVE_AHEAD), q->file_len);
-    bool goes_on = host == reserve->next;
+    bool goes_on;
 
-    if (q->corrupt || q->data->align == 1 || q->data->fixed_len || reserve->refused)
+    if (q->corrupt || q->data->align == 1 || q->data->fixed_len)
         return;
+    if (!q->reserve)
+        q->reserve = calloc(1, sizeof(*q->reserve));
+    reserve = q->reserve;
+    if (!reserve || reserve->refused)
+        return;
+    goes_on = host == reserve->next;
     reserve->next = host + len;
     if (!goes_on || end <= host || (host >= reserve->start && host + len <= reserve->end))
         return;
@@ -228,4 +205,76 @@ int qcow2_barrier_at_first(struct qcow2 *q)
 
     q->settled = r == 0;
     return r;
+}
+
+/* ---- fields of the header -------------------------------------------------------------------- */
+
+int qcow2_write_reftable_pointer(struct qcow2 *q, uint64_t host, uint32_t clusters)
+{
+    uint8_t data[12]; /* both fields in one write: they lie in one sector */
+    int r;
+
+    store_be64(data, host);
+    store_be32(data + 8, clusters);
+    r = qcow2_meta_write(q, HDR_REFTABLE_OFF, data, sizeof(data));
+    return r < 0 ? r : qcow2_barrier(q);
+}
+
+static int write_feature_bits(struct qcow2 *q, uint64_t at, uint64_t bits)
+{
+    uint8_t data[8];
+    int r;
+
+    store_be64(data, bits);
+    r = qcow2_meta_write(q, at, data, sizeof(data));
+    return r < 0 ? r : qcow2_barrier(q);
+}
+
+int qcow2_set_autoclear(struct qcow2 *q, uint64_t keep)
+{
+    int r = q->autoclear & ~keep ? write_feature_bits(q, HDR_AUTOCLEAR, keep) : 0;
+
+    if (r == 0)
+        q->autoclear = keep;
+    return r;
+}
+
+int qcow2_set_dirty(struct qcow2 *q, bool dirty)
+{
+    uint64_t bits =
+        dirty ? q->incompatible | QCOW2_INCOMPAT_DIRTY : q->incompatible & ~QCOW2_INCOMPAT_DIRTY;
+    int r = bits != q->incompatible ? write_feature_bits(q, HDR_INCOMPATIBLE, bits) : 0;
+
+    if (r == 0)
+        q->incompatible = bits;
+    return r;
+}
+
+/* ---- an image that contradicts itself -------------------------------------------------------- */
+
+/* The one write that a corrupt image still gets. */
+static int write_corrupt_bit(struct qcow2 *q)
+{
+    uint8_t data[8];
+    int r;
+
+    q->incompatible |= QCOW2_INCOMPAT_CORRUPT;
+    store_be64(data, q->incompatible);
+    r = file_write(q->block.file, HDR_INCOMPATIBLE, data, sizeof(data));
+    return r < 0 ? r : qcow2_barrier(q);
+}
+
+int qcow2_mark_corrupt(struct qcow2 *q, const char *what, uint64_t host)
+{
+    if (q->corrupt)
+        return -EIO;
+    q->corrupt = true;
+    log_error("%s: corrupt qcow2 image: %s (offset %#" PRIx64 "): nothing is written any more; "
+              "repair it with minivmm-img check -r all",
+              q->path, what, host);
+    if (q->version < 3)
+        return -EIO;
+    if (write_corrupt_bit(q) < 0)
+        log_error("%s: the image could not be marked as corrupt", q->path);
+    return -EIO;
 }

@@ -23,11 +23,17 @@
  * Before the first entry whose count is missing in the file the header says so (incompatible bit
  * "dirty"): whoever opens the image after a crash counts anew.
  */
+#include "block/qcow2/meta/flush.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
+#include "block/qcow2/meta/cache.h"
+#include "block/qcow2/meta/file.h"
+#include "block/qcow2/meta/places.h"
+#include "block/qcow2/meta/refcount.h"
 #include "block/qcow2/qcow2.h"
 
 /* Dirty metadata to be written in one step: pieces of one size, in ascending order. */
@@ -75,53 +81,53 @@ static int copy_slices(struct qcow2 *q, enum qcow2_meta kind, struct batch *batc
     return 0;
 }
 
-static unsigned table_parts(const struct qcow2_table *table)
+static unsigned table_pieces(const struct qcow2_table *table)
 {
-    return (unsigned)div_round_up(table->n, QCOW2_TABLE_PART);
+    return (unsigned)div_round_up(table->n, QCOW2_TABLE_PIECE);
 }
 
-static bool part_is_dirty(const struct qcow2_table *table, unsigned part)
+static bool piece_is_dirty(const struct qcow2_table *table, unsigned i)
 {
-    return table->dirty[part / 64] & (1ull << (part % 64));
+    return table->dirty[i / 64] & (1ull << (i % 64));
 }
 
-static void copy_part(const struct qcow2_table *table, unsigned part, uint8_t *data)
+static void copy_piece(const struct qcow2_table *table, unsigned i, uint8_t *data)
 {
-    unsigned first = part * QCOW2_TABLE_PART;
+    unsigned first = i * QCOW2_TABLE_PIECE;
 
-    for (unsigned i = 0; i < QCOW2_TABLE_PART; i++)
-        store_be64(data + i * sizeof(uint64_t),
-                   first + i < table->n ? table->entries[first + i] : 0);
+    for (unsigned n = 0; n < QCOW2_TABLE_PIECE; n++)
+        store_be64(data + n * sizeof(uint64_t),
+                   first + n < table->n ? table->entries[first + n] : 0);
 }
 
 /*
- * Parts are 512 bytes of a table that begins at a cluster: the last one may reach past the table's
+ * Pieces are 512 bytes of a table that begins at a cluster: the last one may reach past the table's
  * end, never past its cluster.
  */
 static int copy_table(struct qcow2_table *table, struct batch *batch)
 {
-    size_t piece = QCOW2_TABLE_PART * sizeof(uint64_t);
-    unsigned parts = table_parts(table);
+    size_t piece = QCOW2_TABLE_PIECE * sizeof(uint64_t);
+    unsigned pieces = table_pieces(table);
     unsigned n = 0;
     int r;
 
     if (!table->any_dirty)
         return 0;
-    for (unsigned i = 0; i < parts; i++)
-        n += part_is_dirty(table, i);
+    for (unsigned i = 0; i < pieces; i++)
+        n += piece_is_dirty(table, i);
     r = batch_reserve(batch, piece, n);
     if (r < 0 || n == 0)
         return r;
     batch->table = table;
     n = 0;
-    for (unsigned i = 0; i < parts; i++) {
-        if (!part_is_dirty(table, i))
+    for (unsigned i = 0; i < pieces; i++) {
+        if (!piece_is_dirty(table, i))
             continue;
         batch->hosts[n] = table->host + i * piece;
-        copy_part(table, i, batch->data + n * piece);
+        copy_piece(table, i, batch->data + n * piece);
         n++;
     }
-    memset(table->dirty, 0, div_round_up(parts, 64) * sizeof(*table->dirty));
+    memset(table->dirty, 0, div_round_up(pieces, 64) * sizeof(*table->dirty));
     table->any_dirty = false;
     return 0;
 }
@@ -208,9 +214,9 @@ static void batch_done(struct qcow2 *q, struct batch *batch, bool written)
     }
     if (batch->table && !written) {
         for (unsigned i = 0; i < batch->n; i++) {
-            uint64_t part = (batch->hosts[i] - batch->table->host) / batch->piece;
+            uint64_t piece = (batch->hosts[i] - batch->table->host) / batch->piece;
 
-            batch->table->dirty[part / 64] |= 1ull << (part % 64);
+            batch->table->dirty[piece / 64] |= 1ull << (piece % 64);
         }
         batch->table->any_dirty = true;
     }
@@ -231,16 +237,16 @@ static int defer_counts(struct qcow2 *q)
     return r;
 }
 
-/* Allocations between flushes, as few as make it worth while to count clusters ahead. */
+/* Clusters taken between flushes, as few as make a stock worth while. */
 #define SHORT_ROUND 8u
 
-static void note_round(struct qcow2_counted *counted)
+static void note_round(struct qcow2_stock *stock)
 {
-    if (counted->taken > SHORT_ROUND)
-        counted->short_rounds = 0;
-    else if (counted->taken > 0)
-        counted->short_rounds++;
-    counted->taken = 0;
+    if (stock->taken > SHORT_ROUND)
+        stock->short_rounds = 0;
+    else if (stock->taken > 0)
+        stock->short_rounds++;
+    stock->taken = 0;
 }
 
 /*
@@ -260,7 +266,7 @@ static int write_back_locked(struct qcow2 *q, bool counts)
     r = counts ? 0 : defer_counts(q);
     if (r < 0)
         return r;
-    note_round(&q->counted);
+    note_round(&q->stock);
     data_first = q->data_first;
     q->data_first = false;
     freed = q->freed;
@@ -292,12 +298,12 @@ int qcow2_write_back(struct qcow2 *q)
 
 int qcow2_settle(struct qcow2 *q)
 {
-    bool late = q->counts_deferred || q->counted.n > 0;
+    bool late = q->counts_deferred || q->stock.n > 0;
     int r;
 
     if (q->corrupt)
         return q->counts_deferred ? -EIO : 0;
-    qcow2_uncount_ahead(q);
+    qcow2_stock_return(q);
     r = late ? qcow2_write_back(q) : 0;
     if (r == 0 && q->counts_deferred) {
         r = qcow2_set_dirty(q, false);
@@ -306,12 +312,12 @@ int qcow2_settle(struct qcow2 *q)
     return r;
 }
 
-static void give_back_counted(struct qcow2 *q)
+static void return_stock(struct qcow2 *q)
 {
-    if (!q->counted.give_back)
+    if (!q->stock.give_back)
         return;
     co_mutex_lock(&q->lock);
-    qcow2_uncount_ahead(q);
+    qcow2_stock_return(q);
     co_mutex_unlock(&q->lock);
 }
 
@@ -320,7 +326,7 @@ int qcow2_flush(struct qcow2 *q)
     uint64_t mine = ++q->flushes_begun;
     int r;
 
-    give_back_counted(q);
+    return_stock(q);
 
     /*
      * Those who come while a flush is under way wait for it, and then share one: it begins after
@@ -350,4 +356,24 @@ int qcow2_bound_dirty(struct qcow2 *q)
         return 0;
     r = qcow2_flush(q);
     return r == 0 && q->cache.ndirty[QCOW2_REFBLOCK] > q->cache.limit / 4 ? qcow2_write_back(q) : r;
+}
+
+static bool is_dirty(const struct qcow2 *q)
+{
+    return q->cache.ndirty[QCOW2_REFBLOCK] > 0 || q->cache.ndirty[QCOW2_L2] > 0 ||
+           q->l1.any_dirty || q->reftable.any_dirty || q->freed.n > 0;
+}
+
+int qcow2_finish(struct qcow2 *q)
+{
+    int r = 0;
+
+    /* Twice: the first flush releases clusters, the second one writes their counts. */
+    for (int i = 0; r == 0 && i < 2 && is_dirty(q); i++)
+        r = qcow2_flush(q);
+    if (r == 0)
+        r = qcow2_settle(q);
+    if (r == 0)
+        qcow2_file_shrink(q);
+    return r;
 }

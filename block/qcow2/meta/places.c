@@ -1,135 +1,12 @@
-/*
- * Where an image's metadata is. Whatever is about to be allocated, or written as data, is checked
- * against it: an image that contradicts itself is written no more.
- */
-#include <errno.h>
-#include <stdlib.h>
+#include "block/qcow2/meta/places.h"
 
 #include "base/bytes.h"
-#include "base/log.h"
-#include "block/qcow2/meta/bitmap_dir.h"
-#include "block/qcow2/meta/snaptable.h"
+#include "block/qcow2/format/set.h"
+#include "block/qcow2/meta/file.h"
+#include "block/qcow2/meta/table.h"
 #include "block/qcow2/qcow2.h"
-#include "block/qcow2/switch/ledger.h"
 
-/* ---- sets of clusters ------------------------------------------------------------------------ */
-
-static size_t slot_of(const struct qcow2_set *set, uint64_t cluster)
-{
-    size_t i = (size_t)((cluster * 0x9e3779b97f4a7c15ull) >> 32) & (set->nslots - 1);
-
-    while (set->slots[i] != 0 && set->slots[i] != cluster)
-        i = (i + 1) & (set->nslots - 1);
-    return i;
-}
-
-bool qcow2_set_has(const struct qcow2_set *set, uint64_t cluster)
-{
-    return set->nslots > 0 && set->slots[slot_of(set, cluster)] == cluster;
-}
-
-/*
- * Is one of [first, last] in it? Whichever takes fewer steps: to look for each, or at all that it
- * has.
- */
-static bool set_has_any(const struct qcow2_set *set, uint64_t first, uint64_t last)
-{
-    if (last - first < set->nslots) {
-        for (uint64_t cluster = first; cluster <= last; cluster++)
-            if (qcow2_set_has(set, cluster))
-                return true;
-        return false;
-    }
-    for (size_t i = 0; i < set->nslots; i++)
-        if (set->slots[i] != 0 && set->slots[i] >= first && set->slots[i] <= last)
-            return true;
-    return false;
-}
-
-/* Make room for `n` in all: at most half of the slots are used. */
-static int set_reserve(struct qcow2_set *set, size_t n)
-{
-    struct qcow2_set bigger = {.nslots = set->nslots ? set->nslots : 32, .n = set->n};
-
-    while (bigger.nslots < n * 2)
-        bigger.nslots *= 2;
-    if (bigger.nslots == set->nslots)
-        return 0;
-    bigger.slots = calloc(bigger.nslots, sizeof(*bigger.slots));
-    if (!bigger.slots)
-        return -ENOMEM;
-    for (size_t i = 0; i < set->nslots; i++)
-        if (set->slots[i] != 0)
-            bigger.slots[slot_of(&bigger, set->slots[i])] = set->slots[i];
-    free(set->slots);
-    *set = bigger;
-    return 0;
-}
-
-int qcow2_set_add(struct qcow2_set *set, uint64_t cluster)
-{
-    int r = set_reserve(set, set->n + 1);
-    size_t i;
-
-    if (r < 0)
-        return r;
-    i = slot_of(set, cluster);
-    if (set->slots[i] == cluster)
-        return -EEXIST;
-    set->slots[i] = cluster;
-    set->n++;
-    return 0;
-}
-
-void qcow2_set_remove(struct qcow2_set *set, uint64_t cluster)
-{
-    size_t mask = set->nslots - 1;
-    size_t hole;
-
-    if (!qcow2_set_has(set, cluster))
-        return;
-    hole = slot_of(set, cluster);
-    set->slots[hole] = 0;
-    set->n--;
-
-    /* Those behind it, up to the next free slot, may have been pushed along by it. */
-    for (size_t i = (hole + 1) & mask; set->slots[i] != 0; i = (i + 1) & mask) {
-        uint64_t moved = set->slots[i];
-
-        set->slots[i] = 0;
-        set->slots[slot_of(set, moved)] = moved;
-    }
-}
-
-/* ---- where metadata is ----------------------------------------------------------------------- */
-
-/*
- * What is read to find metadata that writing never changes: the L1 tables of a thousand snapshots
- * of a disk of 1 TiB. An image with more is written all the same, without the checks against the
- * rest.
- */
-#define BUDGET_BYTES (16u << 20)
-
-struct finder {
-    struct qcow2 *q;
-    uint64_t budget;
-};
-
-static bool afford(struct finder *finder, uint64_t len)
-{
-    if (len > finder->budget) {
-        if (finder->budget > 0)
-            log_warn(
-                "%s: too many snapshots or bitmaps to check writes against all of their tables",
-                finder->q->path);
-        finder->budget = 0;
-        return false;
-    }
-    finder->budget -= len;
-    return true;
-}
-
-static bool in_tables(const struct qcow2 *q, uint64_t host, uint64_t len)
+bool qcow2_in_tables(const struct qcow2 *q, uint64_t host, uint64_t len)
 {
     return host < q->cluster_size ||
            ranges_overlap(host, len, q->l1.host, qcow2_table_len(q, &q->l1)) ||
@@ -141,184 +18,33 @@ bool qcow2_is_metadata(const struct qcow2 *q, uint64_t host, uint64_t len)
     uint64_t first = qcow2_cluster_of(q, host);
     uint64_t last = qcow2_cluster_of(q, host + len - 1);
 
-    return in_tables(q, host, len) || set_has_any(&q->metadata, first, last) ||
-           set_has_any(&q->snapshot_tables, first, last) ||
-           set_has_any(&q->other_metadata, first, last);
+    return qcow2_in_tables(q, host, len) || qcow2_set_has_any(&q->metadata, first, last) ||
+           qcow2_set_has_any(&q->snapshot_tables, first, last) ||
+           qcow2_set_has_any(&q->other_metadata, first, last);
 }
 
 bool qcow2_may_write_table(const struct qcow2 *q, uint64_t host)
 {
     uint64_t cluster = qcow2_cluster_of(q, host);
 
-    return !in_tables(q, host, 1) && qcow2_set_has(&q->metadata, cluster) &&
+    return !qcow2_in_tables(q, host, 1) && qcow2_set_has(&q->metadata, cluster) &&
            !qcow2_set_has(&q->snapshot_tables, cluster) &&
            !qcow2_set_has(&q->other_metadata, cluster);
 }
 
-/*
- * L2 tables, or refcount blocks: nothing else may be there, except that snapshots share L2 tables.
- */
-static int add_entries(struct qcow2 *q, const struct qcow2_table *table)
+void qcow2_forget_places(struct qcow2 *q)
 {
-    size_t n = 0;
-    int r;
-
-    for (uint32_t i = 0; i < table->n; i++)
-        n += (table->entries[i] & QCOW2_OFF_MASK) != 0;
-    r = set_reserve(&q->metadata, q->metadata.n + n);
-    for (uint32_t i = 0; i < table->n && r == 0; i++) {
-        uint64_t host = table->entries[i] & QCOW2_OFF_MASK;
-        uint64_t cluster = qcow2_cluster_of(q, host);
-
-        if (host == 0)
-            continue;
-        if (!is_aligned(host, q->cluster_size) || host >= QCOW2_HOST_MAX)
-            return -EINVAL;
-        if (in_tables(q, host, q->cluster_size) || qcow2_set_has(&q->other_metadata, cluster))
-            return -EEXIST;
-        r = qcow2_set_add(&q->metadata, cluster);
-    }
-    return r;
+    qcow2_set_done(&q->metadata);
+    qcow2_set_done(&q->snapshot_tables);
+    qcow2_set_done(&q->other_metadata);
 }
 
-/*
- * Metadata that is neither active nor an L2 table. It may overlap its own kind: that is a matter
- * for the checker, and writing makes it no worse. What lies outside the file is left to it, too.
- */
-static int add_other(struct qcow2 *q, uint64_t host, uint64_t len)
+int qcow2_check_data_range(struct qcow2 *q, uint64_t host, uint64_t len)
 {
-    uint64_t end = host < q->file_end ? host + min_u64(len, q->file_end - host) : host;
-
-    for (host = align_down(host, q->cluster_size); host < end; host += q->cluster_size) {
-        uint64_t cluster = qcow2_cluster_of(q, host);
-        int r;
-
-        if (in_tables(q, host, q->cluster_size) || qcow2_set_has(&q->metadata, cluster) ||
-            qcow2_set_has(&q->snapshot_tables, cluster))
-            return -EEXIST;
-        r = qcow2_set_add(&q->other_metadata, cluster);
-        if (r < 0 && r != -EEXIST)
-            return r;
-    }
+    if (qcow2_has_data_file(q))
+        return 0;
+    if (qcow2_is_metadata(q, host, len))
+        return qcow2_mark_corrupt(q, "metadata is used as data", host);
+    q->file_end = max_u64(q->file_end, align_up(host + len, q->cluster_size));
     return 0;
-}
-
-/* ---- snapshots ------------------------------------------------------------------------------- */
-
-/* Called before the active L2 tables are known, which may be the same. */
-static int add_snapshot_table(struct qcow2 *q, uint64_t entry)
-{
-    uint64_t host = entry & QCOW2_OFF_MASK;
-    uint64_t cluster = qcow2_cluster_of(q, host);
-    int r;
-
-    if (host == 0 || !is_aligned(host, q->cluster_size) || host >= q->file_end)
-        return 0;
-    if (in_tables(q, host, q->cluster_size) || qcow2_set_has(&q->metadata, cluster) ||
-        qcow2_set_has(&q->other_metadata, cluster))
-        return -EEXIST;
-    r = qcow2_set_add(&q->snapshot_tables, cluster);
-    return r == -EEXIST ? 0 : r;
-}
-
-static int add_snapshot(struct finder *finder, const struct qcow2_snapshot *snapshot)
-{
-    struct qcow2 *q = finder->q;
-    uint64_t len = snapshot->l1_n * sizeof(uint64_t);
-    uint64_t *entries;
-    int r;
-
-    if (!afford(finder, len))
-        return 0;
-    r = qcow2_l1_read(q, snapshot->l1_host, snapshot->l1_n, &entries);
-    if (r == -EIO)
-        return 0; /* nobody can tell where its tables are */
-    if (r < 0)
-        return r;
-    r = add_other(q, snapshot->l1_host, len);
-    for (uint32_t i = 0; i < snapshot->l1_n && r == 0; i++)
-        r = add_snapshot_table(q, entries[i]);
-    free(entries);
-    return r;
-}
-
-static int add_snapshots(struct finder *finder)
-{
-    struct qcow2_snaptable table;
-    int r = qcow2_snaptable_read(finder->q, &table, NULL);
-
-    if (r < 0)
-        return r;
-    if (table.n > 0)
-        r = add_other(finder->q, table.host, table.len);
-    for (uint32_t i = 0; i < table.n && r == 0; i++)
-        r = add_snapshot(finder, &table.snapshots[i]);
-    qcow2_snaptable_done(&table);
-    return r;
-}
-
-/* ---- bitmaps --------------------------------------------------------------------------------- */
-
-static int add_bitmap_data(struct qcow2 *q, const struct qcow2_bitmap *bitmap)
-{
-    uint64_t len = bitmap->table_n * sizeof(uint64_t);
-    uint64_t *entries = malloc(len + 1);
-    int r = entries ? qcow2_meta_read(q, bitmap->table_host, entries, len) : -ENOMEM;
-
-    for (uint32_t i = 0; i < bitmap->table_n && r == 0; i++) {
-        uint64_t host;
-
-        if (qcow2_bitmap_entry_ok(q, be64toh(entries[i]), &host) && host)
-            r = add_other(q, host, q->cluster_size);
-    }
-    free(entries);
-    return r;
-}
-
-static int add_bitmap(void *opaque, const struct qcow2_bitmap *bitmap)
-{
-    struct finder *finder = opaque;
-    uint64_t len = bitmap->table_n * sizeof(uint64_t);
-    int r;
-
-    if (!range_fits(bitmap->table_host, len, finder->q->file_end) || !afford(finder, len))
-        return 0;
-    r = add_other(finder->q, bitmap->table_host, len);
-    return r < 0 ? r : add_bitmap_data(finder->q, bitmap);
-}
-
-static int add_bitmaps(struct finder *finder)
-{
-    struct qcow2_bitmaps bitmaps;
-    int r = qcow2_bitmaps_find(finder->q, &bitmaps);
-
-    if (r == 0 && bitmaps.n > 0)
-        r = add_other(finder->q, bitmaps.directory_host, bitmaps.directory_len);
-    if (r == 0)
-        r = qcow2_bitmaps_walk(finder->q, &bitmaps, add_bitmap, finder);
-    return r == -EINVAL ? 0 : r; /* damaged: the first write gives them up */
-}
-
-/* ---- all of it ------------------------------------------------------------------------------- */
-
-int qcow2_find_metadata(struct qcow2 *q)
-{
-    struct finder finder = {.q = q, .budget = BUDGET_BYTES};
-    int r = add_entries(q, &q->reftable);
-
-    if (r == 0)
-        r = add_bitmaps(&finder);
-    if (r == 0)
-        r = add_snapshots(&finder);
-    return r < 0 ? r : add_entries(q, &q->l1);
-}
-
-void qcow2_forget_metadata(struct qcow2 *q)
-{
-    struct qcow2_set *const sets[] = {&q->metadata, &q->snapshot_tables, &q->other_metadata};
-
-    for (size_t i = 0; i < ARRAY_SIZE(sets); i++) {
-        free(sets[i]->slots);
-        *sets[i] = (struct qcow2_set){0};
-    }
 }

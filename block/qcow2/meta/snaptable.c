@@ -6,7 +6,8 @@
 
 #include "base/bytes.h"
 #include "block/qcow2/format/header.h"
-#include "block/qcow2/switch/ledger.h"
+#include "block/qcow2/meta/file.h"
+#include "block/qcow2/qcow2.h"
 
 /* Byte offsets in an entry. */
 enum {
@@ -27,7 +28,6 @@ enum {
 
 /* The extra data that is known: what is written of every snapshot. */
 #define EXTRA_KNOWN 24u
-
 #define READ_FIRST (64u << 10)
 
 /* ---- reading --------------------------------------------------------------------------------- */
@@ -291,22 +291,4 @@ int qcow2_snaptable_encode(const struct qcow2_snaptable *table, uint8_t **ret_da
         data += encoded_len(&table->snapshots[i]);
     }
     return 0;
-}
-
-int qcow2_snaptable_put(struct qcow2_refs *refs, const struct qcow2_snaptable *table,
-                        struct qcow2_switch *next)
-{
-    uint8_t *data;
-    size_t len;
-    int r = qcow2_snaptable_encode(table, &data, &len);
-
-    if (r < 0)
-        return r;
-    if (table->len > 0)
-        r = qcow2_refs_add(refs, table->host, table->len, -1);
-    if (r == 0)
-        r = qcow2_refs_put(refs, data, len, &next->snapshots_host);
-    free(data);
-    next->nsnapshots = table->n;
-    return r;
 }

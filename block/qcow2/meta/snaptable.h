@@ -4,9 +4,6 @@
 #ifndef MINIVMM_BLOCK_QCOW2_META_SNAPTABLE_H
 #define MINIVMM_BLOCK_QCOW2_META_SNAPTABLE_H
 
-#include <stddef.h>
-#include <stdint.h>
-
 #include "block/qcow2/qcow2.h"
 
 /* QEMU's limits: bytes of extra data in an entry, and of the whole table. */
@@ -53,16 +50,6 @@ int qcow2_snaptable_read(struct qcow2 *q, struct qcow2_snaptable *ret_table,
 int qcow2_snaptable_salvage(struct qcow2 *q, struct qcow2_snaptable *ret_table,
                             struct err *err) MUST_CHECK;
 void qcow2_snaptable_done(struct qcow2_snaptable *table);
-
-struct qcow2_refs;
-struct qcow2_switch;
-
-/*
- * Write the table to a new place (switch/ledger.h), and drop the reference to the one that was
- * read. 0, or as qcow2_snaptable_encode and qcow2_refs_put.
- */
-int qcow2_snaptable_put(struct qcow2_refs *refs, const struct qcow2_snaptable *table,
-                        struct qcow2_switch *next) MUST_CHECK;
 
 /*
  * The bytes of the table: version 3's extra data in every entry, unknown extra data kept. *ret_data

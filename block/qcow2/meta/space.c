@@ -7,14 +7,19 @@
  *   1. slices of refcounts in which a cluster is known to be free: a bit for each slice, set when a
  *      cluster is freed or found below, cleared when the slice turns out to be full
  *   2. what nobody has looked at since the image was opened: each allocation reads a piece of it
- *   3. behind the end of the file
+ *   3. past the end of the file
  */
+#include "block/qcow2/meta/space.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
-#include "block/qcow2/format/counter.h"
+#include "block/qcow2/format/entry.h"
+#include "block/qcow2/format/refblock.h"
+#include "block/qcow2/meta/cache.h"
+#include "block/qcow2/meta/file.h"
 #include "block/qcow2/qcow2.h"
 
 /* Refcounts looked at for one allocation: 64 KiB of them count 2 GiB of 64 KiB clusters. */
@@ -23,12 +28,6 @@
 #define NONE UINT64_MAX
 
 /* ---- slices with free clusters --------------------------------------------------------------- */
-
-/* log2 of the clusters that a slice counts. */
-static unsigned slice_counts_bits(const struct qcow2 *q)
-{
-    return q->slice_bits + 3 - q->refcount_order;
-}
 
 static bool reserve(struct qcow2_space *space, uint64_t slice)
 {
@@ -51,7 +50,7 @@ static bool reserve(struct qcow2_space *space, uint64_t slice)
 void qcow2_space_freed(struct qcow2 *q, uint64_t cluster)
 {
     struct qcow2_space *space = &q->space;
-    uint64_t slice = cluster >> slice_counts_bits(q);
+    uint64_t slice = cluster >> qcow2_slice_refcount_bits(q);
 
     /*
      * Where nothing was looked at it will be found; without memory, when the image is opened again.
@@ -66,7 +65,7 @@ void qcow2_space_freed(struct qcow2 *q, uint64_t cluster)
 static uint64_t first_known(struct qcow2 *q)
 {
     struct qcow2_space *space = &q->space;
-    unsigned bits = slice_counts_bits(q);
+    unsigned bits = qcow2_slice_refcount_bits(q);
     uint64_t slice = space->lowest >> bits;
     uint64_t mask = UINT64_MAX << (slice % 64);
 
@@ -93,8 +92,8 @@ static void note_free(struct qcow2 *q, const uint8_t *counts, uint64_t first, ui
     for (uint64_t at = first; at < end; at = slice_end) {
         uint64_t c = at;
 
-        slice_end = min_u64(end, align_up(at + 1, 1ull << slice_counts_bits(q)));
-        while (c < slice_end && qcow2_counter_get(q->refcount_order, counts, c - first) != 0)
+        slice_end = min_u64(end, align_up(at + 1, 1ull << qcow2_slice_refcount_bits(q)));
+        while (c < slice_end && qcow2_refblock_get(q->refcount_order, counts, c - first) != 0)
             c++;
         if (c < slice_end)
             qcow2_space_freed(q, c);
@@ -123,7 +122,7 @@ static int scan_piece(struct qcow2 *q)
     host = block < q->reftable.n ? q->reftable.entries[block] & QCOW2_OFF_MASK : 0;
     if (host == 0) { /* nothing is counted there, so all of it is free */
         qcow2_space_freed(q, space->seen);
-        space->seen = min_u64(end, align_up(space->seen + 1, 1ull << slice_counts_bits(q)));
+        space->seen = min_u64(end, align_up(space->seen + 1, 1ull << qcow2_slice_refcount_bits(q)));
         return 0;
     }
     len = align_up(len, qcow2_slice_size(q));
@@ -148,7 +147,7 @@ void qcow2_space_reset(struct qcow2 *q)
     free(space->free_slices);
     *space = (struct qcow2_space){.lowest = NONE};
     space->scan_end = qcow2_cluster_of(q, q->file_end);
-    space->behind = space->scan_end;
+    space->untaken = space->scan_end;
 }
 
 int qcow2_space_find(struct qcow2 *q, uint64_t *ret_cluster)
@@ -158,7 +157,7 @@ int qcow2_space_find(struct qcow2 *q, uint64_t *ret_cluster)
     int r = 0;
 
     if (cluster == NONE && space->seen < space->scan_end) {
-        /* A file that cannot grow has nothing behind it: there the search goes on. */
+        /* A file that cannot grow has nothing past it: there the search goes on. */
         do {
             r = co_turn(SCAN_BYTES);
             if (r == 0)
@@ -167,27 +166,27 @@ int qcow2_space_find(struct qcow2 *q, uint64_t *ret_cluster)
         } while (r == 0 && cluster == NONE && space->seen < space->scan_end &&
                  q->block.file->fixed_len);
     }
-    *ret_cluster = cluster == NONE ? space->behind : cluster;
+    *ret_cluster = cluster == NONE ? space->untaken : cluster;
     return r;
 }
 
 void qcow2_space_taken(struct qcow2 *q, uint64_t from, uint64_t n, uint64_t next)
 {
     struct qcow2_space *space = &q->space;
-    uint64_t slice = from >> slice_counts_bits(q);
+    uint64_t slice = from >> qcow2_slice_refcount_bits(q);
 
     if (n == 0 && slice / 64 < space->nwords)
         space->free_slices[slice / 64] &= ~(1ull << (slice % 64));
     if (from == space->lowest)
         space->lowest = next;
-    if (from <= space->behind)
-        space->behind = max_u64(space->behind, n > 0 || from == space->behind ? next : 0);
+    if (from <= space->untaken)
+        space->untaken = max_u64(space->untaken, n > 0 || from == space->untaken ? next : 0);
 }
 
 void qcow2_space_untaken(struct qcow2 *q, uint64_t first, uint64_t n)
 {
     struct qcow2_space *space = &q->space;
 
-    if (first + n == space->behind && first >= qcow2_cluster_of(q, q->file_end))
-        space->behind = first;
+    if (first + n == space->untaken && first >= qcow2_cluster_of(q, q->file_end))
+        space->untaken = first;
 }

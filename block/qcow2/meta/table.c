@@ -1,12 +1,11 @@
-/*
- * L1 and refcount tables in memory.
- */
+#include "block/qcow2/meta/table.h"
+
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 
 #include "base/bytes.h"
+#include "block/qcow2/meta/file.h"
 #include "block/qcow2/qcow2.h"
 
 /* Longer tables are read by parts of this length. */
@@ -17,7 +16,7 @@
 
 static uint32_t dirty_words(const struct qcow2_table *table)
 {
-    return (uint32_t)div_round_up(table->n, 64ull * QCOW2_TABLE_PART);
+    return (uint32_t)div_round_up(table->n, 64ull * QCOW2_TABLE_PIECE);
 }
 
 /* Take the entries in `data` over, of which the first has number `i`, page by page. */
@@ -117,7 +116,7 @@ free_both:
 
 void qcow2_table_set(struct qcow2_table *table, uint32_t i, uint64_t entry)
 {
-    uint32_t part = i / QCOW2_TABLE_PART;
+    uint32_t part = i / QCOW2_TABLE_PIECE;
 
     table->entries[i] = entry;
     table->dirty[part / 64] |= 1ull << (part % 64);
@@ -130,4 +129,28 @@ void qcow2_table_done(struct qcow2_table *table)
     free(table->dirty);
     table->entries = NULL;
     table->dirty = NULL;
+}
+
+int qcow2_l1_read(struct qcow2 *q, uint64_t host, uint32_t n, uint64_t **ret_entries)
+{
+    uint64_t end = q->cut_short ? QCOW2_HOST_MAX : q->file_end;
+    uint64_t len = (uint64_t)n * sizeof(uint64_t);
+    uint64_t *entries;
+    int r;
+
+    if (len > QCOW2_L1_BYTES_MAX || !is_aligned(host, q->cluster_size) ||
+        (n > 0 && (host == 0 || !range_fits(host, len, end))))
+        return -EIO;
+    entries = malloc(len + 1);
+    if (!entries)
+        return -ENOMEM;
+    r = qcow2_meta_read(q, host, entries, len);
+    if (r < 0) {
+        free(entries);
+        return r;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        entries[i] = be64toh(entries[i]);
+    *ret_entries = entries;
+    return 0;
 }

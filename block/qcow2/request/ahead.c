@@ -5,11 +5,16 @@
  * open, so what was read stays right; whether a cluster still shows the backing file is looked up
  * when it is used.
  */
+#include "block/qcow2/request/ahead.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
-#include "block/qcow2/request/l2.h"
+#include "block/qcow2/format/entry.h"
+#include "block/qcow2/qcow2.h"
+#include "block/qcow2/request/extents.h"
+#include "block/qcow2/request/map.h"
 
 /* Read at a time, at most; as far as clusters are that long, nothing is read ahead. */
 #define AHEAD_LEN (256u << 10)
@@ -17,11 +22,20 @@
 /* Memory for direct I/O. */
 #define AHEAD_ALIGN 4096u
 
+/* What copy-on-write will need next of the backing file. */
+struct qcow2_ahead {
+    uint64_t next; /* where the last copy ended */
+    uint64_t off;  /* of what is in the buffer */
+    uint64_t len;
+    bool busy; /* it is being filled */
+    uint8_t *buf;
+};
+
 /* How many bytes from `off` on, at most `max`, show the backing file? */
 static int find_backing(struct qcow2 *q, uint64_t off, uint64_t max, uint64_t *ret_len)
 {
     struct qcow2_extent extent;
-    int r = qcow2_map(q, off, max, false, &extent);
+    int r = qcow2_map(q, off, max, &extent);
 
     *ret_len = r == 0 && extent.kind == QCOW2_UNALLOCATED ? extent.len : 0;
     return r;
@@ -30,7 +44,7 @@ static int find_backing(struct qcow2 *q, uint64_t off, uint64_t max, uint64_t *r
 /* Fetch [off, off + len) into q->ahead. */
 static bool fetch(struct qcow2 *q, uint64_t off, uint64_t len)
 {
-    struct qcow2_ahead *ahead = &q->ahead;
+    struct qcow2_ahead *ahead = q->ahead;
     struct iovec iov;
 
     if (!ahead->buf)
@@ -60,11 +74,16 @@ static bool may_fetch(const struct qcow2 *q)
 
 bool qcow2_ahead_read(struct qcow2 *q, uint64_t off, uint64_t len, void *buf)
 {
-    struct qcow2_ahead *ahead = &q->ahead;
-    bool goes_on = off > 0 && off == ahead->next;
+    bool goes_on = q->ahead && off > 0 && off == q->ahead->next;
+    struct qcow2_ahead *ahead;
     uint64_t have;
 
     if (!q->block.backing || find_backing(q, off, AHEAD_LEN, &have) < 0 || have < len)
+        return false;
+    if (!q->ahead)
+        q->ahead = calloc(1, sizeof(*q->ahead));
+    ahead = q->ahead;
+    if (!ahead)
         return false;
     ahead->next = off + len;
     if (ahead->busy)
@@ -85,15 +104,16 @@ static void fetch_main(void *opaque)
 
 void qcow2_ahead_begin(struct qcow2 *q, struct qcow2_prefetch *ret_prefetch)
 {
-    struct qcow2_ahead *ahead = &q->ahead;
+    struct qcow2_ahead *ahead = q->ahead;
     uint64_t have;
 
-    *ret_prefetch = (struct qcow2_prefetch){.q = q, .off = ahead->next};
+    *ret_prefetch = (struct qcow2_prefetch){.q = q};
     co_group_init(&ret_prefetch->group);
-    if (ahead->len == 0 || ahead->busy || ahead->next != ahead->off + ahead->len || !may_fetch(q) ||
-        ahead->next >= q->block.len || find_backing(q, ahead->next, AHEAD_LEN, &have) < 0 ||
-        have == 0)
+    if (!ahead || ahead->len == 0 || ahead->busy || ahead->next != ahead->off + ahead->len ||
+        !may_fetch(q) || ahead->next >= q->block.len ||
+        find_backing(q, ahead->next, AHEAD_LEN, &have) < 0 || have == 0)
         return;
+    ret_prefetch->off = ahead->next;
     ret_prefetch->len = have;
     ahead->busy = true;
     if (co_group_start(&ret_prefetch->group, fetch_main, ret_prefetch) < 0)
@@ -107,6 +127,8 @@ void qcow2_ahead_end(struct qcow2_prefetch *prefetch)
 
 void qcow2_ahead_forget(struct qcow2 *q)
 {
-    free(q->ahead.buf);
-    q->ahead = (struct qcow2_ahead){0};
+    if (q->ahead)
+        free(q->ahead->buf);
+    free(q->ahead);
+    q->ahead = NULL;
 }

@@ -3,9 +3,18 @@
  * locks, same order on disk; only the data does not come from a buffer. What does not fill the
  * space that it takes is refused, for it would have to be completed from one.
  */
+#include "block/qcow2/request/copy.h"
+
 #include <errno.h>
 
+#include "block/qcow2/meta/file.h"
+#include "block/qcow2/meta/places.h"
+#include "block/qcow2/qcow2.h"
+#include "block/qcow2/request/alloc.h"
 #include "block/qcow2/request/l2.h"
+#include "block/qcow2/request/map.h"
+#include "block/qcow2/request/partial.h"
+#include "block/qcow2/request/prepare.h"
 
 /* What is being copied. */
 struct copy {
@@ -27,7 +36,7 @@ static int copy_to(const struct copy *copy, uint64_t host, uint64_t len)
 static int copy_in_place(const struct copy *copy, uint64_t *ret_done)
 {
     struct qcow2_extent extent;
-    int r = qcow2_map(copy->q, copy->off, copy->end - copy->off, false, &extent);
+    int r = qcow2_map(copy->q, copy->off, copy->end - copy->off, &extent);
 
     if (r < 0)
         return r;
@@ -52,7 +61,7 @@ static int copy_beginning(const struct copy *copy, uint64_t *ret_done)
     else
         r = copy_to(copy, alloc.host + qcow2_in_cluster(q, alloc.start), alloc.end - alloc.start);
     if (r == 0)
-        r = qcow2_alloc_commit(q, &alloc);
+        r = qcow2_alloc_finish(q, &alloc);
     if (r < 0)
         qcow2_alloc_abort(q, &alloc);
     *ret_done = alloc.end - alloc.start;
@@ -63,14 +72,12 @@ int qcow2_copy(struct block *block, uint64_t off, uint64_t len, struct file *fro
                uint64_t from_off)
 {
     struct copy copy = {qcow2_of(block), off, off + len, from, from_off};
-    uint64_t start = align_down(off, copy.q->cluster_size);
     struct range range;
     int r = qcow2_begin_write(copy.q, off, len);
 
     if (r < 0)
         return r;
-    range_acquire(&copy.q->ranges, &range, start, align_up(copy.end, copy.q->cluster_size) - start,
-                  true);
+    qcow2_hold_clusters(copy.q, &range, off, len);
     while (r == 0 && copy.off < copy.end) {
         uint64_t n = 0;
 

@@ -1,30 +1,34 @@
 /*
- * Reads and writes of what is mapped already. The parts of a request that lie in different places
- * of the host are carried out side by side.
+ * The extents of a request lie in different places of the host and are carried out side by side.
  */
+#include "block/qcow2/request/extents.h"
+
 #include <errno.h>
 #include <stdlib.h>
 
 #include "base/bytes.h"
 #include "base/iov.h"
+#include "block/qcow2/format/entry.h"
+#include "block/qcow2/meta/file.h"
+#include "block/qcow2/meta/places.h"
 #include "block/qcow2/qcow2.h"
+#include "block/qcow2/request/map.h"
+#include "block/qcow2/request/packed_read.h"
+#include "block/qcow2/request/partial.h"
 
 /*
- * Finding and starting a part takes about as long as copying so many bytes (co_turn): parts can be
- * of 512 bytes, in each of many layers.
+ * Finding and starting an extent takes about as long as copying so many bytes (co_turn): extents
+ * can be of 512 bytes, in each of many layers.
  */
-#define PART_COST (4u << 10)
+#define EXTENT_COST (4u << 10)
 
-/* What one extent holds of a request. */
-struct part {
+/* The I/O of one extent. */
+struct extent_io {
     struct qcow2 *q;
     struct co_group *group;
     bool write;
-    uint64_t off;
     struct qcow2_extent extent;
-    const struct iovec *iov; /* of the request */
-    unsigned niov;
-    uint64_t iov_off; /* where the part begins in it */
+    struct qcow2_io io; /* all of the request from the extent on */
 };
 
 int qcow2_read_backing(struct qcow2 *q, uint64_t off, uint64_t len, const struct iovec *iov,
@@ -59,19 +63,9 @@ static int read_extent(struct qcow2 *q, uint64_t off, const struct qcow2_extent 
     case QCOW2_NORMAL:
         return qcow2_data_readv(q, extent->host, iov, niov);
     case QCOW2_PACKED:
-        return qcow2_read_packed(q, off, extent->entry, extent->len, iov, niov);
+        return qcow2_packed_read(q, off, extent->entry, extent->len, iov, niov);
     }
     return -EIO;
-}
-
-int qcow2_check_data_range(struct qcow2 *q, uint64_t host, uint64_t len)
-{
-    if (q->data != q->block.file)
-        return 0;
-    if (qcow2_is_metadata(q, host, len))
-        return qcow2_mark_corrupt(q, "metadata is used as data", host);
-    q->file_end = max_u64(q->file_end, align_up(host + len, q->cluster_size));
-    return 0;
 }
 
 static int write_extent(struct qcow2 *q, const struct qcow2_extent *extent, const struct iovec *iov,
@@ -82,49 +76,49 @@ static int write_extent(struct qcow2 *q, const struct qcow2_extent *extent, cons
     return r < 0 ? r : qcow2_data_writev(q, extent->host, iov, niov);
 }
 
-/* ---- parts of a request ---------------------------------------------------------------------- */
+/* ---- extents of a request -------------------------------------------------------------------- */
 
-static int run_part(const struct part *part)
+static int carry_out(const struct extent_io *x)
 {
-    struct iov_part iov;
-    int r = iov_part_take(&iov, part->iov, part->niov, part->iov_off, part->extent.len);
+    struct iov_part part;
+    int r = iov_part_take(&part, x->io.iov, x->io.niov, x->io.iov_off, x->extent.len);
 
     if (r < 0)
         return r;
-    if (part->write)
-        r = write_extent(part->q, &part->extent, iov.iov, iov.niov);
+    if (x->write)
+        r = write_extent(x->q, &x->extent, part.iov, part.niov);
     else
-        r = read_extent(part->q, part->off, &part->extent, iov.iov, iov.niov);
-    iov_part_done(&iov);
+        r = read_extent(x->q, x->io.off, &x->extent, part.iov, part.niov);
+    iov_part_done(&part);
     return r;
 }
 
-static void part_main(void *opaque)
+static void extent_main(void *opaque)
 {
-    struct part part = *(struct part *)opaque;
+    struct extent_io x = *(struct extent_io *)opaque;
 
     free(opaque);
-    co_group_done(part.group, run_part(&part));
+    co_group_done(x.group, carry_out(&x));
 }
 
-static bool asks_the_host(const struct part *part)
+static bool asks_the_host(const struct extent_io *x)
 {
-    return part->extent.kind != QCOW2_ZEROES &&
-           (part->extent.kind != QCOW2_UNALLOCATED || part->q->block.backing);
+    return x->extent.kind != QCOW2_ZEROES &&
+           (x->extent.kind != QCOW2_UNALLOCATED || x->q->block.backing);
 }
 
-/* Carry the part out, beside those that follow if that is possible. */
-static int start_part(const struct part *part)
+/* Carry it out, beside those that follow if that is possible. */
+static int start(const struct extent_io *x)
 {
-    struct part *copy = co_self() && asks_the_host(part) ? malloc(sizeof(*copy)) : NULL;
+    struct extent_io *copy = co_self() && asks_the_host(x) ? malloc(sizeof(*copy)) : NULL;
 
     if (copy) {
-        *copy = *part;
-        if (co_group_start(part->group, part_main, copy) == 0)
+        *copy = *x;
+        if (co_group_start(x->group, extent_main, copy) == 0)
             return 0;
         free(copy);
     }
-    return run_part(part);
+    return carry_out(x);
 }
 
 static bool is_in_place(const struct qcow2_extent *extent)
@@ -132,52 +126,73 @@ static bool is_in_place(const struct qcow2_extent *extent)
     return extent->kind == QCOW2_NORMAL && extent->copied;
 }
 
-/* `what` says what is to be done and where in the vector it begins. */
-static int run_parts(const struct part *what, uint64_t off, uint64_t len, uint64_t *ret_done)
+/* Find the extent at the beginning of what is left. *ret_any: there is one to be carried out. */
+static int find_next(struct extent_io *x, bool *ret_any)
+{
+    int r = co_turn(EXTENT_COST);
+
+    *ret_any = false;
+    if (r == 0)
+        r = qcow2_map(x->q, x->io.off, x->io.len, &x->extent);
+    if (r < 0 || (x->write && !is_in_place(&x->extent)))
+        return r;
+    *ret_any = true;
+    if (x->extent.kind == QCOW2_PACKED)
+        qcow2_packed_lengthen(x->q, x->io.off, x->io.len, &x->extent);
+    if (x->write)
+        qcow2_partial_write(x->q, x->io.off, x->extent.len);
+    return 0;
+}
+
+static int carry_out_all(struct qcow2 *q, const struct qcow2_io *io, bool write, uint64_t *ret_done)
 {
     struct co_group group;
-    struct part part = *what;
-    uint64_t iov_off = part.iov_off;
-    uint64_t done = 0;
+    struct extent_io x = {.q = q, .group = &group, .write = write, .io = *io};
+    bool any = true;
     int r = 0;
     int r2;
 
     co_group_init(&group);
-    part.group = &group;
-    while (r == 0 && group.result == 0 && done < len) {
-        part.off = off + done;
-        part.iov_off = iov_off + done;
-        r = co_turn(PART_COST);
-        if (r < 0)
+    while (r == 0 && group.result == 0 && x.io.len > 0) {
+        uint64_t len;
+
+        r = find_next(&x, &any);
+        if (r < 0 || !any)
             break;
-        r = qcow2_map(part.q, part.off, len - done, false, &part.extent);
-        if (r < 0 || (part.write && !is_in_place(&part.extent)))
-            break;
-        if (part.extent.kind == QCOW2_PACKED)
-            qcow2_packed_lengthen(part.q, part.off, len - done, &part.extent);
-        if (part.write)
-            qcow2_partial_write(part.q, part.off, part.extent.len);
-        done += part.extent.len;
-        r = done < len ? start_part(&part) : run_part(&part);
+        len = x.extent.len;
+        r = len < x.io.len ? start(&x) : carry_out(&x);
+        x.io.off += len;
+        x.io.iov_off += len;
+        x.io.len -= len;
     }
     r2 = co_group_wait(&group);
-    *ret_done = done;
+    *ret_done = io->len - x.io.len;
     return r < 0 ? r : r2;
 }
 
-int qcow2_read_parts(struct qcow2 *q, uint64_t off, uint64_t len, const struct iovec *iov,
-                     unsigned niov)
+int qcow2_read_extents(struct qcow2 *q, uint64_t off, uint64_t len, const struct iovec *iov,
+                       unsigned niov)
 {
-    struct part part = {.q = q, .iov = iov, .niov = niov};
+    struct qcow2_io io = {.off = off, .len = len, .iov = iov, .niov = niov};
     uint64_t done;
 
-    return run_parts(&part, off, len, &done);
+    return carry_out_all(q, &io, false, &done);
 }
 
-int qcow2_write_parts(struct qcow2 *q, uint64_t off, uint64_t len, uint64_t iov_off,
-                      const struct iovec *iov, unsigned niov, uint64_t *ret_done)
+int qcow2_write_extents(struct qcow2 *q, const struct qcow2_io *io, uint64_t *ret_done)
 {
-    struct part part = {.q = q, .write = true, .iov = iov, .niov = niov, .iov_off = iov_off};
+    return carry_out_all(q, io, true, ret_done);
+}
 
-    return run_parts(&part, off, len, ret_done);
+int qcow2_read(struct block *block, uint64_t off, uint64_t len, const struct iovec *iov,
+               unsigned niov)
+{
+    struct qcow2 *q = qcow2_of(block);
+    struct range range;
+    int r;
+
+    range_acquire(&q->ranges, &range, off, len, false);
+    r = qcow2_read_extents(q, off, len, iov, niov);
+    range_release(&q->ranges, &range);
+    return r;
 }

@@ -1,36 +1,17 @@
 /*
- * L2 tables and their entries; private to request/map.c and request/alloc.c.
+ * Where the L2 entry of a guest offset is.
  *
  *     off:  | L1 index | L2 index | in cluster |
  *
- * A table is looked at through slices of at most 4 KiB (meta/cache.c). Without extended L2 entries
- * a cluster is all of one kind. With them it has 32 subclusters, and the entry a bitmap that says
- * of each: bit n, the cluster holds it; bit 32 + n, it reads as zero; neither, ask the backing
- * file. A "unit" is the smallest part of the disk with a kind of its own: a subcluster, or a
- * cluster.
+ * A table is looked at through slices of at most 4 KiB (meta/cache.c).
  */
 #ifndef MINIVMM_BLOCK_QCOW2_REQUEST_L2_H
 #define MINIVMM_BLOCK_QCOW2_REQUEST_L2_H
 
 #include "base/bytes.h"
+#include "block/qcow2/format/entry.h"
+#include "block/qcow2/meta/cache.h"
 #include "block/qcow2/qcow2.h"
-
-#define QCOW2_SUBCLUSTERS 32u
-
-struct qcow2_entry {
-    uint64_t entry;
-    uint64_t bitmap; /* 0 without extended L2 entries */
-};
-
-static inline bool qcow2_has_subclusters(const struct qcow2 *q)
-{
-    return q->l2_entry_bits == 4;
-}
-
-static inline uint64_t qcow2_unit_size(const struct qcow2 *q)
-{
-    return qcow2_has_subclusters(q) ? q->cluster_size / QCOW2_SUBCLUSTERS : q->cluster_size;
-}
 
 static inline uint64_t qcow2_in_cluster(const struct qcow2 *q, uint64_t off)
 {
@@ -68,44 +49,33 @@ static inline uint64_t qcow2_slice_rest(const struct qcow2 *q, uint64_t off)
     return covers - (off & (covers - 1));
 }
 
+/* The bits of the subclusters that [off, end) and the cluster at `cluster_off` have in common. */
+static inline uint32_t qcow2_subcluster_mask(const struct qcow2 *q, uint64_t cluster_off,
+                                             uint64_t off, uint64_t end)
+{
+    uint64_t unit = qcow2_unit_size(q);
+    uint64_t first = off > cluster_off ? (off - cluster_off) / unit : 0;
+    uint64_t last = min_u64(div_round_up(end - cluster_off, unit), QCOW2_SUBCLUSTERS);
+
+    return (uint32_t)(((1ull << last) - 1) & ~((1ull << first) - 1));
+}
+
 static inline struct qcow2_entry qcow2_entry_get(const struct qcow2 *q,
                                                  const struct qcow2_slice *slice, unsigned i)
 {
-    const uint8_t *at = slice->data + ((size_t)i << q->l2_entry_bits);
-
-    return (struct qcow2_entry){load_be64(at), qcow2_has_subclusters(q) ? load_be64(at + 8) : 0};
+    return qcow2_entry_decode(q, slice->data, i);
 }
 
+/* Without extended L2 entries there is no bitmap. */
 static inline void qcow2_entry_set(struct qcow2 *q, struct qcow2_slice *slice, unsigned i,
-                                   struct qcow2_entry entry)
+                                   uint64_t entry, uint64_t bitmap)
 {
     uint8_t *at = slice->data + ((size_t)i << q->l2_entry_bits);
 
-    store_be64(at, entry.entry);
+    store_be64(at, entry);
     if (qcow2_has_subclusters(q))
-        store_be64(at + 8, entry.bitmap);
+        store_be64(at + 8, bitmap);
     qcow2_slice_dirty(q, slice);
 }
-
-/*
- * In an external data file a cluster may lie at offset 0, and COPIED tells it from one that has no
- * place; in the image file 0 is the header's.
- */
-static inline bool qcow2_entry_has_space(const struct qcow2 *q, uint64_t entry)
-{
-    return !(entry & QCOW2_COMPRESSED) &&
-           ((entry & QCOW2_OFF_MASK) || (q->data != q->block.file && (entry & QCOW2_COPIED)));
-}
-
-/* Where the L2 table of an offset is; 0: there is none. -EIO if the L1 entry makes no sense. */
-int qcow2_l2_table(const struct qcow2 *q, uint64_t off, uint64_t *ret_table) MUST_CHECK;
-
-/* What the entry of the cluster at `off` says about `off` and the bytes that follow in it. */
-int qcow2_decode(const struct qcow2 *q, struct qcow2_entry entry, uint64_t off,
-                 struct qcow2_extent *ret_extent) MUST_CHECK;
-
-/* The same for at most `len` bytes of the slice, as far as it is one extent. */
-int qcow2_decode_run(const struct qcow2 *q, const struct qcow2_slice *slice, uint64_t off,
-                     uint64_t len, struct qcow2_extent *ret_extent) MUST_CHECK;
 
 #endif

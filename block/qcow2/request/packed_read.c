@@ -2,14 +2,18 @@
  * Reading compressed clusters: whole ones straight to where they are wanted, parts of them through
  * a small cache of inflated ones.
  */
+#include "block/qcow2/request/packed_read.h"
+
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/bytes.h"
 #include "base/iov.h"
+#include "block/qcow2/format/entry.h"
 #include "block/qcow2/format/zip.h"
+#include "block/qcow2/meta/file.h"
 #include "block/qcow2/qcow2.h"
+#include "block/qcow2/request/map.h"
 
 /*
  * Inflated clusters kept for reads of their neighbourhood: 2 MiB of them, but at least 4, for as
@@ -70,13 +74,13 @@ static int row_read(struct row *row)
     if (!data)
         return -ENOMEM;
     if (row->together)
-        return qcow2_packed_read(row->q, row->host, data, span);
+        return qcow2_packed_data_read(row->q, row->host, data, span);
     for (unsigned i = 0; r == 0 && i < row->n; i++) {
         uint64_t host;
         uint64_t len;
 
         qcow2_packed_range(row->q, row->entries[i], &host, &len);
-        r = qcow2_packed_read(row->q, host, data, len);
+        r = qcow2_packed_data_read(row->q, host, data, len);
         data += len;
     }
     return r;
@@ -131,42 +135,67 @@ static int read_and_inflate(struct qcow2 *q, uint64_t entry, uint8_t *data)
 
 /* ---- inflated clusters ----------------------------------------------------------------------- */
 
-void qcow2_share_inflated(struct qcow2 *q, unsigned n)
+/*
+ * A compressed cluster, inflated. It goes by its place on the guest's disk, whose range is held by
+ * whoever reads or replaces it: so space of the file that is used again cannot be mistaken for what
+ * was there before.
+ */
+struct slot {
+    uint64_t off;
+    uint64_t entry; /* L2 entry; 0: nothing */
+    uint64_t used;  /* when, in uses */
+    bool loading;
+    uint8_t *data;
+};
+
+struct qcow2_inflated {
+    uint64_t uses;
+    struct co_queue changed; /* a slot was filled */
+    unsigned n;
+    struct slot slots[];
+};
+
+static unsigned count_slots(const struct qcow2 *q)
 {
-    q->inflated.limit = (unsigned)max_u64((INFLATED_BYTES_CHAIN / n) >> q->cluster_bits, 1);
+    uint64_t n = max_u64(min_u64(INFLATED_BYTES >> q->cluster_bits, INFLATED_MAX), INFLATED_MIN);
+
+    if (q->layers > 0)
+        n = min_u64(n, max_u64((INFLATED_BYTES_CHAIN / q->layers) >> q->cluster_bits, 1));
+    return (unsigned)n;
 }
 
 static int make_slots(struct qcow2 *q)
 {
-    struct qcow2_inflated *inflated = &q->inflated;
-    uint64_t n = max_u64(min_u64(INFLATED_BYTES >> q->cluster_bits, INFLATED_MAX), INFLATED_MIN);
+    unsigned n = count_slots(q);
 
-    if (inflated->slots)
+    if (q->inflated)
         return 0;
-    if (inflated->limit > 0)
-        n = min_u64(n, inflated->limit);
-    inflated->slots = calloc(n, sizeof(*inflated->slots));
-    if (!inflated->slots)
+    q->inflated = calloc(1, sizeof(*q->inflated) + n * sizeof(struct slot));
+    if (!q->inflated)
         return -ENOMEM;
-    inflated->n = (unsigned)n;
+    q->inflated->n = n;
+    co_queue_init(&q->inflated->changed);
     return 0;
 }
 
-static struct qcow2_inflated_slot *find_slot(struct qcow2 *q, uint64_t off)
+/* NULL: the cluster at `off` is not there. */
+static struct slot *find_slot(const struct qcow2 *q, uint64_t off)
 {
-    for (unsigned i = 0; i < q->inflated.n; i++)
-        if (q->inflated.slots[i].entry && q->inflated.slots[i].off == off)
-            return &q->inflated.slots[i];
+    struct qcow2_inflated *inflated = q->inflated;
+
+    for (unsigned i = 0; inflated && i < inflated->n; i++)
+        if (inflated->slots[i].entry && inflated->slots[i].off == off)
+            return &inflated->slots[i];
     return NULL;
 }
 
 /* The slot that was not used for longest; NULL if all are being filled. */
-static struct qcow2_inflated_slot *find_victim(struct qcow2 *q)
+static struct slot *find_victim(struct qcow2_inflated *inflated)
 {
-    struct qcow2_inflated_slot *victim = NULL;
+    struct slot *victim = NULL;
 
-    for (unsigned i = 0; i < q->inflated.n; i++) {
-        struct qcow2_inflated_slot *slot = &q->inflated.slots[i];
+    for (unsigned i = 0; i < inflated->n; i++) {
+        struct slot *slot = &inflated->slots[i];
 
         if (slot->loading)
             continue;
@@ -178,8 +207,7 @@ static struct qcow2_inflated_slot *find_victim(struct qcow2 *q)
     return victim;
 }
 
-static int fill_slot(struct qcow2 *q, struct qcow2_inflated_slot *slot, uint64_t off,
-                     uint64_t entry)
+static int fill_slot(struct qcow2 *q, struct slot *slot, uint64_t off, uint64_t entry)
 {
     int r = -ENOMEM;
 
@@ -193,28 +221,27 @@ static int fill_slot(struct qcow2 *q, struct qcow2_inflated_slot *slot, uint64_t
     slot->loading = false;
     if (r < 0)
         slot->entry = 0;
-    co_queue_wake_all(&q->inflated.changed);
+    co_queue_wake_all(&q->inflated->changed);
     return r;
 }
 
 /* Get the slot that holds a cluster; valid until the next wait. */
-static int get_slot(struct qcow2 *q, uint64_t off, uint64_t entry,
-                    struct qcow2_inflated_slot **ret_slot)
+static int get_slot(struct qcow2 *q, uint64_t off, uint64_t entry, struct slot **ret_slot)
 {
     int r = make_slots(q);
 
     while (r == 0) {
-        struct qcow2_inflated_slot *slot = find_slot(q, off);
+        struct slot *slot = find_slot(q, off);
 
         if (slot && !slot->loading && slot->entry == entry) {
-            slot->used = ++q->inflated.uses;
+            slot->used = ++q->inflated->uses;
             *ret_slot = slot;
             return 0;
         }
         if (!slot)
-            slot = find_victim(q);
+            slot = find_victim(q->inflated);
         if (!slot || slot->loading)
-            co_queue_wait(&q->inflated.changed);
+            co_queue_wait(&q->inflated->changed);
         else
             r = fill_slot(q, slot, off, entry);
     }
@@ -228,7 +255,7 @@ static int find_row(struct qcow2 *q, uint64_t off, uint64_t len, struct row *ret
     *ret_row = (struct row){.q = q};
     for (uint64_t at = 0; at < len; at += q->cluster_size) {
         struct qcow2_extent extent;
-        int r = qcow2_map(q, off + at, q->cluster_size, false, &extent);
+        int r = qcow2_map(q, off + at, q->cluster_size, &extent);
 
         if (r < 0)
             return r;
@@ -270,16 +297,16 @@ void qcow2_packed_lengthen(struct qcow2 *q, uint64_t off, uint64_t len, struct q
         return;
     len = min_u64(len, min_u64(ROW_MAX << q->cluster_bits, max_u64(ROW_BYTES, q->cluster_size)));
     while (extent->len + q->cluster_size <= len &&
-           qcow2_map(q, off + extent->len, q->cluster_size, false, &next) == 0 &&
+           qcow2_map(q, off + extent->len, q->cluster_size, &next) == 0 &&
            next.kind == QCOW2_PACKED)
         extent->len += q->cluster_size;
 }
 
-int qcow2_read_packed(struct qcow2 *q, uint64_t off, uint64_t entry, uint64_t len,
+int qcow2_packed_read(struct qcow2 *q, uint64_t off, uint64_t entry, uint64_t len,
                       const struct iovec *iov, unsigned niov)
 {
     uint64_t in_cluster = off & (q->cluster_size - 1);
-    struct qcow2_inflated_slot *slot;
+    struct slot *slot;
     int r;
 
     if (len > q->cluster_size || (len == q->cluster_size && !find_slot(q, off)))
@@ -290,19 +317,18 @@ int qcow2_read_packed(struct qcow2 *q, uint64_t off, uint64_t entry, uint64_t le
     return r;
 }
 
-void qcow2_drop_inflated(struct qcow2 *q, uint64_t off)
+void qcow2_packed_changed(struct qcow2 *q, uint64_t off)
 {
-    struct qcow2_inflated_slot *slot = find_slot(q, off);
+    struct slot *slot = find_slot(q, off);
 
     if (slot)
         slot->entry = 0;
 }
 
-void qcow2_free_inflated(struct qcow2 *q)
+void qcow2_packed_forget(struct qcow2 *q)
 {
-    for (unsigned i = 0; i < q->inflated.n; i++)
-        free(q->inflated.slots[i].data);
-    free(q->inflated.slots);
-    q->inflated.slots = NULL;
-    q->inflated.n = 0;
+    for (unsigned i = 0; q->inflated && i < q->inflated->n; i++)
+        free(q->inflated->slots[i].data);
+    free(q->inflated);
+    q->inflated = NULL;
 }

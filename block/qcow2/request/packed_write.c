@@ -9,6 +9,8 @@
  * Each cluster of the file is counted once for every compressed cluster that touches it: here 1 and
  * 2 three times and twice.
  */
+#include "block/qcow2/request/packed_write.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,8 +18,14 @@
 #include "base/bytes.h"
 #include "base/iov.h"
 #include "block/qcow2/format/zip.h"
-#include "block/qcow2/meta/bitmap_dir.h"
+#include "block/qcow2/meta/file.h"
+#include "block/qcow2/meta/flush.h"
+#include "block/qcow2/meta/places.h"
 #include "block/qcow2/qcow2.h"
+#include "block/qcow2/request/alloc.h"
+#include "block/qcow2/request/bitmap_note.h"
+#include "block/qcow2/request/prepare.h"
+#include "block/qcow2/request/write.h"
 
 /*
  * Clusters on their way into the file. `data` has them one behind the other, as they will be in the
@@ -106,7 +114,8 @@ static int place(struct packing *packing, unsigned *ret_n)
         struct packed *packed = &packing->each[i];
 
         if (packed->len > 0)
-            r = qcow2_begin_packed(packing->q, off_of(packing, i), packed->len, &packed->host);
+            r = qcow2_alloc_packed_begin(packing->q, off_of(packing, i), packed->len,
+                                         &packed->host);
     }
     *ret_n = r == 0 ? i : i - 1;
     return r;
@@ -129,7 +138,7 @@ static int write_packed(const struct packing *packing, unsigned n)
         if (len > 0 && (!next || next->host != host + len)) {
             r = qcow2_check_data_range(q, host, len);
             if (r == 0)
-                r = qcow2_packed_write(q, host, data, len);
+                r = qcow2_packed_data_write(q, host, data, len);
             len = 0;
         }
         if (next && len == 0) {
@@ -150,11 +159,30 @@ static int finish_packed(const struct packing *packing, unsigned n, int r)
         if (packed->len == 0)
             continue;
         if (r == 0)
-            r = qcow2_commit_packed(packing->q, off_of(packing, i), packed->host, packed->len);
+            r = qcow2_alloc_packed_finish(packing->q, off_of(packing, i), packed->host,
+                                          packed->len);
         if (r < 0)
-            qcow2_abort_packed(packing->q, packed->host, packed->len);
+            qcow2_alloc_packed_abort(packing->q, packed->host, packed->len);
     }
     return r;
+}
+
+/* Compressed writes find their places in the order in which they came. */
+struct qcow2_packing {
+    uint64_t begun;
+    uint64_t placed;
+    struct co_queue turn; /* `placed` changed */
+};
+
+static int make_turns(struct qcow2 *q)
+{
+    if (q->packing)
+        return 0;
+    q->packing = calloc(1, sizeof(*q->packing));
+    if (!q->packing)
+        return -ENOMEM;
+    co_queue_init(&q->packing->turn);
+    return 0;
 }
 
 /*
@@ -163,14 +191,14 @@ static int finish_packed(const struct packing *packing, unsigned n, int r)
  */
 static void wait_for_turn(struct qcow2 *q, uint64_t ticket)
 {
-    while (q->packing.placed != ticket)
-        co_queue_wait(&q->packing.turn);
+    while (q->packing->placed != ticket)
+        co_queue_wait(&q->packing->turn);
 }
 
 static void pass_turn(struct qcow2 *q)
 {
-    q->packing.placed++;
-    co_queue_wake_all(&q->packing.turn);
+    q->packing->placed++;
+    co_queue_wake_all(&q->packing->turn);
 }
 
 static int place_and_write(struct packing *packing)
@@ -224,7 +252,7 @@ static int write_plain(const struct packing *packing)
 static int write_clusters(struct packing *packing)
 {
     struct qcow2 *q = packing->q;
-    uint64_t ticket = q->packing.begun++;
+    uint64_t ticket = q->packing->begun++;
     int r;
 
     block_compute(&q->block, compress, packing);
@@ -237,8 +265,8 @@ static int write_clusters(struct packing *packing)
  * Compressors may read what they compress more than once: nobody may change it meanwhile, as guests
  * can, which get no compressed writes.
  */
-int qcow2_write_compressed(struct block *block, uint64_t off, uint64_t len, const struct iovec *iov,
-                           unsigned niov)
+int qcow2_packed_write(struct block *block, uint64_t off, uint64_t len, const struct iovec *iov,
+                       unsigned niov)
 {
     struct qcow2 *q = qcow2_of(block);
     struct packing packing = {.q = q, .off = off, .len = len, .iov = iov, .niov = niov};
@@ -247,9 +275,11 @@ int qcow2_write_compressed(struct block *block, uint64_t off, uint64_t len, cons
     if (!is_aligned(off, q->cluster_size) ||
         (!is_aligned(len, q->cluster_size) && off + len != block->len))
         return -EINVAL;
-    if (q->data != block->file)
+    if (qcow2_has_data_file(q))
         return -ENOTSUP; /* an external data file has no place for compressed data */
     r = qcow2_prepare_write(q);
+    if (r == 0)
+        r = make_turns(q);
     if (r < 0)
         return r;
     qcow2_bitmaps_note(q, off, len);

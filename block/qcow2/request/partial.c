@@ -4,15 +4,24 @@
  * remembered until they are all of it. A hint is all that this is, so the memory for it is bounded:
  * of two clusters that want the same slot the later one has it.
  */
+#include "block/qcow2/request/partial.h"
+
 #include <stdlib.h>
 
 #include "base/bytes.h"
+#include "block/qcow2/qcow2.h"
 #include "block/qcow2/request/l2.h"
 
 #define SLOTS_BITS 8u
 
 #define PARTS_BITS 6u
 #define SECTOR_BITS 9u
+
+/* Which parts of a cluster the guest has discarded since it last wrote to them. */
+struct qcow2_partial {
+    uint64_t cluster; /* of the guest's disk */
+    uint64_t unused;  /* a bit for each part */
+};
 
 /* log2 of a part's length: a 64th of the cluster, but at least a sector. */
 static unsigned part_bits(const struct qcow2 *q)

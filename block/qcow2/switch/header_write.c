@@ -18,12 +18,15 @@
  * So the image has its old backing file or the new one, whenever the power fails. Only where other
  * extensions are so long that they do not fit into sector 0 several sectors change at once.
  */
+#include "block/qcow2/switch/header_write.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
 #include "block/qcow2/format/header.h"
+#include "block/qcow2/meta/file.h"
 #include "block/qcow2/qcow2.h"
 
 #define SECTOR BLOCK_SECTOR_SIZE

@@ -14,14 +14,24 @@
  * that might have stayed as it was, which then has to be made new as well. So blocks are put on a
  * list whenever a count in them changes, until the list is empty.
  */
+#include "block/qcow2/switch/switch.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
 #include "base/log.h"
-#include "block/qcow2/format/counter.h"
+#include "block/qcow2/format/counts.h"
 #include "block/qcow2/format/header.h"
+#include "block/qcow2/format/refblock.h"
+#include "block/qcow2/meta/cache.h"
+#include "block/qcow2/meta/file.h"
+#include "block/qcow2/meta/find_places.h"
+#include "block/qcow2/meta/table.h"
+#include "block/qcow2/qcow2.h"
+#include "block/qcow2/request/forget.h"
+#include "block/qcow2/switch/header_write.h"
 #include "block/qcow2/switch/ledger.h"
 
 #define BLOCKS_MAX (QCOW2_REFTABLE_BYTES_MAX / sizeof(uint64_t))
@@ -43,7 +53,7 @@ struct planned {
 #define NO_BLOCK UINT32_MAX
 
 struct plan {
-    struct qcow2_refs *refs;
+    struct qcow2_ledger *ledger;
     struct planned *blocks;
     uint32_t max;     /* that there is room for */
     uint32_t nblocks; /* no block from here on has a home */
@@ -57,7 +67,7 @@ struct plan {
 
 static uint64_t block_first(const struct plan *plan, uint64_t block)
 {
-    return block << plan->refs->q->refblock_bits;
+    return block << plan->ledger->q->refblock_bits;
 }
 
 static int make_room(struct plan *plan, uint64_t n)
@@ -93,10 +103,10 @@ static int enqueue(struct plan *plan, uint64_t block)
 /* Change the counts of metadata: the blocks that hold them have to follow. */
 static int change_counts(struct plan *plan, uint64_t host, uint64_t len, int64_t delta)
 {
-    const struct qcow2 *q = plan->refs->q;
+    const struct qcow2 *q = plan->ledger->q;
     uint64_t first = qcow2_cluster_of(q, host) >> q->refblock_bits;
     uint64_t last = qcow2_cluster_of(q, host + len - 1) >> q->refblock_bits;
-    int r = delta ? qcow2_refs_add(plan->refs, host, len, delta) : 0;
+    int r = delta ? qcow2_ledger_add(plan->ledger, host, len, delta) : 0;
 
     for (uint64_t block = first; block <= last && r == 0; block++)
         r = enqueue(plan, block);
@@ -105,7 +115,7 @@ static int change_counts(struct plan *plan, uint64_t host, uint64_t len, int64_t
 
 static int alloc_counted(struct plan *plan, uint64_t len, uint64_t *ret_host)
 {
-    int r = qcow2_refs_alloc(plan->refs, len, ret_host);
+    int r = qcow2_ledger_alloc(plan->ledger, len, ret_host);
 
     return r < 0 ? r : change_counts(plan, *ret_host, len, 0);
 }
@@ -114,12 +124,12 @@ static bool counts_any(const struct plan *plan, uint64_t block)
 {
     uint64_t end = block_first(plan, block + 1);
 
-    return qcow2_counts_next(&plan->refs->now, block_first(plan, block), end) < end;
+    return qcow2_counts_next(&plan->ledger->now, block_first(plan, block), end) < end;
 }
 
 static int place_block(struct plan *plan, uint32_t block)
 {
-    uint64_t cluster_size = plan->refs->q->cluster_size;
+    uint64_t cluster_size = plan->ledger->q->cluster_size;
     uint64_t home = plan->blocks[block].home;
     int r = 0;
 
@@ -158,26 +168,26 @@ static int place_blocks(struct plan *plan)
  */
 static int take_old_block(struct plan *plan, uint32_t block)
 {
-    struct qcow2_refs *refs = plan->refs;
-    uint64_t entry = refs->q->reftable.entries[block];
+    struct qcow2_ledger *ledger = plan->ledger;
+    uint64_t entry = ledger->q->reftable.entries[block];
     uint64_t first = block_first(plan, block);
     uint64_t end = block_first(plan, block + 1ull);
 
-    if (!qcow2_refblock_ok(refs->q, entry))
+    if (!qcow2_refblock_ok(ledger->q, entry))
         return entry == 0 && !counts_any(plan, block) ? 0 : enqueue(plan, block);
     plan->blocks[block].home = entry;
     plan->blocks[block].flags |= BLOCK_KEPT;
     plan->nblocks = block + 1;
-    if (qcow2_refs_get(refs, entry) == 1 && entry < refs->move_from &&
-        qcow2_counts_differ(&refs->was, &refs->now, first, end) == end)
+    if (qcow2_ledger_get(ledger, entry) == 1 && entry < ledger->move_from &&
+        qcow2_counts_differ(&ledger->was, &ledger->now, first, end) == end)
         return 0;
     return enqueue(plan, block);
 }
 
 static int find_changes(struct plan *plan)
 {
-    const struct qcow2 *q = plan->refs->q;
-    uint64_t end = (plan->refs->now.end >> q->refblock_bits) + 1;
+    const struct qcow2 *q = plan->ledger->q;
+    uint64_t end = (plan->ledger->now.end >> q->refblock_bits) + 1;
     int r = 0;
 
     for (uint32_t i = 0; i < q->reftable.n && r == 0; i++)
@@ -199,7 +209,7 @@ static int drop_empty_blocks(struct plan *plan)
         if (home == 0 || (block->flags & BLOCK_KEPT) || counts_any(plan, i))
             continue;
         block->home = 0;
-        r = change_counts(plan, home, plan->refs->q->cluster_size, -1);
+        r = change_counts(plan, home, plan->ledger->q->cluster_size, -1);
     }
     if (r == 0)
         r = place_blocks(plan);
@@ -210,7 +220,8 @@ static int drop_empty_blocks(struct plan *plan)
 
 static uint64_t table_clusters(const struct plan *plan)
 {
-    uint64_t clusters = div_round_up(plan->nblocks * sizeof(uint64_t), plan->refs->q->cluster_size);
+    uint64_t clusters =
+        div_round_up(plan->nblocks * sizeof(uint64_t), plan->ledger->q->cluster_size);
 
     return max_u64(clusters, 1);
 }
@@ -218,7 +229,7 @@ static uint64_t table_clusters(const struct plan *plan)
 /* The table's own counts may need another block, and that one a longer table. */
 static int place_table(struct plan *plan)
 {
-    struct qcow2 *q = plan->refs->q;
+    struct qcow2 *q = plan->ledger->q;
     int r = 0;
 
     while (r == 0 && plan->table_clusters < table_clusters(plan)) {
@@ -239,7 +250,7 @@ static int place_table(struct plan *plan)
 
 static int make_plan(struct plan *plan)
 {
-    struct qcow2 *q = plan->refs->q;
+    struct qcow2 *q = plan->ledger->q;
     uint64_t old_len = q->reftable.n * sizeof(uint64_t);
     int r = find_changes(plan);
 
@@ -257,10 +268,10 @@ static int make_plan(struct plan *plan)
     return r < 0 ? r : place_table(plan);
 }
 
-static int plan_init(struct plan *plan, struct qcow2_refs *refs)
+static int plan_init(struct plan *plan, struct qcow2_ledger *ledger)
 {
-    *plan = (struct plan){.refs = refs, .queue = NO_BLOCK};
-    return make_room(plan, refs->q->reftable.n);
+    *plan = (struct plan){.ledger = ledger, .queue = NO_BLOCK};
+    return make_room(plan, ledger->q->reftable.n);
 }
 
 static void plan_done(struct plan *plan)
@@ -273,23 +284,23 @@ static void plan_done(struct plan *plan)
 /* A repair may find more references than a count can hold: it stays an error that a check finds. */
 static void encode_block(const struct plan *plan, uint32_t block, uint8_t *data)
 {
-    const struct qcow2_refs *refs = plan->refs;
-    unsigned order = refs->q->refcount_order;
+    const struct qcow2_ledger *ledger = plan->ledger;
+    unsigned order = ledger->q->refcount_order;
     uint64_t first = block_first(plan, block);
     uint64_t end = block_first(plan, block + 1ull);
 
-    memset(data, 0, refs->q->cluster_size);
-    for (uint64_t c = qcow2_counts_next(&refs->now, first, end); c < end;
-         c = qcow2_counts_next(&refs->now, c + 1, end)) {
-        uint64_t count = min_u64(qcow2_counts_get(&refs->now, c), qcow2_counter_max(order));
+    memset(data, 0, ledger->q->cluster_size);
+    for (uint64_t c = qcow2_counts_next(&ledger->now, first, end); c < end;
+         c = qcow2_counts_next(&ledger->now, c + 1, end)) {
+        uint64_t count = min_u64(qcow2_counts_get(&ledger->now, c), qcow2_refcount_max(order));
 
-        qcow2_counter_set(order, data, c - first, count);
+        qcow2_refblock_set(order, data, c - first, count);
     }
 }
 
 static int write_blocks(const struct plan *plan)
 {
-    struct qcow2 *q = plan->refs->q;
+    struct qcow2 *q = plan->ledger->q;
     uint8_t *data = malloc(q->cluster_size);
     int r = 0;
 
@@ -309,7 +320,7 @@ static int write_blocks(const struct plan *plan)
 
 static int write_table(const struct plan *plan)
 {
-    struct qcow2 *q = plan->refs->q;
+    struct qcow2 *q = plan->ledger->q;
     size_t len = plan->table_clusters << q->cluster_bits;
     uint64_t *data = calloc(1, len);
     int r;
@@ -350,7 +361,7 @@ int qcow2_switch_init(struct qcow2 *q, struct qcow2_switch *ret_next)
 /* All fields in one write: they lie in one sector, so all of them change or none. */
 static int write_header(const struct plan *plan, const struct qcow2_switch *next)
 {
-    struct qcow2 *q = plan->refs->q;
+    struct qcow2 *q = plan->ledger->q;
     uint8_t hdr[SECTOR_LEN];
     size_t end = q->version < 3 ? HDR_V2_LEN : HDR_HEADER_LEN;
     int r = qcow2_meta_read(q, 0, hdr, sizeof(hdr));
@@ -387,7 +398,7 @@ static void replace_table(struct qcow2_table *table, struct qcow2_table *by)
 /* If it fails, what is in memory stays as it was: the image can still be read. */
 static int reload(const struct plan *plan, const struct qcow2_switch *next)
 {
-    struct qcow2 *q = plan->refs->q;
+    struct qcow2 *q = plan->ledger->q;
     struct qcow2_table l1 = {.host = next->l1_host, .n = next->l1_n};
     struct qcow2_table reftable = {.host = plan->table_host};
     uint64_t file_len;
@@ -412,16 +423,10 @@ static int reload(const struct plan *plan, const struct qcow2_switch *next)
         q->file_len = file_len;
         q->file_end = max_u64(q->file_end, align_up(file_len, q->cluster_size));
     }
-    qcow2_space_reset(q);
-    qcow2_free_inflated(q);
-    qcow2_partial_forget(q);
-    qcow2_ahead_forget(q); /* a commit changes the backing file */
-    q->packed_end = 0;
-    qcow2_cache_done(q);
+    qcow2_forget(q, QCOW2_FORGET_FILE); /* and what was read ahead: a commit has changed it */
     r = qcow2_cache_init(q);
-    qcow2_forget_metadata(q);
     if (r == 0 && q->write_ready)
-        r = qcow2_find_metadata(q);
+        r = qcow2_find_places(q);
     if (r < 0) {
         /* Nothing can be looked up any more: all requests fail. */
         qcow2_table_done(&q->l1);
@@ -434,7 +439,7 @@ static int reload(const struct plan *plan, const struct qcow2_switch *next)
 
 static int switch_over(const struct plan *plan, const struct qcow2_switch *next)
 {
-    struct qcow2 *q = plan->refs->q;
+    struct qcow2 *q = plan->ledger->q;
     int r = write_header(plan, next);
 
     if (r == 0)
@@ -451,15 +456,15 @@ static int switch_over(const struct plan *plan, const struct qcow2_switch *next)
     return r;
 }
 
-int qcow2_refs_commit(struct qcow2_refs *refs, const struct qcow2_switch *next)
+int qcow2_switch_over(struct qcow2_ledger *ledger, const struct qcow2_switch *next)
 {
-    struct qcow2 *q = refs->q;
+    struct qcow2 *q = ledger->q;
     struct plan plan;
     int r;
 
     if (q->corrupt)
         return -EIO;
-    r = plan_init(&plan, refs);
+    r = plan_init(&plan, ledger);
     if (r == 0)
         r = make_plan(&plan);
     if (r == 0)

@@ -3,7 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "base/bytes.h"
+#include "block/qcow2/meta/file.h"
+#include "block/qcow2/qcow2.h"
 
 /* What is read with one request: at least a table. */
 #define READ_LEN (1u << 20)
@@ -158,31 +159,4 @@ int qcow2_walk_tables(struct qcow2 *q, struct qcow2_tablist *list, struct qcow2_
     }
     free(reader.buf);
     return r;
-}
-
-/* ---- entries --------------------------------------------------------------------------------- */
-
-void qcow2_l2_decode(const struct qcow2 *q, const uint8_t *table, unsigned i,
-                     struct qcow2_l2_entry *ret_entry)
-{
-    bool extended = q->incompatible & QCOW2_INCOMPAT_EXTL2;
-    const uint8_t *at = table + ((size_t)i << q->l2_entry_bits);
-    uint64_t entry = load_be64(at);
-
-    *ret_entry = (struct qcow2_l2_entry){
-        .entry = entry,
-        .bitmap = extended ? load_be64(at + 8) : 0,
-        .host = entry & QCOW2_OFF_MASK,
-        .len = q->cluster_size,
-    };
-    if (entry & QCOW2_COMPRESSED) {
-        ret_entry->kind = QCOW2_L2_PACKED;
-        qcow2_packed_range(q, entry, &ret_entry->host, &ret_entry->len);
-    } else if ((entry & QCOW2_ZERO) && !extended) {
-        ret_entry->kind = ret_entry->host ? QCOW2_L2_ZERO_SPACE : QCOW2_L2_ZERO;
-    } else if (ret_entry->host == 0 && !(qcow2_has_data_file(q) && (entry & QCOW2_COPIED))) {
-        ret_entry->kind = QCOW2_L2_UNALLOCATED;
-    } else {
-        ret_entry->kind = QCOW2_L2_NORMAL;
-    }
 }

@@ -44,41 +44,4 @@ struct qcow2_walk {
 int qcow2_walk_tables(struct qcow2 *q, struct qcow2_tablist *list,
                       struct qcow2_walk *walk) MUST_CHECK;
 
-/* ---- L2 entries as they are in the file ------------------------------------------------------ */
-
-enum qcow2_l2_kind {
-    QCOW2_L2_UNALLOCATED,
-    QCOW2_L2_ZERO,       /* reads as zero, without space */
-    QCOW2_L2_ZERO_SPACE, /* reads as zero, `host` is kept for it */
-    QCOW2_L2_NORMAL,
-    QCOW2_L2_PACKED,
-};
-
-struct qcow2_l2_entry {
-    uint64_t entry;
-    uint64_t bitmap; /* of subclusters; 0 without extended L2 entries */
-    enum qcow2_l2_kind kind;
-    uint64_t host; /* ZERO_SPACE, NORMAL, PACKED: the space it stands for */
-    uint64_t len;
-};
-
-/* Of an L2 table's entry. */
-#define QCOW2_L2_RESERVED 0x3f000000000001feull /* not for compressed clusters */
-#define QCOW2_L1_RESERVED 0x7f000000000001ffull
-#define QCOW2_REFTABLE_RESERVED 0x1ffull
-
-static inline bool qcow2_has_data_file(const struct qcow2 *q)
-{
-    return q->incompatible & QCOW2_INCOMPAT_DATA_FILE;
-}
-
-static inline unsigned qcow2_l2_entries(const struct qcow2 *q)
-{
-    return 1u << q->l2_bits;
-}
-
-/* Nothing is checked: `host` may be anything. */
-void qcow2_l2_decode(const struct qcow2 *q, const uint8_t *table, unsigned i,
-                     struct qcow2_l2_entry *ret_entry);
-
 #endif

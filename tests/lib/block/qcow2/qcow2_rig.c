@@ -1,7 +1,6 @@
 #include "tests/lib/block/qcow2/qcow2_rig.h"
 
 #include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

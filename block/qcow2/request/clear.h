@@ -1,0 +1,12 @@
+/*
+ * Requests that write zeroes or discard.
+ */
+#ifndef MINIVMM_BLOCK_QCOW2_REQUEST_CLEAR_H
+#define MINIVMM_BLOCK_QCOW2_REQUEST_CLEAR_H
+
+#include "block/driver.h"
+
+int qcow2_write_zeroes(struct block *block, uint64_t off, uint64_t len, unsigned flags) MUST_CHECK;
+int qcow2_discard(struct block *block, uint64_t off, uint64_t len) MUST_CHECK;
+
+#endif

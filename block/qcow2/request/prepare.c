@@ -1,0 +1,135 @@
+#include "block/qcow2/request/prepare.h"
+
+#include <errno.h>
+
+#include "base/bytes.h"
+#include "block/qcow2/format/header.h"
+#include "block/qcow2/meta/file.h"
+#include "block/qcow2/meta/find_places.h"
+#include "block/qcow2/meta/flush.h"
+#include "block/qcow2/meta/places.h"
+#include "block/qcow2/meta/refcount.h"
+#include "block/qcow2/meta/space.h"
+#include "block/qcow2/meta/table.h"
+#include "block/qcow2/qcow2.h"
+#include "block/qcow2/request/bitmap_note.h"
+
+/* ---- where the file ends --------------------------------------------------------------------- */
+
+/* Data behind what is counted, in so many pieces, is what a crash leaves. */
+#define STRAY_PIECES_MAX 64u
+
+/* The end of the last data in the file from `off` on; its length, `len`, if that cannot be told. */
+static uint64_t data_end(struct qcow2 *q, uint64_t off, uint64_t len)
+{
+    uint64_t last = off;
+
+    for (unsigned i = 0; i < STRAY_PIECES_MAX; i++) {
+        uint64_t end;
+        bool hole = file_hole_at(q->block.file, off, &end);
+
+        if (end >= len)
+            return hole ? last : len;
+        if (!hole)
+            last = end;
+        off = end;
+    }
+    return len;
+}
+
+/*
+ * Find out where the file ends: a hole after all that is in use is what qcow2_file_grow added
+ * before a crash. With q->lock held.
+ */
+static void file_find_end(struct qcow2 *q)
+{
+    uint64_t cluster;
+    uint64_t len;
+    uint64_t end;
+
+    if (q->file_grown || q->block.file->fixed_len || qcow2_refcount_end(q, &cluster) < 0 ||
+        file_get_len(q->block.file, &len) < 0)
+        return;
+    end = align_up(data_end(q, cluster << q->cluster_bits, len), q->cluster_size);
+    if (end >= q->file_end || qcow2_is_metadata(q, end, q->file_end - end))
+        return;
+    q->file_end = end;
+    q->file_grown = true;
+}
+
+/* ---- the first write ------------------------------------------------------------------------- */
+
+/*
+ * Autoclear bits say that something in the image matches the data. That ends before the first
+ * change of the data, unless we see to it: a raw data file is kept as it says, and bitmaps that
+ * have to follow are marked and do (bitmap/save.c).
+ */
+static int clear_autoclear(struct qcow2 *q)
+{
+    uint64_t keep = q->raw_data ? QCOW2_AUTOCLEAR_RAW_DATA : 0;
+    bool known = false;
+    int r = 0;
+
+    if (q->autoclear & QCOW2_AUTOCLEAR_BITMAPS)
+        r = qcow2_bitmaps_begin(q, &known);
+    if (known)
+        keep |= QCOW2_AUTOCLEAR_BITMAPS;
+    return r < 0 ? r : qcow2_set_autoclear(q, keep);
+}
+
+static int become_writable(struct qcow2 *q)
+{
+    int r = qcow2_barrier_at_first(q);
+
+    if (r == 0 && !q->reftable.entries)
+        r = qcow2_table_load(q, &q->reftable, NULL);
+    if (r < 0)
+        return r;
+    r = qcow2_find_places(q);
+    if (r == -EEXIST || r == -EINVAL)
+        r = qcow2_mark_corrupt(q, "metadata tables overlap or lie at odd places", 0);
+    if (r == 0)
+        r = clear_autoclear(q);
+    if (r < 0) {
+        qcow2_forget_places(q);
+        return r;
+    }
+    file_find_end(q);
+    qcow2_space_reset(q);
+    q->write_ready = true;
+    return 0;
+}
+
+int qcow2_prepare_write(struct qcow2 *q)
+{
+    int r = 0;
+
+    if (q->corrupt)
+        return -EIO;
+    if (q->write_ready)
+        return 0;
+    co_mutex_lock(&q->lock);
+    if (!q->write_ready)
+        r = q->corrupt ? -EIO : become_writable(q);
+    co_mutex_unlock(&q->lock);
+    return r;
+}
+
+/* ---- each write ------------------------------------------------------------------------------ */
+
+int qcow2_begin_write(struct qcow2 *q, uint64_t off, uint64_t len)
+{
+    int r = qcow2_prepare_write(q);
+
+    if (r < 0)
+        return r;
+    qcow2_bitmaps_note(q, off, len);
+    return qcow2_bound_dirty(q);
+}
+
+void qcow2_hold_clusters(struct qcow2 *q, struct range *range, uint64_t off, uint64_t len)
+{
+    uint64_t start = align_down(off, q->cluster_size);
+
+    range_acquire(&q->ranges, range, start, align_up(off + len, q->cluster_size) - start, true);
+}
