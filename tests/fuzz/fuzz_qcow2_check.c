@@ -1,6 +1,6 @@
 /*
  * Checking and repairing hostile qcow2 images. The input is the image, which begins with a 'Q';
- * anything else is a number of choices, those choices of what its host does (mem_file.h), and the
+ * anything else is a number of choices, those choices of what its host does (mem_disk.h), and the
  * image.
  *
  * Whatever it says, both end; and an image that was repaired is found right when it is checked
@@ -11,7 +11,7 @@
 
 #include "base/bytes.h"
 #include "block/image.h"
-#include "tests/lib/block/mem_file.h"
+#include "tests/lib/block/mem_env.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

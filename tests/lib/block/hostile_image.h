@@ -8,12 +8,12 @@
  *
  * With bit 7 of the first byte the image is attached to a loop as in the machine, with up to
  * HOSTILE_IN_FLIGHT requests at once. Then a byte with a number follows it, and so many choices: in
- * what order the operations of files finish, and which of them fail (mem_file.h).
+ * what order the operations of files finish, and which of them fail (mem_disk.h).
  */
 #ifndef MINIVMM_TESTS_HOSTILE_IMAGE_H
 #define MINIVMM_TESTS_HOSTILE_IMAGE_H
 
-#include "tests/lib/block/mem_file.h"
+#include "tests/lib/block/mem_env.h"
 
 #define HOSTILE_STEP_LEN 4u
 #define HOSTILE_STEPS_MAX 48u

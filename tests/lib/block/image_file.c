@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "block/image.h"
-#include "tests/lib/block/mem_file.h"
+#include "tests/lib/block/mem_env.h"
 #include "tests/lib/scratch.h"
 
 struct block *image_open_with(const char *name, struct block_options options)

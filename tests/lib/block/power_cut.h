@@ -10,7 +10,7 @@
 #ifndef MINIVMM_TESTS_POWER_CUT_H
 #define MINIVMM_TESTS_POWER_CUT_H
 
-#include "tests/lib/block/mem_file.h"
+#include "tests/lib/block/mem_disk.h"
 
 #define POWER_CUT_DISKS 4u
 

@@ -11,6 +11,7 @@
 #include "base/aio.h"
 #include "base/bytes.h"
 #include "base/co.h"
+#include "base/file_host.h"
 #include "base/loop.h"
 #include "tests/lib/block/mem_file.h"
 #include "tests/lib/host_calls.h"

@@ -15,7 +15,7 @@
 #include "block/driver.h"
 #include "block/qcow2/format/header.h"
 #include "tests/lib/block/image_file.h"
-#include "tests/lib/block/mem_file.h"
+#include "tests/lib/block/mem_env.h"
 #include "tests/lib/block/qcow2/qcow2_image.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"

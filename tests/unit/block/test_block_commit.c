@@ -8,7 +8,7 @@
 
 #include "base/bytes.h"
 #include "block/image.h"
-#include "tests/lib/block/mem_file.h"
+#include "tests/lib/block/mem_disk.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
 

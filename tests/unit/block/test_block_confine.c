@@ -10,7 +10,7 @@
 
 #include "base/host_places.h"
 #include "block/block.h"
-#include "tests/lib/block/mem_file.h"
+#include "tests/lib/block/mem_disk.h"
 #include "tests/lib/block/qcow2/qcow2_image.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"

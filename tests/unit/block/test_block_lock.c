@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "tests/lib/block/mem_file.h"
+#include "tests/lib/block/mem_env.h"
 #include "tests/lib/block/qcow2/qcow2_image.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #include "block/image.h"
-#include "tests/lib/block/mem_file.h"
+#include "tests/lib/block/mem_env.h"
 
 /* With clusters and granularity of 512 bytes a bitmap has two clusters. */
 #define BITMAP_DISK_SIZE (2112ull << 10)

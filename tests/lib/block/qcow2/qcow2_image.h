@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-#include "tests/lib/block/mem_file.h"
+#include "tests/lib/block/mem_disk.h"
 
 struct qcow2_image_options {
     unsigned version;        /* 0: 3 */

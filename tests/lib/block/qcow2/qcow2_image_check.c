@@ -2,6 +2,7 @@
  * An image checker of the tests' own: what all tables refer to, beside what is counted. It shares
  * nothing with the engine's, so that a rule misread there is not misread here.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

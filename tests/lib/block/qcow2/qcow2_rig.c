@@ -1,6 +1,7 @@
 #include "tests/lib/block/qcow2/qcow2_rig.h"
 
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -8,7 +8,7 @@
 #define MINIVMM_TESTS_QCOW2_RIG_H
 
 #include "tests/lib/block/history.h"
-#include "tests/lib/block/mem_file.h"
+#include "tests/lib/block/mem_env.h"
 #include "tests/lib/block/qcow2/qcow2_image.h"
 
 enum qcow2_backing { QCOW2_ALONE, QCOW2_ON_RAW, QCOW2_ON_QCOW2, QCOW2_BACKINGS };

@@ -1,6 +1,7 @@
 /*
  * Snapshots of a rig's image: taken, applied, deleted, and looked for after a power cut.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -5,6 +5,7 @@
 
 #include "base/bytes.h"
 #include "block/image.h"
+#include "tests/lib/block/mem_file.h"
 #include "tests/lib/block/qcow2/qcow2_rig.h"
 
 #define SECTOR BLOCK_SECTOR_SIZE

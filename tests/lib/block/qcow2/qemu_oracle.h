@@ -5,7 +5,7 @@
 #ifndef MINIVMM_TESTS_QEMU_ORACLE_H
 #define MINIVMM_TESTS_QEMU_ORACLE_H
 
-#include "tests/lib/block/mem_file.h"
+#include "tests/lib/block/mem_disk.h"
 
 /*
  * Write the disks under their names into the test's folder (scratch.h) and check the first, a qcow2

@@ -6,7 +6,7 @@
 
 #include "base/bytes.h"
 #include "block/image.h"
-#include "tests/lib/block/mem_file.h"
+#include "tests/lib/block/mem_env.h"
 #include "tests/lib/block/qcow2/qcow2_image.h"
 #include "tests/lib/unit.h"
 

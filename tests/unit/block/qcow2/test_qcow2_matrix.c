@@ -11,10 +11,11 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "block/driver.h"
 #include "block/image.h"
 #include "tests/lib/block/history.h"
 #include "tests/lib/block/image_file.h"
-#include "tests/lib/block/mem_file.h"
+#include "tests/lib/block/mem_disk.h"
 #include "tests/lib/dice.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"

@@ -11,6 +11,7 @@
 #include "block/qcow2/meta/file.h"
 #include "block/qcow2/meta/flush.h"
 #include "block/qcow2/qcow2.h"
+#include "tests/lib/block/mem_env.h"
 #include "tests/lib/block/power_cut.h"
 #include "tests/lib/block/qcow2/qcow2_image.h"
 #include "tests/lib/unit.h"

@@ -14,7 +14,7 @@
 #include "block/qcow2/qcow2.h"
 #include "block/qcow2/request/map.h"
 #include "tests/lib/block/image_file.h"
-#include "tests/lib/block/mem_file.h"
+#include "tests/lib/block/mem_env.h"
 #include "tests/lib/block/qcow2/qcow2_image.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"

@@ -7,7 +7,7 @@
 
 #include "base/bytes.h"
 #include "tests/lib/block/image_file.h"
-#include "tests/lib/block/mem_file.h"
+#include "tests/lib/block/mem_env.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
 

@@ -15,7 +15,7 @@
 #include "block/qcow2/switch/put.h"
 #include "block/qcow2/switch/switch.h"
 #include "block/qcow2/switch/tree.h"
-#include "tests/lib/block/mem_file.h"
+#include "tests/lib/block/mem_env.h"
 #include "tests/lib/block/power_cut.h"
 #include "tests/lib/block/qcow2/qcow2_image.h"
 #include "tests/lib/scratch.h"

@@ -12,7 +12,7 @@
 #include "block/qcow2/format/entry.h"
 #include "block/qcow2/format/header.h"
 #include "block/qcow2/qcow2.h"
-#include "tests/lib/block/mem_file.h"
+#include "tests/lib/block/mem_env.h"
 #include "tests/lib/block/power_cut.h"
 #include "tests/lib/block/qcow2/qcow2_image.h"
 #include "tests/lib/unit.h"
