@@ -245,7 +245,8 @@ int qcow2_set_dirty(struct qcow2 *q, bool dirty)
         dirty ? q->incompatible | QCOW2_INCOMPAT_DIRTY : q->incompatible & ~QCOW2_INCOMPAT_DIRTY;
     int r = bits != q->incompatible ? write_feature_bits(q, HDR_INCOMPATIBLE, bits) : 0;
 
-    if (r == 0)
+    /* A mark that could not be cleared may be gone all the same: it has to be set again. */
+    if (r == 0 || !dirty)
         q->incompatible = bits;
     return r;
 }

@@ -307,7 +307,7 @@ int qcow2_settle(struct qcow2 *q)
     r = late ? qcow2_write_back(q) : 0;
     if (r == 0 && q->counts_deferred) {
         r = qcow2_set_dirty(q, false);
-        q->counts_deferred = r < 0;
+        q->counts_deferred = false; /* the refcounts are in the file, whatever became of the mark */
     }
     return r;
 }

@@ -355,6 +355,39 @@ START_TEST(dirty_bit_is_there_before_counts_are_missing)
 }
 END_TEST
 
+/*
+ * Clearing the dirty bit fails at each of its barriers: the bit may be gone from the file then. What
+ * is written afterwards must not leave refcounts missing in an image that does not say so.
+ */
+START_TEST(dirty_bit_that_could_not_be_cleared_is_set_again)
+{
+    long after = 0;
+    bool happened = true;
+
+    for (; happened; after++) {
+        struct qcow2_image_check check;
+        uint8_t data[CLUSTER] = {2};
+
+        begin(&(struct qcow2_image_options){.lazy_refcounts = true}, false);
+        put(0, 1);
+        qcow2_file_grow(qcow2_of(block), DEVICE);
+        flush(); /* the file is durably long enough: new clusters in it ask for no barrier */
+        fault = (struct mem_fault){.kinds = 1u << FILE_SYNC, .result = -EIO, .after = after};
+        ck_assert_int_eq(qcow2_settle(qcow2_of(block)), fault.happened ? -EIO : 0);
+        happened = fault.happened;
+        fault.after = -1;
+        (void)mem_block_write(block, CLUSTER, data, sizeof(data));
+        ck_assert_int_eq(mem_block_op(block, BLOCK_FLUSH, 0, 0, 0), happened ? -EIO : 0);
+        (void)block_close(block);
+        qcow2_image_check(&top, &check);
+        if (check.errors > 0)
+            ck_abort_msg("after %ld barriers: %s", after, check.first);
+        mem_disk_done(&top);
+    }
+    ck_assert_int_gt(after, 2);
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     TCase *tcase = tcase_create("order");
@@ -371,6 +404,7 @@ static void add_tests(Suite *suite)
                         ARRAY_SIZE(kinds));
     tcase_add_test(tcase, autoclear_bits_are_gone_before_data_changes);
     tcase_add_loop_test(tcase, dirty_bit_is_there_before_counts_are_missing, 0, 2);
+    tcase_add_test(tcase, dirty_bit_that_could_not_be_cleared_is_set_again);
     suite_add_tcase(suite, tcase);
 }
 
