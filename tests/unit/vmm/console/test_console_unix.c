@@ -1,0 +1,379 @@
+/*
+ * The serial port on a socket: clients that come, are slow, and leave.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "tests/lib/unit.h"
+#include "tests/lib/vmm/console/console_rig.h"
+#include "vmm/console/console.h"
+#include "vmm/console/console_queue.h"
+
+static struct sockaddr_un address_of(const char *where)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+
+    ck_assert_uint_lt(strlen(where), sizeof(addr.sun_path));
+    memcpy(addr.sun_path, where, strlen(where) + 1);
+    return addr;
+}
+
+static int connect_client(void)
+{
+    struct sockaddr_un addr = address_of(rig.path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+    ck_assert_int_eq(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+    rig_settle();
+    return fd;
+}
+
+START_TEST(client_reads_output_and_sends_input)
+{
+    int fd;
+
+    rig_open(SERIAL_UNIX, rig.path);
+    fd = connect_client();
+    rig_assert_prints(fd, "login: ");
+    ck_assert_int_eq(write(fd, "root\x01x\r", 7), 7);
+    rig_settle();
+    rig_assert_received("root\x01x\r");
+    ck_assert(!rig.front.quit);
+    close(fd);
+}
+END_TEST
+
+START_TEST(client_gets_latest_output_of_before)
+{
+    size_t pos = 0;
+    size_t first;
+    int fd;
+
+    rig_open(SERIAL_UNIX, rig.path);
+    while (pos < 3 * CONSOLE_BUFFER_FULL)
+        ck_assert(rig_print_pattern(&pos, 256));
+    first = pos - CONSOLE_BUFFER_FULL;
+    fd = connect_client();
+    rig_check_pattern(fd, &first);
+    ck_assert_uint_eq(first, pos);
+    close(fd);
+}
+END_TEST
+
+START_TEST(next_client_is_served_when_the_first_left)
+{
+    int first;
+    int second;
+
+    rig_open(SERIAL_UNIX, rig.path);
+    first = connect_client();
+    second = connect_client();
+    rig_assert_prints(first, "one");
+    rig_assert_reads(second, "");
+    close(first);
+    rig_settle();
+    rig_assert_prints(second, "two");
+    ck_assert_int_eq(write(second, "in", 2), 2);
+    rig_settle();
+    rig_assert_received("in");
+    close(second);
+}
+END_TEST
+
+START_TEST(client_that_only_listens_gets_output)
+{
+    int first;
+    int second;
+
+    rig_open(SERIAL_UNIX, rig.path);
+    first = connect_client();
+    ck_assert_int_eq(shutdown(first, SHUT_WR), 0);
+    ck_assert_uint_le(rig_idle_rounds(), RIG_IDLE_ROUNDS);
+    rig_assert_prints(first, "still here");
+    close(first);
+    rig_settle();
+    second = connect_client();
+    rig_assert_prints(second, "next");
+    close(second);
+}
+END_TEST
+
+START_TEST(slow_client_loses_nothing)
+{
+    size_t written = 0;
+    size_t seen = 0;
+    int fd;
+
+    rig_open(SERIAL_UNIX, rig.path);
+    fd = connect_client();
+    while (written < 2u << 20) {
+        if (rig_print_pattern(&written, 256))
+            continue;
+        rig_settle();
+        if (rig.chardev->ops->is_full(rig.chardev)) {
+            unsigned nwritable = rig.front.nwritable;
+
+            ck_assert_uint_le(rig_idle_rounds(), RIG_IDLE_ROUNDS);
+            while (rig.front.nwritable == nwritable) {
+                rig_check_pattern(fd, &seen);
+                rig_settle();
+            }
+            ck_assert(!rig.chardev->ops->is_full(rig.chardev));
+        }
+    }
+    rig_settle();
+    while (seen < written) {
+        rig_check_pattern(fd, &seen);
+        rig_settle();
+    }
+    close(fd);
+}
+END_TEST
+
+START_TEST(guest_that_ignores_busy_is_bounded)
+{
+    uint8_t data[4096] = {0};
+    size_t total = 0;
+    char buf[8192];
+    size_t n;
+    int fd;
+
+    rig_open(SERIAL_UNIX, rig.path);
+    fd = connect_client();
+    for (unsigned i = 0; i < 1000; i++)
+        rig.chardev->ops->write(rig.chardev, data, sizeof(data));
+    rig_settle();
+    while ((n = rig_read(fd, buf, sizeof(buf))) > 0) {
+        total += n;
+        rig_settle();
+    }
+    ck_assert_uint_ge(total, CONSOLE_BUFFER_MAX);
+    ck_assert_uint_lt(total, 2 * CONSOLE_BUFFER_MAX);
+    close(fd);
+}
+END_TEST
+
+START_TEST(guest_goes_on_when_a_slow_client_leaves)
+{
+    size_t pos = 0;
+    int fd;
+
+    rig_open(SERIAL_UNIX, rig.path);
+    fd = connect_client();
+    rig_fill(&pos);
+    close(fd);
+    rig_settle();
+    ck_assert(!rig.chardev->ops->is_full(rig.chardev));
+    ck_assert_uint_ge(rig.front.nwritable, 1);
+}
+END_TEST
+
+START_TEST(input_waits_for_room)
+{
+    int fd;
+
+    rig.front.room = 2;
+    rig_open(SERIAL_UNIX, rig.path);
+    fd = connect_client();
+    ck_assert_int_eq(write(fd, "abcdef", 6), 6);
+    rig_settle();
+    rig_assert_received("ab");
+    ck_assert_uint_le(rig_idle_rounds(), RIG_IDLE_ROUNDS);
+    rig_give_room(3);
+    rig_assert_received("abcde");
+    rig_give_room(3);
+    rig_assert_received("abcdef");
+    ck_assert_int_eq(write(fd, "gh", 2), 2);
+    rig_settle();
+    rig_assert_received("abcdefgh");
+    close(fd);
+}
+END_TEST
+
+START_TEST(client_is_replaced_though_the_guest_takes_no_input)
+{
+    int first;
+    int second;
+
+    rig.front.room = 0;
+    rig_open(SERIAL_UNIX, rig.path);
+    first = connect_client();
+    ck_assert_int_eq(write(first, "abc", 3), 3);
+    rig_settle();
+    close(first);
+    rig_settle();
+    second = connect_client();
+    rig_assert_prints(second, "hello");
+    close(second);
+}
+END_TEST
+
+START_TEST(stale_socket_is_replaced_and_removed_at_the_end)
+{
+    struct sockaddr_un addr = address_of(rig.path);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+    close(fd);
+    rig_open(SERIAL_UNIX, rig.path);
+    close(connect_client());
+    rig_close();
+    ck_assert_int_eq(access(rig.path, F_OK), -1);
+}
+END_TEST
+
+START_TEST(socket_in_use_is_refused)
+{
+    struct sockaddr_un addr = address_of(rig.path);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    struct err err = {0};
+
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+    ck_assert_int_eq(listen(fd, 1), 0);
+    ck_assert_int_eq(rig_try_open(SERIAL_UNIX, rig.path, &err), -EADDRINUSE);
+    ck_assert_ptr_nonnull(strstr(err.msg, rig.path));
+    ck_assert_int_eq(access(rig.path, F_OK), 0);
+    close(fd);
+}
+END_TEST
+
+/* The client waits in the queue, the loop sleeps, and later all is well. */
+START_TEST(client_waits_while_there_are_no_descriptors)
+{
+    struct sockaddr_un addr = address_of(rig.path);
+    struct rlimit limit, low;
+    int fd;
+
+    rig_open(SERIAL_UNIX, rig.path);
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    low = limit;
+    low.rlim_cur = (rlim_t)fd + 1 + (rlim_t)_i; /* a client takes two */
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &low), 0);
+    ck_assert_int_eq(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+    ck_assert_uint_le(rig_idle_rounds(), RIG_IDLE_ROUNDS);
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    ck_assert_int_eq(write(fd, "in", 2), 2);
+    rig_assert_received("in");
+    rig_assert_prints(fd, "out");
+    close(fd);
+}
+END_TEST
+
+START_TEST(file_in_place_of_the_socket_is_kept)
+{
+    struct err err = {0};
+
+    close(open(rig.path, O_WRONLY | O_CREAT, 0600));
+    ck_assert_int_eq(rig_try_open(SERIAL_UNIX, rig.path, &err), -EADDRINUSE);
+    ck_assert_int_eq(access(rig.path, F_OK), 0);
+}
+END_TEST
+
+START_TEST(socket_path_too_long_is_refused)
+{
+    char name[200];
+    struct err err = {0};
+
+    memset(name, 'x', sizeof(name) - 1);
+    name[sizeof(name) - 1] = '\0';
+    ck_assert_int_eq(rig_try_open(SERIAL_UNIX, name, &err), -ENAMETOOLONG);
+    ck_assert_ptr_nonnull(strstr(err.msg, "at most 107 bytes"));
+}
+END_TEST
+
+#define WRITERS 4
+#define WRITER_BYTES 50000u
+
+static atomic_uint writers_done;
+static atomic_bool reader_connected;
+
+static void *write_often(void *arg)
+{
+    const uint8_t byte = (uint8_t)(uintptr_t)arg;
+
+    for (unsigned i = 0; i < WRITER_BYTES; i++) {
+        while (rig.chardev->ops->is_full(rig.chardev))
+            usleep(100);
+        rig.chardev->ops->write(rig.chardev, &byte, 1);
+    }
+    if (atomic_fetch_add(&writers_done, 1) + 1 == WRITERS)
+        loop_stop(rig.loop);
+    return NULL;
+}
+
+static void *count_bytes(void *arg)
+{
+    unsigned *counts = arg;
+    char buf[1024];
+    size_t n;
+    struct sockaddr_un addr = address_of(rig.path);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+    if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
+        return NULL;
+    atomic_store(&reader_connected, true);
+    while ((n = rig_read(fd, buf, sizeof(buf))) > 0) {
+        for (size_t i = 0; i < n; i++)
+            counts[(uint8_t)buf[i] % WRITERS]++;
+    }
+    close(fd);
+    return NULL;
+}
+
+START_TEST(many_threads_write)
+{
+    unsigned counts[WRITERS] = {0};
+    pthread_t writers[WRITERS];
+    pthread_t reader;
+
+    atomic_store(&writers_done, 0);
+    rig_open(SERIAL_UNIX, rig.path);
+    ck_assert_int_eq(pthread_create(&reader, NULL, count_bytes, counts), 0);
+    rig_wait_for(atomic_load(&reader_connected));
+    rig_settle();
+    for (size_t i = 0; i < WRITERS; i++)
+        ck_assert_int_eq(pthread_create(&writers[i], NULL, write_often, (void *)i), 0);
+    ck_assert_int_eq(loop_run(rig.loop), 0);
+    for (size_t i = 0; i < WRITERS; i++)
+        pthread_join(writers[i], NULL);
+    rig_close();
+    pthread_join(reader, NULL);
+    for (size_t i = 0; i < WRITERS; i++)
+        ck_assert_uint_eq(counts[i], WRITER_BYTES);
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+    TCase *tcase = tcase_create("unix socket");
+
+    tcase_add_checked_fixture(tcase, rig_setup, rig_teardown);
+    tcase_set_timeout(tcase, 60);
+    tcase_add_test(tcase, client_reads_output_and_sends_input);
+    tcase_add_test(tcase, client_gets_latest_output_of_before);
+    tcase_add_test(tcase, next_client_is_served_when_the_first_left);
+    tcase_add_test(tcase, client_that_only_listens_gets_output);
+    tcase_add_test(tcase, slow_client_loses_nothing);
+    tcase_add_test(tcase, guest_that_ignores_busy_is_bounded);
+    tcase_add_test(tcase, guest_goes_on_when_a_slow_client_leaves);
+    tcase_add_test(tcase, input_waits_for_room);
+    tcase_add_test(tcase, client_is_replaced_though_the_guest_takes_no_input);
+    tcase_add_test(tcase, stale_socket_is_replaced_and_removed_at_the_end);
+    tcase_add_test(tcase, socket_in_use_is_refused);
+    tcase_add_loop_test(tcase, client_waits_while_there_are_no_descriptors, 0, 2);
+    tcase_add_test(tcase, file_in_place_of_the_socket_is_kept);
+    tcase_add_test(tcase, socket_path_too_long_is_refused);
+    tcase_add_test(tcase, many_threads_write);
+    suite_add_tcase(suite, tcase);
+}
+
+UNIT_USES_THREADS;
+UNIT_MAIN("console_unix", add_tests)
