@@ -356,8 +356,8 @@ START_TEST(dirty_bit_is_there_before_counts_are_missing)
 END_TEST
 
 /*
- * Clearing the dirty bit fails at each of its barriers: the bit may be gone from the file then. What
- * is written afterwards must not leave refcounts missing in an image that does not say so.
+ * Clearing the dirty bit fails at each of its barriers: the bit may be gone from the file then.
+ * What is written afterwards must not leave refcounts missing in an image that does not say so.
  */
 START_TEST(dirty_bit_that_could_not_be_cleared_is_set_again)
 {
