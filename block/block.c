@@ -22,6 +22,7 @@
  * each one counts for at least TURN_MIN.
  */
 #define PIECE_MAX (2u << 20)
+_Static_assert(PIECE_MAX % BLOCK_ALLOC_UNIT_MAX == 0, "a piece ends in the middle of no cluster");
 #define TURN_MIN (4u << 10)
 
 /*

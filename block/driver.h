@@ -38,6 +38,9 @@
 /* Longest name of a backing file that qcow2 allows (1023), and the byte that ends it. */
 #define BLOCK_NAME_MAX 1024u
 
+/* The largest unit in which a format allocates: a request that is cut at multiples cuts none. */
+#define BLOCK_ALLOC_UNIT_MAX (2u << 20)
+
 struct block_driver {
     const char *name;
     int (*read)(struct block *block, uint64_t off, uint64_t len, const struct iovec *iov,

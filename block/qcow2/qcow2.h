@@ -36,6 +36,8 @@
 
 #define QCOW2_CLUSTER_BITS_MIN 9u
 #define QCOW2_CLUSTER_BITS_MAX 21u
+_Static_assert(1u << QCOW2_CLUSTER_BITS_MAX <= BLOCK_ALLOC_UNIT_MAX, "requests cut clusters");
+
 #define QCOW2_REFCOUNT_ORDER_MAX 6u
 
 /* QEMU's limits: what it refuses, nobody has. They bound what an image can make us allocate. */
@@ -74,6 +76,7 @@ struct qcow2_table {
 enum qcow2_meta { QCOW2_REFBLOCK, QCOW2_L2, QCOW2_METAS };
 
 #define QCOW2_SLICE_BITS_MAX 12u
+_Static_assert(1u << QCOW2_SLICE_BITS_MAX <= FILE_ZEROES_LEN, "a slice is zeroed in one write");
 
 /* Slices of L2 tables and refcount blocks (meta/cache). */
 struct qcow2_cache {

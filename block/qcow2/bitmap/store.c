@@ -124,10 +124,10 @@ int qcow2_bitmap_dir_add(struct qcow2_bitmap_dir *dir, const char *name, unsigne
 
 void qcow2_bitmap_dir_remove(struct qcow2_bitmap_dir *dir, struct qcow2_bitmap_entry *entry)
 {
-    size_t behind = (size_t)(dir->list + dir->n - (entry + 1));
+    size_t after = (size_t)(dir->list + dir->n - (entry + 1));
 
     free(entry->name);
-    memmove(entry, entry + 1, behind * sizeof(*entry));
+    memmove(entry, entry + 1, after * sizeof(*entry));
     dir->n--;
 }
 

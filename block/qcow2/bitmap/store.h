@@ -22,7 +22,7 @@ struct qcow2_bitmap_entry {
     uint32_t flags;
     unsigned granularity_bits;
     unsigned name_len;
-    char *name; /* with a zero byte behind it, and perhaps others */
+    char *name; /* ends with a zero byte, and may have others in it */
 };
 
 struct qcow2_bitmap_dir {
@@ -49,7 +49,7 @@ struct qcow2_bitmap_change {
     bool keep;                      /* what it says already */
     const struct qcow2_bits *added; /* and these, of its granularity; may be NULL */
     uint64_t len;                   /* of the disk */
-    uint64_t old_len;               /* bits of what lies behind it are no news: they go */
+    uint64_t old_len;               /* bits of what lies past it are no news: they go */
 };
 
 /*

@@ -248,7 +248,7 @@ static void check_copied(struct qcow2_check *check, const struct qcow2_entry *en
                              entry->entry, count);
 }
 
-/* The clusters that the guest's disk takes up, and how many do not lie behind the one before. */
+/* The clusters that the guest's disk takes up, and how many do not follow the one before. */
 static void count_fragments(struct qcow2_check *check, const struct qcow2_entry *entry,
                             uint64_t weight, uint64_t *next_host)
 {

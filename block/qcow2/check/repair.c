@@ -491,7 +491,7 @@ static void say_freed(struct qcow2_check *check, uint64_t host)
 }
 
 /* Write it all; of refcounts that were rebuilt, say what has become of the old ones. */
-static int commit(struct qcow2_check *check, const struct qcow2_switch *next)
+static int carry_out(struct qcow2_check *check, const struct qcow2_switch *next)
 {
     struct qcow2 *q = check->q;
     uint64_t table = q->reftable.host;
@@ -531,7 +531,7 @@ static int repair_once(struct qcow2_check *check, uint64_t *ret_flags)
         r = build(&repair, &next);
     *ret_flags = repair.flags;
     if (r == 0)
-        r = commit(check, &next);
+        r = carry_out(check, &next);
     qcow2_counts_done(&repair.seen);
     free(repair.table);
     free(repair.cluster);

@@ -1,5 +1,5 @@
 /*
- * Bits of a dirty bitmap in memory: a set of parts of the disk. It has room only for the clusters
+ * Bits of a dirty bitmap in memory: a set of ranges of the disk. It has room only for the clusters
  * of the bitmap that have some bits and not all, and it reads nothing from the image.
  */
 #ifndef MINIVMM_BLOCK_QCOW2_FORMAT_BITS_H
@@ -34,7 +34,7 @@ int qcow2_bits_init(struct qcow2_bits *bits, unsigned cluster_bits, unsigned gra
 void qcow2_bits_done(struct qcow2_bits *bits);
 
 /*
- * Add all parts that [off, off + len) touches; what lies behind the disk's end is ignored. -ENOMEM.
+ * Add all ranges that [off, off + len) touches; what lies past the disk's end is ignored. -ENOMEM.
  */
 int qcow2_bits_set(struct qcow2_bits *bits, uint64_t off, uint64_t len) MUST_CHECK;
 

@@ -35,7 +35,7 @@ int qcow2_counts_set(struct qcow2_counts *counts, uint64_t cluster, uint64_t val
 /* The first cluster in [from, end) whose count is not zero; `end` if there is none. */
 uint64_t qcow2_counts_next(const struct qcow2_counts *counts, uint64_t from, uint64_t end);
 
-/* The cluster behind the last one below `end` whose count is not zero; 0 if there is none. */
+/* The cluster after the last one below `end` whose count is not zero; 0 if there is none. */
 uint64_t qcow2_counts_used_end(const struct qcow2_counts *counts, uint64_t end);
 
 /* The first cluster in [from, end) that the two count differently; `end` if there is none. */

@@ -43,6 +43,9 @@ enum {
 
 #define EXT_BITMAPS_LEN 24u
 
+/* Header, extensions and names: more than this, and more than a cluster, nobody has of them. */
+#define QCOW2_HEADER_MAX (64u << 10)
+
 #define QCOW2_COMPAT_LAZY (1ull << 0)
 #define QCOW2_AUTOCLEAR_BITMAPS (1ull << 0)
 #define QCOW2_AUTOCLEAR_RAW_DATA (1ull << 1)

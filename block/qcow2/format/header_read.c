@@ -17,9 +17,6 @@
 #include "block/qcow2/format/header.h"
 #include "block/qcow2/qcow2.h"
 
-/* Header, extensions and backing file name: more than 64 KiB of them nobody has. */
-#define HEADER_AREA_MAX (64u << 10)
-
 /* A subcluster has at least a sector. */
 #define EXTL2_CLUSTER_BITS_MIN 14u
 
@@ -144,7 +141,7 @@ static int parse_extension(struct qcow2 *q, struct header *hdr, uint32_t type, c
         return len ? copy_text(hdr, data, len, &q->block.backing_format, err) : 0;
     case EXT_DATA_FILE:
         if (!(q->incompatible & QCOW2_INCOMPAT_DATA_FILE))
-            return 0; /* left behind: the feature bit says where the data is */
+            return 0; /* a leftover: the feature bit says where the data is */
         if (len == 0 || len >= BLOCK_NAME_MAX || q->block.data_name)
             return bad(hdr, err, "name of an external data file of length", len);
         return copy_text(hdr, data, len, &q->block.data_name, err);
@@ -326,9 +323,9 @@ static int read_header(struct qcow2 *q, struct header *hdr, struct err *err)
 
     if (r < 0)
         return err_set_errno(err, r, "%s: cannot tell the size", hdr->path);
-    hdr->len = (size_t)min_u64(hdr->file_len, HEADER_AREA_MAX);
+    hdr->len = (size_t)min_u64(hdr->file_len, QCOW2_HEADER_MAX);
     /* Mapped, not allocated: 64 KiB of freed heap would stay with the process for ever. */
-    data = mmap(NULL, HEADER_AREA_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    data = mmap(NULL, QCOW2_HEADER_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (data == MAP_FAILED)
         return err_set(err, -ENOMEM, "%s: out of memory", hdr->path);
     hdr->data = data;
@@ -379,6 +376,6 @@ int qcow2_header_read(struct qcow2 *q, struct err *err)
     if (r == 0)
         r = parse_header(q, &hdr, err);
     if (hdr.data)
-        (void)munmap(hdr.data, HEADER_AREA_MAX); /* cannot fail for a mapping of our own */
+        (void)munmap(hdr.data, QCOW2_HEADER_MAX); /* cannot fail for a mapping of our own */
     return r;
 }

@@ -77,7 +77,7 @@ void qcow2_set_remove(struct qcow2_set *set, uint64_t cluster)
     set->slots[hole] = 0;
     set->n--;
 
-    /* Those behind it, up to the next free slot, may have been pushed along by it. */
+    /* It may have pushed those after it, up to the next free slot, out of their places. */
     for (size_t i = (hole + 1) & mask; set->slots[i] != 0; i = (i + 1) & mask) {
         uint64_t moved = set->slots[i];
 

@@ -31,7 +31,7 @@
 /* ---- inflating ------------------------------------------------------------------------------- */
 
 /*
- * The entry counts whole sectors of compressed data, so there may be bytes behind the stream's end:
+ * The entry counts whole sectors of compressed data, so there may be bytes past the stream's end:
  * what counts is that a whole cluster came out.
  */
 static int inflate_zlib(const uint8_t *src, size_t src_len, uint8_t *dst, size_t dst_len)

@@ -16,7 +16,7 @@ int qcow2_inflater_new(enum qcow2_compression how, struct qcow2_inflater **ret_i
 void qcow2_inflater_free(struct qcow2_inflater *inflater);
 
 /*
- * Fill `dst` from compressed data, which may have anything behind its end. -EIO if it is damaged or
+ * Fill `dst` from compressed data, which anything may follow. -EIO if it is damaged or
  * does not fill `dst`; -ENOMEM.
  */
 int qcow2_inflate(struct qcow2_inflater *inflater, const uint8_t *src, size_t src_len, uint8_t *dst,

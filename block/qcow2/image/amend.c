@@ -36,7 +36,7 @@ static void set_order(struct qcow2 *q, unsigned order)
 }
 
 /*
- * The old blocks go: with none of them in the table, the commit writes all blocks anew. The entries
+ * The old blocks go: with none of them in the table, the switch writes all blocks anew. The entries
  * are moved to `old`, to be put back if it comes to nothing.
  */
 static int drop_blocks(struct qcow2_ledger *ledger, uint64_t *old)
@@ -95,7 +95,7 @@ static int switch_order(struct qcow2_ledger *ledger, unsigned order)
     int r = old ? write_counts(ledger, order, old) : -ENOMEM;
 
     /*
-     * Unless it failed behind the switch: then nothing is written any more, whatever the table
+     * Unless it failed after the switch: then nothing is written any more, whatever the table
      * says.
      */
     if (r < 0 && old && !ledger->q->corrupt) {

@@ -1,5 +1,5 @@
 /*
- * Making qcow2 images. Whatever is preallocated, all metadata is at the front and the data behind
+ * Making qcow2 images. Whatever is preallocated, all metadata is at the front and the data after
  * it in the order of the disk:
  *
  *     | header | refcount table | refcount blocks | L1 table | L2 tables ... | data ... |
@@ -333,7 +333,7 @@ static int make_header(const struct block_create_options *options, const struct 
 
 /* ---- tables ---------------------------------------------------------------------------------- */
 
-/* A table whose first `n` entries point at clusters one behind the other; the others are 0. */
+/* A table whose first `n` entries point at clusters that follow each other; the others are 0. */
 struct ramp {
     uint64_t at; /* cluster */
     uint64_t n;
@@ -402,7 +402,7 @@ static int write_tables(struct file *file, const struct layout *l, uint8_t *buf)
 
 /* ---- files ----------------------------------------------------------------------------------- */
 
-/* With nothing behind the L1 table the file ends with it, as QEMU's do. */
+/* With nothing after the L1 table the file ends with it, as QEMU's do. */
 static uint64_t file_len(const struct layout *l)
 {
     uint64_t l1_end = (l->l1 << l->cluster_bits) + l->l1_n * sizeof(uint64_t);

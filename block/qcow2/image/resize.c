@@ -4,16 +4,16 @@
  * Growing:
  *
  *   1. a longer L1 table, if need be, in new space; the header points at it (switch/ledger.h)
- *   2. whatever the tables or the backing file show behind the old end is made to read as zero
+ *   2. whatever the tables or the backing file show past the old end is made to read as zero
  *   3. preallocated clusters
  *      -- flush --
  *   4. the header says the new length; barrier. If there are bitmaps, it points at longer ones with
  *      the same write (switch/ledger.h)
  *
- * Until step 4 the disk has its old length, whatever lies behind it.
+ * Until step 4 the disk has its old length, whatever lies past it.
  *
  * Shrinking builds tables without what is cut off and switches over to them, and to the new length,
- * with one write of the header (switch/ledger.h); then the file is cut behind its last used
+ * with one write of the header (switch/ledger.h); then the file is cut after its last used
  * cluster.
  */
 #include "block/qcow2/image/resize.h"
@@ -88,10 +88,10 @@ int qcow2_grow_l1(struct qcow2 *q, uint64_t n)
     return r;
 }
 
-/* ---- what is behind the old end -------------------------------------------------------------- */
+/* ---- what is past the old end ---------------------------------------------------------------- */
 
 /*
- * Old contents of a cluster that the disk ended in, clusters that somebody left behind the end, and
+ * Old contents of a cluster that the disk ended in, clusters that somebody left past the end, and
  * a longer backing file would show through.
  */
 static int clear_tail(struct qcow2 *q, uint64_t off, uint64_t covered)
@@ -168,7 +168,7 @@ static int preallocate(struct qcow2 *q, uint64_t off, enum block_prealloc preall
 
 /* ---- shrinking ------------------------------------------------------------------------------- */
 
-/* The L2 table that the new end lies in: a copy without what is behind the end, if there is any. */
+/* The L2 table that the new end lies in: a copy without what is past the end, if there is any. */
 static int cut_l2(struct qcow2 *q, struct qcow2_ledger *ledger, uint64_t len, uint64_t *entry)
 {
     uint64_t clusters = div_round_up(len, q->cluster_size);
@@ -237,7 +237,7 @@ static int switch_to_less(struct qcow2 *q, struct qcow2_ledger *ledger, uint64_t
 }
 
 /*
- * One round. The new tables lie in space that the old ones did not use, so maybe behind all of it,
+ * One round. The new tables lie in space that the old ones did not use, so maybe after all of it,
  * from *move_from on then; another round finds room for them further to the front.
  */
 static int cut_once(struct qcow2 *q, uint64_t keep, uint64_t len, uint64_t *move_from)

@@ -144,7 +144,7 @@ static int drop_active(struct change *c)
     return r < 0 || l1->n == 0 ? r : qcow2_ledger_add(c->ledger, l1->host, l1_bytes(l1->n), -1);
 }
 
-static int commit(struct change *c)
+static int carry_out(struct change *c)
 {
     int r = qcow2_switch_over(c->ledger, &c->next);
 
@@ -258,7 +258,7 @@ static int append(struct change *c, const struct block_snapshot *snapshot)
 
 /*
  * The disk shares the data with the snapshot, but not the tables: so none of the snapshot's is ever
- * written again. VM state behind the disk's end is the snapshot's alone.
+ * written again. VM state past the disk's end is the snapshot's alone.
  */
 static int share_data(struct change *c)
 {
@@ -292,7 +292,7 @@ static int create(struct change *c, const struct block_snapshot *snapshot, struc
     if (r == 0)
         r = qcow2_put_snaptable(c->ledger, &c->table, &c->next);
     if (r == 0)
-        r = commit(c);
+        r = carry_out(c);
     return r < 0 ? err_set_errno(err, r, "%s: cannot create a snapshot", c->q->path) : 0;
 }
 
@@ -366,7 +366,7 @@ static int apply(struct change *c, const struct qcow2_snapshot *snapshot)
         return r;
     c->next.size = snapshot->disk_len;
     c->next.autoclear &= ~QCOW2_AUTOCLEAR_BITMAPS; /* they tell of the disk that is gone */
-    return commit(c);
+    return carry_out(c);
 }
 
 /* All of the disk changes, and they could not say so. */
@@ -451,7 +451,7 @@ static int delete (struct change *c, const struct qcow2_snapshot *snapshot)
     r = own_again(c);
     if (r == 0)
         r = qcow2_put_snaptable(c->ledger, &c->table, &c->next);
-    return r < 0 ? r : commit(c);
+    return r < 0 ? r : carry_out(c);
 }
 
 int qcow2_delete_snapshot(struct block *block, const char *which, struct err *err)
@@ -533,7 +533,7 @@ static int make_room(struct qcow2 *q, uint64_t end)
     return r < 0 ? r : qcow2_grow_l1(q, max_u64(n, more));
 }
 
-/* Carry out one request behind the end, as if the disk went on there. */
+/* Carry out one request past the end, as if the disk went on there. */
 static int vmstate_io(struct qcow2 *q, uint64_t off, struct iovec *iov, bool write)
 {
     const struct block_driver *driver = q->block.driver;

@@ -59,7 +59,7 @@ static int find_extension(const struct qcow2 *q, const uint8_t *hdr, uint64_t le
 int qcow2_bitmaps_find(struct qcow2 *q, struct qcow2_bitmaps *ret_bitmaps)
 {
     /* Header and extensions lie in the first cluster. */
-    uint64_t len = min_u64(q->cluster_size, 64 * KIB);
+    uint64_t len = min_u64(q->cluster_size, QCOW2_HEADER_MAX);
     uint8_t *hdr;
     int r;
 

@@ -1,6 +1,6 @@
 /*
  * L2 tables and refcount blocks in memory, in slices of at most 4 KiB: big clusters cost neither
- * memory nor bandwidth for the parts that nobody uses.
+ * memory nor bandwidth for what nobody uses of them.
  */
 #ifndef MINIVMM_BLOCK_QCOW2_META_CACHE_H
 #define MINIVMM_BLOCK_QCOW2_META_CACHE_H

@@ -30,22 +30,8 @@ static void extend_file(struct qcow2 *q, uint64_t end)
 }
 
 /*
- * Make a cluster read as zero in the file, and the file long enough to hold it, before it becomes a
- * table: entries nobody has written are read from there.
- */
-static int zero_new_table(struct qcow2 *q, uint64_t host, uint64_t len, bool fresh)
-{
-    uint64_t last = qcow2_slice_size(q);
-    int r = 0;
-
-    if (!fresh)
-        r = qcow2_meta_zero(q, host, len);
-    return r < 0 ? r : qcow2_meta_write(q, host + len - last, file_zeroes, last);
-}
-
-/*
- * A part of the file that no refcount block covers yet is free, all of it. Its block goes into its
- * first cluster and counts itself, so that making it needs no other allocation.
+ * A stretch of the file that no refcount block covers yet is free, all of it. Its block goes into
+ * its first cluster and counts itself, so that making it needs no other allocation.
  */
 static int new_refblock(struct qcow2 *q, uint32_t block)
 {
@@ -56,7 +42,7 @@ static int new_refblock(struct qcow2 *q, uint32_t block)
 
     if (qcow2_is_metadata(q, host, q->cluster_size))
         return qcow2_mark_corrupt(q, "metadata lies where no refcount block counts it", host);
-    r = zero_new_table(q, host, q->cluster_size, host >= q->file_end);
+    r = qcow2_table_zero(q, host, host >= q->file_end);
     if (r < 0)
         return r;
     r = qcow2_set_add(&q->metadata, cluster);
@@ -166,7 +152,7 @@ static int load_bigger(struct qcow2 *q, struct bigger_reftable *plan)
 
 /*
  * The new table is complete and durable before the header points at it. Old entries of the present
- * table that are not written yet stay behind in memory only: blocks they point at would be lost in
+ * table that are not written yet are in memory only: blocks they point at would be lost in
  * a crash, so the table is brought up to date with everything else first.
  */
 static int switch_reftable(struct qcow2 *q, struct bigger_reftable *plan)
@@ -340,7 +326,7 @@ int qcow2_take_clusters(struct qcow2 *q, uint64_t want, uint64_t *ret_cluster, u
 
 /* ---- space for compressed data --------------------------------------------------------------- */
 
-/* Behind what was packed last, in a cluster that can be counted once more. 0: nowhere. */
+/* After what was packed last, in a cluster that can be counted once more. 0: nowhere. */
 static uint64_t packing_place(struct qcow2 *q)
 {
     uint64_t host = q->packed_end;
@@ -351,7 +337,9 @@ static uint64_t packing_place(struct qcow2 *q)
     return qcow2_refcount_up(q, qcow2_cluster_of(q, host)) == 0 ? host : 0;
 }
 
-/* The cluster behind `*host` is to be its continuation; if another one is free, begin there. */
+/*
+ * The cluster after that of `*host` is to be its continuation; if another one is free, begin there.
+ */
 static int continue_packing(struct qcow2 *q, uint64_t *host)
 {
     uint64_t cluster;

@@ -121,7 +121,7 @@ int qcow2_file_set_len(struct qcow2 *q, uint64_t len)
 #define GROW_MAX (1ull << 30)
 
 /*
- * A write behind the end of the file changes its length, so file systems carry such writes out one
+ * A write past the end of the file changes its length, so file systems carry such writes out one
  * at a time, and io_uring hands each to a thread. In a hole they run side by side: with direct I/O
  * on ext4, five times as many of them.
  */

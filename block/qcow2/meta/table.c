@@ -5,11 +5,12 @@
 #include <sys/mman.h>
 
 #include "base/bytes.h"
+#include "block/qcow2/meta/cache.h"
 #include "block/qcow2/meta/file.h"
 #include "block/qcow2/qcow2.h"
 
-/* Longer tables are read by parts of this length. */
-#define LOAD_PART (64u << 10)
+/* Longer tables are read by pieces of this length. */
+#define LOAD_PIECE (64u << 10)
 
 /* What the kernel gives memory by: zeroes that nobody wrote cost none. */
 #define LOAD_PAGE 4096u
@@ -43,15 +44,15 @@ static int take_entries(struct qcow2_table *table, uint32_t i, const uint8_t *da
     return 0;
 }
 
-static int read_part(struct qcow2 *q, struct qcow2_table *table, uint64_t at, size_t len,
-                     uint8_t *buf, uint64_t *left)
+static int read_piece(struct qcow2 *q, struct qcow2_table *table, uint64_t at, size_t len,
+                      uint8_t *buf, uint64_t *left)
 {
     int r = qcow2_meta_read(q, table->host + at, buf, len);
 
     return r < 0 ? r : take_entries(table, (uint32_t)(at / sizeof(uint64_t)), buf, len, left);
 }
 
-/* Where the table goes on behind the hole that may be at `at`: a page, or its end. */
+/* Where the table goes on after the hole that may be at `at`: a page, or its end. */
 static uint64_t skip_hole(struct qcow2 *q, const struct qcow2_table *table, uint64_t at,
                           uint64_t len)
 {
@@ -71,19 +72,19 @@ static int read_sparse(struct qcow2 *q, struct qcow2_table *table, uint64_t len,
 {
     /* Mapped, not allocated: freed heap would stay with the process for ever. */
     uint8_t *buf =
-        mmap(NULL, LOAD_PART, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        mmap(NULL, LOAD_PIECE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     uint64_t at = 0;
     int r = 0;
 
     if (buf == MAP_FAILED)
         return -ENOMEM;
     while (r == 0 && (at = skip_hole(q, table, at, len)) < len) {
-        size_t part = (size_t)min_u64(LOAD_PART, len - at);
+        size_t piece = (size_t)min_u64(LOAD_PIECE, len - at);
 
-        r = read_part(q, table, at, part, buf, left);
-        at += part;
+        r = read_piece(q, table, at, piece, buf, left);
+        at += piece;
     }
-    (void)munmap(buf, LOAD_PART); /* cannot fail for a mapping of our own */
+    (void)munmap(buf, LOAD_PIECE); /* cannot fail for a mapping of our own */
     return r;
 }
 
@@ -98,8 +99,8 @@ int qcow2_table_load(struct qcow2 *q, struct qcow2_table *table, uint64_t *left)
     if (!entries || !dirty)
         goto free_both;
     loaded.entries = entries;
-    if (len <= LOAD_PART) /* in place */
-        r = read_part(q, &loaded, 0, len, (uint8_t *)entries, left);
+    if (len <= LOAD_PIECE) /* in place */
+        r = read_piece(q, &loaded, 0, len, (uint8_t *)entries, left);
     else
         r = read_sparse(q, &loaded, len, left);
     if (r < 0)
@@ -116,10 +117,10 @@ free_both:
 
 void qcow2_table_set(struct qcow2_table *table, uint32_t i, uint64_t entry)
 {
-    uint32_t part = i / QCOW2_TABLE_PIECE;
+    uint32_t piece = i / QCOW2_TABLE_PIECE;
 
     table->entries[i] = entry;
-    table->dirty[part / 64] |= 1ull << (part % 64);
+    table->dirty[piece / 64] |= 1ull << (piece % 64);
     table->any_dirty = true;
 }
 
@@ -153,4 +154,12 @@ int qcow2_l1_read(struct qcow2 *q, uint64_t host, uint32_t n, uint64_t **ret_ent
         entries[i] = be64toh(entries[i]);
     *ret_entries = entries;
     return 0;
+}
+
+int qcow2_table_zero(struct qcow2 *q, uint64_t host, bool fresh)
+{
+    uint64_t last = qcow2_slice_size(q);
+    int r = fresh ? 0 : qcow2_meta_zero(q, host, q->cluster_size);
+
+    return r < 0 ? r : qcow2_meta_write(q, host + q->cluster_size - last, file_zeroes, last);
 }

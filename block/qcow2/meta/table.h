@@ -21,6 +21,13 @@ void qcow2_table_done(struct qcow2_table *table);
  */
 int qcow2_l1_read(struct qcow2 *q, uint64_t host, uint32_t n, uint64_t **ret_entries) MUST_CHECK;
 
+/*
+ * A cluster becomes an L2 table or a refcount block without entries: make it read as zero in the
+ * file, and the file long enough to hold it. Entries that nobody has written are read from there.
+ * `fresh`: it reads as zero already, if the file is that long.
+ */
+int qcow2_table_zero(struct qcow2 *q, uint64_t host, bool fresh) MUST_CHECK;
+
 /* Bytes of the file that a table takes. */
 static inline uint64_t qcow2_table_len(const struct qcow2 *q, const struct qcow2_table *table)
 {

@@ -120,7 +120,7 @@ int qcow2_alloc_begin(struct qcow2 *q, uint64_t off, uint64_t len, struct qcow2_
 /*
  * Does cluster `n` of `alloc` read the same before its data is there? It reads as zero now, and so
  * does its new space: that was never used, or not since the barrier before the first change. And
- * the file is long enough: else a power cut could leave an entry that points behind its end.
+ * the file is long enough: else a power cut could leave an entry that points past its end.
  */
 static bool data_may_follow(const struct qcow2 *q, const struct qcow2_alloc *alloc, uint64_t n,
                             const struct qcow2_entry *old, uint64_t cluster_off)

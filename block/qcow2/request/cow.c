@@ -86,10 +86,10 @@ static bool fills_all(const struct cow *cow)
 
 /* ---- what is to be filled -------------------------------------------------------------------- */
 
-static enum fill plan_part(struct qcow2 *q, const struct cow *cow, uint64_t off, uint64_t len)
+static enum fill plan_fill(struct qcow2 *q, const struct cow *cow, uint64_t off, uint64_t len)
 {
     struct block_stats *stats = &q->block.stats;
-    /* Clusters at the end of the disk go on behind it, where nothing can be seen. */
+    /* Clusters at the end of the disk go on past it, where nothing can be seen. */
     uint64_t visible = off < q->block.len ? min_u64(len, q->block.len - off) : 0;
 
     if (len == 0)
@@ -124,7 +124,7 @@ static int find_zero_space(struct qcow2 *q, uint64_t off, uint64_t max, uint64_t
 }
 
 /*
- * Zero the host space of a whole cluster, and of those behind it that are to read as zero in space
+ * Zero the host space of a whole cluster, and of those after it that are to read as zero in space
  * of their own: who writes from front to back asks the file system once for many clusters, which
  * are found to be holes later.
  */
@@ -176,7 +176,7 @@ static int zero_fast(struct qcow2 *q, struct cow *cow)
 
 /* ---- copies ---------------------------------------------------------------------------------- */
 
-static int read_part(struct qcow2 *q, uint64_t off, uint64_t len, uint8_t *buf)
+static int read_piece(struct qcow2 *q, uint64_t off, uint64_t len, uint8_t *buf)
 {
     struct iovec iov = {buf, len};
 
@@ -206,18 +206,18 @@ static int read_old(struct qcow2 *q, struct cow *cow)
     if (together && qcow2_ahead_read(q, cow->start, len, cow->buf))
         return 0;
     if (together)
-        return read_part(q, cow->start, len, cow->buf);
+        return read_piece(q, cow->start, len, cow->buf);
     if (head)
-        r = read_part(q, cow->start, head, cow->head_buf);
+        r = read_piece(q, cow->start, head, cow->head_buf);
     if (r == 0 && tail)
-        r = read_part(q, tail_off(cow), tail, cow->tail_buf);
+        r = read_piece(q, tail_off(cow), tail, cow->tail_buf);
     return r;
 }
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
 /* Append a head or tail to the vector; returns the new number of elements. */
-static unsigned add_part(struct iovec *iov, unsigned n, enum fill fill, uint8_t *buf, uint64_t len)
+static unsigned add_fill(struct iovec *iov, unsigned n, enum fill fill, uint8_t *buf, uint64_t len)
 {
     if (fill == FILL_COPY)
         iov[n++] = (struct iovec){buf, len};
@@ -241,10 +241,10 @@ static int write_merged(struct qcow2 *q, const struct cow *cow, const struct qco
 
     if (!merged)
         return -ENOMEM;
-    n = add_part(merged, 0, cow->head, cow->head_buf, head_len(cow));
+    n = add_fill(merged, 0, cow->head, cow->head_buf, head_len(cow));
     r = iov_slice(io->iov, io->niov, io->iov_off, cow->len, merged + n, io->niov);
     if (r >= 0) {
-        n = add_part(merged, n + (unsigned)r, cow->tail, cow->tail_buf, tail_len(cow));
+        n = add_fill(merged, n + (unsigned)r, cow->tail, cow->tail_buf, tail_len(cow));
         r = n > 0 ? qcow2_data_writev(q, host, merged, n) : 0;
     }
     free(merged);
@@ -254,7 +254,7 @@ static int write_merged(struct qcow2 *q, const struct cow *cow, const struct qco
 /* What write_merged does in one write, in three: to be measured against it. */
 static int write_unmerged(struct qcow2 *q, const struct cow *cow, const struct qcow2_io *io)
 {
-    const struct cow parts[] = {
+    const struct cow pieces[] = {
         {.start = cow->start,
          .off = cow->off,
          .end = cow->off,
@@ -275,8 +275,8 @@ static int write_unmerged(struct qcow2 *q, const struct cow *cow, const struct q
     };
     int r = 0;
 
-    for (size_t i = 0; r == 0 && i < ARRAY_SIZE(parts); i++)
-        r = write_merged(q, &parts[i], io);
+    for (size_t i = 0; r == 0 && i < ARRAY_SIZE(pieces); i++)
+        r = write_merged(q, &pieces[i], io);
     return r;
 }
 
@@ -307,8 +307,8 @@ int qcow2_cow_write(struct qcow2 *q, const struct qcow2_alloc *alloc, const stru
     };
     int r;
 
-    cow.head = plan_part(q, &cow, cow.start, head_len(&cow));
-    cow.tail = plan_part(q, &cow, tail_off(&cow), tail_len(&cow));
+    cow.head = plan_fill(q, &cow, cow.start, head_len(&cow));
+    cow.tail = plan_fill(q, &cow, tail_off(&cow), tail_len(&cow));
     r = zero_fast(q, &cow);
     if (r == 0)
         r = co_turn(filled_len(&cow)); /* much more than the guest's, if clusters are large */

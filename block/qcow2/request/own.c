@@ -21,13 +21,8 @@ static int fill_l2(struct qcow2 *q, uint64_t host, uint64_t old, bool fresh)
     uint8_t *data;
     int r;
 
-    if (old == 0) {
-        uint64_t last = qcow2_slice_size(q);
-
-        /* The file must be long enough to hold the table, or it could not be read again. */
-        r = fresh ? 0 : qcow2_meta_zero(q, host, q->cluster_size);
-        return r < 0 ? r : qcow2_meta_write(q, host + q->cluster_size - last, file_zeroes, last);
-    }
+    if (old == 0)
+        return qcow2_table_zero(q, host, fresh);
     data = malloc(q->cluster_size);
     if (!data)
         return -ENOMEM;

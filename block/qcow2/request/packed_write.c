@@ -28,8 +28,8 @@
 #include "block/qcow2/request/write.h"
 
 /*
- * Clusters on their way into the file. `data` has them one behind the other, as they will be in the
- * file wherever there is room behind what was packed last.
+ * Clusters on their way into the file. In `data` they follow each other, as they will in the
+ * file wherever there is room after what was packed last.
  */
 struct packing {
     struct qcow2 *q;
@@ -60,7 +60,7 @@ static const uint8_t *get_cluster(const struct packing *packing, unsigned i, uin
     if (n == size && iov_slice(packing->iov, packing->niov, at, n, &one, 1) == 1)
         return one.iov_base;
     iov_to_buf(packing->iov, packing->niov, at, buf, n);
-    memset(buf + n, 0, size - n); /* behind the end of the disk */
+    memset(buf + n, 0, size - n); /* past the end of the disk */
     return buf;
 }
 

@@ -16,7 +16,7 @@
 
 /* ---- where the file ends --------------------------------------------------------------------- */
 
-/* Data behind what is counted, in so many pieces, is what a crash leaves. */
+/* A crash leaves data past what is counted in so many pieces at most. */
 #define STRAY_PIECES_MAX 64u
 
 /* The end of the last data in the file from `off` on; its length, `len`, if that cannot be told. */

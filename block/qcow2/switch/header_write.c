@@ -10,7 +10,7 @@
  *   2. sector 0: place and length of the name, and extensions with the new format. The names of
  *      features are left out if they would reach beyond the sector: then nothing else does
  *      -- barrier --
- *   3. what of them lies behind sector 0
+ *   3. what of them lies past sector 0
  *      -- barrier --
  *   4. sector 0 with them
  *      -- barrier --
@@ -31,10 +31,7 @@
 
 #define SECTOR BLOCK_SECTOR_SIZE
 
-/* More of a header nobody has; format/header_read.c reads as much. */
-#define HEADER_MAX (64u << 10)
-
-struct head {
+struct draft {
     struct qcow2 *q;
     const char *name; /* NULL: none */
     const char *format;
@@ -68,7 +65,7 @@ static uint64_t ext_len(const uint8_t *ext)
 }
 
 /* Append to the new extensions; -ENOSPC if there is no room, the end's own included. */
-static int add_bytes(struct head *c, const uint8_t *ext, uint64_t len)
+static int add_bytes(struct draft *c, const uint8_t *ext, uint64_t len)
 {
     if (len > c->room - c->ext_end)
         return -ENOSPC;
@@ -77,7 +74,7 @@ static int add_bytes(struct head *c, const uint8_t *ext, uint64_t len)
     return 0;
 }
 
-static int add_text(struct head *c, uint32_t type, const char *text)
+static int add_text(struct draft *c, uint32_t type, const char *text)
 {
     size_t len = text ? strlen(text) : 0;
     uint64_t whole = 8 + align_up(len, 8);
@@ -97,7 +94,7 @@ static int add_text(struct head *c, uint32_t type, const char *text)
     return 0;
 }
 
-static int add_bitmaps(struct head *c)
+static int add_bitmaps(struct draft *c)
 {
     uint8_t ext[8 + EXT_BITMAPS_LEN] = {0};
 
@@ -112,12 +109,12 @@ static int add_bitmaps(struct head *c)
 }
 
 /* Names of features are for version 3: a new version 3 gets those that we know. */
-static bool names_stay(const struct head *c)
+static bool names_stay(const struct draft *c)
 {
     return c->version == c->q->version;
 }
 
-static int add_feature_names(struct head *c)
+static int add_feature_names(struct draft *c)
 {
     uint8_t ext[8 + QCOW2_FEATURE_NAMES_LEN];
 
@@ -130,14 +127,14 @@ static int add_feature_names(struct head *c)
 }
 
 /* Is an extension taken over as it is? */
-static bool stays(const struct head *c, uint32_t type)
+static bool stays(const struct draft *c, uint32_t type)
 {
     return type != EXT_BACKING_FORMAT && (type != EXT_DATA_FILE || !c->data_file) &&
            (type != EXT_BITMAPS || !c->bitmaps) && (type != EXT_FEATURE_NAMES || names_stay(c));
 }
 
 /* Those of the old extensions that are feature names, or those that are none, in their order. */
-static int add_old(struct head *c, bool feature_names)
+static int add_old(struct draft *c, bool feature_names)
 {
     uint64_t at = c->old_exts;
     uint64_t end = c->room;
@@ -158,14 +155,14 @@ static int add_old(struct head *c, bool feature_names)
     return r;
 }
 
-static int add_end(struct head *c)
+static int add_end(struct draft *c)
 {
     static const uint8_t end[8];
 
     return add_bytes(c, end, sizeof(end));
 }
 
-static int plan_extensions(struct head *c, bool feature_names)
+static int plan_extensions(struct draft *c, bool feature_names)
 {
     int r;
 
@@ -186,10 +183,10 @@ static int plan_extensions(struct head *c, bool feature_names)
 /* ---- the name -------------------------------------------------------------------------------- */
 
 /*
- * Behind the extensions; and behind what the old header refers to, unless all changes in one
+ * After the extensions; and after what the old header refers to, unless all changes in one
  * sector: until it does, the old name and the mark at the end of the old extensions have to stay.
  */
-static int plan_name(struct head *c)
+static int plan_name(struct draft *c)
 {
     uint64_t old = load_be64(c->old + HDR_BACKING_OFF);
     uint64_t old_end = old + load_be32(c->old + HDR_BACKING_LEN);
@@ -205,7 +202,7 @@ static int plan_name(struct head *c)
 }
 
 /* With feature names, if they fit. */
-static int plan(struct head *c)
+static int plan(struct draft *c)
 {
     int r = plan_extensions(c, true);
 
@@ -227,7 +224,7 @@ static int plan(struct head *c)
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-static int write_durably(struct head *c, const uint8_t *data, uint64_t off, uint64_t end)
+static int write_durably(struct draft *c, const uint8_t *data, uint64_t off, uint64_t end)
 {
     int r;
 
@@ -238,7 +235,7 @@ static int write_durably(struct head *c, const uint8_t *data, uint64_t off, uint
 }
 
 /* Sector 0 as it is to be, but for the feature names. */
-static int write_without_feature_names(struct head *c)
+static int write_without_feature_names(struct draft *c)
 {
     uint8_t sector[SECTOR];
 
@@ -247,7 +244,7 @@ static int write_without_feature_names(struct head *c)
     return write_durably(c, sector, 0, sizeof(sector));
 }
 
-static int write_change(struct head *c)
+static int write_change(struct draft *c)
 {
     uint64_t name_end = c->name_off + c->name_len;
     int r = write_durably(c, c->next, max_u64(c->name_off, SECTOR), name_end);
@@ -267,7 +264,7 @@ static int write_change(struct head *c)
 /* ---- the change ------------------------------------------------------------------------------ */
 
 /* Version 2 ends before the feature bits, and means by that what is written here for version 3. */
-static void change_version(struct head *c)
+static void change_version(struct draft *c)
 {
     store_be32(c->next + HDR_VERSION, c->version);
     if (c->version < 3) {
@@ -280,7 +277,7 @@ static void change_version(struct head *c)
     store_be32(c->next + HDR_HEADER_LEN, HDR_LEN);
 }
 
-static int change(struct head *c)
+static int change(struct draft *c)
 {
     struct qcow2 *q = c->q;
     int r = qcow2_meta_read(q, 0, c->old, c->room);
@@ -298,13 +295,13 @@ static int change(struct head *c)
     return r < 0 ? r : write_change(c);
 }
 
-static int change_head(struct head *c)
+static int change_header(struct draft *c)
 {
     int r;
 
     if (c->q->corrupt)
         return -EIO;
-    c->room = min_u64(c->q->cluster_size, HEADER_MAX);
+    c->room = min_u64(c->q->cluster_size, QCOW2_HEADER_MAX);
     c->old = malloc(c->room);
     c->next = malloc(c->room);
     r = c->old && c->next ? change(c) : -ENOMEM;
@@ -328,12 +325,12 @@ static int replace_text(char **text, const char *with)
 int qcow2_change_backing(struct block *block, const char *name, const char *format)
 {
     struct qcow2 *q = qcow2_of(block);
-    struct head head = {.q = q, .name = name, .format = format, .version = q->version};
+    struct draft draft = {.q = q, .name = name, .format = format, .version = q->version};
     int r;
 
     if (name && (strlen(name) >= BLOCK_NAME_MAX || q->raw_data))
         return -EINVAL;
-    r = change_head(&head);
+    r = change_header(&draft);
     if (r == 0)
         r = replace_text(&block->backing_name, name);
     return r < 0 ? r : replace_text(&block->backing_format, format);
@@ -341,13 +338,13 @@ int qcow2_change_backing(struct block *block, const char *name, const char *form
 
 int qcow2_change_version(struct qcow2 *q, unsigned version)
 {
-    struct head head = {
+    struct draft draft = {
         .q = q,
         .name = q->block.backing_name,
         .format = q->block.backing_format,
         .version = version,
     };
-    int r = change_head(&head);
+    int r = change_header(&draft);
 
     if (r < 0)
         return r;
@@ -360,21 +357,21 @@ int qcow2_change_version(struct qcow2 *q, unsigned version)
 
 int qcow2_change_data_file(struct qcow2 *q, const char *name)
 {
-    struct head head = {
+    struct draft draft = {
         .q = q,
         .name = q->block.backing_name,
         .format = q->block.backing_format,
         .data_file = name,
         .version = q->version,
     };
-    int r = change_head(&head);
+    int r = change_header(&draft);
 
     return r < 0 ? r : replace_text(&q->block.data_name, name);
 }
 
 int qcow2_change_bitmaps(struct qcow2 *q, const uint8_t *hdr, const struct qcow2_bitmaps *bitmaps)
 {
-    struct head head = {
+    struct draft draft = {
         .q = q,
         .name = q->block.backing_name,
         .format = q->block.backing_format,
@@ -383,5 +380,5 @@ int qcow2_change_bitmaps(struct qcow2 *q, const uint8_t *hdr, const struct qcow2
         .fields = hdr,
     };
 
-    return change_head(&head);
+    return change_header(&draft);
 }

@@ -46,7 +46,7 @@ void qcow2_punch_unused(struct qcow2_ledger *ledger)
     }
 }
 
-/* The cluster behind the last one in use. */
+/* The cluster after the last one in use. */
 static uint64_t used_end(const struct qcow2_ledger *ledger)
 {
     return qcow2_counts_used_end(&ledger->now, qcow2_cluster_of(ledger->q, ledger->q->file_end));

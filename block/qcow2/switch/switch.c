@@ -435,9 +435,9 @@ static int reload(const struct plan *plan, const struct qcow2_switch *next)
     return r;
 }
 
-/* ---- commit ---------------------------------------------------------------------------------- */
+/* ---- the switch ------------------------------------------------------------------------------ */
 
-static int switch_over(const struct plan *plan, const struct qcow2_switch *next)
+static int write_and_reload(const struct plan *plan, const struct qcow2_switch *next)
 {
     struct qcow2 *q = plan->ledger->q;
     int r = write_header(plan, next);
@@ -474,7 +474,7 @@ int qcow2_switch_over(struct qcow2_ledger *ledger, const struct qcow2_switch *ne
     if (r == 0)
         r = qcow2_barrier(q);
     if (r == 0)
-        r = switch_over(&plan, next);
+        r = write_and_reload(&plan, next);
     plan_done(&plan);
     return r;
 }

@@ -41,7 +41,7 @@ int qcow2_tree_list_tables(const struct qcow2 *q, const uint64_t *entries, uint3
 struct tree_adder {
     struct qcow2_walk walk;
     struct qcow2_ledger *ledger;
-    unsigned parts;
+    unsigned which;
     int64_t delta;
 };
 
@@ -58,9 +58,9 @@ static int add_table(struct qcow2_walk *walk, const struct qcow2_tabref *ref, co
     int64_t delta = adder->delta * (int64_t)ref->refs;
     int r = 0;
 
-    if (adder->parts & QCOW2_TREE_TABLES)
+    if (adder->which & QCOW2_TREE_TABLES)
         r = qcow2_ledger_add(adder->ledger, ref->host, q->cluster_size, delta);
-    if (!(adder->parts & QCOW2_TREE_DATA) || !data || qcow2_has_data_file(q))
+    if (!(adder->which & QCOW2_TREE_DATA) || !data || qcow2_has_data_file(q))
         return r;
     for (unsigned i = 0; i < qcow2_l2_entries(q) && r == 0; i++) {
         struct qcow2_entry entry = qcow2_entry_decode(q, data, i);
@@ -72,11 +72,11 @@ static int add_table(struct qcow2_walk *walk, const struct qcow2_tabref *ref, co
     return r;
 }
 
-int qcow2_tree_add(struct qcow2_ledger *ledger, const uint64_t *entries, uint32_t n, unsigned parts,
+int qcow2_tree_add(struct qcow2_ledger *ledger, const uint64_t *entries, uint32_t n, unsigned which,
                    int64_t delta)
 {
     struct tree_adder adder = {
-        .walk = {.visit = add_table}, .ledger = ledger, .parts = parts, .delta = delta};
+        .walk = {.visit = add_table}, .ledger = ledger, .which = which, .delta = delta};
     struct qcow2_tablist list;
     int r;
 
@@ -93,7 +93,7 @@ int qcow2_tree_add(struct qcow2_ledger *ledger, const uint64_t *entries, uint32_
 /* New tables that lie side by side leave in one write of at most this, or of one table. */
 #define WRITE_LEN (1u << 20)
 
-/* Tables on their way into the file, as long as each lies behind the one before. */
+/* Tables on their way into the file, as long as each follows the one before. */
 struct writer {
     struct qcow2 *q;
     uint8_t *buf;
