@@ -61,7 +61,7 @@ int qcow2_bitmap_read_table(struct qcow2 *q, const struct qcow2_bitmap_entry *en
 
 /*
  * Write a bitmap's new table, and the clusters that change; the entry gets it, and the old ones
- * lose their references. -EINVAL for an old table that is wrong, and what qcow2_refs_… return.
+ * lose their references. -EINVAL for an old table that is wrong, and what qcow2_ledger_… return.
  */
 int qcow2_bitmap_put(struct qcow2_ledger *ledger, struct qcow2_bitmap_entry *entry,
                      const struct qcow2_bitmap_change *change) MUST_CHECK;

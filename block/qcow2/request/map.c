@@ -130,31 +130,34 @@ int qcow2_extent_decode_run(const struct qcow2 *q, const struct qcow2_slice *sli
 
 /* ---- looking up ------------------------------------------------------------------------------ */
 
-/* Without an L2 table, all that it would map is unallocated. */
-static void map_no_table(const struct qcow2 *q, uint64_t off, uint64_t len,
-                         struct qcow2_extent *ret_extent)
+/*
+ * Where the slice is that maps `off`. *ret_host is 0 if there is no L2 table: all that it would map
+ * is unallocated, as *ret_extent says.
+ */
+static int find_slice(const struct qcow2 *q, uint64_t off, uint64_t len, uint64_t *ret_host,
+                      struct qcow2_extent *ret_extent)
 {
     uint64_t covered = 1ull << (q->cluster_bits + q->l2_bits);
+    uint64_t table = 0;
+    int r = qcow2_l2_table(q, off, &table);
 
     *ret_extent = (struct qcow2_extent){
         .kind = QCOW2_UNALLOCATED,
         .len = min_u64(len, covered - (off & (covered - 1))),
     };
+    *ret_host = table ? qcow2_slice_host(q, table, off) : 0;
+    return r;
 }
 
 int qcow2_map(struct qcow2 *q, uint64_t off, uint64_t len, struct qcow2_extent *ret_extent)
 {
     struct qcow2_slice *slice;
-    uint64_t table;
-    int r = qcow2_l2_table(q, off, &table);
+    uint64_t host;
+    int r = find_slice(q, off, len, &host, ret_extent);
 
-    if (r < 0)
+    if (r < 0 || host == 0)
         return r;
-    if (table == 0) {
-        map_no_table(q, off, len, ret_extent);
-        return 0;
-    }
-    r = qcow2_slice_get(q, QCOW2_L2, qcow2_slice_host(q, table, off), &slice);
+    r = qcow2_slice_get(q, QCOW2_L2, host, &slice);
     if (r < 0)
         return r;
     r = qcow2_extent_decode_run(q, slice, off, len, ret_extent);
@@ -165,16 +168,12 @@ int qcow2_map(struct qcow2 *q, uint64_t off, uint64_t len, struct qcow2_extent *
 int qcow2_map_cached(struct qcow2 *q, uint64_t off, uint64_t len, struct qcow2_extent *ret_extent)
 {
     const struct qcow2_slice *slice;
-    uint64_t table;
-    int r = qcow2_l2_table(q, off, &table);
+    uint64_t host;
+    int r = find_slice(q, off, len, &host, ret_extent);
 
-    if (r < 0)
+    if (r < 0 || host == 0)
         return r;
-    if (table == 0) {
-        map_no_table(q, off, len, ret_extent);
-        return 0;
-    }
-    slice = qcow2_slice_peek(q, qcow2_slice_host(q, table, off));
+    slice = qcow2_slice_peek(q, host);
     if (!slice || slice->kind != QCOW2_L2)
         return -EAGAIN;
     return qcow2_extent_decode_run(q, slice, off, len, ret_extent);

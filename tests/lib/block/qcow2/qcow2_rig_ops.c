@@ -178,7 +178,7 @@ static void do_durable_write(struct qcow2_rig *rig)
 }
 
 /*
- * As a database does it: clusters are counted ahead, and their data need not come before the
+ * As a database does it: there is a stock of clusters, and their data need not come before the
  * tables.
  */
 static void do_durable_writes(struct qcow2_rig *rig)

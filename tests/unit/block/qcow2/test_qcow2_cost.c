@@ -265,7 +265,7 @@ static void write_and_flush(uint64_t off, uint64_t barriers, uint64_t meta_write
     ck_assert_uint_eq(COST(meta_write_bytes), meta_writes * PIECE);
 }
 
-/* Counts and tables first, then tables alone: clusters are counted ahead, 64 at a time. */
+/* Counts and tables first, then tables alone: a stock of 64 clusters. */
 START_TEST(flushed_writes_cost_one_table_and_one_barrier)
 {
     struct qcow2_image_check check;

@@ -192,7 +192,7 @@ START_TEST(each_step_of_a_life_is_there_or_not)
 END_TEST
 
 /*
- * Many flushes of little each: clusters are counted ahead then, so that no count is written that
+ * Many flushes of little each: there is a stock of clusters then, so that no count is written that
  * would bring a barrier with it. In a file data need not come first either, so the new table, which
  * goes where something old is, has no barrier before it but its own.
  */
