@@ -152,4 +152,4 @@ static void add_tests(Suite *suite)
     suite_add_tcase(suite, tcase);
 }
 
-UNIT_MAIN("qcow2_parts", add_tests)
+UNIT_MAIN("qcow2_extents", add_tests)
