@@ -53,13 +53,13 @@ void qcow2_bits_done(struct qcow2_bits *bits)
 
 /* ---- setting --------------------------------------------------------------------------------- */
 
-/* Bits [first, end) of a byte. */
+/* A byte in which bits [first, end) are set. */
 static uint8_t mask(unsigned first, unsigned end)
 {
     return (uint8_t)((0xffu << first) & (0xffu >> (8 - end)));
 }
 
-/* Bits [first, end) of an array; first < end. */
+/* Set bits [first, end) of `data`; first < end. */
 static void set_run(uint8_t *data, uint64_t first, uint64_t end)
 {
     uint64_t byte = first / 8;
@@ -74,7 +74,7 @@ static void set_run(uint8_t *data, uint64_t first, uint64_t end)
     data[last] |= mask(0, (unsigned)(end - last * 8));
 }
 
-/* Bits [first, end) of cluster `i`. */
+/* Set bits [first, end) of cluster `i`. Returns 0 or -ENOMEM. */
 static int set_in_cluster(struct qcow2_bits *bits, uint32_t i, uint64_t first, uint64_t end)
 {
     uint64_t all = min_u64(bits_per_cluster(bits), bits->nbits - i * bits_per_cluster(bits));

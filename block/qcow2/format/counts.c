@@ -9,7 +9,10 @@
 #define PAGE_BITS 10u
 #define PAGE_CLUSTERS (1u << PAGE_BITS)
 
-/* Almost all counts are small: a byte each, until one of the page's does not fit. */
+/*
+ * The counts of PAGE_CLUSTERS clusters. Almost all counts are small, so a page has a byte for each;
+ * as soon as one of them does not fit, it has 64 bits for each.
+ */
 struct qcow2_counts_page {
     uint64_t *wide; /* NULL: `narrow` is in use */
     uint8_t narrow[PAGE_CLUSTERS];

@@ -3,7 +3,10 @@
 #include "base/bytes.h"
 #include "block/qcow2/qcow2.h"
 
-/* "Compressed Clusters Descriptor": the offset, then the sectors after the first. */
+/*
+ * The width of the offset in the entry of a compressed cluster. The bits above it have the number
+ * of sectors after the first ("Compressed Clusters Descriptor" in the specification).
+ */
 static unsigned packed_off_bits(const struct qcow2 *q)
 {
     return 62 - (q->cluster_bits - 8);
@@ -33,8 +36,8 @@ void qcow2_packed_range(const struct qcow2 *q, uint64_t entry, uint64_t *ret_hos
 }
 
 /*
- * In an external data file a cluster may lie at offset 0, and COPIED tells it from one that has no
- * place; in the image file 0 is the header's.
+ * In an external data file a cluster may lie at offset 0; COPIED tells such a cluster from one that
+ * has no place. In the image file offset 0 is the header's.
  */
 static bool has_place(const struct qcow2 *q, const struct qcow2_entry *entry)
 {

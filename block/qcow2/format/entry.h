@@ -2,10 +2,11 @@
  * Entries of L1 tables, L2 tables and the refcount table as they are in the file ("Cluster mapping"
  * in the specification).
  *
- * Without extended L2 entries a cluster is all of one kind. With them it has 32 subclusters, and
- * the entry a bitmap that says of each: bit n, the cluster holds it; bit 32 + n, it reads as zero;
- * neither, ask the backing file; both at once is an error. A "unit" is the smallest part of the
- * disk with a kind of its own: a subcluster, or a cluster where there are none.
+ * Without extended L2 entries a cluster is all of one kind. With them a cluster has 32 subclusters,
+ * and its entry has a bitmap: bit n says that the cluster holds subcluster n, bit 32 + n that
+ * subcluster n reads as zero. If neither bit is set, the backing file has the subcluster; if both
+ * are, the entry is damaged. A "unit" is the smallest piece of the disk with a kind of its own: a
+ * subcluster where the image has them, else a cluster.
  */
 #ifndef MINIVMM_BLOCK_QCOW2_FORMAT_ENTRY_H
 #define MINIVMM_BLOCK_QCOW2_FORMAT_ENTRY_H
@@ -24,7 +25,7 @@
 
 #define QCOW2_SUBCLUSTERS 32u
 
-/* The half of a bitmap of subclusters that says which have data. The other half: which are zero. */
+/* The halves of a bitmap: which subclusters the cluster holds, and which read as zero. */
 #define QCOW2_BITMAP_HELD 0xffffffffull
 #define QCOW2_BITMAP_ZERO (QCOW2_BITMAP_HELD << 32)
 
@@ -35,7 +36,10 @@ enum qcow2_kind {
     QCOW2_PACKED, /* compressed */
 };
 
-/* An L2 entry. With subclusters `kind` says only whether there is space, not what they show. */
+/*
+ * A decoded L2 entry. In an image with subclusters `kind` says only whether the cluster has space;
+ * `bitmap` says what each subcluster shows.
+ */
 struct qcow2_entry {
     uint64_t entry;
     uint64_t bitmap; /* of subclusters; 0 without extended L2 entries */
@@ -55,7 +59,7 @@ static inline uint64_t qcow2_unit_size(const struct qcow2 *q)
     return qcow2_has_subclusters(q) ? q->cluster_size / QCOW2_SUBCLUSTERS : q->cluster_size;
 }
 
-/* There is space that nobody else refers to: it may be written in place. */
+/* The entry has space that nothing else refers to, so that space may be written in place. */
 static inline bool qcow2_has_own_space(const struct qcow2_entry *entry)
 {
     return entry->kind != QCOW2_PACKED && entry->has_space && (entry->entry & QCOW2_COPIED);
@@ -67,19 +71,22 @@ static inline unsigned qcow2_l2_entries(const struct qcow2 *q)
 }
 
 /*
- * The `i`th entry of `table`, a whole L2 table or a slice of one. Nothing is checked: `host` may be
- * anything.
+ * Decode entry `i` of `table`, a whole L2 table or a slice of one. Nothing is checked, so the
+ * result may have any `host`.
  */
 struct qcow2_entry qcow2_entry_decode(const struct qcow2 *q, const uint8_t *table, unsigned i);
 
 /* The entry for compressed data at [host, host + len). */
 uint64_t qcow2_packed_entry(const struct qcow2 *q, uint64_t host, uint64_t len);
 
-/* The compressed data that an entry stands for: [*ret_host, + *ret_len). */
+/*
+ * The compressed data that `entry` points at: [*ret_host, *ret_host + *ret_len). The range ends
+ * where a sector ends; the data may end before.
+ */
 void qcow2_packed_range(const struct qcow2 *q, uint64_t entry, uint64_t *ret_host,
                         uint64_t *ret_len);
 
-/* No offset of compressed data reaches this. */
+/* Compressed data must begin below this offset, since its entry has no bits for higher ones. */
 uint64_t qcow2_packed_max(const struct qcow2 *q);
 
 #endif

@@ -43,20 +43,24 @@ enum {
 
 #define EXT_BITMAPS_LEN 24u
 
-/* Header, extensions and names: more than this, and more than a cluster, nobody has of them. */
+/*
+ * The most that we read of a header with its extensions and names. QEMU writes less: all of them
+ * are in the first cluster, and a name has at most 1023 bytes.
+ */
 #define QCOW2_HEADER_MAX (64u << 10)
 
 #define QCOW2_COMPAT_LAZY (1ull << 0)
 #define QCOW2_AUTOCLEAR_BITMAPS (1ull << 0)
 #define QCOW2_AUTOCLEAR_RAW_DATA (1ull << 1)
 
-/* Entries of the feature name table: the kind of bits, the bit's number, the name. */
+/* An entry of the feature name table: a byte for the bit's kind, one for its number, the name. */
 #define FEATURE_NAME_LEN 46u
 #define FEATURE_ENTRY_LEN (2 + FEATURE_NAME_LEN)
 
-/* The table that we write: names for all features that we know. */
 #define QCOW2_FEATURE_NAMES 8u
 #define QCOW2_FEATURE_NAMES_LEN ((size_t)QCOW2_FEATURE_NAMES * FEATURE_ENTRY_LEN)
+
+/* Fill `data` with the table that we write: it names all features that we know. */
 void qcow2_feature_names(uint8_t data[QCOW2_FEATURE_NAMES_LEN]);
 
 #endif

@@ -1,8 +1,6 @@
 /*
- * The header and its extensions: what an image claims to be, checked before anything is believed.
- *
- * The header is never rewritten as a whole; single fields are changed in place, so extensions and
- * feature bits that are unknown here stay as they are.
+ * Extensions and compatible feature bits that are unknown here are skipped. They stay in the image,
+ * since switch/header_write changes single fields and never rewrites the header as a whole.
  */
 #include "block/qcow2/format/header_read.h"
 
@@ -17,7 +15,7 @@
 #include "block/qcow2/format/header.h"
 #include "block/qcow2/qcow2.h"
 
-/* A subcluster has at least a sector. */
+/* A subcluster is a 32nd of a cluster and has at least a sector of 512 bytes. */
 #define EXTL2_CLUSTER_BITS_MIN 14u
 
 /* The beginning of the file while it is being parsed. */
@@ -242,7 +240,7 @@ static int check_features(const struct qcow2 *q, const struct header *hdr, struc
 
 /* ---- tables ---------------------------------------------------------------------------------- */
 
-/* How far L1 and snapshot tables may reach. The checker says itself what lies outside the file. */
+/* Tables must end below this offset. The checker reports itself what lies outside the file. */
 static uint64_t tables_end(const struct qcow2 *q)
 {
     return q->checking || q->cut_short ? QCOW2_HOST_MAX : q->file_end;
@@ -272,7 +270,7 @@ static int parse_reftable(struct qcow2 *q, const struct header *hdr, struct err 
     if (r == 0)
         r = check_table(q, hdr, &q->reftable, "refcount table at", err);
     if (r < 0 && (q->checking || q->cut_short)) {
-        q->reftable.n = 0; /* lost: it will be rebuilt, and nobody who reads needs it */
+        q->reftable.n = 0; /* a repair builds a new one, and reading needs no refcounts */
         r = 0;
     }
     return r;
@@ -324,7 +322,7 @@ static int read_header(struct qcow2 *q, struct header *hdr, struct err *err)
     if (r < 0)
         return err_set_errno(err, r, "%s: cannot tell the size", hdr->path);
     hdr->len = (size_t)min_u64(hdr->file_len, QCOW2_HEADER_MAX);
-    /* Mapped, not allocated: 64 KiB of freed heap would stay with the process for ever. */
+    /* The buffer is mapped: 64 KiB of freed heap would stay with the process for ever. */
     data = mmap(NULL, QCOW2_HEADER_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (data == MAP_FAILED)
         return err_set(err, -ENOMEM, "%s: out of memory", hdr->path);
@@ -347,7 +345,7 @@ static int parse_header(struct qcow2 *q, struct header *hdr, struct err *err)
     q->slice_bits = (unsigned)min_u64(q->cluster_bits, QCOW2_SLICE_BITS_MAX);
     q->file_end = align_up(hdr->file_len, q->cluster_size);
     q->file_len = hdr->file_len;
-    q->durable_len = hdr->file_len; /* by the barrier before the first change */
+    q->durable_len = hdr->file_len; /* the barrier before the first change makes it so */
     hdr->backing_off = load_be64(hdr->data + HDR_BACKING_OFF);
     hdr->backing_len = load_be32(hdr->data + HDR_BACKING_LEN);
     r = check_encryption(q, hdr, err);

@@ -7,8 +7,9 @@
 #include "block/qcow2/qcow2.h"
 
 /*
- * Fill in what the header of q->block.file says; messages name q->path. Names of other files and
- * the tables' places are noted, the tables are not read. 0, or -errno with *err filled.
+ * Fill the fields of `q` and q->block from the header of q->block.file: names of other files and
+ * places of tables too, but no table is read. Returns 0, or -errno with *err filled; messages name
+ * q->path. The caller frees the names, also after an error.
  */
 int qcow2_header_read(struct qcow2 *q, struct err *err) MUST_CHECK;
 

@@ -1,6 +1,6 @@
 /*
- * Refcounts in a refcount block: 2^order bits each, big endian; those narrower than a byte begin at
- * its lowest bit.
+ * Refcounts in a refcount block, of 2^order bits each. Those of several bytes are big endian; where
+ * several share a byte, the first has its lowest bits. A `block` may be a slice as well.
  */
 #ifndef MINIVMM_BLOCK_QCOW2_FORMAT_REFBLOCK_H
 #define MINIVMM_BLOCK_QCOW2_FORMAT_REFBLOCK_H
@@ -59,7 +59,7 @@ static inline void qcow2_refblock_set(unsigned order, uint8_t *block, size_t i, 
     }
 }
 
-/* Fill refcount blocks of `len` bytes whose first `n` refcounts are one. */
+/* Fill `data`, refcount blocks of `len` bytes: the first `n` refcounts are one, the others zero. */
 void qcow2_refblock_fill(unsigned order, uint8_t *data, size_t len, uint64_t n);
 
 #endif

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+/* The slot that has `cluster`, or else the free slot where it belongs. */
 static size_t slot_of(const struct qcow2_set *set, uint64_t cluster)
 {
     size_t i = (size_t)((cluster * 0x9e3779b97f4a7c15ull) >> 32) & (set->nslots - 1);
@@ -17,7 +18,7 @@ bool qcow2_set_has(const struct qcow2_set *set, uint64_t cluster)
     return set->nslots > 0 && set->slots[slot_of(set, cluster)] == cluster;
 }
 
-/* Whichever takes fewer steps: to look for each, or at all that the set has. */
+/* Look for each of the clusters, or at each slot of the set, whichever takes fewer steps. */
 bool qcow2_set_has_any(const struct qcow2_set *set, uint64_t first, uint64_t last)
 {
     if (last - first < set->nslots) {
@@ -77,7 +78,10 @@ void qcow2_set_remove(struct qcow2_set *set, uint64_t cluster)
     set->slots[hole] = 0;
     set->n--;
 
-    /* It may have pushed those after it, up to the next free slot, out of their places. */
+    /*
+     * The removed cluster may have pushed those in the following slots, up to the next free one,
+     * out of their places: put each of them where it belongs now.
+     */
     for (size_t i = (hole + 1) & mask; set->slots[i] != 0; i = (i + 1) & mask) {
         uint64_t moved = set->slots[i];
 

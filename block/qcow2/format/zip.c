@@ -1,6 +1,6 @@
 /*
- * Compression of clusters: the two formats that qcow2 knows. "zlib" is raw deflate without a
- * header, which libdeflate does two to three times as fast as zlib where it is there.
+ * What qcow2 calls "zlib" is raw deflate without a header. Where libdeflate is installed, it does
+ * the work two to three times as fast as zlib.
  */
 #include "block/qcow2/format/zip.h"
 
@@ -14,25 +14,25 @@
 #include <zstd_errors.h>
 
 /*
- * QEMU writes matches at most 2^12 bytes back, and reads any: all of a cluster is in one buffer,
- * and the window that it gives zlib is for what has left the buffer. libdeflate has no smaller
- * window than the format's 2^15. Negative: raw deflate.
+ * We compress with QEMU's window of 2^12 bytes. QEMU inflates data of any window: it has the whole
+ * cluster in one buffer, and zlib needs the window only for what has left the buffer. So libdeflate
+ * may be used too, which always has the format's window of 2^15. Negative bits mean raw deflate.
  */
 #define INFLATE_WINDOW_BITS (-15)
 #define DEFLATE_WINDOW_BITS (-12)
 #define DEFLATE_MEM_LEVEL 9
 
 /*
- * Programs and texts become 5 to 10 % smaller than with zlib's default level, in a third of the
- * time; level 6 gains another 2 to 3 % and takes half as long again.
+ * At this level programs and texts become 5 to 10 % smaller than with zlib's default level, in a
+ * third of the time. Level 6 would gain another 2 to 3 % and take half as long again.
  */
 #define LIBDEFLATE_LEVEL 4
 
 /* ---- inflating ------------------------------------------------------------------------------- */
 
 /*
- * The entry counts whole sectors of compressed data, so there may be bytes past the stream's end:
- * what counts is that a whole cluster came out.
+ * An L2 entry has the length of compressed data in sectors, so other bytes may follow the stream.
+ * The data is good if a whole cluster comes out.
  */
 static int inflate_zlib(const uint8_t *src, size_t src_len, uint8_t *dst, size_t dst_len)
 {
@@ -54,7 +54,7 @@ static int inflate_zlib(const uint8_t *src, size_t src_len, uint8_t *dst, size_t
 }
 
 struct qcow2_inflater {
-    ZSTD_DCtx *zstd; /* NULL: it is for zlib */
+    ZSTD_DCtx *zstd; /* NULL if the inflater is for zlib */
 #ifdef HAVE_LIBDEFLATE
     struct libdeflate_decompressor *deflate;
 #endif
@@ -96,7 +96,7 @@ void qcow2_inflater_free(struct qcow2_inflater *inflater)
     free(inflater);
 }
 
-/* libdeflate wants the stream's end; what it refuses is for zlib to judge. */
+/* libdeflate refuses a stream that has no end; zlib is tried next and takes what fills `dst`. */
 static int inflate_deflated(struct qcow2_inflater *inflater, const uint8_t *src, size_t src_len,
                             uint8_t *dst, size_t dst_len)
 {
@@ -112,7 +112,7 @@ static int inflate_deflated(struct qcow2_inflater *inflater, const uint8_t *src,
     return inflate_zlib(src, src_len, dst, dst_len);
 }
 
-/* A frame that may end too late, or never. */
+/* Inflate a frame that may be longer than the cluster, or lack its end. */
 static int inflate_zstd_stream(ZSTD_DCtx *zstd, const uint8_t *src, size_t src_len, uint8_t *dst,
                                size_t dst_len)
 {
@@ -132,7 +132,7 @@ static int inflate_zstd_stream(ZSTD_DCtx *zstd, const uint8_t *src, size_t src_l
     return 0;
 }
 
-/* A frame that is a cluster needs no buffers beside it. */
+/* A frame of exactly one cluster is inflated in one call, without the buffers of a stream. */
 static int inflate_zstd(ZSTD_DCtx *zstd, const uint8_t *src, size_t src_len, uint8_t *dst,
                         size_t dst_len)
 {
@@ -153,7 +153,7 @@ int qcow2_inflate(struct qcow2_inflater *inflater, const uint8_t *src, size_t sr
 /* ---- deflating ------------------------------------------------------------------------------- */
 
 struct qcow2_deflater {
-    ZSTD_CCtx *zstd; /* NULL: it is for zlib */
+    ZSTD_CCtx *zstd; /* NULL if the deflater is for zlib */
 #ifdef HAVE_LIBDEFLATE
     struct libdeflate_compressor *deflate;
 #else
@@ -192,7 +192,7 @@ static bool deflate_start(struct qcow2_deflater *deflater)
 
 static void deflate_stop(struct qcow2_deflater *deflater)
 {
-    /* Complains of output that nobody fetched, which is no error here. */
+    /* deflateEnd fails if output was not fetched, which is no error here. */
     (void)deflateEnd(&deflater->zlib);
 }
 
