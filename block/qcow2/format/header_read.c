@@ -1,6 +1,6 @@
 /*
- * Extensions and compatible feature bits that are unknown here are skipped. They stay in the image,
- * since switch/header_write changes single fields and never rewrites the header as a whole.
+ * Extensions and compatible feature bits that are unknown here are skipped. They stay in the image:
+ * its header is never written anew without what it had (switch/header_write).
  */
 #include "block/qcow2/format/header_read.h"
 
