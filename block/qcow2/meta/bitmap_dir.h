@@ -65,7 +65,7 @@ int qcow2_bitmaps_walk(struct qcow2 *q, const struct qcow2_bitmaps *bitmaps,
  */
 bool qcow2_bitmap_entry_ok(const struct qcow2 *q, uint64_t entry, uint64_t *ret_host);
 
-/* See block_bitmap_list. */
+/* List all bitmaps, for block_bitmap_list. Returns 0; -EINVAL, -EIO or -ENOMEM. */
 int qcow2_list_bitmaps(struct block *block, struct block_bitmap **ret_list,
                        unsigned *ret_n) MUST_CHECK;
 
