@@ -14,8 +14,8 @@ void qcow2_check_error(struct qcow2_check *check, uint64_t n, const char *fmt, .
     PRINTF_LIKE(3, 4);
 
 /*
- * Count a wrong COPIED flag found `n` times, in the same cases, and keep the line. It becomes an
- * error with qcow2_check_report_flags.
+ * Count a wrong COPIED flag found `n` times, and keep the line, unless `n` is 0 or entries are
+ * counted as repaired. It becomes an error with qcow2_check_report_flags.
  */
 void qcow2_check_wrong_copied(struct qcow2_check *check, uint64_t n, const char *fmt, ...)
     PRINTF_LIKE(3, 4);

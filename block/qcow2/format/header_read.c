@@ -134,7 +134,7 @@ static int parse_extension(struct qcow2 *q, struct header *hdr, uint32_t type, c
 {
     switch (type) {
     case EXT_BACKING_FORMAT:
-        free(q->block.backing_format); /* of several, QEMU takes the last one too */
+        free(q->block.backing_format); /* QEMU takes the last of several names, too */
         q->block.backing_format = NULL;
         return len ? copy_text(hdr, data, len, &q->block.backing_format, err) : 0;
     case EXT_DATA_FILE:

@@ -42,7 +42,9 @@ struct expansion {
 
 /* ---- clusters -------------------------------------------------------------------------------- */
 
-/* Take a cluster that reads as zero; *ret_entry points at it, of which there are `refs`. */
+/*
+ * Take a cluster that reads as zero, and set *ret_entry to the entry of the `refs` that share it.
+ */
 static int new_zeroes(struct expansion *x, uint64_t refs, uint64_t *ret_entry)
 {
     struct qcow2 *q = x->ledger->q;

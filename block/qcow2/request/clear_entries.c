@@ -60,7 +60,7 @@ static int cleared_entry(const struct qcow2 *q, uint64_t cluster_off, const stru
         return r;
     if ((c.reads_zero && (keep || !old->has_space)) ||
         (c.unallocated && how == QCOW2_CLEAR_DISCARD))
-        *ret_entry = (struct raw_entry){old->entry, old->bitmap}; /* as it should be already */
+        *ret_entry = (struct raw_entry){old->entry, old->bitmap}; /* nothing has to change */
     else if (keep && qcow2_has_own_space(old) && q->version >= 3)
         *ret_entry = zero_entry(q, old->entry);
     else if (!c.below)

@@ -21,7 +21,7 @@ struct copy {
     uint64_t off; /* of the disk */
     uint64_t end;
     struct file *from;
-    uint64_t from_off; /* what `off` gets */
+    uint64_t from_off; /* where the data for `off` is in `from` */
 };
 
 static int copy_to(const struct copy *copy, uint64_t host, uint64_t len)

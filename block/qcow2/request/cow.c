@@ -43,7 +43,7 @@ struct cow {
     uint64_t off;
     uint64_t len;
     uint64_t end;
-    uint64_t host; /* of start */
+    uint64_t host; /* where `start` is in the file */
     bool fresh;    /* the space reads as zero */
     enum fill head;
     enum fill tail;

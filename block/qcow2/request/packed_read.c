@@ -38,9 +38,9 @@ struct row {
     struct qcow2 *q;
     unsigned n;
     uint64_t entries[ROW_MAX];
-    uint64_t host;   /* of the first in the file */
-    uint64_t end;    /* of the last */
-    uint64_t sum;    /* of their lengths */
+    uint64_t host;   /* where the first of them begins in the file */
+    uint64_t end;    /* where the last of them ends in the file */
+    uint64_t sum;    /* the sum of their lengths */
     uint8_t *packed; /* their compressed data */
     bool together;   /* `packed` is the file from `host` to `end`; else only the clusters */
     uint8_t *dst;
@@ -148,7 +148,7 @@ struct slot {
 
 struct qcow2_inflated {
     uint64_t uses;
-    struct co_queue changed; /* a slot was filled */
+    struct co_queue changed; /* woken when a slot was filled */
     unsigned n;
     struct slot slots[];
 };

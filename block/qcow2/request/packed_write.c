@@ -38,7 +38,7 @@ struct packing {
     unsigned n;          /* clusters */
     struct packed *each; /* one for each cluster */
     uint8_t *data;
-    int result; /* of compressing */
+    int result; /* what compressing has returned */
 };
 
 struct packed {

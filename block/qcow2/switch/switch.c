@@ -56,7 +56,7 @@ struct plan {
     struct qcow2_ledger *ledger;
     struct planned *blocks;
     uint32_t max;     /* blocks that there is room for */
-    uint32_t nblocks; /* no block from here on has a home */
+    uint32_t nblocks; /* no block from this number on has a home */
     uint32_t queue;   /* the first on the list, or NO_BLOCK */
 
     uint64_t table_host;

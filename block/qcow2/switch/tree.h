@@ -31,7 +31,7 @@ int qcow2_tree_add(struct qcow2_ledger *ledger, const uint64_t *entries, uint32_
 
 enum qcow2_tree_copy {
     QCOW2_COPY_ALL,     /* every L2 table */
-    QCOW2_COPY_CHANGED, /* those that have wrong COPIED flags; the old ones lose a reference */
+    QCOW2_COPY_CHANGED, /* tables with wrong COPIED flags; the old ones are counted down */
 };
 
 /*
