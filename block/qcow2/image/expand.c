@@ -108,7 +108,7 @@ static int expand_entries(struct expansion *x, uint64_t refs, uint8_t *table, bo
     return r;
 }
 
-static int note_moved(struct expansion *x, uint64_t from, uint64_t to)
+static int add_moved(struct expansion *x, uint64_t from, uint64_t to)
 {
     if (x->n == x->max) {
         size_t max = x->max ? x->max * 2 : 16;
@@ -135,7 +135,7 @@ static int replace_table(struct expansion *x, const struct qcow2_tabref *ref, co
         r = qcow2_ledger_add(x->ledger, host, len, refs - 1);
     if (r == 0)
         r = qcow2_ledger_add(x->ledger, ref->host, len, -refs);
-    return r < 0 ? r : note_moved(x, ref->host, host | (refs == 1 ? QCOW2_COPIED : 0));
+    return r < 0 ? r : add_moved(x, ref->host, host | (refs == 1 ? QCOW2_COPIED : 0));
 }
 
 static int visit_table(struct qcow2_walk *walk, const struct qcow2_tabref *ref, const uint8_t *data)

@@ -238,7 +238,7 @@ static int defer_counts(struct qcow2 *q)
 /* If at most so many clusters are taken between two flushes, a stock is worth while. */
 #define SHORT_ROUND 8u
 
-static void note_round(struct qcow2_stock *stock)
+static void count_round(struct qcow2_stock *stock)
 {
     if (stock->taken > SHORT_ROUND)
         stock->short_rounds = 0;
@@ -264,7 +264,7 @@ static int write_back_locked(struct qcow2 *q, bool counts)
     r = counts ? 0 : defer_counts(q);
     if (r < 0)
         return r;
-    note_round(&q->stock);
+    count_round(&q->stock);
     data_first = q->data_first;
     q->data_first = false;
     freed = q->freed;

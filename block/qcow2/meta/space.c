@@ -83,7 +83,7 @@ static uint64_t first_known(struct qcow2 *q)
 /* ---- refcounts that were not looked at ------------------------------------------------------- */
 
 /* Set the bits of slices with free clusters among [first, end), whose refcounts are `counts`. */
-static void note_free(struct qcow2 *q, const uint8_t *counts, uint64_t first, uint64_t end)
+static void find_free_slices(struct qcow2 *q, const uint8_t *counts, uint64_t first, uint64_t end)
 {
     uint64_t slice_end;
 
@@ -129,7 +129,7 @@ static int scan_piece(struct qcow2 *q)
         return -ENOMEM;
     r = qcow2_meta_read(q, host + at, counts, len);
     if (r == 0) {
-        note_free(q, counts, space->seen, end);
+        find_free_slices(q, counts, space->seen, end);
         space->seen = end;
     }
     free(counts);

@@ -16,7 +16,7 @@
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-int qcow2_ledger_new(struct qcow2 *q, struct qcow2_ledger **ret_refs)
+int qcow2_ledger_new(struct qcow2 *q, struct qcow2_ledger **ret_ledger)
 {
     struct qcow2_ledger *ledger;
     int r = q->block.writable ? qcow2_finish(q) : 0; /* writes everything back */
@@ -38,7 +38,7 @@ int qcow2_ledger_new(struct qcow2 *q, struct qcow2_ledger **ret_refs)
     ledger->move_from = UINT64_MAX;
     qcow2_counts_init(&ledger->was);
     qcow2_counts_init(&ledger->now);
-    *ret_refs = ledger;
+    *ret_ledger = ledger;
     return 0;
 }
 

@@ -35,7 +35,7 @@ struct qcow2_ledger {
 };
 
 /* Begin with empty counts. A writable image is written back first. Returns 0 or -errno. */
-int qcow2_ledger_new(struct qcow2 *q, struct qcow2_ledger **ret_refs) MUST_CHECK;
+int qcow2_ledger_new(struct qcow2 *q, struct qcow2_ledger **ret_ledger) MUST_CHECK;
 
 /* NULL is fine. */
 void qcow2_ledger_free(struct qcow2_ledger *ledger);
