@@ -1,6 +1,5 @@
 /*
- * Reading files into guest memory, by two threads where there are two CPUs: most of the time goes
- * into the page faults of fresh memory, and those scale.
+ * Reading files into guest memory, and other fresh memory.
  */
 #ifndef MINIVMM_BOOT_LOADER_H
 #define MINIVMM_BOOT_LOADER_H
@@ -21,5 +20,8 @@ struct load {
 
 /* Carry out all loads. 0, or a negative errno with *err filled; no thread is left behind. */
 int loader_run(const struct load *loads, size_t nloads, struct err *err) MUST_CHECK;
+
+/* Let the host find pages for `len` bytes at once. A hint: it cannot fail. Any thread. */
+void loader_populate(uint8_t *dst, size_t len);
 
 #endif
