@@ -14,10 +14,12 @@ B := build/$(CONFIG)
 PKG_CONFIG ?= pkg-config
 
 # Libraries, as pkg-config modules, and the Debian package that brings each.
-LIBS := liburing zlib libzstd jansson
+LIBS := liburing zlib libzstd liblz4 liblzma jansson
 DEBIAN_liburing := liburing-dev
 DEBIAN_zlib := zlib1g-dev
 DEBIAN_libzstd := libzstd-dev
+DEBIAN_liblz4 := liblz4-dev
+DEBIAN_liblzma := liblzma-dev
 DEBIAN_jansson := libjansson-dev
 DEBIAN_check := check
 

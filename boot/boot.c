@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/bytes.h"
+#include "base/log.h"
 #include "boot/acpi.h"
 #include "boot/cmdline.h"
 #include "boot/file.h"
@@ -16,6 +17,7 @@
 #include "boot/pvh_x86.h"
 #include "boot/ram_map.h"
 #include "boot/reset_vector_x86.h"
+#include "boot/unpacked_x86.h"
 #include "boot/zero_page_x86.h"
 #include "memory/layout_x86.h"
 
@@ -39,6 +41,7 @@ struct session {
     const struct boot_machine *machine;
     struct ram_map map;
     struct guest_info info;
+    uint64_t entry_gpa;
 
     /* What files go where; room for all segments and initrds. */
     struct load *loads;
@@ -51,6 +54,7 @@ struct session {
     uint8_t *page_tables;
     uint8_t *cmdline;
     uint8_t *legacy_area; /* X86_EBDA_START to 1 MiB */
+    uint8_t *kernel[KERNEL_SEGMENTS_MAX];
 };
 
 static int open_initrds(struct boot *boot, const struct boot_options *options, struct err *err)
@@ -161,17 +165,11 @@ static int place_kernel(struct session *s, struct err *err)
 
     for (size_t i = 0; i < kernel->nsegments; i++) {
         const struct kernel_segment *segment = &kernel->segments[i];
-        uint8_t *host;
-        int r = ram_map_take(&s->map, segment->gpa, segment->mem_len, "the kernel", &host, err);
+        int r =
+            ram_map_take(&s->map, segment->gpa, segment->mem_len, "the kernel", &s->kernel[i], err);
 
         if (r < 0)
             return r;
-        s->loads[s->nloads++] = (struct load){
-            .file = &s->boot->kernel_file,
-            .off = segment->file_off,
-            .len = segment->file_len,
-            .dst = host,
-        };
     }
     if (kernel->entry_gpa >= X86_HIGH_RAM_START)
         return err_set(err, -EINVAL, "entry point %#llx, expected one below 4 GiB",
@@ -213,6 +211,39 @@ static int place_initrds(struct session *s, struct err *err)
     return 0;
 }
 
+/* A packed kernel is unpacked here if that can be done; else its own stub does it in the guest. */
+static bool unpack_kernel(struct session *s)
+{
+    const struct boot *boot = s->boot;
+    struct unpacked unpacked;
+    struct err why;
+
+    if (boot->kernel.payload.len == 0)
+        return false;
+    if (unpacked_load(&boot->kernel_file, &boot->kernel, &s->map, (const char *)s->cmdline,
+                      &unpacked, &why) < 0) {
+        log_info("%s: the kernel unpacks itself: %s", boot->kernel_file.path, why.msg);
+        return false;
+    }
+    s->entry_gpa = unpacked.entry_gpa;
+    s->info.kaslr = unpacked.kaslr;
+    return true;
+}
+
+static void add_kernel_loads(struct session *s)
+{
+    const struct kernel_image *kernel = &s->boot->kernel;
+
+    for (size_t i = 0; i < kernel->nsegments; i++)
+        s->loads[s->nloads++] = (struct load){
+            .file = &s->boot->kernel_file,
+            .off = kernel->segments[i].file_off,
+            .len = kernel->segments[i].file_len,
+            .dst = s->kernel[i],
+        };
+    s->entry_gpa = kernel->entry_gpa;
+}
+
 static void write_firmware(struct session *s)
 {
     uint8_t *area = s->legacy_area + (X86_FIRMWARE_TABLES - X86_EBDA_START);
@@ -235,7 +266,7 @@ static void write_entry(struct session *s, struct boot_plan *plan)
 
     *plan = (struct boot_plan){
         .entry = kernel->entry,
-        .rip = kernel->entry_gpa,
+        .rip = s->entry_gpa,
         .gdt_gpa = X86_GDT,
         .gdt_limit = LONGMODE_GDT_SIZE - 1,
     };
@@ -275,6 +306,8 @@ static int load(struct session *s, struct boot_plan *ret_plan, struct err *err)
                       err);
     if (r < 0)
         return r;
+    if (!unpack_kernel(s))
+        add_kernel_loads(s);
     r = loader_run(s->loads, s->nloads, err);
     if (r < 0)
         return r;

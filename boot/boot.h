@@ -46,6 +46,7 @@ struct boot_machine {
     bool acpi;      /* false: MP table, and virtio_mmio.device= in front of the command line */
     const struct boot_virtio_mmio *virtio;
     size_t nvirtio;
+    bool kaslr;          /* false: "nokaslr" in front of the command line */
     const char *cmdline; /* checked against the kernel's own limit */
 };
 

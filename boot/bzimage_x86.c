@@ -23,6 +23,14 @@
 /* 2.12 brought xloadflags, and with it a way to know that there is a 64-bit entry. */
 #define PROTOCOL_MIN 0x020cu
 
+/*
+ * Linux 5.5. What older kernels' stubs leave to the kernel was not tried. What follows is for its
+ * page tables, which map it by 2 MiB, and for the 1 GiB of virtual addresses that it may fill.
+ */
+#define PROTOCOL_PAYLOAD 0x020fu
+#define PAYLOAD_ALIGN_MIN (2 * MIB)
+#define PAYLOAD_MEMORY_MAX GIB
+
 #define JMP_SHORT 0xebu
 
 bool bzimage_probe(const uint8_t *head, size_t len)
@@ -111,6 +119,23 @@ static int choose_place(const struct setup_header *hdr, struct kernel_segment *k
     return 0;
 }
 
+/* Nothing here is an error: without a payload that is as expected, the kernel unpacks itself. */
+static void find_payload(const struct setup_header *hdr, const struct kernel_segment *kernel,
+                         struct kernel_payload *payload)
+{
+    if (hdr->version < PROTOCOL_PAYLOAD || !hdr->relocatable_kernel ||
+        hdr->kernel_alignment < PAYLOAD_ALIGN_MIN || kernel->mem_len > PAYLOAD_MEMORY_MAX ||
+        kernel->gpa != hdr->pref_address ||
+        !range_fits(hdr->payload_offset, hdr->payload_length, kernel->file_len))
+        return;
+    *payload = (struct kernel_payload){
+        .file_off = kernel->file_off + hdr->payload_offset,
+        .len = hdr->payload_length,
+        .link_gpa = hdr->pref_address,
+        .align = hdr->kernel_alignment,
+    };
+}
+
 int bzimage_parse(const uint8_t *head, size_t len, uint64_t file_size, struct kernel_image *image,
                   struct err *err)
 {
@@ -128,6 +153,7 @@ int bzimage_parse(const uint8_t *head, size_t len, uint64_t file_size, struct ke
     if (r < 0)
         return r;
 
+    find_payload(&hdr, kernel, &image->payload);
     image->nsegments = 1;
     image->entry = BOOT_ENTRY_LINUX64;
     image->entry_gpa = kernel->gpa + ENTRY_64;

@@ -41,6 +41,8 @@ int cmdline_build(const struct boot_machine *machine, uint64_t max, char *dst, s
     max = min_u64(max, size - 1);
     for (size_t i = 0; !machine->acpi && i < machine->nvirtio; i++)
         append_device(&text, &machine->virtio[i]);
+    if (!machine->kaslr)
+        append(&text, "nokaslr ");
     append(&text, machine->cmdline);
 
     if (text.len > max)

@@ -13,8 +13,8 @@
 
 /*
  * Write the command line, with the NUL, to `dst` of `size` bytes. Without ACPI it begins with the
- * virtio devices. The user's text may have a "--", and the kernel hands all words after that to
- * init.
+ * virtio devices, and "nokaslr" comes in front of the user's text as well. That may have a "--",
+ * and the kernel hands all words after that to init.
  *
  * 0, or -E2BIG with *err filled if it is longer than `max` bytes, the kernel's limit, or `size`.
  */

@@ -4,6 +4,7 @@
 #ifndef MINIVMM_BOOT_GUEST_INFO_H
 #define MINIVMM_BOOT_GUEST_INFO_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -14,6 +15,7 @@ struct guest_info {
     uint64_t initrd_gpa;
     uint64_t initrd_len; /* 0: none */
     uint64_t rsdp_gpa;   /* 0: no ACPI */
+    bool kaslr;          /* it was randomised here */
     struct e820_entry e820[E820_ENTRIES_MAX];
     size_t ne820;
 };

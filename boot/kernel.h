@@ -27,13 +27,22 @@ struct kernel_segment {
     uint64_t mem_len; /* more than 0; gpa + mem_len does not overflow */
 };
 
+/* A packed vmlinux in a bzImage that can be unpacked without its stub. */
+struct kernel_payload {
+    uint64_t file_off; /* the file had so many bytes */
+    uint64_t len;      /* 0: there is none */
+    uint64_t link_gpa; /* what the kernel is linked for */
+    uint64_t align;    /* of its place in memory: a power of two, at least 2 MiB */
+};
+
 struct kernel_image {
     struct kernel_segment segments[KERNEL_SEGMENTS_MAX];
     size_t nsegments;
     enum boot_entry entry;
     uint64_t entry_gpa;
-    uint64_t initrd_limit; /* the initrd ends at or below this address */
-    uint64_t cmdline_max;  /* without the terminating NUL */
+    uint64_t initrd_limit;         /* the initrd ends at or below this address */
+    uint64_t cmdline_max;          /* without the terminating NUL */
+    struct kernel_payload payload; /* of segment 0 */
 
     /* BOOT_ENTRY_LINUX64: the file's own setup header for the zero page; none in an ELF file. */
     uint8_t setup_header[KERNEL_SETUP_HEADER_MAX];

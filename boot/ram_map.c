@@ -2,7 +2,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <stdbool.h>
 
 #include "base/bytes.h"
 
@@ -86,4 +85,57 @@ int ram_map_take_highest(struct ram_map *map, uint64_t len, uint64_t align, uint
                    "below %#llx beside everything else",
                    what, (unsigned long long)div_round_up(len, KIB),
                    (unsigned long long)(guest_mem_size(map->mem) / MIB), (unsigned long long)limit);
+}
+
+/* The lowest use that ends above `gpa`. */
+static const struct ram_use *next_use(const struct ram_map *map, uint64_t own_gpa, uint64_t gpa)
+{
+    const struct ram_use *next = NULL;
+
+    for (size_t i = 0; i < map->nuses; i++) {
+        const struct ram_use *use = &map->uses[i];
+
+        if (use->gpa != own_gpa && use->gpa + use->len > gpa && (!next || use->gpa < next->gpa))
+            next = use;
+    }
+    return next;
+}
+
+/* How many places there are; *ret_gpa is number `nth`, if there are so many. */
+static uint64_t count_places(const struct ram_map *map, uint64_t own_gpa,
+                             const struct ram_places *places, uint64_t nth, uint64_t *ret_gpa)
+{
+    uint64_t n = 0;
+
+    for (size_t i = 0; i < map->mem->nregions; i++) {
+        const struct mem_region *region = &map->mem->regions[i];
+        uint64_t limit = min_u64(region->gpa + region->len, places->limit);
+        uint64_t start = max_u64(region->gpa + places->head, places->min);
+        const struct ram_use *use;
+
+        do {
+            uint64_t end, here;
+
+            start = align_up(start, places->align);
+            use = next_use(map, own_gpa, start - places->head);
+            end = use ? min_u64(use->gpa, limit) : limit;
+            here = end >= start + places->len ? (end - places->len - start) / places->align + 1 : 0;
+            if (nth >= n && nth - n < here)
+                *ret_gpa = start + (nth - n) * places->align;
+            n += here;
+            start = use ? use->gpa + use->len + places->head : limit;
+        } while (start < limit);
+    }
+    return n;
+}
+
+bool ram_map_choose(const struct ram_map *map, uint64_t own_gpa, const struct ram_places *places,
+                    uint64_t random, uint64_t *ret_gpa)
+{
+    uint64_t n = count_places(map, own_gpa, places, UINT64_MAX, ret_gpa);
+
+    if (n == 0)
+        return false;
+    (void)count_places(map, own_gpa, places, random % n, ret_gpa);
+    return true;
 }

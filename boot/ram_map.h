@@ -5,6 +5,7 @@
 #ifndef MINIVMM_BOOT_RAM_MAP_H
 #define MINIVMM_BOOT_RAM_MAP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -42,5 +43,24 @@ int ram_map_take(struct ram_map *map, uint64_t gpa, uint64_t len, const char *wh
 int ram_map_take_highest(struct ram_map *map, uint64_t len, uint64_t align, uint64_t limit,
                          const char *what, uint64_t *ret_gpa, uint8_t **ret_host,
                          struct err *err) MUST_CHECK;
+
+/*
+ * Places for `len` bytes, with `head` bytes of room in front of them: multiples of `align`, a power
+ * of two, in [min, limit). No number is larger than an exabyte.
+ */
+struct ram_places {
+    uint64_t head;
+    uint64_t len;
+    uint64_t align;
+    uint64_t min;
+    uint64_t limit;
+};
+
+/*
+ * Choose one of them by a random number, each with the same chance, as if the use that begins at
+ * `own_gpa` were free; nothing is taken. False: there is none.
+ */
+bool ram_map_choose(const struct ram_map *map, uint64_t own_gpa, const struct ram_places *places,
+                    uint64_t random, uint64_t *ret_gpa) MUST_CHECK;
 
 #endif

@@ -29,7 +29,9 @@ static void fill_header(struct setup_header *hdr, const struct guest_info *info)
 {
     hdr->vid_mode = VID_MODE_NORMAL;
     hdr->type_of_loader = LOADER_UNDEFINED;
-    hdr->loadflags &= (uint8_t)~KASLR_FLAG; /* the kernel's own stub sets it */
+    hdr->loadflags &= (uint8_t)~KASLR_FLAG; /* set by who randomises: the kernel's stub or boot/ */
+    if (info->kaslr)
+        hdr->loadflags |= KASLR_FLAG;
     hdr->ramdisk_image = (uint32_t)info->initrd_gpa;
     hdr->ramdisk_size = (uint32_t)info->initrd_len;
     hdr->cmd_line_ptr = (uint32_t)info->cmdline_gpa;

@@ -141,6 +141,18 @@ int guest_mem_write(const struct guest_mem *mem, uint64_t gpa, const void *buf, 
     return 0;
 }
 
+/* Whole pages of a private mapping read as zeros once they are given back. */
+void guest_mem_clear(uint8_t *host, size_t len)
+{
+    size_t head = min_u64(len, align_up((uintptr_t)host, PAGE_SIZE) - (uintptr_t)host);
+    size_t pages = align_down(len - head, PAGE_SIZE);
+
+    memset(host, 0, head);
+    if (pages > 0 && madvise(host + head, pages, MADV_DONTNEED) < 0)
+        memset(host + head, 0, pages);
+    memset(host + head + pages, 0, len - head - pages);
+}
+
 uint64_t guest_mem_size(const struct guest_mem *mem)
 {
     uint64_t sum = 0;

@@ -65,6 +65,12 @@ int guest_mem_read(const struct guest_mem *mem, uint64_t gpa, void *buf, size_t 
 int guest_mem_write(const struct guest_mem *mem, uint64_t gpa, const void *buf,
                     size_t len) MUST_CHECK;
 
+/*
+ * Let [host, host + len), a piece of one region, read as zeros, and give the pages back to the
+ * host. Before the guest runs.
+ */
+void guest_mem_clear(uint8_t *host, size_t len);
+
 /* Sum of all regions in bytes. */
 uint64_t guest_mem_size(const struct guest_mem *mem);
 

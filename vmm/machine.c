@@ -341,6 +341,7 @@ static void *load_main(void *arg)
         .acpi = machine->parts->config->acpi,
         .virtio = machine->virtio,
         .nvirtio = machine->nslots_planned,
+        .kaslr = machine->parts->config->kaslr,
         .cmdline = machine->parts->cmdline,
     };
 

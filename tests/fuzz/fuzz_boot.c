@@ -24,6 +24,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct boot_machine machine = {
         .ncpus = 1,
         .acpi = size % 2 == 0,
+        .kaslr = size % 3 != 0,
         .virtio = &disk,
         .nvirtio = 1,
         .cmdline = "quiet",

@@ -25,6 +25,8 @@ static void check(const struct kernel_image *image, size_t size)
         if (image->entry_gpa >= segment->gpa && image->entry_gpa < end)
             entered++;
     }
+    if (!range_fits(image->payload.file_off, image->payload.len, size))
+        abort();
     if (entered == 0 || image->setup_header_len > KERNEL_SETUP_HEADER_MAX)
         abort();
 }

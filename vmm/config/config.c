@@ -13,6 +13,7 @@ void config_init(struct config *config)
         .serial = SERIAL_STDIO,
         .shutdown_timeout_s = CONFIG_SHUTDOWN_TIMEOUT_S,
         .acpi = true,
+        .kaslr = true,
         .log_level = LOG_WARN,
     };
 }

@@ -76,6 +76,7 @@ struct config {
     bool restart_on_reboot;
     unsigned shutdown_timeout_s; /* for a guest that was asked to power off; 0: it is not asked */
     bool acpi;
+    bool kaslr;
     enum log_level log_level;
 };
 

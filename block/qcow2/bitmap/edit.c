@@ -1,6 +1,7 @@
 /*
- * The edits are those of qemu-img bitmap, and are refused in its words. Each is one switch
- * (switch/ledger.h), so a power cut leaves the old bitmaps or the new ones.
+ * Adding, removing and changing persistent bitmaps: what qemu-img bitmap does, refused in its
+ * words. Each is one switch of the header (switch/ledger.h), so a power cut leaves the old bitmaps
+ * or the new ones.
  */
 #include "block/qcow2/bitmap/edit.h"
 
@@ -20,7 +21,7 @@
 #include "block/qcow2/switch/ledger.h"
 #include "block/qcow2/switch/switch.h"
 
-/* The default granularity is QEMU's: the cluster size, but between these two. */
+/* What QEMU takes, between these two, is the cluster size. */
 #define DEFAULT_MIN 4096u
 #define DEFAULT_MAX 65536u
 
@@ -29,8 +30,8 @@ struct edit {
     const struct block_bitmap_edit *what;
     struct qcow2_bitmap_dir dir;
     struct qcow2_bitmap_entry *entry;
-    struct qcow2_bitmap_entry removed; /* the entry that was removed; its name is freed */
-    struct qcow2_bits added;           /* the bits that a merge adds */
+    struct qcow2_bitmap_entry removed; /* its name is freed */
+    struct qcow2_bits added;           /* what MERGE adds */
 };
 
 /* ---- what is refused ------------------------------------------------------------------------- */
@@ -113,7 +114,7 @@ static int add(struct edit *edit, struct err *err)
 
 /* ---- merge ----------------------------------------------------------------------------------- */
 
-/* Add the bits of `source`, a bitmap of image `q`, to edit->added. */
+/* Collect what another bitmap says; `q` is its image. */
 static int add_table(struct edit *edit, struct qcow2 *q, const struct qcow2_bitmap_entry *source)
 {
     struct qcow2_bits like = {.cluster_bits = q->cluster_bits,
@@ -186,7 +187,7 @@ static int merge(struct edit *edit, struct err *err)
 
 /* ---- all of them ----------------------------------------------------------------------------- */
 
-/* Change the directory in memory, and collect the bits that are to be added. */
+/* Change the directory in memory, and say what becomes of the bits. */
 static int plan(struct edit *edit, struct err *err)
 {
     int r;
@@ -258,7 +259,7 @@ static int carry_out(struct edit *edit)
         r = qcow2_switch_over(ledger, &next);
     qcow2_ledger_free(ledger);
     if (r == 0)
-        qcow2_bitmaps_saved(edit->q); /* so that the next write marks other bitmaps as in use */
+        qcow2_bitmaps_saved(edit->q); /* one more may have to follow from now on */
     return r;
 }
 

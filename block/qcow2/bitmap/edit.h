@@ -1,15 +1,12 @@
 /*
- * Adds, removes and changes persistent bitmaps, for the image tool.
+ * Changing the bitmaps of an image: what the image tool asks for.
  */
 #ifndef MINIVMM_BLOCK_QCOW2_BITMAP_EDIT_H
 #define MINIVMM_BLOCK_QCOW2_BITMAP_EDIT_H
 
 #include "block/driver.h"
 
-/*
- * Carry out an edit (struct block_bitmap_edit) with one switch. Returns 0, or -errno with *err
- * filled. The image is not attached.
- */
+/* See block_bitmap_edit. */
 int qcow2_edit_bitmap(struct block *block, const struct block_bitmap_edit *edit,
                       struct err *err) MUST_CHECK;
 

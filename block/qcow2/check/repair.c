@@ -1,10 +1,11 @@
 /*
- * A repair counts all references a second time, with entries as they are to be. Tables that have to
- * change are written anew, and the image is switched to them and to the new refcounts at once
- * (switch/switch.c). A power cut leaves the image as it was, or repaired.
+ * Repair: what the checker found wrong is left out of, or right in, a second count of all
+ * references; tables that have to change are written anew, and the image is switched to them and to
+ * new counts at once (switch/switch.c). A power cut leaves the image as it was, or repaired.
  *
  * Metadata that shares its cluster with anything else moves away, so that writing the one does not
- * destroy the other. Data that is shared needs only the right refcount: a write copies it first.
+ * destroy the other. Data that is shared needs nothing but the right count: it is copied before it
+ * is written.
  */
 #include "block/qcow2/check/repair.h"
 
@@ -32,10 +33,7 @@
 #include "block/qcow2/switch/switch.h"
 #include "block/qcow2/switch/walk.h"
 
-/*
- * A repair may take several rounds: a table that moves may leave its old cluster with one
- * reference, whose COPIED flag is wrong then.
- */
+/* Moving a table may leave its old cluster to one owner, whose COPIED flag is then wrong. */
 #define ROUNDS_MAX 4
 
 struct move {
@@ -52,14 +50,14 @@ struct repair {
     size_t nmoves;
     size_t max_moves;
     uint8_t *table;           /* a cluster to build tables in */
-    uint8_t *cluster;         /* a cluster for data */
+    uint8_t *cluster;         /* one for data */
     uint64_t flags;           /* wrong COPIED flags */
     struct qcow2_counts seen; /* clusters of the active tree that have other users too */
 };
 
 /* ---- L2 tables ------------------------------------------------------------------------------- */
 
-/* Let the entry, which counts `weight` times, point at a copy of its cluster. */
+/* Give the entry, of which there are `weight`, a copy of the cluster that it points at. */
 static int unshare(struct repair *repair, struct qcow2_entry *entry, int64_t weight)
 {
     struct qcow2 *q = repair->q;
@@ -82,8 +80,7 @@ static int unshare(struct repair *repair, struct qcow2_entry *entry, int64_t wei
 
 /*
  * A cluster may belong to the disk and to snapshots, but twice to the disk only by mistake. The
- * right refcount is not enough then: once one of the two entries is written, the other's COPIED
- * flag would be wrong. So the second entry gets a copy.
+ * count would do; but once one of the two is written, the other's COPIED flag would be wrong.
  */
 static int repair_sharing(struct repair *repair, const struct qcow2_tabref *ref,
                           struct qcow2_entry *entry)
@@ -98,7 +95,7 @@ static int repair_sharing(struct repair *repair, const struct qcow2_tabref *ref,
     return r < 0 ? r : qcow2_counts_set(&repair->seen, cluster, 1);
 }
 
-/* Is COPIED right for a cluster with `count` references? If not, count `weight` errors. */
+/* Is COPIED right for a cluster that is used so often? If not, that is one more error. */
 static bool flag_is_right(struct repair *repair, uint64_t entry, uint64_t count, uint64_t weight)
 {
     bool right = (count == 1) == !!(entry & QCOW2_COPIED);
@@ -129,7 +126,7 @@ static int repair_active_entry(struct repair *repair, const struct qcow2_tabref 
     return r;
 }
 
-/* Build the L2 table as it should be, in repair->table. */
+/* Build the table as it should be. */
 static int build_table(struct repair *repair, const struct qcow2_tabref *ref, const uint8_t *data)
 {
     struct qcow2 *q = repair->q;
@@ -210,7 +207,7 @@ static int visit_table(struct qcow2_walk *walk, const struct qcow2_tabref *ref, 
 
 /* ---- L1 tables ------------------------------------------------------------------------------- */
 
-/* Repair L1 entries, except for COPIED, and let them point where the L2 tables have moved to. */
+/* Entries as they should be, but for COPIED; where the tables have moved to. */
 static void repair_l1(const struct repair *repair, uint64_t *entries, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
@@ -221,7 +218,7 @@ static void repair_l1(const struct repair *repair, uint64_t *entries, uint32_t n
     }
 }
 
-/* Let each entry of repair->table, a copy of an L2 table, point at a copy of its data. */
+/* Data of its own for each entry of a table that was copied. */
 static int unshare_table(struct repair *repair)
 {
     struct qcow2 *q = repair->q;
@@ -237,7 +234,7 @@ static int unshare_table(struct repair *repair)
     return r;
 }
 
-/* Give an L1 entry that shares its L2 table with another active one a table and data of its own. */
+/* A table and data of its own for an L1 entry that shares them with another of the active table. */
 static int split_table(struct repair *repair, uint64_t *entry)
 {
     struct qcow2 *q = repair->q;
@@ -305,7 +302,7 @@ static int replace_l1(struct repair *repair, const uint64_t *old, const uint64_t
     return r < 0 ? r : qcow2_put_l1(repair->ledger, entries, n, host);
 }
 
-/* Report wrong COPIED flags of the active L1 table, as long as all tables are where they were. */
+/* As long as all tables are where they were. */
 static void check_l1_flags(struct repair *repair)
 {
     const struct qcow2_table *l1 = &repair->q->l1;
@@ -368,7 +365,7 @@ static int repair_snapshot_l1(struct repair *repair, struct qcow2_snapshot *snap
     return r;
 }
 
-/* Is the L1 table of a snapshot in the file? Without one there is nothing of the snapshot. */
+/* Is there an L1 table at all? Without one a snapshot is nothing but its name. */
 static bool has_l1(const struct qcow2_check *check, const struct qcow2_snapshot *snapshot)
 {
     return qcow2_check_l1_ok(check, snapshot) &&
@@ -445,7 +442,7 @@ static int repair_snapshots(struct repair *repair, bool changed, struct qcow2_sw
 
 /* ---- one round ------------------------------------------------------------------------------- */
 
-/* Count all references again, with entries as they are to be. */
+/* Count everything again, as it will be. */
 static int count_repaired(struct qcow2_check *check)
 {
     struct qcow2 *q = check->q;
@@ -460,7 +457,7 @@ static int count_repaired(struct qcow2_check *check)
     qcow2_tablist_init(&check->tables, true);
     check->l1_budget = UINT64_MAX; /* all that is read was read before */
     check->repaired = true;
-    check->ledger->max = UINT64_MAX; /* a count that is too large may fit after the repair */
+    check->ledger->max = UINT64_MAX; /* what does not fit may do so once it is sorted out */
     return qcow2_check_count(check);
 }
 
@@ -485,7 +482,7 @@ static int build(struct repair *repair, struct qcow2_switch *next)
     return r;
 }
 
-/* If a cluster of the old refcount table or blocks is free now, report that. */
+/* A cluster of the old refcounts, counted when the new ones were made, is free now. */
 static void say_freed(struct qcow2_check *check, uint64_t host)
 {
     if (qcow2_ledger_get(check->ledger, host) == 0)
@@ -493,7 +490,7 @@ static void say_freed(struct qcow2_check *check, uint64_t host)
                         qcow2_cluster_of(check->q, host));
 }
 
-/* Switch the image; if refcounts are rebuilt, report which clusters of the old ones are free. */
+/* Write it all; of refcounts that were rebuilt, say what has become of the old ones. */
 static int carry_out(struct qcow2_check *check, const struct qcow2_switch *next)
 {
     struct qcow2 *q = check->q;
@@ -517,7 +514,7 @@ static int carry_out(struct qcow2_check *check, const struct qcow2_switch *next)
     return r;
 }
 
-/* Repair with one switch. *ret_flags is the number of COPIED flags that were wrong. */
+/* *ret_flags: COPIED flags that were wrong. */
 static int repair_once(struct qcow2_check *check, uint64_t *ret_flags)
 {
     struct repair repair = {
@@ -544,7 +541,7 @@ static int repair_once(struct qcow2_check *check, uint64_t *ret_flags)
 
 /* ---- until it is right ----------------------------------------------------------------------- */
 
-/* Check the image again, as it is now. */
+/* Begin anew, on the image as it is now. */
 static int check_again(struct qcow2_check *check, struct block_check_report *report)
 {
     struct qcow2 *q = check->q;
@@ -556,13 +553,13 @@ static int check_again(struct qcow2_check *check, struct block_check_report *rep
     return r < 0 ? r : qcow2_check_run(check);
 }
 
-/* Are clusters past the end of the file counted? That does no harm until the file grows. */
+/* Clusters past the end of the file that are counted: nobody minds, until the file grows. */
 static bool counts_beyond_end(const struct qcow2_check *check)
 {
     return qcow2_counts_next(&check->ledger->was, check->nclusters, UINT64_MAX) < UINT64_MAX;
 }
 
-/* Is there anything to repair that check->fix allows to be repaired? */
+/* Is there anything that may be repaired, and that can be? */
 static bool wants_repair(struct qcow2_check *check)
 {
     const struct block_check_result *result = &check->result;
@@ -582,7 +579,7 @@ static uint64_t fewer(uint64_t before, uint64_t after)
     return before > after ? before - after : 0;
 }
 
-/* The image was found right: clear the dirty and corrupt bits, and unknown autoclear bits. */
+/* The image was found right: it is no longer dirty or corrupt, and nobody's marks hold any more. */
 static int clear_marks(struct qcow2_check *check)
 {
     uint64_t marks = QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT;
@@ -598,10 +595,7 @@ static int clear_marks(struct qcow2_check *check)
     return r < 0 ? err_set_errno(check->err, r, "%s: cannot write the header", q->path) : 0;
 }
 
-/*
- * Repair until a check finds nothing wrong. *ret_flags is that of the first round: flags that are
- * wrong later have become so by the repair.
- */
+/* *ret_flags: as repair_once, of the first round: what comes later is our own doing. */
 static int repair_rounds(struct qcow2_check *check, struct block_check_report *report,
                          uint64_t *ret_flags)
 {
@@ -616,7 +610,7 @@ static int repair_rounds(struct qcow2_check *check, struct block_check_report *r
         if (r < 0 || qcow2_check_is_right(&check->result))
             return r;
     }
-    return r == 0 ? check_again(check, report) : r; /* report what is left */
+    return r == 0 ? check_again(check, report) : r; /* what is left is to be known */
 }
 
 int qcow2_repair(struct qcow2_check *check)

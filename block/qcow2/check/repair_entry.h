@@ -1,5 +1,5 @@
 /*
- * How a repair changes single entries of L1 and L2 tables, and what can be right in them.
+ * What a repair does about single entries of L1 and L2 tables, and which of them can be right.
  */
 #ifndef MINIVMM_BLOCK_QCOW2_CHECK_REPAIR_ENTRY_H
 #define MINIVMM_BLOCK_QCOW2_CHECK_REPAIR_ENTRY_H
@@ -9,16 +9,16 @@
 #include "block/qcow2/meta/snaptable.h"
 
 /*
- * An L1 entry, or an L2 entry, as a repair leaves it, except for COPIED: bits that must not be set
- * are cleared, and entries that cannot point at anything read as zero.
+ * What a repair does about an L1 entry or an L2 entry, but for COPIED. Bits that must not be set
+ * go, entries that cannot point at anything read as zero.
  */
 uint64_t qcow2_repair_l1_entry(const struct qcow2_check *check, uint64_t entry);
 void qcow2_repair_l2_entry(const struct qcow2_check *check, struct qcow2_entry *entry);
 
-/* Can a snapshot have an L1 table of this length in this place? */
+/* Can the L1 table of a snapshot be there? */
 bool qcow2_check_l1_ok(const struct qcow2_check *check, const struct qcow2_snapshot *snapshot);
 
-/* Does a range reach past the end of the file by a cluster or more? A file may end inside one. */
+/* Does a range reach past the end of the file by a cluster or more? The last one may be short. */
 bool qcow2_check_outside(const struct qcow2_check *check, uint64_t host, uint64_t len);
 
 #endif

@@ -12,7 +12,7 @@
 
 #define LINE_MAX_LEN 256u
 
-/* The most bytes of lines that are kept; further lines are reported at once. */
+/* Lines that wait for their turn; what is more is said out of turn. */
 #define LATE_MAX (1u << 20)
 
 static void say_line(struct qcow2_check *check, const char *text)
@@ -92,7 +92,7 @@ void qcow2_check_say_rest(struct qcow2_check *check)
     check->late_len = 0;
 }
 
-/* Report a line for each of the clusters [first, end) that has a wrong refcount. */
+/* A line for each cluster from `first` on, at most up to `end`, that is counted wrongly. */
 static void say_counts(struct qcow2_check *check, uint64_t first, uint64_t end, const char *verb)
 {
     const struct qcow2_ledger *ledger = check->ledger;

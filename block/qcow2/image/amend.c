@@ -1,7 +1,10 @@
 /*
- * Each change is one step, which a power cut leaves undone or done. Refcounts of another width are
- * written beside the old ones, and the image is switched to them (switch/ledger.h); the rest is in
- * the header (switch/header_write.c).
+ * Changing what an image was made with: version, width of the reference counts, lazy reference
+ * counts, the name of the data file.
+ *
+ * Each is one step that a power cut leaves undone or done: counts of another width are written
+ * beside the old ones and the header switched over (switch/ledger.h); the rest is in the header
+ * (switch/header_write.c).
  */
 #include "block/qcow2/image/amend.h"
 
@@ -33,8 +36,8 @@ static void set_order(struct qcow2 *q, unsigned order)
 }
 
 /*
- * Take the old blocks out of the refcount table in memory, and count them down: so the switch
- * writes all blocks anew. The entries are moved to `old`, and put back if the switch fails.
+ * The old blocks go: with none of them in the table, the switch writes all blocks anew. The entries
+ * are moved to `old`, to be put back if it comes to nothing.
  */
 static int drop_blocks(struct qcow2_ledger *ledger, uint64_t *old)
 {
@@ -92,8 +95,8 @@ static int switch_order(struct qcow2_ledger *ledger, unsigned order)
     int r = old ? write_counts(ledger, order, old) : -ENOMEM;
 
     /*
-     * Put the old blocks back. But after a failure at the last step of the switch, nothing is
-     * written any more, whatever the table says.
+     * Unless it failed after the switch: then nothing is written any more, whatever the table
+     * says.
      */
     if (r < 0 && old && !ledger->q->corrupt) {
         set_order(ledger->q, old_order);
@@ -207,8 +210,7 @@ static int downgrade(struct qcow2 *q, struct err *err)
 }
 
 /*
- * Write the snapshot table anew: version 3 demands more in each entry, which qcow2_snaptable_encode
- * adds.
+ * Version 3 demands more in each entry of the snapshot table, which qcow2_snaptable_encode writes.
  */
 static int rewrite_snapshots(struct qcow2 *q, const struct qcow2_snaptable *table)
 {
@@ -250,7 +252,7 @@ static int upgrade(struct qcow2 *q, struct err *err)
 
 /* ---- all of it ------------------------------------------------------------------------------- */
 
-/* Refuse options that can be refused without a look into the tables. */
+/* What can be told without looking into the tables. */
 static int check(const struct qcow2 *q, const struct block_amend_options *options, unsigned version,
                  unsigned bits, struct err *err)
 {

@@ -1,5 +1,5 @@
 /*
- * Replaces zero clusters, which read as zero by themselves: version 2 does not have them.
+ * Replacing clusters that read as zero by themselves: version 2 has none.
  */
 #ifndef MINIVMM_BLOCK_QCOW2_IMAGE_EXPAND_H
 #define MINIVMM_BLOCK_QCOW2_IMAGE_EXPAND_H
@@ -8,9 +8,9 @@
 #include "block/qcow2/qcow2.h"
 
 /*
- * Replace all zero clusters of the disk and of its snapshots, in an image without extended L2
- * entries and without an external data file. Returns 0, and `snapshots` says where their L1 tables
- * are; or -errno.
+ * Let nothing, in the image and in its snapshots, be a cluster that reads as zero by itself. Of an
+ * image without extended L2 entries and without a data file. 0 or -errno; nothing changed then.
+ * `snapshots` says where their tables are afterwards.
  */
 int qcow2_expand_zeroes(struct qcow2 *q, struct qcow2_snaptable *snapshots) MUST_CHECK;
 

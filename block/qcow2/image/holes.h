@@ -1,13 +1,12 @@
 /*
- * Tells whether an image has clusters for which the host has no space: they read as zero, and only
- * the host's file system knows.
+ * Clusters that the host has no space for.
  */
 #ifndef MINIVMM_BLOCK_QCOW2_IMAGE_HOLES_H
 #define MINIVMM_BLOCK_QCOW2_IMAGE_HOLES_H
 
 #include "block/driver.h"
 
-/* Are there clearly more clusters in use than the host has space for? Returns 0 or -errno. */
+/* Are there more clusters in use than the host has space for? */
 int qcow2_has_holes(struct block *block, bool *ret_holes) MUST_CHECK;
 
 #endif

@@ -116,7 +116,7 @@ int qcow2_file_set_len(struct qcow2 *q, uint64_t len)
     return 0;
 }
 
-/* The file grows by its length, within these bounds. What is added is a hole and takes no space. */
+/* How much is added: as much as there is, within these. It takes no space, only a larger length. */
 #define GROW_MIN (1ull << 20)
 #define GROW_MAX (1ull << 30)
 
@@ -146,20 +146,20 @@ void qcow2_file_shrink(struct qcow2 *q)
     q->file_grown = false;
 }
 
-/* The host finds so much space at a time. Closing the image gives back what is not used of it. */
+/* So much at a time; what is not used of it goes back when the image is closed. */
 #define RESERVE_AHEAD (8ull << 20)
 
-/* The space that the host has found last for writes of whole clusters: [start, end). */
+/* Space of the image file that the host has found ahead of writes. */
 struct qcow2_reserve {
     uint64_t next; /* where the last write of whole clusters ended */
     uint64_t start;
     uint64_t end;
-    bool refused; /* the host has failed once and is not asked again */
+    bool refused; /* the host cannot */
 };
 
 /*
- * The host is asked only with direct I/O: of what is in the page cache the file system finds space
- * when it writes it back. A failure here is no error: the write itself fails where space is short.
+ * Only with direct I/O: in the page cache the file system finds space when it writes back. A
+ * failure is not the request's: the write finds out for itself.
  */
 void qcow2_file_reserve(struct qcow2 *q, uint64_t host, uint64_t len)
 {
@@ -245,10 +245,7 @@ int qcow2_set_dirty(struct qcow2 *q, bool dirty)
         dirty ? q->incompatible | QCOW2_INCOMPAT_DIRTY : q->incompatible & ~QCOW2_INCOMPAT_DIRTY;
     int r = bits != q->incompatible ? write_feature_bits(q, HDR_INCOMPATIBLE, bits) : 0;
 
-    /*
-     * A bit that could not be cleared may be gone from the file all the same: it counts as cleared,
-     * so that it is set again when refcounts are left unwritten.
-     */
+    /* A mark that could not be cleared may be gone all the same: it has to be set again. */
     if (r == 0 || !dirty)
         q->incompatible = bits;
     return r;

@@ -1,5 +1,7 @@
 /*
- * Each write is noted in memory once for all bitmaps, with the finest granularity among them.
+ * Bitmaps that follow the disk: before the first write they are marked as in use in the file,
+ * durably, and from then on each write is noted in memory, once for all of them, with the finest
+ * granularity. bitmap/save.c adds what was noted to them.
  */
 #include "block/qcow2/request/bitmap_note.h"
 
@@ -47,9 +49,7 @@ static int mark_in_use(void *opaque, const struct qcow2_bitmap *bitmap)
     return qcow2_meta_write(marking->q, bitmap->flags_host, flags, sizeof(flags));
 }
 
-/*
- * Mark the bitmaps that follow the disk. -EINVAL if the directory is damaged; some may be marked.
- */
+/* -EINVAL: the directory is damaged. Some may be marked then. */
 static int mark_all(struct marking *marking, const struct qcow2_bitmaps *bitmaps)
 {
     struct qcow2 *q = marking->q;

@@ -18,9 +18,8 @@
 #define CLEAR_COST (64u << 10)
 
 /*
- * Write zeroes as data, to a part of a unit, or to units that the tables cannot mark as zero. What
- * reads as zero is left out, but not in a raw data file: after a power cut it may have data where
- * the tables know of none.
+ * The part of a cluster, or of clusters that cannot be marked as zero. A raw data file may have
+ * data where the tables know of none: a power cut came between the two.
  */
 static int write_zero_data(struct qcow2 *q, uint64_t off, uint64_t len, enum qcow2_clear how)
 {
@@ -35,7 +34,7 @@ static int write_zero_data(struct qcow2 *q, uint64_t off, uint64_t len, enum qco
     return r;
 }
 
-/* Zero the range in an external data file that is a raw image as well. */
+/* The external data file is a raw image as well: what reads as zero has to be zero there. */
 static int zero_raw_data(struct qcow2 *q, uint64_t off, uint64_t len, enum qcow2_clear how)
 {
     return q->raw_data ? qcow2_data_zero(q, off, min_u64(len, q->block.len - off),
@@ -43,7 +42,7 @@ static int zero_raw_data(struct qcow2 *q, uint64_t off, uint64_t len, enum qcow2
                        : 0;
 }
 
-/* Punch a hole in an external data file: its clusters are not counted, so nothing else does it. */
+/* Clusters of an external data file are not counted: their space goes back here. */
 static int punch_data(struct qcow2 *q, uint64_t off, uint64_t len, enum qcow2_clear how)
 {
     int r;
@@ -55,7 +54,7 @@ static int punch_data(struct qcow2 *q, uint64_t off, uint64_t len, enum qcow2_cl
     return r == -EOPNOTSUPP ? 0 : r; /* a hint */
 }
 
-/* Clear one piece for qcow2_clear_entries. The caller holds its clusters exclusively. */
+/* What qcow2_clear_entries does at a time, with its clusters held exclusively. */
 static int clear_held(struct qcow2 *q, uint64_t off, uint64_t len, enum qcow2_clear how)
 {
     int r = zero_raw_data(q, off, len, how);
@@ -78,7 +77,7 @@ static int clear_piece(struct qcow2 *q, uint64_t off, uint64_t len, enum qcow2_c
     return r;
 }
 
-/* Clear [off, end), whole units. */
+/* Whole clusters or subclusters. */
 static int clear_range(struct qcow2 *q, uint64_t off, uint64_t end, enum qcow2_clear how)
 {
     int r = 0;
@@ -137,7 +136,7 @@ int qcow2_write_zeroes(struct block *block, uint64_t off, uint64_t len, unsigned
     return r;
 }
 
-/* Discard a part of a cluster. If all other parts were discarded before, the cluster is. */
+/* A part of a cluster: when all others were discarded too, the cluster is. */
 static int discard_part(struct qcow2 *q, uint64_t off, uint64_t len)
 {
     uint64_t start = align_down(off, q->cluster_size);

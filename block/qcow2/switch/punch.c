@@ -1,3 +1,6 @@
+/*
+ * Host space after a change of a whole image: what the old tables used and the new ones do not.
+ */
 #include "block/qcow2/switch/punch.h"
 
 #include <errno.h>

@@ -90,10 +90,10 @@ int qcow2_tree_add(struct qcow2_ledger *ledger, const uint64_t *entries, uint32_
 
 /* ---- copying --------------------------------------------------------------------------------- */
 
-/* Adjacent new tables are written together, up to this length, or one by one if they are longer. */
+/* New tables that lie side by side leave in one write of at most this, or of one table. */
 #define WRITE_LEN (1u << 20)
 
-/* Tables to be written together: they are adjacent in the file. */
+/* Tables on their way into the file, as long as each follows the one before. */
 struct writer {
     struct qcow2 *q;
     uint8_t *buf;
@@ -112,7 +112,7 @@ static int writer_flush(struct writer *writer)
     return r;
 }
 
-/* Set *ret_table to room for a table at `host`, to be filled before the next call. */
+/* Room for a table at `host`, to be filled before the next call. */
 static int writer_add(struct writer *writer, uint64_t host, uint8_t **ret_table)
 {
     int r = 0;
@@ -157,7 +157,7 @@ static bool flags_right(const struct qcow2_ledger *ledger, const uint8_t *table)
     return true;
 }
 
-/* Write a copy of `table`, or of zeroes if that is NULL, with the right COPIED flags to `host`. */
+/* `table`: NULL for zeroes. */
 static int copy_table(struct copier *copier, const uint8_t *table, uint64_t host)
 {
     struct qcow2 *q = copier->ledger->q;

@@ -140,3 +140,41 @@ def debian_13_kernel_boots_with_a_disk(t):
         t.equal(vm.sh("head -n 1 /dev/vda")[1].strip(), "minivmm disk", "first line of the disk")
         vm.send("poweroff -f\n")
         t.equal(vm.wait(), GUEST_OFF, "exit status")
+
+
+def kernel_addresses(t, kernel, *args):
+    """_text of a guest's kernel, where its code is in physical memory, and its error messages."""
+    with t.busybox(*args, kernel=kernel, do="shell", memory="256M") as vm:
+        vm.boot()
+        vm.shell()
+        text = vm.sh("grep ' _text$' /proc/kallsyms")[1].split()[0]
+        code = vm.sh("grep 'Kernel code' /proc/iomem")[1].split("-")[0].strip()
+        errors = vm.sh("dmesg -r | grep '^<[0-3]>'")[1].strip()
+        vm.send("poweroff -f\n")
+        t.equal(vm.wait(), GUEST_OFF, "exit status")
+        t.check("unpacks itself" not in vm.stderr(), vm.stderr())
+    return int(text, 16), int(code, 16), errors
+
+
+def check_kaslr(t, kernel):
+    """Chance lets a right program fail once in 10000 runs: with 480 and 80 places, three times."""
+    found = [kernel_addresses(t, kernel, "--log", "info") for _ in range(3)]
+    t.check(len({text for text, _, _ in found}) > 1, "_text is the same in three boots")
+    t.check(len({code for _, code, _ in found}) > 1, "its physical address is the same")
+    text, code, errors = kernel_addresses(t, kernel, "--log", "info", "--kaslr", "off")
+    t.equal(text, 0xffffffff81000000, "_text with --kaslr off")
+    t.equal(code, 16 << 20, "physical address with --kaslr off")
+    for _, _, other in found:
+        t.equal(other, errors, "error messages of a randomised kernel")
+
+
+@scenario(seconds=30)
+def kernel_is_at_other_addresses_at_each_start(t):
+    """Debian 12's kernel, LZ4-packed: unpacked by minivmm, randomised, or not."""
+    check_kaslr(t, "")
+
+
+@scenario(seconds=30, guest=["trixie"])
+def zstd_packed_kernel_is_at_other_addresses_at_each_start(t):
+    """Debian 13's kernel, zstd-packed: unpacked by minivmm, randomised, or not."""
+    check_kaslr(t, "-13")

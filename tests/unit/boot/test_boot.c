@@ -1,6 +1,7 @@
 #include <asm/bootparam.h>
 #include <errno.h>
 #include <glob.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@
 #include "boot/boot.h"
 #include "memory/layout_x86.h"
 #include "tests/lib/boot/kernel_file.h"
+#include "tests/lib/boot/packed_kernel.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
 
@@ -24,6 +26,7 @@ static const struct boot_virtio_mmio disks[] = {
 static const struct boot_machine machine = {
     .ncpus = 2,
     .acpi = true,
+    .kaslr = true,
     .virtio = disks,
     .nvirtio = ARRAY_SIZE(disks),
     .cmdline = "console=ttyS0 quiet",
@@ -256,6 +259,233 @@ START_TEST(a_guest_can_be_loaded_again_into_fresh_memory)
 }
 END_TEST
 
+/* ---- kernels that are unpacked here ---------------------------------------------------------- */
+
+/* A kernel of one packing in a guest of `size` bytes. */
+struct packed_guest {
+    struct guest_mem *mem;
+    struct boot_plan plan;
+    const struct boot_params *params;
+};
+
+static struct packed_guest load_file(const uint8_t *file, size_t len, const char *cmdline,
+                                     uint64_t size)
+{
+    struct boot_machine m = machine;
+    struct packed_guest guest;
+
+    m.cmdline = cmdline;
+    ck_assert_msg(load_bytes(file, len, &m, size, &guest.mem, &guest.plan) == 0, "%s", err.msg);
+    ck_assert_int_eq(guest.plan.entry, BOOT_ENTRY_LINUX64);
+    guest.params =
+        (const struct boot_params *)at(guest.mem, guest.plan.params_gpa, sizeof(*guest.params));
+    return guest;
+}
+
+static struct packed_guest load_packed(enum test_packing packing, const struct test_vmlinux *v,
+                                       const char *cmdline, uint64_t size)
+{
+    size_t len;
+    uint8_t *file = test_packed_kernel(packing, v, &len);
+    struct packed_guest guest = load_file(file, len, cmdline, size);
+
+    free(file);
+    return guest;
+}
+
+/* What the kernel is at the place that the entry point says, but for its relocations. */
+static uint64_t check_kernel(const struct packed_guest *guest, const struct test_vmlinux *v)
+{
+    uint64_t gpa = guest->plan.rip - TEST_VMLINUX_ENTRY;
+    const uint8_t *kernel = at(guest->mem, gpa, TEST_BZIMAGE_INIT_SIZE);
+    uint64_t delta = load_le64(kernel + TEST_VMLINUX_RELOC64) - TEST_VMLINUX_VALUE64;
+
+    ck_assert_uint_ge(gpa, TEST_KERNEL_GPA);
+    ck_assert_uint_eq(gpa % (2 * MIB), 0);
+    ck_assert_uint_eq(delta % (2 * MIB), 0);
+    ck_assert_uint_le(delta, GIB - TEST_KERNEL_GPA - TEST_BZIMAGE_INIT_SIZE);
+    ck_assert_uint_eq(load_le64(kernel + TEST_VMLINUX_RELOC64_DATA), TEST_VMLINUX_VALUE64 + delta);
+    ck_assert_uint_eq(load_le32(kernel + TEST_VMLINUX_INVERSE32),
+                      (uint32_t)(TEST_VMLINUX_VALUE32 - delta));
+    ck_assert_uint_eq(load_le32(kernel + TEST_VMLINUX_RELOC32),
+                      (uint32_t)(TEST_VMLINUX_VALUE32 + delta));
+    ck_assert_mem_eq(kernel + 0x100, v->text + 0x100, sizeof(v->text) - 0x100);
+    ck_assert_mem_eq(kernel + TEST_VMLINUX_DATA + 0x10, v->data + 0x10, sizeof(v->data) - 0x10);
+    ck_assert_uint_eq(load_le64(kernel + sizeof(v->text)), 0);
+    ck_assert_uint_eq(load_le64(kernel + TEST_VMLINUX_DATA + sizeof(v->data)), 0);
+    return delta;
+}
+
+START_TEST(packed_kernels_are_unpacked_and_entered_at_their_own_entry)
+{
+    struct test_vmlinux v;
+
+    test_vmlinux_init(&v);
+    for (unsigned packing = 0; packing < TEST_PACKINGS; packing++) {
+        struct packed_guest guest = load_packed(packing, &v, "quiet", 64 * MIB);
+
+        (void)check_kernel(&guest, &v);
+        ck_assert_uint_ne(guest.params->hdr.loadflags & KASLR_FLAG, 0);
+        guest_mem_free(guest.mem);
+    }
+}
+END_TEST
+
+/* By chance, once in ten to the 20th runs, it is not. */
+START_TEST(each_start_has_its_own_addresses)
+{
+    uint64_t deltas = 0, places = 0, first_delta = 0, first_rip = 0;
+    struct test_vmlinux v;
+
+    test_vmlinux_init(&v);
+    for (unsigned i = 0; i < 16; i++) {
+        struct packed_guest guest = load_packed(TEST_PACKED_LZ4, &v, "quiet", 256 * MIB);
+        uint64_t delta = check_kernel(&guest, &v);
+
+        first_delta = i == 0 ? delta : first_delta;
+        first_rip = i == 0 ? guest.plan.rip : first_rip;
+        deltas += delta != first_delta;
+        places += guest.plan.rip != first_rip;
+        guest_mem_free(guest.mem);
+    }
+    ck_assert_uint_gt(deltas, 0);
+    ck_assert_uint_gt(places, 0);
+}
+END_TEST
+
+static void check_not_randomised(const struct packed_guest *guest, const struct test_vmlinux *v)
+{
+    ck_assert_uint_eq(guest->plan.rip, TEST_KERNEL_GPA + TEST_VMLINUX_ENTRY);
+    ck_assert_uint_eq(check_kernel(guest, v), 0);
+    ck_assert_uint_eq(guest->params->hdr.loadflags & KASLR_FLAG, 0);
+}
+
+START_TEST(nokaslr_leaves_the_kernel_where_it_was_linked_for)
+{
+    struct packed_guest guest;
+    struct test_vmlinux v;
+
+    test_vmlinux_init(&v);
+    v.table[0] = 1; /* nobody needs it */
+    guest = load_packed(TEST_PACKED_ZSTD, &v, "quiet nokaslr", 64 * MIB);
+    check_not_randomised(&guest, &v);
+    guest_mem_free(guest.mem);
+}
+END_TEST
+
+START_TEST(without_kaslr_the_command_line_begins_with_nokaslr)
+{
+    struct boot_machine m = machine;
+    struct packed_guest guest;
+    struct test_vmlinux v;
+    uint8_t *file;
+    size_t len;
+
+    m.kaslr = false;
+    test_vmlinux_init(&v);
+    file = test_packed_kernel(TEST_PACKED_LZ4, &v, &len);
+    ck_assert_int_eq(load_bytes(file, len, &m, 64 * MIB, &guest.mem, &guest.plan), 0);
+    guest.params = (const struct boot_params *)at(guest.mem, guest.plan.params_gpa, 4096);
+    check_not_randomised(&guest, &v);
+    ck_assert_str_eq((const char *)at(guest.mem, guest.params->hdr.cmd_line_ptr, 64),
+                     "nokaslr console=ttyS0 quiet");
+    guest_mem_free(guest.mem);
+    free(file);
+}
+END_TEST
+
+START_TEST(a_kernel_without_a_table_runs_where_it_was_linked_for)
+{
+    struct packed_guest guest;
+    struct test_vmlinux v;
+    size_t payload_len, len;
+    uint8_t *payload, *file;
+
+    test_vmlinux_init(&v);
+    payload = test_pack(TEST_PACKED_XZ, &v, offsetof(struct test_vmlinux, table), &payload_len);
+    file = test_bzimage_around(payload, payload_len, &len);
+    guest = load_file(file, len, "quiet", 64 * MIB);
+    ck_assert_uint_eq(check_kernel(&guest, &v), 0);
+    ck_assert_uint_eq(guest.params->hdr.loadflags & KASLR_FLAG, 0);
+    guest_mem_free(guest.mem);
+    free(payload);
+    free(file);
+}
+END_TEST
+
+static bool is_zero(const uint8_t *data, size_t len)
+{
+    while (len > 0 && *data == 0) {
+        data++;
+        len--;
+    }
+    return len == 0;
+}
+
+/* The kernel's own stub is in place and entered, and nothing else is there. */
+static void check_stub(const struct packed_guest *guest, const uint8_t *file, size_t len)
+{
+    const uint8_t *head = at(guest->mem, TEST_KERNEL_GPA - 2 * MIB, 2 * MIB);
+    const uint8_t *kernel = at(guest->mem, TEST_KERNEL_GPA, TEST_BZIMAGE_INIT_SIZE);
+    size_t off = offsetof(struct test_bzimage, kernel);
+
+    ck_assert_uint_eq(guest->plan.rip, TEST_KERNEL_GPA + 0x200);
+    ck_assert_uint_eq(guest->params->hdr.loadflags & KASLR_FLAG, 0);
+    ck_assert_mem_eq(kernel, file + off, len - off);
+    ck_assert(is_zero(head, 2 * MIB));
+    ck_assert(is_zero(kernel + len - off, TEST_BZIMAGE_INIT_SIZE - (len - off)));
+}
+
+static void expect_stub(const struct test_vmlinux *v, const char *cmdline)
+{
+    size_t len;
+    uint8_t *file = test_packed_kernel(TEST_PACKED_LZ4, v, &len);
+    struct packed_guest guest = load_file(file, len, cmdline, 34 * MIB);
+
+    check_stub(&guest, file, len);
+    guest_mem_free(guest.mem);
+    free(file);
+}
+
+START_TEST(what_is_unexpected_is_left_to_the_kernels_stub)
+{
+    struct test_vmlinux v;
+
+    test_vmlinux_init(&v);
+    expect_stub(&v, "mem=64M");
+    v.table[0] = 1;
+    expect_stub(&v, "");
+    test_vmlinux_init(&v);
+    v.table[7] = 1; /* outside the kernel: noticed when it is in place */
+    expect_stub(&v, "");
+    test_vmlinux_init(&v);
+    v.ehdr.e_machine = EM_386;
+    expect_stub(&v, "");
+    test_vmlinux_init(&v);
+    v.load[1].p_paddr += TEST_BZIMAGE_INIT_SIZE;
+    expect_stub(&v, "nokaslr");
+}
+END_TEST
+
+START_TEST(a_damaged_payload_is_left_to_the_kernels_stub)
+{
+    struct test_vmlinux v;
+
+    test_vmlinux_init(&v);
+    for (unsigned packing = 0; packing < TEST_PACKINGS; packing++) {
+        size_t len;
+        uint8_t *file = test_packed_kernel(packing, &v, &len);
+        struct packed_guest guest;
+
+        memset(file + offsetof(struct test_bzimage, kernel) + TEST_PAYLOAD_OFF + 4, 0xa5, 16);
+        guest = load_file(file, len, "", 34 * MIB);
+        check_stub(&guest, file, len);
+        guest_mem_free(guest.mem);
+        free(file);
+    }
+}
+END_TEST
+
 START_TEST(the_command_line_may_be_as_long_as_the_kernel_says)
 {
     char text[2048 + 1];
@@ -473,6 +703,12 @@ static void add_tests(Suite *suite)
               a_jump_to_the_bios_resets_by_the_keyboard_controller,
               a_guest_can_be_loaded_again_into_fresh_memory,
               a_kernel_of_several_megabytes_is_loaded_whole, the_kernels_of_this_machine_load);
+    unit_case(suite, "unpacked", packed_kernels_are_unpacked_and_entered_at_their_own_entry,
+              each_start_has_its_own_addresses, nokaslr_leaves_the_kernel_where_it_was_linked_for,
+              without_kaslr_the_command_line_begins_with_nokaslr,
+              a_kernel_without_a_table_runs_where_it_was_linked_for,
+              what_is_unexpected_is_left_to_the_kernels_stub,
+              a_damaged_payload_is_left_to_the_kernels_stub);
     unit_case(suite, "command line", the_command_line_may_be_as_long_as_the_kernel_says,
               a_kernel_that_sets_no_limit_is_limited_by_our_room);
     unit_case(suite, "refused", a_kernel_that_needs_more_ram_than_there_is_is_refused,

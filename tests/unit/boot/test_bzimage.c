@@ -207,6 +207,56 @@ START_TEST(bad_headers_are_refused_with_the_reason)
 }
 END_TEST
 
+static void with_payload(void)
+{
+    test_bzimage_init(&file);
+    file.hdr.payload_offset = 0x300;
+    file.hdr.payload_length = 0x400;
+}
+
+START_TEST(a_payload_is_found)
+{
+    with_payload();
+    ck_assert_int_eq(parse(), 0);
+    ck_assert_uint_eq(image.payload.file_off, 1024 + 0x300);
+    ck_assert_uint_eq(image.payload.len, 0x400);
+    ck_assert_uint_eq(image.payload.link_gpa, TEST_KERNEL_GPA);
+    ck_assert_uint_eq(image.payload.align, 0x200000);
+    file.hdr.payload_length = TEST_BZIMAGE_KERNEL_LEN - 0x300;
+    ck_assert_int_eq(parse(), 0);
+    ck_assert_uint_eq(image.payload.len, TEST_BZIMAGE_KERNEL_LEN - 0x300);
+}
+END_TEST
+
+static void expect_no_payload(const char *why)
+{
+    ck_assert_msg(parse() == 0, "%s: %s", why, err.msg);
+    ck_assert_msg(image.payload.len == 0, "%s", why);
+    with_payload();
+}
+
+START_TEST(an_unexpected_payload_is_left_to_the_stub)
+{
+    with_payload();
+    file.hdr.version = 0x020e;
+    expect_no_payload("older than 2.15");
+    file.hdr.relocatable_kernel = 0;
+    expect_no_payload("not relocatable");
+    file.hdr.kernel_alignment = 0x100000;
+    expect_no_payload("alignment");
+    file.hdr.init_size = 0x40000001;
+    expect_no_payload("larger than 1 GiB");
+    file.hdr.pref_address += 0x1000;
+    expect_no_payload("its place is not aligned");
+    file.hdr.payload_length = TEST_BZIMAGE_KERNEL_LEN - 0x300 + 1;
+    expect_no_payload("over the end");
+    file.hdr.payload_offset = UINT32_MAX;
+    expect_no_payload("outside");
+    file.hdr.payload_length = 0;
+    expect_no_payload("empty");
+}
+END_TEST
+
 START_TEST(a_file_that_ends_in_the_header_is_truncated)
 {
     test_bzimage_init(&file);
@@ -241,6 +291,7 @@ static void add_tests(Suite *suite)
               the_header_is_copied_up_to_where_the_jump_leads,
               a_longer_header_of_the_future_is_cut_to_its_room, no_setup_sectors_stand_for_four,
               the_place_follows_the_header);
+    unit_case(suite, "payload", a_payload_is_found, an_unexpected_payload_is_left_to_the_stub);
     tcase_add_loop_test(table, bad_headers_are_refused_with_the_reason, 0, ARRAY_SIZE(bad));
     suite_add_tcase(suite, table);
     unit_case(suite, "not a kernel", a_file_that_ends_in_the_header_is_truncated,

@@ -55,6 +55,18 @@ START_TEST(the_loader_fills_in_its_fields)
 }
 END_TEST
 
+START_TEST(a_randomised_kernel_is_told_so)
+{
+    struct kernel_image image = image_with_header(sizeof(struct setup_header));
+    struct guest_info randomised = info;
+
+    randomised.kaslr = true;
+    memset(&page, 0, sizeof(page));
+    zero_page_fill(&image, &randomised, page.bytes);
+    ck_assert_uint_ne(page.params.hdr.loadflags & KASLR_FLAG, 0);
+}
+END_TEST
+
 START_TEST(other_fields_of_the_header_stay_as_the_kernel_has_them)
 {
     struct kernel_image image = image_with_header(sizeof(struct setup_header));
@@ -149,7 +161,7 @@ END_TEST
 
 static void add_tests(Suite *suite)
 {
-    unit_case(suite, "zero page", the_loader_fills_in_its_fields,
+    unit_case(suite, "zero page", the_loader_fills_in_its_fields, a_randomised_kernel_is_told_so,
               other_fields_of_the_header_stay_as_the_kernel_has_them,
               bytes_around_the_header_stay_zero, a_kernel_without_header_gets_one,
               the_memory_table_is_copied);

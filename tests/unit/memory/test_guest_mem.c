@@ -184,10 +184,36 @@ START_TEST(failure_of_a_later_region_unmaps_the_earlier)
 }
 END_TEST
 
+START_TEST(cleared_memory_is_zero_and_its_neighbours_stay)
+{
+    const struct mem_range range = {.gpa = 0, .len = 64 * KIB};
+    static const size_t ranges[][2] = {{0, 0},       {0, 4096},   {1, 4094},  {4095, 2},
+                                       {100, 10000}, {4096, 1},   {0, 65536}, {5000, 60536},
+                                       {8191, 4098}, {4000, 100}, {65536, 0}};
+
+    for (size_t i = 0; i < ARRAY_SIZE(ranges); i++) {
+        size_t off = ranges[i][0], len = ranges[i][1];
+        struct guest_mem *mem = NULL;
+        uint8_t expected[64 * KIB];
+        void *host;
+
+        ck_assert_int_eq(guest_mem_new(&range, 1, &mem, NULL), 0);
+        ck_assert_int_eq(guest_mem_at(mem, 0, sizeof(expected), &host), 0);
+        memset(host, 0x5a, sizeof(expected));
+        memset(expected, 0x5a, sizeof(expected));
+        memset(expected + off, 0, len);
+        guest_mem_clear((uint8_t *)host + off, len);
+        ck_assert_mem_eq(host, expected, sizeof(expected));
+        guest_mem_free(mem);
+    }
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     unit_case(suite, "access", addresses_inside_and_outside,
-              memory_is_zero_and_keeps_what_is_written, access_outside_copies_nothing);
+              memory_is_zero_and_keeps_what_is_written, access_outside_copies_nothing,
+              cleared_memory_is_zero_and_its_neighbours_stay);
     unit_case(suite, "mapping", host_addresses_allow_huge_pages,
               large_memory_costs_nothing_until_touched, bad_ranges_are_refused_by_name,
               no_address_space_says_how_much_was_wanted,

@@ -49,6 +49,7 @@ START_TEST(kernel_alone_gives_the_defaults)
     ck_assert(config.acpi);
     ck_assert(!config.restart_on_reboot);
     ck_assert_uint_eq(config.shutdown_timeout_s, 60);
+    ck_assert(config.kaslr);
     ck_assert_int_eq(config.log_level, LOG_WARN);
     ck_assert_uint_eq(config.ndisks, 0);
     ck_assert_uint_eq(config.ninitrds, 0);
@@ -62,7 +63,7 @@ START_TEST(every_option_is_taken)
     ck_assert_int_eq(parse_args("--kernel=k", "--initrd", "a", "--initrd=b", "--append", "x y",
                                 "--memory", "2G", "--cpus=255", "--serial", "unix:/run/s",
                                 "--on-reboot", "restart", "--no-acpi", "--log=debug",
-                                "--shutdown-timeout=0"),
+                                "--shutdown-timeout=0", "--kaslr", "off"),
                      0);
     ck_assert_str_eq(config.kernel, "k");
     ck_assert_uint_eq(config.ninitrds, 2);
@@ -76,6 +77,7 @@ START_TEST(every_option_is_taken)
     ck_assert(config.restart_on_reboot);
     ck_assert_uint_eq(config.shutdown_timeout_s, 0);
     ck_assert(!config.acpi);
+    ck_assert(!config.kaslr);
     ck_assert_int_eq(config.log_level, LOG_DEBUG);
 }
 END_TEST

@@ -1,0 +1,32 @@
+/*
+ * The kernel of a bzImage, unpacked here instead of by its own stub in the guest, and left as the
+ * stub would have left it: in place, relocated, at random addresses unless the command line says
+ * otherwise.
+ */
+#ifndef MINIVMM_BOOT_UNPACKED_X86_H
+#define MINIVMM_BOOT_UNPACKED_X86_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/compiler.h"
+#include "base/err.h"
+#include "boot/file.h"
+#include "boot/kernel.h"
+#include "boot/ram_map.h"
+
+struct unpacked {
+    uint64_t entry_gpa;
+    bool kaslr; /* for KASLR_FLAG */
+};
+
+/*
+ * Put the payload of `image`, the kernel in `file`, into guest memory: at its own place in `map` or
+ * at one that nobody has taken. 0; or a negative errno with *err filled, guest memory being as it
+ * was: the kernel has to unpack itself then.
+ */
+int unpacked_load(const struct boot_file *file, const struct kernel_image *image,
+                  const struct ram_map *map, const char *cmdline, struct unpacked *ret_unpacked,
+                  struct err *err) MUST_CHECK;
+
+#endif
