@@ -17,12 +17,11 @@
 #define BLOCK_WORKERS_MAX 128u
 
 /*
- * PIECE_MAX is the longest transfer that is carried out as one, a multiple of every cluster size; a
- * longer request is carried out piece by piece. Requests take turns by their bytes (co_turn), and
- * each one counts for at least TURN_MIN.
+ * PIECE_MAX is the longest transfer that is carried out as one; a longer request is carried out
+ * piece by piece. Requests take turns by their bytes (co_turn), and each one counts for at least
+ * TURN_MIN.
  */
-#define PIECE_MAX (2u << 20)
-_Static_assert(PIECE_MAX % BLOCK_ALLOC_UNIT_MAX == 0, "a piece ends in the middle of no cluster");
+#define PIECE_MAX BLOCK_ALLOC_UNIT_MAX
 #define TURN_MIN (4u << 10)
 
 /*

@@ -140,8 +140,9 @@ static int refer(struct qcow2_check *check, uint64_t host, uint64_t len, uint64_
         uint64_t count = qcow2_counts_get(&check->ledger->now, c);
         uint64_t add = min_u64(weight, max - count);
 
-        qcow2_check_error(check, weight - add, "ERROR: overflow cluster offset=%#" PRIx64,
-                          c << q->cluster_bits);
+        if (add < weight)
+            qcow2_check_error(check, weight - add, "ERROR: overflow cluster offset=%#" PRIx64,
+                              c << q->cluster_bits);
         r = qcow2_counts_set(&check->ledger->now, c, count + add);
         check->nclusters = max_u64(check->nclusters, c + 1);
     }
@@ -197,10 +198,11 @@ static void misplaced_space(struct qcow2_check *check, uint64_t host, uint64_t w
 static void check_normal(struct qcow2_check *check, const struct qcow2_entry *entry,
                          uint64_t weight)
 {
-    qcow2_check_error(check, (entry->bitmap >> 32) & entry->bitmap ? weight : 0,
-                      "ERROR the cluster at %#" PRIx64
-                      " has subclusters that are data and zero at once",
-                      entry->host);
+    if ((entry->bitmap >> 32) & entry->bitmap)
+        qcow2_check_error(check, weight,
+                          "ERROR the cluster at %#" PRIx64
+                          " has subclusters that are data and zero at once",
+                          entry->host);
     if (is_aligned(entry->host, check->q->cluster_size))
         return;
     if (has_data(check, entry))
@@ -219,10 +221,13 @@ static void check_entry(struct qcow2_check *check, const struct qcow2_entry *ent
         check_packed(check, entry, weight);
         return;
     }
-    qcow2_check_error(check, check->q->version < 3 && (entry->entry & QCOW2_ZERO) ? weight : 0,
-                      "ERROR a zero flag, which version 2 does not have: %#" PRIx64, entry->entry);
-    qcow2_check_error(check, entry->entry & QCOW2_L2_RESERVED ? weight : 0,
-                      "ERROR an L2 entry has reserved bits set: %#" PRIx64, entry->entry);
+    if (check->q->version < 3 && (entry->entry & QCOW2_ZERO))
+        qcow2_check_error(check, weight,
+                          "ERROR a zero flag, which version 2 does not have: %#" PRIx64,
+                          entry->entry);
+    if (entry->entry & QCOW2_L2_RESERVED)
+        qcow2_check_error(check, weight, "ERROR an L2 entry has reserved bits set: %#" PRIx64,
+                          entry->entry);
     if (entry->kind == QCOW2_UNALLOCATED)
         qcow2_check_error(check, entry->bitmap & QCOW2_BITMAP_HELD ? weight : 0,
                           "ERROR an unallocated cluster has subclusters with data: %#" PRIx64,
@@ -242,10 +247,11 @@ static void check_copied(struct qcow2_check *check, const struct qcow2_entry *en
         return;
     if (!qcow2_has_data_file(check->q))
         right = copied_is_right(check, entry->entry, host, &count);
-    qcow2_check_wrong_copied(check, right ? 0 : weight,
-                             "ERROR OFLAG_COPIED data cluster: l2_entry=%" PRIx64
-                             " refcount=%" PRIu64,
-                             entry->entry, count);
+    if (!right)
+        qcow2_check_wrong_copied(check, weight,
+                                 "ERROR OFLAG_COPIED data cluster: l2_entry=%" PRIx64
+                                 " refcount=%" PRIu64,
+                                 entry->entry, count);
 }
 
 /* The clusters that the guest's disk takes up, and how many do not follow the one before. */

@@ -20,7 +20,7 @@ static void say_line(struct qcow2_check *check, const char *text)
     check->report->line(check->report, text);
 }
 
-static void say(struct qcow2_check *check, const char *fmt, va_list args)
+static void PRINTF_LIKE(2, 0) say(struct qcow2_check *check, const char *fmt, va_list args)
 {
     char text[LINE_MAX_LEN];
 

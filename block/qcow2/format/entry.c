@@ -39,32 +39,39 @@ void qcow2_packed_range(const struct qcow2 *q, uint64_t entry, uint64_t *ret_hos
  * In an external data file a cluster may lie at offset 0; COPIED tells such a cluster from one that
  * has no place. In the image file offset 0 is the header's.
  */
-static bool has_place(const struct qcow2 *q, const struct qcow2_entry *entry)
+static bool has_place(const struct qcow2 *q, uint64_t entry)
 {
-    return entry->host != 0 || (qcow2_has_data_file(q) && (entry->entry & QCOW2_COPIED));
+    return (entry & QCOW2_OFF_MASK) || (qcow2_has_data_file(q) && (entry & QCOW2_COPIED));
 }
 
+static struct qcow2_entry decode_packed(const struct qcow2 *q, uint64_t entry, uint64_t bitmap)
+{
+    uint64_t host;
+    uint64_t len;
+
+    qcow2_packed_range(q, entry, &host, &len);
+    return (struct qcow2_entry){entry, bitmap, QCOW2_PACKED, true, host, len};
+}
+
+/* Called for each entry of a table: nothing here has an address, so all of it is in registers. */
 struct qcow2_entry qcow2_entry_decode(const struct qcow2 *q, const uint8_t *table, unsigned i)
 {
     const uint8_t *at = table + ((size_t)i << q->l2_entry_bits);
     bool subclusters = qcow2_has_subclusters(q);
-    struct qcow2_entry entry = {
-        .entry = load_be64(at),
-        .bitmap = subclusters ? load_be64(at + 8) : 0,
-        .len = q->cluster_size,
-    };
+    uint64_t entry = load_be64(at);
+    uint64_t bitmap = subclusters ? load_be64(at + 8) : 0;
+    uint64_t host = entry & QCOW2_OFF_MASK;
+    enum qcow2_kind kind;
+    bool has_space;
 
-    entry.host = entry.entry & QCOW2_OFF_MASK;
-    if (entry.entry & QCOW2_COMPRESSED) {
-        entry.kind = QCOW2_PACKED;
-        entry.has_space = true;
-        qcow2_packed_range(q, entry.entry, &entry.host, &entry.len);
-    } else if ((entry.entry & QCOW2_ZERO) && !subclusters) {
-        entry.kind = QCOW2_ZEROES;
-        entry.has_space = entry.host != 0;
+    if (entry & QCOW2_COMPRESSED)
+        return decode_packed(q, entry, bitmap);
+    if ((entry & QCOW2_ZERO) && !subclusters) {
+        kind = QCOW2_ZEROES;
+        has_space = host != 0;
     } else {
-        entry.has_space = has_place(q, &entry);
-        entry.kind = entry.has_space ? QCOW2_NORMAL : QCOW2_UNALLOCATED;
+        has_space = has_place(q, entry);
+        kind = has_space ? QCOW2_NORMAL : QCOW2_UNALLOCATED;
     }
-    return entry;
+    return (struct qcow2_entry){entry, bitmap, kind, has_space, host, q->cluster_size};
 }

@@ -41,6 +41,8 @@ static int bad(const struct header *hdr, struct err *err, const char *what, uint
 
 static int parse_version(struct qcow2 *q, struct header *hdr, struct err *err)
 {
+    uint32_t cluster_bits;
+
     if (hdr->len < HDR_V2_LEN || load_be32(hdr->data) != QCOW2_MAGIC)
         return err_set(err, -EINVAL, "%s: Image is not in qcow2 format", hdr->path);
     q->version = load_be32(hdr->data + HDR_VERSION);
@@ -50,9 +52,10 @@ static int parse_version(struct qcow2 *q, struct header *hdr, struct err *err)
     if (q->version == 3 && hdr->len < HDR_V3_LEN)
         return err_set(err, -EINVAL, "%s: truncated qcow2 header", hdr->path);
 
-    q->cluster_bits = load_be32(hdr->data + HDR_CLUSTER_BITS);
-    if (q->cluster_bits < QCOW2_CLUSTER_BITS_MIN || q->cluster_bits > QCOW2_CLUSTER_BITS_MAX)
-        return bad(hdr, err, "cluster bits outside 9 to 21", q->cluster_bits);
+    cluster_bits = load_be32(hdr->data + HDR_CLUSTER_BITS);
+    if (cluster_bits < QCOW2_CLUSTER_BITS_MIN || cluster_bits > QCOW2_CLUSTER_BITS_MAX)
+        return bad(hdr, err, "cluster bits outside 9 to 21", cluster_bits);
+    q->cluster_bits = cluster_bits; /* only now: qcow2_free shifts by it */
     q->cluster_size = 1ull << q->cluster_bits;
     return 0;
 }

@@ -63,7 +63,7 @@ static bool fetch(struct qcow2 *q, uint64_t off, uint64_t len)
 
 static bool holds(const struct qcow2_ahead *ahead, uint64_t off, uint64_t len)
 {
-    return off >= ahead->off && range_fits(off - ahead->off, len, ahead->len);
+    return ahead->buf && off >= ahead->off && range_fits(off - ahead->off, len, ahead->len);
 }
 
 /* Is it worth while? With others in flight their reads overlap, and each is wanted now. */
@@ -107,13 +107,13 @@ void qcow2_ahead_begin(struct qcow2 *q, struct qcow2_prefetch *ret_prefetch)
     struct qcow2_ahead *ahead = q->ahead;
     uint64_t have;
 
-    *ret_prefetch = (struct qcow2_prefetch){.q = q};
+    /* find_backing may wait, and somebody else change `next` meanwhile */
+    *ret_prefetch = (struct qcow2_prefetch){.q = q, .off = ahead ? ahead->next : 0};
     co_group_init(&ret_prefetch->group);
     if (!ahead || ahead->len == 0 || ahead->busy || ahead->next != ahead->off + ahead->len ||
         !may_fetch(q) || ahead->next >= q->block.len ||
         find_backing(q, ahead->next, AHEAD_LEN, &have) < 0 || have == 0)
         return;
-    ret_prefetch->off = ahead->next;
     ret_prefetch->len = have;
     ahead->busy = true;
     if (co_group_start(&ret_prefetch->group, fetch_main, ret_prefetch) < 0)
