@@ -35,7 +35,7 @@ void block_name_apply(const struct block_name *name, struct block_options *optio
     if (name->share)
         options->flags |= BLOCK_OPEN_SHARE;
     if (name->no_backing)
-        options->flags |= BLOCK_OPEN_ALONE;
+        options->flags |= BLOCK_OPEN_NO_BACKING;
     if (name->readonly)
         options->readonly = true;
     if (name->direct)

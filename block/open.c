@@ -276,7 +276,7 @@ static int open_chain(struct chain *chain, struct err *err)
         r = open_image(chain, &name, NULL, options->discard, &chain->top, err);
     if (r < 0)
         return r;
-    if (!(options->flags & (BLOCK_OPEN_CHECK | BLOCK_OPEN_ALONE)))
+    if (!(options->flags & (BLOCK_OPEN_CHECK | BLOCK_OPEN_ALONE | BLOCK_OPEN_NO_BACKING)))
         r = open_below(chain, chain->top, options, err);
     if (r < 0)
         (void)block_close(chain->top); /* nothing was written */

@@ -66,6 +66,9 @@ enum {
 
     /* With ALONE and `readonly`: open encrypted images, too. */
     BLOCK_OPEN_ENCRYPTED = 1 << 7,
+
+    /* The chain ends with this image, whatever backing file it names. */
+    BLOCK_OPEN_NO_BACKING = 1 << 8,
 };
 
 struct block;

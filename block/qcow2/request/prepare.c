@@ -106,6 +106,8 @@ int qcow2_prepare_write(struct qcow2 *q)
 
     if (q->corrupt)
         return -EIO;
+    if (qcow2_has_data_file(q) && !q->block.data_file)
+        return -ENXIO; /* BLOCK_OPEN_ALONE: the data file is not open, and q->data another one */
     if (q->write_ready)
         return 0;
     co_mutex_lock(&q->lock);
