@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/bytes.h"
 #include "base/log.h"
@@ -33,6 +34,7 @@ struct boot {
     struct kernel_image kernel;
     struct boot_file *initrds;
     size_t ninitrds;
+    char *kernel_cache; /* NULL: none */
 };
 
 /* One boot_load in progress. */
@@ -102,6 +104,13 @@ int boot_open(const struct boot_options *options, struct boot **ret_boot, struct
 
     if (!boot)
         return err_set(err, -ENOMEM, "out of memory");
+    if (options->kernel_cache) {
+        boot->kernel_cache = strdup(options->kernel_cache);
+        if (!boot->kernel_cache) {
+            r = err_set(err, -ENOMEM, "out of memory");
+            goto free_boot;
+        }
+    }
     r = open_kernel(boot, options, err);
     if (r < 0)
         goto free_boot;
@@ -115,6 +124,7 @@ close_initrds:
     close_initrds(boot);
     boot_file_close(&boot->kernel_file);
 free_boot:
+    free(boot->kernel_cache);
     free(boot);
     return r;
 }
@@ -125,6 +135,7 @@ void boot_close(struct boot *boot)
         return;
     close_initrds(boot);
     boot_file_close(&boot->kernel_file);
+    free(boot->kernel_cache);
     free(boot);
 }
 
@@ -215,13 +226,14 @@ static int place_initrds(struct session *s, struct err *err)
 static bool unpack_kernel(struct session *s)
 {
     const struct boot *boot = s->boot;
+    const struct unpacked_source source = {
+        .file = &boot->kernel_file, .image = &boot->kernel, .cache = boot->kernel_cache};
     struct unpacked unpacked;
     struct err why;
 
     if (boot->kernel.payload.len == 0)
         return false;
-    if (unpacked_load(&boot->kernel_file, &boot->kernel, &s->map, (const char *)s->cmdline,
-                      &unpacked, &why) < 0) {
+    if (unpacked_load(&source, &s->map, (const char *)s->cmdline, &unpacked, &why) < 0) {
         log_info("%s: the kernel unpacks itself: %s", boot->kernel_file.path, why.msg);
         return false;
     }

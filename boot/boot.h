@@ -19,6 +19,7 @@ struct boot_options {
     const char *kernel;         /* path: bzImage or ELF vmlinux */
     const char *const *initrds; /* paths, concatenated in order, each on a 4-byte boundary */
     size_t ninitrds;
+    const char *kernel_cache; /* folder for unpacked kernels, made if it is not there; NULL: none */
 };
 
 struct boot;

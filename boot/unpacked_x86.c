@@ -4,11 +4,13 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
-#include "base/log.h"
 #include "boot/kaslr_x86.h"
+#include "boot/kernel_cache.h"
 #include "boot/loader.h"
+#include "boot/plain_kernel.h"
 #include "boot/relocs_x86.h"
 #include "boot/unpack.h"
 #include "boot/vmlinux_x86.h"
@@ -20,9 +22,8 @@
  */
 #define HEAD (2 * MIB)
 
-/* Debian's have 15 MB and 1.3 MB. */
+/* Debian's have 15 MB. */
 #define PACKED_MAX (256 * MIB)
-#define TABLE_MAX (16 * MIB)
 
 /* Memory that goes back to the host when it is unmapped. NULL with *err filled: too much. */
 static uint8_t *map_piece(uint64_t len, uint64_t max, struct err *err)
@@ -45,52 +46,62 @@ static uint8_t *map_piece(uint64_t len, uint64_t max, struct err *err)
 /* Where the kernel goes. */
 struct place {
     uint64_t gpa;
-    uint8_t *area; /* HEAD bytes in front of the kernel's place */
-    size_t area_len;
+    uint8_t *area; /* HEAD bytes in front of it */
+    uint8_t *kernel;
+    size_t kernel_len;
     uint64_t delta; /* of virtual addresses */
     bool random;
 };
 
-static int get_random(uint64_t ret_random[2], struct err *err)
+static bool get_random(uint64_t ret_random[2], struct err *err)
 {
-    if (getrandom(ret_random, 2 * sizeof(ret_random[0]), GRND_NONBLOCK) !=
-        2 * sizeof(ret_random[0]))
-        return err_set(err, -EAGAIN, "the host has no random numbers yet");
-    return 0;
+    size_t len = 2 * sizeof(ret_random[0]);
+
+    if (getrandom(ret_random, len, GRND_NONBLOCK) == (ssize_t)len)
+        return true;
+    err_set(err, -EAGAIN, "the host has no random numbers yet");
+    return false;
 }
 
-static int choose_place(const struct kernel_image *image, const struct ram_map *map,
-                        const char *cmdline, struct place *ret_place, struct err *err)
+/* False with *err filled: there is none. */
+static bool choose_place(const struct kernel_image *image, const struct ram_map *map,
+                         const char *cmdline, struct place *ret_place, struct err *err)
 {
     const struct kernel_payload *payload = &image->payload;
     const struct kernel_segment *own = &image->segments[0];
     const enum kaslr kaslr = kaslr_of_cmdline(cmdline);
-    struct ram_places places = {
+    const struct ram_places places = {
         .head = HEAD,
         .len = own->mem_len,
         .align = payload->align,
         .min = own->gpa,
         .limit = kaslr == KASLR_ON ? X86_HIGH_RAM_START : own->gpa + own->mem_len,
     };
-    struct place place = {.random = kaslr == KASLR_ON, .area_len = HEAD + own->mem_len};
-    uint64_t random[2];
+    uint64_t random[2], gpa;
     void *host;
-    int r;
 
-    if (kaslr == KASLR_STUB)
-        return err_set(err, -EINVAL, "its command line says where memory can be used");
-    r = get_random(random, err);
-    if (r < 0)
-        return r;
-    if (!ram_map_choose(map, own->gpa, &places, random[0], &place.gpa) ||
-        guest_mem_at(map->mem, place.gpa - HEAD, place.area_len, &host) < 0)
-        return err_set(err, -ENOSPC, "there is no room for it in front of its place");
-    place.area = host;
-    if (place.random)
-        place.delta =
+    if (kaslr == KASLR_STUB) {
+        err_set(err, -EINVAL, "there are words for its stub on the command line");
+        return false;
+    }
+    if (!get_random(random, err))
+        return false;
+    if (!ram_map_choose(map, own->gpa, &places, random[0], &gpa) ||
+        guest_mem_at(map->mem, gpa - HEAD, HEAD + own->mem_len, &host) < 0) {
+        err_set(err, -ENOSPC, "there is no room for it in front of its place");
+        return false;
+    }
+    *ret_place = (struct place){
+        .gpa = gpa,
+        .area = host,
+        .kernel = (uint8_t *)host + HEAD,
+        .kernel_len = own->mem_len,
+        .random = kaslr == KASLR_ON,
+    };
+    if (ret_place->random)
+        ret_place->delta =
             kaslr_choose_delta(payload->link_gpa, own->mem_len, payload->align, random[1]);
-    *ret_place = place;
-    return 0;
+    return true;
 }
 
 /* ---- from the file into the area ------------------------------------------------------------- */
@@ -106,73 +117,130 @@ static int unpack_file(const struct boot_file *file, const struct kernel_payload
         return -ENOMEM;
     r = loader_run(&load, 1, err);
     if (r == 0)
-        r = unpack(packed, payload->len, place->area, place->area_len, ret_len, err);
+        r = unpack(packed, payload->len, place->area, HEAD + place->kernel_len, ret_len, err);
     (void)munmap(packed, payload->len); /* ours, so it cannot fail */
     return r;
 }
 
 /* ---- from there to its place ----------------------------------------------------------------- */
 
-/* Move it, and relocate it by its table, which is in the way. */
-static int relocate(const struct vmlinux *vmlinux, const struct kernel_payload *payload,
-                    const struct place *place, size_t len, struct err *err)
+/* A kernel without a table was built without KASLR. */
+static int copy_table(const uint8_t *table, size_t len, struct plain_kernel *plain, struct err *err)
 {
-    uint8_t *kernel = place->area + HEAD;
-    size_t table_len = len - vmlinux->elf_len;
-    uint8_t *table = map_piece(table_len, TABLE_MAX, err);
     struct relocs relocs;
+    uint8_t *copy;
     int r;
 
-    if (!table)
+    if (len == 0)
+        return 0;
+    r = relocs_parse(table, len, &relocs, err);
+    if (r < 0)
+        return r;
+    copy = map_piece(len, PLAIN_KERNEL_TABLE_MAX, err);
+    if (!copy)
         return -ENOMEM;
-    memcpy(table, place->area + vmlinux->elf_len, table_len);
-    r = relocs_parse(table, table_len, &relocs, err);
-    if (r == 0) {
-        vmlinux_place(vmlinux, place->area, len, kernel);
-        r = relocs_apply(&relocs, kernel, place->area_len - HEAD, payload->link_gpa, place->delta,
-                         err);
-    }
-    (void)munmap(table, table_len);
-    return r;
+    memcpy(copy, table, len);
+    plain->table = copy;
+    plain->table_len = len;
+    return 0;
 }
 
-/* A kernel without a table was built without KASLR, and its stub would leave it as it is, too. */
-static int put(const struct kernel_image *image, const struct place *place, size_t len,
-               struct unpacked *ret_unpacked, struct err *err)
+/* The table lies where a segment goes. */
+static int put(const struct kernel_payload *payload, const struct place *place, size_t len,
+               struct plain_kernel *ret_plain, struct err *err)
 {
-    const struct kernel_payload *payload = &image->payload;
+    struct plain_kernel plain = {0};
     struct vmlinux vmlinux;
-    bool kaslr;
-    int r =
-        vmlinux_parse(place->area, len, payload->link_gpa, place->area_len - HEAD, &vmlinux, err);
+    int r = vmlinux_parse(place->area, len, payload->link_gpa, place->kernel_len, &vmlinux, err);
 
+    if (r == 0)
+        r = copy_table(place->area + vmlinux.elf_len, len - vmlinux.elf_len, &plain, err);
     if (r < 0)
         return r;
-    kaslr = place->random && len > vmlinux.elf_len;
-    if (kaslr)
-        r = relocate(&vmlinux, payload, place, len, err);
-    else
-        vmlinux_place(&vmlinux, place->area, len, place->area + HEAD);
-    if (r == 0)
-        *ret_unpacked =
-            (struct unpacked){.entry_gpa = place->gpa + vmlinux.entry_off, .kaslr = kaslr};
+    vmlinux_place(&vmlinux, place->area, len, place->kernel);
+    plain.entry_off = vmlinux.entry_off;
+    plain.image_len = align_up(vmlinux.end_off, PLAIN_KERNEL_PAGE);
+    *ret_plain = plain;
+    return 0;
+}
+
+/* Its stub, too, would leave a kernel without a table as it is. */
+static int relocate(const struct plain_kernel *plain, const struct kernel_payload *payload,
+                    const struct place *place, struct unpacked *ret_unpacked, struct err *err)
+{
+    struct relocs relocs;
+    int r = 0;
+
+    ret_unpacked->entry_gpa = place->gpa + plain->entry_off;
+    ret_unpacked->kaslr = place->random && plain->table;
+    if (!ret_unpacked->kaslr)
+        return 0;
+    r = relocs_parse(plain->table, plain->table_len, &relocs, err);
+    if (r < 0)
+        return r;
+    return relocs_apply(&relocs, place->kernel, place->kernel_len, payload->link_gpa, place->delta,
+                        err);
+}
+
+static void plain_kernel_done(const struct plain_kernel *plain)
+{
+    if (plain->table)
+        (void)munmap(plain->table, plain->table_len);
+}
+
+/* ---- one way and the other ------------------------------------------------------------------- */
+
+static int load_cached(const struct unpacked_source *source, const struct kernel_cache_key *key,
+                       const struct place *place, struct unpacked *ret_unpacked, struct err *err)
+{
+    struct plain_kernel plain;
+    int fd, r;
+
+    if (!kernel_cache_find(source->cache, key, place->kernel_len, &plain, &fd))
+        return err_set(err, -ENOENT, "not in the cache");
+    r = guest_mem_map_file(place->kernel, plain.image_len, fd, KERNEL_CACHE_IMAGE_OFF);
+    close(fd);
+    if (r == 0) {
+        r = relocate(&plain, &source->image->payload, place, ret_unpacked, err);
+        if (r < 0)
+            guest_mem_unmap_file(place->kernel, plain.image_len);
+    }
+    plain_kernel_done(&plain);
     return r;
 }
 
-int unpacked_load(const struct boot_file *file, const struct kernel_image *image,
-                  const struct ram_map *map, const char *cmdline, struct unpacked *ret_unpacked,
-                  struct err *err)
+static int load_packed(const struct unpacked_source *source, const struct kernel_cache_key *key,
+                       const struct place *place, struct unpacked *ret_unpacked, struct err *err)
 {
-    struct place place = {0};
+    const struct kernel_payload *payload = &source->image->payload;
+    struct plain_kernel plain;
     size_t len = 0;
-    int r = choose_place(image, map, cmdline, &place, err);
+    int r = unpack_file(source->file, payload, place, &len, err);
 
-    if (r < 0)
-        return r;
-    r = unpack_file(file, &image->payload, &place, &len, err);
     if (r == 0)
-        r = put(image, &place, len, ret_unpacked, err);
+        r = put(payload, place, len, &plain, err);
+    if (r == 0) {
+        if (key)
+            kernel_cache_store(source->cache, source->file, key, &plain, place->kernel);
+        r = relocate(&plain, payload, place, ret_unpacked, err);
+        plain_kernel_done(&plain);
+    }
     if (r < 0)
-        guest_mem_clear(place.area, place.area_len);
+        guest_mem_clear(place->area, (size_t)(place->kernel - place->area) + place->kernel_len);
     return r;
+}
+
+int unpacked_load(const struct unpacked_source *source, const struct ram_map *map,
+                  const char *cmdline, struct unpacked *ret_unpacked, struct err *err)
+{
+    struct kernel_cache_key key;
+    struct place place;
+    bool has_key;
+
+    if (!choose_place(source->image, map, cmdline, &place, err))
+        return -EINVAL;
+    has_key = source->cache && kernel_cache_key(source->file, &key);
+    if (has_key && load_cached(source, &key, &place, ret_unpacked, err) == 0)
+        return 0;
+    return load_packed(source, has_key ? &key : NULL, &place, ret_unpacked, err);
 }

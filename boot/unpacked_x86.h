@@ -15,18 +15,22 @@
 #include "boot/kernel.h"
 #include "boot/ram_map.h"
 
+struct unpacked_source {
+    const struct boot_file *file;
+    const struct kernel_image *image;
+    const char *cache; /* folder of unpacked kernels; NULL: none */
+};
+
 struct unpacked {
     uint64_t entry_gpa;
     bool kaslr; /* for KASLR_FLAG */
 };
 
 /*
- * Put the payload of `image`, the kernel in `file`, into guest memory: at its own place in `map` or
- * at one that nobody has taken. 0; or a negative errno with *err filled, guest memory being as it
- * was: the kernel has to unpack itself then.
+ * Put a kernel into guest memory, at its own place in `map` or at one that nobody has taken. 0; or
+ * a negative errno with *err filled, guest memory being as it was: the kernel unpacks itself then.
  */
-int unpacked_load(const struct boot_file *file, const struct kernel_image *image,
-                  const struct ram_map *map, const char *cmdline, struct unpacked *ret_unpacked,
-                  struct err *err) MUST_CHECK;
+int unpacked_load(const struct unpacked_source *source, const struct ram_map *map,
+                  const char *cmdline, struct unpacked *ret_unpacked, struct err *err) MUST_CHECK;
 
 #endif

@@ -55,6 +55,7 @@ static int add_segment(const Elf64_Phdr *phdr, uint64_t link_gpa, uint64_t kerne
         return err_set(err, -EINVAL, "unexpected ELF segment for %#llx in what it unpacks to",
                        (unsigned long long)phdr->p_paddr);
     vmlinux->segments[vmlinux->nsegments++] = segment;
+    vmlinux->end_off = segment.off + segment.file_len;
     return 0;
 }
 

@@ -24,6 +24,7 @@ struct vmlinux {
     struct vmlinux_segment segments[KERNEL_SEGMENTS_MAX];
     size_t nsegments;
     uint64_t entry_off; /* inside a segment */
+    uint64_t end_off;   /* of the last segment's bytes in the file; behind it all is zero */
     uint64_t elf_len;   /* what follows is the table; at most the length of the image */
 };
 

@@ -153,6 +153,28 @@ void guest_mem_clear(uint8_t *host, size_t len)
     memset(host + head + pages, 0, len - head - pages);
 }
 
+int guest_mem_map_file(uint8_t *host, size_t len, int fd, uint64_t off)
+{
+    int r;
+
+    if (mmap(host, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd,
+             (off_t)off) == MAP_FAILED) {
+        r = -errno;
+        guest_mem_unmap_file(host, len);
+        return r;
+    }
+    (void)madvise(host, len, MADV_DONTDUMP); /* advice */
+    return 0;
+}
+
+/* It takes the place of a mapping of the same size, so the host has room for it. */
+void guest_mem_unmap_file(uint8_t *host, size_t len)
+{
+    (void)mmap(host, len, PROT_READ | PROT_WRITE,
+               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+    (void)madvise(host, len, MADV_DONTDUMP); /* advice */
+}
+
 uint64_t guest_mem_size(const struct guest_mem *mem)
 {
     uint64_t sum = 0;

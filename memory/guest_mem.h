@@ -71,6 +71,16 @@ int guest_mem_write(const struct guest_mem *mem, uint64_t gpa, const void *buf,
  */
 void guest_mem_clear(uint8_t *host, size_t len);
 
+/*
+ * Let `len` bytes of guest memory at `host`, whole pages, be those of a file from `off` on; what
+ * the guest writes there does not reach the file. 0 or -errno, the memory being zero then. Before
+ * the guest runs.
+ */
+int guest_mem_map_file(uint8_t *host, size_t len, int fd, uint64_t off) MUST_CHECK;
+
+/* Let it be plain memory again, and zero. */
+void guest_mem_unmap_file(uint8_t *host, size_t len);
+
 /* Sum of all regions in bytes. */
 uint64_t guest_mem_size(const struct guest_mem *mem);
 

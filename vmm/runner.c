@@ -165,18 +165,24 @@ static int note_boot_files(struct runner *runner, struct err *err)
 static int open_boot(struct runner *runner, struct err *err)
 {
     const struct config *config = runner->config;
+    char *kernel_cache = config_kernel_cache(config);
     const struct boot_options options = {
         .kernel = config->kernel,
         .initrds = (const char *const *)config->initrds,
         .ninitrds = config->ninitrds,
+        .kernel_cache = kernel_cache,
     };
     int r;
+
+    r = boot_open(&options, &runner->boot, err);
+    free(kernel_cache);
+    if (r < 0)
+        return r;
 
     runner->cmdline = config_kernel_cmdline(config);
     if (!runner->cmdline)
         return err_set(err, -ENOMEM, "out of memory");
-    r = boot_open(&options, &runner->boot, err);
-    return r < 0 ? r : note_boot_files(runner, err);
+    return note_boot_files(runner, err);
 }
 
 static int open_disks(struct runner *runner, struct err *err)

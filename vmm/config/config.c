@@ -32,6 +32,7 @@ void config_done(struct config *config)
     free(config->append);
     free(config->cmdline);
     free(config->serial_path);
+    free(config->kernel_cache);
     *config = (struct config){0};
 }
 
@@ -107,4 +108,25 @@ char *config_kernel_cmdline(const struct config *config)
                  config->append ? " " : "", config->append ? config->append : "") < 0)
         return NULL;
     return cmdline;
+}
+
+char *config_kernel_cache(const struct config *config)
+{
+    const char *caches = getenv("XDG_CACHE_HOME");
+    const char *home = getenv("HOME");
+    char *path;
+    int n;
+
+    if (config->kernel_cache_off)
+        return NULL;
+    if (config->kernel_cache)
+        return strdup(config->kernel_cache);
+    /* Relative paths are to be ignored, says the XDG Base Directory Specification. */
+    if (caches && caches[0] == '/')
+        n = asprintf(&path, "%s/minivmm", caches);
+    else if (home && home[0] == '/')
+        n = asprintf(&path, "%s/.cache/minivmm", home);
+    else
+        return NULL;
+    return n < 0 ? NULL : path;
 }

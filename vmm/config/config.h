@@ -77,6 +77,8 @@ struct config {
     unsigned shutdown_timeout_s; /* for a guest that was asked to power off; 0: it is not asked */
     bool acpi;
     bool kaslr;
+    char *kernel_cache; /* NULL: the default folder */
+    bool kernel_cache_off;
     enum log_level log_level;
 };
 
@@ -93,6 +95,12 @@ void config_disk_done(struct config_disk *disk);
  * Single values were checked when they were set.
  */
 int config_check(const struct config *config, struct err *err) MUST_CHECK;
+
+/*
+ * The folder for unpacked kernels: `kernel_cache`, or minivmm in $XDG_CACHE_HOME or ~/.cache.
+ * Returns a string to free; NULL where there is none.
+ */
+char *config_kernel_cache(const struct config *config);
 
 /*
  * The command line for the guest: `cmdline`, or the defaults for this machine followed by

@@ -204,6 +204,16 @@ static void reset_cmdline(struct config *config)
     config->cmdline = NULL;
 }
 
+static int set_kernel_cache(const struct setting *setting, void *object,
+                            const struct setting_value *value, struct err *err)
+{
+    struct config *config = object;
+
+    config->kernel_cache_off = strcmp(value->text, "off") == 0;
+    return config->kernel_cache_off ? 0
+                                    : replace_path(&config->kernel_cache, value->text, value, err);
+}
+
 /* A place, or the word for all of them. */
 static int add_place(const struct setting *setting, void *object, const struct setting_value *value,
                      struct err *err)
@@ -397,6 +407,8 @@ const struct setting config_settings[] = {
     {.name = "kaslr", .value = "on|off", .json = SETTING_JSON_BOOLEAN, .set = set_on_off,
      VM_FIELD(kaslr),
      .help = "random addresses of the kernel (default: on)"},
+    {.name = "kernel-cache", .value = "FOLDER|off", .set = set_kernel_cache,
+     .help = "unpacked kernels (default: ~/.cache/minivmm)"},
     {.name = "log", .value = "error|warn|info|debug", .set = set_choice, VM_FIELD(log_level),
      .choices = log_levels,
      .help = "what to report on stderr (default: warn)"},

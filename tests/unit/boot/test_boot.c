@@ -1,5 +1,6 @@
 #include <asm/bootparam.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <glob.h>
 #include <stdlib.h>
 #include <string.h>
@@ -360,13 +361,83 @@ static void check_not_randomised(const struct packed_guest *guest, const struct 
     ck_assert_uint_eq(guest->params->hdr.loadflags & KASLR_FLAG, 0);
 }
 
+static int open_file(const char *path, int flags)
+{
+    int fd = open(path, flags | O_CLOEXEC);
+
+    ck_assert_int_ge(fd, 0);
+    return fd;
+}
+
+/* The first byte of the entry's image that no relocation changes. */
+static void mark_entry(const char *path)
+{
+    int fd = open_file(path, O_WRONLY);
+
+    ck_assert_int_eq(pwrite(fd, "marked", 6, 4096 + 0x200), 6);
+    close(fd);
+}
+
+static bool is_marked(const struct boot_options *options, const struct test_vmlinux *v,
+                      const char *cmdline)
+{
+    struct boot_machine m = machine;
+    struct packed_guest guest = {.mem = memory_of(64 * MIB)};
+    const uint8_t *text;
+    struct boot *boot;
+    bool marked;
+
+    m.cmdline = cmdline;
+    ck_assert_int_eq(boot_open(options, &boot, &err), 0);
+    ck_assert_int_eq(boot_load(boot, &m, guest.mem, &guest.plan, &err), 0);
+    boot_close(boot);
+    text = at(guest.mem, guest.plan.rip - TEST_VMLINUX_ENTRY, sizeof(v->text));
+    marked = memcmp(text + 0x200, "marked", 6) == 0;
+    if (!marked)
+        (void)check_kernel(&guest, v);
+    ck_assert_mem_eq(text + 0x210, v->text + 0x210, sizeof(v->text) - 0x210);
+    guest_mem_free(guest.mem);
+    return marked;
+}
+
+START_TEST(an_unpacked_kernel_comes_from_the_cache_the_next_time)
+{
+    const char *dir = scratch_path("cache"), *path = scratch_path("kernel");
+    struct boot_options options = {.kernel = path, .kernel_cache = dir};
+    struct test_vmlinux v;
+    uint8_t *file;
+    size_t len;
+    glob_t found;
+
+    test_vmlinux_init(&v);
+    file = test_packed_kernel(TEST_PACKED_LZ4, &v, &len);
+    scratch_save("kernel", file, len);
+    free(file);
+    /* Younger ones are not kept. */
+    (void)usleep(2100 * 1000);
+    ck_assert(!is_marked(&options, &v, "quiet"));
+    scratch_ok("test $(ls cache | wc -l) = 1");
+    ck_assert_int_eq(glob(scratch_path("cache/*.kernel"), 0, NULL, &found), 0);
+    ck_assert(!is_marked(&options, &v, "quiet"));
+    mark_entry(found.gl_pathv[0]);
+    ck_assert(is_marked(&options, &v, "quiet"));
+    ck_assert(is_marked(&options, &v, "nokaslr"));
+
+    /* Not where it would not be unpacked either, nor one that is not as it was made. */
+    ck_assert_int_eq(chmod(found.gl_pathv[0], 0644), 0);
+    ck_assert(!is_marked(&options, &v, "quiet"));
+    globfree(&found);
+    options.kernel_cache = NULL;
+    ck_assert(!is_marked(&options, &v, "quiet"));
+}
+END_TEST
+
 START_TEST(nokaslr_leaves_the_kernel_where_it_was_linked_for)
 {
     struct packed_guest guest;
     struct test_vmlinux v;
 
     test_vmlinux_init(&v);
-    v.table[0] = 1; /* nobody needs it */
     guest = load_packed(TEST_PACKED_ZSTD, &v, "quiet nokaslr", 64 * MIB);
     check_not_randomised(&guest, &v);
     guest_mem_free(guest.mem);
@@ -704,7 +775,9 @@ static void add_tests(Suite *suite)
               a_guest_can_be_loaded_again_into_fresh_memory,
               a_kernel_of_several_megabytes_is_loaded_whole, the_kernels_of_this_machine_load);
     unit_case(suite, "unpacked", packed_kernels_are_unpacked_and_entered_at_their_own_entry,
-              each_start_has_its_own_addresses, nokaslr_leaves_the_kernel_where_it_was_linked_for,
+              each_start_has_its_own_addresses,
+              an_unpacked_kernel_comes_from_the_cache_the_next_time,
+              nokaslr_leaves_the_kernel_where_it_was_linked_for,
               without_kaslr_the_command_line_begins_with_nokaslr,
               a_kernel_without_a_table_runs_where_it_was_linked_for,
               what_is_unexpected_is_left_to_the_kernels_stub,

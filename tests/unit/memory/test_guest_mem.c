@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 #include "tests/lib/unit.h"
@@ -209,11 +210,50 @@ START_TEST(cleared_memory_is_zero_and_its_neighbours_stay)
 }
 END_TEST
 
+START_TEST(a_mapped_file_is_read_and_never_written)
+{
+    const struct mem_range range = {.gpa = 0, .len = 64 * KIB};
+    struct guest_mem *mem = NULL;
+    uint8_t page[4096], *host;
+    FILE *file = tmpfile();
+    int fd = fileno(file);
+    void *start;
+
+    memset(page, 0x11, sizeof(page));
+    ck_assert_int_eq(pwrite(fd, page, sizeof(page), 0), sizeof(page));
+    memset(page, 0x22, sizeof(page));
+    ck_assert_int_eq(pwrite(fd, page, sizeof(page), sizeof(page)), sizeof(page));
+    ck_assert_int_eq(guest_mem_new(&range, 1, &mem, NULL), 0);
+    ck_assert_int_eq(guest_mem_at(mem, 0, 64 * KIB, &start), 0);
+    host = start;
+    memset(host, 0x33, 64 * KIB);
+    ck_assert_int_eq(guest_mem_map_file(host + 8192, 4096, fd, 4096), 0);
+    ck_assert_mem_eq(host + 8192, page, sizeof(page));
+    ck_assert_uint_eq(host[8191], 0x33);
+    ck_assert_uint_eq(host[8192 + 4096], 0x33);
+    host[8192] = 0x44;
+    ck_assert_int_eq(pread(fd, page, 1, 4096), 1);
+    ck_assert_uint_eq(page[0], 0x22);
+
+    guest_mem_unmap_file(host + 8192, 4096);
+    memset(page, 0, sizeof(page));
+    ck_assert_mem_eq(host + 8192, page, sizeof(page));
+    ck_assert_uint_eq(host[8191], 0x33);
+
+    /* Not a file: zero as well. */
+    ck_assert_int_lt(guest_mem_map_file(host, 4096, -1, 0), 0);
+    ck_assert_mem_eq(host, page, sizeof(page));
+    guest_mem_free(mem);
+    (void)fclose(file);
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     unit_case(suite, "access", addresses_inside_and_outside,
               memory_is_zero_and_keeps_what_is_written, access_outside_copies_nothing,
-              cleared_memory_is_zero_and_its_neighbours_stay);
+              cleared_memory_is_zero_and_its_neighbours_stay,
+              a_mapped_file_is_read_and_never_written);
     unit_case(suite, "mapping", host_addresses_allow_huge_pages,
               large_memory_costs_nothing_until_touched, bad_ranges_are_refused_by_name,
               no_address_space_says_how_much_was_wanted,

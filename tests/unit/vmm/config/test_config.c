@@ -33,6 +33,43 @@ static void check_cmdline(const char *expected)
     free(cmdline);
 }
 
+static void check_cache(const char *expected)
+{
+    char *cache = config_kernel_cache(&config);
+
+    if (expected)
+        ck_assert_str_eq(cache, expected);
+    else
+        ck_assert_ptr_null(cache);
+    free(cache);
+}
+
+START_TEST(the_cache_of_kernels_is_where_the_user_keeps_caches)
+{
+    ck_assert_int_eq(setenv("HOME", "/h", 1), 0);
+    ck_assert_int_eq(unsetenv("XDG_CACHE_HOME"), 0);
+    check_cache("/h/.cache/minivmm");
+    ck_assert_int_eq(setenv("XDG_CACHE_HOME", "relative", 1), 0);
+    check_cache("/h/.cache/minivmm");
+    ck_assert_int_eq(setenv("XDG_CACHE_HOME", "/x", 1), 0);
+    check_cache("/x/minivmm");
+
+    config.kernel_cache = strdup("mine");
+    check_cache("mine");
+    config.kernel_cache_off = true;
+    check_cache(NULL);
+    config.kernel_cache_off = false;
+    free(config.kernel_cache);
+    config.kernel_cache = NULL;
+
+    ck_assert_int_eq(unsetenv("XDG_CACHE_HOME"), 0);
+    ck_assert_int_eq(setenv("HOME", "", 1), 0);
+    check_cache(NULL);
+    ck_assert_int_eq(unsetenv("HOME"), 0);
+    check_cache(NULL);
+}
+END_TEST
+
 START_TEST(default_cmdline_without_disk_has_no_root)
 {
     check_cmdline("console=ttyS0 8250.nr_uarts=1 pci=off");
@@ -106,6 +143,7 @@ static void add_tests(Suite *suite)
     TCase *tcase = tcase_create("config");
 
     tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_test(tcase, the_cache_of_kernels_is_where_the_user_keeps_caches);
     tcase_add_test(tcase, default_cmdline_without_disk_has_no_root);
     tcase_add_test(tcase, default_cmdline_has_the_first_disk_as_root);
     tcase_add_test(tcase, root_on_a_readonly_disk_is_readonly);

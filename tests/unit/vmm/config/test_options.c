@@ -63,7 +63,8 @@ START_TEST(every_option_is_taken)
     ck_assert_int_eq(parse_args("--kernel=k", "--initrd", "a", "--initrd=b", "--append", "x y",
                                 "--memory", "2G", "--cpus=255", "--serial", "unix:/run/s",
                                 "--on-reboot", "restart", "--no-acpi", "--log=debug",
-                                "--shutdown-timeout=0", "--kaslr", "off"),
+                                "--shutdown-timeout=0", "--kaslr", "off", "--kernel-cache=off",
+                                "--kernel-cache=/c"),
                      0);
     ck_assert_str_eq(config.kernel, "k");
     ck_assert_uint_eq(config.ninitrds, 2);
@@ -78,6 +79,8 @@ START_TEST(every_option_is_taken)
     ck_assert_uint_eq(config.shutdown_timeout_s, 0);
     ck_assert(!config.acpi);
     ck_assert(!config.kaslr);
+    ck_assert(!config.kernel_cache_off);
+    ck_assert_str_eq(config.kernel_cache, "/c");
     ck_assert_int_eq(config.log_level, LOG_DEBUG);
 }
 END_TEST

@@ -1,0 +1,282 @@
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "boot/kernel_cache.h"
+#include "tests/lib/scratch.h"
+#include "tests/lib/unit.h"
+
+#define IMAGE_LEN (3 * PLAIN_KERNEL_PAGE)
+#define HEADER_LEN (16 + sizeof(struct kernel_cache_key) + 4 * sizeof(uint64_t))
+
+/* Older than the cache wants a kernel file to be; what is in it does not matter. */
+#define OLD_FILE "/etc/passwd"
+
+static uint8_t image[IMAGE_LEN];
+static uint32_t table[] = {0, 1, 0, 2, 0, 3};
+static struct boot_file kernel;
+static struct kernel_cache_key key;
+static char dir[4096];
+
+static const struct plain_kernel plain = {
+    .image_len = IMAGE_LEN,
+    .entry_off = 0x123,
+    .table = (uint8_t *)table,
+    .table_len = sizeof(table),
+};
+
+static void set_up(void)
+{
+    struct err err;
+
+    scratch_set_up();
+    (void)snprintf(dir, sizeof(dir), "%s", scratch_path("caches/kernels"));
+    memset(image, 0xa5, sizeof(image));
+    ck_assert_int_eq(boot_file_open(OLD_FILE, &kernel, &err), 0);
+    ck_assert(kernel_cache_key(&kernel, &key));
+}
+
+static void tear_down(void)
+{
+    boot_file_close(&kernel);
+    scratch_tear_down();
+}
+
+static const char *entry_path(void)
+{
+    static char path[sizeof(dir) + sizeof(key)];
+
+    (void)snprintf(path, sizeof(path), "%s/%s", dir, key.text);
+    return path;
+}
+
+/* Look for it and forget it. */
+static bool is_found(uint64_t image_max)
+{
+    struct plain_kernel found;
+    int fd;
+
+    if (!kernel_cache_find(dir, &key, image_max, &found, &fd))
+        return false;
+    if (found.table)
+        (void)munmap(found.table, found.table_len);
+    close(fd);
+    return true;
+}
+
+static unsigned count_files(void)
+{
+    DIR *folder = opendir(dir);
+    unsigned n = 0;
+
+    ck_assert_ptr_nonnull(folder);
+    for (const struct dirent *entry; (entry = readdir(folder));)
+        n += entry->d_name[0] != '.';
+    closedir(folder);
+    return n;
+}
+
+START_TEST(what_is_stored_is_found)
+{
+    struct plain_kernel found;
+    uint8_t read_back[IMAGE_LEN];
+    struct stat st;
+    int fd;
+
+    ck_assert(!is_found(IMAGE_LEN));
+    kernel_cache_store(dir, &kernel, &key, &plain, image);
+    ck_assert(kernel_cache_find(dir, &key, IMAGE_LEN, &found, &fd));
+    ck_assert_uint_eq(found.image_len, IMAGE_LEN);
+    ck_assert_uint_eq(found.entry_off, 0x123);
+    ck_assert_uint_eq(found.table_len, sizeof(table));
+    ck_assert_mem_eq(found.table, table, sizeof(table));
+    ck_assert_int_eq(pread(fd, read_back, IMAGE_LEN, KERNEL_CACHE_IMAGE_OFF), IMAGE_LEN);
+    ck_assert_mem_eq(read_back, image, IMAGE_LEN);
+    (void)munmap(found.table, found.table_len);
+    close(fd);
+
+    ck_assert_int_eq(stat(dir, &st), 0);
+    ck_assert_uint_eq(st.st_mode & 0777, 0700);
+    ck_assert_int_eq(stat(entry_path(), &st), 0);
+    ck_assert_uint_eq(st.st_mode & 0777, 0600);
+    ck_assert_uint_eq(count_files(), 1);
+}
+END_TEST
+
+START_TEST(a_kernel_without_a_table_is_kept_as_well)
+{
+    struct plain_kernel without = plain, found;
+    int fd;
+
+    without.table = NULL;
+    without.table_len = 0;
+    kernel_cache_store(dir, &kernel, &key, &without, image);
+    ck_assert(kernel_cache_find(dir, &key, IMAGE_LEN, &found, &fd));
+    ck_assert_ptr_null(found.table);
+    close(fd);
+}
+END_TEST
+
+START_TEST(an_entry_may_be_made_twice)
+{
+    kernel_cache_store(dir, &kernel, &key, &plain, image);
+    kernel_cache_store(dir, &kernel, &key, &plain, image);
+    ck_assert(is_found(IMAGE_LEN));
+    ck_assert_uint_eq(count_files(), 1);
+}
+END_TEST
+
+START_TEST(an_image_larger_than_its_room_is_refused)
+{
+    kernel_cache_store(dir, &kernel, &key, &plain, image);
+    ck_assert(!is_found(IMAGE_LEN - 1));
+    ck_assert(is_found(IMAGE_LEN));
+}
+END_TEST
+
+START_TEST(a_changed_header_or_table_is_refused)
+{
+    int fd;
+
+    kernel_cache_store(dir, &kernel, &key, &plain, image);
+    fd = open(entry_path(), O_RDWR | O_CLOEXEC);
+    ck_assert_int_ge(fd, 0);
+    for (size_t i = 0; i < HEADER_LEN + sizeof(table); i++) {
+        off_t off =
+            (off_t)(i < HEADER_LEN ? i : KERNEL_CACHE_IMAGE_OFF + IMAGE_LEN + i - HEADER_LEN);
+        uint8_t byte;
+
+        ck_assert_int_eq(pread(fd, &byte, 1, off), 1);
+        byte ^= 0x40;
+        ck_assert_int_eq(pwrite(fd, &byte, 1, off), 1);
+        ck_assert_msg(!is_found(IMAGE_LEN), "byte %zu", i);
+        byte ^= 0x40;
+        ck_assert_int_eq(pwrite(fd, &byte, 1, off), 1);
+    }
+    ck_assert(is_found(IMAGE_LEN));
+    close(fd);
+}
+END_TEST
+
+START_TEST(another_length_is_refused)
+{
+    static const off_t lengths[] = {0,
+                                    1,
+                                    100,
+                                    KERNEL_CACHE_IMAGE_OFF,
+                                    KERNEL_CACHE_IMAGE_OFF + IMAGE_LEN,
+                                    KERNEL_CACHE_IMAGE_OFF + IMAGE_LEN + sizeof(table) + 1};
+
+    for (size_t i = 0; i < ARRAY_SIZE(lengths); i++) {
+        kernel_cache_store(dir, &kernel, &key, &plain, image);
+        ck_assert_int_eq(truncate(entry_path(), lengths[i]), 0);
+        ck_assert(!is_found(IMAGE_LEN));
+    }
+}
+END_TEST
+
+START_TEST(what_others_can_write_is_not_used)
+{
+    kernel_cache_store(dir, &kernel, &key, &plain, image);
+    for (mode_t bit = 01; bit <= 040; bit <<= 1) {
+        ck_assert_int_eq(chmod(entry_path(), 0600 | bit), 0);
+        ck_assert(!is_found(IMAGE_LEN));
+    }
+    ck_assert_int_eq(chmod(entry_path(), 0600), 0);
+    ck_assert_int_eq(chmod(dir, 0720), 0);
+    ck_assert(!is_found(IMAGE_LEN));
+    ck_assert_int_eq(chmod(dir, 0702), 0);
+    ck_assert(!is_found(IMAGE_LEN));
+    kernel_cache_store(dir, &kernel, &key, &plain, image);
+    ck_assert_int_eq(chmod(dir, 0755), 0);
+    ck_assert(is_found(IMAGE_LEN));
+}
+END_TEST
+
+START_TEST(what_is_no_regular_file_is_not_used)
+{
+    char target[sizeof(dir) + 16];
+
+    kernel_cache_store(dir, &kernel, &key, &plain, image);
+    (void)snprintf(target, sizeof(target), "%s/target", dir);
+    ck_assert_int_eq(rename(entry_path(), target), 0);
+    ck_assert_int_eq(symlink(target, entry_path()), 0);
+    ck_assert(!is_found(IMAGE_LEN));
+    ck_assert_int_eq(unlink(entry_path()), 0);
+    ck_assert_int_eq(mkfifo(entry_path(), 0600), 0);
+    ck_assert(!is_found(IMAGE_LEN));
+}
+END_TEST
+
+START_TEST(a_kernel_that_was_just_written_is_not_kept)
+{
+    struct kernel_cache_key none;
+    struct boot_file young;
+    struct err err;
+
+    scratch_save("young", "kernel", 6);
+    ck_assert_int_eq(boot_file_open(scratch_path("young"), &young, &err), 0);
+    ck_assert(!kernel_cache_key(&young, &none));
+    kernel_cache_store(dir, &young, &key, &plain, image);
+    ck_assert_uint_eq(count_files(), 0);
+    boot_file_close(&young);
+}
+END_TEST
+
+START_TEST(only_the_last_entries_are_kept)
+{
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = 1000}};
+
+    kernel_cache_store(dir, &kernel, &key, &plain, image);
+    ck_assert_int_eq(utimensat(AT_FDCWD, entry_path(), times, 0), 0);
+    for (unsigned i = 1; i < KERNEL_CACHE_ENTRIES_MAX; i++) {
+        scratch_save("other.kernel", "x", 1);
+        times[1].tv_sec++;
+        ck_assert_int_eq(utimensat(AT_FDCWD, scratch_path("other.kernel"), times, 0), 0);
+        scratch_ok("mv other.kernel caches/kernels/%u.kernel", i);
+    }
+    scratch_save("caches/kernels/README", "not an entry", 12);
+    ck_assert_uint_eq(count_files(), KERNEL_CACHE_ENTRIES_MAX + 1);
+
+    /* It is the oldest itself, and made anew. */
+    kernel_cache_store(dir, &kernel, &key, &plain, image);
+    ck_assert_uint_eq(count_files(), KERNEL_CACHE_ENTRIES_MAX + 1);
+    scratch_ok("test -e caches/kernels/1.kernel");
+    scratch_ok("touch caches/kernels/9.kernel");
+    kernel_cache_store(dir, &kernel, &key, &plain, image);
+    ck_assert_uint_eq(count_files(), KERNEL_CACHE_ENTRIES_MAX + 1 - 1);
+    scratch_ok("test ! -e caches/kernels/1.kernel && test ! -e caches/kernels/2.kernel");
+    ck_assert(is_found(IMAGE_LEN));
+}
+END_TEST
+
+START_TEST(a_folder_that_cannot_be_made_costs_nothing)
+{
+    scratch_save("file", "x", 1);
+    (void)snprintf(dir, sizeof(dir), "%s", scratch_path("file/kernels"));
+    kernel_cache_store(dir, &kernel, &key, &plain, image);
+    ck_assert(!is_found(IMAGE_LEN));
+    (void)snprintf(dir, sizeof(dir), "%s", scratch_path("file"));
+    kernel_cache_store(dir, &kernel, &key, &plain, image);
+    ck_assert(!is_found(IMAGE_LEN));
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+    unit_case_with(suite, "use", set_up, tear_down, what_is_stored_is_found,
+                   a_kernel_without_a_table_is_kept_as_well, an_entry_may_be_made_twice,
+                   only_the_last_entries_are_kept, a_folder_that_cannot_be_made_costs_nothing);
+    unit_case_with(suite, "refused", set_up, tear_down, an_image_larger_than_its_room_is_refused,
+                   a_changed_header_or_table_is_refused, another_length_is_refused,
+                   what_others_can_write_is_not_used, what_is_no_regular_file_is_not_used,
+                   a_kernel_that_was_just_written_is_not_kept);
+}
+
+UNIT_MAIN("kernel_cache", add_tests)
