@@ -14,6 +14,12 @@
  */
 #define RING_ENTRIES 64u
 
+/*
+ * Completions that are taken at a time. The requests that follow from them go to the kernel before
+ * the next ones are taken: a device that has finished a whole queue is not idle meanwhile.
+ */
+#define REAP_MAX 8u
+
 struct uring {
     struct aio_engine engine;
     struct io_uring ring;
@@ -35,13 +41,14 @@ static void ring_ready(struct loop_fd *watch, uint32_t events)
 {
 }
 
+/* Returns whether there were any; then there may be more. */
 static bool reap(struct uring *uring)
 {
     struct io_uring_cqe *cqe;
-    bool any = false;
+    unsigned n = 0;
 
     /* `done` may submit again, and may even get here through a full ring: one entry at a time. */
-    while (io_uring_peek_cqe(&uring->ring, &cqe) == 0) {
+    while (n < REAP_MAX && io_uring_peek_cqe(&uring->ring, &cqe) == 0) {
         struct file_io *io = io_uring_cqe_get_data(cqe);
         int result = cqe->res;
 
@@ -50,9 +57,9 @@ static bool reap(struct uring *uring)
             continue; /* a place holder, see refuse */
         uring->engine.in_flight--;
         io->done(io, result);
-        any = true;
+        n++;
     }
-    return any;
+    return n > 0;
 }
 
 static void uring_submit(struct aio_engine *engine, struct file_io *io)
