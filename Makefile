@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # minivmm: `make help` lists the targets.
 
 CONFIG ?= release

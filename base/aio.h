@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Asynchronous file I/O on an event loop, and the coroutines that wait for it.
  *

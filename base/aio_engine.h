@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The ways in which struct aio gets its work done; private to aio*.c. The engine of file operations
  * that aio_NAME_new makes is in aio_NAME.c.

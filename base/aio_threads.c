@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* File operations on a pool of threads. */
 #include "base/aio_engine.h"
 #include "base/aio_execute.h"

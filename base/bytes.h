@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Numbers from outside: byte order, checked sums and products, alignment.
  */

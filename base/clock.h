@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * CLOCK_MONOTONIC: the time that passes, whatever the host's date is set to. Any thread.
  */

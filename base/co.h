@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Coroutines: functions that wait in the middle and let their thread go on with something else.
  *

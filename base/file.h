@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Files under disk images, and the seam through which tests watch and break them.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Files of the host as struct file: regular files and block devices, buffered or direct, locked the
  * way QEMU locks its images.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Parts of files: a partition of a disk, an image in an archive. A struct file can show a part of
  * the file that it has open; then offsets and lengths in base/file.h are those of the part, and

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Following a path link by link. The kernel does the same where fs.protected_symlinks is set, but
  * that is for the host to decide, and it leaves out folders without the sticky bit.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Intrusive doubly linked lists. A struct list is both a head and a member; an empty head points
  * at itself. No allocation, no locking.

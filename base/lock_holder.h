@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Who has locked a file, as far as /proc shows the processes of the host. Locks of open file
  * descriptions have no owner that the kernel would name; but what each descriptor of a process

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Diagnostics on stderr: one line, one write(2), so that lines of several threads never mix.
  * Any thread; never from a signal handler, except log_wait_in_handler.

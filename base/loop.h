@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * An event loop on epoll: file descriptors, timers, and work posted by other threads.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Where a file goes that is made or written under a name: symbolic links may lead somewhere else,
  * also to where nothing is yet.

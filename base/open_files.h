@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The files that the VM is made of: kernel, initrds, configuration file, and the disks with all
  * their backing and data files.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Lists of options: keys and values, of which those that nobody asked for can be found.
  */

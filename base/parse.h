@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Text to numbers, strictly: the whole text counts, no sign, no white space, no overflow.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Locks on byte ranges, held by coroutines across their waits.
  *

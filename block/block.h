@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Disk images: what the VMM's devices, the image tool and the tests see of block/. Requests on an
  * open image are declared here; this header brings open.h (opening) and status.h (what is where).

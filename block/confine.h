@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Which files an image may name as its backing file, which the guest reads, and as its data file,
  * which the guest writes.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Making images: what is common to the formats. The files are filled before they get their names,
  * so a process that ends in between leaves nothing.

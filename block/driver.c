@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "block/driver.h"
 
 void block_init(struct block *block, const struct block_driver *driver,

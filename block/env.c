@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "block/env.h"
 
 static int host_open_file(const struct block_env *env, const char *path,

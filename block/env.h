@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Where the files of images come from; private to block/. block_open and block_create use the
  * host's; tests and fuzzers put their own in.

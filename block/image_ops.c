@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Operations on whole images (block/image.h): what is common to the formats. A format that does not
  * have an operation is refused here, and so is a change of an image that is open for reading only.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Operations on an open image as a whole: what it says about itself, and changes of it. See image.h
  * for what all of them promise.

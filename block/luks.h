@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a LUKS header (version 1) says about the encryption of an image, for `info` of the image
  * tool. Nothing is decrypted.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Requests that begin where another one ends are carried out with it as one. A guest may write a
  * file from front to back in many small requests. Each of them would cost an operation of the host,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Names of images: on a command line, and in the header of an image that has a backing file.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Opening an image: its format, its data file, and the chain of its backing files.
  */

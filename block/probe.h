@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Telling the format of a file by the mark at its beginning. QEMU probes for the same formats. All
  * of them but qcow2 are listed only so that such a file is never taken for a raw disk.

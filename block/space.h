@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Host space for new and longer files, with or without preallocation; private to block/.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What is where on a disk: the image is asked first, then its backing files one after the other.
  */

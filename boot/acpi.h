@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * ACPI tables of a hardware-reduced machine: RSDP, XSDT, FADT, MADT, DSDT (ACPI 6.4, chapter 5).
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * ACPI machine language, as much as a DSDT for this machine needs (ACPI 6.4, chapter 20).
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * From kernel, initrds and command line to a guest that can be entered: files are opened once and
  * loaded at every start of the guest.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Tables under construction: little-endian values put one after the other into a buffer of fixed
  * size. The sizes are bounded by the machine's own limits, so running over is a bug of ours.

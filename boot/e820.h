@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The memory table for the guest, made from the same regions as the memory slots.
  */

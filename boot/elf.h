@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * ELF kernels: segments loaded at their physical addresses; entered by the PVH note if there is
  * one, else as Linux at the 64-bit entry point that e_entry is in a vmlinux.

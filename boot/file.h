@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A kernel or initrd file: opened once, read at every start of the guest.
  *

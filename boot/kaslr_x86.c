@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "boot/kaslr_x86.h"
 
 #include <stdbool.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Address space layout randomisation of the kernel, as its own stub does it
  * (Linux, arch/x86/boot/compressed): what the command line says of it, and where to.

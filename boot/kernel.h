@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A kernel file, told apart by its contents, and what loading it needs to know, whatever its
  * format.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Unpacked kernels in files, mapped into guest memory instead of being unpacked again: nothing is
  * copied, and pages that no guest changes are there once for all of them.

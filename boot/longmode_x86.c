@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "boot/longmode_x86.h"
 
 #include "base/bytes.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * MP table: CPUs and interrupt routing for kernels that run without ACPI (Intel MultiProcessor
  * Specification 1.4).

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A kernel that is unpacked and not relocated: what unpacking gives and what the cache keeps.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * PVH start info: Xen's public headers, arch-x86/hvm/start_info.h.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Who uses which guest RAM when the guest is entered. Everything that boot/ writes is taken here
  * first, so nothing overlaps and nothing lies outside RAM, whatever a kernel file asks for.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The table of relocations behind an x86-64 vmlinux with CONFIG_RANDOMIZE_BASE, as the
  * program in Linux' arch/x86/tools writes it: 32-bit words, each list behind a word that is zero.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Files that are given as a kernel by mistake, or packed: what they are, and what to do.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The packed payload of a bzImage: a stream in one of the kernel's packings (gzip, xz, LZ4 or zstd;
  * Documentation/arch/x86/boot.rst, payload_offset), whose last four bytes are the unpacked size.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The kernel of a bzImage, unpacked here instead of by its own stub in the guest, and left as the
  * stub would have left it: in place, relocated, at random addresses unless the command line says

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "boot/vmlinux_x86.h"
 
 #include <elf.h>

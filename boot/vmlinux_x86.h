@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a bzImage unpacks to: an ELF vmlinux and, right behind it, its table of relocations. The
  * segments are put where the kernel's own stub would put them: at the distance of their physical

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Work in pieces, shared between two threads where there are two CPUs: most of the time of loading
  * goes into the page faults of fresh memory, and those scale.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The zero page (struct boot_params): Documentation/arch/x86/zero-page.rst.
  */

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the comparison scripts share: the guest, the adapters, running a VMM, tables and JSON.
 
 An adapter is compare/adapters/NAME.py with two functions: version_argv() and argv(guest).

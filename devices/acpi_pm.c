@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "devices/acpi_pm.h"
 
 #include <errno.h>

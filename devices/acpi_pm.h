@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The ACPI registers of a hardware-reduced machine: SLEEP_CONTROL, SLEEP_STATUS and RESET_REG
  * (ACPI 6.4, 4.8.3.7 and 4.8.3.6), and the generic event device (5.6.9) with a power button.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * An address space of device registers: port I/O or MMIO.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The host's end of a character device, as an emulated UART sees it. vmm/console/console_core.c
  * implements it for stdio, ptys, files and sockets; unit tests implement it with arrays.

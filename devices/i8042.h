@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The keyboard controller's one useful part: the reset line (command 0xFE to port 0x64). It has no
  * keyboard and no mouse, and no driver should wait for it:

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * An interrupt line, edge-triggered: an eventfd that KVM (irqfd) or a test listens to.
  * Any thread may raise it.

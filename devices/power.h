@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a guest asks of the machine by its registers. The device calls; the machine acts on its
  * own thread later. Any vCPU thread.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A 16550A UART (National PC16550D). The guest side runs on vCPU threads, the host side on the main
  * loop's thread; one lock guards the registers.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The command line of a subcommand. Options that several subcommands take mean the same everywhere;
  * args_next deals with them, as far as the subcommand says in its `shorts` and `longs` that it

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * How fast requests on an image are: the same ones that `qemu-img bench` makes.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Persistent dirty bitmaps: copying those of one image into another one, and messages.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * minivmm-img bitmap: the persistent dirty bitmaps of an image.
  */

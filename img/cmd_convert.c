@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * minivmm-img convert: what one or several images show, as a new image.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * minivmm-img dd: part of what an image shows, as a new image.
  *

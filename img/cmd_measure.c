@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * minivmm-img measure: how much space a new image will take.
  */

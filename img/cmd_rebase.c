@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * minivmm-img rebase: another backing file, or none, for an image.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * minivmm-img resize: a longer or shorter disk.
  */

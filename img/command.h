@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The subcommands of minivmm-img: one in each cmd_NAME.c, and one line in main.c's table.
  *

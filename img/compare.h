@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Comparing what two disks show. What both have from the same image file, and what is known to be
  * zero on both sides, is never read.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Copying what disks show into an image: the core of `convert` and `dd`.
  *

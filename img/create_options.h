@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The options of a new image: -o and whatever else on the command line says the same. For create,
  * convert, dd and measure.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Several coroutines that work on open images together, on an event loop of their own. Each of them
  * is a worker with requests in flight; what they share needs no locks, as they take turns on one

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * How large the file of a new image will be, by the rules of `qemu-img measure`.
  */

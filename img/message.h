@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What minivmm-img says on stderr: lines that begin with the name it was started by.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The names of images on a command line. What qemu-img takes there: those of block/name.h,
  * and with --image-opts a description as a list:

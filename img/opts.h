@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Lists of options (base/opts.h) in one argument: "key=value,key,nokey". A comma in a value is
  * written twice; of a key given twice the last one counts; a key alone is "on", and with "no" in

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * -p: how much of a subcommand's work is done. Where scripts read it, it is said as qemu-img does;
  * on a terminal there is a bar with throughput and time left. Without -p, SIGUSR1 is answered once,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Making an image independent of where its backing file and another one differ: what it shows there
  * is written into it. The image shows the same at any moment, so this may be interrupted.

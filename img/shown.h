@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Names and texts that come from images and file names, as they are shown. They can be anything: on
  * a terminal control characters in them would be obeyed.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Snapshots inside an image, as -l names them: an id or a name, or
  * "snapshot.id=ID,snapshot.name=NAME", where both have to be right if both are given.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "img/snapshot_text.h"
 
 #include <inttypes.h>

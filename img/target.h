@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The image that a subcommand is filling, for the case that it never gets done.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Finding zeroes in memory, as fast as memory can be read.
  */

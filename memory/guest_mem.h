@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Guest physical memory: RAM regions, each one piece of host memory.
  *

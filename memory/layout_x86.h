@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Where things are on the x86 machine: one place for guest-physical addresses, ports and GSIs.
  */

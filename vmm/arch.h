@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What differs between processor architectures, as kvm.c, vcpu.c and machine.c see it. One file
  * implements it for the architecture that the program is built for: arch_x86.c.

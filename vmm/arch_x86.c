@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include <asm/kvm.h>
 #include <cpuid.h>
 #include <errno.h>

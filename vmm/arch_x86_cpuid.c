@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/arch_x86_cpuid.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What CPUID tells the guest: KVM's list of what this host supports, made to describe this machine
  * and one of its CPUs. Works on the table only; arch_x86.c gets it from KVM and hands it back.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The devices that every machine of this architecture has at fixed places: the serial port, the
  * ways to power off and reset, and what a guest would wait for in vain if it did not answer.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A disk of the machine: an open image and the I/O thread that owns it.
  *

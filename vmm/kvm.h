@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * KVM: the system (/dev/kvm) and one VM with its memory, interrupt lines and kicks.
  *

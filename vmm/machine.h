@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A machine as the guest sees it, from power-on to power-off or reset: memory, KVM VM, devices,
  * the loaded kernel, vCPUs. A reset ends it, and a new one is made of the same parts.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The life of the process between its options and its exit code: opens what outlives a guest, runs
  * the guest, runs it again after a reset if so wanted, obeys signals, closes everything in order.

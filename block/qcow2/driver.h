@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The qcow2 format as the rest of block/ sees it: opening images, and the table of operations.
  */

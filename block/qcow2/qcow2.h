@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A qcow2 image in memory; private to block/qcow2/. docs/block.md explains the order of writes. An
  * image changes in place, by a request, or by a switch: new tables beside the old ones, then one

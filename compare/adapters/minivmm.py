@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """minivmm, the release build of this tree."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """QEMU's microvm machine, as lean as its manual makes it."""
 
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Virtio devices without their transport (virtio 1.2, 2 and 3).
  *

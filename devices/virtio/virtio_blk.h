@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * virtio-blk (virtio 1.2, 5.2) on a struct block.
  *

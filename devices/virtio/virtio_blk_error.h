@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the user is told about a request that failed: of which disk, what was asked for, why, and
  * what helps. The guest is told by the request's status.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The requests of one queue of a virtio-blk device; private to virtio_blk*.c.
  *

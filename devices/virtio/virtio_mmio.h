@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The MMIO transport, version 2 (virtio 1.2, 4.2).
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Accesses to memory in which a driver runs at the same time; private to virtq.c.
  *

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # bash completion for minivmm-img. What there is to complete is asked of the program itself.
 
 _minivmm_img_options() {

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * How long a VMM takes from exec to its first KVM_RUN.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The guest's side of the kill tests: writes numbered records at places that look random, makes
  * them durable in batches and says so on stdout, for ever.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Input: a kernel file. It is opened and loaded into a small guest with an initrd, as a whole: bad
  * files are refused, and no byte outside guest memory is touched. Its length says what else is

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The configuration parsers on any bytes: the whole as JSON, and as the text of a disk.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The host's end of the serial port: what is typed at a terminal, escape keys among it, and what
  * the peers of a unix socket do, while the guest prints and takes input as it likes.

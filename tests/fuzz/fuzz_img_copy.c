@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Converting hostile images, and comparing them with what came out (the input: hostile_image.h; its
  * first step says how to copy). What could be copied has to be the same.

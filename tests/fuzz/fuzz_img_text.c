@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the image tool takes as text: names of images, plain, "json:" and --image-opts, lists of
  * options, sizes. The first byte of an input says which.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Input: a kernel file, bzImage or ELF. What is accepted must lie in the file and in the address
  * space.

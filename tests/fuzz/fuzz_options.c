@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The command line. The input: arguments, each ended by a NUL, and after an empty one the
  * configuration file that --config names, whatever name it was given.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A guest that accesses its ports at random: the bus with the keyboard controller, the ACPI
  * registers, and ranges that the input adds. What no range covers reads as ones, and only what is

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Requests on hostile qcow2 images (the input: hostile_image.h).
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Dirty bitmaps of hostile qcow2 images: listed, added, removed, changed and merged, followed by
  * writes and other lengths of the disk (the input: hostile_image.h).

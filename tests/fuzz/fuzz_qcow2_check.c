@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Checking and repairing hostile qcow2 images. The input is the image, which begins with a 'Q';
  * anything else is a number of choices, those choices of what its host does (mem_disk.h), and the

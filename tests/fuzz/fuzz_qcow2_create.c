@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * New images, with any options, and requests on them (the input: hostile_image.h, but what stands
  * for the image are the options). On a host that does what it is told a new image is right, and

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Snapshots of hostile qcow2 images: listed, shown, applied, taken, deleted, with writes between
  * (the input: hostile_image.h).

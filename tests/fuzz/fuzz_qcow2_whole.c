@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Operations on whole hostile qcow2 images: longer and shorter disks, another version of the
  * format, other counts, what is where, writing them into their backing file if that is "base", with

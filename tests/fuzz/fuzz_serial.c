@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The UART under any sequence of register accesses and host events. Whatever came before, a guest
  * that then opens the port finds it working: no state is a dead end.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Input: two bytes that say how much room there is, then the packed payload of a kernel. It is
  * unpacked into that room; what comes out, or else the input itself, is taken for a vmlinux with

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A guest that does anything to a virtio-blk device: the input is a program of register accesses,
  * writes to guest memory, and waits for the device's thread.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The whole way of a guest's request: several queues of a virtio-blk device on a hostile qcow2
  * image (the input: hostile_image.h). The driver keeps to the rules of the rings, so each request

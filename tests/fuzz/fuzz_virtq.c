@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A virtqueue whose rings, descriptors and tables are the input.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Runs a fuzz target over files and folders named on the command line: the regression test of its
  * corpus, with any compiler and sanitizer.

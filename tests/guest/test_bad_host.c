@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A host that does not give what is needed: no /dev/kvm, no permissions, no memory, no descriptors,
  * no io_uring, images that somebody else has open.

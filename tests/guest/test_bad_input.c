@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Wrong options, wrong settings, and files that are not what they are taken for, given to the
  * program as a user gives them. tests/lib/guest/refusal.h says what is expected each time; most of

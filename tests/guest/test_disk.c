@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Disks through a tiny virtio-blk driver in the guest, down to the file on the host.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Whoever asks minivmm to end gets an end, whatever the guest, the disks, and the readers of its
  * output do.

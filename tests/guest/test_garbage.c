@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A guest that writes nonsense to every port, register and ring harms only itself: afterwards the
  * VMM still runs, the same guest can use the machine properly, and memory has not grown.

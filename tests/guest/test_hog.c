@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A guest that asks its disk for more than could be done in hours does not keep minivmm from
  * ending, nor its other vCPU from the device's registers.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Interrupts all the way: device, eventfd, KVM's I/O APIC, the guest's IDT, its handler.
  */

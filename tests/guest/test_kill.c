@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * minivmm is killed with SIGKILL while its guest writes, again and again: the image stays sound,
  * and everything the guest had flushed is there.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a guest does to the machine as a whole: start, print, interrupt, power off, reset, crash,
  * start its other CPUs.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """minivmm-img and qemu-img side by side, on images that are made at random or changed meanwhile.
 
 A test is a method of a class derived from `Both`, in a program tests/img/test_NAME that ends with

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What tests/img/run cannot say as commands beside qemu-img's. Each test_NAME(tools, folder) is one."""
 
 import os

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Random numbers that follow from a seed, and differ thoroughly for seeds that hardly do.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A number that stands for bytes, to compare much with much: fast, and no protection against anyone
  * who looks for collisions.

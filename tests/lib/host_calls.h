@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Calls of the host that unit tests count and break: they are linked with --wrap for each of them,
  * see the Makefile. A test that does nothing about it has the host's own.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Folders for the files of tests, and shell commands in them: how qemu-img and qemu-io are run
  * beside the engine.

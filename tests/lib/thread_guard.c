@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Unit tests are linked with --wrap=pthread_create: which of them use threads is known, and those
  * that do not need not run under ThreadSanitizer.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What state a terminal is in, asked at either end of a pty.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The frame of a unit test program: one suite, run by check, result as the exit status.
  *

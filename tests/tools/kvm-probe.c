@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Can this machine's KVM run a stock kernel? Found out by doing: a guest of a few bytes in 64-bit
  * mode executes the instructions that every stock kernel needs and that a KVM without hardware

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the user asked for: filled with defaults, then from a JSON file, then from the command
  * line (vmm/config/config_json.c, vmm/config/options.c); checked as a whole at the end.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Settings from a JSON file: the same names as on the command line, typed. docs/config.md is the
  * schema.

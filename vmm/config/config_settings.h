@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The settings of a VM and of a disk, each described once: what it is called, what it takes, how
  * it is set and what --help says about it. A new setting is one line in a table of

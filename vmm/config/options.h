@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The command line. It is read by hand because getopt_long takes abbreviations, which break when an
  * option is added, and prints messages of its own.

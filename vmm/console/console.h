@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The host's end of the guest's serial port: stdio with escape keys, a pty, a file, a unix socket,
  * or nothing. Input and output run on the main loop; `write` may come from any thread.

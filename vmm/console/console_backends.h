@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the guest's serial port may be connected to: one back end per file, console_NAME.c. Each
  * function makes an object that console_start opens; NULL without memory.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the back ends of the console share: a queue in each direction between the UART and a pair
  * of file descriptors that come and go. Private to vmm/console/; everything on the main thread.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The serial port's output into a file, or nowhere. There is no input. A file may lie on a disk
  * that hangs, or is slow, so another thread writes to it: the main loop has the power button to

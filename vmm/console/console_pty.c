@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The serial port on a pseudo-terminal: its name is printed, and any terminal program may open it.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/console/console_pump.h"
 
 #include <errno.h>

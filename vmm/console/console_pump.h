@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A thread that copies a pipe to a descriptor which may block: the way from the main loop to
  * standard output, and to a file, whose disk may hang.

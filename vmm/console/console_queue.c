@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/console/console_queue.h"
 
 #include <assert.h>

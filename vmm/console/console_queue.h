@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A queue of bytes that grows on demand: what the guest printed and nobody has read yet, and the
  * other way round. Not locked; the owner does that.

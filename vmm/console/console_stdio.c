@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The serial port on standard input and output, with escape keys if input is a terminal.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The serial port on a unix socket that we listen on: one client at a time, and any number one
  * after the other. The next one waits in the socket's queue meanwhile.

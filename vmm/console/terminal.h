@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The user's terminal in raw mode: every key goes to the guest, and what the guest prints reaches
  * the terminal unchanged.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Signals that end the process on the spot, from a crash or from outside: the terminal must not
  * stay raw.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The end of the process: whoever asks for it gets it, in bounded time, whatever the other threads
  * are stuck in.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/process/ending_rules.h"
 
 static enum ending_step first_step(enum ending_phase phase)

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a request to end means, given what has happened so far. No clock and no thread: ending.c has
  * those.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A guest that resets again and again, soon after its start, is started again at longer and longer
  * intervals: it could keep a host busy, and fill its log, otherwise.

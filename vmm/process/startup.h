@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Where the time from exec to the first guest instruction goes: one line per step with --log
  * debug. compare/boot-time reads these lines.

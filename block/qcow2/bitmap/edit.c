@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Adding, removing and changing persistent bitmaps: what qemu-img bitmap does, refused in its
  * words. Each is one switch of the header (switch/ledger.h), so a power cut leaves the old bitmaps

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Changing the bitmaps of an image: what the image tool asks for.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Saving what was noted in the bitmaps that follow the disk.
  */

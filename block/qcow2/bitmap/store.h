@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Writing the bitmaps of an image: their directory in memory, and new tables and data for them, in
  * clusters that nothing uses. One switch of the header (switch/ledger.h) makes them the image's.

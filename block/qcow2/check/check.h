@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Checking an image, as the image tool asks for it and as opening an image needs it.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A check of a qcow2 image while it is under way: every reference is counted and compared with what
  * the refcount blocks say.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "block/qcow2/check/count.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The first half of a check: what the refcount blocks say, and how often each cluster is referred
  * to.

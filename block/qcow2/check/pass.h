@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One pass of a check: count, and compare with what the refcount blocks say.
  */

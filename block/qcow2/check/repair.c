@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Repair: what the checker found wrong is left out of, or right in, a second count of all
  * references; tables that have to change are written anew, and the image is switched to them and to

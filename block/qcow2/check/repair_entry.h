@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a repair does about single entries of L1 and L2 tables, and which of them can be right.
  */

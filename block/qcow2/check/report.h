@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a check says about an image, in the words of qemu-img check: scripts compare them.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The bits of a dirty bitmap in memory; each stands for a range of the disk. A cluster of the
  * bitmap costs memory only if some of its bits are set and not all. Nothing here reads the image.

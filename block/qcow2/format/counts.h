@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A number in memory for each cluster of an image file: how many references the cluster has. The
  * numbers are sparse, so that they cost about a byte for each cluster in use, and bounded, whatever

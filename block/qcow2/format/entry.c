@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "block/qcow2/format/entry.h"
 
 #include "base/bytes.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Entries of L1 tables, L2 tables and the refcount table as they are in the file ("Cluster mapping"
  * in the specification).

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Where the fields of a qcow2 header are; private to block/qcow2/.
  */

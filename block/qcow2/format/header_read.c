@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Extensions and compatible feature bits that are unknown here are skipped. They stay in the image,
  * since switch/header_write changes single fields and never rewrites the header as a whole.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Reading the header of an image, with its extensions, and checking all that it says.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Refcounts in a refcount block, of 2^order bits each. Those of several bytes are big endian; where
  * several share a byte, the first has its lowest bits. A `block` may be a slice as well.

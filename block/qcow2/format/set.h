@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A set of clusters of the image file, as a hash table with open addressing. A free slot has 0,
  * since cluster 0 is the header and never in a set. A set of zeroes is empty and ready for use.

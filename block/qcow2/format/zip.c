@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What qcow2 calls "zlib" is raw deflate without a header. Where libdeflate is installed, it does
  * the work two to three times as fast as zlib.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Compresses and inflates clusters with zlib or zstd; knows nothing of images. An inflater or a
  * deflater serves one thread at a time.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Changing what an image was made with: version, width of the reference counts, lazy reference
  * counts, the name of the data file.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Another version, other widths of refcounts, other bits in the header.
  */

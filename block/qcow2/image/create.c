@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Making qcow2 images. Whatever is preallocated, all metadata is at the front and the data after
  * it in the order of the disk:

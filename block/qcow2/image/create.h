@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Making qcow2 images: what block/create.c asks of the format.
  */

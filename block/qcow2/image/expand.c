@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Version 2 of the format has no cluster that reads as zero by itself. Before an image becomes one,
  * each such cluster, the disk's and those of snapshots, becomes one that says nothing, where there

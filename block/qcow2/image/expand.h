@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Replacing clusters that read as zero by themselves: version 2 has none.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Clusters that the image has and the host has no space for: they read as zero, and only the host's
  * file system knows. Asking it for every cluster of an ordinary image would be a waste, so the

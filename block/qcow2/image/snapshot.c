@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Snapshots inside an image. Each operation builds new tables beside the present ones and switches
  * over with one write of the header (switch/ledger.h), so that the power can fail at any moment.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Snapshots inside an image: the driver's operations on them (block/driver.h).
  */

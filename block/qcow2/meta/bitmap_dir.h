@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The persistent bitmaps of a qcow2 image: which there are and where, and that they are out of
  * date. What they say is in bitmap/store.c and bitmap/edit.c.

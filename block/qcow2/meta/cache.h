@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * L2 tables and refcount blocks in memory, in slices of at most 4 KiB: big clusters cost neither
  * memory nor bandwidth for what nobody uses of them.

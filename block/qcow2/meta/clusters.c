@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Taking clusters of the file: the refcount goes up as soon as a cluster is taken, in memory. Where
  * no refcount block or no entry of the refcount table is there to count it, these are made first.

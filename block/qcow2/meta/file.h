@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The host I/O of qcow2 images: all of it passes here, where it is counted and where metadata,
  * which is always in the image file, parts from the guest's data, which may be in a file of its

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Finding out where an image's metadata is: before the first write, and after each switch.
  */

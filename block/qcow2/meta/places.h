@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Where an image's metadata is (meta/find_places finds out). Whatever is about to be taken, or
  * written as data, is checked against it: an image that contradicts itself is written no more.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Refcounts of clusters: how many references each has. They go down only after it is durable that
  * nothing refers to the cluster (meta/flush).

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Where free clusters are, so that finding one costs the same in a small image and in a large, full
  * or fragmented one. All of it is hints: what is free is what the refcounts say.

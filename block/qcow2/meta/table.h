@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The L1 table and the refcount table in memory: all of a table, in host byte order, with what has
  * to be written back.

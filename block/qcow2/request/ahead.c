@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Reading ahead for copy-on-write. A guest that writes a file from front to back, one request at a
  * time, waits for a read of the backing file at the beginning of each cluster; here one read

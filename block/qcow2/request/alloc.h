@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Space for clusters of the disk that are about to be written: taken first, shown by the tables
  * when the data is in it.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Bitmaps that follow the disk: before the first write they are marked as in use in the file,
  * durably, and from then on each write is noted in memory, once for all of them, with the finest

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Noting what is written for the bitmaps that follow the disk.
  */

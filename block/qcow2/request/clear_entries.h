@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Changing L2 entries so that clusters read as zero, or are no longer allocated.
  */

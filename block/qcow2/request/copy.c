@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Writes of what the host copies from another file. They are writes in every other respect: same
  * locks, same order on disk; only the data does not come from a buffer. What does not fill the

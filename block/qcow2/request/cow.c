@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Writes into new clusters: what the guest does not write of them is filled, with zeroes or with
  * what the disk shows there, in the same write where that is possible.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The extents of a request lie in different places of the host and are carried out side by side.
  */

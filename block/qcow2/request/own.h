@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * L2 tables that may be changed in place: those that no snapshot uses. And letting go of what their
  * entries point at.

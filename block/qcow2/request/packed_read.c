@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Reading compressed clusters: whole ones straight to where they are wanted, parts of them through
  * a small cache of inflated ones.

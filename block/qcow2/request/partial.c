@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Discards of parts of a cluster. Space goes back to the host by whole clusters, guests give it
  * back by the block of their file system: which parts of a cluster the guest has no use for is

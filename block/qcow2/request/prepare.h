@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What comes before a change of the disk. The first write of an opening loads what writing needs
  * and lets the header say what it has to say from then on; each write notes what it is about to

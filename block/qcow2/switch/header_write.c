@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Changing what the header says of other files, and its version: names, extensions, and where they
  * are.

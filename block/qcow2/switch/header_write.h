@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Changing what the header says beside the places of tables: names of other files, the version,
  * extensions. The header is written anew, once, durably.

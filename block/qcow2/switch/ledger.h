@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The ledger: the refcounts of a whole image in memory, as they are and as they are to be.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Space of the file that a switch has left without use: before the image is used again.
  */

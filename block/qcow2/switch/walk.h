@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Reading many tables of a qcow2 image (L2 tables, refcount blocks): each once, in the order in
  * which they lie in the file, neighbours with one request.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What tests/e2e/record-writer.c writes, computed here, and the comparison with an image.
 
 A sector may hold any of the versions that a kill leaves possible: the last durable one, or any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a scenario is made of: registration, files, helpers, and the loop that runs scenarios."""
 
 import concurrent.futures

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One VMM process and its console: an expect in the standard library."""
 
 import fcntl

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The serial console: terminals, pipes, files, sockets; and the command line's errors."""
 
 import os

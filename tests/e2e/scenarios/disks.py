@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Disks: formats, chains, read-only, space, locks."""
 
 import hashlib

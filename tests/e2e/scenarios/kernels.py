@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kernels beyond the two cloud kernels. scripts/guest-image makes these on demand."""
 
 from lib.testing import scenario

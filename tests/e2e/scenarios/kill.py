@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SIGKILL in the middle of the guest's writes: what was synced is there, the image is sound."""
 
 import random

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What each sector of a disk may show, given what was asked of it, what of that was going on at the
  * same time, and what a flush has made durable.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/lib/block/hostile_image.h"
 
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a fuzzer's input says to do, and the image to do it to.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Images in files of the scratch folder. What fails fails the test.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What is "on disk" of files in memory: contents, a record of what changed them, and which
  * operation fails. Several disks may share one record and one fault, so that the order of

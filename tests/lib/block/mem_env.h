@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Images on disks in memory: where block_open_in finds files, and requests on what it opened.
  */

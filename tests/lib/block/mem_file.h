@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Files in memory behind struct file_ops: they can fail, finish out of order, and write down what
  * reached them.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What is on the disks after a power cut, made from a record of operations.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Kernel files for tests, made in memory: the smallest that are valid. A test changes what it
  * wants to see refused.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Packed kernels for tests: a small vmlinux with a table of relocations, packed in each of the
  * kernel's ways, and a bzImage with such a payload.

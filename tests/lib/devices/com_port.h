@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A UART between a host made of arrays and a guest made of function calls, for tests: one at a
  * time. The com_in … com_open functions are the guest's, the others the host's.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Bare-metal guests for tests: lists of simple operations, carried out in 64-bit mode by an
  * interpreter of a few hundred bytes that is the guest's kernel. A test writes its guest in C:

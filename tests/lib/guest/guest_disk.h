@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A tiny virtio-blk driver for bare-metal guests: one queue, one request at a time, polled.
  */

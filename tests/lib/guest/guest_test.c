@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/lib/guest/guest_test.h"
 
 /* Several machines one after the other, each with VM_TIMEOUT_S at worst. */

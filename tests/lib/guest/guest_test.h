@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The frame of a guest test program: as UNIT_MAIN, but skipped without /dev/kvm, and with more
  * time.

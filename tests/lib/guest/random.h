@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Random numbers for guests that nobody thought of. GUEST_SEED=N in the environment repeats a run.
  */

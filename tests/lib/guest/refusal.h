@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Starts of minivmm that must fail, and how a user may expect that: soon, with the documented exit
  * code, one line on stderr that names what is wrong, the terminal not touched for a moment, and no

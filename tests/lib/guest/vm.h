@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A minivmm process under test: started with pipes on stdin, stdout and stderr, fed, listened to,
  * and waited for with a time limit. Errors of the test machine end the process with a message.

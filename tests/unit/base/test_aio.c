@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Operations on a loop when the host is short of something: what io_uring does not take, what it
  * answers with EAGAIN, and who else gets on meanwhile.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Coroutines, what they wait for, and locks on ranges.
  */

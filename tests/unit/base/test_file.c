@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Whole transfers over operations that are not: short, interrupted, unaligned; and the two engines.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Names of new images, and what becomes of them when the power fails: the folder is synced after
  * every change of a name, and what the host answers to that is not ignored.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Names are looked at before they are opened: what is refused does not notice.
  */

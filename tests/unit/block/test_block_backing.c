@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Another backing file in the header, beside QEMU's tool, and with the power cut at every moment.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Changes of persistent dirty bitmaps, and what is noted in those that follow the disk, beside a
  * model; what is refused.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Persistent dirty bitmaps when the power fails, or when the host fails an operation: what is left
  * are the old bitmaps or the new ones, and none that is not in use has missed a write.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Chains as long as they may be: every layer is read through all those above it, and a hostile one
  * takes no more memory than it should.

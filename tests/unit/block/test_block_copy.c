@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Data that the host copies from another file: it goes where a write would put it, or nowhere.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * New images: the same as qemu-img makes, for all combinations of options.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What is left of a new image when the power fails while it is made, or after that: nothing or all
  * of it under its name, whatever of the folder's entries is lost; and all of it once it was made.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Images in files of the host: what is refused as one, and who else has it.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Requests that go on where another one ends: carried out as one, answered one by one.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Operations on whole images when the power fails, or when the host fails an operation: the image
  * shows what it showed before or the result, its snapshots too, and its counts are right.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Requests on an image: what is refused, what is synced, and the ends of many.
  */

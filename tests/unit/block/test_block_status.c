@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Block status beside `qemu-img map`, on chains of images that qemu-img made.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Requests that go on for long: the loop of their image does other things meanwhile, and they end
  * early when nobody wants them any more.

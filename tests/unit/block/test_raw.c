@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Raw images: their ends, zeroes and discards, and guests that would change the format.
  */

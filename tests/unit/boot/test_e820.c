@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "base/bytes.h"
 #include "boot/e820.h"
 #include "memory/layout_x86.h"

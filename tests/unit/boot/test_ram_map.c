@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "base/bytes.h"
 #include "boot/ram_map.h"
 #include "tests/lib/unit.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "boot/zero_page_x86.h"
 
 #include <asm/bootparam.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include <linux/serial_reg.h>
 
 #include "tests/lib/devices/com_port.h"

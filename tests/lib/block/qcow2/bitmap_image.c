@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/lib/block/qcow2/bitmap_image.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Images with persistent dirty bitmaps for tests, and what their files say of them, read without
  * the engine under test.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * qcow2 images for tests: made and checked without the engine under test, and without qemu-img.
  */

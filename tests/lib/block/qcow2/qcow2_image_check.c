@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * An image checker of the tests' own: what all tables refer to, beside what is counted. It shares
  * nothing with the engine's, so that a rule misread there is not misread here.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A qcow2 image in memory, random things done to it, and the history of what it may show.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A rig's images in files of the host, for the engine's own ways to read and write them.
  */

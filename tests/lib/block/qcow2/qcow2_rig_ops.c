@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Random operations on the image of a rig. To add one: a function, and a line in the table at the
  * end.

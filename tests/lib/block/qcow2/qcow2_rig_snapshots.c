@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Snapshots of a rig's image: taken, applied, deleted, and looked for after a power cut.
  */

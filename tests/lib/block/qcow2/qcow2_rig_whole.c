@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Changes of a rig's whole image: longer and shorter disks, commit, repair.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a rig's disks have at some moment: after a power cut, or after operations that failed. What
  * is wrong fails the test.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/lib/block/qcow2/qemu_oracle.h"
 
 #include "base/bytes.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * qemu-img's opinion of images in memory. Every look costs a process, so tests ask about some of
  * their states only.

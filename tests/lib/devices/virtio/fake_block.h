@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A disk in memory that implements block/block.h, for tests of its users: it holds requests back,
  * completes them in an odd order, and fails on demand.

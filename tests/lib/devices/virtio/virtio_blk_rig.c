@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/lib/devices/virtio/virtio_blk_rig.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A virtio-blk device on a disk in memory, with its I/O thread, and the requests of a driver: what
  * the tests of virtio_blk.c have in common. Each test of a blk_case has a disk and guest memory of

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The guest's side of virtio for tests: a driver that builds rings in a struct guest_mem and works
  * the registers of a virtio-mmio device. It can behave, and it can break every rule.

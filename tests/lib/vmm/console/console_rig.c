@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/lib/vmm/console/console_rig.h"
 
 #include <check.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A console between a loop and a UART made of arrays, for the console's tests.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The qcow2 engine against a plain array: random operations, one at a time and many at once, on
  * every cluster size and refcount width, with and without a backing file.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Chains whose images differ in length, format and cluster size, beside QEMU: what they show, to
  * the byte, and what remains of it after writing across the ends.

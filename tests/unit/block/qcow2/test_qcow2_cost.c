@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What requests on qcow2 images cost the host: how much is read, written, zeroed and synced.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What is left of a qcow2 image when the host fails an operation: any one, by itself or with some
  * that follow, as an error or in part only.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The qcow2 engine, QEMU and a plain array, over the whole matrix of layouts: random requests of
  * ours and of qemu-io take turns on an image in a file, the array says what it must show, and

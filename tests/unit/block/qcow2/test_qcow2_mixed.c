@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * 32 random requests at a time, for a long time: reads, writes, compressed ones, zeroes, discards
  * and flushes, wherever they overlap, a third of them in a few clusters.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The qcow2 engine beside QEMU's: images made by one and used by the other.
  */

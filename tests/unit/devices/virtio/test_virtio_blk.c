@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* virtio-blk: single requests, their layouts, features and configuration. */
 #include <errno.h>
 #include <string.h>

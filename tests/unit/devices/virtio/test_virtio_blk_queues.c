@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* virtio-blk: many requests, notifications, several queues, and resets while they run. */
 #include <errno.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * virtio-blk: what it does in a round of its loop, beside a driver that does not stand still. The
  * device's view of the queue is watched by standing in for virtq_pop.

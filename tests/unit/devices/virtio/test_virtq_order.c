@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The order of a virtqueue's accesses to shared memory, tried out in every way that a machine may
  * carry them out.

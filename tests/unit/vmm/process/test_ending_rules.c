@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/lib/unit.h"
 #include "vmm/process/ending_rules.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What becomes of an image's persistent bitmaps, as QEMU made them: those that have to follow the
  * disk note what is written, the others stay as they are.

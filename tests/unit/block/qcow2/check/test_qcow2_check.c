@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The checker beside qemu-img check: on sound images of every layout, and on damaged ones; and the
  * repair of these, judged by qemu-img check.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Repair of images in memory: what is lost, what is marked, and what a power cut or a failing host
  * leaves of a repair. That the checker itself is right is test_qcow2_check's matter.

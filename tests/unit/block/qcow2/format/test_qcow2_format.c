@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What qcow2 images may claim about themselves: headers, extensions and tables, good and bad.
  */

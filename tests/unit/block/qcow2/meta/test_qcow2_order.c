@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The order on disk, rule by rule: short lives of an image, and all that a power cut can leave of
  * each, whichever operation is the one lost or the one there (power_cut_all).

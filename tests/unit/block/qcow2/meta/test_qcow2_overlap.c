@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * An image that contradicts itself does not lose more than it has lost already: whatever is about
  * to overwrite metadata of any kind marks the image corrupt, and nothing is written any more.

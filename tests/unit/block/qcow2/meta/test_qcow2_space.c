@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Which clusters a qcow2 image takes: those that are free already before the file grows, and at the
  * same cost whether the image is small or large, full or fragmented.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Discards of parts of a cluster: its space goes back to the host when the last part goes, and not
  * if something was written meanwhile.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Requests whose data lies in several places of the host: the parts are in flight together.
  */

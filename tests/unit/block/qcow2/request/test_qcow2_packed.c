@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Compressed clusters of qcow2 images: written as QEMU reads them, packed as tightly as QEMU packs
  * them, and kept inflated for as long as they are what the disk shows.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Changes of a whole image: counts in memory, and the switch to new tables, which a power cut at
  * any moment leaves either undone or done, with not even a leak.
