@@ -105,7 +105,7 @@ START_TEST(truncated_data_are_refused)
         size_t len, got;
         uint8_t *packed = test_pack(packing, data, SMALL, &len);
 
-        for (size_t cut = 0; cut < len - 4; cut++) {
+        for (size_t cut = 0; cut < len - 4; cut += 7) {
             uint8_t tail[4];
 
             memcpy(tail, packed + cut, 4);
