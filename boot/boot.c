@@ -45,6 +45,7 @@ struct session {
     struct ram_map map;
     struct guest_info info;
     uint64_t entry_gpa;
+    uint64_t kernel_gpa; /* of one that was unpacked here: anywhere in RAM */
 
     /* What files go where; room for all segments and initrds. */
     struct load *loads;
@@ -238,7 +239,10 @@ static bool unpack_kernel(struct session *s)
         log_info("%s: the kernel unpacks itself: %s", boot->kernel_file.path, why.msg);
         return false;
     }
+    log_debug("kernel unpacked: at %#llx, entered at %#llx", (unsigned long long)unpacked.gpa,
+              (unsigned long long)unpacked.entry_gpa);
     s->entry_gpa = unpacked.entry_gpa;
+    s->kernel_gpa = unpacked.gpa;
     s->info.kaslr = unpacked.kaslr;
     return true;
 }
@@ -286,7 +290,7 @@ static void write_entry(struct session *s, struct boot_plan *plan)
     longmode_fill_gdt(s->gdt);
     switch (kernel->entry) {
     case BOOT_ENTRY_LINUX64:
-        longmode_fill_tables(X86_PAGE_TABLES, s->page_tables);
+        longmode_fill_tables(X86_PAGE_TABLES, s->kernel_gpa, s->page_tables);
         zero_page_fill(kernel, &s->info, s->zero_page);
         plan->params_gpa = X86_ZERO_PAGE;
         plan->cr3 = X86_PAGE_TABLES;

@@ -61,7 +61,7 @@ struct boot_plan {
     enum boot_entry entry;
     uint64_t rip;
     uint64_t params_gpa; /* zero page or hvm_start_info */
-    uint64_t cr3;        /* LINUX64: page tables that map the first 4 GiB to themselves */
+    uint64_t cr3;        /* LINUX64: page tables that map the first 4 GiB and the kernel */
     uint64_t gdt_gpa;    /* as longmode_fill_gdt leaves it */
     uint16_t gdt_limit;
 };

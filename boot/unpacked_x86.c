@@ -76,7 +76,7 @@ static bool choose_place(const struct kernel_image *image, const struct ram_map 
         .len = own->mem_len,
         .align = payload->align,
         .min = own->gpa,
-        .limit = kaslr == KASLR_ON ? X86_HIGH_RAM_START : own->gpa + own->mem_len,
+        .limit = kaslr == KASLR_ON ? X86_RAM_END_MAX : own->gpa + own->mem_len,
     };
     uint64_t random[2], gpa;
     void *host;
@@ -172,6 +172,7 @@ static int relocate(const struct plain_kernel *plain, const struct kernel_payloa
     struct relocs relocs;
     int r = 0;
 
+    ret_unpacked->gpa = place->gpa;
     ret_unpacked->entry_gpa = place->gpa + plain->entry_off;
     ret_unpacked->kaslr = place->random && plain->table;
     if (!ret_unpacked->kaslr)

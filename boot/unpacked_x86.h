@@ -23,6 +23,7 @@ struct unpacked_source {
 };
 
 struct unpacked {
+    uint64_t gpa;
     uint64_t entry_gpa;
     bool kaslr; /* for KASLR_FLAG */
 };

@@ -10,12 +10,13 @@
 /* RAM: [0, 3 GiB) and from 4 GiB on; the hole holds MMIO. */
 #define X86_LOW_RAM_END (3 * GIB)
 #define X86_HIGH_RAM_START (4 * GIB)
+#define X86_RAM_END_MAX (1ull << 52) /* physical addresses have no more bits */
 
 /* Below 1 MiB. Everything up to X86_EBDA_START is usable RAM for the guest after boot. */
 #define X86_GDT 0x500u
 #define X86_ZERO_PAGE 0x7000u
 #define X86_PVH_INFO 0x6000u
-#define X86_PAGE_TABLES 0x9000u /* PML4, PDPT, 4 page directories */
+#define X86_PAGE_TABLES 0x9000u /* 10 pages */
 #define X86_CMDLINE 0x20000u
 #define X86_CMDLINE_MAX 0x10000u     /* room kept; the kernel's own limit is usually 2047 */
 #define X86_EBDA_START 0x9fc00u      /* MP floating pointer: its last KiB is where kernels look */

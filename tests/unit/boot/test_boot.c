@@ -108,28 +108,32 @@ START_TEST(a_bzimage_is_entered_with_a_zero_page)
 }
 END_TEST
 
+/* Follow the page tables to a page of 2 MiB at the same physical address. */
+static void check_mapped(const struct guest_mem *mem, const struct boot_plan *plan, uint64_t a)
+{
+    const uint64_t table = 0x000ffffffffff000, page_2m = 0x000fffffffe00000;
+    uint64_t entry = load_le64(at(mem, plan->cr3 + 8 * (a >> 39), 8));
+
+    ck_assert_uint_eq(entry & 0xfff, 3);
+    entry = load_le64(at(mem, (entry & table) + 8 * (a >> 30 & 511), 8));
+    ck_assert_uint_eq(entry & 0xfff, 3);
+    entry = load_le64(at(mem, (entry & table) + 8 * (a >> 21 & 511), 8));
+    ck_assert_uint_eq(entry & 0xfff, 0x83);
+    ck_assert_uint_eq(entry & page_2m, a & page_2m);
+}
+
 START_TEST(page_tables_map_the_first_4_gib_to_themselves)
 {
     static const uint64_t addresses[] = {0,          0x1000200,  0x3fffffff,
                                          0x40000000, 0xd0000000, 0xffffffff};
-    const uint64_t table = 0x000ffffffffff000, page_2m = 0x000fffffffe00000;
     struct test_bzimage image;
     struct guest_mem *mem;
     struct boot_plan plan;
 
     test_bzimage_init(&image);
     ck_assert_int_eq(load_bytes(&image, sizeof(image), &machine, 64 * MIB, &mem, &plan), 0);
-    for (size_t i = 0; i < ARRAY_SIZE(addresses); i++) {
-        uint64_t a = addresses[i], entry;
-
-        entry = load_le64(at(mem, plan.cr3 + 8 * (a >> 39), 8));
-        ck_assert_uint_eq(entry & 0xfff, 3);
-        entry = load_le64(at(mem, (entry & table) + 8 * (a >> 30 & 511), 8));
-        ck_assert_uint_eq(entry & 0xfff, 3);
-        entry = load_le64(at(mem, (entry & table) + 8 * (a >> 21 & 511), 8));
-        ck_assert_uint_eq(entry & 0xfff, 0x83);
-        ck_assert_uint_eq(entry & page_2m, a & page_2m);
-    }
+    for (size_t i = 0; i < ARRAY_SIZE(addresses); i++)
+        check_mapped(mem, &plan, addresses[i]);
     ck_assert_uint_eq(load_le64(at(mem, plan.gdt_gpa + 0x10, 8)), 0x00af9b000000ffff);
     ck_assert_uint_eq(load_le64(at(mem, plan.gdt_gpa + 0x18, 8)), 0x00cf93000000ffff);
     ck_assert_uint_eq(plan.gdt_limit, 0x1f);
@@ -361,6 +365,29 @@ static void check_not_randomised(const struct packed_guest *guest, const struct 
     ck_assert_uint_eq(check_kernel(guest, v), 0);
     ck_assert_uint_eq(guest->params->hdr.loadflags & KASLR_FLAG, 0);
 }
+
+/* Half of the places lie below 3 GiB, half above 4 GiB. */
+START_TEST(a_kernel_above_4_gib_is_mapped)
+{
+    unsigned below = 0, above = 0;
+    struct test_vmlinux v;
+
+    test_vmlinux_init(&v);
+    while (below == 0 || above == 0) {
+        struct packed_guest guest = load_packed(TEST_PACKED_LZ4, &v, "quiet", 6 * GIB);
+        uint64_t gpa = guest.plan.rip - TEST_VMLINUX_ENTRY;
+
+        (void)check_kernel(&guest, &v);
+        check_mapped(guest.mem, &guest.plan, gpa);
+        check_mapped(guest.mem, &guest.plan, gpa + GIB);
+        check_mapped(guest.mem, &guest.plan, GIB);
+        check_mapped(guest.mem, &guest.plan, 4 * GIB - 1);
+        below += gpa < X86_HIGH_RAM_START;
+        above += gpa >= X86_HIGH_RAM_START;
+        guest_mem_free(guest.mem);
+    }
+}
+END_TEST
 
 static int open_file(const char *path, int flags)
 {
@@ -776,7 +803,7 @@ static void add_tests(Suite *suite)
               a_guest_can_be_loaded_again_into_fresh_memory,
               a_kernel_of_several_megabytes_is_loaded_whole, the_kernels_of_this_machine_load);
     unit_case(suite, "unpacked", packed_kernels_are_unpacked_and_entered_at_their_own_entry,
-              each_start_has_its_own_addresses,
+              each_start_has_its_own_addresses, a_kernel_above_4_gib_is_mapped,
               an_unpacked_kernel_comes_from_the_cache_the_next_time,
               nokaslr_leaves_the_kernel_where_it_was_linked_for,
               without_kaslr_the_command_line_begins_with_nokaslr,
