@@ -13,7 +13,7 @@
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
 
-#define IMAGE_LEN (3 * PLAIN_KERNEL_PAGE)
+#define IMAGE_LEN ((size_t)3 * PLAIN_KERNEL_PAGE)
 #define HEADER_LEN (16 + sizeof(struct kernel_cache_key) + 4 * sizeof(uint64_t))
 
 /* Older than the cache wants a kernel file to be; what is in it does not matter. */

@@ -89,7 +89,7 @@ START_TEST(another_size_than_announced_is_refused)
 
         for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
             store_le32(packed + len - 4, sizes[i]);
-            ck_assert_int_eq(try_unpack(packed, len, 2 * SMALL, NULL, &got), -EINVAL);
+            ck_assert_int_eq(try_unpack(packed, len, (size_t)2 * SMALL, NULL, &got), -EINVAL);
         }
         free(packed);
     }
