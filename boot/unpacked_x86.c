@@ -217,8 +217,10 @@ static int load_packed(const struct unpacked_source *source, const struct kernel
     const struct kernel_payload *payload = &source->image->payload;
     struct plain_kernel plain;
     size_t len = 0;
-    int r = unpack_file(source->file, payload, place, &len, err);
+    int r;
 
+    guest_mem_prefer_huge(place->area, (size_t)(place->kernel - place->area) + place->kernel_len);
+    r = unpack_file(source->file, payload, place, &len, err);
     if (r == 0)
         r = put(payload, place, len, &plain, err);
     if (r == 0) {

@@ -142,6 +142,11 @@ int guest_mem_write(const struct guest_mem *mem, uint64_t gpa, const void *buf, 
     return 0;
 }
 
+void guest_mem_prefer_huge(uint8_t *host, size_t len)
+{
+    (void)madvise(host, len, MADV_HUGEPAGE); /* advice: the host may have none */
+}
+
 /* Whole pages of a private mapping read as zeros once they are given back. */
 void guest_mem_clear(uint8_t *host, size_t len)
 {

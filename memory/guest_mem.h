@@ -67,6 +67,12 @@ int guest_mem_write(const struct guest_mem *mem, uint64_t gpa, const void *buf,
                     size_t len) MUST_CHECK;
 
 /*
+ * Advise the host to use huge pages for `len` bytes of guest memory that are about to be filled
+ * and begin with a page: they are found faster than small ones.
+ */
+void guest_mem_prefer_huge(uint8_t *host, size_t len);
+
+/*
  * Let [host, host + len), a piece of one region, read as zeros, and give the pages back to the
  * host. Before the guest runs.
  */
