@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The table of relocations behind an x86-64 vmlinux with CONFIG_RANDOMIZE_BASE, as the
- * program in Linux' arch/x86/tools writes it: 32-bit words, each list behind a word that is zero.
+ * The table of relocations after an x86-64 vmlinux with CONFIG_RANDOMIZE_BASE, as the program in
+ * Linux' arch/x86/tools writes it: 32-bit words, each list after a word that is zero.
  *
  *   0 | 64-bit places | 0 | places of inverse 32-bit relocations | 0 | 32-bit places
  *

@@ -21,7 +21,7 @@
 /* Pages are found for so many bytes at once by the thread that does not unpack. */
 #define POPULATE_PIECE MIB
 
-/* The legacy frames of `lz4 -l`: a magic number, and blocks behind their packed sizes. */
+/* The legacy frames of `lz4 -l`: a magic number, and blocks after their packed sizes. */
 #define LZ4_MAGIC_LEN 4u
 #define LZ4_BLOCK (8 * MIB)
 #define LZ4_BLOCKS_MAX (UNPACKED_MAX / LZ4_BLOCK)

@@ -18,7 +18,7 @@
 #include "memory/layout_x86.h"
 
 /*
- * Room in front of the kernel: its first segment lies that far behind the start of the ELF file, so
+ * Room in front of the kernel: its first segment lies that far after the start of the ELF file, so
  * unpacking to there puts it and most of what follows in its place at once.
  */
 #define HEAD (2 * MIB)

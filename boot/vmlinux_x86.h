@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a bzImage unpacks to: an ELF vmlinux and, right behind it, its table of relocations. The
+ * What a bzImage unpacks to: an ELF vmlinux and, right after it, its table of relocations. The
  * segments are put where the kernel's own stub would put them: at the distance of their physical
  * addresses from the one that the kernel was linked for.
  */
@@ -14,7 +14,7 @@
 #include "base/err.h"
 #include "boot/kernel.h"
 
-/* One that follows begins behind it, in the file and in memory. */
+/* The next segment begins after it, in the file and in memory. */
 struct vmlinux_segment {
     uint64_t file_off;
     uint64_t file_len;
@@ -25,7 +25,7 @@ struct vmlinux {
     struct vmlinux_segment segments[KERNEL_SEGMENTS_MAX];
     size_t nsegments;
     uint64_t entry_off; /* inside a segment */
-    uint64_t end_off;   /* of the last segment's bytes in the file; behind it all is zero */
+    uint64_t end_off;   /* of the last segment's bytes in the file; all after it is zero */
     uint64_t elf_len;   /* what follows is the table; at most the length of the image */
 };
 

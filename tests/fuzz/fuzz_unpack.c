@@ -35,7 +35,7 @@ static void relocate(const uint8_t *table, size_t len, uint8_t *kernel, size_t k
     free(copy);
 }
 
-/* An image of `len` bytes at the start of `area`, whose kernel's place is HEAD bytes behind. */
+/* An image of `len` bytes at the start of `area`, whose kernel's place is HEAD bytes after that. */
 static void put(uint8_t *area, size_t area_len, size_t len)
 {
     struct vmlinux vmlinux;

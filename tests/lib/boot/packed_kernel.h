@@ -45,7 +45,7 @@ void test_vmlinux_init(struct test_vmlinux *vmlinux);
 enum test_packing { TEST_PACKED_GZIP, TEST_PACKED_XZ, TEST_PACKED_LZ4, TEST_PACKED_ZSTD };
 #define TEST_PACKINGS 4u
 
-/* With the size behind it where the packing has none. Returns memory to free. */
+/* With the size after it where the packing has none. Returns memory to free. */
 uint8_t *test_pack(enum test_packing packing, const void *data, size_t len, size_t *ret_len);
 
 /* Of the payload, from the start of the protected-mode kernel. */
