@@ -41,7 +41,7 @@ _Static_assert(1u << QCOW2_CLUSTER_BITS_MAX <= BLOCK_ALLOC_UNIT_MAX, "requests c
 
 #define QCOW2_REFCOUNT_ORDER_MAX 6u
 
-/* QEMU's limits: what it refuses, nobody has. They bound what an image can make us allocate. */
+/* QEMU's limits: no image in use is beyond them. They bound what an image can make us allocate. */
 #define QCOW2_L1_BYTES_MAX (32u << 20)
 #define QCOW2_REFTABLE_BYTES_MAX (8u << 20)
 #define QCOW2_SNAPSHOTS_MAX 65536u
@@ -107,23 +107,23 @@ struct qcow2_freed {
 struct qcow2_space {
     uint64_t *free_slices; /* a bit for each slice with free clusters */
     size_t nwords;
-    uint64_t lowest;   /* no cluster below is free in those */
+    uint64_t lowest;   /* no cluster below is free in these slices */
     uint64_t seen;     /* clusters that were looked at since the image was opened */
-    uint64_t scan_end; /* the end of those to look at */
-    uint64_t untaken;  /* from here on nothing was taken */
+    uint64_t scan_end; /* the end of the clusters to look at */
+    uint64_t untaken;  /* from here on no cluster was taken */
 };
 
 /*
- * The stock: clusters whose refcounts are one before anybody needs them (meta/clusters). A guest
- * that flushes after every few writes would otherwise have a refcount block written, and waited
- * for, with each flush.
+ * The stock: clusters whose refcounts are one before a request needs them (meta/clusters). Without
+ * it, a guest that flushes after every few writes would wait with each flush until a refcount block
+ * is written.
  */
 struct qcow2_stock {
     uint64_t first;
     uint64_t n;
-    uint64_t taken;        /* clusters since the last flush */
-    unsigned short_rounds; /* flushes in a row that came after few of them */
-    bool give_back;        /* with the next flush: nobody has needed them for a while */
+    uint64_t taken;        /* clusters taken since the last flush */
+    unsigned short_rounds; /* flushes in a row that came after few taken clusters */
+    bool give_back;        /* the disk is idle: the next flush gives the stock back */
 };
 
 /* The header extension for persistent bitmaps (meta/bitmap_dir). */
@@ -138,15 +138,15 @@ struct qcow2 {
     char *path;        /* for messages */
     bool checking;     /* opened with BLOCK_OPEN_CHECK */
     bool cut_short;    /* tables may lie past the end of the file: BLOCK_OPEN_CUT_SHORT */
-    struct file *data; /* where the guest's clusters are: block.file, or a file of their own */
-    bool raw_data;     /* which is a raw image too: what reads as zero must be zero in it */
-    unsigned layers;   /* images on top of each other that share memory; 0: nobody said */
+    struct file *data; /* where the guest's clusters are: block.file, or an external data file */
+    bool raw_data;     /* `data` is a raw image too: what reads as zero must be zero in it */
+    unsigned layers;   /* images on top of each other that share memory; 0: not known */
 
     /* From the header; constant. */
     unsigned version;
     enum qcow2_encryption encryption;
     bool only_tell;    /* BLOCK_OPEN_ENCRYPTED: no request will be carried out */
-    uint64_t luks_off; /* of its header; 0: none */
+    uint64_t luks_off; /* of the LUKS header; 0: none */
     unsigned cluster_bits;
     uint64_t cluster_size;
     unsigned refcount_order;
@@ -165,7 +165,7 @@ struct qcow2 {
 
     /*
      * Ranges of the guest's disk: shared for data I/O in place, exclusive for whatever changes the
-     * mapping. So a cluster is never released or filled under the feet of a request that uses it.
+     * mapping. So a cluster is never released or filled while another request uses it.
      */
     struct range_lock ranges;
     struct co_mutex lock; /* changes of metadata */
@@ -185,24 +185,24 @@ struct qcow2 {
     uint64_t packed_end;  /* where the next compressed data goes; 0: into a new cluster */
     uint64_t file_end;    /* nothing was ever past it, so from here on the file reads as zero */
     uint64_t file_len;    /* of the image file, at least; past file_end if we made it longer */
-    uint64_t grow_from;   /* making it longer failed: tried again for what ends past this */
-    uint64_t durable_len; /* of file_len, what a power cut leaves: a barrier came after it */
+    uint64_t grow_from;   /* making the file longer has failed: tried again past this */
+    uint64_t durable_len; /* the file is at least so long after a power cut */
     bool file_grown;      /* we made the file longer: closing the image cuts it */
 
-    struct qcow2_freed freed;        /* no longer referred to by the tables in memory */
-    struct qcow2_freed unreferenced; /* nor by those in the file: to be counted down */
+    struct qcow2_freed freed;        /* lost a reference in memory */
+    struct qcow2_freed unreferenced; /* lost it in the file too: to be counted down */
 
     bool counts_deferred; /* a flush left refcounts unwritten, and marked the image dirty */
-    bool data_first;      /* L2 entries in memory point at what has to be in place before them */
+    bool data_first;      /* the data has to be durable before the dirty L2 entries are */
 
     struct co_mutex writing_back;
     uint64_t flushes_begun;   /* callers of qcow2_flush so far */
-    uint64_t flushes_covered; /* those that the last flush was for, and what it returned */
-    int flush_result;
+    uint64_t flushes_covered; /* callers that the last flush was for */
+    int flush_result;         /* what it returned */
 
     bool no_fast_zero; /* the file system has no cheap way to zero a range */
 
-    /* Each is a matter of its module, and NULL until it is needed. */
+    /* Each belongs to its module, and is NULL until it is needed. */
     struct qcow2_reserve *reserve;   /* meta/file */
     struct qcow2_inflated *inflated; /* request/packed_read */
     struct qcow2_packing *packing;   /* request/packed_write */
@@ -221,7 +221,7 @@ static inline uint64_t qcow2_cluster_of(const struct qcow2 *q, uint64_t host)
     return host >> q->cluster_bits;
 }
 
-/* The guest's data is in a file of its own: each cluster at the offset that it has on the disk. */
+/* Is the guest's data in an external data file, where each cluster has its offset on the disk? */
 static inline bool qcow2_has_data_file(const struct qcow2 *q)
 {
     return q->incompatible & QCOW2_INCOMPAT_DATA_FILE;

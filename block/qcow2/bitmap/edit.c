@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Adding, removing and changing persistent bitmaps: what qemu-img bitmap does, refused in its
- * words. Each is one switch of the header (switch/ledger.h), so a power cut leaves the old bitmaps
- * or the new ones.
+ * The edits are those of qemu-img bitmap, and are refused in its words. Each is one switch
+ * (switch/ledger.h), so a power cut leaves the old bitmaps or the new ones.
  */
 #include "block/qcow2/bitmap/edit.h"
 
@@ -22,7 +21,7 @@
 #include "block/qcow2/switch/ledger.h"
 #include "block/qcow2/switch/switch.h"
 
-/* What QEMU takes, between these two, is the cluster size. */
+/* The default granularity is QEMU's: the cluster size, but between these two. */
 #define DEFAULT_MIN 4096u
 #define DEFAULT_MAX 65536u
 
@@ -31,8 +30,8 @@ struct edit {
     const struct block_bitmap_edit *what;
     struct qcow2_bitmap_dir dir;
     struct qcow2_bitmap_entry *entry;
-    struct qcow2_bitmap_entry removed; /* its name is freed */
-    struct qcow2_bits added;           /* what MERGE adds */
+    struct qcow2_bitmap_entry removed; /* the entry that was removed; its name is freed */
+    struct qcow2_bits added;           /* the bits that a merge adds */
 };
 
 /* ---- what is refused ------------------------------------------------------------------------- */
@@ -115,7 +114,7 @@ static int add(struct edit *edit, struct err *err)
 
 /* ---- merge ----------------------------------------------------------------------------------- */
 
-/* Collect what another bitmap says; `q` is its image. */
+/* Add the bits of `source`, a bitmap of image `q`, to edit->added. */
 static int add_table(struct edit *edit, struct qcow2 *q, const struct qcow2_bitmap_entry *source)
 {
     struct qcow2_bits like = {.cluster_bits = q->cluster_bits,
@@ -188,7 +187,7 @@ static int merge(struct edit *edit, struct err *err)
 
 /* ---- all of them ----------------------------------------------------------------------------- */
 
-/* Change the directory in memory, and say what becomes of the bits. */
+/* Change the directory in memory, and collect the bits that are to be added. */
 static int plan(struct edit *edit, struct err *err)
 {
     int r;
@@ -260,7 +259,7 @@ static int carry_out(struct edit *edit)
         r = qcow2_switch_over(ledger, &next);
     qcow2_ledger_free(ledger);
     if (r == 0)
-        qcow2_bitmaps_saved(edit->q); /* one more may have to follow from now on */
+        qcow2_bitmaps_saved(edit->q); /* so that the next write marks other bitmaps as in use */
     return r;
 }
 

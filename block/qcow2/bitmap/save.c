@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Bitmaps that follow the disk.
+ * How bitmaps follow the disk:
  *
- *   before the first write   they are marked "in use" in the file, durably: if nothing comes after
- *                            that, everybody takes them for out of date
- *   each write               is noted in memory, once for all of them, with the finest granularity
- *   when the image is closed what was noted is added to what they said, and the header is switched
- *                            over (switch/ledger.h) to a directory in which they are not in use
+ *   before the first write   request/bitmap_note marks them as in use in the file, durably, so that
+ *                            every program takes them for out of date
+ *   each write               request/bitmap_note notes it in memory
+ *   when the image is closed what was noted is added to them here, and the image is switched
+ *                            (switch/ledger.h) to a directory in which they are not in use
  *
- * What cannot be noted or saved leaves them in use.
+ * Bitmaps stay in use if something cannot be noted or saved.
  */
 #include "block/qcow2/bitmap/save.h"
 
@@ -26,7 +26,7 @@
 
 /* ---- saving ---------------------------------------------------------------------------------- */
 
-/* A bitmap as it is to be: with what was noted, if it was marked, for a disk of `len` bytes. */
+/* Write a bitmap for a disk of `len` bytes, with what was noted if we have marked it. */
 static int put_entry(struct qcow2_ledger *ledger, struct qcow2_bitmap_entry *entry, bool marked,
                      uint64_t len)
 {
@@ -146,7 +146,7 @@ int qcow2_bitmaps_check_resize(struct qcow2 *q, uint64_t len, bool *ret_any, str
         r = qcow2_bitmap_dir_load(q, &dir);
     *ret_any = r == 0 && dir.n > 0;
     if (r == -EINVAL)
-        return 0; /* damaged: they are given up by the first write */
+        return 0; /* the directory is damaged: the next write gives up the bitmaps */
     if (r < 0)
         return err_set_errno(err, r, "%s: cannot read the bitmaps", q->path);
     for (uint32_t i = 0; i < dir.n && r == 0; i++)

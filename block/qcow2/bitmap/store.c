@@ -23,7 +23,7 @@ static uint64_t entry_len(const struct qcow2_bitmap_entry *entry)
     return align_up(QCOW2_BITMAP_DIR_LEN + entry->name_len, 8);
 }
 
-/* Room in the list for one more. */
+/* Make room in the list for one more entry. */
 static int make_room(struct qcow2_bitmap_dir *dir)
 {
     struct qcow2_bitmap_entry *list;
@@ -175,7 +175,7 @@ int qcow2_bitmap_dir_put(struct qcow2_ledger *ledger, struct qcow2_bitmap_dir *d
 
 /* ---- tables ---------------------------------------------------------------------------------- */
 
-/* Whatever its length is. */
+/* Read the entries of a table of any length. */
 static int read_entries(struct qcow2 *q, const struct qcow2_bitmap_entry *entry,
                         uint64_t **ret_entries)
 {
@@ -244,10 +244,10 @@ int qcow2_bitmap_drop(struct qcow2_ledger *ledger, const struct qcow2_bitmap_ent
 struct writer {
     struct qcow2_ledger *ledger;
     const struct qcow2_bitmap_change *change;
-    uint64_t cut;  /* the first bit that is none again; a multiple of `per`: it cuts no cluster */
+    uint64_t cut;  /* the first bit that is dropped; cuts no cluster if a multiple of `per` */
     uint64_t per;  /* bits of a cluster */
     uint8_t *old;  /* a cluster as it is */
-    uint8_t *data; /* and as it will be */
+    uint8_t *data; /* the cluster as it is to be */
 };
 
 static int read_cluster(const struct writer *writer, uint64_t table_entry)
@@ -277,7 +277,7 @@ static void cut_bits(const struct writer *writer)
     memset(writer->data + bit / 8 + 1, 0, writer->ledger->q->cluster_size - bit / 8 - 1);
 }
 
-/* The table's entry for cluster `i`, which was `old`. */
+/* Set *ret_entry to the entry for cluster `i`, which was `old`; write the cluster if it changes. */
 static int put_cluster(const struct writer *writer, uint32_t i, uint64_t old, uint64_t *ret_entry)
 {
     const struct qcow2_bits *bits = writer->change->added;

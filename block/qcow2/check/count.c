@@ -20,7 +20,7 @@
 #include "block/qcow2/switch/ledger.h"
 #include "block/qcow2/switch/walk.h"
 
-/* What a line begins with that tells of an error and its repair at once. */
+/* The first word of a line that reports an error together with its repair. */
 static const char *repair_word(const struct qcow2_check *check)
 {
     return check->fix & BLOCK_FIX_ERRORS ? "Repairing" : "ERROR";
@@ -62,7 +62,9 @@ bool qcow2_check_bad_block(const struct qcow2_check *check, uint64_t cluster)
     return qcow2_set_has(&check->bad_blocks, (cluster >> check->q->refblock_bits) + 1);
 }
 
-/* Only blocks for clusters of the file: what lies beyond is counted by nobody. */
+/*
+ * Read the refcount blocks for clusters of the file; those for clusters past its end are skipped.
+ */
 static int load_counts(struct qcow2_check *check)
 {
     const struct qcow2 *q = check->q;
@@ -99,7 +101,6 @@ static void check_snapshot_entries(struct qcow2_check *check)
     }
 }
 
-/* Read the counts in the file and the snapshot table. */
 int qcow2_check_load(struct qcow2_check *check)
 {
     struct qcow2 *q = check->q;
@@ -119,7 +120,7 @@ int qcow2_check_load(struct qcow2_check *check)
 
 /* ---- references ------------------------------------------------------------------------------ */
 
-/* Something refers `weight` times to [host, host + len). */
+/* Count `weight` references to each of the clusters that [host, host + len) touches. */
 static int refer(struct qcow2_check *check, uint64_t host, uint64_t len, uint64_t weight)
 {
     struct qcow2 *q = check->q;
@@ -150,7 +151,7 @@ static int refer(struct qcow2_check *check, uint64_t host, uint64_t len, uint64_
     return r < 0 ? err_set_errno(check->err, r, "%s: cannot count references", q->path) : 0;
 }
 
-/* Is COPIED right for a cluster whose count in the file is this? */
+/* Is COPIED in `entry` right for the cluster at `host`? *ret_count is its refcount in the file. */
 static bool copied_is_right(const struct qcow2_check *check, uint64_t entry, uint64_t host,
                             uint64_t *ret_count)
 {
@@ -215,7 +216,7 @@ static void check_normal(struct qcow2_check *check, const struct qcow2_entry *en
         misplaced_space(check, entry->host, weight);
 }
 
-/* What is wrong with an entry by itself. */
+/* Report what is wrong with an entry by itself. */
 static void check_entry(struct qcow2_check *check, const struct qcow2_entry *entry, uint64_t weight)
 {
     if (entry->kind == QCOW2_PACKED) {
@@ -255,7 +256,7 @@ static void check_copied(struct qcow2_check *check, const struct qcow2_entry *en
                                  entry->entry, count);
 }
 
-/* The clusters that the guest's disk takes up, and how many do not follow the one before. */
+/* Count the clusters that the disk takes up, and those that do not follow the one before them. */
 static void count_fragments(struct qcow2_check *check, const struct qcow2_entry *entry,
                             uint64_t weight, uint64_t *next_host)
 {
@@ -272,14 +273,14 @@ static void count_fragments(struct qcow2_check *check, const struct qcow2_entry 
     *next_host = entry->host + check->q->cluster_size;
 }
 
-/* Does an entry stand for space in the image file? */
+/* Does an entry point at space, after the repair if there is to be one? */
 static bool takes_space(const struct qcow2_check *check, const struct qcow2_entry *entry)
 {
     if (!entry->has_space)
         return false;
     if (entry->kind == QCOW2_PACKED)
         return !qcow2_has_data_file(check->q) && entry->bitmap == 0;
-    /* Space without data that is going to be given up. */
+    /* A repair gives up misplaced space without data. */
     return !(check->fix & BLOCK_FIX_ERRORS) || has_data(check, entry) ||
            is_aligned(entry->host, check->q->cluster_size);
 }
@@ -353,7 +354,8 @@ static int visit_l1_entry(struct qcow2_check *check, uint32_t index, uint64_t en
 }
 
 /*
- * Read a table of 64-bit numbers, zeroes where the file has none; *ret_n of `n` are worth a look.
+ * Read a table of `n` numbers of 64 bits: the first *ret_n, as far as the file goes. The caller
+ * frees *ret_numbers.
  */
 static int read_numbers(struct qcow2_check *check, uint64_t host, uint32_t n,
                         uint64_t **ret_numbers, uint32_t *ret_n)
@@ -473,7 +475,7 @@ static int count_bitmaps(struct qcow2_check *check)
 
 /* ---- refcount blocks ------------------------------------------------------------------------- */
 
-/* Can the refcount table's entry be the offset of a block? */
+/* Can the refcount table's entry be the offset of a block? If not, report it. */
 static bool check_block(struct qcow2_check *check, uint32_t index, uint64_t entry)
 {
     const struct qcow2 *q = check->q;

@@ -17,8 +17,8 @@
 #include "block/qcow2/switch/walk.h"
 
 /*
- * L1 and bitmap tables that are read at most, in bytes. Those of a real image do not overlap, so
- * they are never longer than its file; and 65536 snapshots of an 8 TiB disk have 8 GiB.
+ * The most bytes of L1 and bitmap tables that are read. Those of a real image do not overlap, so
+ * they are never longer than its file; and 65536 snapshots of a disk of 8 TiB have 8 GiB of them.
  */
 #define L1_BUDGET (16 * GIB)
 

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Repair: what the checker found wrong is left out of, or right in, a second count of all
- * references; tables that have to change are written anew, and the image is switched to them and to
- * new counts at once (switch/switch.c). A power cut leaves the image as it was, or repaired.
+ * A repair counts all references a second time, with entries as they are to be. Tables that have to
+ * change are written anew, and the image is switched to them and to the new refcounts at once
+ * (switch/switch.c). A power cut leaves the image as it was, or repaired.
  *
  * Metadata that shares its cluster with anything else moves away, so that writing the one does not
- * destroy the other. Data that is shared needs nothing but the right count: it is copied before it
- * is written.
+ * destroy the other. Data that is shared needs only the right refcount: a write copies it first.
  */
 #include "block/qcow2/check/repair.h"
 
@@ -34,7 +33,10 @@
 #include "block/qcow2/switch/switch.h"
 #include "block/qcow2/switch/walk.h"
 
-/* Moving a table may leave its old cluster to one owner, whose COPIED flag is then wrong. */
+/*
+ * A repair may take several rounds: a table that moves may leave its old cluster with one
+ * reference, whose COPIED flag is wrong then.
+ */
 #define ROUNDS_MAX 4
 
 struct move {
@@ -51,14 +53,14 @@ struct repair {
     size_t nmoves;
     size_t max_moves;
     uint8_t *table;           /* a cluster to build tables in */
-    uint8_t *cluster;         /* one for data */
+    uint8_t *cluster;         /* a cluster for data */
     uint64_t flags;           /* wrong COPIED flags */
     struct qcow2_counts seen; /* clusters of the active tree that have other users too */
 };
 
 /* ---- L2 tables ------------------------------------------------------------------------------- */
 
-/* Give the entry, of which there are `weight`, a copy of the cluster that it points at. */
+/* Let the entry, which counts `weight` times, point at a copy of its cluster. */
 static int unshare(struct repair *repair, struct qcow2_entry *entry, int64_t weight)
 {
     struct qcow2 *q = repair->q;
@@ -81,7 +83,8 @@ static int unshare(struct repair *repair, struct qcow2_entry *entry, int64_t wei
 
 /*
  * A cluster may belong to the disk and to snapshots, but twice to the disk only by mistake. The
- * count would do; but once one of the two is written, the other's COPIED flag would be wrong.
+ * right refcount is not enough then: once one of the two entries is written, the other's COPIED
+ * flag would be wrong. So the second entry gets a copy.
  */
 static int repair_sharing(struct repair *repair, const struct qcow2_tabref *ref,
                           struct qcow2_entry *entry)
@@ -96,7 +99,7 @@ static int repair_sharing(struct repair *repair, const struct qcow2_tabref *ref,
     return r < 0 ? r : qcow2_counts_set(&repair->seen, cluster, 1);
 }
 
-/* Is COPIED right for a cluster that is used so often? If not, that is one more error. */
+/* Is COPIED right for a cluster with `count` references? If not, count `weight` errors. */
 static bool flag_is_right(struct repair *repair, uint64_t entry, uint64_t count, uint64_t weight)
 {
     bool right = (count == 1) == !!(entry & QCOW2_COPIED);
@@ -127,7 +130,7 @@ static int repair_active_entry(struct repair *repair, const struct qcow2_tabref 
     return r;
 }
 
-/* Build the table as it should be. */
+/* Build the L2 table as it should be, in repair->table. */
 static int build_table(struct repair *repair, const struct qcow2_tabref *ref, const uint8_t *data)
 {
     struct qcow2 *q = repair->q;
@@ -208,7 +211,7 @@ static int visit_table(struct qcow2_walk *walk, const struct qcow2_tabref *ref, 
 
 /* ---- L1 tables ------------------------------------------------------------------------------- */
 
-/* Entries as they should be, but for COPIED; where the tables have moved to. */
+/* Repair L1 entries, except for COPIED, and let them point where the L2 tables have moved to. */
 static void repair_l1(const struct repair *repair, uint64_t *entries, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
@@ -219,7 +222,7 @@ static void repair_l1(const struct repair *repair, uint64_t *entries, uint32_t n
     }
 }
 
-/* Data of its own for each entry of a table that was copied. */
+/* Let each entry of repair->table, a copy of an L2 table, point at a copy of its data. */
 static int unshare_table(struct repair *repair)
 {
     struct qcow2 *q = repair->q;
@@ -235,7 +238,7 @@ static int unshare_table(struct repair *repair)
     return r;
 }
 
-/* A table and data of its own for an L1 entry that shares them with another of the active table. */
+/* Give an L1 entry that shares its L2 table with another active one a table and data of its own. */
 static int split_table(struct repair *repair, uint64_t *entry)
 {
     struct qcow2 *q = repair->q;
@@ -303,7 +306,7 @@ static int replace_l1(struct repair *repair, const uint64_t *old, const uint64_t
     return r < 0 ? r : qcow2_put_l1(repair->ledger, entries, n, host);
 }
 
-/* As long as all tables are where they were. */
+/* Report wrong COPIED flags of the active L1 table, as long as all tables are where they were. */
 static void check_l1_flags(struct repair *repair)
 {
     const struct qcow2_table *l1 = &repair->q->l1;
@@ -366,7 +369,7 @@ static int repair_snapshot_l1(struct repair *repair, struct qcow2_snapshot *snap
     return r;
 }
 
-/* Is there an L1 table at all? Without one a snapshot is nothing but its name. */
+/* Is the L1 table of a snapshot in the file? Without one there is nothing of the snapshot. */
 static bool has_l1(const struct qcow2_check *check, const struct qcow2_snapshot *snapshot)
 {
     return qcow2_check_l1_ok(check, snapshot) &&
@@ -443,7 +446,7 @@ static int repair_snapshots(struct repair *repair, bool changed, struct qcow2_sw
 
 /* ---- one round ------------------------------------------------------------------------------- */
 
-/* Count everything again, as it will be. */
+/* Count all references again, with entries as they are to be. */
 static int count_repaired(struct qcow2_check *check)
 {
     struct qcow2 *q = check->q;
@@ -458,7 +461,7 @@ static int count_repaired(struct qcow2_check *check)
     qcow2_tablist_init(&check->tables, true);
     check->l1_budget = UINT64_MAX; /* all that is read was read before */
     check->repaired = true;
-    check->ledger->max = UINT64_MAX; /* what does not fit may do so once it is sorted out */
+    check->ledger->max = UINT64_MAX; /* a count that is too large may fit after the repair */
     return qcow2_check_count(check);
 }
 
@@ -483,7 +486,7 @@ static int build(struct repair *repair, struct qcow2_switch *next)
     return r;
 }
 
-/* A cluster of the old refcounts, counted when the new ones were made, is free now. */
+/* If a cluster of the old refcount table or blocks is free now, report that. */
 static void say_freed(struct qcow2_check *check, uint64_t host)
 {
     if (qcow2_ledger_get(check->ledger, host) == 0)
@@ -491,7 +494,7 @@ static void say_freed(struct qcow2_check *check, uint64_t host)
                         qcow2_cluster_of(check->q, host));
 }
 
-/* Write it all; of refcounts that were rebuilt, say what has become of the old ones. */
+/* Switch the image; if refcounts are rebuilt, report which clusters of the old ones are free. */
 static int carry_out(struct qcow2_check *check, const struct qcow2_switch *next)
 {
     struct qcow2 *q = check->q;
@@ -515,7 +518,7 @@ static int carry_out(struct qcow2_check *check, const struct qcow2_switch *next)
     return r;
 }
 
-/* *ret_flags: COPIED flags that were wrong. */
+/* Repair with one switch. *ret_flags is the number of COPIED flags that were wrong. */
 static int repair_once(struct qcow2_check *check, uint64_t *ret_flags)
 {
     struct repair repair = {
@@ -542,7 +545,7 @@ static int repair_once(struct qcow2_check *check, uint64_t *ret_flags)
 
 /* ---- until it is right ----------------------------------------------------------------------- */
 
-/* Begin anew, on the image as it is now. */
+/* Check the image again, as it is now. */
 static int check_again(struct qcow2_check *check, struct block_check_report *report)
 {
     struct qcow2 *q = check->q;
@@ -554,13 +557,13 @@ static int check_again(struct qcow2_check *check, struct block_check_report *rep
     return r < 0 ? r : qcow2_check_run(check);
 }
 
-/* Clusters past the end of the file that are counted: nobody minds, until the file grows. */
+/* Are clusters past the end of the file counted? That does no harm until the file grows. */
 static bool counts_beyond_end(const struct qcow2_check *check)
 {
     return qcow2_counts_next(&check->ledger->was, check->nclusters, UINT64_MAX) < UINT64_MAX;
 }
 
-/* Is there anything that may be repaired, and that can be? */
+/* Is there anything to repair that check->fix allows to be repaired? */
 static bool wants_repair(struct qcow2_check *check)
 {
     const struct block_check_result *result = &check->result;
@@ -580,7 +583,7 @@ static uint64_t fewer(uint64_t before, uint64_t after)
     return before > after ? before - after : 0;
 }
 
-/* The image was found right: it is no longer dirty or corrupt, and nobody's marks hold any more. */
+/* The image was found right: clear the dirty and corrupt bits, and unknown autoclear bits. */
 static int clear_marks(struct qcow2_check *check)
 {
     uint64_t marks = QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT;
@@ -596,7 +599,10 @@ static int clear_marks(struct qcow2_check *check)
     return r < 0 ? err_set_errno(check->err, r, "%s: cannot write the header", q->path) : 0;
 }
 
-/* *ret_flags: as repair_once, of the first round: what comes later is our own doing. */
+/*
+ * Repair until a check finds nothing wrong. *ret_flags is that of the first round: flags that are
+ * wrong later have become so by the repair.
+ */
 static int repair_rounds(struct qcow2_check *check, struct block_check_report *report,
                          uint64_t *ret_flags)
 {
@@ -611,7 +617,7 @@ static int repair_rounds(struct qcow2_check *check, struct block_check_report *r
         if (r < 0 || qcow2_check_is_right(&check->result))
             return r;
     }
-    return r == 0 ? check_again(check, report) : r; /* what is left is to be known */
+    return r == 0 ? check_again(check, report) : r; /* report what is left */
 }
 
 int qcow2_repair(struct qcow2_check *check)

@@ -7,7 +7,7 @@
 #include "block/qcow2/meta/snaptable.h"
 #include "block/qcow2/qcow2.h"
 
-/* Data that is not there reads as zero; subclusters that are those of the image below stay that. */
+/* Let lost data read as zero; subclusters that show the backing file still do. */
 static void set_zero(const struct qcow2 *q, struct qcow2_entry *entry)
 {
     uint64_t bitmap = entry->kind == QCOW2_PACKED ? QCOW2_BITMAP_HELD : entry->bitmap;
@@ -21,7 +21,7 @@ static void set_zero(const struct qcow2 *q, struct qcow2_entry *entry)
     }
 }
 
-/* Can there be no data where an entry points? */
+/* Does an entry point where no data can be? */
 static bool is_lost(const struct qcow2_check *check, const struct qcow2_entry *entry)
 {
     return entry->host < check->q->cluster_size /* the header */ ||

@@ -13,7 +13,7 @@
 
 #define LINE_MAX_LEN 256u
 
-/* Lines that wait for their turn; what is more is said out of turn. */
+/* The most bytes of lines that are kept; further lines are reported at once. */
 #define LATE_MAX (1u << 20)
 
 static void say_line(struct qcow2_check *check, const char *text)
@@ -93,7 +93,7 @@ void qcow2_check_say_rest(struct qcow2_check *check)
     check->late_len = 0;
 }
 
-/* A line for each cluster from `first` on, at most up to `end`, that is counted wrongly. */
+/* Report a line for each of the clusters [first, end) that has a wrong refcount. */
 static void say_counts(struct qcow2_check *check, uint64_t first, uint64_t end, const char *verb)
 {
     const struct qcow2_ledger *ledger = check->ledger;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Extensions and compatible feature bits that are unknown here are skipped. They stay in the image,
- * since switch/header_write changes single fields and never rewrites the header as a whole.
+ * Extensions and compatible feature bits that are unknown here are skipped. They stay in the image:
+ * its header is never written anew without what it had (switch/header_write).
  */
 #include "block/qcow2/format/header_read.h"
 
@@ -138,7 +138,7 @@ static int parse_extension(struct qcow2 *q, struct header *hdr, uint32_t type, c
 {
     switch (type) {
     case EXT_BACKING_FORMAT:
-        free(q->block.backing_format); /* of several, QEMU takes the last one too */
+        free(q->block.backing_format); /* QEMU takes the last of several names, too */
         q->block.backing_format = NULL;
         return len ? copy_text(hdr, data, len, &q->block.backing_format, err) : 0;
     case EXT_DATA_FILE:

@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Changing what an image was made with: version, width of the reference counts, lazy reference
- * counts, the name of the data file.
- *
- * Each is one step that a power cut leaves undone or done: counts of another width are written
- * beside the old ones and the header switched over (switch/ledger.h); the rest is in the header
- * (switch/header_write.c).
+ * Each change is one step, which a power cut leaves undone or done. Refcounts of another width are
+ * written beside the old ones, and the image is switched to them (switch/ledger.h); the rest is in
+ * the header (switch/header_write.c).
  */
 #include "block/qcow2/image/amend.h"
 
@@ -37,8 +34,8 @@ static void set_order(struct qcow2 *q, unsigned order)
 }
 
 /*
- * The old blocks go: with none of them in the table, the switch writes all blocks anew. The entries
- * are moved to `old`, to be put back if it comes to nothing.
+ * Take the old blocks out of the refcount table in memory, and count them down: so the switch
+ * writes all blocks anew. The entries are moved to `old`, and put back if the switch fails.
  */
 static int drop_blocks(struct qcow2_ledger *ledger, uint64_t *old)
 {
@@ -96,8 +93,8 @@ static int switch_order(struct qcow2_ledger *ledger, unsigned order)
     int r = old ? write_counts(ledger, order, old) : -ENOMEM;
 
     /*
-     * Unless it failed after the switch: then nothing is written any more, whatever the table
-     * says.
+     * Put the old blocks back. But after a failure at the last step of the switch, nothing is
+     * written any more, whatever the table says.
      */
     if (r < 0 && old && !ledger->q->corrupt) {
         set_order(ledger->q, old_order);
@@ -211,7 +208,8 @@ static int downgrade(struct qcow2 *q, struct err *err)
 }
 
 /*
- * Version 3 demands more in each entry of the snapshot table, which qcow2_snaptable_encode writes.
+ * Write the snapshot table anew: version 3 demands more in each entry, which qcow2_snaptable_encode
+ * adds.
  */
 static int rewrite_snapshots(struct qcow2 *q, const struct qcow2_snaptable *table)
 {
@@ -253,7 +251,7 @@ static int upgrade(struct qcow2 *q, struct err *err)
 
 /* ---- all of it ------------------------------------------------------------------------------- */
 
-/* What can be told without looking into the tables. */
+/* Refuse options that can be refused without a look into the tables. */
 static int check(const struct qcow2 *q, const struct block_amend_options *options, unsigned version,
                  unsigned bits, struct err *err)
 {

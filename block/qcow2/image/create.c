@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Making qcow2 images. Whatever is preallocated, all metadata is at the front and the data after
- * it in the order of the disk:
+ * In a new image all metadata is at the front, and preallocated data after it in the order of the
+ * disk:
  *
  *     | header | refcount table | refcount blocks | L1 table | L2 tables ... | data ... |
  *
- * so a terabyte of L2 tables is written in one sequential go, and reading the disk from end to end
- * reads the file from end to end.
+ * So all L2 tables are written in one sequential go, and reading the disk from end to end reads the
+ * file from end to end.
  */
 #include "block/qcow2/image/create.h"
 
@@ -21,15 +21,16 @@
 #include "block/qcow2/qcow2.h"
 #include "block/space.h"
 
-/* Header, extensions and names: no combination of options needs more. */
+/* The most that header, extensions and names need, with any options. */
 #define HEADER_ROOM 4096u
 
 /*
- * The feature name table is optional, and large for a small cluster: QEMU writes it from here on.
+ * The feature name table is optional, and large for a small cluster. Like QEMU, we write it only
+ * where clusters have at least this size.
  */
 #define FEATURE_NAMES_CLUSTER_MIN 8192u
 
-/* Tables are written in pieces of this size: whole clusters of any size. */
+/* Tables are written in pieces of this length, which is whole clusters of any size. */
 #define PIECE (2u << 20)
 
 #define EXTL2_CLUSTER_MIN (16u << 10)
@@ -158,7 +159,9 @@ static uint64_t table_clusters(const struct layout *l, uint64_t entries)
     return div_round_up(entries * sizeof(uint64_t), 1ull << l->cluster_bits);
 }
 
-/* The more is counted the more refcount blocks it takes, which are counted as well. */
+/*
+ * Place everything. Refcount blocks are counted as well, so it takes rounds to find their number.
+ */
 static void place(struct layout *l)
 {
     unsigned per_block_bits = l->cluster_bits + 3 - l->refcount_order;
@@ -219,7 +222,7 @@ struct header {
     size_t len;
 };
 
-/* Room for an extension's data; NULL if there is none left. */
+/* Add an extension and return the place of its data; NULL if there is no room left. */
 static uint8_t *add_extension(struct header *hdr, uint32_t type, size_t len)
 {
     uint8_t *at = hdr->data + hdr->len;
@@ -339,7 +342,7 @@ struct ramp {
     uint64_t at; /* cluster */
     uint64_t n;
     unsigned entry_bits;
-    uint64_t first; /* what entry 0 says */
+    uint64_t first; /* entry 0 */
 };
 
 static int write_ramp(struct file *file, const struct layout *l, const struct ramp *ramp,
@@ -360,7 +363,7 @@ static int write_ramp(struct file *file, const struct layout *l, const struct ra
     return r;
 }
 
-/* All clusters up to the end are used once. */
+/* Write refcount blocks in which all clusters up to the file's end have a refcount of one. */
 static int write_refblocks(struct file *file, const struct layout *l, uint8_t *buf)
 {
     uint64_t len = l->refblocks_n << l->cluster_bits;
@@ -403,7 +406,7 @@ static int write_tables(struct file *file, const struct layout *l, uint8_t *buf)
 
 /* ---- files ----------------------------------------------------------------------------------- */
 
-/* With nothing after the L1 table the file ends with it, as QEMU's do. */
+/* If nothing follows the L1 table, the file ends with it, as QEMU's files do. */
 static uint64_t file_len(const struct layout *l)
 {
     uint64_t l1_end = (l->l1 << l->cluster_bits) + l->l1_n * sizeof(uint64_t);

@@ -10,12 +10,13 @@
 #include "base/file.h"
 #include "block/create.h"
 
-/* Do the options go together? -errno with *err filled. */
+/* Check that the options go together. Returns 0, or -errno with *err filled. */
 int qcow2_create_check(const struct block_create_options *options, struct err *err) MUST_CHECK;
 
 /*
  * Write an image into an empty file, or a device, and make it durable; `data_file` is empty too, or
- * NULL. The options are checked, and options->len is the size.
+ * NULL. The caller has checked the options and set options->len. Returns 0, or -errno with *err
+ * filled.
  */
 int qcow2_create(const struct block_create_options *options, struct file *file,
                  struct file *data_file, struct err *err) MUST_CHECK;

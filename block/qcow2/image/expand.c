@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Version 2 of the format has no cluster that reads as zero by itself. Before an image becomes one,
- * each such cluster, the disk's and those of snapshots, becomes one that says nothing, where there
- * is no backing file to be hidden, or one of data that is zero.
+ * A zero cluster becomes unallocated if the image has no backing file, which would be seen then;
+ * else it becomes a cluster of data that is zero.
  *
- * L2 tables that change are written anew, L1 tables and the snapshot table with them, and the
- * header is switched over (switch/ledger.h): after a power cut all of it is done or nothing.
+ * L2 tables that change are written anew, L1 tables and the snapshot table with them, and the image
+ * is switched to them (switch/ledger.h): after a power cut all of this is done, or nothing.
  */
 #include "block/qcow2/image/expand.h"
 
@@ -30,7 +29,7 @@
 /* An L2 table that was written anew. */
 struct moved {
     uint64_t from;
-    uint64_t to; /* as L1 entries say it, with COPIED if there is one of them only */
+    uint64_t to; /* the L1 entry for it: with COPIED if only one points at it */
 };
 
 struct expansion {
@@ -44,7 +43,9 @@ struct expansion {
 
 /* ---- clusters -------------------------------------------------------------------------------- */
 
-/* Space that reads as zero, which `refs` entries are to share. */
+/*
+ * Take a cluster that reads as zero, and set *ret_entry to the entry of the `refs` that share it.
+ */
 static int new_zeroes(struct expansion *x, uint64_t refs, uint64_t *ret_entry)
 {
     struct qcow2 *q = x->ledger->q;
@@ -59,7 +60,7 @@ static int new_zeroes(struct expansion *x, uint64_t refs, uint64_t *ret_entry)
     return r;
 }
 
-/* Without a backing file that would be seen again nothing need be there. */
+/* Replace a zero cluster without space: by zeroes if there is a backing file, else by nothing. */
 static int without_space(struct expansion *x, uint64_t refs, uint64_t *ret_entry)
 {
     *ret_entry = 0;
@@ -67,8 +68,9 @@ static int without_space(struct expansion *x, uint64_t refs, uint64_t *ret_entry
 }
 
 /*
- * The space that is kept for a zero cluster is zeroed before the switch, if nothing else uses it:
- * nobody sees what is there. It may be a snapshot's data otherwise.
+ * Replace a zero cluster with space. If nothing else uses the space, it is zeroed already before
+ * the switch, since the disk does not show it. Else it may be a snapshot's data, and is not
+ * touched.
  */
 static int with_space(struct expansion *x, uint64_t host, uint64_t refs, uint64_t *ret_entry)
 {
@@ -107,7 +109,7 @@ static int expand_entries(struct expansion *x, uint64_t refs, uint8_t *table, bo
     return r;
 }
 
-static int note_moved(struct expansion *x, uint64_t from, uint64_t to)
+static int add_moved(struct expansion *x, uint64_t from, uint64_t to)
 {
     if (x->n == x->max) {
         size_t max = x->max ? x->max * 2 : 16;
@@ -122,7 +124,7 @@ static int note_moved(struct expansion *x, uint64_t from, uint64_t to)
     return 0;
 }
 
-/* All references to the old table go to the new one. */
+/* Write the new table, and move all references from the old one to it. */
 static int replace_table(struct expansion *x, const struct qcow2_tabref *ref, const uint8_t *table)
 {
     uint64_t len = x->ledger->q->cluster_size;
@@ -134,7 +136,7 @@ static int replace_table(struct expansion *x, const struct qcow2_tabref *ref, co
         r = qcow2_ledger_add(x->ledger, host, len, refs - 1);
     if (r == 0)
         r = qcow2_ledger_add(x->ledger, ref->host, len, -refs);
-    return r < 0 ? r : note_moved(x, ref->host, host | (refs == 1 ? QCOW2_COPIED : 0));
+    return r < 0 ? r : add_moved(x, ref->host, host | (refs == 1 ? QCOW2_COPIED : 0));
 }
 
 static int visit_table(struct qcow2_walk *walk, const struct qcow2_tabref *ref, const uint8_t *data)
@@ -165,7 +167,7 @@ static int compare_moved(const void *a, const void *b)
     return x->from < y->from ? -1 : x->from > y->from;
 }
 
-/* Let an L1 table point at new tables; written to a new place if that changes it. */
+/* Let an L1 table point at new L2 tables; if that changes it, write it to a new place. */
 static int move_l1(struct expansion *x, uint64_t *entries, uint32_t n, uint64_t *host)
 {
     bool changed = false;

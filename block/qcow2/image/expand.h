@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Replacing clusters that read as zero by themselves: version 2 has none.
+ * Replaces zero clusters, which read as zero by themselves: version 2 does not have them.
  */
 #ifndef MINIVMM_BLOCK_QCOW2_IMAGE_EXPAND_H
 #define MINIVMM_BLOCK_QCOW2_IMAGE_EXPAND_H
@@ -9,9 +9,9 @@
 #include "block/qcow2/qcow2.h"
 
 /*
- * Let nothing, in the image and in its snapshots, be a cluster that reads as zero by itself. Of an
- * image without extended L2 entries and without a data file. 0 or -errno; nothing changed then.
- * `snapshots` says where their tables are afterwards.
+ * Replace all zero clusters of the disk and of its snapshots, in an image without extended L2
+ * entries and without an external data file. Returns 0, and `snapshots` says where their L1 tables
+ * are; or -errno.
  */
 int qcow2_expand_zeroes(struct qcow2 *q, struct qcow2_snaptable *snapshots) MUST_CHECK;
 

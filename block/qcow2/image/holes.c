@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Clusters that the image has and the host has no space for: they read as zero, and only the host's
- * file system knows. Asking it for every cluster of an ordinary image would be a waste, so the
- * counts are looked at first, by QEMU's rule.
+ * To ask the file system about every cluster of an ordinary image would be a waste, so the
+ * refcounts are looked at first, by QEMU's rule.
  */
 #include "block/qcow2/image/holes.h"
 
@@ -15,7 +14,9 @@
 #include "block/qcow2/meta/table.h"
 #include "block/qcow2/qcow2.h"
 
-/* How many clusters of the block at `host` are in use, of its first `n`; as far as `enough`. */
+/*
+ * Add to *total how many of the first `n` clusters of a refcount block are in use, up to `enough`.
+ */
 static int count_block(struct qcow2 *q, uint64_t host, uint8_t *buf, uint64_t n, uint64_t enough,
                        uint64_t *total)
 {

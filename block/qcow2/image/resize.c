@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Longer and shorter disks.
- *
  * Growing:
  *
  *   1. a longer L1 table, if need be, in new space; the header points at it (switch/ledger.h)
@@ -48,7 +46,7 @@ static uint64_t l2_covers(const struct qcow2 *q)
 
 /* ---- the L1 table ---------------------------------------------------------------------------- */
 
-/* A longer table beside the present one, and the header pointing at it. */
+/* Write a longer L1 table beside the present one, and switch to it. */
 static int switch_l1(struct qcow2 *q, struct qcow2_ledger *ledger, uint32_t n)
 {
     uint64_t *entries = calloc(n, sizeof(uint64_t));
@@ -85,15 +83,16 @@ int qcow2_grow_l1(struct qcow2 *q, uint64_t n)
     if (r == 0)
         r = switch_l1(q, ledger, (uint32_t)n);
     qcow2_ledger_free(ledger);
-    q->block.len = disk_len; /* may be ahead of the header's */
+    q->block.len = disk_len; /* may be longer than the header says */
     return r;
 }
 
 /* ---- what is past the old end ---------------------------------------------------------------- */
 
 /*
- * Old contents of a cluster that the disk ended in, clusters that somebody left past the end, and
- * a longer backing file would show through.
+ * Let the disk read as zero from its old end, `off`, on. Else it would show old contents of the
+ * cluster in which it ended, clusters past the end that the tables have up to `covered`, and what a
+ * longer backing file has there.
  */
 static int clear_tail(struct qcow2 *q, uint64_t off, uint64_t covered)
 {
@@ -104,13 +103,13 @@ static int clear_tail(struct qcow2 *q, uint64_t off, uint64_t covered)
 
     if (off >= end)
         return 0;
-    r = qcow2_map(q, off, 1, &extent); /* now it is known, where it reads as zero already */
+    r = qcow2_map(q, off, 1, &extent); /* loads what tells whether it reads as zero already */
     return r < 0 ? r : q->block.driver->write_zeroes(&q->block, off, end - off, BLOCK_REQ_UNMAP);
 }
 
 /* ---- preallocation --------------------------------------------------------------------------- */
 
-/* What is new of the clusters; nothing reads it yet. */
+/* Fill the space of new clusters, which nothing reads yet. */
 static int fill_new(struct qcow2 *q, const struct qcow2_alloc *alloc, enum block_prealloc prealloc)
 {
     uint64_t host = alloc->host + (alloc->start & (q->cluster_size - 1));
@@ -122,8 +121,8 @@ static int fill_new(struct qcow2 *q, const struct qcow2_alloc *alloc, enum block
 }
 
 /*
- * Clusters that nobody wrote to are there all the same, and before any table refers to them: the
- * flush that writes the table makes the length durable first.
+ * Let the file have all clusters that were taken, also those without a write, before any table
+ * points at them: the flush that writes the table makes the length durable first.
  */
 static int extend_file(struct qcow2 *q)
 {
@@ -169,7 +168,7 @@ static int preallocate(struct qcow2 *q, uint64_t off, enum block_prealloc preall
 
 /* ---- shrinking ------------------------------------------------------------------------------- */
 
-/* The L2 table that the new end lies in: a copy without what is past the end, if there is any. */
+/* Replace the L2 table that maps the new end, if there is one, by a copy that ends there. */
 static int cut_l2(struct qcow2 *q, struct qcow2_ledger *ledger, uint64_t len, uint64_t *entry)
 {
     uint64_t clusters = div_round_up(len, q->cluster_size);
@@ -209,7 +208,7 @@ static int cut_tree(struct qcow2 *q, struct qcow2_ledger *ledger, uint64_t len, 
     return qcow2_ledger_add(ledger, q->l1.host, q->l1.n * sizeof(uint64_t), -1);
 }
 
-/* Tables that end at `keep`, and the header pointing at them. */
+/* Switch to tables without clusters from `keep` on, and to a disk of `len` bytes. */
 static int switch_to_less(struct qcow2 *q, struct qcow2_ledger *ledger, uint64_t keep, uint64_t len)
 {
     uint32_t keep_n = (uint32_t)min_u64(div_round_up(keep, l2_covers(q)), q->l1.n);
@@ -238,8 +237,8 @@ static int switch_to_less(struct qcow2 *q, struct qcow2_ledger *ledger, uint64_t
 }
 
 /*
- * One round. The new tables lie in space that the old ones did not use, so maybe after all of it,
- * from *move_from on then; another round finds room for them further to the front.
+ * Cut once. The new tables lie in space that the old state did not use, so maybe at the end of the
+ * file: *move_from says from where on, and another round moves them to the front.
  */
 static int cut_once(struct qcow2 *q, uint64_t keep, uint64_t len, uint64_t *move_from)
 {
@@ -277,13 +276,13 @@ int qcow2_make_empty(struct block *block)
     struct qcow2 *q = qcow2_of(block);
     int r = cut(q, 0, block->len);
 
-    /* Nothing shows what an external data file has. It is a hint: the space could be reused. */
+    /* The disk no longer shows what an external data file has; its space could be used again. */
     if (r == 0 && qcow2_has_data_file(q))
         r = qcow2_data_zero_fast(q, 0, align_up(block->len, q->cluster_size), true);
     return r == -EOPNOTSUPP ? 0 : r;
 }
 
-/* An external data file is as long as the disk. */
+/* Give an external data file the length of the disk. */
 static int set_data_len(struct qcow2 *q, uint64_t len)
 {
     return !qcow2_has_data_file(q) || q->data->fixed_len ? 0 : file_truncate(q->data, len);
@@ -313,8 +312,8 @@ static int write_size_field(struct qcow2 *q, uint64_t len)
 }
 
 /*
- * If it fails the old length is put back; where that is not possible either, it is not known what
- * the header says, and nothing must be written any more.
+ * Write the new length. If that fails, the old one is put back; if that fails too, the header may
+ * say either, and nothing is written any more.
  */
 static int write_size(struct qcow2 *q, uint64_t len, uint64_t old_len)
 {
@@ -329,7 +328,7 @@ static int write_size(struct qcow2 *q, uint64_t len, uint64_t old_len)
 }
 
 /*
- * Everything but the header: the disk in memory has its new length, the one in the file the old
+ * Do everything but the header: the disk in memory has its new length, the one in the file the old
  * one.
  */
 static int prepare_growth(struct qcow2 *q, uint64_t old, enum block_prealloc prealloc)
@@ -338,7 +337,7 @@ static int prepare_growth(struct qcow2 *q, uint64_t old, enum block_prealloc pre
     int r = qcow2_grow_l1(q, div_round_up(q->block.len, l2_covers(q)));
 
     if (q->raw_data && prealloc == BLOCK_PREALLOC_OFF)
-        prealloc = BLOCK_PREALLOC_METADATA; /* each cluster is where it is on the disk */
+        prealloc = BLOCK_PREALLOC_METADATA; /* in a raw data file each cluster has its place */
     if (r == 0)
         r = set_data_len(q, q->block.len);
     if (r == 0)
@@ -348,7 +347,7 @@ static int prepare_growth(struct qcow2 *q, uint64_t old, enum block_prealloc pre
     return r < 0 ? r : qcow2_flush(q);
 }
 
-/* With bitmaps, which have to become longer together with the disk, in one switch of the header. */
+/* Switch to the new length and, with the same write of the header, to longer bitmaps. */
 static int switch_size(struct qcow2 *q, uint64_t len, uint64_t old)
 {
     q->block.len = old;

@@ -7,11 +7,11 @@
  *
  *               header -> L1 ----------> L2 -> data        before
  *               header -> L1 (copy) ---> L2 (copy) \
- *                         L1 ----------> L2 -------> data  after: the data has one owner more
+ *                         L1 ----------> L2 -------> data  after: the data is counted up
  *
- *   apply   the same from the snapshot's tables; the active ones lose their references
- *   delete  the snapshot's tables lose theirs; where that makes the disk the only owner of a
- *           cluster, a new L2 table says so
+ *   apply   the disk gets copies of the snapshot's tables; its old tables are counted down
+ *   delete  the snapshot's tables are counted down; where only the disk refers to a cluster then, a
+ *           new L2 table says so (COPIED)
  */
 #include "block/qcow2/image/snapshot.h"
 
@@ -75,7 +75,7 @@ static uint64_t l2_covers(const struct qcow2 *q)
     return 1ull << (q->cluster_bits + q->l2_bits);
 }
 
-/* L1 entries for a disk. */
+/* The number of L1 entries that map a disk of `len` bytes. */
 static uint64_t l1_entries(const struct qcow2 *q, uint64_t len)
 {
     return div_round_up(len, l2_covers(q));
@@ -88,7 +88,7 @@ static uint64_t l1_bytes(uint32_t n)
 
 /* ---- a change -------------------------------------------------------------------------------- */
 
-/* What all changes begin and end with. */
+/* A change of the image on its way to a switch. */
 struct change {
     struct qcow2 *q;
     struct qcow2_snaptable table;
@@ -136,7 +136,7 @@ static int new_l1(struct change *c, uint32_t n, const uint64_t *entries, uint32_
     return 0;
 }
 
-/* The active tables as they are now are nobody's any more. */
+/* Count down the active tables, and what they point at. */
 static int drop_active(struct change *c)
 {
     const struct qcow2_table *l1 = &c->q->l1;
@@ -156,7 +156,7 @@ static int carry_out(struct change *c)
 
 /* ---- list ------------------------------------------------------------------------------------ */
 
-/* The list takes the names. */
+/* Describe a snapshot in the list, which takes over its id and name. */
 static void describe(struct qcow2_snapshot *from, struct block_snapshot *to)
 {
     *to = (struct block_snapshot){
@@ -213,7 +213,7 @@ static char *next_id(const struct qcow2_snaptable *table)
     return strdup(text);
 }
 
-/* An entry of the table for the active tables as they are. */
+/* Make an entry of the snapshot table that points at the active tables. */
 static int describe_active(const struct change *c, const struct block_snapshot *snapshot,
                            struct qcow2_snapshot *entry)
 {
@@ -258,8 +258,9 @@ static int append(struct change *c, const struct block_snapshot *snapshot)
 }
 
 /*
- * The disk shares the data with the snapshot, but not the tables: so none of the snapshot's is ever
- * written again. VM state past the disk's end is the snapshot's alone.
+ * Give the disk copies of its tables. It shares the data with the snapshot, but no table, so that
+ * none of the snapshot's is ever written again. VM state past the disk's end is the snapshot's
+ * alone.
  */
 static int share_data(struct change *c)
 {
@@ -324,7 +325,7 @@ static int not_found(const struct qcow2 *q, const char *which, struct err *err)
     return err_set(err, -ENOENT, "%s: snapshot '%s' not found", q->path, which);
 }
 
-/* The snapshot's L1 table, and long enough for its disk. */
+/* Read the snapshot's L1 table, and lengthen it so that it maps the snapshot's whole disk. */
 static int load_l1(struct qcow2 *q, const struct qcow2_snapshot *snapshot, uint64_t **ret_entries,
                    uint32_t *ret_n)
 {
@@ -366,11 +367,11 @@ static int apply(struct change *c, const struct qcow2_snapshot *snapshot)
     if (r < 0)
         return r;
     c->next.size = snapshot->disk_len;
-    c->next.autoclear &= ~QCOW2_AUTOCLEAR_BITMAPS; /* they tell of the disk that is gone */
+    c->next.autoclear &= ~QCOW2_AUTOCLEAR_BITMAPS; /* they are about the old contents */
     return carry_out(c);
 }
 
-/* All of the disk changes, and they could not say so. */
+/* Refuse an image with bitmaps: all of the disk changes, and they would not follow. */
 static int refuse_bitmaps(struct qcow2 *q, struct err *err)
 {
     struct qcow2_bitmaps bitmaps;
@@ -427,7 +428,7 @@ static void remove_entry(struct qcow2_snaptable *table, const struct qcow2_snaps
 }
 
 /*
- * Clusters that only the disk uses from now on may be written in place: its tables have to say so.
+ * Clusters that only the disk uses from now on may be written in place: let its tables say so.
  */
 static int own_again(struct change *c)
 {
@@ -515,13 +516,13 @@ int qcow2_show_snapshot(struct block *block, const char *which, struct err *err)
 
 /* ---- VM state -------------------------------------------------------------------------------- */
 
-/* It begins with the first L1 entry that no part of the disk uses. */
+/* VM state begins with the first L1 entry that no part of the disk uses. */
 static uint64_t vmstate_off(const struct qcow2 *q)
 {
     return l1_entries(q, q->block.len) * l2_covers(q);
 }
 
-/* The table grows by half at least: not again with the next piece of the state. */
+/* Let the L1 table reach `end`. It grows by half at least, not with each piece of the state. */
 static int make_room(struct qcow2 *q, uint64_t end)
 {
     uint64_t n = l1_entries(q, end);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Snapshots inside an image: the driver's operations on them (block/driver.h).
+ * Snapshots inside an image: operations of struct block_driver for the functions in
+ * block/image_ops.h, which say what each does and returns. The image is not attached.
  */
 #ifndef MINIVMM_BLOCK_QCOW2_IMAGE_SNAPSHOT_H
 #define MINIVMM_BLOCK_QCOW2_IMAGE_SNAPSHOT_H

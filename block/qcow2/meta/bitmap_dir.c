@@ -54,7 +54,7 @@ static int find_extension(const struct qcow2 *q, const uint8_t *hdr, uint64_t le
             return parse_extension(q, hdr + at + 8, ext_len, ret_bitmaps);
         at += 8 + align_up(ext_len, 8);
     }
-    return 0; /* the feature bit says that it is there, but QEMU does not mind either */
+    return 0; /* its feature bit is set, but QEMU accepts such an image too */
 }
 
 int qcow2_bitmaps_find(struct qcow2 *q, struct qcow2_bitmaps *ret_bitmaps)
@@ -79,7 +79,7 @@ int qcow2_bitmaps_find(struct qcow2 *q, struct qcow2_bitmaps *ret_bitmaps)
 
 /* ---- the directory --------------------------------------------------------------------------- */
 
-/* As many bytes as the whole disk needs, unless the bitmap may be out of date. */
+/* Has a bitmap of so many bytes a bit for each part of the disk? */
 static bool covers_disk(const struct qcow2 *q, uint64_t bytes, unsigned granularity_bits)
 {
     uint64_t bits = div_round_up(q->block.len, 1ull << granularity_bits);
@@ -168,7 +168,7 @@ bool qcow2_bitmap_entry_ok(const struct qcow2 *q, uint64_t entry, uint64_t *ret_
     return true;
 }
 
-/* ---- for people ------------------------------------------------------------------------------ */
+/* ---- the list for the image tool ------------------------------------------------------------- */
 
 struct listing {
     struct block_bitmap *list;

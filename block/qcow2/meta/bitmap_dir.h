@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The persistent bitmaps of a qcow2 image: which there are and where, and that they are out of
- * date. What they say is in bitmap/store.c and bitmap/edit.c.
+ * The directory of an image's persistent bitmaps: which there are, with their flags, and where
+ * their tables are. What is in the bitmaps is read and written by bitmap/store.
  */
 #ifndef MINIVMM_BLOCK_QCOW2_META_BITMAP_DIR_H
 #define MINIVMM_BLOCK_QCOW2_META_BITMAP_DIR_H
@@ -29,14 +29,14 @@ enum {
 
 #define QCOW2_BITMAP_TYPE_DIRTY 1u
 
-/* An entry of a bitmap's table without a cluster: all of its bits are set, or none. */
+/* In an entry of a bitmap's table that names no cluster: all of its bits are set, not none. */
 #define QCOW2_BITMAP_ALL_ONES 1ull
 
 struct qcow2_bitmap {
     uint64_t table_host;
     uint32_t table_n; /* entries, each for a cluster of the bitmap */
     uint32_t flags;
-    uint64_t flags_host; /* where they are in the file */
+    uint64_t flags_host; /* where the flags are in the file */
     unsigned granularity_bits;
     const char *name; /* name_len bytes, valid during the visit */
     unsigned name_len;
@@ -45,21 +45,28 @@ struct qcow2_bitmap {
 #define QCOW2_BITMAP_IN_USE (1u << 0)
 #define QCOW2_BITMAP_AUTO (1u << 1) /* has to follow all changes */
 
-/* Read the extension. -EINVAL if it makes no sense, -EIO. */
+/*
+ * Read the header extension for bitmaps; ret_bitmaps->n is 0 if there is none, or if its feature
+ * bit says that the bitmaps are out of date. Returns 0; -EINVAL if the extension makes no sense;
+ * -EIO; -ENOMEM.
+ */
 int qcow2_bitmaps_find(struct qcow2 *q, struct qcow2_bitmaps *ret_bitmaps) MUST_CHECK;
 
 /*
- * Call `visit` for each bitmap in the directory until it returns something else than 0. -EINVAL for
- * a directory that breaks a rule or a limit, -EIO, -ENOMEM.
+ * Call `visit` for each bitmap in the directory until it returns something else than 0, which is
+ * the result then. Else 0; -EINVAL for a directory that breaks a rule or a limit; -EIO; -ENOMEM.
  */
 int qcow2_bitmaps_walk(struct qcow2 *q, const struct qcow2_bitmaps *bitmaps,
                        int (*visit)(void *opaque, const struct qcow2_bitmap *bitmap),
                        void *opaque) MUST_CHECK;
 
-/* Is an entry of a bitmap's table right? *ret_host is the cluster it names, 0 if it names none. */
+/*
+ * Does the entry of a bitmap's table keep to the specification? *ret_host is the offset of the
+ * cluster that it names, 0 if it names none.
+ */
 bool qcow2_bitmap_entry_ok(const struct qcow2 *q, uint64_t entry, uint64_t *ret_host);
 
-/* See block_bitmap_list. */
+/* List all bitmaps, for block_bitmap_list. Returns 0; -EINVAL, -EIO or -ENOMEM. */
 int qcow2_list_bitmaps(struct block *block, struct block_bitmap **ret_list,
                        unsigned *ret_n) MUST_CHECK;
 

@@ -11,13 +11,13 @@
 #include "block/qcow2/qcow2.h"
 
 /*
- * How much metadata stays in memory: what the whole disk needs, between these two. 32 MiB of L2
- * entries map 256 GiB with 64 KiB clusters. It is a bound; memory is taken slice by slice.
+ * The bound of the cache is twice what the disk's L2 tables need, between these two. 32 MiB of L2
+ * entries map 256 GiB with 64 KiB clusters. Memory is allocated slice by slice.
  */
 #define CACHE_BYTES_MIN (1u << 20)
 #define CACHE_BYTES_MAX (32u << 20)
 
-/* The same for all images on top of each other, each of which has CACHE_BYTES_MIN all the same. */
+/* The bound for all images on top of each other; each has CACHE_BYTES_MIN all the same. */
 #define CACHE_BYTES_CHAIN (64u << 20)
 
 #define BUCKETS_FIRST 64u
@@ -71,7 +71,7 @@ static void hash_remove(struct qcow2 *q, struct qcow2_slice *slice)
     *at = slice->hash_next;
 }
 
-/* Keep chains short. Without memory for more buckets they just get longer. */
+/* Double the buckets, to keep chains short. Without memory for that the chains just get longer. */
 static void grow_buckets(struct qcow2 *q)
 {
     struct qcow2_cache *cache = &q->cache;
@@ -102,7 +102,7 @@ static void forget(struct qcow2 *q, struct qcow2_slice *slice)
     q->cache.nslices--;
 }
 
-/* Shrink to `keep` slices, as far as there are some that nobody uses and that need no writing. */
+/* Drop the least recently used slices until `keep` are left; pinned and dirty ones stay. */
 static void evict(struct qcow2 *q, unsigned keep)
 {
     struct qcow2_cache *cache = &q->cache;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * L2 tables and refcount blocks in memory, in slices of at most 4 KiB: big clusters cost neither
- * memory nor bandwidth for what nobody uses of them.
+ * L2 tables and refcount blocks in memory, in slices of at most 4 KiB, so that images with big
+ * clusters need neither memory nor bandwidth for the parts of tables that are not in use.
  */
 #ifndef MINIVMM_BLOCK_QCOW2_META_CACHE_H
 #define MINIVMM_BLOCK_QCOW2_META_CACHE_H
@@ -14,7 +14,7 @@ struct qcow2_slice {
     enum qcow2_meta kind;
     bool loading;
     bool dirty;
-    bool stale; /* could not be read: not in the hash any more */
+    bool stale; /* could not be read, and is not in the hash any more */
     unsigned pins;
     struct co_queue loaded;
     struct qcow2_slice *hash_next;
@@ -23,29 +23,39 @@ struct qcow2_slice {
     uint8_t data[];
 };
 
+/* Start with no slice, bounded by what the disk's L2 tables need. Returns 0 or -ENOMEM. */
 int qcow2_cache_init(struct qcow2 *q) MUST_CHECK;
+
+/* Free all slices, of which none is pinned; changes in dirty ones are lost. */
 void qcow2_cache_done(struct qcow2 *q);
 
-/* Drop what need not be written, but for the slices used last. */
+/* Drop all slices but the few that were used last; pinned and dirty ones stay too. */
 void qcow2_cache_trim(struct qcow2 *q);
 
-/* The image is one of q->layers on top of each other: they share memory. */
+/* Lower the bound: the image is one of q->layers on top of each other, which share memory. */
 void qcow2_cache_share(struct qcow2 *q);
 
 /*
- * Get and pin the slice at `host` (slice-aligned), reading it if need be. -EIO if it lies outside
- * the file or is in use as another kind of metadata.
+ * Get and pin the slice at `host` (slice-aligned), reading it if need be; to be put with
+ * qcow2_slice_put. Returns 0; -EIO if it lies outside the file or is in memory as another kind of
+ * metadata; or another -errno.
  */
 int qcow2_slice_get(struct qcow2 *q, enum qcow2_meta kind, uint64_t host,
                     struct qcow2_slice **ret_slice) MUST_CHECK;
+
+/* Unpin the slice, which may be dropped now unless it is dirty. */
 void qcow2_slice_put(struct qcow2 *q, struct qcow2_slice *slice);
 
-/* The slice if it is in memory, else NULL. Not pinned: valid until the next wait. */
+/* The slice if it is in memory, else NULL. It is not pinned, so it is valid until the next wait. */
 const struct qcow2_slice *qcow2_slice_peek(struct qcow2 *q, uint64_t host);
 
+/* The data of the slice was changed: the next flush writes it (meta/flush). */
 void qcow2_slice_dirty(struct qcow2 *q, struct qcow2_slice *slice);
 
-/* The dirty slices of a kind, sorted, pinned and no longer dirty; array to be freed. */
+/*
+ * Get the dirty slices of a kind, sorted by `host`; they are pinned, and no longer dirty. The
+ * caller puts each of them and frees the array. Returns 0 or -ENOMEM.
+ */
 int qcow2_cache_take_dirty(struct qcow2 *q, enum qcow2_meta kind, struct qcow2_slice ***ret_slices,
                            unsigned *ret_n) MUST_CHECK;
 

@@ -1,8 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Taking clusters of the file: the refcount goes up as soon as a cluster is taken, in memory. Where
- * no refcount block or no entry of the refcount table is there to count it, these are made first.
- */
 #include "block/qcow2/meta/clusters.h"
 
 #include <errno.h>
@@ -31,8 +27,9 @@ static void extend_file(struct qcow2 *q, uint64_t end)
 }
 
 /*
- * A stretch of the file that no refcount block covers yet is free, all of it. Its block goes into
- * its first cluster and counts itself, so that making it needs no other allocation.
+ * Make refcount block number `block`. The clusters that it counts are all free, since no block has
+ * counted them so far. It goes into the first of them and counts itself, so that no other cluster
+ * has to be taken for it.
  */
 static int new_refblock(struct qcow2 *q, uint32_t block)
 {
@@ -56,7 +53,8 @@ static int new_refblock(struct qcow2 *q, uint32_t block)
         return r;
     }
     /*
-     * In one step: a flush that wrote the entry without the count would leave the block uncounted.
+     * There is no wait between these changes: a flush that wrote the entry without the count would
+     * leave the block uncounted.
      */
     qcow2_table_set(&q->reftable, block, host);
     qcow2_refcount_set(q, &count, 1);
@@ -64,7 +62,7 @@ static int new_refblock(struct qcow2 *q, uint32_t block)
     return 0;
 }
 
-/* Where a larger refcount table goes: past all that the present one covers. */
+/* A larger refcount table, past all clusters that the present one can count. */
 struct bigger_reftable {
     uint64_t cluster; /* first: refcount blocks, then the table */
     uint32_t nblocks;
@@ -73,11 +71,11 @@ struct bigger_reftable {
 };
 
 /*
- * At the first cluster that the present table cannot count:
+ * The larger table begins at the first cluster that the present one cannot count:
  *
  *     | block | ... | block |  table ...  |
  *
- * with as many blocks as it takes to count themselves and the table.
+ * It has as many blocks as it takes to count themselves and the table.
  */
 static int plan_reftable(const struct qcow2 *q, struct bigger_reftable *plan)
 {
@@ -152,9 +150,9 @@ static int load_bigger(struct qcow2 *q, struct bigger_reftable *plan)
 }
 
 /*
- * The new table is complete and durable before the header points at it. Old entries of the present
- * table that are not written yet are in memory only: blocks they point at would be lost in
- * a crash, so the table is brought up to date with everything else first.
+ * The new table is complete and durable before the header points at it. It has the entries of the
+ * present one, of which some may be in memory only, as are the blocks that they point at: so
+ * everything that is dirty is written back first.
  */
 static int switch_reftable(struct qcow2 *q, struct bigger_reftable *plan)
 {
@@ -199,7 +197,7 @@ static int grow_reftable(struct qcow2 *q)
     return r;
 }
 
-/* Make sure that the cluster's refcount exists. */
+/* Make sure that a refcount block counts the cluster. */
 static int ensure_counted(struct qcow2 *q, uint64_t cluster)
 {
     uint64_t block = cluster >> q->refblock_bits;
@@ -223,9 +221,9 @@ static int ensure_counted(struct qcow2 *q, uint64_t cluster)
 #define LOOK_COST 8u
 
 /*
- * Take the first run of free clusters from `cluster` on, within one slice. *ret_n is 0, and
- * *ret_next where to go on, if the slice has none. A run that begins before the end of the file
- * ends there: all of it reads as zero, or nobody knows.
+ * Take the first run of free clusters from `cluster` on, within the slice of its refcount. If there
+ * is none, *ret_n is 0. *ret_next is the cluster where a search goes on. A run that begins before
+ * q->file_end ends there at the latest, so that all of its clusters are fresh or none is.
  */
 static int take_in_slice(struct qcow2 *q, uint64_t cluster, uint64_t want, uint64_t *ret_cluster,
                          uint64_t *ret_n, uint64_t *ret_next)
@@ -261,21 +259,23 @@ static int take_in_slice(struct qcow2 *q, uint64_t cluster, uint64_t want, uint6
     return 0;
 }
 
-/* The stock: what a crash may leave as leaked clusters. */
+/* The length of the stock. A crash leaks at most so much. */
 #define STOCK_BYTES (4ull << 20)
 
-/* After so many flushes in a row. */
+/*
+ * A stock is taken after so many flushes in a row that came after few taken clusters (meta/flush).
+ */
 #define STOCK_ROUNDS 4u
 
-/* How many clusters to take besides those that are wanted. */
+/* How many clusters to take for the stock. */
 static uint64_t stock_size(const struct qcow2 *q)
 {
     return q->stock.short_rounds < STOCK_ROUNDS || q->lazy ? 0 : STOCK_BYTES >> q->cluster_bits;
 }
 
 /*
- * Take the first run of free clusters: `want` of them, or fewer, or a stock as well. The file is
- * made long enough for all of them: that becomes durable with their refcounts.
+ * Take the first run of free clusters, up to `want` of them and those of a stock. The file is made
+ * long enough for all of them now, so that its length becomes durable with their refcounts.
  */
 static int take_run(struct qcow2 *q, uint64_t want, struct qcow2_stock *stock)
 {
@@ -284,7 +284,7 @@ static int take_run(struct qcow2 *q, uint64_t want, struct qcow2_stock *stock)
     while (n == 0) {
         uint64_t from = 0;
         uint64_t next = 0;
-        /* There may be very many slices, and no room in any of them. */
+        /* There may be very many slices without a free cluster. */
         int r = co_turn((uint64_t)LOOK_COST << qcow2_slice_refcount_bits(q));
 
         if (r == 0)
@@ -327,7 +327,7 @@ int qcow2_take_clusters(struct qcow2 *q, uint64_t want, uint64_t *ret_cluster, u
 
 /* ---- space for compressed data --------------------------------------------------------------- */
 
-/* After what was packed last, in a cluster that can be counted once more. 0: nowhere. */
+/* Count up the cluster in which packed data ends, and return that end; 0 if there is none. */
 static uint64_t packing_place(struct qcow2 *q)
 {
     uint64_t host = q->packed_end;
@@ -339,7 +339,8 @@ static uint64_t packing_place(struct qcow2 *q)
 }
 
 /*
- * The cluster after that of `*host` is to be its continuation; if another one is free, begin there.
+ * Take a cluster for data that does not fit into the one of `*host`. Unless it is the next one,
+ * give up `*host`, and begin in the new cluster; `*host` is 0 if there is no place to go on from.
  */
 static int continue_packing(struct qcow2 *q, uint64_t *host)
 {

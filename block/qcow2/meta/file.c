@@ -117,7 +117,7 @@ int qcow2_file_set_len(struct qcow2 *q, uint64_t len)
     return 0;
 }
 
-/* How much is added: as much as there is, within these. It takes no space, only a larger length. */
+/* The file grows by its length, within these bounds. What is added is a hole and takes no space. */
 #define GROW_MIN (1ull << 20)
 #define GROW_MAX (1ull << 30)
 
@@ -147,20 +147,20 @@ void qcow2_file_shrink(struct qcow2 *q)
     q->file_grown = false;
 }
 
-/* So much at a time; what is not used of it goes back when the image is closed. */
+/* The host finds so much space at a time. Closing the image gives back what is not used of it. */
 #define RESERVE_AHEAD (8ull << 20)
 
-/* Space of the image file that the host has found ahead of writes. */
+/* The space that the host has found last for writes of whole clusters: [start, end). */
 struct qcow2_reserve {
     uint64_t next; /* where the last write of whole clusters ended */
     uint64_t start;
     uint64_t end;
-    bool refused; /* the host cannot */
+    bool refused; /* the host has failed once and is not asked again */
 };
 
 /*
- * Only with direct I/O: in the page cache the file system finds space when it writes back. A
- * failure is not the request's: the write finds out for itself.
+ * The host is asked only with direct I/O: of what is in the page cache the file system finds space
+ * when it writes it back. A failure here is no error: the write itself fails where space is short.
  */
 void qcow2_file_reserve(struct qcow2 *q, uint64_t host, uint64_t len)
 {
@@ -246,7 +246,10 @@ int qcow2_set_dirty(struct qcow2 *q, bool dirty)
         dirty ? q->incompatible | QCOW2_INCOMPAT_DIRTY : q->incompatible & ~QCOW2_INCOMPAT_DIRTY;
     int r = bits != q->incompatible ? write_feature_bits(q, HDR_INCOMPATIBLE, bits) : 0;
 
-    /* A mark that could not be cleared may be gone all the same: it has to be set again. */
+    /*
+     * A bit that could not be cleared may be gone from the file all the same: it counts as cleared,
+     * so that it is set again when refcounts are left unwritten.
+     */
     if (r == 0 || !dirty)
         q->incompatible = bits;
     return r;

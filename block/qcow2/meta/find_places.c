@@ -16,9 +16,9 @@
 #include "block/qcow2/qcow2.h"
 
 /*
- * What is read to find metadata that writing never changes: the L1 tables of a thousand snapshots
- * of a disk of 1 TiB. An image with more is written all the same, without the checks against the
- * rest.
+ * The most that is read of tables of snapshots and bitmaps, which writing never changes: enough for
+ * the L1 tables of a thousand snapshots of a disk of 1 TiB. In an image with more, writes are not
+ * checked against the rest.
  */
 #define BUDGET_BYTES (16u << 20)
 
@@ -42,7 +42,8 @@ static bool afford(struct finder *finder, uint64_t len)
 }
 
 /*
- * L2 tables, or refcount blocks: nothing else may be there, except that snapshots share L2 tables.
+ * Add the active L2 tables, or the refcount blocks, that `table` points at. No other metadata may
+ * be there, except that snapshots may use the same L2 tables.
  */
 static int add_entries(struct qcow2 *q, const struct qcow2_table *table)
 {
@@ -68,8 +69,8 @@ static int add_entries(struct qcow2 *q, const struct qcow2_table *table)
 }
 
 /*
- * Metadata that is neither active nor an L2 table. It may overlap its own kind: that is a matter
- * for the checker, and writing makes it no worse. What lies outside the file is left to it, too.
+ * Add metadata that is neither active nor an L2 table. It may overlap its own kind, or lie outside
+ * the file: writing makes that no worse, and the checker reports it.
  */
 static int add_other(struct qcow2 *q, uint64_t host, uint64_t len)
 {
@@ -91,7 +92,7 @@ static int add_other(struct qcow2 *q, uint64_t host, uint64_t len)
 
 /* ---- snapshots ------------------------------------------------------------------------------- */
 
-/* Called before the active L2 tables are known, which may be the same. */
+/* Add an L2 table of a snapshot. The active L2 tables, which may be the same, are added later. */
 static int add_snapshot_table(struct qcow2 *q, uint64_t entry)
 {
     uint64_t host = entry & QCOW2_OFF_MASK;
@@ -118,7 +119,7 @@ static int add_snapshot(struct finder *finder, const struct qcow2_snapshot *snap
         return 0;
     r = qcow2_l1_read(q, snapshot->l1_host, snapshot->l1_n, &entries);
     if (r == -EIO)
-        return 0; /* nobody can tell where its tables are */
+        return 0; /* its L2 tables cannot be found */
     if (r < 0)
         return r;
     r = add_other(q, snapshot->l1_host, len);
@@ -182,7 +183,7 @@ static int add_bitmaps(struct finder *finder)
         r = add_other(finder->q, bitmaps.directory_host, bitmaps.directory_len);
     if (r == 0)
         r = qcow2_bitmaps_walk(finder->q, &bitmaps, add_bitmap, finder);
-    return r == -EINVAL ? 0 : r; /* damaged: the first write gives them up */
+    return r == -EINVAL ? 0 : r; /* the first write gives up bitmaps that are damaged */
 }
 
 /* ---- all of it ------------------------------------------------------------------------------- */

@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writing metadata back.
- *
  * Changes of metadata are made in memory only, and reach the file here, all together:
  *
- *   1. refcount blocks          so that nothing below is ever in use and counted as free
+ *   1. refcount blocks          count all clusters that the next steps point at
  *      -- barrier --            if the next step has something to write
  *   2. refcount table           points at refcount blocks
  *      -- barrier --            also makes the guest's data durable; left out if no count was
@@ -13,16 +11,16 @@
  *      -- barrier --            if the next step has something to write
  *   4. L1 table                 points at L2 tables
  *      -- barrier --
- *   5. clusters whose last reference is gone for good are counted as free, in memory
+ *   5. freed clusters are unreferenced now and are counted down, in memory
  *
  * Whatever step a crash interrupts, no entry in the file points at something that is not there yet
- * or is not counted: at worst clusters are counted that nobody uses. Requests go on meanwhile, so
- * what is written is a copy of what was dirty at one moment: whatever an L2 entry in the copy
- * points at was written, and counted, before that moment.
+ * or is not counted: at worst clusters are counted that nothing refers to. Requests go on
+ * meanwhile, so a flush writes a copy of what was dirty at one moment: the places that L2 entries
+ * in the copy point at were written, and counted, before that moment.
  *
  * With lazy refcounts steps 1 and 2 are left out until the image is closed or too much is waiting.
- * Before the first entry whose count is missing in the file the header says so (incompatible bit
- * "dirty"): whoever opens the image after a crash counts anew.
+ * The dirty bit in the header is set before an entry is written whose count is missing in the file:
+ * the program that opens the image after a crash counts anew.
  */
 #include "block/qcow2/meta/flush.h"
 
@@ -146,7 +144,7 @@ static int copy_dirty(struct qcow2 *q, bool counts, struct batch batches[STEPS])
     return r;
 }
 
-/* Nothing is written to a place that is not that of such a table, or that a snapshot uses, too. */
+/* Slices are written only into active L2 tables and refcount blocks that no snapshot uses. */
 static int check_slices(struct qcow2 *q, const struct batch *batch)
 {
     for (unsigned i = 0; i < batch->n; i++)
@@ -158,7 +156,7 @@ static int check_slices(struct qcow2 *q, const struct batch *batch)
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-/* Neighbours in the file are neighbours in the copy, and leave in one write. */
+/* Pieces that are adjacent in the file are adjacent in the copy, and are written together. */
 static int write_batch(struct qcow2 *q, const struct batch *batch)
 {
     unsigned first = 0;
@@ -184,7 +182,7 @@ static bool needs_barrier(const struct batch batches[STEPS], int step, bool data
         return false;
     case STEP_L2:
         return data_first || batches[STEP_REFBLOCKS].n > 0 || batches[STEP_REFTABLE].n > 0;
-    default: /* a new refcount block or L2 table, which the step points at, was made before */
+    default: /* the step may point at new refcount blocks or L2 tables */
         return true;
     }
 }
@@ -226,7 +224,7 @@ static void batch_done(struct qcow2 *q, struct batch *batch, bool written)
     free(batch->data);
 }
 
-/* Counts will be missing in the file: the header has to say so before anything else is written. */
+/* If refcounts will be missing in the file, set the dirty bit before anything else is written. */
 static int defer_counts(struct qcow2 *q)
 {
     int r;
@@ -238,10 +236,10 @@ static int defer_counts(struct qcow2 *q)
     return r;
 }
 
-/* Clusters taken between flushes, as few as make a stock worth while. */
+/* If at most so many clusters are taken between two flushes, a stock is worth while. */
 #define SHORT_ROUND 8u
 
-static void note_round(struct qcow2_stock *stock)
+static void count_round(struct qcow2_stock *stock)
 {
     if (stock->taken > SHORT_ROUND)
         stock->short_rounds = 0;
@@ -251,9 +249,9 @@ static void note_round(struct qcow2_stock *stock)
 }
 
 /*
- * One round, with the counts or without, q->writing_back held. If it fails, everything is dirty
- * again and the next flush starts from the beginning; after a failed barrier it cannot succeed any
- * more (file_sync).
+ * Write back what is dirty, refcounts only with `counts`. With q->writing_back held. If it fails,
+ * everything is dirty again and the next flush starts from the beginning; after a failed barrier no
+ * flush can succeed any more (file_sync).
  */
 static int write_back_locked(struct qcow2 *q, bool counts)
 {
@@ -267,7 +265,7 @@ static int write_back_locked(struct qcow2 *q, bool counts)
     r = counts ? 0 : defer_counts(q);
     if (r < 0)
         return r;
-    note_round(&q->stock);
+    count_round(&q->stock);
     data_first = q->data_first;
     q->data_first = false;
     freed = q->freed;
@@ -330,8 +328,8 @@ int qcow2_flush(struct qcow2 *q)
     return_stock(q);
 
     /*
-     * Those who come while a flush is under way wait for it, and then share one: it begins after
-     * all of them called.
+     * Callers that come while a flush is under way wait for it, and then share the next one, which
+     * begins after all of them have called.
      */
     co_mutex_lock(&q->writing_back);
     if (q->flushes_covered < mine) {
@@ -343,7 +341,10 @@ int qcow2_flush(struct qcow2 *q)
     r = q->flush_result;
     co_mutex_unlock(&q->writing_back);
 
-    /* Not under writing_back: whoever holds q->lock may be waiting for it (grow_reftable). */
+    /*
+     * This takes q->lock, so q->writing_back is not held any more: grow_reftable waits for it while
+     * q->lock is held (meta/clusters).
+     */
     qcow2_release(q);
     return r;
 }
@@ -369,7 +370,7 @@ int qcow2_finish(struct qcow2 *q)
 {
     int r = 0;
 
-    /* Twice: the first flush releases clusters, the second one writes their counts. */
+    /* Flush twice: the first flush counts down freed clusters, the second writes their counts. */
     for (int i = 0; r == 0 && i < 2 && is_dirty(q); i++)
         r = qcow2_flush(q);
     if (r == 0)

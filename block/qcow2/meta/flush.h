@@ -1,34 +1,35 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writing metadata back, in an order that survives a crash.
+ * Writing metadata back, in an order that survives a crash. Requests go on meanwhile. All functions
+ * return 0 or -errno.
  */
 #ifndef MINIVMM_BLOCK_QCOW2_META_FLUSH_H
 #define MINIVMM_BLOCK_QCOW2_META_FLUSH_H
 
 #include "block/qcow2/qcow2.h"
 
-/* Make everything durable that was completed when this was called. */
+/* Make durable all requests that were completed when this was called. Holding no lock. */
 int qcow2_flush(struct qcow2 *q) MUST_CHECK;
 
 /*
- * Only write back what is dirty now, late refcounts too, without releasing clusters; q->lock may be
- * held.
+ * Write back what is dirty now, refcounts of an image with lazy refcounts too. Freed clusters are
+ * not counted down, so q->lock may be held.
  */
 int qcow2_write_back(struct qcow2 *q) MUST_CHECK;
 
 /*
- * Write the refcounts that were left for later, give back the stock: the file counts what is in
- * use, and is not dirty any more. Nothing is in flight.
+ * Write the refcounts that flushes have left unwritten, give back the stock, and clear the dirty
+ * bit: the refcounts in the file are those of the clusters in use. No request is in flight.
  */
 int qcow2_settle(struct qcow2 *q) MUST_CHECK;
 
 /*
- * Leave the file as if nobody had it open: everything is written back and settled, and the file is
- * as long as it needs to be. Nothing is in flight.
+ * Leave the file as it is to be when the image is closed: everything is written back and settled,
+ * and the file is as long as it needs to be. No request is in flight.
  */
 int qcow2_finish(struct qcow2 *q) MUST_CHECK;
 
-/* Write metadata back if much of it is dirty. Holding no lock. */
+/* Write metadata back if much of the cache is dirty. Holding no lock. */
 int qcow2_bound_dirty(struct qcow2 *q) MUST_CHECK;
 
 #endif

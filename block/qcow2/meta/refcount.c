@@ -39,10 +39,10 @@ int qcow2_refcount_find(struct qcow2 *q, uint64_t cluster, struct qcow2_refcount
     return host ? qcow2_refcount_find_in(q, host, cluster, ret_count) : -ENOENT;
 }
 
-/* Slices of counts that are read to find where the file is in use: all that a crash leaves. */
+/* The most slices of refcounts that are read to find the last cluster in use. */
 #define END_SLICES_MAX 1024u
 
-/* The last one up to count->i that is not zero; -1: none. */
+/* The index of the last refcount up to count->i that is not zero; -1 if there is none. */
 static int last_counted(const struct qcow2 *q, const struct qcow2_refcount *count)
 {
     int i = (int)count->i;
@@ -100,7 +100,7 @@ int qcow2_refcount_up(struct qcow2 *q, uint64_t cluster)
     return r;
 }
 
-/* One reference less. */
+/* Count a cluster down. A refcount that cannot be right marks the image corrupt. */
 static int refcount_down(struct qcow2 *q, uint64_t cluster)
 {
     struct qcow2_refcount count;
@@ -129,7 +129,7 @@ static int refcount_down(struct qcow2 *q, uint64_t cluster)
 
 void qcow2_untake_clusters(struct qcow2 *q, uint64_t cluster, uint64_t n)
 {
-    /* What cannot be given back is lost space, which the image checker finds. */
+    /* Clusters that cannot be counted down are lost space, which the checker finds. */
     for (uint64_t i = 0; i < n; i++)
         if (refcount_down(q, cluster + i) < 0)
             return;
@@ -155,7 +155,7 @@ void qcow2_stock_return(struct qcow2 *q)
     qcow2_space_untaken(q, first, n);
 }
 
-/* ---- release --------------------------------------------------------------------------------- */
+/* ---- freed clusters -------------------------------------------------------------------------- */
 
 void qcow2_freed_add(struct qcow2_freed *freed, uint64_t cluster, uint64_t n, bool punch)
 {
@@ -172,7 +172,7 @@ void qcow2_freed_add(struct qcow2_freed *freed, uint64_t cluster, uint64_t n, bo
         struct qcow2_run *runs = realloc(freed->runs, max * sizeof(*runs));
 
         if (!runs)
-            return; /* lost space, which the image checker finds */
+            return; /* lost space, which the checker finds */
         freed->runs = runs;
         freed->max = max;
     }
@@ -188,8 +188,9 @@ void qcow2_freed_move(struct qcow2_freed *to, struct qcow2_freed *from)
 }
 
 /*
- * Count down one cluster that lost a reference. If it was the last one, and the space goes back to
- * the host, the cluster stays counted for now, so that nobody takes it while its hole is punched.
+ * Count down one cluster that lost a reference. If that was the last one, and the space goes back
+ * to the host, add the cluster to `to_punch` instead: it stays counted until its hole is punched,
+ * so that it is not taken meanwhile.
  */
 static int count_down_freed(struct qcow2 *q, uint64_t cluster, bool punch,
                             struct qcow2_freed *to_punch)
@@ -217,7 +218,7 @@ static int count_down_freed(struct qcow2 *q, uint64_t cluster, bool punch,
 /* Counting down a cluster takes about as long as copying so many bytes (co_give_way). */
 #define COUNT_DOWN_COST 256u
 
-/* Stops at the first failure: what remains is lost space, which the image checker finds. */
+/* Count down until the first failure: the rest is lost space, which the checker finds. */
 static void count_down_all(struct qcow2 *q, const struct qcow2_freed *freed,
                            struct qcow2_freed *to_punch)
 {
@@ -243,7 +244,7 @@ static int compare_runs(const void *a, const void *b)
     return x->cluster < y->cluster ? -1 : x->cluster > y->cluster;
 }
 
-/* A hint: where it fails the space stays with the file, free for reuse. */
+/* Give space back to the host. Where that fails, it stays with the file and may be taken again. */
 static void punch_all(struct qcow2 *q, const struct qcow2_freed *freed)
 {
     for (size_t i = 0; i < freed->n; i++)
@@ -252,7 +253,7 @@ static void punch_all(struct qcow2 *q, const struct qcow2_freed *freed)
             return;
 }
 
-/* Neighbours become one run: a hole of many clusters is punched at once. */
+/* Join adjacent runs, so that a hole of many clusters is punched at once. */
 static void merge_runs(struct qcow2_freed *freed)
 {
     size_t n = 0;
@@ -283,7 +284,7 @@ void qcow2_release(struct qcow2 *q)
     if (to_punch.n > 0) {
         merge_runs(&to_punch);
         punch_all(q, &to_punch);
-        count_down_all(q, &to_punch, &freed); /* nothing is added: what was punched is not again */
+        count_down_all(q, &to_punch, &freed); /* adds nothing: no run in `to_punch` has `punch` */
     }
     free(to_punch.runs);
     free(freed.runs);

@@ -18,13 +18,13 @@ struct qcow2_refcount {
 };
 
 /*
- * Get the refcount of a cluster; its slice is to be put with qcow2_slice_put. -ENOENT if no
- * refcount block has it.
+ * Get the refcount of a cluster; the caller puts its slice with qcow2_slice_put. Returns 0; -ENOENT
+ * if no refcount block has it; or another -errno.
  */
 int qcow2_refcount_find(struct qcow2 *q, uint64_t cluster,
                         struct qcow2_refcount *ret_count) MUST_CHECK;
 
-/* The same in the refcount block at `host`. */
+/* Get the refcount of a cluster in the refcount block at `host`, as qcow2_refcount_find does. */
 int qcow2_refcount_find_in(struct qcow2 *q, uint64_t host, uint64_t cluster,
                            struct qcow2_refcount *ret_count) MUST_CHECK;
 
@@ -40,35 +40,43 @@ static inline void qcow2_refcount_set(struct qcow2 *q, const struct qcow2_refcou
     qcow2_slice_dirty(q, count->slice);
 }
 
-/* One reference more. -ENOENT, -ERANGE beyond what a refcount can hold. With q->lock held. */
+/*
+ * Count a cluster up. Returns 0; -ENOENT if no refcount block has it; -ERANGE if its refcount
+ * cannot grow; or another -errno. With q->lock held.
+ */
 int qcow2_refcount_up(struct qcow2 *q, uint64_t cluster) MUST_CHECK;
 
 /*
- * Past which cluster are no others in use, up to q->file_end? -E2BIG if that would take long to
- * find out. With q->lock held.
+ * Find the end of the last cluster in use below q->file_end; 0 if none is. -E2BIG if that would
+ * take long. With q->lock held.
  */
 int qcow2_refcount_end(struct qcow2 *q, uint64_t *ret_cluster) MUST_CHECK;
 
-/* Give back clusters that were taken and never referred to. With q->lock held. */
+/* Count down clusters that were taken and never referred to. With q->lock held. */
 void qcow2_untake_clusters(struct qcow2 *q, uint64_t cluster, uint64_t n);
 
-/* The same for the space of compressed data. */
+/*
+ * Count down the clusters that [host, host + len) touches, which was taken for compressed data and
+ * not referred to. With q->lock held.
+ */
 void qcow2_untake_bytes(struct qcow2 *q, uint64_t host, uint64_t len);
 
 /*
- * Give back the stock, and keep none until many flushes ask for it again. With q->lock held, or
- * nothing in flight.
+ * Count down the clusters of the stock; another one is taken only after many flushes have shown its
+ * use. With q->lock held, or while no request is in flight.
  */
 void qcow2_stock_return(struct qcow2 *q);
 
 /*
- * Remember clusters that lost a reference. Without memory for it they stay counted, which is lost
- * space that the image checker finds.
+ * Add `n` clusters that lost a reference. `punch`: their space goes back to the host when they are
+ * counted down. Without memory they stay counted, which is lost space that the checker finds.
  */
 void qcow2_freed_add(struct qcow2_freed *freed, uint64_t cluster, uint64_t n, bool punch);
+
+/* Add all clusters of `from` to `to`, and empty `from`. */
 void qcow2_freed_move(struct qcow2_freed *to, struct qcow2_freed *from);
 
-/* Count down what is in q->unreferenced. Takes q->lock. */
+/* Count down the clusters in q->unreferenced, and punch those that go back. Takes q->lock. */
 void qcow2_release(struct qcow2 *q);
 
 #endif

@@ -27,27 +27,27 @@ enum {
     ENT_ICOUNT = 56,
 };
 
-/* The extra data that is known: what is written of every snapshot. */
+/* Bytes of extra data that are known; they are written for every snapshot. */
 #define EXTRA_KNOWN 24u
 #define READ_FIRST (64u << 10)
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-/* The table's bytes, as far as they were needed. */
+/* The table while it is read: its bytes, as far as they were needed. */
 struct reader {
     struct qcow2 *q;
     uint64_t host;
     uint64_t at; /* where the next entry begins */
-    uint32_t n;  /* which one that is */
+    uint32_t n;  /* the number of that entry */
     uint8_t *data;
     uint64_t len; /* bytes in `data` */
     bool salvage;
-    bool beyond; /* a limit: *err says which, or with `salvage` what follows goes */
+    bool beyond; /* a limit is broken: *err says which; `salvage` drops this entry and the rest */
     uint32_t damaged;
     struct err *err;
 };
 
-/* A limit of QEMU's, in its words. */
+/* Report a limit that is broken, in QEMU's words. */
 static int too_much(struct reader *reader, const char *what, uint32_t n)
 {
     reader->beyond = true;
@@ -55,7 +55,7 @@ static int too_much(struct reader *reader, const char *what, uint32_t n)
                    reader->q->path, what, n);
 }
 
-/* Make sure that `len` bytes from `at` on are there. */
+/* Read on until `data` has `len` bytes from `at` on. */
 static int need(struct reader *reader, uint64_t len)
 {
     uint64_t end = reader->at + len;
@@ -69,7 +69,7 @@ static int need(struct reader *reader, uint64_t len)
         return too_much(reader, "Snapshot table is too big, in entry", reader->n);
     while (want < end)
         want *= 2;
-    want = min_u64(want, QCOW2_SNAPTABLE_BYTES_MAX); /* the rest of it would not be parsed */
+    want = min_u64(want, QCOW2_SNAPTABLE_BYTES_MAX); /* more is never parsed */
     data = realloc(reader->data, want);
     if (!data)
         return -ENOMEM;
@@ -113,7 +113,7 @@ static int parse_extra(const uint8_t *entry, struct qcow2_snapshot *snapshot)
     return 0;
 }
 
-/* A zero byte ends the text early: it is no part of any name. */
+/* Copy a text; a zero byte ends it early, since no name has one. */
 static int parse_text(const uint8_t *text, size_t len, char **ret_text)
 {
     *ret_text = strndup((const char *)text, len);
@@ -256,7 +256,7 @@ static void encode_entry(const struct qcow2_snapshot *snapshot, uint8_t *entry)
     store_be32(entry + ENT_DATE_SEC, snapshot->date_sec);
     store_be32(entry + ENT_DATE_NSEC, snapshot->date_nsec);
     store_be64(entry + ENT_VM_CLOCK, snapshot->vm_clock_ns);
-    /* Who knows only this field is to see no VM state rather than a part of it. */
+    /* A program that knows only this field sees no VM state rather than a part of it. */
     if (snapshot->vm_state_len <= UINT32_MAX)
         store_be32(entry + ENT_VM_STATE_LEN, (uint32_t)snapshot->vm_state_len);
     store_be32(entry + ENT_EXTRA_LEN, EXTRA_KNOWN + snapshot->unknown_len);

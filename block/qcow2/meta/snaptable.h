@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The snapshot table of a qcow2 image, as it is in the file.
+ * The snapshot table of an image: read and checked, or repaired; and encoded to be written.
  */
 #ifndef MINIVMM_BLOCK_QCOW2_META_SNAPTABLE_H
 #define MINIVMM_BLOCK_QCOW2_META_SNAPTABLE_H
@@ -21,8 +21,8 @@ struct qcow2_snapshot {
     uint32_t date_nsec;
     uint64_t vm_clock_ns;
     uint64_t vm_state_len;
-    uint64_t disk_len; /* the disk's length then; the image's, where the entry does not say */
-    uint64_t icount;   /* instructions executed; UINT64_MAX: not said */
+    uint64_t disk_len; /* of the disk in the snapshot; the present one where the entry has none */
+    uint64_t icount;   /* instructions executed; UINT64_MAX where the entry has none */
     char *id;
     char *name;
 
@@ -37,24 +37,30 @@ struct qcow2_snaptable {
     uint64_t len; /* bytes in the file */
     uint32_t n;
     struct qcow2_snapshot *snapshots;
-    uint32_t damaged; /* limits that were broken: qcow2_snaptable_salvage */
+    uint32_t damaged; /* how often qcow2_snaptable_salvage found a limit broken */
 };
 
 /*
- * Read the table that the header in the file points at. 0; -EINVAL for a table that breaks a limit,
- * -EIO, -ENOMEM, with *err filled. To be freed with qcow2_snaptable_done.
+ * Read the table that the header in the file points at. Returns 0; or -EINVAL for a table that
+ * breaks a limit, -EIO or -ENOMEM, with *err filled. The caller frees the table with
+ * qcow2_snaptable_done.
  */
 int qcow2_snaptable_read(struct qcow2 *q, struct qcow2_snaptable *ret_table,
                          struct err *err) MUST_CHECK;
 
-/* The same for a repair: entries beyond the limits are dropped, too long extra data as well. */
+/*
+ * Read the table for a repair. Where qcow2_snaptable_read would refuse it, entries beyond a limit
+ * and unknown extra data of entries that have too much are left out, and `damaged` counts this.
+ */
 int qcow2_snaptable_salvage(struct qcow2 *q, struct qcow2_snaptable *ret_table,
                             struct err *err) MUST_CHECK;
+
+/* Free the memory of the table's entries. */
 void qcow2_snaptable_done(struct qcow2_snaptable *table);
 
 /*
- * The bytes of the table: version 3's extra data in every entry, unknown extra data kept. *ret_data
- * is to be freed. -E2BIG above QEMU's limits, -ENOMEM.
+ * Encode the table: each entry gets the extra data of version 3 and keeps extra data that is not
+ * known. The caller frees *ret_data. Returns 0; -E2BIG above QEMU's limits; -ENOMEM.
  */
 int qcow2_snaptable_encode(const struct qcow2_snaptable *table, uint8_t **ret_data,
                            size_t *ret_len) MUST_CHECK;

@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where free clusters are, so that finding one costs the same in a small image and in a large, full
- * or fragmented one. All of it is hints: what is free is what the refcounts say.
- *
- * Three places to take clusters from, in this order:
+ * Clusters are looked for in three places, in this order:
  *
  *   1. slices of refcounts in which a cluster is known to be free: a bit for each slice, set when a
- *      cluster is freed or found below, cleared when the slice turns out to be full
- *   2. what nobody has looked at since the image was opened: each allocation reads a piece of it
+ *      cluster is freed or found in the second place, cleared when the slice turns out to be full
+ *   2. refcounts that were not looked at since the image was opened; an allocation reads a piece
  *   3. past the end of the file
  */
 #include "block/qcow2/meta/space.h"
@@ -54,7 +51,8 @@ void qcow2_space_freed(struct qcow2 *q, uint64_t cluster)
     uint64_t slice = cluster >> qcow2_slice_refcount_bits(q);
 
     /*
-     * Where nothing was looked at it will be found; without memory, when the image is opened again.
+     * A cluster past the end of the file needs no hint. Without memory the cluster is found when
+     * the image is opened again.
      */
     if (cluster >= qcow2_cluster_of(q, q->file_end) || !reserve(space, slice))
         return;
@@ -62,7 +60,7 @@ void qcow2_space_freed(struct qcow2 *q, uint64_t cluster)
     space->lowest = min_u64(space->lowest, cluster);
 }
 
-/* Where to look in the first slice that has free clusters. */
+/* The cluster from which to search the first slice with a free one; NONE if there is none. */
 static uint64_t first_known(struct qcow2 *q)
 {
     struct qcow2_space *space = &q->space;
@@ -83,10 +81,10 @@ static uint64_t first_known(struct qcow2 *q)
     return NONE;
 }
 
-/* ---- what nobody has looked at --------------------------------------------------------------- */
+/* ---- refcounts that were not looked at ------------------------------------------------------- */
 
-/* Note the free clusters among the counts of [first, end), which are at `counts`. */
-static void note_free(struct qcow2 *q, const uint8_t *counts, uint64_t first, uint64_t end)
+/* Set the bits of slices with free clusters among [first, end), whose refcounts are `counts`. */
+static void find_free_slices(struct qcow2 *q, const uint8_t *counts, uint64_t first, uint64_t end)
 {
     uint64_t slice_end;
 
@@ -102,9 +100,9 @@ static void note_free(struct qcow2 *q, const uint8_t *counts, uint64_t first, ui
 }
 
 /*
- * Look at the next piece, at most SCAN_BYTES of one refcount block. Counts that are newer in memory
- * do not matter: those that fell to zero were noted when they did, the others are seen when the
- * cluster is to be taken.
+ * Look at the next piece in the file, at most SCAN_BYTES of one refcount block. Newer refcounts in
+ * memory do not matter: when one became zero, the bit of its slice was set; others are seen when
+ * the cluster is to be taken.
  */
 static int scan_piece(struct qcow2 *q)
 {
@@ -121,7 +119,7 @@ static int scan_piece(struct qcow2 *q)
     int r;
 
     host = block < q->reftable.n ? q->reftable.entries[block] & QCOW2_OFF_MASK : 0;
-    if (host == 0) { /* nothing is counted there, so all of it is free */
+    if (host == 0) { /* no block counts these clusters, so all of them are free */
         qcow2_space_freed(q, space->seen);
         space->seen = min_u64(end, align_up(space->seen + 1, 1ull << qcow2_slice_refcount_bits(q)));
         return 0;
@@ -132,7 +130,7 @@ static int scan_piece(struct qcow2 *q)
         return -ENOMEM;
     r = qcow2_meta_read(q, host + at, counts, len);
     if (r == 0) {
-        note_free(q, counts, space->seen, end);
+        find_free_slices(q, counts, space->seen, end);
         space->seen = end;
     }
     free(counts);
@@ -158,7 +156,7 @@ int qcow2_space_find(struct qcow2 *q, uint64_t *ret_cluster)
     int r = 0;
 
     if (cluster == NONE && space->seen < space->scan_end) {
-        /* A file that cannot grow has nothing past it: there the search goes on. */
+        /* Only a file that cannot grow is searched on: it has no space past its end. */
         do {
             r = co_turn(SCAN_BYTES);
             if (r == 0)

@@ -13,7 +13,7 @@
 /* Longer tables are read by pieces of this length. */
 #define LOAD_PIECE (64u << 10)
 
-/* What the kernel gives memory by: zeroes that nobody wrote cost none. */
+/* The kernel gives memory by pages of this length; a page that was never written costs none. */
 #define LOAD_PAGE 4096u
 
 static uint32_t dirty_words(const struct qcow2_table *table)
@@ -21,7 +21,10 @@ static uint32_t dirty_words(const struct qcow2_table *table)
     return (uint32_t)div_round_up(table->n, 64ull * QCOW2_TABLE_PIECE);
 }
 
-/* Take the entries in `data` over, of which the first has number `i`, page by page. */
+/*
+ * Store the entries in `data`, of which the first has number `i`. Each page of entries that are not
+ * all zero is subtracted from *left.
+ */
 static int take_entries(struct qcow2_table *table, uint32_t i, const uint8_t *data, size_t len,
                         uint64_t *left)
 {
@@ -53,7 +56,7 @@ static int read_piece(struct qcow2 *q, struct qcow2_table *table, uint64_t at, s
     return r < 0 ? r : take_entries(table, (uint32_t)(at / sizeof(uint64_t)), buf, len, left);
 }
 
-/* Where the table goes on after the hole that may be at `at`: a page, or its end. */
+/* `at` if the table has data there; else the page in which the hole ends, or `len`. */
 static uint64_t skip_hole(struct qcow2 *q, const struct qcow2_table *table, uint64_t at,
                           uint64_t len)
 {
@@ -67,11 +70,11 @@ static uint64_t skip_hole(struct qcow2 *q, const struct qcow2_table *table, uint
 
 /*
  * An image can claim to have 32 MiB of a table that it does not use, in a file that is a hole. So
- * holes are not read, and zeroes not written: the table costs what is in it.
+ * holes are not read and zeroes are not stored: the table takes memory only for other entries.
  */
 static int read_sparse(struct qcow2 *q, struct qcow2_table *table, uint64_t len, uint64_t *left)
 {
-    /* Mapped, not allocated: freed heap would stay with the process for ever. */
+    /* The buffer is mapped: freed heap would stay with the process for ever. */
     uint8_t *buf =
         mmap(NULL, LOAD_PIECE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     uint64_t at = 0;
@@ -100,7 +103,7 @@ int qcow2_table_load(struct qcow2 *q, struct qcow2_table *table, uint64_t *left)
     if (!entries || !dirty)
         goto free_both;
     loaded.entries = entries;
-    if (len <= LOAD_PIECE) /* in place */
+    if (len <= LOAD_PIECE) /* the entries are converted in place */
         r = read_piece(q, &loaded, 0, len, (uint8_t *)entries, left);
     else
         r = read_sparse(q, &loaded, len, left);

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reading ahead for copy-on-write. A guest that writes a file from front to back, one request at a
- * time, waits for a read of the backing file at the beginning of each cluster; here one read
- * fetches what the next clusters will need as well. Backing files do not change while an image is
+ * Without reading ahead, a guest that writes a file from front to back would wait for a read of the
+ * backing file at the beginning of each cluster. Backing files do not change while an image is
  * open, so what was read stays right; whether a cluster still shows the backing file is looked up
- * when it is used.
+ * when what was read is used.
  */
 #include "block/qcow2/request/ahead.h"
 
@@ -17,18 +16,18 @@
 #include "block/qcow2/request/extents.h"
 #include "block/qcow2/request/map.h"
 
-/* Read at a time, at most; as far as clusters are that long, nothing is read ahead. */
+/* The most that is read ahead at a time. For clusters of this length or more, nothing is. */
 #define AHEAD_LEN (256u << 10)
 
 /* Memory for direct I/O. */
 #define AHEAD_ALIGN 4096u
 
-/* What copy-on-write will need next of the backing file. */
+/* What was read ahead of the backing file. */
 struct qcow2_ahead {
     uint64_t next; /* where the last copy ended */
     uint64_t off;  /* of what is in the buffer */
     uint64_t len;
-    bool busy; /* it is being filled */
+    bool busy; /* the buffer is being filled */
     uint8_t *buf;
 };
 
@@ -42,7 +41,7 @@ static int find_backing(struct qcow2 *q, uint64_t off, uint64_t max, uint64_t *r
     return r;
 }
 
-/* Fetch [off, off + len) into q->ahead. */
+/* Read [off, off + len) of the backing file into q->ahead. Returns whether that is done. */
 static bool fetch(struct qcow2 *q, uint64_t off, uint64_t len)
 {
     struct qcow2_ahead *ahead = q->ahead;
@@ -67,7 +66,7 @@ static bool holds(const struct qcow2_ahead *ahead, uint64_t off, uint64_t len)
     return ahead->buf && off >= ahead->off && range_fits(off - ahead->off, len, ahead->len);
 }
 
-/* Is it worth while? With others in flight their reads overlap, and each is wanted now. */
+/* Is reading ahead worth while? Reads of several requests in flight overlap without it. */
 static bool may_fetch(const struct qcow2 *q)
 {
     return q->block.in_flight <= 1 && q->cluster_size < AHEAD_LEN;
@@ -99,7 +98,7 @@ static void fetch_main(void *opaque)
 {
     struct qcow2_prefetch *prefetch = opaque;
 
-    (void)fetch(prefetch->q, prefetch->off, prefetch->len); /* or it is read when it is needed */
+    (void)fetch(prefetch->q, prefetch->off, prefetch->len); /* else it is read when it is needed */
     co_group_done(&prefetch->group, 0);
 }
 
@@ -123,7 +122,7 @@ void qcow2_ahead_begin(struct qcow2 *q, struct qcow2_prefetch *ret_prefetch)
 
 void qcow2_ahead_end(struct qcow2_prefetch *prefetch)
 {
-    (void)co_group_wait(&prefetch->group); /* it does not fail */
+    (void)co_group_wait(&prefetch->group); /* fetch_main never reports a failure */
 }
 
 void qcow2_ahead_forget(struct qcow2 *q)

@@ -14,13 +14,13 @@
 
 /* ---- allocating writes ----------------------------------------------------------------------- */
 
-/* The cluster holds something, which moves with it when it gets new space. */
+/* Does the cluster of entry `i` hold something? That moves when the cluster gets new space. */
 static bool has_data(const struct qcow2 *q, const struct qcow2_slice *slice, unsigned i)
 {
     return qcow2_entry_get(q, slice, i).has_space;
 }
 
-/* Clusters from entry `i` on, at most `max`, that a write must find new space for. */
+/* The number of clusters from entry `i` on, at most `max`, that need new space for a write. */
 static unsigned count_homeless(const struct qcow2 *q, const struct qcow2_slice *slice, unsigned i,
                                uint64_t max)
 {
@@ -35,7 +35,7 @@ static unsigned count_homeless(const struct qcow2 *q, const struct qcow2_slice *
     return n;
 }
 
-/* In an external data file every cluster's place is where it is on the disk. */
+/* In an external data file each cluster has the offset that it has on the disk. */
 static void place_in_data_file(struct qcow2 *q, uint64_t n, struct qcow2_alloc *alloc)
 {
     uint64_t host = align_down(alloc->start, q->cluster_size);
@@ -69,7 +69,8 @@ static int take_new_space(struct qcow2 *q, const struct qcow2_slice *slice, uint
     }
 
     /*
-     * What a cluster holds moves with it; of one that holds nothing only the units written count.
+     * A cluster that holds something moves as a whole. Of one that holds nothing, only the units
+     * that are written have to be filled.
      */
     end = cluster_off + (alloc->n << q->cluster_bits);
     alloc->start = has_data(q, slice, i) ? cluster_off : align_down(off, qcow2_unit_size(q));
@@ -91,7 +92,7 @@ static int find_space(struct qcow2 *q, const struct qcow2_slice *slice, uint64_t
         return r;
     if (!extent.copied)
         return take_new_space(q, slice, len, alloc);
-    if (extent.kind == QCOW2_NORMAL) /* nothing to be done: written in place */
+    if (extent.kind == QCOW2_NORMAL) /* to be written in place */
         return 0;
     alloc->reuse = true;
     alloc->start = align_down(off, unit);
@@ -119,9 +120,10 @@ int qcow2_alloc_begin(struct qcow2 *q, uint64_t off, uint64_t len, struct qcow2_
 }
 
 /*
- * Does cluster `n` of `alloc` read the same before its data is there? It reads as zero now, and so
- * does its new space: that was never used, or not since the barrier before the first change. And
- * the file is long enough: else a power cut could leave an entry that points past its end.
+ * May the L2 entry of cluster `n` be durable before its data is? Yes, if the cluster reads as zero
+ * both now and in its new space, which was never used, or not since the barrier before the first
+ * change. The file has to be long enough too: else a power cut could leave an entry that points
+ * past its end.
  */
 static bool data_may_follow(const struct qcow2 *q, const struct qcow2_alloc *alloc, uint64_t n,
                             const struct qcow2_entry *old, uint64_t cluster_off)
@@ -170,7 +172,7 @@ int qcow2_alloc_finish(struct qcow2 *q, const struct qcow2_alloc *alloc)
     return r;
 }
 
-/* The table first: it would break the row of clusters that data is packed into. */
+/* A new L2 table is made first: later, it would lie between clusters that data is packed into. */
 int qcow2_alloc_packed_begin(struct qcow2 *q, uint64_t off, uint64_t len, uint64_t *ret_host)
 {
     struct qcow2_slice *slice;

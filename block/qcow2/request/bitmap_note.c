@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Bitmaps that follow the disk: before the first write they are marked as in use in the file,
- * durably, and from then on each write is noted in memory, once for all of them, with the finest
- * granularity. bitmap/save.c adds what was noted to them.
+ * Each write is noted in memory once for all bitmaps, with the finest granularity among them.
  */
 #include "block/qcow2/request/bitmap_note.h"
 
@@ -50,7 +48,9 @@ static int mark_in_use(void *opaque, const struct qcow2_bitmap *bitmap)
     return qcow2_meta_write(marking->q, bitmap->flags_host, flags, sizeof(flags));
 }
 
-/* -EINVAL: the directory is damaged. Some may be marked then. */
+/*
+ * Mark the bitmaps that follow the disk. -EINVAL if the directory is damaged; some may be marked.
+ */
 static int mark_all(struct marking *marking, const struct qcow2_bitmaps *bitmaps)
 {
     struct qcow2 *q = marking->q;

@@ -19,8 +19,9 @@
 #define CLEAR_COST (64u << 10)
 
 /*
- * The part of a cluster, or of clusters that cannot be marked as zero. A raw data file may have
- * data where the tables know of none: a power cut came between the two.
+ * Write zeroes as data, to a part of a unit, or to units that the tables cannot mark as zero. What
+ * reads as zero is left out, but not in a raw data file: after a power cut it may have data where
+ * the tables know of none.
  */
 static int write_zero_data(struct qcow2 *q, uint64_t off, uint64_t len, enum qcow2_clear how)
 {
@@ -35,7 +36,7 @@ static int write_zero_data(struct qcow2 *q, uint64_t off, uint64_t len, enum qco
     return r;
 }
 
-/* The external data file is a raw image as well: what reads as zero has to be zero there. */
+/* Zero the range in an external data file that is a raw image as well. */
 static int zero_raw_data(struct qcow2 *q, uint64_t off, uint64_t len, enum qcow2_clear how)
 {
     return q->raw_data ? qcow2_data_zero(q, off, min_u64(len, q->block.len - off),
@@ -43,7 +44,7 @@ static int zero_raw_data(struct qcow2 *q, uint64_t off, uint64_t len, enum qcow2
                        : 0;
 }
 
-/* Clusters of an external data file are not counted: their space goes back here. */
+/* Punch a hole in an external data file: its clusters are not counted, so nothing else does it. */
 static int punch_data(struct qcow2 *q, uint64_t off, uint64_t len, enum qcow2_clear how)
 {
     int r;
@@ -55,7 +56,7 @@ static int punch_data(struct qcow2 *q, uint64_t off, uint64_t len, enum qcow2_cl
     return r == -EOPNOTSUPP ? 0 : r; /* a hint */
 }
 
-/* What qcow2_clear_entries does at a time, with its clusters held exclusively. */
+/* Clear one piece for qcow2_clear_entries. The caller holds its clusters exclusively. */
 static int clear_held(struct qcow2 *q, uint64_t off, uint64_t len, enum qcow2_clear how)
 {
     int r = zero_raw_data(q, off, len, how);
@@ -78,7 +79,7 @@ static int clear_piece(struct qcow2 *q, uint64_t off, uint64_t len, enum qcow2_c
     return r;
 }
 
-/* Whole clusters or subclusters. */
+/* Clear [off, end), whole units. */
 static int clear_range(struct qcow2 *q, uint64_t off, uint64_t end, enum qcow2_clear how)
 {
     int r = 0;
@@ -137,7 +138,7 @@ int qcow2_write_zeroes(struct block *block, uint64_t off, uint64_t len, unsigned
     return r;
 }
 
-/* A part of a cluster: when all others were discarded too, the cluster is. */
+/* Discard a part of a cluster. If all other parts were discarded before, the cluster is. */
 static int discard_part(struct qcow2 *q, uint64_t off, uint64_t len)
 {
     uint64_t start = align_down(off, q->cluster_size);

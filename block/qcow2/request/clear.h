@@ -7,7 +7,16 @@
 
 #include "block/driver.h"
 
+/*
+ * Let [off, off + len) read as zero. Clusters keep their space unless `flags` has BLOCK_REQ_UNMAP.
+ * Returns 0 or -errno. Holding no lock.
+ */
 int qcow2_write_zeroes(struct block *block, uint64_t off, uint64_t len, unsigned flags) MUST_CHECK;
+
+/*
+ * Discard the whole clusters in [off, off + len); of other clusters, remember which parts are
+ * discarded (request/partial). Returns 0 or -errno. Holding no lock.
+ */
 int qcow2_discard(struct block *block, uint64_t off, uint64_t len) MUST_CHECK;
 
 #endif

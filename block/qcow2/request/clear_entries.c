@@ -11,10 +11,10 @@
 #include "block/qcow2/request/map.h"
 #include "block/qcow2/request/own.h"
 
-/* What a whole cluster is, for the question what clearing it has to change. */
+/* What an entry says of its whole cluster, as far as clearing depends on it. */
 struct clearance {
     bool below;       /* a backing file may have data here, now or later */
-    bool unallocated; /* the entry says nothing at all */
+    bool unallocated; /* the cluster has no data, no space and no zeroes here */
     bool reads_zero;
 };
 
@@ -41,7 +41,7 @@ struct raw_entry {
     uint64_t bitmap;
 };
 
-/* A cluster that reads as zero, in the space of `entry` (0: none). */
+/* The entry of a cluster that reads as zero and has the space of `entry`; none if that is 0. */
 static struct raw_entry zero_entry(const struct qcow2 *q, uint64_t entry)
 {
     if (qcow2_has_subclusters(q))
@@ -49,7 +49,7 @@ static struct raw_entry zero_entry(const struct qcow2 *q, uint64_t entry)
     return (struct raw_entry){entry | QCOW2_ZERO, 0};
 }
 
-/* What an entry becomes. -ENOTSUP: there is no entry that says this. */
+/* Set *ret_entry to what `old` becomes. -ENOTSUP if no entry can say this. */
 static int cleared_entry(const struct qcow2 *q, uint64_t cluster_off, const struct qcow2_entry *old,
                          enum qcow2_clear how, struct raw_entry *ret_entry)
 {
@@ -61,7 +61,7 @@ static int cleared_entry(const struct qcow2 *q, uint64_t cluster_off, const stru
         return r;
     if ((c.reads_zero && (keep || !old->has_space)) ||
         (c.unallocated && how == QCOW2_CLEAR_DISCARD))
-        *ret_entry = (struct raw_entry){old->entry, old->bitmap}; /* as it should be already */
+        *ret_entry = (struct raw_entry){old->entry, old->bitmap}; /* nothing has to change */
     else if (keep && qcow2_has_own_space(old) && q->version >= 3)
         *ret_entry = zero_entry(q, old->entry);
     else if (!c.below)
@@ -91,7 +91,7 @@ static int clear_cluster(struct qcow2 *q, struct qcow2_slice *slice, uint64_t cl
     return 0;
 }
 
-/* Some subclusters: they keep the space that they have. */
+/* Let the subclusters in [off, end) read as zero; the cluster keeps the space that it has. */
 static int clear_subclusters(struct qcow2 *q, struct qcow2_slice *slice, uint64_t off, uint64_t end)
 {
     unsigned i = qcow2_slice_index(q, off);
@@ -104,7 +104,7 @@ static int clear_subclusters(struct qcow2 *q, struct qcow2_slice *slice, uint64_
     return 0;
 }
 
-/* Without an L2 table: is there nothing to be done? */
+/* Is there no L2 table for `off`, and nothing to be done without one? */
 static bool is_clear(const struct qcow2 *q, uint64_t off, enum qcow2_clear how)
 {
     return how != QCOW2_CLEAR_ZERO_OWN &&

@@ -8,10 +8,10 @@
 #include "block/qcow2/qcow2.h"
 
 enum qcow2_clear {
-    QCOW2_CLEAR_ZERO,
-    QCOW2_CLEAR_ZERO_OWN, /* whatever is below */
-    QCOW2_CLEAR_ZERO_UNMAP,
-    QCOW2_CLEAR_DISCARD,
+    QCOW2_CLEAR_ZERO,       /* read as zero; keep the space */
+    QCOW2_CLEAR_ZERO_OWN,   /* the same, by an entry that says so whatever is below */
+    QCOW2_CLEAR_ZERO_UNMAP, /* read as zero; free the space */
+    QCOW2_CLEAR_DISCARD,    /* free the space; read as zero if the entry can say that */
 };
 
 static inline bool qcow2_clear_keeps_space(enum qcow2_clear how)
@@ -20,15 +20,16 @@ static inline bool qcow2_clear_keeps_space(enum qcow2_clear how)
 }
 
 /*
- * How much of [off, off + len) is cleared together: some subclusters of a cluster, or whole
- * clusters of one slice.
+ * The length of the piece at the beginning of [off, off + len) that is cleared at a time: some
+ * subclusters of a cluster, or whole clusters of one slice.
  */
 uint64_t qcow2_clear_piece(const struct qcow2 *q, uint64_t off, uint64_t len);
 
 /*
- * Change one such piece to read as zero, or discard whole clusters. The caller holds its clusters
- * exclusively. -ENOTSUP if the image cannot say "zero" of it (version 2 over a backing file, a part
- * of a compressed cluster).
+ * Change the L2 entries of a piece (qcow2_clear_piece) in the way that `how` says; subclusters can
+ * only be made to read as zero. Returns 0; -ENOTSUP if the entries cannot say "zero" (version 2
+ * over a backing file, a part of a compressed cluster); or another -errno. The caller holds the
+ * clusters exclusively. Takes q->lock.
  */
 int qcow2_clear_entries(struct qcow2 *q, uint64_t off, uint64_t len,
                         enum qcow2_clear how) MUST_CHECK;

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writes of what the host copies from another file. They are writes in every other respect: same
- * locks, same order on disk; only the data does not come from a buffer. What does not fill the
- * space that it takes is refused, for it would have to be completed from one.
+ * A range that does not fill the space that it takes is refused: the rest would have to be written
+ * from a buffer, and there is none.
  */
 #include "block/qcow2/request/copy.h"
 
@@ -23,7 +22,7 @@ struct copy {
     uint64_t off; /* of the disk */
     uint64_t end;
     struct file *from;
-    uint64_t from_off; /* what `off` gets */
+    uint64_t from_off; /* where the data for `off` is in `from` */
 };
 
 static int copy_to(const struct copy *copy, uint64_t host, uint64_t len)
@@ -33,7 +32,7 @@ static int copy_to(const struct copy *copy, uint64_t host, uint64_t len)
     return r < 0 ? r : qcow2_data_copy(copy->q, host, len, copy->from, copy->from_off);
 }
 
-/* The clusters have space of their own already. */
+/* Copy to clusters that have space of their own already. */
 static int copy_in_place(const struct copy *copy, uint64_t *ret_done)
 {
     struct qcow2_extent extent;

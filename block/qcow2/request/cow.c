@@ -1,8 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Writes into new clusters: what the guest does not write of them is filled, with zeroes or with
- * what the disk shows there, in the same write where that is possible.
- */
 #include "block/qcow2/request/cow.h"
 
 #include <errno.h>
@@ -21,40 +17,40 @@
 
 /*
  * Head and tail of a cluster are read together with what lies between them if that is at most this:
- * one request of the host costs more than copying so much too many.
+ * a second request to the host costs more than reading so many bytes that are not needed.
  */
 #define COW_READ_THROUGH (16u << 10)
 
-/* Clusters that are zero and in use before are zeroed so far ahead of a write. */
+/* The space of zero clusters that follow a write is zeroed with it, up to this length. */
 #define ZERO_AHEAD (1u << 20)
 
 /* Memory for direct I/O. */
 #define COW_ALIGN 4096u
 
 enum fill {
-    FILL_NOTHING, /* empty, or it reads as zero already */
-    FILL_ZEROES,  /* written from a buffer of zeroes */
-    FILL_COPY,    /* what the guest sees there now */
+    FILL_NOTHING, /* it is empty, or its space reads as zero already */
+    FILL_ZEROES,  /* it is to be zero */
+    FILL_COPY,    /* it is to be what the disk shows there now */
 };
 
 /*
  * A write into newly allocated space:
  *
  *     start       off             off + len      end
- *       |<- head ->|<-- the guest's -->|<- tail ->|        start, end: whole (sub)clusters
+ *       |<- head ->|<-- the guest's -->|<- tail ->|        start, end: of whole units
  */
 struct cow {
     uint64_t start;
     uint64_t off;
     uint64_t len;
     uint64_t end;
-    uint64_t host; /* of start */
+    uint64_t host; /* where `start` is in the file */
     bool fresh;    /* the space reads as zero */
     enum fill head;
     enum fill tail;
     uint8_t *head_buf;
     uint8_t *tail_buf;
-    void *buf; /* what the two point into; to be freed */
+    void *buf; /* head_buf and tail_buf point into it; to be freed */
 };
 
 static uint64_t head_len(const struct cow *cow)
@@ -78,7 +74,7 @@ static uint64_t filled_len(const struct cow *cow)
            (cow->tail != FILL_NOTHING ? tail_len(cow) : 0);
 }
 
-/* Nothing of the clusters is left as it is. */
+/* Does the write cover [start, end), head and tail included? */
 static bool fills_all(const struct cow *cow)
 {
     return (cow->head != FILL_NOTHING || head_len(cow) == 0) &&
@@ -90,7 +86,7 @@ static bool fills_all(const struct cow *cow)
 static enum fill plan_fill(struct qcow2 *q, const struct cow *cow, uint64_t off, uint64_t len)
 {
     struct block_stats *stats = &q->block.stats;
-    /* Clusters at the end of the disk go on past it, where nothing can be seen. */
+    /* The last cluster may go on past the end of the disk, where the guest sees nothing. */
     uint64_t visible = off < q->block.len ? min_u64(len, q->block.len - off) : 0;
 
     if (len == 0)
@@ -110,8 +106,8 @@ static enum fill plan_fill(struct qcow2 *q, const struct cow *cow, uint64_t off,
 /* ---- zeroes ---------------------------------------------------------------------------------- */
 
 /*
- * How much of [off, off + max) are clusters that read as zero and have space of their own at
- * `host`.
+ * Set *ret_len to how many bytes from `off` on, at most `max`, are whole clusters that read as zero
+ * and have space of their own at `host`.
  */
 static int find_zero_space(struct qcow2 *q, uint64_t off, uint64_t max, uint64_t host,
                            uint64_t *ret_len)
@@ -125,9 +121,9 @@ static int find_zero_space(struct qcow2 *q, uint64_t off, uint64_t max, uint64_t
 }
 
 /*
- * Zero the host space of a whole cluster, and of those after it that are to read as zero in space
- * of their own: who writes from front to back asks the file system once for many clusters, which
- * are found to be holes later.
+ * Zero the space of a whole cluster, and with it that of the zero clusters after it. For a guest
+ * that writes from front to back the file system is asked once for many clusters: the next writes
+ * find holes there.
  */
 static int zero_cluster_and_next(struct qcow2 *q, const struct cow *cow)
 {
@@ -146,7 +142,7 @@ static int zero_cluster_and_next(struct qcow2 *q, const struct cow *cow)
     return r;
 }
 
-/* Zero head and tail by asking the file system, where that is possible. */
+/* Let the file system zero head and tail, if they are to be zero and it can. */
 static int zero_fast(struct qcow2 *q, struct cow *cow)
 {
     bool one_cluster = cow->end - cow->start <= q->cluster_size;
@@ -185,8 +181,9 @@ static int read_piece(struct qcow2 *q, uint64_t off, uint64_t len, uint8_t *buf)
 }
 
 /*
- * Read what is to be copied: whole clusters if the part that is not needed is short. That makes one
- * request of two, and the requests of neighbouring clusters neighbours, which the host merges.
+ * Read what is to be copied: all of [start, end) if what is not needed of it is short. Then there
+ * is one request instead of two, and those for neighbouring clusters are adjacent, so that the host
+ * merges them.
  */
 static int read_old(struct qcow2 *q, struct cow *cow)
 {
@@ -231,7 +228,7 @@ static unsigned add_fill(struct iovec *iov, unsigned n, enum fill fill, uint8_t 
     return n;
 }
 
-/* Head, the guest's data and tail leave in one write. */
+/* Write head, the guest's data and tail in one write. */
 static int write_merged(struct qcow2 *q, const struct cow *cow, const struct qcow2_io *io)
 {
     uint64_t zero_iovs = 2 * div_round_up(q->cluster_size, FILE_ZEROES_LEN);
@@ -252,7 +249,7 @@ static int write_merged(struct qcow2 *q, const struct cow *cow, const struct qco
     return r;
 }
 
-/* What write_merged does in one write, in three: to be measured against it. */
+/* Do in three writes what write_merged does in one, to measure what that gains. */
 static int write_unmerged(struct qcow2 *q, const struct cow *cow, const struct qcow2_io *io)
 {
     const struct cow pieces[] = {
@@ -281,7 +278,7 @@ static int write_unmerged(struct qcow2 *q, const struct cow *cow, const struct q
     return r;
 }
 
-/* Write it; meanwhile what the next cluster will copy is read. */
+/* Write head, data and tail; meanwhile read ahead what the next cluster will have to copy. */
 static int write_filled(struct qcow2 *q, const struct cow *cow, const struct qcow2_io *io)
 {
     struct qcow2_prefetch prefetch;
@@ -312,7 +309,7 @@ int qcow2_cow_write(struct qcow2 *q, const struct qcow2_alloc *alloc, const stru
     cow.tail = plan_fill(q, &cow, tail_off(&cow), tail_len(&cow));
     r = zero_fast(q, &cow);
     if (r == 0)
-        r = co_turn(filled_len(&cow)); /* much more than the guest's, if clusters are large */
+        r = co_turn(filled_len(&cow)); /* in large clusters much more than the guest's data */
     if (r == 0)
         r = read_old(q, &cow);
     if (r == 0)

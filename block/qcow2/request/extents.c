@@ -108,7 +108,7 @@ static bool asks_the_host(const struct extent_io *x)
            (x->extent.kind != QCOW2_UNALLOCATED || x->q->block.backing);
 }
 
-/* Carry it out, beside those that follow if that is possible. */
+/* Carry out an extent: in a coroutine, beside those that follow, if that is possible; else now. */
 static int start(const struct extent_io *x)
 {
     struct extent_io *copy = co_self() && asks_the_host(x) ? malloc(sizeof(*copy)) : NULL;
@@ -127,7 +127,7 @@ static bool is_in_place(const struct qcow2_extent *extent)
     return extent->kind == QCOW2_NORMAL && extent->copied;
 }
 
-/* Find the extent at the beginning of what is left. *ret_any: there is one to be carried out. */
+/* Find the extent at the beginning of x->io. *ret_any is false if it cannot be written in place. */
 static int find_next(struct extent_io *x, bool *ret_any)
 {
     int r = co_turn(EXTENT_COST);

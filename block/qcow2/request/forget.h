@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What an image remembers, and when it has to forget it.
+ * Forgets what an image keeps in memory about its file and its disk.
  */
 #ifndef MINIVMM_BLOCK_QCOW2_REQUEST_FORGET_H
 #define MINIVMM_BLOCK_QCOW2_REQUEST_FORGET_H
@@ -9,14 +9,14 @@
 
 enum {
     QCOW2_FORGET_READ = 1 << 0,   /* the disk's contents: inflated clusters, what was read ahead */
-    QCOW2_FORGET_DISK = 1 << 1,   /* the guest's discards of parts; where it packed last */
+    QCOW2_FORGET_DISK = 1 << 1,   /* discarded parts of clusters; where packed data ends */
     QCOW2_FORGET_SPACE = 1 << 2,  /* where free clusters are */
     QCOW2_FORGET_TABLES = 1 << 3, /* slices of L2 tables and refcount blocks; dirty ones are lost */
-    QCOW2_FORGET_PLACES = 1 << 4, /* where metadata is: to be found again before the next write */
+    QCOW2_FORGET_PLACES = 1 << 4, /* where metadata is; the next write finds it again */
     QCOW2_FORGET_NOTES = 1 << 5,  /* what was noted for bitmaps */
 };
 
-/* After a switch the file is another one. */
+/* What a switch makes out of date: all but the notes. */
 #define QCOW2_FORGET_FILE                                                                          \
     (QCOW2_FORGET_READ | QCOW2_FORGET_DISK | QCOW2_FORGET_SPACE | QCOW2_FORGET_TABLES |            \
      QCOW2_FORGET_PLACES)

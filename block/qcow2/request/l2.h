@@ -29,12 +29,13 @@ static inline unsigned qcow2_slice_entries(const struct qcow2 *q)
     return 1u << (q->slice_bits - q->l2_entry_bits);
 }
 
-/* The index of an offset's entry in its slice, and the place of the slice in the file. */
+/* The index in its slice of the entry for `off`. */
 static inline unsigned qcow2_slice_index(const struct qcow2 *q, uint64_t off)
 {
     return (unsigned)(off >> q->cluster_bits) & (qcow2_slice_entries(q) - 1);
 }
 
+/* The place in the file of the slice that maps `off`, in the L2 table at `table`. */
 static inline uint64_t qcow2_slice_host(const struct qcow2 *q, uint64_t table, uint64_t off)
 {
     uint64_t in_table = (off >> q->cluster_bits) & ((1ull << q->l2_bits) - 1);
@@ -67,7 +68,7 @@ static inline struct qcow2_entry qcow2_entry_get(const struct qcow2 *q,
     return qcow2_entry_decode(q, slice->data, i);
 }
 
-/* Without extended L2 entries there is no bitmap. */
+/* Change entry `i` of the slice. `bitmap` is not used without extended L2 entries. */
 static inline void qcow2_entry_set(struct qcow2 *q, struct qcow2_slice *slice, unsigned i,
                                    uint64_t entry, uint64_t bitmap)
 {

@@ -50,7 +50,9 @@ static bool makes_sense(const struct qcow2 *q, const struct qcow2_entry *entry, 
     return entry->kind != QCOW2_ZEROES || q->version >= 3;
 }
 
-/* The kind of subcluster `n`, and how many from there to the cluster's end are like it. */
+/*
+ * Set *ret_kind to the kind of subcluster `n`, and *ret_like to how many from `n` on are like it.
+ */
 static int decode_subcluster(const struct qcow2 *q, const struct qcow2_entry *entry, unsigned n,
                              enum qcow2_kind *ret_kind, unsigned *ret_like)
 {
@@ -93,10 +95,10 @@ int qcow2_extent_decode(const struct qcow2 *q, const struct qcow2_entry *entry, 
     return r;
 }
 
-/* Is `next` the same kind of thing, right after `extent`? */
+/* Do `extent` and `next`, right after it on the disk, make one extent? */
 static bool continues(const struct qcow2_extent *extent, const struct qcow2_extent *next)
 {
-    if (extent->kind == QCOW2_PACKED) /* each is for itself */
+    if (extent->kind == QCOW2_PACKED) /* each packed cluster is an extent of its own */
         return false;
     return next->kind == extent->kind && next->copied == extent->copied &&
            next->has_space == extent->has_space &&
@@ -120,7 +122,7 @@ int qcow2_extent_decode_run(const struct qcow2 *q, const struct qcow2_slice *sli
     while (r == 0 && ret_extent->len < len) {
         struct qcow2_extent next;
 
-        /* A bad entry is reported to those who ask for it. */
+        /* A bad entry ends the extent; only a lookup of its own cluster reports it. */
         if (decode_at(q, slice, off + ret_extent->len, &next) < 0 || !continues(ret_extent, &next))
             break;
         ret_extent->len += next.len;
@@ -132,8 +134,8 @@ int qcow2_extent_decode_run(const struct qcow2 *q, const struct qcow2_slice *sli
 /* ---- looking up ------------------------------------------------------------------------------ */
 
 /*
- * Where the slice is that maps `off`. *ret_host is 0 if there is no L2 table: all that it would map
- * is unallocated, as *ret_extent says.
+ * Set *ret_host to the place of the slice that maps `off`. It is 0 if there is no L2 table: then
+ * *ret_extent says that all that the table would map is unallocated.
  */
 static int find_slice(const struct qcow2 *q, uint64_t off, uint64_t len, uint64_t *ret_host,
                       struct qcow2_extent *ret_extent)

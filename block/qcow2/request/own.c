@@ -16,7 +16,7 @@
 #include "block/qcow2/request/map.h"
 #include "block/qcow2/request/packed_read.h"
 
-/* Make a new L2 table's contents in the file: those of `old`, or zeroes. */
+/* Write a new L2 table at `host`: a copy of the one at `old`, or zeroes if `old` is 0. */
 static int fill_l2(struct qcow2 *q, uint64_t host, uint64_t old, bool fresh)
 {
     uint8_t *data;
@@ -90,7 +90,7 @@ void qcow2_free_entry(struct qcow2 *q, uint64_t off, const struct qcow2_entry *e
 
         qcow2_freed_add(&q->freed, first, n, punch);
         qcow2_packed_changed(q, off);
-        /* Nothing is packed into a cluster that may be on its way out. */
+        /* Nothing more is packed into a host cluster that may soon be free. */
         if (q->packed_end && qcow2_cluster_of(q, q->packed_end) - first < n)
             q->packed_end = 0;
     } else if (entry->has_space) {

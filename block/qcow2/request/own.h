@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * L2 tables that may be changed in place: those that no snapshot uses. And letting go of what their
- * entries point at.
+ * Makes L2 tables that may be changed, since no snapshot uses them; and frees what their entries
+ * have pointed at.
  */
 #ifndef MINIVMM_BLOCK_QCOW2_REQUEST_OWN_H
 #define MINIVMM_BLOCK_QCOW2_REQUEST_OWN_H
@@ -11,14 +11,15 @@
 #include "block/qcow2/qcow2.h"
 
 /*
- * Get the slice that has the entry of `off` in a table that only the active disk uses; a new one,
- * or a copy, if need be. To be put with qcow2_slice_put. With q->lock held.
+ * Get the slice that has the entry of `off`, in a table that only the active disk uses. If there is
+ * none, a new table is made; if a snapshot uses the table too, a copy. The caller puts the slice
+ * with qcow2_slice_put. Returns 0 or -errno. With q->lock held.
  */
 int qcow2_own_slice(struct qcow2 *q, uint64_t off, struct qcow2_slice **ret_slice) MUST_CHECK;
 
 /*
- * The guest no longer uses what the entry of `off` points at: remember to count it down. `punch`:
- * its space goes back to the host. With q->lock held.
+ * Add to q->freed what `entry` points at, the entry of `off` that is about to change. `punch`: its
+ * space goes back to the host. The caller holds the cluster at `off` exclusively, and q->lock.
  */
 void qcow2_free_entry(struct qcow2 *q, uint64_t off, const struct qcow2_entry *entry, bool punch);
 

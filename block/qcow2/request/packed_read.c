@@ -1,8 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Reading compressed clusters: whole ones straight to where they are wanted, parts of them through
- * a small cache of inflated ones.
- */
 #include "block/qcow2/request/packed_read.h"
 
 #include <errno.h>
@@ -17,17 +13,19 @@
 #include "block/qcow2/request/map.h"
 
 /*
- * Inflated clusters kept for reads of their neighbourhood: 2 MiB of them, but at least 4, for as
- * many sequential readers, and at most 64, so that looking through them costs nothing.
+ * Inflated clusters are kept for small sequential reads: 2 MiB of them, but at least 4, for as many
+ * readers, and at most 64, so that looking through them costs little.
  */
 #define INFLATED_BYTES (2u << 20)
 #define INFLATED_MIN 4u
 #define INFLATED_MAX 64u
 
-/* Of all images on top of each other; each has one cluster all the same. */
+/* The most of all images on top of each other; each keeps one cluster all the same. */
 #define INFLATED_BYTES_CHAIN (32u << 20)
 
-/* Clusters that are read and inflated together: enough to pay for what it costs to ask a thread. */
+/*
+ * The most that is read and inflated together: enough to make handing it to a thread worth while.
+ */
 #define ROW_MAX 64ull
 #define ROW_BYTES (512u << 10)
 
@@ -41,11 +39,11 @@ struct row {
     struct qcow2 *q;
     unsigned n;
     uint64_t entries[ROW_MAX];
-    uint64_t host;   /* of the first in the file */
-    uint64_t end;    /* of the last */
-    uint64_t sum;    /* of their lengths */
-    uint8_t *packed; /* what lies from `host` to `end`, or only they, one after the other */
-    bool together;   /* the former */
+    uint64_t host;   /* where the first of them begins in the file */
+    uint64_t end;    /* where the last of them ends in the file */
+    uint64_t sum;    /* the sum of their lengths */
+    uint8_t *packed; /* their compressed data */
+    bool together;   /* `packed` is the file from `host` to `end`; else only the clusters */
     uint8_t *dst;
     int result;
 };
@@ -62,7 +60,7 @@ static void row_add(struct row *row, uint64_t entry)
     row->entries[row->n++] = entry;
 }
 
-/* In one piece, unless there is more between them than of them. */
+/* Read the row: in one piece, unless more lies between the clusters than in them. */
 static int row_read(struct row *row)
 {
     uint64_t span = row->end - row->host;
@@ -87,7 +85,7 @@ static int row_read(struct row *row)
     return r;
 }
 
-/* On any thread. */
+/* Inflate the row. Runs on any thread. */
 static void row_inflate(void *opaque)
 {
     struct row *row = opaque;
@@ -125,7 +123,7 @@ static int row_fill(struct row *row, uint8_t *dst)
     return r;
 }
 
-/* Read what `entry` describes and inflate it to `data`. */
+/* Read the compressed cluster that `entry` points at, and inflate it to `data`. */
 static int read_and_inflate(struct qcow2 *q, uint64_t entry, uint8_t *data)
 {
     struct row row = {.q = q};
@@ -137,21 +135,21 @@ static int read_and_inflate(struct qcow2 *q, uint64_t entry, uint8_t *data)
 /* ---- inflated clusters ----------------------------------------------------------------------- */
 
 /*
- * A compressed cluster, inflated. It goes by its place on the guest's disk, whose range is held by
- * whoever reads or replaces it: so space of the file that is used again cannot be mistaken for what
- * was there before.
+ * An inflated cluster. Its key is its place on the guest's disk, since requests that read or
+ * replace the cluster hold that range. So space of the file that is used again cannot be mistaken
+ * for what was there before.
  */
 struct slot {
     uint64_t off;
-    uint64_t entry; /* L2 entry; 0: nothing */
-    uint64_t used;  /* when, in uses */
+    uint64_t entry; /* its L2 entry; 0: the slot is free */
+    uint64_t used;  /* the number of its last use */
     bool loading;
     uint8_t *data;
 };
 
 struct qcow2_inflated {
     uint64_t uses;
-    struct co_queue changed; /* a slot was filled */
+    struct co_queue changed; /* woken when a slot was filled */
     unsigned n;
     struct slot slots[];
 };
@@ -179,7 +177,7 @@ static int make_slots(struct qcow2 *q)
     return 0;
 }
 
-/* NULL: the cluster at `off` is not there. */
+/* The slot of the cluster at `off`; NULL if there is none. */
 static struct slot *find_slot(const struct qcow2 *q, uint64_t off)
 {
     struct qcow2_inflated *inflated = q->inflated;
@@ -226,7 +224,7 @@ static int fill_slot(struct qcow2 *q, struct slot *slot, uint64_t off, uint64_t 
     return r;
 }
 
-/* Get the slot that holds a cluster; valid until the next wait. */
+/* Get the slot of a cluster, filling it if need be; it is valid until the next wait. */
 static int get_slot(struct qcow2 *q, uint64_t off, uint64_t entry, struct slot **ret_slot)
 {
     int r = make_slots(q);
@@ -261,15 +259,15 @@ static int find_row(struct qcow2 *q, uint64_t off, uint64_t len, struct row *ret
         if (r < 0)
             return r;
         if (extent.kind != QCOW2_PACKED)
-            return -EIO; /* somebody else writes to the image: it was opened to be shared */
+            return -EIO; /* another program writes to the image, which was opened to be shared */
         row_add(ret_row, extent.entry);
     }
     return 0;
 }
 
 /*
- * Whoever reads whole clusters will not come back for more of them: they need not be kept, and go
- * where the reader wants them.
+ * Read whole clusters. A reader of whole clusters seldom reads them again, so they are not kept,
+ * and are inflated straight into its memory if that is one piece.
  */
 static int read_whole(struct qcow2 *q, uint64_t off, uint64_t len, const struct iovec *iov,
                       unsigned niov)

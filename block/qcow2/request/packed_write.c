@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writing compressed clusters.
- *
  * Compressed data is packed without regard to sectors or clusters of the file:
  *
  *     host clusters:   |            1            |            2            |
  *     compressed:      |<-- A -->|<--- B --->|<---- C ---->|<- D ->| ...free
  *
- * Each cluster of the file is counted once for every compressed cluster that touches it: here 1 and
- * 2 three times and twice.
+ * Each cluster of the file is counted once for every compressed cluster that touches it: in this
+ * picture, cluster 1 three times and cluster 2 twice.
  */
 #include "block/qcow2/request/packed_write.h"
 
@@ -29,8 +27,8 @@
 #include "block/qcow2/request/write.h"
 
 /*
- * Clusters on their way into the file. In `data` they follow each other, as they will in the
- * file wherever there is room after what was packed last.
+ * The clusters of a request, to be compressed and written. In `data` their compressed data follows
+ * each other, as it does in the file wherever there is room after what was packed last.
  */
 struct packing {
     struct qcow2 *q;
@@ -39,14 +37,14 @@ struct packing {
     const struct iovec *iov;
     unsigned niov;
     unsigned n;          /* clusters */
-    struct packed *each; /* of them */
+    struct packed *each; /* one for each cluster */
     uint8_t *data;
-    int result; /* of compressing */
+    int result; /* what compressing has returned */
 };
 
 struct packed {
     uint8_t *data;
-    size_t len; /* 0: it does not shrink by at least a byte, and is written as it is */
+    size_t len; /* 0: the cluster does not shrink by a byte, and is written as it is */
     uint64_t host;
 };
 
@@ -85,7 +83,7 @@ static int deflate_clusters(struct packing *packing, struct qcow2_deflater *defl
     return 0;
 }
 
-/* On any thread. */
+/* Compress the clusters. Runs on any thread. */
 static void compress(void *opaque)
 {
     struct packing *packing = opaque;
@@ -105,7 +103,7 @@ static uint64_t off_of(const struct packing *packing, unsigned i)
     return packing->off + ((uint64_t)i << packing->q->cluster_bits);
 }
 
-/* Find places for the compressed clusters; *ret_n: for those before it. */
+/* Take space for the compressed clusters; the first *ret_n have it, also after a failure. */
 static int place(struct packing *packing, unsigned *ret_n)
 {
     unsigned i;
@@ -122,7 +120,7 @@ static int place(struct packing *packing, unsigned *ret_n)
     return r;
 }
 
-/* Write the compressed clusters before the nth; those that have neighbouring places together. */
+/* Write the first `n` clusters that are compressed; adjacent ones are one write of the file. */
 static int write_packed(const struct packing *packing, unsigned n)
 {
     struct qcow2 *q = packing->q;
@@ -151,7 +149,10 @@ static int write_packed(const struct packing *packing, unsigned n)
     return r;
 }
 
-/* The data is in place: make the table show it; or give the places of the first `n` back. */
+/*
+ * Let L2 entries point at the first `n` clusters, whose data is in place. From a failure on, that
+ * of `r` or one here, give the space back instead.
+ */
 static int finish_packed(const struct packing *packing, unsigned n, int r)
 {
     for (unsigned i = 0; i < n; i++) {
@@ -168,7 +169,7 @@ static int finish_packed(const struct packing *packing, unsigned n, int r)
     return r;
 }
 
-/* Compressed writes find their places in the order in which they came. */
+/* Whose turn it is to take space: each compressed write has a ticket. */
 struct qcow2_packing {
     uint64_t begun;
     uint64_t placed;
@@ -187,8 +188,8 @@ static int make_turns(struct qcow2 *q)
 }
 
 /*
- * Requests are compressed in any order and placed in the order in which they came, so that an image
- * that was written from front to back can be read from front to back.
+ * Requests are compressed in any order. They take space in the order in which they came, so that an
+ * image that was written from front to back can be read from front to back.
  */
 static void wait_for_turn(struct qcow2 *q, uint64_t ticket)
 {
@@ -222,7 +223,7 @@ static int place_and_write(struct packing *packing)
     return r;
 }
 
-/* Those that did not shrink, in rows of neighbours. */
+/* Write the clusters that did not shrink; neighbours are one request. */
 static int write_plain(const struct packing *packing)
 {
     uint64_t size = packing->q->cluster_size;
@@ -263,8 +264,8 @@ static int write_clusters(struct packing *packing)
 }
 
 /*
- * Compressors may read what they compress more than once: nobody may change it meanwhile, as guests
- * can, which get no compressed writes.
+ * A compressor may read its data more than once, so the data must not change meanwhile. A guest
+ * could change it, so the writes of guests are never compressed.
  */
 int qcow2_packed_write(struct block *block, uint64_t off, uint64_t len, const struct iovec *iov,
                        unsigned niov)

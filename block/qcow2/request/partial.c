@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Discards of parts of a cluster. Space goes back to the host by whole clusters, guests give it
- * back by the block of their file system: which parts of a cluster the guest has no use for is
- * remembered until they are all of it. A hint is all that this is, so the memory for it is bounded:
- * of two clusters that want the same slot the later one has it.
+ * A discard is only a hint, so the memory for it is bounded: of two clusters that want the same
+ * slot, the later one has it.
  */
 #include "block/qcow2/request/partial.h"
 

@@ -17,10 +17,10 @@
 
 /* ---- where the file ends --------------------------------------------------------------------- */
 
-/* A crash leaves data past what is counted in so many pieces at most. */
+/* The most pieces of data past the counted clusters that a search for the file's end looks at. */
 #define STRAY_PIECES_MAX 64u
 
-/* The end of the last data in the file from `off` on; its length, `len`, if that cannot be told. */
+/* The end of the last data from `off` on; `len`, the file's length, if that is hard to find. */
 static uint64_t data_end(struct qcow2 *q, uint64_t off, uint64_t len)
 {
     uint64_t last = off;
@@ -39,8 +39,8 @@ static uint64_t data_end(struct qcow2 *q, uint64_t off, uint64_t len)
 }
 
 /*
- * Find out where the file ends: a hole after all that is in use is what qcow2_file_grow added
- * before a crash. With q->lock held.
+ * Set q->file_end before a hole after all that is in use, which qcow2_file_grow added before a
+ * crash. With q->lock held.
  */
 static void file_find_end(struct qcow2 *q)
 {
@@ -61,9 +61,10 @@ static void file_find_end(struct qcow2 *q)
 /* ---- the first write ------------------------------------------------------------------------- */
 
 /*
- * Autoclear bits say that something in the image matches the data. That ends before the first
- * change of the data, unless we see to it: a raw data file is kept as it says, and bitmaps that
- * have to follow are marked and do (bitmap/save.c).
+ * Autoclear bits say that something in the image matches the guest's data. They are cleared before
+ * the first change of the data, except where we keep what they say true: a raw data file stays raw,
+ * and bitmaps that follow the disk are marked as in use here (request/bitmap_note) and saved when
+ * the image is closed (bitmap/save).
  */
 static int clear_autoclear(struct qcow2 *q)
 {

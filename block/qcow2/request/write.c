@@ -12,8 +12,8 @@
 /* ---- writing into new clusters --------------------------------------------------------------- */
 
 /*
- * Write the beginning of [off, off + len) into clusters that are new, or ours by now. The caller
- * holds all its clusters exclusively.
+ * Write the beginning of `io` into new clusters; *ret_done is the length of that. The caller holds
+ * all clusters of `io` exclusively.
  *
  * The tables show the new clusters only when the data is in them, so a crash or a failed write
  * leaves the old contents.
@@ -26,7 +26,7 @@ static int write_allocating(struct qcow2 *q, const struct qcow2_io *io, uint64_t
 
     if (r < 0)
         return r;
-    if (alloc.n == 0) /* somebody else allocated it while we waited for the range */
+    if (alloc.n == 0) /* another request allocated it while this one waited for the range */
         return qcow2_write_extents(q, io, ret_done);
 
     first.len = min_u64(io->len, alloc.end - io->off);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writes.
+ * Write requests: in place where the clusters have space of their own, else into new clusters.
  */
 #ifndef MINIVMM_BLOCK_QCOW2_REQUEST_WRITE_H
 #define MINIVMM_BLOCK_QCOW2_REQUEST_WRITE_H
 
 #include "block/driver.h"
 
+/* Carry out a write request. Returns 0 or -errno. Holding no lock. */
 int qcow2_write(struct block *block, uint64_t off, uint64_t len, const struct iovec *iov,
                 unsigned niov) MUST_CHECK;
 

@@ -1,23 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Changing what the header says of other files, and its version: names, extensions, and where they
- * are.
+ * The header is written in steps, so that the image has its old backing file or the new one
+ * whenever the power fails:
  *
  *     | header | extensions: backing format, others, feature names, end | ... name ... |  cluster 0
  *     |<------------ sector 0 ------------>|
  *
- *   1. the new name goes where neither the old one nor any extension is
+ *   1. the new name, where neither the old name nor any extension is
  *      -- barrier --
- *   2. sector 0: place and length of the name, and extensions with the new format. The names of
- *      features are left out if they would reach beyond the sector: then nothing else does
+ *   2. sector 0: place and length of the name, and extensions with the new format. Feature names
+ *      are left out if the extensions would reach past the sector with them
  *      -- barrier --
- *   3. what of them lies past sector 0
+ *   3. the part of the feature names past sector 0
  *      -- barrier --
- *   4. sector 0 with them
+ *   4. sector 0 with the feature names
  *      -- barrier --
  *
- * So the image has its old backing file or the new one, whenever the power fails. Only where other
- * extensions are so long that they do not fit into sector 0 several sectors change at once.
+ * Only if the other extensions alone do not fit into sector 0, several sectors change at once.
  */
 #include "block/qcow2/switch/header_write.h"
 
@@ -38,23 +37,23 @@ struct draft {
     const char *format;
     const char *data_file; /* NULL: the extension stays, or there is none */
     unsigned version;
-    const struct qcow2_bitmaps *bitmaps; /* NULL: likewise */
-    const uint8_t *fields; /* NULL: as they are; else sector 0 with those of the header */
-    uint64_t room;         /* bytes of cluster 0 that we look at */
-    uint8_t *old;          /* they, as they are */
-    uint8_t *next;         /* and are to be */
-    uint64_t old_exts;     /* where extensions begin */
+    const struct qcow2_bitmaps *bitmaps; /* NULL: the extension stays, or there is none */
+    const uint8_t *fields; /* NULL: the header's fields stay; else sector 0 with new ones */
+    uint64_t room;         /* bytes of cluster 0 that header, extensions and name may take */
+    uint8_t *old;          /* these bytes as they are */
+    uint8_t *next;         /* these bytes as they are to be */
+    uint64_t old_exts;     /* where the old extensions begin */
     uint64_t old_ext_end;
-    uint64_t exts;      /* and will begin */
-    uint64_t ext_end;   /* of the new ones */
-    uint64_t short_end; /* of those without feature names */
+    uint64_t exts;      /* where the new extensions begin */
+    uint64_t ext_end;   /* where they end */
+    uint64_t short_end; /* where they would end without feature names */
     uint64_t name_off;
     uint64_t name_len;
 };
 
 /* ---- extensions ------------------------------------------------------------------------------ */
 
-/* At least its type and length lie inside; the image would not have been opened otherwise. */
+/* Type and length of an extension lie inside the header, or the image could not be opened. */
 static uint32_t ext_type(const uint8_t *ext)
 {
     return load_be32(ext);
@@ -65,7 +64,7 @@ static uint64_t ext_len(const uint8_t *ext)
     return 8 + align_up(load_be32(ext + 4), 8);
 }
 
-/* Append to the new extensions; -ENOSPC if there is no room, the end's own included. */
+/* Append to the new extensions. -ENOSPC if there is no room. */
 static int add_bytes(struct draft *c, const uint8_t *ext, uint64_t len)
 {
     if (len > c->room - c->ext_end)
@@ -109,7 +108,7 @@ static int add_bitmaps(struct draft *c)
     return add_bytes(c, ext, sizeof(ext));
 }
 
-/* Names of features are for version 3: a new version 3 gets those that we know. */
+/* Are feature names taken over? Only version 3 has them; a new one gets those that we know. */
 static bool names_stay(const struct draft *c)
 {
     return c->version == c->q->version;
@@ -134,7 +133,7 @@ static bool stays(const struct draft *c, uint32_t type)
            (type != EXT_BITMAPS || !c->bitmaps) && (type != EXT_FEATURE_NAMES || names_stay(c));
 }
 
-/* Those of the old extensions that are feature names, or those that are none, in their order. */
+/* Append the old extensions that stay, in their order: the feature names, or all others. */
 static int add_old(struct draft *c, bool feature_names)
 {
     uint64_t at = c->old_exts;
@@ -184,8 +183,9 @@ static int plan_extensions(struct draft *c, bool feature_names)
 /* ---- the name -------------------------------------------------------------------------------- */
 
 /*
- * After the extensions; and after what the old header refers to, unless all changes in one
- * sector: until it does, the old name and the mark at the end of the old extensions have to stay.
+ * Place the name after the extensions. If it does not fit into sector 0, which is written at once,
+ * place it also after the old extensions and where the old name is not: these have to stay until
+ * sector 0 is written.
  */
 static int plan_name(struct draft *c)
 {
@@ -202,7 +202,7 @@ static int plan_name(struct draft *c)
     return c->name_off + c->name_len > c->room ? -ENOSPC : 0;
 }
 
-/* With feature names, if they fit. */
+/* Plan extensions and name: with feature names if they fit, else without. */
 static int plan(struct draft *c)
 {
     int r = plan_extensions(c, true);
@@ -235,7 +235,7 @@ static int write_durably(struct draft *c, const uint8_t *data, uint64_t off, uin
     return r < 0 ? r : qcow2_barrier(c->q);
 }
 
-/* Sector 0 as it is to be, but for the feature names. */
+/* Write sector 0 as it is to be, but without feature names. */
 static int write_without_feature_names(struct draft *c)
 {
     uint8_t sector[SECTOR];
@@ -264,7 +264,7 @@ static int write_change(struct draft *c)
 
 /* ---- the change ------------------------------------------------------------------------------ */
 
-/* Version 2 ends before the feature bits, and means by that what is written here for version 3. */
+/* A header of version 2 ends before the feature bits; one of version 3 gets their defaults. */
 static void change_version(struct draft *c)
 {
     store_be32(c->next + HDR_VERSION, c->version);
@@ -322,7 +322,7 @@ static int replace_text(char **text, const char *with)
     return 0;
 }
 
-/* The data stays as it is, so nothing that is said of it is touched (autoclear bits, bitmaps). */
+/* The guest's data does not change, so autoclear bits and bitmaps stay as they are. */
 int qcow2_change_backing(struct block *block, const char *name, const char *format)
 {
     struct qcow2 *q = qcow2_of(block);

@@ -17,10 +17,10 @@
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-int qcow2_ledger_new(struct qcow2 *q, struct qcow2_ledger **ret_refs)
+int qcow2_ledger_new(struct qcow2 *q, struct qcow2_ledger **ret_ledger)
 {
     struct qcow2_ledger *ledger;
-    int r = q->block.writable ? qcow2_finish(q) : 0; /* writes all back */
+    int r = q->block.writable ? qcow2_finish(q) : 0; /* writes everything back */
 
     if (r == 0 && q->block.writable)
         r = qcow2_barrier_at_first(q);
@@ -39,7 +39,7 @@ int qcow2_ledger_new(struct qcow2 *q, struct qcow2_ledger **ret_refs)
     ledger->move_from = UINT64_MAX;
     qcow2_counts_init(&ledger->was);
     qcow2_counts_init(&ledger->now);
-    *ret_refs = ledger;
+    *ret_ledger = ledger;
     return 0;
 }
 
@@ -125,7 +125,7 @@ static int add_one(struct qcow2_ledger *ledger, uint64_t cluster, int64_t delta)
         return -ERANGE;
     count += (uint64_t)delta;
 
-    /* The present state may use it although it is not counted there. */
+    /* Tables in the file may point at the cluster although its refcount in the file is zero. */
     if (count == 0 && delta < 0 && qcow2_counts_get(&ledger->was, cluster) == 0) {
         int r = qcow2_set_add(&ledger->dropped, cluster);
 
@@ -163,7 +163,7 @@ int qcow2_ledger_alloc(struct qcow2_ledger *ledger, uint64_t len, uint64_t *ret_
 {
     struct qcow2 *q = ledger->q;
     uint64_t want = div_round_up(len, q->cluster_size);
-    uint64_t first = max_u64(ledger->next, 1); /* the header's is never free */
+    uint64_t first = max_u64(ledger->next, 1); /* cluster 0, with the header, is never free */
     uint64_t n = 0;
     int r;
 
@@ -180,7 +180,7 @@ int qcow2_ledger_alloc(struct qcow2_ledger *ledger, uint64_t len, uint64_t *ret_
     r = qcow2_ledger_add(ledger, first << q->cluster_bits, want << q->cluster_bits, 1);
     if (r < 0)
         return r;
-    /* Even if this is never committed: the clusters do not read as zero any more. */
+    /* The clusters are written to, so they are not fresh any more, even if no switch follows. */
     q->file_end = max_u64(q->file_end, (first + want) << q->cluster_bits);
     if (want == 1)
         ledger->next = first + 1; /* a long run may have passed over single clusters */

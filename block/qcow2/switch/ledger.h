@@ -10,12 +10,13 @@
  *
  *     qcow2_ledger_new, qcow2_ledger_load   refcounts as the image has them
  *     qcow2_ledger_add, qcow2_tree_add      … and as they are to be
- *     qcow2_ledger_alloc, qcow2_put, …      new tables, in clusters that nobody uses
+ *     qcow2_ledger_alloc, qcow2_put, …      new tables, in clusters that neither state uses
  *     qcow2_switch_over                     new refcounts, one header write; the image is reloaded
  *     qcow2_ledger_free
  *
- * The image is not attached, no request is in flight, and it is written back before. Clusters that
- * lost their last reference may be taken only after the switch. Without a switch nothing changed.
+ * The image is not attached, no request is in flight, and qcow2_ledger_new writes it back. Clusters
+ * that lost their last reference may be taken only after the switch. Without a switch the image
+ * stays as it was.
  */
 #ifndef MINIVMM_BLOCK_QCOW2_SWITCH_LEDGER_H
 #define MINIVMM_BLOCK_QCOW2_SWITCH_LEDGER_H
@@ -26,38 +27,42 @@
 
 struct qcow2_ledger {
     struct qcow2 *q;
-    uint64_t max;             /* what a count can hold in this image */
+    uint64_t max;             /* the largest refcount that the image can hold */
     struct qcow2_counts was;  /* what the refcount blocks say */
     struct qcow2_counts now;  /* what they will say */
-    struct qcow2_set dropped; /* clusters counted up and down since: not to be used yet either */
+    struct qcow2_set dropped; /* counted up and down since, but not in the file: not free either */
     uint64_t next;            /* where to look for free clusters */
     uint64_t move_from;       /* refcount blocks from here on are placed anew; UINT64_MAX: none */
 };
 
-/* Empty counts for a writable image, which is written back first. 0 or -errno. */
-int qcow2_ledger_new(struct qcow2 *q, struct qcow2_ledger **ret_refs) MUST_CHECK;
+/* Begin with empty counts. A writable image is written back first. Returns 0 or -errno. */
+int qcow2_ledger_new(struct qcow2 *q, struct qcow2_ledger **ret_ledger) MUST_CHECK;
+
+/* NULL is fine. */
 void qcow2_ledger_free(struct qcow2_ledger *ledger);
 
 /*
- * Begin with the counts in the file. -EIO if the refcount table is damaged; -EUCLEAN if the counts
- * are out of date (the image is dirty); -EFBIG beyond the limits in format/counts.h.
+ * Fill `was` and `now` with the refcounts in the file. Returns 0; -EIO if the refcount table is
+ * damaged; -EUCLEAN if the refcounts are out of date (the image is dirty); -EFBIG beyond the limits
+ * in format/counts.h; or another -errno.
  */
 int qcow2_ledger_load(struct qcow2_ledger *ledger) MUST_CHECK;
 
-/* How often the cluster that holds `host` will be referred to. */
+/* The refcount that the cluster of `host` is to have. */
 uint64_t qcow2_ledger_get(const struct qcow2_ledger *ledger, uint64_t host);
 
 /*
- * Change the counts of all clusters that [host, host + len) touches. -ERANGE if one would fall
- * below zero or not fit the image's refcount width: those before it are changed then.
+ * Change the counts of all clusters that [host, host + len) touches. Returns 0; -ERANGE if one
+ * would fall below zero or not fit the image's refcount width, after those before it are changed;
+ * or another -errno.
  */
 int qcow2_ledger_add(struct qcow2_ledger *ledger, uint64_t host, uint64_t len,
                      int64_t delta) MUST_CHECK;
 
-/* Does an entry of the refcount table point at a block? */
+/* Can an entry of the refcount table be the place of a refcount block? */
 bool qcow2_refblock_ok(const struct qcow2 *q, uint64_t entry);
 
-/* Take free clusters for `len` bytes, adjacent; counted once. -EFBIG, -ENOMEM. */
+/* Take a run for `len` bytes that neither state uses; its counts become one. 0, -EFBIG, -ENOMEM. */
 int qcow2_ledger_alloc(struct qcow2_ledger *ledger, uint64_t len, uint64_t *ret_host) MUST_CHECK;
 
 #endif

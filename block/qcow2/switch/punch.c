@@ -1,7 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Host space after a change of a whole image: what the old tables used and the new ones do not.
- */
 #include "block/qcow2/switch/punch.h"
 
 #include <errno.h>

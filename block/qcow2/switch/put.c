@@ -26,7 +26,7 @@ int qcow2_put(struct qcow2_ledger *ledger, const void *data, size_t len, uint64_
 int qcow2_put_l1(struct qcow2_ledger *ledger, const uint64_t *entries, uint32_t n,
                  uint64_t *ret_host)
 {
-    /* Whole sectors: the table is written back in such pieces later. */
+    /* The table has whole sectors, since it is written back in such pieces later. */
     size_t len = align_up(n * sizeof(uint64_t), QCOW2_TABLE_PIECE * sizeof(uint64_t));
     uint64_t *data = calloc(1, len + 1);
     int r;

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Switching an image to new tables.
+ * The order of a switch:
  *
- *   1. new L2, L1 and snapshot tables  already written, in clusters that the old state leaves alone
- *   2. new refcount blocks and table   likewise
+ *   1. new L2, L1 and snapshot tables  written by the caller, where the old state has nothing
+ *   2. new refcount blocks and table   written here, where the old state has nothing
  *      -- barrier --
  *   3. the header                      one write within one sector
  *      -- barrier --
  *
- * Until 3 reaches the disk the old header reaches only old tables, none of which was changed; from
- * then on the new counts are those of the new tables, and what only the old ones used is free.
+ * Until 3 reaches the disk, the old header leads only to old tables, none of which was changed.
+ * From then on the new counts are those of the new tables, and what only the old ones used is free.
  *
  * Refcount blocks count themselves and each other: making a new one changes the counts in a block
  * that might have stayed as it was, which then has to be made new as well. So blocks are put on a
@@ -40,13 +40,13 @@
 #define SECTOR_LEN BLOCK_SECTOR_SIZE
 
 enum {
-    BLOCK_KEPT = 1 << 0,   /* the old one stays */
+    BLOCK_KEPT = 1 << 0,   /* the old block stays in its place */
     BLOCK_QUEUED = 1 << 1, /* on the list */
 };
 
 /* A refcount block, and what becomes of it. */
 struct planned {
-    uint64_t home; /* 0: none (yet) */
+    uint64_t home; /* its place in the file; 0: it has none */
     uint32_t flags;
     uint32_t next; /* on the list, or NO_BLOCK */
 };
@@ -56,8 +56,8 @@ struct planned {
 struct plan {
     struct qcow2_ledger *ledger;
     struct planned *blocks;
-    uint32_t max;     /* that there is room for */
-    uint32_t nblocks; /* no block from here on has a home */
+    uint32_t max;     /* blocks that there is room for */
+    uint32_t nblocks; /* no block from this number on has a home */
     uint32_t queue;   /* the first on the list, or NO_BLOCK */
 
     uint64_t table_host;
@@ -101,7 +101,7 @@ static int enqueue(struct plan *plan, uint64_t block)
     return 0;
 }
 
-/* Change the counts of metadata: the blocks that hold them have to follow. */
+/* Change the counts of metadata, and queue the blocks that hold these counts. */
 static int change_counts(struct plan *plan, uint64_t host, uint64_t len, int64_t delta)
 {
     const struct qcow2 *q = plan->ledger->q;
@@ -164,8 +164,9 @@ static int place_blocks(struct plan *plan)
 }
 
 /*
- * Old blocks stay where their counts do not change, unless their place is to be given up. What
- * other things refer to as well is let go of: nobody will write to it any more.
+ * Keep an old block whose counts do not change. But queue it to be placed anew if it lies where
+ * space is to be given up, or if its cluster has other references too, so that it must not be
+ * written in place later.
  */
 static int take_old_block(struct plan *plan, uint32_t block)
 {
@@ -198,7 +199,7 @@ static int find_changes(struct plan *plan)
     return r;
 }
 
-/* A block may have been placed before the last of what it counted moved elsewhere. */
+/* Give up new blocks without a count: what they counted has moved after they were placed. */
 static int drop_empty_blocks(struct plan *plan)
 {
     int r = 0;
@@ -282,7 +283,7 @@ static void plan_done(struct plan *plan)
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
-/* A repair may find more references than a count can hold: it stays an error that a check finds. */
+/* Encode a block. References beyond what a refcount can hold stay an error that a check finds. */
 static void encode_block(const struct plan *plan, uint32_t block, uint8_t *data)
 {
     const struct qcow2_ledger *ledger = plan->ledger;
@@ -359,7 +360,7 @@ int qcow2_switch_init(struct qcow2 *q, struct qcow2_switch *ret_next)
     return 0;
 }
 
-/* All fields in one write: they lie in one sector, so all of them change or none. */
+/* Write all fields at once: they lie in one sector, so all of them change or none. */
 static int write_header(const struct plan *plan, const struct qcow2_switch *next)
 {
     struct qcow2 *q = plan->ledger->q;
@@ -396,7 +397,7 @@ static void replace_table(struct qcow2_table *table, struct qcow2_table *by)
     *by = (struct qcow2_table){0};
 }
 
-/* If it fails, what is in memory stays as it was: the image can still be read. */
+/* Read the new tables. If that fails, the old ones stay in memory and can still be read from. */
 static int reload(const struct plan *plan, const struct qcow2_switch *next)
 {
     struct qcow2 *q = plan->ledger->q;
@@ -420,16 +421,16 @@ static int reload(const struct plan *plan, const struct qcow2_switch *next)
     q->block.len = align_up(next->size, BLOCK_SECTOR_SIZE);
     q->incompatible = next->incompatible;
     q->autoclear = next->autoclear;
-    if (file_len > q->file_len) { /* else it ends where qcow2_file_grow left it */
+    if (file_len > q->file_len) { /* else the file ends where qcow2_file_grow left it */
         q->file_len = file_len;
         q->file_end = max_u64(q->file_end, align_up(file_len, q->cluster_size));
     }
-    qcow2_forget(q, QCOW2_FORGET_FILE); /* and what was read ahead: a commit has changed it */
+    qcow2_forget(q, QCOW2_FORGET_FILE); /* a commit has changed the backing file, too */
     r = qcow2_cache_init(q);
     if (r == 0 && q->write_ready)
         r = qcow2_find_places(q);
     if (r < 0) {
-        /* Nothing can be looked up any more: all requests fail. */
+        /* Without a cache nothing can be looked up any more: all requests fail. */
         qcow2_table_done(&q->l1);
         q->l1.n = 0;
     }
@@ -448,7 +449,7 @@ static int write_and_reload(const struct plan *plan, const struct qcow2_switch *
     if (r == 0)
         r = reload(plan, next);
     if (r < 0) {
-        /* The file may show the one or the other: what we have in memory is not to be trusted. */
+        /* The file may have the old state or the new one: what is in memory cannot be trusted. */
         q->corrupt = true;
         log_error("%s: changing the image failed at the last step: nothing is written any more; "
                   "open it again",

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Switching an image over to new tables: one write of the header.
+ * Switches an image to new tables with one write of the header.
  */
 #ifndef MINIVMM_BLOCK_QCOW2_SWITCH_SWITCH_H
 #define MINIVMM_BLOCK_QCOW2_SWITCH_SWITCH_H
@@ -15,24 +15,25 @@ struct qcow2_switch {
     uint32_t l1_n;
     uint64_t snapshots_host;
     uint32_t nsnapshots;
-    uint64_t incompatible; /* version 3, like the rest */
+    uint64_t incompatible; /* from here on: version 3 only */
     uint64_t compatible;
     uint64_t autoclear;
-    unsigned refcount_order; /* q->refcount_order, which the caller changes with the refcounts */
-    bool set_bitmaps;        /* another directory of bitmaps; `autoclear` says so too */
+    unsigned refcount_order; /* a caller that changes it changes q->refcount_order too */
+    bool set_bitmaps;        /* point at `bitmaps`; `autoclear` has to agree */
     struct qcow2_bitmaps bitmaps;
 };
 
-/* What it says now. */
+/* Fill *ret_next with what the header says now. Returns 0 or -errno. */
 int qcow2_switch_init(struct qcow2 *q, struct qcow2_switch *ret_next) MUST_CHECK;
 
 /*
  * Write the refcounts to new refcount blocks and a new refcount table (blocks that do not change
- * stay where they are), switch the header over, and reload the image. The old refcount table's own
- * references are dropped here, those of other tables are the caller's matter.
+ * stay where they are), switch the header over, and reload the image. The old refcount table and
+ * blocks are counted down here; other old tables were counted down by the caller.
  *
- * 0 or -errno; after a failure the image in memory is as it was before, and so is the file unless
- * it was the header's own barrier that failed. -EUCLEAN if `next` leaves what it must not.
+ * Returns 0 or -errno. After a failure before the header is written, the image is as it was, in
+ * memory and in the file. After a later one the file may have the old state or the new one, and
+ * nothing is written to the image any more.
  */
 int qcow2_switch_over(struct qcow2_ledger *ledger, const struct qcow2_switch *next) MUST_CHECK;
 

@@ -91,10 +91,10 @@ int qcow2_tree_add(struct qcow2_ledger *ledger, const uint64_t *entries, uint32_
 
 /* ---- copying --------------------------------------------------------------------------------- */
 
-/* New tables that lie side by side leave in one write of at most this, or of one table. */
+/* Adjacent new tables are written together, up to this length, or one by one if they are longer. */
 #define WRITE_LEN (1u << 20)
 
-/* Tables on their way into the file, as long as each follows the one before. */
+/* Tables to be written together: they are adjacent in the file. */
 struct writer {
     struct qcow2 *q;
     uint8_t *buf;
@@ -113,7 +113,7 @@ static int writer_flush(struct writer *writer)
     return r;
 }
 
-/* Room for a table at `host`, to be filled before the next call. */
+/* Set *ret_table to room for a table at `host`, to be filled before the next call. */
 static int writer_add(struct writer *writer, uint64_t host, uint8_t **ret_table)
 {
     int r = 0;
@@ -158,7 +158,7 @@ static bool flags_right(const struct qcow2_ledger *ledger, const uint8_t *table)
     return true;
 }
 
-/* `table`: NULL for zeroes. */
+/* Write a copy of `table`, or of zeroes if that is NULL, with the right COPIED flags to `host`. */
 static int copy_table(struct copier *copier, const uint8_t *table, uint64_t host)
 {
     struct qcow2 *q = copier->ledger->q;

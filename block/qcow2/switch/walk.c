@@ -7,7 +7,7 @@
 #include "block/qcow2/meta/file.h"
 #include "block/qcow2/qcow2.h"
 
-/* What is read with one request: at least a table. */
+/* The most that is read with one request, unless a table is longer. */
 #define READ_LEN (1u << 20)
 
 /* ---- lists ----------------------------------------------------------------------------------- */
@@ -53,7 +53,7 @@ static void sort(struct qcow2_tablist *list)
     list->n = n + 1;
 }
 
-/* Snapshots share their tables: merging what there is may make room. */
+/* Make room for one more reference. Snapshots share tables, so merging references may suffice. */
 static int make_room(struct qcow2_tablist *list)
 {
     size_t max = list->max ? list->max * 2 : 64;
@@ -94,7 +94,7 @@ struct reader {
     size_t max; /* tables that fit */
 };
 
-/* How many references, from the first on, are to tables that one request can read. */
+/* The number of references from the first on whose tables one request can read. */
 static size_t batch_len(const struct reader *reader, const struct qcow2_tabref *refs, size_t n)
 {
     uint64_t size = reader->q->cluster_size;
@@ -113,7 +113,7 @@ static int visit_unreadable(struct reader *reader, const struct qcow2_tabref *re
     return walk->unreadable ? walk->unreadable(walk, ref, error) : error;
 }
 
-/* Read and visit references to tables that lie side by side; if that fails, one by one. */
+/* Read adjacent tables at once and visit their references; if that fails, read them one by one. */
 static int visit_batch(struct reader *reader, const struct qcow2_tabref *refs, size_t n)
 {
     struct qcow2 *q = reader->q;
