@@ -63,7 +63,7 @@ frame_warning = $(if $(filter release,$(CONFIG)),$(FRAME_MAX:%=-Wframe-larger-th
 LDFLAGS_asan := -fsanitize=address,undefined
 LDFLAGS_tsan := -fsanitize=thread
 
-# A static program starts faster and needs 1 MB less per VM than one with five shared libraries.
+# A static program starts faster and needs 1 MB less per VM than one with shared libraries.
 # LINK=dynamic for distributions that want it; sanitizers need it.
 ifneq ($(filter $(CONFIG),asan tsan),)
 LINK := dynamic
@@ -268,7 +268,7 @@ help:
 	@echo 'make                 build ./minivmm and ./minivmm-img (CONFIG=release|debug|asan|tsan, LINK=static|dynamic, V=1)'
 	@echo 'make run             set up, build, prepare a Debian guest once, boot it on this terminal'
 	@echo 'make check           set up and run all tests'
-	@echo 'make check-unit      unit tests and fuzz corpora only: seconds, no KVM, no root'
+	@echo 'make check-unit      unit tests and fuzz corpora only: two minutes, no KVM, no root'
 	@echo 'make bench           measure minivmm beside its peers'
 	@echo 'make fuzz            run the fuzzers, FUZZ_SECONDS=60 each'
 	@echo 'make fuzz-coverage   how much of each source file the corpora run'

@@ -14,7 +14,7 @@
  *   image_ops, commit                 operations on an open image as a whole
  *   raw, qcow2/                       the formats
  *   open                              names the formats, to open images
- *   create                            names them to make images; opens the backing file
+ *   create                            names the formats, to make images; opens the backing file
  */
 #ifndef MINIVMM_BLOCK_DRIVER_H
 #define MINIVMM_BLOCK_DRIVER_H

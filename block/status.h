@@ -27,7 +27,7 @@ struct block_status {
     uint64_t host;       /* offset in the layer's file of data */
     uint32_t beyond;     /* so many of the last bytes lie past the file's end, and are zeroes */
     unsigned depth;      /* of the layer that says so: 0 is the image itself */
-    struct block *layer; /* it; valid until the image is closed */
+    struct block *layer; /* that layer; valid until the image is closed */
 };
 
 /*

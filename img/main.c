@@ -40,7 +40,7 @@ static void print_help(void)
     printf("usage: %s [standard options] command [command options]\n"
            "Disk images: qcow2 and raw. Options, output and exit codes are qemu-img's.\n"
            "\n"
-           "    '-h', '--help'       this help, or that of a command\n"
+           "    '-h', '--help'       this help; after a command, its help\n"
            "    '-V', '--version'    the version\n"
            "    '-T', '--trace'      taken and ignored: there is no tracing\n"
            "\n"

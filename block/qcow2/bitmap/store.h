@@ -4,8 +4,8 @@
  * clusters that nothing uses. One switch of the header (switch/ledger.h) makes them the image's.
  *
  *     qcow2_bitmap_dir_load       what there is
- *     qcow2_ledger_new, …_load
- *     …_dir_add, _remove, qcow2_bitmap_put, _drop
+ *     qcow2_ledger_new, qcow2_ledger_load
+ *     qcow2_bitmap_dir_add, qcow2_bitmap_dir_remove, qcow2_bitmap_put, qcow2_bitmap_drop
  *     qcow2_bitmap_dir_put        the new directory
  *     qcow2_switch_over
  */
