@@ -45,7 +45,7 @@ static int find_image(struct block *block, bool change, struct qcow2 **ret_q, st
     struct qcow2 *q = qcow2_of(block);
 
     *ret_q = q;
-    if (q->incompatible & QCOW2_INCOMPAT_DATA_FILE)
+    if (qcow2_has_data_file(q))
         return err_set(err, -ENOTSUP,
                        "%s: no snapshots with an external data file: it has one state only",
                        q->path);
