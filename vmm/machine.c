@@ -17,6 +17,7 @@
 #include "memory/guest_mem.h"
 #include "vmm/arch.h"
 #include "vmm/board.h"
+#include "vmm/gate.h"
 #include "vmm/process/startup.h"
 #include "vmm/vcpu.h"
 
@@ -44,6 +45,7 @@ struct machine {
     size_t nslots_planned;
     size_t nslots;
 
+    struct gate gate;
     struct vcpu_env vcpu_env;
     struct vcpu **vcpus;
     unsigned nvcpus;
@@ -300,6 +302,7 @@ static int create_vcpus(struct machine *machine, struct err *err)
         .pio = &machine->pio,
         .mmio = &machine->mmio,
         .power = &machine->power,
+        .gate = &machine->gate,
         .failed = on_vcpu_failed,
     };
     machine->vcpus = calloc(ncpus, sizeof(struct vcpu *));
@@ -412,6 +415,7 @@ int machine_new(const struct machine_parts *parts, struct machine **ret_machine,
     machine->end_watch.fd = -1;
     machine->power.request = on_power_request;
     pthread_mutex_init(&machine->end_lock, NULL);
+    gate_init(&machine->gate);
 
     r = build(machine, err);
     if (r < 0) {
@@ -462,6 +466,7 @@ void machine_free(struct machine *machine)
     loop_remove_fd(&machine->end_watch);
     if (machine->end_watch.fd >= 0)
         close(machine->end_watch.fd);
+    gate_done(&machine->gate);
     pthread_mutex_destroy(&machine->end_lock);
     free(machine);
 }

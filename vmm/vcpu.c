@@ -7,7 +7,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +19,7 @@
 #include "base/log.h"
 #include "base/thread.h"
 #include "vmm/arch.h"
+#include "vmm/gate.h"
 #include "vmm/process/startup.h"
 
 /* Interrupts KVM_RUN; its handler does nothing. */
@@ -32,7 +32,8 @@ struct vcpu {
     struct kvm_run *run; /* shared with the kernel */
     pthread_t thread;
     bool started;
-    atomic_bool stop;
+    struct gate_thread gate;
+    bool unfinished; /* the access of the last exit is completed by the next KVM_RUN */
 };
 
 /* Exit reasons that this program does not ask for and no x86 guest can cause by itself. */
@@ -57,6 +58,20 @@ static const char *const exit_names[] = {
     [KVM_EXIT_NOTIFY] = "NOTIFY",
 };
 
+/*
+ * A thread that has passed the gate is on its way into KVM_RUN or inside: if immediate_exit is set by
+ * the time it gets there, KVM_RUN returns at once; if not, the signal, which comes after it, interrupts
+ * KVM_RUN.
+ */
+static void call_out(struct gate_thread *gate, bool on)
+{
+    struct vcpu *vcpu = container_of(gate, struct vcpu, gate);
+
+    __atomic_store_n(&vcpu->run->immediate_exit, on, __ATOMIC_SEQ_CST);
+    if (on)
+        (void)pthread_kill(gate->id, VCPU_SIGNAL); /* a running thread: cannot fail */
+}
+
 int vcpu_new(const struct vcpu_env *env, unsigned id, struct vcpu **ret_vcpu, struct err *err)
 {
     struct vcpu *vcpu = calloc(1, sizeof(*vcpu));
@@ -77,6 +92,8 @@ int vcpu_new(const struct vcpu_env *env, unsigned id, struct vcpu **ret_vcpu, st
         r = err_set_errno(err, -errno, "vCPU %u: cannot map its shared area", id);
         goto close_fd;
     }
+    vcpu->gate.call = call_out;
+    gate_add(env->gate, &vcpu->gate);
     *ret_vcpu = vcpu;
     return 0;
 
@@ -236,8 +253,10 @@ static bool handle_exit(struct vcpu *vcpu)
 {
     switch (vcpu->run->exit_reason) {
     case KVM_EXIT_IO:
+        vcpu->unfinished = true;
         return handle_io(vcpu);
     case KVM_EXIT_MMIO:
+        vcpu->unfinished = true;
         return handle_mmio(vcpu);
     case KVM_EXIT_INTR:
         return true;
@@ -259,6 +278,7 @@ static bool handle_exit(struct vcpu *vcpu)
 
 static bool run_once(struct vcpu *vcpu)
 {
+    vcpu->unfinished = false;
     if (ioctl(vcpu->fd, KVM_RUN, 0) == 0)
         return handle_exit(vcpu);
     /* EAGAIN: a CPU that waits for its start-up was woken for something else. */
@@ -279,8 +299,11 @@ static void *vcpu_main(void *arg)
 
     if (vcpu->id == 0)
         startup_step(STARTUP_FIRST_RUN);
-    while (!atomic_load(&vcpu->stop) && run_once(vcpu))
+    /* Whoever looks at a vCPU that is held finds an instruction done or not begun. */
+    gate_enter(&vcpu->gate);
+    while ((vcpu->unfinished || gate_pass(&vcpu->gate)) && run_once(vcpu))
         ;
+    gate_leave(&vcpu->gate);
     return NULL;
 }
 
@@ -307,19 +330,9 @@ int vcpu_start(struct vcpu *vcpu, struct err *err)
     return 0;
 }
 
-/*
- * The order makes the stop certain. A thread that has looked at `stop` before it was set is on its
- * way into KVM_RUN or inside: if immediate_exit is set by then, KVM_RUN returns at once; if not,
- * the signal, which comes after it, interrupts KVM_RUN.
- */
 void vcpu_request_stop(struct vcpu *vcpu)
 {
-    if (!vcpu->started)
-        return;
-    atomic_store(&vcpu->stop, true);
-    __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-    /* Fails only if the thread has ended already. */
-    (void)pthread_kill(vcpu->thread, VCPU_SIGNAL);
+    gate_end(&vcpu->gate);
 }
 
 void vcpu_wait(struct vcpu *vcpu)

@@ -13,6 +13,7 @@
 #include "devices/bus.h"
 #include "devices/power.h"
 #include "memory/guest_mem.h"
+#include "vmm/gate.h"
 #include "vmm/kvm.h"
 
 /* What all vCPUs of a machine share; outlives them. */
@@ -22,6 +23,7 @@ struct vcpu_env {
     const struct bus *pio;
     const struct bus *mmio;
     struct power_sink *power;
+    struct gate *gate; /* through which their threads enter the guest */
     /* The guest cannot go on; the registers were logged. On the vCPU's thread, at most once. */
     void (*failed)(const struct vcpu_env *env, const struct err *err);
 };

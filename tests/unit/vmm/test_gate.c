@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <execinfo.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "tests/lib/dice.h"
+#include "tests/lib/unit.h"
+#include "vmm/gate.h"
+
+#define NVCPUS 4
+#define NCLIENTS 4
+#define HANG_S 60u
+
+UNIT_USES_THREADS;
+
+/*
+ * A vCPU without a guest: it "runs" until it is called out, or exits by itself now and then, as the
+ * test's dice say; in an exit it may ask for what vCPUs ask for.
+ */
+struct fake_vcpu {
+    struct gate_thread gate;
+    pthread_t thread;
+    /* Stands for KVM_RUN: a sleep that nothing but a call ends. */
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    bool called_out; /* lock */
+    bool sleeps;     /* until called; otherwise it exits at once */
+    uint64_t dice;   /* 0: its exits ask for nothing */
+    /* It runs guest code or deals with an exit; nobody may see that in a section. */
+    atomic_bool is_inside;
+    atomic_ulong entries;
+    unsigned long works; /* on its thread */
+};
+
+static struct gate gate;
+static struct fake_vcpu vcpus[NVCPUS];
+static atomic_uint in_section;
+static atomic_ulong calls_of_vcpus;
+
+static void fake_call(struct gate_thread *thread, bool on)
+{
+    struct fake_vcpu *vcpu = container_of(thread, struct fake_vcpu, gate);
+
+    pthread_mutex_lock(&vcpu->lock);
+    vcpu->called_out = on;
+    pthread_cond_signal(&vcpu->wake);
+    pthread_mutex_unlock(&vcpu->lock);
+}
+
+static void fake_run(struct fake_vcpu *vcpu)
+{
+    pthread_mutex_lock(&vcpu->lock);
+    while (vcpu->sleeps && !vcpu->called_out)
+        pthread_cond_wait(&vcpu->wake, &vcpu->lock);
+    pthread_mutex_unlock(&vcpu->lock);
+}
+
+static void check_section(void)
+{
+    ck_assert_uint_eq(atomic_fetch_add(&in_section, 1), 0);
+    for (unsigned i = 0; i < NVCPUS; i++)
+        ck_assert(!atomic_load(&vcpus[i].is_inside));
+    atomic_fetch_sub(&in_section, 1);
+}
+
+static void count_work(void *opaque)
+{
+    struct fake_vcpu *vcpu = opaque;
+
+    ck_assert(pthread_equal(pthread_self(), vcpu->thread));
+    vcpu->works++;
+}
+
+/* An exit of a vCPU that asks for something itself: is_inside is what it was before. */
+static void fake_exit(struct fake_vcpu *vcpu)
+{
+    struct fake_vcpu *other = &vcpus[dice_roll(&vcpu->dice, NVCPUS)];
+
+    switch (dice_roll(&vcpu->dice, 16)) {
+    case 0:
+        atomic_store(&vcpu->is_inside, false);
+        gate_begin_exclusive(&gate);
+        check_section();
+        gate_end_exclusive(&gate);
+        atomic_store(&vcpu->is_inside, true);
+        break;
+    case 1:
+        atomic_store(&vcpu->is_inside, false);
+        if (gate_call(&other->gate, count_work, other))
+            atomic_fetch_add(&calls_of_vcpus, 1);
+        atomic_store(&vcpu->is_inside, true);
+        break;
+    default:
+        break;
+    }
+}
+
+static void *fake_main(void *arg)
+{
+    struct fake_vcpu *vcpu = arg;
+
+    gate_enter(&vcpu->gate);
+    while (gate_pass(&vcpu->gate)) {
+        atomic_store(&vcpu->is_inside, true);
+        /* With the guest's code running, nobody may be in a section. */
+        ck_assert_uint_eq(atomic_load(&in_section), 0);
+        atomic_fetch_add(&vcpu->entries, 1);
+        fake_run(vcpu);
+        if (vcpu->dice)
+            fake_exit(vcpu);
+        atomic_store(&vcpu->is_inside, false);
+    }
+    gate_leave(&vcpu->gate);
+    return NULL;
+}
+
+static void start_vcpus(bool sleep, uint64_t seed)
+{
+    memset(vcpus, 0, sizeof(vcpus));
+    gate_init(&gate);
+    for (unsigned i = 0; i < NVCPUS; i++) {
+        pthread_mutex_init(&vcpus[i].lock, NULL);
+        pthread_cond_init(&vcpus[i].wake, NULL);
+        vcpus[i].gate.call = fake_call;
+        vcpus[i].sleeps = sleep;
+        vcpus[i].dice = seed ? seed + i : 0;
+        gate_add(&gate, &vcpus[i].gate);
+    }
+    for (unsigned i = 0; i < NVCPUS; i++)
+        ck_assert_int_eq(pthread_create(&vcpus[i].thread, NULL, fake_main, &vcpus[i]), 0);
+    for (unsigned i = 0; i < NVCPUS; i++)
+        while (atomic_load(&vcpus[i].entries) == 0)
+            sched_yield();
+}
+
+static void end_vcpus(void)
+{
+    for (unsigned i = 0; i < NVCPUS; i++)
+        gate_end(&vcpus[i].gate);
+    for (unsigned i = 0; i < NVCPUS; i++) {
+        pthread_join(vcpus[i].thread, NULL);
+        pthread_cond_destroy(&vcpus[i].wake);
+        pthread_mutex_destroy(&vcpus[i].lock);
+    }
+    gate_done(&gate);
+}
+
+static void set_up_asleep(void)
+{
+    start_vcpus(true, 0);
+}
+
+static void wait_for_entry(struct fake_vcpu *vcpu, unsigned long before)
+{
+    while (atomic_load(&vcpu->entries) == before)
+        sched_yield();
+}
+
+/* ---- one thing at a time --------------------------------------------------------------------- */
+
+START_TEST(held_threads_stay_out_until_the_last_release)
+{
+    unsigned long entries;
+
+    gate_hold(&gate);
+    gate_hold(&gate);
+    gate_wait_clear(&gate);
+    check_section();
+    entries = atomic_load(&vcpus[0].entries);
+    gate_release(&gate);
+    for (unsigned i = 0; i < 100; i++)
+        sched_yield();
+    ck_assert_uint_eq(atomic_load(&vcpus[0].entries), entries);
+    gate_release(&gate);
+    wait_for_entry(&vcpus[0], entries);
+}
+END_TEST
+
+START_TEST(call_reaches_a_thread_asleep_in_the_guest_and_a_held_one)
+{
+    ck_assert(gate_call(&vcpus[1].gate, count_work, &vcpus[1]));
+    ck_assert_uint_eq(vcpus[1].works, 1);
+    gate_hold(&gate);
+    ck_assert(gate_call(&vcpus[1].gate, count_work, &vcpus[1]));
+    ck_assert_uint_eq(vcpus[1].works, 2);
+    gate_release(&gate);
+}
+END_TEST
+
+START_TEST(sections_nest_and_their_owner_has_work_done)
+{
+    gate_begin_exclusive(&gate);
+    gate_begin_exclusive(&gate);
+    check_section();
+    gate_end_exclusive(&gate);
+    check_section();
+    ck_assert(gate_call(&vcpus[2].gate, count_work, &vcpus[2]));
+    check_section();
+    gate_end_exclusive(&gate);
+    ck_assert_uint_eq(vcpus[2].works, 1);
+}
+END_TEST
+
+struct post {
+    struct gate_work work;
+    atomic_uint runs;
+};
+
+static void run_post(struct gate_work *work)
+{
+    struct post *post = container_of(work, struct post, work);
+
+    ck_assert_uint_eq(atomic_load(&in_section), 0);
+    atomic_fetch_add(&post->runs, 1);
+}
+
+static void *post_main(void *arg)
+{
+    struct post *post = arg;
+
+    ck_assert(gate_post(&vcpus[0].gate, &post->work));
+    ck_assert(gate_post(&vcpus[0].gate, &post->work));
+    return NULL;
+}
+
+START_TEST(work_of_others_waits_for_the_end_of_a_section)
+{
+    struct post post = {.work.run = run_post};
+    pthread_t thread;
+
+    gate_begin_exclusive(&gate);
+    ck_assert_int_eq(pthread_create(&thread, NULL, post_main, &post), 0);
+    pthread_join(thread, NULL);
+    ck_assert(gate_call(&vcpus[0].gate, count_work, &vcpus[0]));
+    ck_assert_uint_eq(atomic_load(&post.runs), 0);
+    gate_end_exclusive(&gate);
+    while (atomic_load(&post.runs) == 0)
+        sched_yield();
+    ck_assert(gate_call(&vcpus[0].gate, count_work, &vcpus[0]));
+    ck_assert_uint_eq(atomic_load(&post.runs), 1);
+}
+END_TEST
+
+START_TEST(end_reaches_a_held_thread_and_nobody_waits_for_one_that_left)
+{
+    gate_hold(&gate);
+    gate_end(&vcpus[3].gate);
+    pthread_join(vcpus[3].thread, NULL);
+    ck_assert(!gate_call(&vcpus[3].gate, count_work, &vcpus[3]));
+    gate_release(&gate);
+    gate_begin_exclusive(&gate);
+    gate_end_exclusive(&gate);
+    ck_assert_int_eq(pthread_create(&vcpus[3].thread, NULL, fake_main, &vcpus[3]), 0);
+}
+END_TEST
+
+static atomic_uint nclears;
+
+static void count_clear(struct gate *cleared)
+{
+    atomic_fetch_add(&nclears, 1);
+}
+
+START_TEST(who_asked_is_told_when_all_are_outside)
+{
+    gate.cleared = count_clear;
+    gate_hold(&gate);
+    while (atomic_load(&nclears) == 0)
+        sched_yield();
+    check_section();
+    gate_release(&gate);
+}
+END_TEST
+
+/* ---- everything at once ---------------------------------------------------------------------- */
+
+static atomic_ulong steps;
+static uint64_t client_seed;
+
+static void show_stack(int signo)
+{
+    void *frames[32];
+
+    backtrace_symbols_fd(frames, backtrace(frames, ARRAY_SIZE(frames)), STDERR_FILENO);
+}
+
+/* Stacks of all threads, then the end: whoever reads them sees who waits for whom. */
+static void report_hang(const pthread_t *clients)
+{
+    fprintf(stderr, "no step for %u s; the stacks of clients and vCPUs:\n", HANG_S);
+    for (unsigned i = 0; i < NCLIENTS; i++) {
+        (void)pthread_kill(clients[i], SIGUSR2);
+        sleep(1);
+    }
+    for (unsigned i = 0; i < NVCPUS; i++) {
+        (void)pthread_kill(vcpus[i].thread, SIGUSR2);
+        sleep(1);
+    }
+    ck_abort_msg("a hang");
+}
+
+static void random_step(uint64_t *dice)
+{
+    struct fake_vcpu *vcpu = &vcpus[dice_roll(dice, NVCPUS)];
+    unsigned depth = 1 + dice_roll(dice, 2);
+
+    switch (dice_roll(dice, 4)) {
+    case 0:
+        gate_hold(&gate);
+        gate_wait_clear(&gate);
+        gate_release(&gate);
+        break;
+    case 1:
+        ck_assert(gate_call(&vcpu->gate, count_work, vcpu));
+        break;
+    default:
+        for (unsigned i = 0; i < depth; i++)
+            gate_begin_exclusive(&gate);
+        check_section();
+        if (dice_roll(dice, 2))
+            ck_assert(gate_call(&vcpu->gate, count_work, vcpu));
+        for (unsigned i = 0; i < depth; i++)
+            gate_end_exclusive(&gate);
+        break;
+    }
+}
+
+static void *client_main(void *arg)
+{
+    uint64_t dice = client_seed + (uintptr_t)arg;
+    unsigned nsteps = unit_number("GATE_STEPS", 2000);
+
+    for (unsigned i = 0; i < nsteps; i++) {
+        random_step(&dice);
+        atomic_fetch_add(&steps, 1);
+    }
+    return NULL;
+}
+
+static void wait_for_clients(const pthread_t *clients)
+{
+    for (unsigned i = 0; i < NCLIENTS; i++) {
+        unsigned long before = atomic_load(&steps);
+        struct timespec deadline;
+
+        for (;;) {
+            clock_gettime(CLOCK_REALTIME, &deadline);
+            deadline.tv_sec += HANG_S;
+            if (pthread_timedjoin_np(clients[i], NULL, &deadline) == 0)
+                break;
+            if (atomic_load(&steps) == before)
+                report_hang(clients);
+            before = atomic_load(&steps);
+        }
+    }
+}
+
+static void stress(bool sleep)
+{
+    pthread_t clients[NCLIENTS];
+    struct sigaction action = {.sa_handler = show_stack};
+
+    ck_assert_int_eq(sigaction(SIGUSR2, &action, NULL), 0);
+    start_vcpus(sleep, client_seed + NCLIENTS);
+    for (uintptr_t i = 0; i < NCLIENTS; i++)
+        ck_assert_int_eq(pthread_create(&clients[i], NULL, client_main, (void *)i), 0);
+    wait_for_clients(clients);
+    end_vcpus();
+    ck_assert_uint_gt(atomic_load(&calls_of_vcpus), 0);
+}
+
+START_TEST(random_requests_of_clients_and_vcpus_that_run)
+{
+    stress(false);
+}
+END_TEST
+
+START_TEST(random_requests_of_clients_and_vcpus_that_sleep)
+{
+    stress(true);
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+    client_seed = unit_seed();
+    unit_case_with(
+        suite, "one", set_up_asleep, end_vcpus, held_threads_stay_out_until_the_last_release,
+        call_reaches_a_thread_asleep_in_the_guest_and_a_held_one,
+        sections_nest_and_their_owner_has_work_done, work_of_others_waits_for_the_end_of_a_section,
+        end_reaches_a_held_thread_and_nobody_waits_for_one_that_left,
+        who_asked_is_told_when_all_are_outside);
+    unit_case(suite, "random", random_requests_of_clients_and_vcpus_that_run,
+              random_requests_of_clients_and_vcpus_that_sleep);
+}
+
+UNIT_MAIN("gate", add_tests)
