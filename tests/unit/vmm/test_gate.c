@@ -28,9 +28,10 @@ struct fake_vcpu {
     /* Stands for KVM_RUN: a sleep that nothing but a call ends. */
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    bool called_out; /* lock */
-    bool sleeps;     /* until called; otherwise it exits at once */
-    uint64_t dice;   /* 0: its exits ask for nothing */
+    bool called_out;                           /* lock */
+    bool sleeps;                               /* until called; otherwise it exits at once */
+    uint64_t dice;                             /* 0: its exits ask for nothing */
+    void (*next_exit)(struct fake_vcpu *vcpu); /* lock: what the next exit does; NULL: nothing */
     /* It runs guest code or deals with an exit; nobody may see that in a section. */
     atomic_bool is_inside;
     atomic_ulong entries;
@@ -55,16 +56,41 @@ static void fake_call(struct gate_thread *thread, bool on)
 static void fake_run(struct fake_vcpu *vcpu)
 {
     pthread_mutex_lock(&vcpu->lock);
-    while (vcpu->sleeps && !vcpu->called_out)
+    while (vcpu->sleeps && !vcpu->called_out && !vcpu->next_exit)
         pthread_cond_wait(&vcpu->wake, &vcpu->lock);
     pthread_mutex_unlock(&vcpu->lock);
+}
+
+static void let_exit(struct fake_vcpu *vcpu, void (*exit)(struct fake_vcpu *vcpu))
+{
+    pthread_mutex_lock(&vcpu->lock);
+    vcpu->next_exit = exit;
+    pthread_cond_signal(&vcpu->wake);
+    pthread_mutex_unlock(&vcpu->lock);
+}
+
+static void take_exit(struct fake_vcpu *vcpu)
+{
+    void (*exit)(struct fake_vcpu * vcpu);
+
+    pthread_mutex_lock(&vcpu->lock);
+    exit = vcpu->next_exit;
+    vcpu->next_exit = NULL;
+    pthread_mutex_unlock(&vcpu->lock);
+    if (exit)
+        exit(vcpu);
+}
+
+static void check_outside(void)
+{
+    for (unsigned i = 0; i < NVCPUS; i++)
+        ck_assert(!atomic_load(&vcpus[i].is_inside));
 }
 
 static void check_section(void)
 {
     ck_assert_uint_eq(atomic_fetch_add(&in_section, 1), 0);
-    for (unsigned i = 0; i < NVCPUS; i++)
-        ck_assert(!atomic_load(&vcpus[i].is_inside));
+    check_outside();
     atomic_fetch_sub(&in_section, 1);
 }
 
@@ -111,6 +137,7 @@ static void *fake_main(void *arg)
         ck_assert_uint_eq(atomic_load(&in_section), 0);
         atomic_fetch_add(&vcpu->entries, 1);
         fake_run(vcpu);
+        take_exit(vcpu);
         if (vcpu->dice)
             fake_exit(vcpu);
         atomic_store(&vcpu->is_inside, false);
@@ -259,6 +286,37 @@ START_TEST(end_reaches_a_held_thread_and_nobody_waits_for_one_that_left)
 }
 END_TEST
 
+static atomic_bool work_begun, work_may_end, went_on;
+
+static void long_work(void *opaque)
+{
+    atomic_store(&work_begun, true);
+    while (!atomic_load(&work_may_end))
+        sched_yield();
+}
+
+static void call_from_an_exit(struct fake_vcpu *vcpu)
+{
+    ck_assert(gate_call(&vcpus[1].gate, long_work, NULL));
+    atomic_store(&went_on, true);
+}
+
+START_TEST(exit_that_waited_for_another_vcpu_does_not_go_on_while_held)
+{
+    let_exit(&vcpus[0], call_from_an_exit);
+    while (!atomic_load(&work_begun))
+        sched_yield();
+    gate_hold(&gate);
+    atomic_store(&work_may_end, true);
+    gate_wait_clear(&gate);
+    usleep(10000);
+    ck_assert(!atomic_load(&went_on));
+    gate_release(&gate);
+    while (!atomic_load(&went_on))
+        sched_yield();
+}
+END_TEST
+
 static atomic_uint nclears;
 
 static void count_clear(struct gate *cleared)
@@ -313,6 +371,8 @@ static void random_step(uint64_t *dice)
     case 0:
         gate_hold(&gate);
         gate_wait_clear(&gate);
+        for (unsigned i = 0; i < 100; i++)
+            check_outside();
         gate_release(&gate);
         break;
     case 1:
@@ -394,6 +454,7 @@ static void add_tests(Suite *suite)
         call_reaches_a_thread_asleep_in_the_guest_and_a_held_one,
         sections_nest_and_their_owner_has_work_done, work_of_others_waits_for_the_end_of_a_section,
         end_reaches_a_held_thread_and_nobody_waits_for_one_that_left,
+        exit_that_waited_for_another_vcpu_does_not_go_on_while_held,
         who_asked_is_told_when_all_are_outside);
     unit_case(suite, "random", random_requests_of_clients_and_vcpus_that_run,
               random_requests_of_clients_and_vcpus_that_sleep);
