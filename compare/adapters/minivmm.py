@@ -1,22 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""minivmm, the release build of this tree."""
+"""minivmm, the release build of this tree.
 
-import os
+Options: kernel_cache (a folder or "off"), kaslr ("on", "off"), boot_trace (a file), disk (more keys
+of --disk, as text)
+"""
 
-from common import ROOT
+from lib.paths import MINIVMM
 
-BINARY = os.environ.get("MINIVMM", os.path.join(ROOT, "build/release/minivmm"))
+NAME = "minivmm"
+PROGRAM = MINIVMM
+TRIED = True
+DISK_FORMATS = ("qcow2", "raw")
+CMDLINE = ""
+ENDS_BY = "poweroff"
 
 
-def version_argv():
-    return [BINARY, "--version"]
+def version_argv(program):
+    return [program, "--version"]
 
 
-def argv(guest):
-    command = [BINARY, "--kernel", guest.kernel, "--memory", f"{guest.memory_mib}M",
+def argv(program, guest, _scratch):
+    command = [program, "--kernel", guest.kernel, "--memory", f"{guest.memory_mib}M",
                "--cpus", str(guest.cpus), "--cmdline", guest.cmdline]
     if guest.initrd:
         command += ["--initrd", guest.initrd]
-    if guest.disk:
-        command += ["--disk", f"{guest.disk},format={guest.disk_format}"]
+    for disk in guest.disks:
+        keys = f"format={disk.format}" + (",readonly=on" if disk.readonly else "")
+        keys += f",{guest.options['disk']}" if "disk" in guest.options else ""
+        command += ["--disk", f"{disk.path},{keys}"]
+    for option in ("kernel_cache", "kaslr", "boot_trace"):
+        if option in guest.options:
+            command += ["--" + option.replace("_", "-"), guest.options[option]]
     return command

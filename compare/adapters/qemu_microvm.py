@@ -1,21 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """QEMU's microvm machine, as lean as its manual makes it."""
 
+NAME = "qemu-microvm"
+PROGRAM = "qemu-system-x86_64"
+TRIED = True
+DISK_FORMATS = ("qcow2", "raw")
+CMDLINE = ""
+ENDS_BY = "poweroff"
 
-def version_argv():
-    return ["qemu-system-x86_64", "--version"]
+
+def version_argv(program):
+    return [program, "--version"]
 
 
-def argv(guest):
+def argv(program, guest, _scratch):
     # QEMU 7.2 cannot set the host's arch-capabilities MSR under every KVM; guests do without it.
-    command = ["qemu-system-x86_64", "-M", "microvm,pic=off,pit=off,rtc=off", "-accel", "kvm",
+    command = [program, "-M", "microvm,pic=off,pit=off,rtc=off", "-accel", "kvm",
                "-cpu", "host,-arch-capabilities", "-m", str(guest.memory_mib),
                "-smp", str(guest.cpus),
                "-nodefaults", "-no-user-config", "-nographic", "-serial", "stdio", "-no-reboot",
                "-kernel", guest.kernel, "-append", guest.cmdline]
     if guest.initrd:
         command += ["-initrd", guest.initrd]
-    if guest.disk:
-        command += ["-drive", f"file={guest.disk},format={guest.disk_format},if=none,id=disk",
-                    "-device", "virtio-blk-device,drive=disk"]
+    for number, disk in enumerate(guest.disks):
+        readonly = ",readonly=on" if disk.readonly else ""
+        command += ["-drive", f"file={disk.path},format={disk.format},if=none,id=disk{number}{readonly}",
+                    "-device", f"virtio-blk-device,drive=disk{number}"]
     return command
