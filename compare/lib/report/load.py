@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads a run folder: one file of JSON lines for each part, as lib/results.py writes them.
+
+A run may have been stopped at any point, and a file may come from anywhere. What is not understood
+is left out and noted; what would give a wrong report is refused.
+"""
+
+import glob
+import json
+import os
+
+from . import beside
+from .model import (BETTER, Failure, Metric, Part, Refused, Run, clean, clean_lines, dict_of,
+                    name_of, number, read_bytes)
+
+FORMAT = 1
+
+
+def parse_line(line):
+    item = json.loads(line)
+    if not isinstance(item, dict):
+        raise ValueError("not an object")
+    return item
+
+
+def add_header(part, item):
+    if item.get("format") != FORMAT:
+        found = clean(item.get("format"))
+        raise Refused(f"{part.path}: format {found}, this program reads {FORMAT}")
+    part.where = name_of(item, "where")
+    part.name = name_of(item, "part")
+    part.date = clean(item.get("date", ""))
+    part.machine = dict_of(item, "machine")
+    part.settings = dict_of(item, "settings")
+    for name, vmm in dict_of(item, "vmms").items():
+        vmm = vmm if isinstance(vmm, dict) else {}
+        part.vmms[clean(name)] = {"version": clean(vmm.get("version") or ""),
+                                  "tried": vmm.get("tried", True) is True}
+
+
+def add_metric(part, item):
+    name = name_of(item, "name")
+    better = item.get("better")
+    part.metrics[name] = Metric(name, clean(item.get("title") or name),
+                                clean(item.get("unit") or ""),
+                                better if better in BETTER else "none")
+
+
+def add_command(part, item):
+    argv = item.get("argv")
+    if not isinstance(argv, list):
+        raise ValueError("no argv")
+    files = {clean(name): clean_lines(text) for name, text in dict_of(item, "files").items()}
+    case, vmm = name_of(item, "case"), name_of(item, "vmm")
+    part.commands[case, vmm] = ([clean(word) for word in argv], files)
+
+
+def add_sample(part, item):
+    case, vmm, turn = name_of(item, "case"), name_of(item, "vmm"), number(item.get("round"))
+    if turn is None:
+        raise ValueError("no round")
+    values = {clean(name): number(value) for name, value in dict_of(item, "values").items()}
+    for name, value in values.items():
+        if value is not None:
+            part.add_value(case, vmm, name, turn, value)
+    if not values or None in values.values():
+        raise ValueError("a value that is not a number" if values else "no values")
+
+
+def add_note(part, item):
+    part.notes.append(name_of(item, "text"))
+
+
+def add_failure(part, item):
+    vmm = name_of(item, "vmm")
+    part.add_vmm(vmm)
+    part.failures.append(Failure(name_of(item, "case"), vmm, number(item.get("round")),
+                                 clean_lines(item.get("message") or "")))
+
+
+ADDERS = {"metric": add_metric, "command": add_command, "sample": add_sample,
+          "failure": add_failure, "note": add_note}
+
+
+def read_part(path):
+    """One file, or None where not even its header is whole, and notes."""
+    part = Part("", path=path)
+    lines = read_bytes(path).split(b"\n")
+    cut = len(lines)
+    for at, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            item = parse_line(line)
+            kind = item.get("kind")
+            if kind == "header" and not part.name:
+                add_header(part, item)
+            elif not part.name:
+                break
+            elif kind == "header":
+                raise Refused(f"{path}: line {at}: a second header: two runs in one file")
+            elif kind in ADDERS:
+                ADDERS[kind](part, item)
+            else:
+                raise ValueError(f"unknown kind {clean(kind)}")
+        except (ValueError, RecursionError) as error:
+            if at == cut and isinstance(error, json.JSONDecodeError):
+                part.notes.append("the last line is cut short: this part was stopped")
+            else:
+                part.notes.append(f"line {at} left out: {clean(str(error))}")
+    if not part.name:
+        name = clean(os.path.basename(path))
+        return None, [f"{name}: left out: it does not begin with a whole header"]
+    return part, []
+
+
+def differing(one, other):
+    """
+    The first of the keys of both in which two descriptions of a machine differ, in words. Of an
+    emulated host, the machine around it counts: each part may emulate another size.
+    """
+    for key in [key for key in one if key in other and key != "emulated"]:
+        if one[key] != other[key]:
+            return f"{clean(key)} {clean(one[key])} and {clean(other[key])}"
+    return ""
+
+
+def check_parts(parts):
+    """One run of each part, and one machine: figures of two say nothing about two programs."""
+    for at, part in enumerate(parts):
+        for other in parts[:at]:
+            if (part.name, part.where) == (other.name, other.where):
+                raise Refused(f"{other.path} and {part.path} are two runs of {part.name}")
+            different = differing(other.machine, part.machine)
+            if different:
+                raise Refused(f"{other.path} and {part.path} come from two machines ({different}): "
+                              "make a report of each")
+
+
+def files(folder, suffix):
+    paths = sorted(glob.glob(os.path.join(glob.escape(folder), "*" + suffix)))
+    # A part that has just begun has an empty one.
+    return [path for path in paths if os.path.isfile(path) and os.path.getsize(path)]
+
+
+def read_run(folder):
+    if not os.path.isdir(folder):
+        raise Refused(f"{folder}: no such folder")
+    parts, notes = [], []
+    try:
+        for suffix, read in ((".jsonl", read_part), (".json", beside.read_part)):
+            for path in files(folder, suffix):
+                part, why = read(path)
+                parts += [part] if part else []
+                notes += why
+    except OSError as error:
+        raise Refused(f"{error.filename}: {error.strerror}") from error
+    parts = [part for part in parts if part.samples or part.failures]
+    if not parts:
+        raise Refused("; ".join([f"{folder}: no results", *notes]))
+    check_parts(parts)
+    return Run(folder, parts, notes)
