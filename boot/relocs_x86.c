@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "boot/relocs_x86.h"
 
+#include <assert.h>
 #include <errno.h>
 
 #include "base/bytes.h"
@@ -12,11 +13,40 @@
 
 #define LISTS_MAX 3u
 
-enum kind { ADD64, SUBTRACT32, ADD32 };
+#define PAGE 4096u
 
-int relocs_parse(const uint8_t *table, size_t len, struct relocs *ret_relocs, struct err *err)
+/* ---- the table ------------------------------------------------------------------------------- */
+
+/* Place `i` of a list, from the start of a kernel that is linked for `link_gpa`. */
+static uint64_t place(const struct relocs_list *list, uint64_t link_gpa, size_t i)
 {
-    struct relocs_list lists[LISTS_MAX] = {0};
+    uint64_t virt = (uint64_t)(int32_t)load_le32(list->words + i * WORD);
+
+    return virt - KERNEL_MAP - link_gpa;
+}
+
+static int check_list(const struct relocs_list *list, size_t width,
+                      const struct relocs_kernel *kernel, struct err *err)
+{
+    uint64_t before = 0;
+
+    for (size_t i = 0; i < list->n; i++) {
+        uint64_t off = place(list, kernel->link_gpa, i);
+
+        if (!range_fits(off, width, kernel->len))
+            return err_set(err, -EINVAL, "relocation at %#llx, outside the kernel",
+                           (unsigned long long)(off + KERNEL_MAP + kernel->link_gpa));
+        if (off < before)
+            return err_set(err, -EINVAL, "its relocations are not in order");
+        before = off;
+    }
+    return 0;
+}
+
+/* Returns how many there are, or -EINVAL with *err filled. */
+static int find_lists(const uint8_t *table, size_t len, struct relocs_list lists[LISTS_MAX],
+                      struct err *err)
+{
     size_t n = 0;
 
     if (len == 0 || len % WORD != 0 || load_le32(table) != 0)
@@ -34,52 +64,121 @@ int relocs_parse(const uint8_t *table, size_t len, struct relocs *ret_relocs, st
     }
     if (n < LISTS_MAX - 1)
         return err_set(err, -EINVAL, "its table of relocations has one list only");
-    *ret_relocs = (struct relocs){.add64 = lists[0], .add32 = lists[n - 1]};
-    if (n == LISTS_MAX)
-        ret_relocs->subtract32 = lists[1];
-    return 0;
+    return (int)n;
 }
 
-static void relocate(uint8_t *at, enum kind kind, uint64_t delta)
+int relocs_parse(const uint8_t *table, size_t len, const struct relocs_kernel *kernel,
+                 struct relocs *ret_relocs, struct err *err)
 {
-    switch (kind) {
-    case ADD64:
-        store_le64(at, load_le64(at) + delta);
-        break;
-    case SUBTRACT32:
-        store_le32(at, load_le32(at) - (uint32_t)delta);
-        break;
-    case ADD32:
-        store_le32(at, load_le32(at) + (uint32_t)delta);
-        break;
-    }
-}
+    struct relocs_list lists[LISTS_MAX] = {0};
+    struct relocs relocs;
+    int n = find_lists(table, len, lists, err);
+    int r;
 
-static int apply_list(const struct relocs_list *list, enum kind kind, uint8_t *kernel, size_t len,
-                      uint64_t link_gpa, uint64_t delta, struct err *err)
-{
-    size_t width = kind == ADD64 ? sizeof(uint64_t) : sizeof(uint32_t);
-
-    for (size_t i = 0; i < list->n; i++) {
-        uint64_t virt = (uint64_t)(int32_t)load_le32(list->words + i * WORD);
-        uint64_t off = virt - KERNEL_MAP - link_gpa;
-
-        if (!range_fits(off, width, len))
-            return err_set(err, -EINVAL, "relocation at %#llx, outside the kernel",
-                           (unsigned long long)virt);
-        relocate(kernel + off, kind, delta);
-    }
-    return 0;
-}
-
-int relocs_apply(const struct relocs *relocs, uint8_t *kernel, size_t len, uint64_t link_gpa,
-                 uint64_t delta, struct err *err)
-{
-    int r = apply_list(&relocs->add64, ADD64, kernel, len, link_gpa, delta, err);
-
+    if (n < 0)
+        return n;
+    relocs = (struct relocs){
+        .link_gpa = kernel->link_gpa,
+        .add64 = lists[0],
+        .add32 = lists[n - 1],
+    };
+    if (n == (int)LISTS_MAX)
+        relocs.subtract32 = lists[1];
+    r = check_list(&relocs.add64, sizeof(uint64_t), kernel, err);
     if (r == 0)
-        r = apply_list(&relocs->subtract32, SUBTRACT32, kernel, len, link_gpa, delta, err);
+        r = check_list(&relocs.subtract32, sizeof(uint32_t), kernel, err);
     if (r == 0)
-        r = apply_list(&relocs->add32, ADD32, kernel, len, link_gpa, delta, err);
+        r = check_list(&relocs.add32, sizeof(uint32_t), kernel, err);
+    if (r == 0)
+        *ret_relocs = relocs;
     return r;
+}
+
+/* ---- pieces of the kernel -------------------------------------------------------------------- */
+
+/* How many places of a list lie before `off`. */
+static size_t count_before(const struct relocs_list *list, uint64_t link_gpa, uint64_t off)
+{
+    size_t low = 0, high = list->n;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (place(list, link_gpa, middle) < off)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* The places of a list that lie in a piece of the kernel. */
+static struct relocs_list cut(const struct relocs_list *list, uint64_t link_gpa, uint64_t off,
+                              uint64_t len)
+{
+    size_t first = count_before(list, link_gpa, off);
+
+    return (struct relocs_list){
+        .words = list->words + first * WORD,
+        .n = count_before(list, link_gpa, off + len) - first,
+    };
+}
+
+static void mark_pages(const struct relocs_list *list, uint64_t link_gpa, uint64_t off,
+                       uint64_t len, uint64_t pages[RELOCS_PIECE_MAX / PAGE / 64])
+{
+    const struct relocs_list piece = cut(list, link_gpa, off, len);
+
+    for (size_t i = 0; i < piece.n; i++) {
+        uint64_t page = (place(&piece, link_gpa, i) - off) / PAGE;
+
+        pages[page / 64] |= 1ull << page % 64;
+    }
+}
+
+size_t relocs_count_pages(const struct relocs *relocs, uint64_t off, uint64_t len)
+{
+    uint64_t pages[RELOCS_PIECE_MAX / PAGE / 64] = {0};
+    size_t n = 0;
+
+    assert(len <= RELOCS_PIECE_MAX);
+    mark_pages(&relocs->add64, relocs->link_gpa, off, len, pages);
+    mark_pages(&relocs->subtract32, relocs->link_gpa, off, len, pages);
+    mark_pages(&relocs->add32, relocs->link_gpa, off, len, pages);
+    for (size_t i = 0; i < ARRAY_SIZE(pages); i++)
+        n += (size_t)__builtin_popcountll(pages[i]);
+    return n;
+}
+
+static void add64(const struct relocs_list *piece, uint64_t link_gpa, uint8_t *kernel,
+                  uint64_t delta)
+{
+    for (size_t i = 0; i < piece->n; i++) {
+        uint8_t *at = kernel + place(piece, link_gpa, i);
+
+        store_le64(at, load_le64(at) + delta);
+    }
+}
+
+static void add32(const struct relocs_list *piece, uint64_t link_gpa, uint8_t *kernel,
+                  uint32_t delta)
+{
+    for (size_t i = 0; i < piece->n; i++) {
+        uint8_t *at = kernel + place(piece, link_gpa, i);
+
+        store_le32(at, load_le32(at) + delta);
+    }
+}
+
+void relocs_apply(const struct relocs *relocs, uint8_t *kernel, uint64_t off, uint64_t len,
+                  uint64_t delta)
+{
+    const uint64_t link_gpa = relocs->link_gpa;
+    struct relocs_list piece = cut(&relocs->add64, link_gpa, off, len);
+
+    add64(&piece, link_gpa, kernel, delta);
+    piece = cut(&relocs->subtract32, link_gpa, off, len);
+    add32(&piece, link_gpa, kernel, -(uint32_t)delta);
+    piece = cut(&relocs->add32, link_gpa, off, len);
+    add32(&piece, link_gpa, kernel, (uint32_t)delta);
 }

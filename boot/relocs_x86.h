@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The table of relocations after an x86-64 vmlinux with CONFIG_RANDOMIZE_BASE, as the program in
- * Linux' arch/x86/tools writes it: 32-bit words, each list after a word that is zero.
+ * Linux' arch/x86/tools writes it: 32-bit words, each list in ascending order and after a word that
+ * is zero.
  *
  *   0 | 64-bit places | 0 | places of inverse 32-bit relocations | 0 | 32-bit places
  *
@@ -23,21 +24,35 @@ struct relocs_list {
 };
 
 struct relocs {
+    uint64_t link_gpa;
     struct relocs_list add64;
     struct relocs_list subtract32;
     struct relocs_list add32;
 };
 
-/* The lists point into `table`. 0, or -EINVAL with *err filled: it is no such table. */
-int relocs_parse(const uint8_t *table, size_t len, struct relocs *ret_relocs,
-                 struct err *err) MUST_CHECK;
+struct relocs_kernel {
+    uint64_t link_gpa; /* the physical address that it was linked for */
+    uint64_t len;
+};
 
 /*
- * Let the kernel of `len` bytes at `kernel`, which was linked for physical address `link_gpa`, run
- * `delta` bytes higher than it was linked for. 0; or -EINVAL with *err filled where a place lies
- * outside the kernel, which is changed in part then.
+ * The lists point into `table`. 0; or -EINVAL with *err filled: it is no such table, or a place is
+ * out of order or outside the kernel.
  */
-int relocs_apply(const struct relocs *relocs, uint8_t *kernel, size_t len, uint64_t link_gpa,
-                 uint64_t delta, struct err *err) MUST_CHECK;
+int relocs_parse(const uint8_t *table, size_t len, const struct relocs_kernel *kernel,
+                 struct relocs *ret_relocs, struct err *err) MUST_CHECK;
+
+#define RELOCS_PIECE_MAX (2u << 20)
+
+/* How many of the kernel's pages from `off` on, a multiple of their size, have places in them. */
+size_t relocs_count_pages(const struct relocs *relocs, uint64_t off, uint64_t len);
+
+/*
+ * Let the kernel at `kernel` run `delta` bytes higher than it was linked for: as far as places
+ * begin in [off, off + len). Several threads may do that for pieces that do not overlap: no place
+ * of a kernel overlaps another.
+ */
+void relocs_apply(const struct relocs *relocs, uint8_t *kernel, uint64_t off, uint64_t len,
+                  uint64_t delta);
 
 #endif

@@ -9,6 +9,7 @@
 
 #include "base/bytes.h"
 #include "boot/kaslr_x86.h"
+#include "boot/kernel_blocks.h"
 #include "boot/kernel_cache.h"
 #include "boot/loader.h"
 #include "boot/plain_kernel.h"
@@ -126,7 +127,8 @@ static int unpack_file(const struct boot_file *file, const struct kernel_payload
 /* ---- from there to its place ----------------------------------------------------------------- */
 
 /* A kernel without a table was built without KASLR. */
-static int copy_table(const uint8_t *table, size_t len, struct plain_kernel *plain, struct err *err)
+static int copy_table(const uint8_t *table, size_t len, const struct relocs_kernel *kernel,
+                      struct plain_kernel *plain, struct err *err)
 {
     struct relocs relocs;
     uint8_t *copy;
@@ -134,7 +136,7 @@ static int copy_table(const uint8_t *table, size_t len, struct plain_kernel *pla
 
     if (len == 0)
         return 0;
-    r = relocs_parse(table, len, &relocs, err);
+    r = relocs_parse(table, len, kernel, &relocs, err);
     if (r < 0)
         return r;
     copy = map_piece(len, PLAIN_KERNEL_TABLE_MAX, err);
@@ -151,37 +153,51 @@ static int put(const struct kernel_payload *payload, const struct place *place, 
                struct plain_kernel *ret_plain, struct err *err)
 {
     struct plain_kernel plain = {0};
+    struct relocs_kernel kernel = {.link_gpa = payload->link_gpa};
     struct vmlinux vmlinux;
     int r = vmlinux_parse(place->area, len, payload->link_gpa, place->kernel_len, &vmlinux, err);
 
-    if (r == 0)
-        r = copy_table(place->area + vmlinux.elf_len, len - vmlinux.elf_len, &plain, err);
+    if (r < 0)
+        return r;
+    plain.entry_off = vmlinux.entry_off;
+    plain.image_len = align_up(vmlinux.end_off, PLAIN_KERNEL_PAGE);
+    kernel.len = vmlinux.end_off;
+    r = copy_table(place->area + vmlinux.elf_len, len - vmlinux.elf_len, &kernel, &plain, err);
     if (r < 0)
         return r;
     vmlinux_place(&vmlinux, place->area, len, place->kernel);
-    plain.entry_off = vmlinux.entry_off;
-    plain.image_len = align_up(vmlinux.end_off, PLAIN_KERNEL_PAGE);
     *ret_plain = plain;
     return 0;
 }
 
-/* Its stub, too, would leave a kernel without a table as it is. */
-static int relocate(const struct plain_kernel *plain, const struct kernel_payload *payload,
-                    const struct place *place, struct unpacked *ret_unpacked, struct err *err)
+/* How the kernel is relocated at its place. Its stub, too, would leave one without a table as it is. */
+static int plan_blocks(const struct plain_kernel *plain, const struct kernel_payload *payload,
+                       const struct place *place, struct relocs *relocs,
+                       struct kernel_blocks *ret_blocks, struct err *err)
 {
-    struct relocs relocs;
+    const struct relocs_kernel kernel = {.link_gpa = payload->link_gpa, .len = plain->image_len};
     int r = 0;
 
-    ret_unpacked->gpa = place->gpa;
-    ret_unpacked->entry_gpa = place->gpa + plain->entry_off;
-    ret_unpacked->kaslr = place->random && plain->table;
-    if (!ret_unpacked->kaslr)
-        return 0;
-    r = relocs_parse(plain->table, plain->table_len, &relocs, err);
-    if (r < 0)
-        return r;
-    return relocs_apply(&relocs, place->kernel, place->kernel_len, payload->link_gpa, place->delta,
-                        err);
+    *ret_blocks = (struct kernel_blocks){
+        .kernel = place->kernel,
+        .len = plain->image_len,
+        .delta = place->delta,
+    };
+    if (place->random && plain->table) {
+        r = relocs_parse(plain->table, plain->table_len, &kernel, relocs, err);
+        ret_blocks->relocs = relocs;
+    }
+    return r;
+}
+
+static void describe(const struct plain_kernel *plain, const struct place *place,
+                     struct unpacked *ret_unpacked)
+{
+    *ret_unpacked = (struct unpacked){
+        .gpa = place->gpa,
+        .entry_gpa = place->gpa + plain->entry_off,
+        .kaslr = place->random && plain->table,
+    };
 }
 
 static void plain_kernel_done(const struct plain_kernel *plain)
@@ -192,22 +208,54 @@ static void plain_kernel_done(const struct plain_kernel *plain)
 
 /* ---- one way and the other ------------------------------------------------------------------- */
 
+static int fill(const struct kernel_blocks *blocks, int fd, struct err *err)
+{
+    const struct boot_file entry = {.fd = fd};
+    int r = kernel_blocks_fill(blocks, &entry, KERNEL_CACHE_IMAGE_OFF, err);
+
+    if (r == 0)
+        r = kernel_blocks_relocate(blocks, err);
+    if (r < 0)
+        guest_mem_unmap_file(blocks->kernel, blocks->len);
+    return r;
+}
+
 static int load_cached(const struct unpacked_source *source, const struct kernel_cache_key *key,
                        const struct place *place, struct unpacked *ret_unpacked, struct err *err)
 {
+    struct kernel_blocks blocks;
     struct plain_kernel plain;
+    struct relocs relocs;
     int fd, r;
 
     if (!kernel_cache_find(source->cache, key, place->kernel_len, &plain, &fd))
         return err_set(err, -ENOENT, "not in the cache");
-    r = guest_mem_map_file(place->kernel, plain.image_len, fd, KERNEL_CACHE_IMAGE_OFF);
+    r = plan_blocks(&plain, &source->image->payload, place, &relocs, &blocks, err);
+    if (r == 0)
+        r = fill(&blocks, fd, err);
     close(fd);
-    if (r == 0) {
-        r = relocate(&plain, &source->image->payload, place, ret_unpacked, err);
-        if (r < 0)
-            guest_mem_unmap_file(place->kernel, plain.image_len);
-    }
+    if (r == 0)
+        describe(&plain, place, ret_unpacked);
     plain_kernel_done(&plain);
+    return r;
+}
+
+/* What was unpacked is in place: keep it as it was linked, then move it. */
+static int finish(const struct unpacked_source *source, const struct kernel_cache_key *key,
+                  const struct place *place, const struct plain_kernel *plain,
+                  struct unpacked *ret_unpacked, struct err *err)
+{
+    struct kernel_blocks blocks;
+    struct relocs relocs;
+    int r = plan_blocks(plain, &source->image->payload, place, &relocs, &blocks, err);
+
+    if (r < 0)
+        return r;
+    if (key)
+        kernel_cache_store(source->cache, source->file, key, plain, place->kernel);
+    r = kernel_blocks_relocate(&blocks, err);
+    if (r == 0)
+        describe(plain, place, ret_unpacked);
     return r;
 }
 
@@ -224,9 +272,7 @@ static int load_packed(const struct unpacked_source *source, const struct kernel
     if (r == 0)
         r = put(payload, place, len, &plain, err);
     if (r == 0) {
-        if (key)
-            kernel_cache_store(source->cache, source->file, key, &plain, place->kernel);
-        r = relocate(&plain, payload, place, ret_unpacked, err);
+        r = finish(source, key, place, &plain, ret_unpacked, err);
         plain_kernel_done(&plain);
     }
     if (r < 0)

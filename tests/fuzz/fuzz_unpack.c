@@ -18,9 +18,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define HEAD 0x800u
 #define DELTA 0x2a00000u
+#define PIECE 0x1000u
 
 static void relocate(const uint8_t *table, size_t len, uint8_t *kernel, size_t kernel_len)
 {
+    const struct relocs_kernel linked = {.link_gpa = TEST_KERNEL_GPA, .len = kernel_len};
     struct relocs relocs;
     struct err err;
     uint8_t *copy = malloc(len + 1);
@@ -28,10 +30,15 @@ static void relocate(const uint8_t *table, size_t len, uint8_t *kernel, size_t k
     if (!copy)
         abort();
     memcpy(copy, table, len);
-    if (relocs_parse(copy, len, &relocs, &err) == 0 &&
-        relocs_apply(&relocs, kernel, kernel_len, TEST_KERNEL_GPA, DELTA, &err) == 0 &&
-        relocs.add64.n + relocs.subtract32.n + relocs.add32.n > len / 4)
-        abort();
+    if (relocs_parse(copy, len, &linked, &relocs, &err) == 0) {
+        if (relocs.add64.n + relocs.subtract32.n + relocs.add32.n > len / 4)
+            abort();
+        for (size_t off = 0; off < kernel_len; off += PIECE) {
+            if (relocs_count_pages(&relocs, off, PIECE) > 1)
+                abort();
+            relocs_apply(&relocs, kernel, off, PIECE, DELTA);
+        }
+    }
     free(copy);
 }
 
