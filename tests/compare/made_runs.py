@@ -12,7 +12,7 @@ import unittest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 REPORT = os.path.join(ROOT, "compare", "report")
 MACHINE = {"cpu": "a processor", "cpus": 2, "memory_mib": 4096, "kernel": "6.1.0"}
-MS = {"kind": "metric", "name": "ms", "unit": "ms", "better": "lower", "title": "from exec to there"}
+MS = {"kind": "metric", "name": "ms", "unit": "ms", "better": "lower", "title": "exec to there"}
 RATE = {"kind": "metric", "name": "rate", "unit": "1/s", "better": "higher", "title": "events"}
 needs_gnuplot = unittest.skipUnless(shutil.which("gnuplot"),
                                     "gnuplot is missing: run `scripts/setup report`")

@@ -45,12 +45,13 @@ class Figures(RunTestCase):
         self.assertEqual([(f.vmm, len(f.values), f.failed) for f in group.figures],
                          [("minivmm", 1, 0), ("other", 0, 2)])
 
-    def test_groups_are_made_by_what_is_before_the_slash(self):
-        groups = self.groups(*samples([1], case="cpu/1"), *samples([1], case="cpu/4"),
-                             *samples([1], case="idle"))
+    def test_cases_that_begin_alike_are_a_group(self):
+        groups = self.groups(*(sample for case in ("cpu", "idle, 1", "cpu, 4", "many", "cpu/1")
+                               for sample in samples([1], case=case)))
         self.assertEqual([(g.name, g.cases) for g in groups],
-                         [("cpu", ["cpu/1", "cpu/4"]), ("", ["idle"])])
-        self.assertEqual(groups[0].short("cpu/4"), "4")
+                         [("cpu", ["cpu", "cpu, 4", "cpu/1"]), ("", ["idle, 1", "many"])])
+        self.assertEqual([groups[0].short(case) for case in groups[0].cases], ["cpu", "4", "1"])
+        self.assertEqual(groups[1].short("idle, 1"), "idle, 1")
 
     def test_how_far_ahead_of_the_best_of_the_others(self):
         def ahead(*lines):
@@ -60,8 +61,8 @@ class Figures(RunTestCase):
         self.assertEqual(ahead(*samples([2], metric="rate"), *samples([8], "a", metric="rate")),
                          0.25)
         # Neither minivmm with other options nor the host is one of the others.
-        self.assertEqual(ahead(*samples([2]), *samples([1], "minivmm, tuned"), *samples([1], "host"),
-                               *samples([6], "a")), 3)
+        self.assertEqual(ahead(*samples([2]), *samples([1], "minivmm, tuned"),
+                               *samples([1], "host"), *samples([6], "a")), 3)
         self.assertIsNone(ahead(*samples([2])))
         self.assertIsNone(ahead(*samples([0]), *samples([6], "a")))
 

@@ -14,8 +14,9 @@ import subprocess
 import tempfile
 import xml.etree.ElementTree as ET
 
+from lib.results import Refused
+
 from . import figures
-from .model import Refused
 
 WIDTH = 860
 ROW = 19
@@ -80,7 +81,7 @@ class Row:
 class Panel:
     """What a row's bar says (low, median, high), and what is written beside it."""
     title: str
-    bar: object
+    span_of: object
     written: object
 
 
@@ -90,14 +91,14 @@ def absolute(metric):
 
 
 def normalised():
-    def bar(row):
+    def span_of(row):
         return [row.ratio * value / row.values[1] if row.values[1] else 0 for value in row.values]
-    return Panel("divided by the best VMM’s median", bar,
+    return Panel("divided by the best VMM’s median", span_of,
                  lambda row: figures.ratio_text(row.ratio))
 
 
 def quoted(text):
-    """A gnuplot string in which nothing is special; an apostrophe would end it, so it is another."""
+    """A gnuplot string in which nothing is special; an apostrophe would end it."""
     return "'" + text.replace("'", "’") + "'"
 
 
@@ -140,7 +141,7 @@ def write_data(path, rows, panel):
     with open(path, "w", encoding="utf-8") as f:
         for at, row in enumerate(rows):
             if row.values:
-                low, median, high = panel.bar(row)
+                low, median, high = panel.span_of(row)
                 f.write(f"{at} {median!r} {low!r} {high!r} {row.colour} {panel.written(row)}\n")
 
 
@@ -153,8 +154,8 @@ def step_of(span):
 def panel_script(panel, rows, data, left, right, labelled):
     """The commands for one panel, between two places from 0 to 1, with names before it or not."""
     write_data(data, rows, panel)
-    bars = [panel.bar(row) for row in rows if row.values]
-    low, high = min(0, *(bar[0] for bar in bars)), max(0, *(bar[2] for bar in bars))
+    spans = [panel.span_of(row) for row in rows if row.values]
+    low, high = min(0, *(span[0] for span in spans)), max(0, *(span[2] for span in spans))
     labels, headings = [], []
     for at, row in enumerate(rows):
         if labelled and row.heading:
@@ -195,7 +196,7 @@ def tag_of(element):
 def is_noise(element, inherited):
     """Draws nothing, or is of use only in gnuplot's viewer."""
     tag = tag_of(element)
-    return (tag in ("defs", "use", "title", "desc") or tag == "g" and not len(element)
+    return (tag in ("defs", "use", "title", "desc") or tag == "g" and len(element) == 0
             or tag == "path" and NO_LINE.fullmatch(element.get("d"))
             or tag == "rect" and element.get("fill", inherited.get("fill")) == "none")
 

@@ -4,10 +4,12 @@
 import shlex
 import statistics
 
+from lib import sides
+
 from . import charts, figures
 from .document import Chart, Heading, Items, Links, Paragraph, Table, Verbatim
 from .figures import ratio_text, text
-from .model import clean, file_name
+from .model import base_name, clean, file_name
 
 PARTS = ("first-run", "boot-time", "pmap", "sysbench", "disk", "block-bench", "img-bench")
 PLACES = {
@@ -19,10 +21,10 @@ PLACES = {
                       "times do not, and nothing here can be compared with another section."),
 }
 GLANCE = (
-    "“Compared” counts the figures that minivmm and another VMM have, and in which one direction is "
-    "better; “minivmm is best” those in which no other VMM has a better median. The factor is the "
-    "geometric mean of how many times better than the best of the others minivmm is; below 1 it is "
-    "worse."
+    "“Compared” counts the figures that minivmm and another VMM have, and in which one direction "
+    "is better; “minivmm is best” those in which no other VMM has a better median. The factor is "
+    "the geometric mean of how many times better than the best of the others minivmm is; below 1 "
+    "it is worse."
 )
 HOW_TO_READ = (
     "Each VMM got the same kernel, initrd, root image, memory and processors, and they took turns.",
@@ -189,6 +191,12 @@ class Content:
 
     def add_vmms(self):
         self.heading(2, "VMMs and versions")
+        here = {base_name(name) for part in self.parts for name in part.vmms}
+        absent = [name + ("" if module.TRIED else " (not tried: written from documentation)")
+                  for name, module in sides.adapters().items() if name not in here]
+        if absent:
+            self.add(Paragraph(f"There are adapters for more, which were not run: "
+                               f"{', '.join(absent)}."))
         seen = {}
         for part in self.parts:
             for name, vmm in part.vmms.items():

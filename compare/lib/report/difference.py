@@ -7,7 +7,7 @@ import statistics
 from . import figures, ranks
 from .figures import ratio_text, text
 from .load import differing
-from .model import clean
+from .model import Metric, Part, clean
 
 # Chance alone marks one figure in so many, and only differences of medians beyond TOLERANCE count:
 # two runs of the same program on a shared machine are never quite equal.
@@ -19,8 +19,8 @@ TOLERANCE = 0.05
 @dataclasses.dataclass
 class Change:
     """One figure in both runs."""
-    part: object
-    metric: object
+    part: Part
+    metric: Metric
     case: str
     vmm: str
     old: list

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A document as a list of blocks of plain text; page and markdown write it, each with its escapes."""
+"""A document as a list of blocks of plain text, which page and markdown write as they need it."""
 
 import dataclasses
 

@@ -3,11 +3,13 @@
 
 import collections
 import dataclasses
+import re
 import statistics
 
-from .model import base_name
+from lib.sides import OURS
 
-OURS = "minivmm"
+from .model import Metric, Part, base_name
+
 # No VMM: it is shown beside them, and never the best of them.
 HOST = "host"
 
@@ -30,9 +32,9 @@ class Figure:
 
 @dataclasses.dataclass
 class Group:
-    """The cases of a part that have the text before the first "/" in common, for one metric."""
-    part: object
-    metric: object
+    """The cases of a part whose names begin alike, up to a comma or slash, for one metric."""
+    part: Part
+    metric: Metric
     name: str
     figures: list
 
@@ -45,11 +47,17 @@ class Group:
 
     def short(self, case):
         """The case's name within the group."""
-        return case[len(self.name) + 1:] if self.name and case != self.name else case
+        return case[len(self.name):].lstrip("/, ") or case
 
 
-def group_name(case):
-    return case.split("/", 1)[0] if "/" in case else ""
+def beginning(case):
+    return re.split("/|, ", case, maxsplit=1)[0]
+
+
+def group_names(cases):
+    """{case: name of its group}; those that begin like no other are in a group without a name."""
+    count = collections.Counter(map(beginning, cases))
+    return {case: beginning(case) if count[beginning(case)] > 1 else "" for case in cases}
 
 
 def best_of(figures, better):
@@ -79,11 +87,12 @@ def groups_of(part):
     cases = list(dict.fromkeys([case for case, _, _ in part.samples] +
                                [failure.case for failure in failures]))
     failed = collections.Counter((failure.case, failure.vmm) for failure in failures)
-    for name in dict.fromkeys(group_name(case) for case in cases):
+    names = group_names(cases)
+    for name in dict.fromkeys(names.values()):
         for metric in part.metrics.values():
             figures = []
             for case in cases:
-                if group_name(case) == name:
+                if names[case] == name:
                     figures += figures_of(part, metric, case, failed)
             if figures:
                 yield Group(part, metric, name, figures)

@@ -9,11 +9,11 @@ import glob
 import json
 import os
 
-from . import beside
-from .model import (BETTER, Failure, Metric, Part, Refused, Run, clean, clean_lines, dict_of,
-                    name_of, number, read_bytes)
+from lib.results import FORMAT, Refused
 
-FORMAT = 1
+from . import beside
+from .model import (BETTER, Failure, Metric, Part, Run, clean, clean_lines, dict_of, name_of,
+                    number, read_bytes)
 
 
 def parse_line(line):
@@ -50,9 +50,9 @@ def add_command(part, item):
     argv = item.get("argv")
     if not isinstance(argv, list):
         raise ValueError("no argv")
-    files = {clean(name): clean_lines(text) for name, text in dict_of(item, "files").items()}
+    made = {clean(name): clean_lines(text) for name, text in dict_of(item, "files").items()}
     case, vmm = name_of(item, "case"), name_of(item, "vmm")
-    part.commands[case, vmm] = ([clean(word) for word in argv], files)
+    part.commands[case, vmm] = ([clean(word) for word in argv], made)
 
 
 def add_sample(part, item):

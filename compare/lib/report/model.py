@@ -11,10 +11,6 @@ from lib.paths import ROOT
 BETTER = ("lower", "higher", "none")
 
 
-class Refused(Exception):
-    """Why nothing can be made of these results: one line for the user."""
-
-
 def base_name(vmm):
     """Of a VMM with other options than usual, "NAME, how", the name."""
     return vmm.split(",", 1)[0]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes a document as one HTML page that needs nothing else, for screens, dark ones too, and paper."""
+"""Writes a document as one HTML page that needs nothing else, for screens and for paper."""
 
 import html
 
@@ -60,8 +60,8 @@ def link(text, address):
     return f'<a href="{escape(address)}">{escape(text)}</a>'
 
 
-def items(contents):
-    return "<ul>" + "".join(f"<li>{content}</li>" for content in contents) + "</ul>"
+def items(marked_up):
+    return "<ul>" + "".join(f"<li>{item}</li>" for item in marked_up) + "</ul>"
 
 
 def chart(block):
