@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "base/trace.h"
 #include "boot/acpi.h"
 #include "boot/cmdline.h"
 #include "boot/file.h"
@@ -305,6 +306,8 @@ static void write_entry(struct session *s, struct boot_plan *plan)
 static int load(struct session *s, struct boot_plan *ret_plan, struct err *err)
 {
     int r = take_low_memory(s, err);
+    uint64_t begin_ns;
+    bool is_unpacked;
 
     if (r < 0)
         return r;
@@ -323,9 +326,14 @@ static int load(struct session *s, struct boot_plan *ret_plan, struct err *err)
                       err);
     if (r < 0)
         return r;
-    if (!unpack_kernel(s))
+    begin_ns = trace_begin();
+    is_unpacked = unpack_kernel(s);
+    trace_span("place the kernel", begin_ns);
+    if (!is_unpacked)
         add_kernel_loads(s);
+    begin_ns = trace_begin();
     r = loader_run(s->loads, s->nloads, err);
+    trace_span("read files into memory", begin_ns);
     if (r < 0)
         return r;
 

@@ -2,6 +2,7 @@
 #include "boot/kernel_blocks.h"
 
 #include "base/bytes.h"
+#include "base/trace.h"
 #include "boot/loader.h"
 #include "boot/plain_kernel.h"
 #include "boot/workers.h"
@@ -77,10 +78,12 @@ int kernel_blocks_fill(const struct kernel_blocks *blocks, const struct boot_fil
                        uint64_t off, struct err *err)
 {
     struct filling filling = {.blocks = blocks, .file = file, .off = off};
+    const uint64_t begin_ns = trace_begin();
     int r = map_runs(&filling, err);
 
     if (r == 0 && blocks->relocs)
         r = workers_run(div_round_up(blocks->len, BLOCK), read_block, &filling, err);
+    trace_span("map and read the kernel", begin_ns);
     return r;
 }
 
@@ -95,8 +98,12 @@ static int relocate_block(void *opaque, size_t i, struct err *err)
 int kernel_blocks_relocate(const struct kernel_blocks *blocks, struct err *err)
 {
     struct kernel_blocks copy = *blocks; /* it is only read, but workers get no const */
+    const uint64_t begin_ns = trace_begin();
+    int r;
 
     if (!blocks->relocs)
         return 0;
-    return workers_run(div_round_up(blocks->len, BLOCK), relocate_block, &copy, err);
+    r = workers_run(div_round_up(blocks->len, BLOCK), relocate_block, &copy, err);
+    trace_span("relocate the kernel", begin_ns);
+    return r;
 }

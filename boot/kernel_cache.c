@@ -16,6 +16,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "base/trace.h"
 
 #define MAGIC "minivmm kernel 1"
 #define BOOT_ID_LEN 36u
@@ -169,11 +170,15 @@ static bool read_entry(int fd, const struct kernel_cache_key *key, uint64_t imag
 bool kernel_cache_find(const char *dir, const struct kernel_cache_key *key, uint64_t image_max,
                        struct plain_kernel *ret_kernel, int *ret_fd)
 {
+    const uint64_t begin_ns = trace_begin();
     int fd = open_entry(dir, key);
+    bool good;
 
     if (fd < 0)
         return false;
-    if (!read_entry(fd, key, image_max, ret_kernel)) {
+    good = read_entry(fd, key, image_max, ret_kernel);
+    trace_span("check the kernel in the cache", begin_ns);
+    if (!good) {
         log_info("%s/%s: not used: it is not as this program leaves its entries", dir, key->text);
         close(fd);
         return false;
@@ -316,6 +321,7 @@ void kernel_cache_store(const char *dir, const struct boot_file *kernel,
                         const struct kernel_cache_key *key, const struct plain_kernel *plain,
                         const uint8_t *image)
 {
+    const uint64_t begin_ns = trace_begin();
     int folder = make_folder(dir);
 
     if (folder < 0)
@@ -324,4 +330,5 @@ void kernel_cache_store(const char *dir, const struct boot_file *kernel,
     if (!make_entry(folder, kernel, key, plain, image))
         log_info("%s: the unpacked kernel is not kept there", dir);
     close(folder);
+    trace_span("keep the unpacked kernel", begin_ns);
 }

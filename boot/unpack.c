@@ -9,6 +9,7 @@
 #include <zstd.h>
 
 #include "base/bytes.h"
+#include "base/trace.h"
 #include "boot/loader.h"
 #include "boot/workers.h"
 
@@ -164,6 +165,7 @@ int unpack(const uint8_t *packed, size_t len, uint8_t *dst, size_t room, size_t 
            struct err *err)
 {
     struct span span = {.src = packed, .src_len = len - SIZE_LEN, .dst = dst};
+    const uint64_t begin_ns = trace_begin();
     int r;
 
     if (len < 2 * SIZE_LEN || len > UINT32_MAX)
@@ -190,6 +192,7 @@ int unpack(const uint8_t *packed, size_t len, uint8_t *dst, size_t room, size_t 
     default:
         return err_set(err, -ENOTSUP, "packed in an unknown way: %#x", load_be16(packed));
     }
+    trace_span("unpack the kernel", begin_ns);
     if (r == 0)
         *ret_len = span.dst_len;
     return r;

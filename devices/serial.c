@@ -7,6 +7,8 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
+#include "base/trace.h"
+
 #define FIFO_SIZE 16u
 
 /* Bits that exist on a 16550A; the others read as zero. */
@@ -55,6 +57,7 @@ struct serial {
     bool rx_overrun;
     unsigned lsr_polls; /* reads of LSR in a row, up to LSR_POLLS */
 
+    bool has_spoken;  /* the guest has sent something */
     bool tx_busy;     /* the chardev was full after the last character */
     bool thr_pending; /* the THR became empty, and IIR has not said so yet */
 
@@ -206,6 +209,14 @@ static void tx_complete(struct serial *serial)
     update_irq(serial);
 }
 
+static void transmit(struct serial *serial, uint8_t data)
+{
+    if (!serial->has_spoken)
+        trace_mark("first output byte");
+    serial->has_spoken = true;
+    serial->chardev->ops->write(serial->chardev, &data, 1);
+}
+
 static void write_thr(struct serial *serial, uint8_t data)
 {
     serial->thr_pending = false;
@@ -214,7 +225,7 @@ static void write_thr(struct serial *serial, uint8_t data)
     if (serial->mcr & UART_MCR_LOOP)
         rx_push(serial, data, 0);
     else
-        serial->chardev->ops->write(serial->chardev, &data, 1);
+        transmit(serial, data);
     tx_complete(serial);
 }
 

@@ -11,6 +11,7 @@
 #include "base/bytes.h"
 #include "base/log.h"
 #include "base/thread.h"
+#include "base/trace.h"
 #include "devices/bus.h"
 #include "devices/virtio/virtio_blk.h"
 #include "devices/virtio/virtio_mmio.h"
@@ -18,7 +19,6 @@
 #include "vmm/arch.h"
 #include "vmm/board.h"
 #include "vmm/gate.h"
-#include "vmm/process/startup.h"
 #include "vmm/vcpu.h"
 
 _Static_assert(CONFIG_QUEUES_MAX <= VIRTIO_QUEUES_MAX, "a disk has the queues it is given");
@@ -79,6 +79,7 @@ static void on_power_request(struct power_sink *sink, enum power_request what)
 {
     struct machine *machine = container_of(sink, struct machine, power);
 
+    trace_mark(what == POWER_REQUEST_OFF ? "the guest powers off" : "the guest resets");
     report_end(machine, what == POWER_REQUEST_OFF ? MACHINE_POWER_OFF : MACHINE_RESET, NULL);
 }
 
@@ -288,7 +289,6 @@ static int create_vm(struct machine *machine, struct err *err)
     r = arch_vm_new(&machine->vm, !parts->config->acpi, parts->config->ncpus, &machine->arch, err);
     if (r < 0)
         return r;
-    startup_step("VM created");
     return 0;
 }
 
@@ -318,7 +318,6 @@ static int create_vcpus(struct machine *machine, struct err *err)
         if (r < 0)
             return r;
     }
-    startup_step("vCPUs created");
     return 0;
 }
 
@@ -338,6 +337,7 @@ struct load_job {
 
 static void *load_main(void *arg)
 {
+    const uint64_t begin_ns = trace_begin();
     struct load_job *job = arg;
     const struct machine *machine = job->machine;
     const struct boot_machine description = {
@@ -351,7 +351,7 @@ static void *load_main(void *arg)
 
     job->result =
         boot_load(machine->parts->boot, &description, machine->mem, &job->plan, &job->err);
-    startup_step("guest loaded");
+    trace_span("load the guest", begin_ns);
     return NULL;
 }
 
@@ -364,10 +364,24 @@ static int start_loading(struct load_job *job, struct err *err)
 
 static int finish_loading(struct load_job *job, struct err *err)
 {
+    const uint64_t begin_ns = trace_begin();
+
     pthread_join(job->thread, NULL);
+    trace_span("wait for the load thread", begin_ns);
     if (job->result < 0)
         *err = job->err;
     return job->result;
+}
+
+/* A step of it, in the timeline. */
+static int make(const char *name, int (*step)(struct machine *machine, struct err *err),
+                struct machine *machine, struct err *err)
+{
+    const uint64_t begin_ns = trace_begin();
+    int r = step(machine, err);
+
+    trace_span(name, begin_ns);
+    return r;
 }
 
 static int build(struct machine *machine, struct err *err)
@@ -380,17 +394,17 @@ static int build(struct machine *machine, struct err *err)
     if (r == 0)
         r = plan_slots(machine, err);
     if (r == 0)
-        r = map_memory(machine, err);
+        r = make("map memory", map_memory, machine, err);
     if (r == 0)
         r = start_loading(&load, err);
     if (r < 0)
         return r;
 
-    r = create_vm(machine, err);
+    r = make("create the VM", create_vm, machine, err);
     if (r == 0)
-        r = add_devices(machine, err);
+        r = make("add devices", add_devices, machine, err);
     if (r == 0)
-        r = create_vcpus(machine, err);
+        r = make("create vCPUs", create_vcpus, machine, err);
     load_r = finish_loading(&load, &load_err);
     if (r == 0 && load_r < 0) {
         *err = load_err;
@@ -428,29 +442,34 @@ int machine_new(const struct machine_parts *parts, struct machine **ret_machine,
 
 int machine_start(struct machine *machine, struct err *err)
 {
-    for (unsigned i = 0; i < machine->nvcpus; i++) {
-        int r = vcpu_start(machine->vcpus[i], err);
+    const uint64_t begin_ns = trace_begin();
+    int r = 0;
 
-        if (r < 0)
-            return r;
-    }
-    return 0;
+    for (unsigned i = 0; r == 0 && i < machine->nvcpus; i++)
+        r = vcpu_start(machine->vcpus[i], err);
+    trace_span("start vCPUs", begin_ns);
+    return r;
 }
 
 /* A vCPU may be waiting for its disk's requests; whatever they are, nobody wants them any more. */
 void machine_stop(struct machine *machine)
 {
+    const uint64_t begin_ns = trace_begin();
+
     for (unsigned i = 0; i < machine->nvcpus; i++)
         vcpu_request_stop(machine->vcpus[i]);
     for (size_t i = 0; i < machine->parts->ndisks; i++)
         disk_cancel(machine->parts->disks[i]);
     for (unsigned i = 0; i < machine->nvcpus; i++)
         vcpu_wait(machine->vcpus[i]);
+    trace_span("stop vCPUs", begin_ns);
 }
 
 /* Nothing may use what is freed before it: vCPUs, devices, the VM, and last its memory. */
 void machine_free(struct machine *machine)
 {
+    const uint64_t begin_ns = trace_begin();
+
     if (!machine)
         return;
     for (unsigned i = 0; i < machine->nvcpus; i++)
@@ -469,6 +488,7 @@ void machine_free(struct machine *machine)
     gate_done(&machine->gate);
     pthread_mutex_destroy(&machine->end_lock);
     free(machine);
+    trace_span("free the machine", begin_ns);
 }
 
 const struct err *machine_failure(const struct machine *machine)

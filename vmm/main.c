@@ -8,14 +8,15 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/std_fds.h"
+#include "base/trace.h"
 #include "vmm/config/options.h"
 #include "vmm/process/crash.h"
 #include "vmm/process/ending.h"
 #include "vmm/process/inherited.h"
-#include "vmm/process/startup.h"
 #include "vmm/runner.h"
 
 /* How long the end of the process waits until its last log lines are written. */
@@ -64,6 +65,7 @@ static void raise_descriptor_limit(void)
 
 static enum exit_code run(int argc, char **argv, struct config *config, struct err *err)
 {
+    const uint64_t begin_ns = monotonic_ns();
     enum options_action action;
 
     if (options_parse(argc, argv, config, &action, err) < 0)
@@ -84,7 +86,9 @@ static enum exit_code run(int argc, char **argv, struct config *config, struct e
     raise_descriptor_limit();
     log_set_level(config->log_level);
     set_up_signals();
-    startup_step("options read");
+    if (config->boot_trace)
+        trace_switch_on();
+    trace_span("read the options", begin_ns);
     return runner_run(config, err);
 }
 
@@ -94,7 +98,6 @@ int main(int argc, char **argv)
     struct err err = {0};
     enum exit_code code;
 
-    startup_begin();
     std_fds_fill();
     log_start_thread();
     /* One heap for all threads: an arena for each would cost an idle VM more than it saves. */

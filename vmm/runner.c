@@ -7,14 +7,15 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/trace.h"
 #include "boot/boot.h"
 #include "vmm/console/console.h"
 #include "vmm/disk.h"
 #include "vmm/kvm.h"
 #include "vmm/machine.h"
+#include "vmm/process/boot_trace.h"
 #include "vmm/process/ending.h"
 #include "vmm/process/restarts.h"
-#include "vmm/process/startup.h"
 
 /* How often a guest is told again of its power button, until it looks. */
 #define REPEAT_BUTTON_S 1u
@@ -35,6 +36,7 @@ struct runner {
     struct console *console;
     bool console_started;
     struct machine_parts parts;
+    struct boot_trace trace;
 
     struct machine *machine; /* NULL between two guests */
     bool asked_to_power_off; /* a guest that resets instead is not started again */
@@ -203,6 +205,11 @@ static int open_disks(struct runner *runner, struct err *err)
     return 0;
 }
 
+static int check_outputs(struct runner *runner, struct err *err)
+{
+    return boot_trace_check(&runner->trace, &runner->files, err);
+}
+
 static int make_console(struct runner *runner, struct err *err)
 {
     const struct console_events events = {
@@ -230,12 +237,13 @@ static int open_kvm(struct runner *runner, struct err *err)
 /* In the order in which it is most useful to fail. */
 static const struct part {
     int (*open)(struct runner *runner, struct err *err);
-    const char *done;
+    const char *name;
 } parts[] = {
-    {open_kvm, "KVM opened"},
-    {open_boot, "kernel opened"},
-    {open_disks, "disks opened"},
-    {make_console, "console made"},
+    {open_kvm, "open KVM"},
+    {open_boot, "open the kernel"},
+    {open_disks, "open disks"},
+    {check_outputs, "check outputs"},
+    {make_console, "make the console"},
 };
 
 /* 0; a negative errno with *err filled; 1: the end was asked for meanwhile. */
@@ -248,11 +256,12 @@ static int open_parts(struct runner *runner, struct err *err)
         return err_set_errno(err, r, "cannot make an event loop");
     r = listen_for_the_end(runner, err);
     for (size_t i = 0; r == 0 && i < ARRAY_SIZE(parts); i++) {
+        uint64_t begin_ns = trace_begin();
+
         if (ending_is_asked(runner->ending))
             return 1;
         r = parts[i].open(runner, err);
-        if (r == 0)
-            startup_step(parts[i].done);
+        trace_span(parts[i].name, begin_ns);
     }
     if (r < 0)
         return r;
@@ -271,17 +280,20 @@ static int open_parts(struct runner *runner, struct err *err)
     return 0;
 }
 
-/*
- * Everything open_parts opened, however far it came. The terminal first: flushing may take long.
- * All disks are closed, whatever fails; the first failure is returned.
- */
-static int close_parts(struct runner *runner, struct err *err)
+static void close_console(struct runner *runner)
 {
+    const uint64_t begin_ns = trace_begin();
+
+    console_close(runner->console);
+    trace_span("close the console", begin_ns);
+}
+
+/* All are closed, whatever fails; the first failure is returned. */
+static int close_disks(struct runner *runner, struct err *err)
+{
+    const uint64_t begin_ns = trace_begin();
     int result = 0;
 
-    if (runner->ending)
-        ending_begin_closing(runner->ending);
-    console_close(runner->console);
     for (size_t i = runner->ndisks; i-- > 0;) {
         struct err disk_err = {0};
 
@@ -293,6 +305,19 @@ static int close_parts(struct runner *runner, struct err *err)
             log_error("%s", disk_err.msg);
         result = disk_err.code;
     }
+    trace_span("close disks", begin_ns);
+    return result;
+}
+
+/* Everything open_parts opened, however far it came. The terminal first: flushing may take long. */
+static int close_parts(struct runner *runner, struct err *err)
+{
+    int result;
+
+    if (runner->ending)
+        ending_begin_closing(runner->ending);
+    close_console(runner);
+    result = close_disks(runner, err);
     boot_close(runner->boot);
     if (runner->kvm.fd >= 0)
         kvm_close(&runner->kvm);
@@ -306,6 +331,21 @@ static int close_parts(struct runner *runner, struct err *err)
     free(runner->cmdline);
     loop_free(runner->loop);
     return result;
+}
+
+/* Last of all the timeline, which shows the rest. */
+static int close_all(struct runner *runner, struct err *err)
+{
+    struct err trace_err = {0};
+    int r = close_parts(runner, err);
+
+    if (boot_trace_close(&runner->trace, &trace_err) == 0)
+        return r;
+    if (r < 0)
+        log_error("%s", trace_err.msg);
+    else
+        *err = trace_err;
+    return trace_err.code;
 }
 
 /* ---- guests ---------------------------------------------------------------------------------- */
@@ -343,17 +383,18 @@ static enum exit_code wait_for_end(struct runner *runner, struct err *err)
 }
 
 /*
- * The first guest can start: only now touch the terminal, and the file or socket of the serial
- * port. A VM that cannot be set up leaves them as they were.
+ * The first guest can start: only now touch the terminal, the file or socket of the serial port, and
+ * that of the boot trace. A VM that cannot be set up leaves them as they were.
  */
-static int start_console(struct runner *runner, struct err *err)
+static int start_outputs(struct runner *runner, struct err *err)
 {
-    int r = 0;
+    const uint64_t begin_ns = trace_begin();
+    int r = boot_trace_open(&runner->trace, &runner->files, err);
 
-    if (!runner->console_started) {
+    if (r == 0 && !runner->console_started) {
         r = console_start(runner->console, err);
         runner->console_started = true;
-        startup_step("console started");
+        trace_span("start the console", begin_ns);
     }
     return r;
 }
@@ -363,7 +404,7 @@ static enum exit_code start_and_wait(struct runner *runner, struct err *err)
 {
     enum exit_code code = EXIT_SETUP;
 
-    if (start_console(runner, err) < 0)
+    if (start_outputs(runner, err) < 0)
         return EXIT_SETUP;
     if (!ending_begin_guest(runner->ending))
         return EXIT_KILLED;
@@ -438,6 +479,7 @@ enum exit_code runner_run(const struct config *config, struct err *err)
     struct runner runner = {
         .config = config,
         .kvm.fd = -1,
+        .trace = {.path = config->boot_trace, .fd = -1},
         .repeat_button.expired = on_repeat_button,
         .restart.expired = on_restart,
     };
@@ -450,7 +492,7 @@ enum exit_code runner_run(const struct config *config, struct err *err)
     else if (r > 0)
         code = EXIT_KILLED;
 
-    if (close_parts(&runner, &close_err) < 0) {
+    if (close_all(&runner, &close_err) < 0) {
         if (err->code == 0)
             *err = close_err;
         else

@@ -18,9 +18,9 @@
 #include "base/bytes.h"
 #include "base/log.h"
 #include "base/thread.h"
+#include "base/trace.h"
 #include "vmm/arch.h"
 #include "vmm/gate.h"
-#include "vmm/process/startup.h"
 
 /* Interrupts KVM_RUN; its handler does nothing. */
 #define VCPU_SIGNAL SIGRTMIN
@@ -290,6 +290,7 @@ static bool run_once(struct vcpu *vcpu)
 static void *vcpu_main(void *arg)
 {
     struct vcpu *vcpu = arg;
+    uint64_t begin_ns;
     sigset_t set;
 
     /* Whoever started this process may have blocked it. */
@@ -297,13 +298,14 @@ static void *vcpu_main(void *arg)
     sigaddset(&set, VCPU_SIGNAL);
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 
-    if (vcpu->id == 0)
-        startup_step(STARTUP_FIRST_RUN);
+    trace_mark("first KVM_RUN");
+    begin_ns = trace_begin();
     /* Whoever looks at a vCPU that is held finds an instruction done or not begun. */
     gate_enter(&vcpu->gate);
     while ((vcpu->unfinished || gate_pass(&vcpu->gate)) && run_once(vcpu))
         ;
     gate_leave(&vcpu->gate);
+    trace_span("run the guest", begin_ns);
     return NULL;
 }
 

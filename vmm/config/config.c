@@ -34,6 +34,7 @@ void config_done(struct config *config)
     free(config->cmdline);
     free(config->serial_path);
     free(config->kernel_cache);
+    free(config->boot_trace);
     *config = (struct config){0};
 }
 
@@ -74,6 +75,10 @@ int config_check(const struct config *config, struct err *err)
         return err_set(err, -EINVAL, "--kernel is missing: expected a bzImage or an ELF vmlinux");
     if (config->append && config->cmdline)
         return err_set(err, -EINVAL, "append and cmdline are both given: expected one of them");
+    if (config->boot_trace && config->serial_path &&
+        strcmp(config->boot_trace, config->serial_path) == 0)
+        return err_set(err, -EINVAL, "boot-trace: %s: the serial port has it: expected another one",
+                       config->boot_trace);
     return 0;
 }
 

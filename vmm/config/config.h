@@ -80,6 +80,7 @@ struct config {
     bool kaslr;
     char *kernel_cache; /* NULL: the default folder */
     bool kernel_cache_off;
+    char *boot_trace; /* file for a timeline; NULL: none */
     enum log_level log_level;
 };
 

@@ -410,6 +410,8 @@ const struct setting config_settings[] = {
      .help = "random addresses of the kernel (default: on)"},
     {.name = "kernel-cache", .value = "FOLDER|off", .set = set_kernel_cache,
      .help = "unpacked kernels (default: ~/.cache/minivmm)"},
+    {.name = "boot-trace", .value = "FILE", .set = set_path, VM_FIELD(boot_trace),
+     .help = "timeline of the VM, for Perfetto"},
     {.name = "log", .value = "error|warn|info|debug", .set = set_choice, VM_FIELD(log_level),
      .choices = log_levels,
      .help = "what to report on stderr (default: warn)"},

@@ -51,6 +51,7 @@ START_TEST(kernel_alone_gives_the_defaults)
     ck_assert(!config.restart_on_reboot);
     ck_assert_uint_eq(config.shutdown_timeout_s, 60);
     ck_assert(config.kaslr);
+    ck_assert_ptr_null(config.boot_trace);
     ck_assert_int_eq(config.log_level, LOG_WARN);
     ck_assert_uint_eq(config.ndisks, 0);
     ck_assert_uint_eq(config.ninitrds, 0);
@@ -83,6 +84,13 @@ START_TEST(every_option_is_taken)
     ck_assert(!config.kernel_cache_off);
     ck_assert_str_eq(config.kernel_cache, "/c");
     ck_assert_int_eq(config.log_level, LOG_DEBUG);
+}
+END_TEST
+
+START_TEST(a_boot_trace_is_taken)
+{
+    ck_assert_int_eq(parse_args("--kernel=k", "--boot-trace", "/t"), 0);
+    ck_assert_str_eq(config.boot_trace, "/t");
 }
 END_TEST
 
@@ -470,7 +478,7 @@ static void add_tests(Suite *suite)
     suite_add_tcase(suite, tcase);
 
     unit_case(suite, "good", kernel_alone_gives_the_defaults, every_option_is_taken,
-              places_for_all_disks_add_up, every_disk_key_is_taken,
+              a_boot_trace_is_taken, places_for_all_disks_add_up, every_disk_key_is_taken,
               commas_in_file_names_are_doubled, sizes_are_taken, last_of_a_repeated_option_wins,
               value_may_look_like_an_option_behind_equals, help_and_version_need_nothing_else);
     unit_case(suite, "documents", help_names_every_setting_and_fits_a_terminal,
