@@ -25,7 +25,8 @@ def argv(program, guest, _scratch):
     if guest.initrd:
         command += ["--initrd", guest.initrd]
     for disk in guest.disks:
-        keys = f"format={disk.format}" + (",readonly=on" if disk.readonly else "")
+        # Overlays are made in a folder of their own.
+        keys = f"format={disk.format},backing=any" + (",readonly=on" if disk.readonly else "")
         keys += f",{guest.options['disk']}" if "disk" in guest.options else ""
         command += ["--disk", f"{disk.path},{keys}"]
     for option in ("kernel_cache", "kaslr", "boot_trace"):

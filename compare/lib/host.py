@@ -96,7 +96,8 @@ class Hosts:
     def _end_when_silent(self, process):
         while process.poll() is None:
             self.heard.clear()
-            if not self.heard.wait(SILENCE_S) and process.poll() is None:
+            # Seconds in which this program ran: somebody may stop all of it for a while.
+            if not any(self.heard.wait(1) for _ in range(SILENCE_S)) and process.poll() is None:
                 process.terminate()
                 process.terminate()
 
@@ -104,8 +105,9 @@ class Hosts:
         """Its exit status, and whether the program in it ended by itself."""
         env = {**os.environ, progress.SENDS: "1", MACHINE: json.dumps(local_machine())}
         # In a session of its own: a Ctrl-C reaches it through stop(), once.
+        # Locks that this program was started with are held as long as that runs.
         with subprocess.Popen(self.argv, env=env, stdin=subprocess.DEVNULL, text=True,
-                              stderr=subprocess.PIPE, errors="replace",
+                              stderr=subprocess.PIPE, errors="replace", close_fds=False,
                               start_new_session=True) as self.process:
             watchdog = threading.Thread(target=self._end_when_silent, args=(self.process,))
             watchdog.start()

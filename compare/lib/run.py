@@ -3,7 +3,6 @@
 
 import os
 import select
-import shlex
 import signal
 import subprocess
 import time
@@ -77,5 +76,7 @@ class Run:
             self.eof = not data
 
     def failure(self, what):
-        tail = self.output[-600:].decode(errors="replace")
-        return f"{shlex.join(self.argv)}: {what}; its last output:\n{tail}"
+        """What happened, with the last line that says something, and on further lines more of that."""
+        tail = self.output[-600:].decode(errors="replace").replace("\r", "")
+        lines = [line for line in tail.splitlines() if line.strip()]
+        return "\n".join([f"{what}: {lines[-1] if lines else 'no output'}", *lines[:-1]])
