@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Firecracker, started from a file instead of by its API. It adds pci=off and how to find the disks to
+the command line. It has no power-off: a reboot by the i8042 (reboot=k) ends it.
+"""
+
+import json
+import os
+
+NAME = "firecracker"
+PROGRAM = "firecracker"
+TRIED = True
+DISK_FORMATS = ("raw",)
+CMDLINE = "reboot=k"
+ENDS_BY = "reboot"
+
+
+def version_argv(program):
+    return [program, "--version"]
+
+
+def drive(number, disk):
+    return {"drive_id": f"disk{number}", "path_on_host": disk.path, "is_root_device": False,
+            "is_read_only": disk.readonly, "cache_type": "Writeback"}
+
+
+def argv(program, guest, scratch):
+    source = {"kernel_image_path": guest.kernel, "boot_args": guest.cmdline}
+    if guest.initrd:
+        source["initrd_path"] = guest.initrd
+    config = {"boot-source": source,
+              "machine-config": {"vcpu_count": guest.cpus, "mem_size_mib": guest.memory_mib},
+              "drives": [drive(number, disk) for number, disk in enumerate(guest.disks)]}
+    path = os.path.join(scratch, "firecracker.json")
+    with open(path, "w", encoding="utf-8") as f:
+        json.dump(config, f, indent=1)
+    return [program, "--no-api", "--config-file", path]

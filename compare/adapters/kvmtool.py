@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+kvmtool (lkvm). It puts words of its own before the guest's: noapic noacpi pci=conf1 reboot=k panic=1
+and how to treat the i8042; without ACPI, a kernel that does not read MP tables, like those of Debian's
+cloud flavour, finds only one CPU. Power-off halts the guest, so that only a reboot ends it.
+"""
+
+NAME = "kvmtool"
+PROGRAM = "lkvm"
+TRIED = True
+# It reads old qcow2 images only, and not all that qemu-img makes.
+DISK_FORMATS = ("raw",)
+CMDLINE = "reboot=k"
+ENDS_BY = "reboot"
+
+
+def version_argv(program):
+    return [program, "version"]
+
+
+def argv(program, guest, _scratch):
+    command = [program, "run", "--nodefaults", "--console", "serial", "--network", "mode=none",
+               "--mem", f"{guest.memory_mib}M", "--cpus", str(guest.cpus),
+               "--kernel", guest.kernel, "--params", guest.cmdline]
+    if guest.initrd:
+        command += ["--initrd", guest.initrd]
+    for disk in guest.disks:
+        command += ["--disk", disk.path + (",ro" if disk.readonly else "")]
+    return command
