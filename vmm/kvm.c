@@ -127,23 +127,49 @@ void kvm_vm_close(struct kvm_vm *vm)
     close(vm->fd);
 }
 
+static int set_memory_slot(const struct kvm_vm *vm, const struct kvm_userspace_memory_region *slot,
+                           struct err *err)
+{
+    if (ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, slot) < 0)
+        return err_set_errno(err, -errno,
+                             KVM_PATH ": KVM_SET_USER_MEMORY_REGION for %llu KiB at %#llx",
+                             (unsigned long long)(slot->memory_size >> 10),
+                             (unsigned long long)slot->guest_phys_addr);
+    return 0;
+}
+
 int kvm_vm_add_memory(const struct kvm_vm *vm, const struct guest_mem *mem, struct err *err)
 {
-    for (size_t i = 0; i < mem->nregions; i++) {
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < mem->nregions; i++) {
         const struct mem_region *region = &mem->regions[i];
-        struct kvm_userspace_memory_region slot = {
+        const struct kvm_userspace_memory_region slot = {
             .slot = (uint32_t)i,
             .guest_phys_addr = region->gpa,
             .memory_size = region->len,
             .userspace_addr = (uintptr_t)region->host,
         };
 
-        if (ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &slot) < 0)
-            return err_set_errno(
-                err, -errno, KVM_PATH ": KVM_SET_USER_MEMORY_REGION for %llu MiB at %#llx",
-                (unsigned long long)(region->len >> 20), (unsigned long long)region->gpa);
+        r = set_memory_slot(vm, &slot, err);
     }
-    return 0;
+    return r;
+}
+
+int kvm_vm_add_readable(const struct kvm_vm *vm, unsigned index, uint64_t gpa, void *host,
+                        size_t len, struct err *err)
+{
+    const struct kvm_userspace_memory_region slot = {
+        .slot = GUEST_MEM_REGIONS_MAX + index, /* RAM has those before */
+        .flags = KVM_MEM_READONLY,
+        .guest_phys_addr = gpa,
+        .memory_size = len,
+        .userspace_addr = (uintptr_t)host,
+    };
+
+    if (kvm_check_cap(vm->kvm, KVM_CAP_READONLY_MEM) == 0)
+        return err_set(err, -ENOSYS, KVM_PATH ": this kernel's KVM lacks KVM_CAP_READONLY_MEM");
+    return set_memory_slot(vm, &slot, err);
 }
 
 int kvm_vm_add_irq(const struct kvm_vm *vm, const struct irq *irq, struct err *err)

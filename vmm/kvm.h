@@ -60,6 +60,14 @@ void kvm_vm_close(struct kvm_vm *vm);
 int kvm_vm_add_memory(const struct kvm_vm *vm, const struct guest_mem *mem,
                       struct err *err) MUST_CHECK;
 
+/*
+ * Let the guest read `len` bytes of this process's memory at `gpa`, whole pages, while its writes
+ * there go on to arrive as accesses to a device. `index` tells such areas of a VM apart. 0, or a
+ * negative errno with *err filled: -ENOSYS where KVM cannot do it.
+ */
+int kvm_vm_add_readable(const struct kvm_vm *vm, unsigned index, uint64_t gpa, void *host,
+                        size_t len, struct err *err) MUST_CHECK;
+
 /* Let irq_raise(irq) raise the GSI in KVM's interrupt controllers. */
 int kvm_vm_add_irq(const struct kvm_vm *vm, const struct irq *irq, struct err *err) MUST_CHECK;
 

@@ -131,6 +131,25 @@ static int add_board(struct machine *machine, struct err *err)
     return board_new(&options, &machine->board, err);
 }
 
+/*
+ * Let the guest read registers and acknowledge interrupts without this process. A KVM that cannot do that
+ * brings every access here, which is as right and slower.
+ */
+static int show_registers(struct machine *machine, uint64_t gpa, const struct slot *slot,
+                          struct err *err)
+{
+    unsigned index = (unsigned)(slot - machine->slots);
+    int r = kvm_vm_add_readable(&machine->vm, index, gpa, virtio_mmio_page(slot->mmio),
+                                VIRTIO_MMIO_LEN, err);
+
+    if (r == -ENOSYS)
+        return 0;
+    if (r < 0)
+        return r;
+    return kvm_vm_add_kick(&machine->vm, gpa + VIRTIO_MMIO_INTERRUPT_ACK_OFF, VIRTIO_MMIO_ACK_USED,
+                           virtio_mmio_ack_fd(slot->mmio), err);
+}
+
 /* Connect a virtio device to the guest: registers, interrupt, and a kick for each queue. */
 static int plug_virtio(struct machine *machine, const struct boot_virtio_mmio *place,
                        struct virtio_dev *dev, const struct slot *slot, struct err *err)
@@ -149,6 +168,8 @@ static int plug_virtio(struct machine *machine, const struct boot_virtio_mmio *p
         return err_set_errno(err, r, "%s: cannot place it at %#" PRIx64, dev->ops->name,
                              place->gpa);
     r = kvm_vm_add_irq(&machine->vm, &slot->irq, err);
+    if (r == 0)
+        r = show_registers(machine, place->gpa, slot, err);
     for (unsigned i = 0; r == 0 && i < dev->nqueues; i++)
         r = kvm_vm_add_kick(&machine->vm, place->gpa + VIRTIO_MMIO_QUEUE_NOTIFY_OFF, i,
                             dev->kick_fds[i], err);

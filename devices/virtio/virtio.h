@@ -42,7 +42,10 @@ struct virtio_ops {
     uint32_t device_id;
     /* Feature bits of this device type that it offers; the transport adds the reserved ones. */
     uint64_t (*features)(struct virtio_dev *dev);
-    /* Device configuration space; the range may lie outside it: reads as zero, writes ignored. */
+    /*
+     * Device configuration space; the range may lie outside it: reads as zero, writes ignored. It
+     * is read on the thread that calls notify_config, too.
+     */
     void (*config_read)(struct virtio_dev *dev, uint32_t off, void *buf, uint32_t len);
     void (*config_write)(struct virtio_dev *dev, uint32_t off, const void *buf, uint32_t len);
     /* The driver set FEATURES_OK after a reset: `dev->features` is agreed on. No queue runs. */

@@ -5,7 +5,10 @@
 #include <linux/virtio_mmio.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/log.h"
@@ -22,17 +25,29 @@
     (VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK |          \
      VIRTIO_CONFIG_S_DRIVER_OK | VIRTIO_CONFIG_S_FAILED)
 
+/* Bytes of configuration space that a device type can have; those after it read as zero. */
+#define CONFIG_LEN 256u
+
 _Static_assert(VIRTIO_MMIO_QUEUE_NOTIFY_OFF == VIRTIO_MMIO_QUEUE_NOTIFY, "where drivers write");
+_Static_assert(VIRTIO_MMIO_INTERRUPT_ACK_OFF == VIRTIO_MMIO_INTERRUPT_ACK, "where drivers write");
+_Static_assert(VIRTIO_MMIO_ACK_USED == VIRTIO_MMIO_INT_VRING, "what drivers write");
 
 struct virtio_mmio {
     struct virtio_transport transport;
     struct virtio_dev *dev;
     struct irq *irq;
+    int ack_fd;
 
-    /* Atomic: vCPUs and the device's I/O thread, which takes no lock. */
-    uint32_t status;
-    uint32_t interrupt_status;
-    uint32_t config_generation;
+    /*
+     * All that the driver reads: VIRTIO_MMIO_LEN bytes, little-endian, which the guest may have in
+     * its memory. Status, InterruptStatus and ConfigGeneration live here and nowhere else: atomic,
+     * because vCPUs and the device's I/O thread change them, which takes no lock. The other words
+     * are stored when they change, by whoever changed them.
+     */
+    uint8_t *page;
+
+    /* Guards the copy of the configuration space in `page`. Nobody waits for anything with it. */
+    pthread_mutex_t config_lock;
 
     pthread_mutex_t lock; /* guards the rest */
     uint32_t device_features_sel;
@@ -48,9 +63,70 @@ static struct virtio_mmio *mmio_of(struct virtio_transport *transport)
     return container_of(transport, struct virtio_mmio, transport);
 }
 
+/* ---- what the driver reads ------------------------------------------------------------------- */
+
+static uint32_t *word_at(const struct virtio_mmio *mmio, uint64_t off)
+{
+    return (uint32_t *)(void *)(mmio->page + off);
+}
+
+static uint32_t load_word(const struct virtio_mmio *mmio, uint64_t off)
+{
+    return le32toh(__atomic_load_n(word_at(mmio, off), __ATOMIC_SEQ_CST));
+}
+
+static void store_word(struct virtio_mmio *mmio, uint64_t off, uint32_t value)
+{
+    __atomic_store_n(word_at(mmio, off), htole32(value), __ATOMIC_SEQ_CST);
+}
+
+/* Returns what was there before. */
+static uint32_t set_bits(struct virtio_mmio *mmio, uint64_t off, uint32_t bits)
+{
+    return le32toh(__atomic_fetch_or(word_at(mmio, off), htole32(bits), __ATOMIC_SEQ_CST));
+}
+
+static void clear_bits(struct virtio_mmio *mmio, uint64_t off, uint32_t bits)
+{
+    __atomic_fetch_and(word_at(mmio, off), htole32(~bits), __ATOMIC_SEQ_CST);
+}
+
 static uint32_t get_status(const struct virtio_mmio *mmio)
 {
-    return __atomic_load_n(&mmio->status, __ATOMIC_ACQUIRE);
+    return load_word(mmio, VIRTIO_MMIO_STATUS);
+}
+
+/*
+ * Words that did not change are left alone: another vCPU may be reading them. The generation goes
+ * up where a field changed that the driver did not write (4.2.2.1).
+ */
+static void show_config(struct virtio_mmio *mmio, bool changed_by_itself)
+{
+    uint32_t config[CONFIG_LEN / sizeof(uint32_t)];
+    uint32_t *shown = word_at(mmio, VIRTIO_MMIO_CONFIG);
+
+    pthread_mutex_lock(&mmio->config_lock);
+    mmio->dev->ops->config_read(mmio->dev, 0, config, sizeof(config));
+    for (size_t i = 0; i < ARRAY_SIZE(config); i++)
+        if (shown[i] != config[i])
+            __atomic_store_n(&shown[i], config[i], __ATOMIC_SEQ_CST);
+    if (changed_by_itself)
+        store_word(mmio, VIRTIO_MMIO_CONFIG_GENERATION,
+                   load_word(mmio, VIRTIO_MMIO_CONFIG_GENERATION) + 1);
+    pthread_mutex_unlock(&mmio->config_lock);
+}
+
+/* Registers that never change. No device has shared memory: length and base are -1. */
+static void show_identity(struct virtio_mmio *mmio)
+{
+    store_word(mmio, VIRTIO_MMIO_MAGIC_VALUE, MAGIC);
+    store_word(mmio, VIRTIO_MMIO_VERSION, VERSION);
+    store_word(mmio, VIRTIO_MMIO_DEVICE_ID, mmio->dev->ops->device_id);
+    store_word(mmio, VIRTIO_MMIO_VENDOR_ID, VENDOR);
+    store_word(mmio, VIRTIO_MMIO_SHM_LEN_LOW, UINT32_MAX);
+    store_word(mmio, VIRTIO_MMIO_SHM_LEN_HIGH, UINT32_MAX);
+    store_word(mmio, VIRTIO_MMIO_SHM_BASE_LOW, UINT32_MAX);
+    store_word(mmio, VIRTIO_MMIO_SHM_BASE_HIGH, UINT32_MAX);
 }
 
 /* ---- interrupts ------------------------------------------------------------------------------ */
@@ -67,10 +143,14 @@ static uint32_t get_status(const struct virtio_mmio *mmio)
  * that and finds the second one, which was published before its bit was set; its edge is then one
  * that finds nothing to do. The edge must follow the bit: the other way round the driver could
  * look at a zero InterruptStatus and go away.
+ *
+ * Where KVM takes acknowledgements of used buffers (virtio_mmio_ack_fd), the bit for these stays
+ * set from the first interrupt on. That adds no interrupt and hides none: the driver looks at the
+ * rings whenever it reads the bit, and an edge without a reason finds nothing to do.
  */
 static void interrupt(struct virtio_mmio *mmio, uint32_t bit)
 {
-    __atomic_fetch_or(&mmio->interrupt_status, bit, __ATOMIC_SEQ_CST);
+    (void)set_bits(mmio, VIRTIO_MMIO_INTERRUPT_STATUS, bit);
     irq_raise(mmio->irq);
 }
 
@@ -83,14 +163,14 @@ static void notify_config(struct virtio_transport *transport)
 {
     struct virtio_mmio *mmio = mmio_of(transport);
 
-    __atomic_fetch_add(&mmio->config_generation, 1, __ATOMIC_SEQ_CST);
+    show_config(mmio, true);
     interrupt(mmio, VIRTIO_MMIO_INT_CONFIG);
 }
 
 static void needs_reset(struct virtio_transport *transport)
 {
     struct virtio_mmio *mmio = mmio_of(transport);
-    uint32_t old = __atomic_fetch_or(&mmio->status, VIRTIO_CONFIG_S_NEEDS_RESET, __ATOMIC_SEQ_CST);
+    uint32_t old = set_bits(mmio, VIRTIO_MMIO_STATUS, VIRTIO_CONFIG_S_NEEDS_RESET);
 
     /* 2.1.2: the driver is told once, and only if it has come as far as DRIVER_OK. */
     if ((old & VIRTIO_CONFIG_S_DRIVER_OK) && !(old & VIRTIO_CONFIG_S_NEEDS_RESET))
@@ -309,13 +389,13 @@ static void reset(struct virtio_mmio *mmio)
     mmio->driver_features = 0;
     mmio->beyond_features = false;
     mmio->queue_sel = 0;
-    __atomic_store_n(&mmio->interrupt_status, 0, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&mmio->status, 0, __ATOMIC_SEQ_CST);
+    store_word(mmio, VIRTIO_MMIO_INTERRUPT_STATUS, 0);
+    store_word(mmio, VIRTIO_MMIO_STATUS, 0);
 }
 
 static void set_status(struct virtio_mmio *mmio, uint32_t bit)
 {
-    __atomic_fetch_or(&mmio->status, bit, __ATOMIC_SEQ_CST);
+    (void)set_bits(mmio, VIRTIO_MMIO_STATUS, bit);
 }
 
 /* The driver's steps, in order; each bit needs all those before it (3.1.1). */
@@ -364,37 +444,14 @@ static void write_status(struct virtio_mmio *mmio, uint32_t value)
 
 /* ---- registers ------------------------------------------------------------------------------- */
 
-static uint32_t read_register(struct virtio_mmio *mmio, uint64_t off)
+/* What can be read of that which depends on what was written. */
+static void show_selected(struct virtio_mmio *mmio)
 {
-    struct virtq *vq = selected_queue(mmio);
+    const struct virtq *vq = selected_queue(mmio);
 
-    switch (off) {
-    case VIRTIO_MMIO_MAGIC_VALUE:
-        return MAGIC;
-    case VIRTIO_MMIO_VERSION:
-        return VERSION;
-    case VIRTIO_MMIO_DEVICE_ID:
-        return mmio->dev->ops->device_id;
-    case VIRTIO_MMIO_VENDOR_ID:
-        return VENDOR;
-    case VIRTIO_MMIO_DEVICE_FEATURES:
-        return read_features(mmio);
-    case VIRTIO_MMIO_QUEUE_NUM_MAX:
-        return vq ? VIRTQ_SIZE_MAX : 0;
-    case VIRTIO_MMIO_QUEUE_READY:
-        return vq && vq->ready;
-    case VIRTIO_MMIO_STATUS:
-        return get_status(mmio);
-    case VIRTIO_MMIO_CONFIG_GENERATION:
-        return __atomic_load_n(&mmio->config_generation, __ATOMIC_SEQ_CST);
-    case VIRTIO_MMIO_SHM_LEN_LOW:
-    case VIRTIO_MMIO_SHM_LEN_HIGH:
-    case VIRTIO_MMIO_SHM_BASE_LOW:
-    case VIRTIO_MMIO_SHM_BASE_HIGH:
-        return UINT32_MAX; /* no device has shared memory: length and base are -1 */
-    default:
-        return 0;
-    }
+    store_word(mmio, VIRTIO_MMIO_DEVICE_FEATURES, read_features(mmio));
+    store_word(mmio, VIRTIO_MMIO_QUEUE_NUM_MAX, vq ? VIRTQ_SIZE_MAX : 0);
+    store_word(mmio, VIRTIO_MMIO_QUEUE_READY, vq && vq->ready);
 }
 
 static void write_register(struct virtio_mmio *mmio, uint64_t off, uint32_t value)
@@ -444,25 +501,20 @@ static bool is_register(const struct virtio_mmio *mmio, uint64_t off, unsigned s
     return false;
 }
 
+/* No vCPU waits here while another one waits for a reset: InterruptStatus is read in interrupts. */
 static uint64_t bus_read_register(void *opaque, uint64_t off, unsigned size)
 {
     struct virtio_mmio *mmio = opaque;
     uint8_t config[8] = {0};
-    uint32_t value = 0;
 
-    if (off < VIRTIO_MMIO_CONFIG && !is_register(mmio, off, size))
-        return 0;
-    /* Read in every interrupt: no vCPU waits here while another one waits for a reset. */
-    if (off == VIRTIO_MMIO_INTERRUPT_STATUS)
-        return __atomic_load_n(&mmio->interrupt_status, __ATOMIC_SEQ_CST);
-
-    pthread_mutex_lock(&mmio->lock);
     if (off < VIRTIO_MMIO_CONFIG)
-        value = read_register(mmio, off);
-    else
-        mmio->dev->ops->config_read(mmio->dev, (uint32_t)(off - VIRTIO_MMIO_CONFIG), config, size);
-    pthread_mutex_unlock(&mmio->lock);
-    return off < VIRTIO_MMIO_CONFIG ? value : load_le64(config);
+        return is_register(mmio, off, size) ? load_word(mmio, off) : 0;
+    if (!range_fits(off, size, VIRTIO_MMIO_LEN))
+        return 0;
+    pthread_mutex_lock(&mmio->config_lock);
+    memcpy(config, mmio->page + off, size);
+    pthread_mutex_unlock(&mmio->config_lock);
+    return load_le64(config);
 }
 
 static void kick(struct virtio_mmio *mmio, uint32_t queue)
@@ -481,7 +533,7 @@ static void bus_write_register(void *opaque, uint64_t off, unsigned size, uint64
         return;
     switch (off) {
     case VIRTIO_MMIO_INTERRUPT_ACK:
-        __atomic_fetch_and(&mmio->interrupt_status, ~(uint32_t)value, __ATOMIC_SEQ_CST);
+        clear_bits(mmio, VIRTIO_MMIO_INTERRUPT_STATUS, (uint32_t)value);
         return;
     case VIRTIO_MMIO_QUEUE_NOTIFY:
         kick(mmio, (uint32_t)value);
@@ -494,6 +546,8 @@ static void bus_write_register(void *opaque, uint64_t off, unsigned size, uint64
         write_register(mmio, off, (uint32_t)value);
     else
         mmio->dev->ops->config_write(mmio->dev, (uint32_t)(off - VIRTIO_MMIO_CONFIG), config, size);
+    show_selected(mmio);
+    show_config(mmio, false); /* features that were agreed on can change it, too */
     pthread_mutex_unlock(&mmio->lock);
 }
 
@@ -502,13 +556,34 @@ const struct bus_ops virtio_mmio_bus_ops = {
     .write = bus_write_register,
 };
 
+/* Pages of their own, so that the guest can have them in its memory. */
+static int make_page(struct virtio_mmio *mmio)
+{
+    void *page =
+        mmap(NULL, VIRTIO_MMIO_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (page == MAP_FAILED)
+        return -errno;
+    mmio->page = page;
+    show_identity(mmio);
+    show_selected(mmio);
+    show_config(mmio, false);
+    return 0;
+}
+
 int virtio_mmio_new(struct virtio_dev *dev, struct irq *irq, struct virtio_mmio **ret_mmio)
 {
     struct virtio_mmio *mmio;
+    int r;
 
     mmio = calloc(1, sizeof(*mmio));
     if (!mmio)
         return -ENOMEM;
+    mmio->ack_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (mmio->ack_fd < 0) {
+        r = -errno;
+        goto free_mmio;
+    }
     mmio->transport = (struct virtio_transport){
         .notify_used = notify_used,
         .notify_config = notify_config,
@@ -517,9 +592,21 @@ int virtio_mmio_new(struct virtio_dev *dev, struct irq *irq, struct virtio_mmio 
     mmio->dev = dev;
     mmio->irq = irq;
     pthread_mutex_init(&mmio->lock, NULL);
+    pthread_mutex_init(&mmio->config_lock, NULL);
+    r = make_page(mmio);
+    if (r < 0)
+        goto destroy_locks;
     dev->transport = &mmio->transport;
     *ret_mmio = mmio;
     return 0;
+
+destroy_locks:
+    pthread_mutex_destroy(&mmio->config_lock);
+    pthread_mutex_destroy(&mmio->lock);
+    close(mmio->ack_fd);
+free_mmio:
+    free(mmio);
+    return r;
 }
 
 void virtio_mmio_free(struct virtio_mmio *mmio)
@@ -528,6 +615,19 @@ void virtio_mmio_free(struct virtio_mmio *mmio)
         return;
     reset(mmio);
     mmio->dev->ops->free(mmio->dev);
+    munmap(mmio->page, VIRTIO_MMIO_LEN);
+    pthread_mutex_destroy(&mmio->config_lock);
     pthread_mutex_destroy(&mmio->lock);
+    close(mmio->ack_fd);
     free(mmio);
+}
+
+void *virtio_mmio_page(const struct virtio_mmio *mmio)
+{
+    return mmio->page;
+}
+
+int virtio_mmio_ack_fd(const struct virtio_mmio *mmio)
+{
+    return mmio->ack_fd;
 }

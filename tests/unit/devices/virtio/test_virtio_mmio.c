@@ -152,6 +152,12 @@ static uint32_t status(void)
     return read32(VIRTIO_MMIO_STATUS);
 }
 
+/* What a guest reads that has the registers in its memory. */
+static uint32_t shown32(uint32_t off)
+{
+    return load_le32((const uint8_t *)virtio_mmio_page(mmio) + off);
+}
+
 static uint32_t queue_ready(unsigned index)
 {
     write32(VIRTIO_MMIO_QUEUE_SEL, index);
@@ -522,6 +528,7 @@ START_TEST(config_is_accessed_in_all_widths)
 
     for (size_t i = 0; i < sizeof(rec.config); i++)
         rec.config[i] = (uint8_t)(i + 1);
+    rec.dev.transport->notify_config(rec.dev.transport);
     ck_assert_uint_eq(ops->read(mmio, VIRTIO_MMIO_CONFIG, 1), 0x01);
     ck_assert_uint_eq(ops->read(mmio, VIRTIO_MMIO_CONFIG + 1, 2), 0x0302);
     ck_assert_uint_eq(ops->read(mmio, VIRTIO_MMIO_CONFIG + 4, 4), 0x08070605);
@@ -534,6 +541,52 @@ START_TEST(config_is_accessed_in_all_widths)
     ops->write(mmio, VIRTIO_MMIO_CONFIG + 8, 8, 0); /* partly outside */
     ck_assert_uint_eq(ops->read(mmio, VIRTIO_MMIO_CONFIG, 8), 0x0807cc05aabb0201);
     ck_assert_uint_eq(ops->read(mmio, VIRTIO_MMIO_CONFIG + 8, 4), 0x0c0b0a09);
+}
+END_TEST
+
+START_TEST(page_follows_what_is_written)
+{
+    ck_assert_uint_eq(shown32(VIRTIO_MMIO_MAGIC_VALUE), 0x74726976);
+    ck_assert_uint_eq(shown32(VIRTIO_MMIO_QUEUE_NUM_MAX), 1024);
+    write32(VIRTIO_MMIO_QUEUE_SEL, NQUEUES);
+    ck_assert_uint_eq(shown32(VIRTIO_MMIO_QUEUE_NUM_MAX), 0);
+    write32(VIRTIO_MMIO_DEVICE_FEATURES_SEL, 1);
+    ck_assert_uint_eq(shown32(VIRTIO_MMIO_DEVICE_FEATURES),
+                      (FEATURE_A | FEATURE_B | VIRTIO_FEATURES_COMMON) >> 32);
+    bring_up(VERSION_1);
+    ck_assert_uint_eq(shown32(VIRTIO_MMIO_QUEUE_READY), 1);
+    ck_assert_uint_eq(shown32(VIRTIO_MMIO_STATUS), ACK | DRIVER | FEATURES_OK | DRIVER_OK);
+    write32(VIRTIO_MMIO_CONFIG, 0x11223344);
+    ck_assert_uint_eq(shown32(VIRTIO_MMIO_CONFIG), 0x11223344);
+    write32(VIRTIO_MMIO_STATUS, 0);
+    ck_assert_uint_eq(shown32(VIRTIO_MMIO_QUEUE_READY), 0);
+    ck_assert_uint_eq(shown32(VIRTIO_MMIO_STATUS), 0);
+}
+END_TEST
+
+static uint32_t shown_at_edge;
+
+static void look_at_page(void)
+{
+    shown_at_edge = shown32(VIRTIO_MMIO_INTERRUPT_STATUS);
+}
+
+START_TEST(page_follows_what_the_device_says)
+{
+    bring_up(VERSION_1);
+    at_edge = look_at_page;
+    rec.dev.transport->notify_used(rec.dev.transport, 0);
+    ck_assert_uint_eq(shown_at_edge, VIRTIO_MMIO_INT_VRING);
+    rec.config[4] = 0x55;
+    rec.dev.transport->notify_config(rec.dev.transport);
+    ck_assert_uint_eq(shown_at_edge, VIRTIO_MMIO_INT_VRING | VIRTIO_MMIO_INT_CONFIG);
+    ck_assert_uint_eq(shown32(VIRTIO_MMIO_CONFIG + 4), 0x55);
+    ck_assert_uint_eq(shown32(VIRTIO_MMIO_CONFIG_GENERATION), 1);
+    rec.dev.transport->needs_reset(rec.dev.transport);
+    ck_assert(shown32(VIRTIO_MMIO_STATUS) & NEEDS_RESET);
+    at_edge = NULL;
+    write32(VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_MMIO_INT_CONFIG);
+    ck_assert_uint_eq(shown32(VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_VRING);
 }
 END_TEST
 
@@ -612,9 +665,9 @@ static void add_tests(Suite *suite)
     device_case(suite, "interrupts", interrupt_status_is_set_before_the_edge_and_cleared_by_ack,
                 handler_that_runs_at_once_finds_the_reason, every_event_makes_an_edge,
                 needs_reset_tells_the_driver_once);
-    device_case(suite, "accesses", config_is_accessed_in_all_widths,
-                generation_changes_with_the_configuration, registers_take_aligned_words_only,
-                garbage_on_every_register_does_no_harm);
+    device_case(suite, "accesses", config_is_accessed_in_all_widths, page_follows_what_is_written,
+                page_follows_what_the_device_says, generation_changes_with_the_configuration,
+                registers_take_aligned_words_only, garbage_on_every_register_does_no_harm);
 }
 
 UNIT_MAIN("virtio_mmio", add_tests)
