@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """minivmm, the release build of this tree.
 
-Options: kernel_cache (a folder or "off"), kaslr ("on", "off"), boot_trace (a file), disk (more keys
-of --disk, as text)
+Options: kernel_cache (a folder or "off"), kaslr ("on", "off"), boot_trace (a file), cache and aio
+(of all disks, as in --disk), disk (more keys of --disk, as text)
 """
 
 from lib.paths import MINIVMM
@@ -27,6 +27,8 @@ def argv(program, guest, _scratch):
     for disk in guest.disks:
         # Overlays are made in a folder of their own.
         keys = f"format={disk.format},backing=any" + (",readonly=on" if disk.readonly else "")
+        keys += "".join(f",{key}={guest.options[key]}" for key in ("cache", "aio")
+                        if key in guest.options)
         keys += f",{guest.options['disk']}" if "disk" in guest.options else ""
         command += ["--disk", f"{disk.path},{keys}"]
     for option in ("kernel_cache", "kaslr", "boot_trace"):

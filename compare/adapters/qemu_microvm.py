@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""QEMU's microvm machine, as lean as its manual makes it."""
+"""QEMU's microvm machine, as lean as its manual makes it.
+
+Options: cache and aio (of all disks, as -drive has them), iothread (True: the disks share one)
+"""
 
 NAME = "qemu-microvm"
 PROGRAM = "qemu-system-x86_64"
@@ -22,8 +25,14 @@ def argv(program, guest, _scratch):
                "-kernel", guest.kernel, "-append", guest.cmdline]
     if guest.initrd:
         command += ["-initrd", guest.initrd]
+    keys = "".join(f",{key}={guest.options[key]}" for key in ("cache", "aio")
+                   if key in guest.options)
+    thread = ",iothread=io" if guest.options.get("iothread") else ""
+    if thread:
+        command += ["-object", "iothread,id=io"]
     for number, disk in enumerate(guest.disks):
-        readonly = ",readonly=on" if disk.readonly else ""
-        command += ["-drive", f"file={disk.path},format={disk.format},if=none,id=disk{number}{readonly}",
-                    "-device", f"virtio-blk-device,drive=disk{number}"]
+        more = keys + (",readonly=on" if disk.readonly else "")
+        command += ["-drive",
+                    f"file={disk.path},format={disk.format},if=none,id=disk{number}{more}",
+                    "-device", f"virtio-blk-device,drive=disk{number}{thread}"]
     return command

@@ -13,12 +13,16 @@ CMDLINE = "console=ttyS0 quiet reboot=t panic=-1"
 
 @dataclasses.dataclass(frozen=True)
 class Disk:
-    """An image. A fresh one is given to each run as a new overlay or copy, and may be written."""
+    """
+    An image. A fresh one is given to each run as a new overlay, or a copy where the format has none or
+    `copy` says so, and may be written.
+    """
     path: str
     format: str = "qcow2"
     readonly: bool = False
     role: str = "data"
     fresh: bool = True
+    copy: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +66,7 @@ def prepare_disk(disk, formats, folder, number, kept):
         path, image_format = raw_copy(disk, kept), "raw"
     if disk.fresh and not disk.readonly:
         own = os.path.join(folder, f"disk{number}.{image_format}")
-        if image_format == "qcow2":
+        if image_format == "qcow2" and not disk.copy:
             qemu_img("create", "-q", "-f", "qcow2", "-b", path, "-F", "qcow2", own)
         else:
             subprocess.run(["cp", "--reflink=auto", "--sparse=always", path, own], check=True)

@@ -88,6 +88,7 @@ class Part:
     default_runs = 10
     default_memory_mib = 256
     whole_boots = True  # False: measures what works on any /dev/kvm, on this machine
+    runs_jobs = False  # of lib/jobs.py: the host itself can be a side
 
     def add_options(self, parser):
         """Options of this part."""
@@ -137,6 +138,9 @@ class Part:
                              cmdline=args.cmdline,
                              options={"kernel_cache": os.path.join(self.kept, "kernel-cache")})
         return dataclasses.replace(guest, **changes)
+
+    def find_sides(self):
+        return sides.find(self.args.vmms, self.args.vmm, self.runs_jobs)
 
     def side(self, name):
         """The side called so, or None."""
@@ -194,7 +198,7 @@ class Part:
         return steps
 
     def print_list(self):
-        self.sides = sides.find(self.args.vmms, self.args.vmm)
+        self.sides = self.find_sides()
         steps = self.plan()
         for case in self.chosen_cases():
             labels = [side.label for side in (self.sides if case.sides is None else case.sides)]
@@ -205,7 +209,7 @@ class Part:
 
     def move(self):
         args = self.args
-        return host.move(sides.find(args.vmms, args.vmm), [args.kernel, args.initrd, *self.files()],
+        return host.move(self.find_sides(), [args.kernel, args.initrd, *self.files()],
                          self.store_path(), self.host_memory_mib)
 
     def header(self):
@@ -224,7 +228,7 @@ class Part:
             signal.signal(signo, stop)
         try:
             guests.empty_folder(self.kept)
-            self.sides = sides.runnable(sides.find(self.args.vmms, self.args.vmm))
+            self.sides = sides.runnable(self.find_sides())
             self.store = results.Store(self.store_path(), self.header(), self.metrics)
             self.set_up()
             Rounds(self).run()

@@ -8,6 +8,7 @@ The sides of a comparison: VMMs, each by an adapter, compare/adapters/NAME.py, w
     DISK_FORMATS    formats of images it takes, the preferred one first
     CMDLINE         words that its guests need on their command line
     ENDS_BY         "poweroff", or "reboot" where only that ends the VMM
+    JOBS_ONLY       True, or left out: no VMM, but runs the jobs of lib/jobs.py
     version_argv(program)
     argv(program, guest, scratch)   the command; `scratch` is an empty folder for files and sockets,
                                     removed after the run
@@ -93,12 +94,15 @@ def programs(settings):
     return result
 
 
-def find(names, settings):
+def find(names, settings, jobs=False):
     """
     The sides called `names` (all for an empty list) that are here. Those that were named and are
-    not here end the program; the others are left out.
+    not here end the program; the others are left out. `jobs`: of those that only run jobs, too.
     """
     known, paths = adapters(), programs(settings)
+    if not jobs:
+        known = {name: adapter for name, adapter in known.items()
+                 if not getattr(adapter, "JOBS_ONLY", False)}
     for name in names:
         if name not in known:
             sys.exit(f"{name}: no such adapter; there are {', '.join(known)}")

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""No VMM: the host itself, which runs the jobs of lib/jobs.py with the guests' programs.
+
+Options: programs (the folder that scripts/guest-image bench left), files (a folder for enter_files)
+"""
+
+import os
+import shlex
+
+NAME = "host"
+PROGRAM = "sh"
+TRIED = True
+DISK_FORMATS = ("raw",)
+CMDLINE = ""
+ENDS_BY = "poweroff"
+JOBS_ONLY = True
+
+
+def version_argv(program):
+    return [program, "-c", "uname -sr"]
+
+
+def program_words(folder, name):
+    """What runs a program of the guests here: with the loader and libraries that lie beside it."""
+    path = os.path.join(folder, "bin", name)
+    if name == "fio":  # linked statically
+        return path
+    loader = os.path.join(folder, "lib64/ld-linux-x86-64.so.2")
+    return f"{loader} --library-path {folder}/lib/x86_64-linux-gnu {path}"
+
+
+def argv(program, guest, scratch):
+    job = next((disk for disk in guest.disks if disk.role == "job"), None)
+    others = [disk for disk in guest.disks if disk.role != "job"]
+    lines = [f"disk{number}={shlex.quote(disk.path)}" for number, disk in enumerate(others, 1)]
+    for name in ("fio", "sysbench"):
+        words = program_words(guest.options.get("programs", ""), name)
+        lines.append(f"{name.upper()}={shlex.quote(words)}")
+    lines.append(f"enter_files() {{ cd {shlex.quote(guest.options.get('files', '.'))}; }}")
+    lines.append(f". {shlex.quote(job.path)}" if job else 'echo "minivmm-guest: userspace"')
+    script = os.path.join(scratch, "job.sh")
+    with open(script, "w", encoding="utf-8") as f:
+        f.write("\n".join(lines) + "\n")
+    return [program, script]

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What fio and sysbench print in a guest, and what /proc says of a process."""
+
+import importlib.machinery
+import importlib.util
+import os
+import unittest
+
+from lib import cost, fio, jobs
+from lib.paths import COMPARE
+
+PERCENTILES = ["1.000000%=90", "50.000000%=200", "99.000000%=410", "99.900000%=500"]
+
+
+def script_module(name):
+    """A script of compare/ as a module."""
+    loader = importlib.machinery.SourceFileLoader(name, os.path.join(COMPARE, name))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
+    loader.exec_module(module)
+    return module
+
+
+def direction(total_kib, runtime_ms, mean_us):
+    """41 fields of fio's terse output."""
+    fields = ["0"] * 41
+    fields[fio.TOTAL_KIB], fields[fio.RUNTIME_MS] = str(total_kib), str(runtime_ms)
+    fields[fio.LATENCY_MEAN_US] = str(mean_us)
+    percentiles = PERCENTILES + ["0%=0"] * (fio.NPERCENTILES - len(PERCENTILES))
+    fields[fio.PERCENTILES:fio.PERCENTILES + fio.NPERCENTILES] = percentiles
+    return fields
+
+
+def terse(reads, writes, error="0"):
+    return ";".join(["3", "fio-3.33", "job", "0", error, *reads, *writes, "1.0%", "2.0%"]) + "\n"
+
+
+class Fio(unittest.TestCase):
+    def test_reads_and_writes_are_told_apart(self):
+        text = terse(direction(4000, 2000, 250.5), direction(640, 1000, 99.0))
+        read = fio.parse(text, fio.Pattern("randread", 4096))
+        self.assertEqual(read, {"requests": 1000, "seconds": 2, "median_us": 200, "mean_us": 250.5,
+                                "p99_us": 410})
+        self.assertEqual(fio.parse(text, fio.Pattern("write", 65536))["requests"], 10)
+
+    def test_other_lines_do_not_matter(self):
+        text = "fio: a warning\n" + terse(direction(4, 1, 1), direction(0, 0, 0))
+        self.assertEqual(fio.parse(text, fio.Pattern("read"))["requests"], 1)
+
+    def test_what_fio_did_not_do_is_an_error(self):
+        nothing = direction(0, 0, 0)
+        for text in ("", "fio: pid=1, err=5\n", terse(nothing, nothing),
+                     terse(direction(4, 1, 1), nothing, error="84")):
+            with self.assertRaises(RuntimeError):
+                fio.parse(text, fio.Pattern("read"))
+
+    def test_requests_with_an_alignment_end_with_the_disk(self):
+        self.assertIn("--time_based", fio.Pattern("randread").command("/dev/vdb", 3))
+        aligned = fio.Pattern("randwrite", align=65536).command("/dev/vdb", 3)
+        self.assertIn("--blockalign=65536", aligned)
+        self.assertNotIn("--time_based", aligned)
+
+
+class Sysbench(unittest.TestCase):
+    def test_values_are_found_by_their_names(self):
+        text = ("    events per second:   512.25\n    total time:   10.0011s\n"
+                "         min:    1.50\n         avg:    1.95\n         max:   12.01\n"
+                "         95th percentile:   3.10\n")
+        found = script_module("sysbench").parse(text, ("events_s", "total_s", "average_ms", "p95_ms"))
+        self.assertEqual(found, {"events_s": 512.25, "total_s": 10.0011, "average_ms": 1.95,
+                                 "p95_ms": 3.1})
+
+    def test_a_value_that_is_missing_is_an_error(self):
+        with self.assertRaises(RuntimeError):
+            script_module("sysbench").parse("FATAL: no such test\n", ("events_s",))
+
+
+class Cost(unittest.TestCase):
+    def test_own_time_goes_up(self):
+        before = cost.read(os.getpid())
+        sum(range(3000000))
+        spent = cost.read(os.getpid()) - before
+        self.assertGreater(spent.vmm_s, 0)
+        self.assertEqual(spent.guest_s, 0)
+
+    def test_exits_that_nobody_counted_stay_unknown(self):
+        one = cost.Cost(1.0, 2.0, 3.0, exits=None, user_exits=None)
+        other = cost.Cost(0.5, 1.0, 1.0, exits=4, user_exits=1)
+        self.assertEqual(one - other, cost.Cost(0.5, 1.0, 2.0, None, None))
+
+
+class Jobs(unittest.TestCase):
+    def test_a_job_says_when_it_begins_and_ends(self):
+        lines = jobs.script("true", "cd /tmp").splitlines()
+        self.assertEqual(lines[:3], [jobs.MAGIC.strip(), "cd /tmp", 'echo "bench: begin"'])
+        self.assertEqual(lines[-1], 'echo "bench: done"')
