@@ -2,6 +2,7 @@
 /*
  * The process: options, signals, the one error line, the exit code.
  */
+#include <errno.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
@@ -12,7 +13,9 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/std_fds.h"
+#include "base/text.h"
 #include "base/trace.h"
+#include "boot/prepare.h"
 #include "vmm/config/options.h"
 #include "vmm/process/crash.h"
 #include "vmm/process/ending.h"
@@ -63,6 +66,25 @@ static void raise_descriptor_limit(void)
     (void)setrlimit(RLIMIT_NOFILE, &limit); /* else whoever needs more says so */
 }
 
+static enum exit_code prepare(const struct config *config, struct err *err)
+{
+    char *cache = config_kernel_cache(config);
+    enum exit_code code = EXIT_SETUP;
+    bool made;
+
+    if (!cache) {
+        err_set(err, -EINVAL, "--prepare-kernel without a cache: expected --kernel-cache FOLDER");
+        return EXIT_USAGE;
+    }
+    if (prepare_kernel(config->kernel, cache, &made, err) == 0) {
+        text_replace_control(cache);
+        printf("%s %s\n", made ? "unpacked into" : "unpacked before, and unchanged, in", cache);
+        code = end_of_output(err);
+    }
+    free(cache);
+    return code;
+}
+
 static enum exit_code run(int argc, char **argv, struct config *config, struct err *err)
 {
     const uint64_t begin_ns = monotonic_ns();
@@ -77,6 +99,10 @@ static enum exit_code run(int argc, char **argv, struct config *config, struct e
     if (action == OPTIONS_VERSION) {
         puts("minivmm " MINIVMM_VERSION);
         return end_of_output(err);
+    }
+    if (action == OPTIONS_PREPARE_KERNEL) {
+        log_set_level(config->log_level);
+        return prepare(config, err);
     }
     if (config_check(config, err) < 0)
         return EXIT_USAGE;

@@ -3,18 +3,22 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "vmm/config/config_json.h"
 #include "vmm/config/config_settings.h"
 
 /* Options that are no settings of a VM, so a configuration file cannot have them. */
-enum { OPTION_CONFIG, OPTION_HELP, OPTION_VERSION };
+enum { OPTION_CONFIG, OPTION_PREPARE_KERNEL, OPTION_HELP, OPTION_VERSION };
 
 static const struct setting other_options[] = {
     [OPTION_CONFIG] = {.name = "config",
                        .value = "FILE",
                        .help = "settings from a JSON file; options win"},
+    [OPTION_PREPARE_KERNEL] = {.name = "prepare-kernel",
+                               .value = "FILE",
+                               .help = "unpack a kernel into the cache and exit"},
     [OPTION_HELP] = {.name = "help", .help = "print this help and exit (also -h)"},
     [OPTION_VERSION] = {.name = "version", .help = "print the version and exit"},
     {0},
@@ -108,14 +112,20 @@ static int next_option(struct cursor *cursor, struct err *err)
     return r < 0 ? r : 1;
 }
 
+/* The values of options that are no settings; NULL: not given. */
+struct others {
+    const char *file;
+    const char *kernel;
+};
+
 /* First pass: everything is an option; is there one that is no setting? */
-static int look_through(int argc, char **argv, const char **ret_file,
+static int look_through(int argc, char **argv, struct others *ret_others,
                         enum options_action *ret_action, struct err *err)
 {
     struct cursor cursor = {.argc = argc, .argv = argv, .next = 1};
     int r;
 
-    *ret_file = NULL;
+    *ret_others = (struct others){0};
     *ret_action = OPTIONS_RUN;
     while ((r = next_option(&cursor, err)) > 0) {
         if (cursor.option == &other_options[OPTION_HELP]) {
@@ -127,7 +137,11 @@ static int look_through(int argc, char **argv, const char **ret_file,
             return 0;
         }
         if (cursor.option == &other_options[OPTION_CONFIG])
-            *ret_file = cursor.value;
+            ret_others->file = cursor.value;
+        if (cursor.option == &other_options[OPTION_PREPARE_KERNEL]) {
+            ret_others->kernel = cursor.value;
+            *ret_action = OPTIONS_PREPARE_KERNEL;
+        }
     }
     return r;
 }
@@ -164,24 +178,40 @@ static int apply(int argc, char **argv, struct config *config, struct err *err)
     return r;
 }
 
+/* A kernel to prepare takes the place of the one to boot. */
+static int set_kernel(struct config *config, const char *kernel, struct err *err)
+{
+    char *copy;
+
+    if (kernel[0] == '\0')
+        return err_set(err, -EINVAL, "--prepare-kernel: '': expected a file name");
+    copy = strdup(kernel);
+    if (!copy)
+        return err_set(err, -ENOMEM, "out of memory");
+    free(config->kernel);
+    config->kernel = copy;
+    return 0;
+}
+
 int options_parse(int argc, char **argv, struct config *config, enum options_action *ret_action,
                   struct err *err)
 {
-    const char *file;
+    struct others others;
     int r;
 
-    r = look_through(argc, argv, &file, ret_action, err);
-    if (r < 0 || *ret_action != OPTIONS_RUN)
+    r = look_through(argc, argv, &others, ret_action, err);
+    if (r < 0 || *ret_action == OPTIONS_HELP || *ret_action == OPTIONS_VERSION)
         return r;
-    if (file) {
-        r = config_load_json(config, file, err);
+    if (others.file) {
+        r = config_load_json(config, others.file, err);
         if (r < 0)
             return r;
         r = reset_given(argc, argv, config, err);
         if (r < 0)
             return r;
     }
-    return apply(argc, argv, config, err);
+    r = apply(argc, argv, config, err);
+    return r == 0 && others.kernel ? set_kernel(config, others.kernel, err) : r;
 }
 
 /* ---- help ------------------------------------------------------------------------------------ */

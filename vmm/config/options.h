@@ -10,8 +10,13 @@
 #include "base/err.h"
 #include "vmm/config/config.h"
 
-/* What the command line asked for besides a VM. */
-enum options_action { OPTIONS_RUN, OPTIONS_HELP, OPTIONS_VERSION };
+/* What the command line asked for: a VM, or something else. */
+enum options_action {
+    OPTIONS_RUN,
+    OPTIONS_PREPARE_KERNEL, /* of config->kernel, for the cache */
+    OPTIONS_HELP,
+    OPTIONS_VERSION,
+};
 
 /*
  * Parse argv into `config`, which config_init has filled. --config is read first, wherever it

@@ -2,19 +2,21 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "boot/cache_folder.h"
 #include "boot/kernel_cache.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
 
 #define IMAGE_LEN ((size_t)3 * PLAIN_KERNEL_PAGE)
-#define HEADER_LEN (16 + sizeof(struct kernel_cache_key) + 4 * sizeof(uint64_t))
+#define HEADER_LEN (16 + sizeof(struct kernel_cache_key) + 6 * sizeof(uint64_t))
 
 /* Older than the cache wants a kernel file to be; what is in it does not matter. */
 #define OLD_FILE "/etc/passwd"
@@ -40,7 +42,7 @@ static void set_up(void)
     (void)snprintf(dir, sizeof(dir), "%s", scratch_path("caches/kernels"));
     memset(image, 0xa5, sizeof(image));
     ck_assert_int_eq(boot_file_open(OLD_FILE, &kernel, &err), 0);
-    ck_assert(kernel_cache_key(&kernel, &key));
+    ck_assert_int_eq(kernel_cache_key(&kernel, &key, &err), 0);
 }
 
 static void tear_down(void)
@@ -57,18 +59,28 @@ static const char *entry_path(void)
     return path;
 }
 
-/* Look for it and forget it. */
+static void store(void)
+{
+    struct err err;
+
+    ck_assert_int_eq(kernel_cache_store(dir, &kernel, &key, &plain, image, &err), 0);
+}
+
+/* Look for it with its table, and forget it. 0, or why it is not there. */
+static int look(uint64_t image_max)
+{
+    struct kernel_cache_entry found;
+    struct err err;
+    int r = kernel_cache_find(dir, &key, image_max, true, &found, &err);
+
+    if (r == 0)
+        kernel_cache_entry_close(&found);
+    return r;
+}
+
 static bool is_found(uint64_t image_max)
 {
-    struct plain_kernel found;
-    int fd;
-
-    if (!kernel_cache_find(dir, &key, image_max, &found, &fd))
-        return false;
-    if (found.table)
-        (void)munmap(found.table, found.table_len);
-    close(fd);
-    return true;
+    return look(image_max) == 0;
 }
 
 static unsigned count_files(void)
@@ -85,22 +97,21 @@ static unsigned count_files(void)
 
 START_TEST(what_is_stored_is_found)
 {
-    struct plain_kernel found;
+    struct kernel_cache_entry found;
     uint8_t read_back[IMAGE_LEN];
     struct stat st;
-    int fd;
+    struct err err;
 
-    ck_assert(!is_found(IMAGE_LEN));
-    kernel_cache_store(dir, &kernel, &key, &plain, image);
-    ck_assert(kernel_cache_find(dir, &key, IMAGE_LEN, &found, &fd));
-    ck_assert_uint_eq(found.image_len, IMAGE_LEN);
-    ck_assert_uint_eq(found.entry_off, 0x123);
-    ck_assert_uint_eq(found.table_len, sizeof(table));
-    ck_assert_mem_eq(found.table, table, sizeof(table));
-    ck_assert_int_eq(pread(fd, read_back, IMAGE_LEN, KERNEL_CACHE_IMAGE_OFF), IMAGE_LEN);
+    ck_assert_int_eq(look(IMAGE_LEN), -ENOENT);
+    store();
+    ck_assert_int_eq(kernel_cache_find(dir, &key, IMAGE_LEN, true, &found, &err), 0);
+    ck_assert_uint_eq(found.kernel.image_len, IMAGE_LEN);
+    ck_assert_uint_eq(found.kernel.entry_off, 0x123);
+    ck_assert_uint_eq(found.kernel.table_len, sizeof(table));
+    ck_assert_mem_eq(found.kernel.table, table, sizeof(table));
+    ck_assert_int_eq(pread(found.fd, read_back, IMAGE_LEN, KERNEL_CACHE_IMAGE_OFF), IMAGE_LEN);
     ck_assert_mem_eq(read_back, image, IMAGE_LEN);
-    (void)munmap(found.table, found.table_len);
-    close(fd);
+    kernel_cache_entry_close(&found);
 
     ck_assert_int_eq(stat(dir, &st), 0);
     ck_assert_uint_eq(st.st_mode & 0777, 0700);
@@ -112,22 +123,36 @@ END_TEST
 
 START_TEST(a_kernel_without_a_table_is_kept_as_well)
 {
-    struct plain_kernel without = plain, found;
-    int fd;
+    struct plain_kernel without = plain;
+    struct kernel_cache_entry found;
+    struct err err;
 
     without.table = NULL;
     without.table_len = 0;
-    kernel_cache_store(dir, &kernel, &key, &without, image);
-    ck_assert(kernel_cache_find(dir, &key, IMAGE_LEN, &found, &fd));
-    ck_assert_ptr_null(found.table);
-    close(fd);
+    ck_assert_int_eq(kernel_cache_store(dir, &kernel, &key, &without, image, &err), 0);
+    ck_assert_int_eq(kernel_cache_find(dir, &key, IMAGE_LEN, true, &found, &err), 0);
+    ck_assert_ptr_null(found.kernel.table);
+    kernel_cache_entry_close(&found);
+}
+END_TEST
+
+START_TEST(the_table_is_read_only_if_it_is_wanted)
+{
+    struct kernel_cache_entry found;
+    struct err err;
+
+    store();
+    ck_assert_int_eq(kernel_cache_find(dir, &key, IMAGE_LEN, false, &found, &err), 0);
+    ck_assert_ptr_null(found.kernel.table);
+    ck_assert_uint_eq(found.kernel.image_len, IMAGE_LEN);
+    kernel_cache_entry_close(&found);
 }
 END_TEST
 
 START_TEST(an_entry_may_be_made_twice)
 {
-    kernel_cache_store(dir, &kernel, &key, &plain, image);
-    kernel_cache_store(dir, &kernel, &key, &plain, image);
+    store();
+    store();
     ck_assert(is_found(IMAGE_LEN));
     ck_assert_uint_eq(count_files(), 1);
 }
@@ -135,7 +160,7 @@ END_TEST
 
 START_TEST(an_image_larger_than_its_room_is_refused)
 {
-    kernel_cache_store(dir, &kernel, &key, &plain, image);
+    store();
     ck_assert(!is_found(IMAGE_LEN - 1));
     ck_assert(is_found(IMAGE_LEN));
 }
@@ -143,11 +168,16 @@ END_TEST
 
 START_TEST(a_changed_header_or_table_is_refused)
 {
+    struct timespec times[2];
+    struct stat st;
     int fd;
 
-    kernel_cache_store(dir, &kernel, &key, &plain, image);
+    store();
     fd = open(entry_path(), O_RDWR | O_CLOEXEC);
     ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(fstat(fd, &st), 0);
+    times[0] = st.st_atim;
+    times[1] = st.st_mtim;
     for (size_t i = 0; i < HEADER_LEN + sizeof(table); i++) {
         off_t off =
             (off_t)(i < HEADER_LEN ? i : KERNEL_CACHE_IMAGE_OFF + IMAGE_LEN + i - HEADER_LEN);
@@ -156,12 +186,30 @@ START_TEST(a_changed_header_or_table_is_refused)
         ck_assert_int_eq(pread(fd, &byte, 1, off), 1);
         byte ^= 0x40;
         ck_assert_int_eq(pwrite(fd, &byte, 1, off), 1);
+        ck_assert_int_eq(futimens(fd, times), 0);
         ck_assert_msg(!is_found(IMAGE_LEN), "byte %zu", i);
         byte ^= 0x40;
         ck_assert_int_eq(pwrite(fd, &byte, 1, off), 1);
+        ck_assert_int_eq(futimens(fd, times), 0);
     }
     ck_assert(is_found(IMAGE_LEN));
     close(fd);
+}
+END_TEST
+
+/* Its date says so; what is in the image does not matter. */
+START_TEST(an_entry_that_was_written_to_is_refused)
+{
+    int fd;
+
+    store();
+    fd = open(entry_path(), O_RDWR | O_CLOEXEC);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(pwrite(fd, image, 1, KERNEL_CACHE_IMAGE_OFF), 1);
+    close(fd);
+    ck_assert_int_eq(look(IMAGE_LEN), -EINVAL);
+    store();
+    ck_assert(is_found(IMAGE_LEN));
 }
 END_TEST
 
@@ -175,8 +223,14 @@ START_TEST(another_length_is_refused)
                                     KERNEL_CACHE_IMAGE_OFF + IMAGE_LEN + sizeof(table) + 1};
 
     for (size_t i = 0; i < ARRAY_SIZE(lengths); i++) {
-        kernel_cache_store(dir, &kernel, &key, &plain, image);
+        struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}};
+        struct stat st;
+
+        store();
+        ck_assert_int_eq(stat(entry_path(), &st), 0);
+        times[1] = st.st_mtim;
         ck_assert_int_eq(truncate(entry_path(), lengths[i]), 0);
+        ck_assert_int_eq(utimensat(AT_FDCWD, entry_path(), times, 0), 0);
         ck_assert(!is_found(IMAGE_LEN));
     }
 }
@@ -184,7 +238,9 @@ END_TEST
 
 START_TEST(what_others_can_write_is_not_used)
 {
-    kernel_cache_store(dir, &kernel, &key, &plain, image);
+    struct err err;
+
+    store();
     for (mode_t bit = 01; bit <= 040; bit <<= 1) {
         ck_assert_int_eq(chmod(entry_path(), 0600 | bit), 0);
         ck_assert(!is_found(IMAGE_LEN));
@@ -194,7 +250,7 @@ START_TEST(what_others_can_write_is_not_used)
     ck_assert(!is_found(IMAGE_LEN));
     ck_assert_int_eq(chmod(dir, 0702), 0);
     ck_assert(!is_found(IMAGE_LEN));
-    kernel_cache_store(dir, &kernel, &key, &plain, image);
+    ck_assert_int_eq(kernel_cache_store(dir, &kernel, &key, &plain, image, &err), -EPERM);
     ck_assert_int_eq(chmod(dir, 0755), 0);
     ck_assert(is_found(IMAGE_LEN));
 }
@@ -204,7 +260,7 @@ START_TEST(what_is_no_regular_file_is_not_used)
 {
     char target[sizeof(dir) + 16];
 
-    kernel_cache_store(dir, &kernel, &key, &plain, image);
+    store();
     (void)snprintf(target, sizeof(target), "%s/target", dir);
     ck_assert_int_eq(rename(entry_path(), target), 0);
     ck_assert_int_eq(symlink(target, entry_path()), 0);
@@ -223,61 +279,101 @@ START_TEST(a_kernel_that_was_just_written_is_not_kept)
 
     scratch_save("young", "kernel", 6);
     ck_assert_int_eq(boot_file_open(scratch_path("young"), &young, &err), 0);
-    ck_assert(!kernel_cache_key(&young, &none));
-    kernel_cache_store(dir, &young, &key, &plain, image);
+    ck_assert_int_eq(kernel_cache_key(&young, &none, &err), -EAGAIN);
+    ck_assert_int_eq(kernel_cache_store(dir, &young, &key, &plain, image, &err), -EAGAIN);
     ck_assert_uint_eq(count_files(), 0);
     boot_file_close(&young);
 }
 END_TEST
 
-START_TEST(only_the_last_entries_are_kept)
+/* Files that look like entries, each a second younger than the one before. */
+static void make_others(unsigned n)
 {
     struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = 1000}};
 
-    kernel_cache_store(dir, &kernel, &key, &plain, image);
-    ck_assert_int_eq(utimensat(AT_FDCWD, entry_path(), times, 0), 0);
-    for (unsigned i = 1; i < KERNEL_CACHE_ENTRIES_MAX; i++) {
-        scratch_save("other.kernel", "x", 1);
+    for (unsigned i = 1; i <= n; i++) {
+        scratch_save("other", "x", 1);
         times[1].tv_sec++;
-        ck_assert_int_eq(utimensat(AT_FDCWD, scratch_path("other.kernel"), times, 0), 0);
-        scratch_ok("mv other.kernel caches/kernels/%u.kernel", i);
+        ck_assert_int_eq(utimensat(AT_FDCWD, scratch_path("other"), times, 0), 0);
+        scratch_ok("mv other caches/kernels/new-000000000000000%u.kernel", i);
     }
-    scratch_save("caches/kernels/README", "not an entry", 12);
-    ck_assert_uint_eq(count_files(), KERNEL_CACHE_ENTRIES_MAX + 1);
+}
 
-    /* It is the oldest itself, and made anew. */
-    kernel_cache_store(dir, &kernel, &key, &plain, image);
-    ck_assert_uint_eq(count_files(), KERNEL_CACHE_ENTRIES_MAX + 1);
-    scratch_ok("test -e caches/kernels/1.kernel");
-    scratch_ok("touch caches/kernels/9.kernel");
-    kernel_cache_store(dir, &kernel, &key, &plain, image);
-    ck_assert_uint_eq(count_files(), KERNEL_CACHE_ENTRIES_MAX + 1 - 1);
-    scratch_ok("test ! -e caches/kernels/1.kernel && test ! -e caches/kernels/2.kernel");
+START_TEST(only_the_last_entries_are_kept)
+{
+    store();
+    make_others(CACHE_FOLDER_ENTRIES_MAX - 1);
+    ck_assert_uint_eq(count_files(), CACHE_FOLDER_ENTRIES_MAX);
+    store();
+    ck_assert_uint_eq(count_files(), CACHE_FOLDER_ENTRIES_MAX - 1);
+    scratch_ok("test ! -e caches/kernels/new-0000000000000001.kernel");
+    scratch_ok("test -e caches/kernels/new-0000000000000002.kernel");
     ck_assert(is_found(IMAGE_LEN));
 }
 END_TEST
 
-START_TEST(a_folder_that_cannot_be_made_costs_nothing)
+/* Whatever folder he names, and however old they are. */
+START_TEST(files_of_the_user_stay)
 {
+    static const char *const names[] = {
+        "linux.kernel",
+        ".kernel",
+        "new-.kernel",
+        "new-0000000000000001x.kernel",
+        "new-00000000000000001.kernel",
+        "446f6466-ecd5-44a8-9d48-bb5c58d96764",
+        "446f6466-ecd5-44a8-9d48-bb5c58d96764.kernel",
+        "README",
+    };
+
+    store();
+    make_others(CACHE_FOLDER_ENTRIES_MAX - 1);
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        scratch_ok("touch -d @1 caches/kernels/%s", names[i]);
+    store();
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        scratch_ok("test -e caches/kernels/%s", names[i]);
+}
+END_TEST
+
+START_TEST(what_is_half_written_leaves_nothing)
+{
+    struct rlimit limit = {.rlim_cur = 2ul * PLAIN_KERNEL_PAGE, .rlim_max = RLIM_INFINITY};
+    struct err err;
+
+    store();
+    ck_assert_int_eq(unlink(entry_path()), 0);
+    (void)signal(SIGXFSZ, SIG_IGN);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    ck_assert_int_eq(kernel_cache_store(dir, &kernel, &key, &plain, image, &err), -EFBIG);
+    ck_assert_uint_eq(count_files(), 0);
+}
+END_TEST
+
+START_TEST(a_folder_that_cannot_be_made_is_told)
+{
+    struct err err;
+
     scratch_save("file", "x", 1);
     (void)snprintf(dir, sizeof(dir), "%s", scratch_path("file/kernels"));
-    kernel_cache_store(dir, &kernel, &key, &plain, image);
-    ck_assert(!is_found(IMAGE_LEN));
+    ck_assert_int_eq(kernel_cache_store(dir, &kernel, &key, &plain, image, &err), -ENOTDIR);
     (void)snprintf(dir, sizeof(dir), "%s", scratch_path("file"));
-    kernel_cache_store(dir, &kernel, &key, &plain, image);
-    ck_assert(!is_found(IMAGE_LEN));
+    ck_assert_int_eq(kernel_cache_store(dir, &kernel, &key, &plain, image, &err), -ENOTDIR);
+    ck_assert_int_eq(look(IMAGE_LEN), -ENOTDIR);
 }
 END_TEST
 
 static void add_tests(Suite *suite)
 {
     unit_case_with(suite, "use", set_up, tear_down, what_is_stored_is_found,
-                   a_kernel_without_a_table_is_kept_as_well, an_entry_may_be_made_twice,
-                   only_the_last_entries_are_kept, a_folder_that_cannot_be_made_costs_nothing);
+                   a_kernel_without_a_table_is_kept_as_well, the_table_is_read_only_if_it_is_wanted,
+                   an_entry_may_be_made_twice, only_the_last_entries_are_kept,
+                   files_of_the_user_stay, what_is_half_written_leaves_nothing,
+                   a_folder_that_cannot_be_made_is_told);
     unit_case_with(suite, "refused", set_up, tear_down, an_image_larger_than_its_room_is_refused,
-                   a_changed_header_or_table_is_refused, another_length_is_refused,
-                   what_others_can_write_is_not_used, what_is_no_regular_file_is_not_used,
-                   a_kernel_that_was_just_written_is_not_kept);
+                   a_changed_header_or_table_is_refused, an_entry_that_was_written_to_is_refused,
+                   another_length_is_refused, what_others_can_write_is_not_used,
+                   what_is_no_regular_file_is_not_used, a_kernel_that_was_just_written_is_not_kept);
 }
 
 UNIT_MAIN("kernel_cache", add_tests)

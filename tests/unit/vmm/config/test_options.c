@@ -210,6 +210,23 @@ START_TEST(value_may_look_like_an_option_behind_equals)
 }
 END_TEST
 
+START_TEST(a_kernel_to_prepare_takes_the_place_of_one_to_boot)
+{
+    ck_assert_int_eq(parse_args("--prepare-kernel", "k"), 0);
+    ck_assert_int_eq(action, OPTIONS_PREPARE_KERNEL);
+    ck_assert_str_eq(config.kernel, "k");
+    ck_assert_int_eq(parse_args("--prepare-kernel=k", "--kernel", "other", "--kernel-cache", "/c"),
+                     0);
+    ck_assert_int_eq(action, OPTIONS_PREPARE_KERNEL);
+    ck_assert_str_eq(config.kernel, "k");
+    ck_assert_str_eq(config.kernel_cache, "/c");
+    ck_assert_int_lt(parse_args("--prepare-kernel"), 0);
+    ck_assert_int_lt(parse_args("--prepare-kernel", "k", "--cpus", "0"), 0);
+    ck_assert_int_eq(parse_args("--prepare-kernel", "k", "--help"), 0);
+    ck_assert_int_eq(action, OPTIONS_HELP);
+}
+END_TEST
+
 START_TEST(help_and_version_need_nothing_else)
 {
     ck_assert_int_eq(parse_args("--help"), 0);
@@ -480,7 +497,9 @@ static void add_tests(Suite *suite)
     unit_case(suite, "good", kernel_alone_gives_the_defaults, every_option_is_taken,
               a_boot_trace_is_taken, places_for_all_disks_add_up, every_disk_key_is_taken,
               commas_in_file_names_are_doubled, sizes_are_taken, last_of_a_repeated_option_wins,
-              value_may_look_like_an_option_behind_equals, help_and_version_need_nothing_else);
+              value_may_look_like_an_option_behind_equals,
+              a_kernel_to_prepare_takes_the_place_of_one_to_boot,
+              help_and_version_need_nothing_else);
     unit_case(suite, "documents", help_names_every_setting_and_fits_a_terminal,
               manual_describes_every_setting, schema_describes_every_setting);
 }
