@@ -8,10 +8,8 @@
 
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "base/io_memory.h"
 #include "base/loop.h"
-
-/* Memory for direct I/O. */
-#define BUF_ALIGN 4096u
 
 struct bench {
     const struct bench_options *options;
@@ -152,7 +150,7 @@ static int make_slots(struct bench *bench)
     const struct bench_options *o = bench->options;
 
     bench->slots = calloc(o->depth, sizeof(*bench->slots));
-    bench->memory = aligned_alloc(BUF_ALIGN, align_up(o->depth * o->size, BUF_ALIGN));
+    bench->memory = io_memory_new(o->depth * o->size);
     if (!bench->slots || !bench->memory)
         return -ENOMEM;
     memset(bench->memory, o->pattern, o->depth * o->size);
@@ -223,6 +221,6 @@ int bench_run(const struct bench_options *options, struct bench_result *ret_resu
         loop_free(bench.loop);
     }
     free(bench.slots);
-    free(bench.memory);
+    io_memory_free(bench.memory, options->depth * options->size);
     return r;
 }

@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/co.h"
+#include "base/io_memory.h"
 #include "block/image.h"
 #include "img/crew.h"
 #include "img/zero_scan.h"
@@ -28,9 +29,6 @@
  * no more than this.
  */
 #define UNIT_MAX (64u << 10)
-
-/* Memory for direct I/O. */
-#define BUF_ALIGN 4096u
 
 /* What qemu-img copies at a time: scripts see progress in the same steps. */
 #define STEP_LEN (2u << 20)
@@ -80,6 +78,10 @@ struct copy {
 
     uint64_t begun; /* ns */
     uint64_t paced; /* bytes that count for the rate */
+
+    uint8_t *memory;     /* of all slots; NULL: none has needed any yet */
+    unsigned nslots;     /* slots that there may be */
+    unsigned slots_used; /* slots that have their part of `memory` */
 
     uint64_t data_total;
     uint64_t data_done;
@@ -517,9 +519,16 @@ static int write_piece(struct slot *slot, const struct piece *piece)
 
 static int get_buf(struct slot *slot, const struct piece *piece)
 {
-    if (!slot->buf)
-        slot->buf = aligned_alloc(BUF_ALIGN, align_up(slot->copy->piece_max, BUF_ALIGN));
-    return slot->buf ? 0 : fail(slot->copy, -ENOMEM, "reading at byte", piece->off);
+    struct copy *copy = slot->copy;
+
+    if (slot->buf)
+        return 0;
+    if (!copy->memory)
+        copy->memory = io_memory_new(copy->nslots * copy->piece_max);
+    if (!copy->memory)
+        return fail(copy, -ENOMEM, "reading at byte", piece->off);
+    slot->buf = copy->memory + copy->slots_used++ * copy->piece_max;
+    return 0;
 }
 
 /* ---- letting the host copy ------------------------------------------------------------------- */
@@ -614,7 +623,6 @@ static void copy_pieces(struct crew_worker *worker)
 
     while (next_piece(copy, &piece) == 0 && piece.len > 0)
         copy_piece(&slot, &piece); /* copy->result has its failure */
-    free(slot.buf);
 }
 
 static unsigned count_slots(const struct copy *copy)
@@ -662,7 +670,9 @@ static int run_crew(struct copy *copy)
     for (unsigned i = 0; i < options->nsources; i++)
         blocks[i] = options->sources[i].block;
     blocks[options->nsources] = options->target;
-    r = crew_run(blocks, options->nsources + 1, count_slots(copy), copy_pieces, copy, &err);
+    copy->nslots = count_slots(copy);
+    r = crew_run(blocks, options->nsources + 1, copy->nslots, copy_pieces, copy, &err);
+    io_memory_free(copy->memory, copy->nslots * copy->piece_max);
     free(blocks);
     if (copy->result == 0 && r < 0) {
         copy->result = r;
