@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """minivmm, the release build of this tree.
 
-Options: kernel_cache (a folder or "off"), kaslr ("on", "off"), boot_trace (a file), cache and aio
-(of all disks, as in --disk), disk (more keys of --disk, as text)
+Options: kernel_cache (a folder or "off"), kaslr ("on", "off"), boot_trace (a name for the file in
+the folder of the run), cache and aio (of all disks, as in --disk), disk (more keys of --disk, as
+text)
 """
+
+import os
 
 from lib.paths import MINIVMM
 
@@ -19,7 +22,7 @@ def version_argv(program):
     return [program, "--version"]
 
 
-def argv(program, guest, _scratch):
+def argv(program, guest, scratch):
     command = [program, "--kernel", guest.kernel, "--memory", f"{guest.memory_mib}M",
                "--cpus", str(guest.cpus), "--cmdline", guest.cmdline]
     if guest.initrd:
@@ -31,7 +34,9 @@ def argv(program, guest, _scratch):
                         if key in guest.options)
         keys += f",{guest.options['disk']}" if "disk" in guest.options else ""
         command += ["--disk", f"{disk.path},{keys}"]
-    for option in ("kernel_cache", "kaslr", "boot_trace"):
+    for option in ("kernel_cache", "kaslr"):
         if option in guest.options:
             command += ["--" + option.replace("_", "-"), guest.options[option]]
+    if "boot_trace" in guest.options:
+        command += ["--boot-trace", os.path.join(scratch, guest.options["boot_trace"])]
     return command

@@ -58,8 +58,8 @@ def raw_copy(disk, folder):
 
 def prepare_disk(disk, formats, folder, number, kept):
     """
-    The disk that a run uses: an overlay or copy in `folder`, in a format of `formats`. What can be used
-    by later runs too is kept in the folder `kept`.
+    The disk that a run uses: an overlay or copy in `folder`, in a format of `formats`. What can be
+    used by later runs too is kept in the folder `kept`.
     """
     path, image_format = os.path.abspath(disk.path), disk.format
     if image_format not in formats:

@@ -15,6 +15,7 @@ import threading
 
 from lib import progress
 from lib.paths import COMPARE, FIRST_KVM_RUN, ROOT, SCRATCH
+from lib.results import lock
 
 INSIDE = "MINIVMM_EMULATED_HOST"
 MACHINE = "MINIVMM_COMPARE_MACHINE"
@@ -135,16 +136,20 @@ class Hosts:
 
 def move(sides, files, results, memory_mib):
     """
-    Run this program in the emulated host and return its exit status. `results`, a file, is taken along
-    and comes back; of all other files, copies go.
+    Run this program in the emulated host and return its exit status. `results`, a file, is taken
+    along and comes back; of all other files, copies go.
     """
     carried = [side for side in sides if os.path.basename(side.program) not in IN_THE_HOST]
-    os.makedirs(os.path.dirname(results), exist_ok=True)
-    os.makedirs(SCRATCH, exist_ok=True)
-    with open(results, "ab"):
-        pass
+    scratch = os.path.join(os.path.dirname(results), SCRATCH)
+    os.makedirs(scratch, exist_ok=True)
+    with open(results, "ab") as file:
+        lock(file, results)
+        return Hosts(host_command(carried, sides, files, results, scratch, memory_mib)).run()
+
+
+def host_command(carried, sides, files, results, scratch, memory_mib):
     command = [os.path.join(ROOT, "scripts/emulated-host"), "run", "--mem", str(memory_mib),
-               "--inout", results, "--out", SCRATCH, "--env", INSIDE + "=1",
+               "--inout", results, "--out", scratch, "--env", INSIDE + "=1",
                "--env", progress.SENDS + "=1",
                "--env", f"{MACHINE}={json.dumps(local_machine())}"]
     programs = program_files([FIRST_KVM_RUN, *(side.program for side in carried)])
@@ -154,7 +159,7 @@ def move(sides, files, results, memory_mib):
                "--vmms", ",".join(side.name for side in sides)]
     for side in carried:
         program += ["--vmm", f"{side.name}={side.program}"]
-    return Hosts(command + ["--", *program]).run()
+    return command + ["--", *program]
 
 
 def drop_caches():

@@ -32,9 +32,9 @@ BOOT_TIMEOUT_S = 180
 @dataclasses.dataclass
 class Case:
     """
-    `measure(attempt)` returns {metric: number}. `prepare(attempt)` is called before, for what does not
-    count. `seconds`: about how long a measurement takes in the emulated host. `warm_up`: each side
-    measures once before, uncounted. `sides`: those of this case, all by default.
+    `measure(attempt)` returns {metric: number}. `prepare(attempt)` is called before, for what does
+    not count. `seconds`: about how long a measurement takes in the emulated host. `warm_up`: each
+    side measures once before, uncounted. `sides`: those of this case, all by default.
     """
     name: str
     guest: guests.Guest
@@ -48,8 +48,8 @@ class Case:
 
 class Attempt:
     """
-    One measurement: a side, its guest with its own disks, and an empty folder. `number` tells apart those
-    that are under way at the same time.
+    One measurement: a side, its guest with its own disks, and an empty folder. `number` tells apart
+    those that are under way at the same time.
     """
 
     def __init__(self, case, side, kept, number=0):
@@ -68,7 +68,8 @@ class Attempt:
         files = {}
         for name in sorted(os.listdir(self.scratch)):
             path = os.path.join(self.scratch, name)
-            if os.path.isfile(path) and os.path.getsize(path) < 65536 and not name.startswith("disk"):
+            is_image = name.startswith("disk")
+            if os.path.isfile(path) and os.path.getsize(path) < 65536 and not is_image:
                 with open(path, encoding="utf-8", errors="replace") as f:
                     files[name] = f.read().replace(self.scratch, "$SCRATCH")
         argv = [word.replace(self.scratch, "$SCRATCH") for word in self.argv]
@@ -116,15 +117,19 @@ class Part:
 
     def main(self):
         self.args = self.parse()
-        if self.args.list:
-            return self.print_list()
-        if self.args.show:
-            self.show(results.read(self.store_path()))
-            return 0
-        reason = host.here_reason() if self.whole_boots and not host.inside() else ""
-        if reason:
-            print(f"{self.name}: in the emulated host: {reason}", file=sys.stderr)
-            return self.move()
+        try:
+            if self.args.list:
+                return self.print_list()
+            if self.args.show:
+                self.show(results.read(self.store_path()))
+                return 0
+            reason = host.here_reason() if self.whole_boots and not host.inside() else ""
+            return self.move(reason) if reason else self.run_here()
+        except (results.Refused, FileNotFoundError) as error:
+            print(f"{self.name}: {error}", file=sys.stderr)
+            return 2
+
+    def run_here(self):
         self.display = Display()
         try:
             return self.run()
@@ -154,7 +159,8 @@ class Part:
             description=doc.split("usage:")[0].strip(), epilog=doc.partition("\n\n")[2],
             formatter_class=argparse.RawDescriptionHelpFormatter)
         parser.add_argument("--vmms", type=lambda text: [n for n in text.split(",") if n],
-                            default=[], metavar="A,B", help="only these (default: all that are here)")
+                            default=[], metavar="A,B",
+                            help="only these (default: all that are here)")
         parser.add_argument("--vmm", action="append", default=[], metavar="NAME=PATH",
                             help="the program of one")
         parser.add_argument("--runs", type=int, default=self.default_runs, metavar="N",
@@ -176,7 +182,7 @@ class Part:
     @property
     def kept(self):
         """A folder for what lasts as long as the run."""
-        return os.path.join(paths.SCRATCH, self.name)
+        return os.path.join(self.args.out, paths.SCRATCH, self.name)
 
     def store_path(self):
         return os.path.join(self.args.out, self.name + ".jsonl")
@@ -207,9 +213,13 @@ class Part:
         print(f"about {total:.0f} s: {duration(total)}")
         return 0
 
-    def move(self):
+    def move(self, reason):
         args = self.args
-        return host.move(self.find_sides(), [args.kernel, args.initrd, *self.files()],
+        self.sides = self.find_sides()
+        if not self.plan():
+            return 0
+        print(f"{self.name}: in the emulated host: {reason}", file=sys.stderr)
+        return host.move(self.sides, [args.kernel, args.initrd, *self.files()],
                          self.store_path(), self.host_memory_mib)
 
     def header(self):
@@ -227,21 +237,22 @@ class Part:
         for signo in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(signo, stop)
         try:
-            guests.empty_folder(self.kept)
             self.sides = sides.runnable(self.find_sides())
-            self.store = results.Store(self.store_path(), self.header(), self.metrics)
-            self.set_up()
-            Rounds(self).run()
+            with results.Store(self.store_path(), self.header(), self.metrics) as self.store:
+                self.work()
         except KeyboardInterrupt:
             self.display.say(f"{self.name}: stopped; the same command goes on from here")
             return 130
-        except results.Refused as error:
-            self.display.say(f"{self.name}: {error}")
-            return 2
-        finally:
-            shutil.rmtree(self.kept, ignore_errors=True)
         self.show(self.store.results)
         return 0
+
+    def work(self):
+        try:
+            guests.empty_folder(self.kept)
+            self.set_up()
+            Rounds(self).run()
+        finally:
+            shutil.rmtree(self.kept, ignore_errors=True)
 
 
 class Rounds:
@@ -363,11 +374,48 @@ def rows_of(found, case, name):
                ratio(base, middle)]
 
 
-def show_tables(found, show_command=True):
+def labels_of(found, cases):
+    """All sides in these cases."""
+    labels = {label for case in cases for label in found.samples[case]}
+    return sorted(labels, key=lambda label: place(found, label))
+
+
+def median_cell(found, case, label, name):
+    values = found.values(case, label, name)
+    return figure(median(values)) if values else "-"
+
+
+def show_medians(found, case):
+    """A table of a case's medians: a line for each metric, a column for each side."""
+    labels = labels_of(found, [case])
+    print()
+    table([f"{case}: medians", *labels],
+          [[f"{metric['title']}{', ' if metric['unit'] else ''}{metric['unit']}",
+            *(median_cell(found, case, label, name) for label in labels)]
+           for name, metric in found.metrics.items()
+           if any(found.values(case, label, name) for label in labels)])
+
+
+def show_growth(found, cases, name):
+    """A table of a metric's medians: a line for each case, a column for each side."""
+    labels = labels_of(found, cases)
+    described = found.metrics[name]
+    print()
+    table([f"{described['title']}, {described['unit']}", *labels],
+          [[case, *(median_cell(found, case, label, name) for label in labels)] for case in cases])
+
+
+def show_failures(found):
+    for (case, vmm), messages in found.failures.items():
+        if messages:
+            first = next(iter(messages.values())).splitlines()
+            print(f"\nfailed: {case}: {vmm}, {len(messages)} times: {first[0]}")
+
+
+def show_tables(found):
     """All cases and metrics: minimum, median, maximum, and the ratio to minivmm's median."""
     print(f"where: {found.header['where']}")
-    if show_command:
-        show_commands(found)
+    show_commands(found)
     for case in found.samples:
         for name, described in found.metrics.items():
             rows = list(rows_of(found, case, name))
@@ -375,6 +423,4 @@ def show_tables(found, show_command=True):
                 print()
                 table([f"{case}: {described['title']}, {described['unit']}", "min", "median", "max",
                        "runs", f"/ {sides.OURS}"], rows)
-    for (case, vmm), messages in found.failures.items():
-        first = next(iter(messages.values())).splitlines()
-        print(f"\nfailed: {case}: {vmm}, {len(messages)} times: {first[0]}")
+    show_failures(found)

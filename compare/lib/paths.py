@@ -9,6 +9,7 @@ ADAPTERS = os.path.join(COMPARE, "adapters")
 GUEST = os.path.join(ROOT, "build/guest")
 RESULTS = os.path.join(ROOT, "build/compare")
 RUN = os.path.join(RESULTS, "run")
-SCRATCH = os.path.join(RESULTS, "scratch")
+# What lasts as long as a run, in its folder.
+SCRATCH = "scratch"
 MINIVMM = os.path.join(ROOT, "build/release/minivmm")
 FIRST_KVM_RUN = os.path.join(ROOT, "build/release/tests/bench/first_kvm_run")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What /proc says about a VMM: its memory as `pmap -x` prints it, its threads and their wake-ups."""
+"""What /proc says about a VMM: its memory as `pmap -x` prints it, its threads, their wake-ups."""
 
 import os
 import re
@@ -65,8 +65,8 @@ def ram(mappings, ram_kib):
 
 def memory(pid, guest):
     """
-    KiB of a VMM: all mappings as pmap -x prints them, and those beyond the guest's RAM. An unpacked kernel
-    and an initrd that are mapped into the RAM are part of it.
+    KiB of a VMM: all mappings as pmap -x prints them, and those beyond the guest's RAM. An unpacked
+    kernel and an initrd that are mapped into the RAM are part of it.
     """
     with open(f"/proc/{pid}/smaps", encoding="ascii", errors="replace") as f:
         found = parse_smaps(f)

@@ -2,8 +2,8 @@
 """
 How far a run is. A program at the top shows it: on a terminal one line, rewritten each second; in
 a log a line a minute. One that was started by another (in the emulated host, by compare/all) sends
-it there, as lines on stderr: `progress: DONE LEFT TEXT`, in seconds, and `progress: end` when it ends
-by itself.
+it there, as lines on stderr: `progress: DONE LEFT TEXT`, in seconds, and `progress: end` when it
+ends by itself.
 """
 
 import os
@@ -122,8 +122,8 @@ class Display:
 
 def follow(stream, display, heard=None):
     """
-    Read what a program writes to its stderr, to the end: its progress goes to `display`, the rest is
-    printed. True if it said that it ended by itself. `heard()` is called at each line.
+    Read what a program writes to its stderr, to the end: its progress goes to `display`, the rest
+    is printed. True if it said that it ended by itself. `heard()` is called at each line.
     """
     ended = False
     for line in stream:

@@ -11,6 +11,7 @@ on disk as soon as it is measured, so that a run can be stopped at any time and 
     {"kind": "note", "text"}
 """
 
+import fcntl
 import json
 import os
 
@@ -43,7 +44,8 @@ class Results:
         elif kind == "note":
             self.notes.append(line["text"])
         elif kind == "failure":
-            self.failures.setdefault((line["case"], line["vmm"]), {})[line["round"]] = line["message"]
+            by_round = self.failures.setdefault((line["case"], line["vmm"]), {})
+            by_round[line["round"]] = line["message"]
         elif kind == "sample":
             by_vmm = self.samples.setdefault(line["case"], {})
             by_vmm.setdefault(line["vmm"], {})[line["round"]] = line["values"]
@@ -102,19 +104,31 @@ def difference(old, new):
     return ""
 
 
+def lock(file, path):
+    """Two runs at once would measure each other, and mix their lines."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Refused(f"{path}: another run is under way") from None
+
+
 class Store:
     """A part's file, open for more. `results` is what it says so far."""
 
     def __init__(self, path, header, metrics):
         os.makedirs(os.path.dirname(path), exist_ok=True)
         self.path = path
-        self.results = Results([])
-        lines = whole_lines(path) if os.path.exists(path) else []
-        if lines:
+        self.file = open(path, "a+b")
+        try:
+            lock(self.file, path)
+            lines = whole_lines(path)
             self.results = Results(lines)
-            self._refuse_other(header)
+            if lines:
+                self._refuse_other(header)
+        except Refused:
+            self.file.close()
+            raise
         # A line that was cut off goes.
-        self.file = open(path, "r+b" if os.path.exists(path) else "w+b")
         self.file.seek(0)
         data = self.file.read()
         self.file.truncate(data.rfind(b"\n") + 1)
@@ -139,3 +153,9 @@ class Store:
 
     def close(self):
         self.file.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()

@@ -10,8 +10,8 @@ import time
 
 class Run:
     """
-    Started at the beginning of a with block, killed and reaped at its end. Times are seconds since just
-    before exec.
+    Started at the beginning of a with block, killed and reaped at its end. Times are seconds since
+    just before exec.
     """
 
     def __init__(self, argv):
@@ -76,7 +76,7 @@ class Run:
             self.eof = not data
 
     def failure(self, what):
-        """What happened, with the last line that says something, and on further lines more of that."""
+        """What happened, with the last line that says something; on further lines, those before."""
         tail = self.output[-600:].decode(errors="replace").replace("\r", "")
         lines = [line for line in tail.splitlines() if line.strip()]
         return "\n".join([f"{what}: {lines[-1] if lines else 'no output'}", *lines[:-1]])

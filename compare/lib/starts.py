@@ -15,8 +15,11 @@ TIMEOUT_S = 60
 
 def first_run(attempt):
     """first_kvm_run stops the VMM at its first KVM_RUN and prints nanoseconds."""
-    out = subprocess.run([FIRST_KVM_RUN, "--", *attempt.argv], stdin=subprocess.DEVNULL,
-                         capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    try:
+        out = subprocess.run([FIRST_KVM_RUN, "--", *attempt.argv], stdin=subprocess.DEVNULL,
+                             capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"no KVM_RUN in {TIMEOUT_S} s") from None
     if out.returncode != 0:
         raise RuntimeError((out.stderr or out.stdout).strip())
     return {"entry_ms": int(out.stdout.split()[-1]) / 1e6}
