@@ -201,9 +201,15 @@ run:
 	@$(MAKE) --no-print-directory all tests CONFIG=release
 	@scripts/run
 
-.PHONY: bench
+# Options of the scripts: `make bench BENCH="--vmm firecracker=/opt/firecracker"`.
+.PHONY: bench compare
 bench: all tests
-	@scripts/bench
+	@scripts/bench $(BENCH)
+
+compare: all tests
+	@scripts/setup guest report
+	@scripts/guest-image debian busybox bench
+	@compare/all $(COMPARE)
 
 FUZZ_SECONDS ?= 60
 # What programs are linked with, for scripts that link their own.
@@ -269,7 +275,8 @@ help:
 	@echo 'make run             set up, build, prepare a Debian guest once, boot it on this terminal'
 	@echo 'make check           set up and run all tests'
 	@echo 'make check-unit      unit tests and fuzz corpora only: two minutes, no KVM, no root'
-	@echo 'make bench           measure minivmm beside its peers'
+	@echo 'make bench           measure minivmm beside its peers, in minutes; BENCH="--vmm NAME=PATH"'
+	@echo 'make compare         the whole study, in hours, and its report; COMPARE="--runs 3"'
 	@echo 'make fuzz            run the fuzzers, FUZZ_SECONDS=60 each'
 	@echo 'make fuzz-coverage   how much of each source file the corpora run'
 	@echo 'make soak            random tests of the disk engine with fresh seeds, SOAK_SECONDS=600'
