@@ -2,14 +2,15 @@
 """
 StratoVirt's microvm machine. It has no ACPI: it describes its CPUs by an MP table and its disks on the
 command line, which kernels like Debian's do not read; they find one CPU and no disk. It has no
-power-off: a reboot by the i8042 (reboot=k) ends it. The serial port goes to stdout; nothing can be typed.
+power-off and no i8042: a reboot by a triple fault (reboot=t) ends it. The serial port goes to stdout;
+nothing can be typed.
 """
 
 NAME = "stratovirt"
 PROGRAM = "stratovirt"
 TRIED = True
 DISK_FORMATS = ("qcow2", "raw")
-CMDLINE = "reboot=k"
+CMDLINE = "reboot=t"
 ENDS_BY = "reboot"
 
 
