@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "tests/lib/unit.h"
 #include "vmm/config/config.h"
 #include "vmm/config/config_settings.h"
@@ -103,19 +104,38 @@ START_TEST(append_stands_last)
 }
 END_TEST
 
-START_TEST(cmdline_replaces_everything)
+START_TEST(cmdline_replaces_all_but_the_word_on_pci)
 {
-    config.cmdline = strdup("init=/bin/sh");
+    config.cmdline = strdup("init=/bin/sh -- pci");
     config.acpi = false;
     add_disk("a");
-    check_cmdline("init=/bin/sh");
+    check_cmdline("pci=off init=/bin/sh -- pci");
+}
+END_TEST
+
+START_TEST(cmdline_with_a_word_on_pci_stays_as_it_is)
+{
+    static const char *const texts[] = {"pci=conf1", "quiet pci=noearly x"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+        free(config.cmdline);
+        config.cmdline = strdup(texts[i]);
+        check_cmdline(texts[i]);
+    }
+}
+END_TEST
+
+START_TEST(other_words_that_hold_pci_do_not_count)
+{
+    config.cmdline = strdup("x.pci=1");
+    check_cmdline("pci=off x.pci=1");
 }
 END_TEST
 
 START_TEST(empty_cmdline_is_possible)
 {
     config.cmdline = strdup("");
-    check_cmdline("");
+    check_cmdline("pci=off");
 }
 END_TEST
 
@@ -149,7 +169,9 @@ static void add_tests(Suite *suite)
     tcase_add_test(tcase, default_cmdline_has_the_first_disk_as_root);
     tcase_add_test(tcase, root_on_a_readonly_disk_is_readonly);
     tcase_add_test(tcase, append_stands_last);
-    tcase_add_test(tcase, cmdline_replaces_everything);
+    tcase_add_test(tcase, cmdline_replaces_all_but_the_word_on_pci);
+    tcase_add_test(tcase, cmdline_with_a_word_on_pci_stays_as_it_is);
+    tcase_add_test(tcase, other_words_that_hold_pci_do_not_count);
     tcase_add_test(tcase, empty_cmdline_is_possible);
     tcase_add_test(tcase, done_twice_is_harmless);
     tcase_add_test(tcase, names_of_settings_are_unique);
