@@ -5,17 +5,29 @@
 
 #include "base/bytes.h"
 #include "boot/workers.h"
+#include "memory/guest_mem.h"
 
 /*
- * Measured with a 14 MB kernel on two CPUs: 5.2 ms with one thread, 2.9 ms with two, 2.6 ms when
- * the pages are also populated in one call instead of by a fault for each. Smaller pieces cost
- * more calls, larger ones leave a thread idle at the end.
+ * A huge page: two threads that populate one at the same time would both clear it. Measured with a
+ * 14 MB kernel on two CPUs: 5.2 ms with one thread, 2.9 ms with two, 2.6 ms when the pages are also
+ * populated in one call instead of by a fault for each, and less in huge pages.
  */
-#define LOADER_PIECE MIB
+#define LOADER_PIECE (2 * MIB)
+
+#define PAGE 4096u
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
 #endif
+
+/* Huge pages are found faster, and the guest needs fewer entries for them. */
+static void prefer_huge(const struct load *load)
+{
+    size_t head = align_up((uintptr_t)load->dst, PAGE) - (uintptr_t)load->dst;
+
+    if (load->len >= LOADER_PIECE)
+        guest_mem_prefer_huge(load->dst + head, align_down(load->len - head, PAGE));
+}
 
 static size_t count_pieces(const struct load *load)
 {
@@ -25,9 +37,8 @@ static size_t count_pieces(const struct load *load)
 /* Where the kernel is too old for it, the first access to each page faults it in. */
 void loader_populate(uint8_t *dst, size_t len)
 {
-    const uintptr_t page = 4096;
-    uintptr_t start = align_down((uintptr_t)dst, page);
-    uintptr_t end = align_up((uintptr_t)dst + len, page);
+    uintptr_t start = align_down((uintptr_t)dst, PAGE);
+    uintptr_t end = align_up((uintptr_t)dst + len, PAGE);
 
     (void)madvise((void *)start, end - start, MADV_POPULATE_WRITE);
 }
@@ -54,7 +65,9 @@ int loader_run(const struct load *loads, size_t nloads, struct err *err)
 {
     size_t npieces = 0;
 
-    for (size_t i = 0; i < nloads; i++)
+    for (size_t i = 0; i < nloads; i++) {
         npieces += count_pieces(&loads[i]);
+        prefer_huge(&loads[i]);
+    }
     return workers_run(npieces, load_piece, &loads, err);
 }

@@ -187,3 +187,19 @@ def kernel_is_at_other_addresses_at_each_start(t):
 def zstd_packed_kernel_is_at_other_addresses_at_each_start(t):
     """Debian 13's kernel, zstd-packed: unpacked by minivmm, randomised, or not."""
     check_kaslr(t, "-13")
+
+
+@scenario(seconds=20, guest=["busybox", "repacked"])
+def gzip_and_xz_packed_kernels_boot(t):
+    """Debian 12's kernel in other packings, prepared or not; the files have no stub to fall back to."""
+    cache = ["--kernel-cache", t.path("cache")]
+    t.tool(t.minivmm, "--prepare-kernel", t.guest_file("vmlinuz-gzip"), *cache)
+    for packing, kept in (("gzip", 1), ("xz", 2)):
+        t.equal(len(os.listdir(t.path("cache"))), 1, "kernels in the cache before")
+        with t.vm("--kernel", t.guest_file("vmlinuz-" + packing),
+                  "--initrd", t.guest_file("initramfs-busybox.cpio.gz"), "--memory", "192M",
+                  "--append", "quiet minivmm.do=poweroff", *cache) as vm:
+            vm.boot()
+            t.equal(vm.wait(), GUEST_OFF, f"exit status with {packing}")
+        t.equal(len(os.listdir(t.path("cache"))), kept, f"kernels in the cache after {packing}")
+    shutil.rmtree(t.path("cache"))

@@ -11,13 +11,14 @@ def finds_cpus_and_disk(t, kernel, end, status, *args):
     with open(t.path("a.img"), "wb") as f:
         f.write(b"minivmm disk\n".ljust(1 << 20, b"\0"))
     with t.busybox("--cpus", "2", "--disk", t.path("a.img") + ",format=raw", "--on-reboot", "exit",
-                   *args, kernel=kernel, memory="256M", do="shell") as vm:
+                   "--log", "info", *args, kernel=kernel, memory="256M", do="shell") as vm:
         vm.boot()
         vm.expect("cpus 2 .* disks vda")
         vm.shell()
         t.equal(vm.sh("head -n 1 /dev/vda")[1].strip(), "minivmm disk", "first line of the disk")
         vm.send(end + "\n")
         t.equal(vm.wait(), status, f"exit status after {end}")
+        t.check("unpacks itself" not in vm.stderr(), vm.stderr())
 
 
 def finds_everything(t, kernel):
