@@ -76,7 +76,13 @@ class Attempt:
         return {"argv": argv, "files": files}
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 def stop(*_):
+    """Once: nothing interrupts the cleaning up."""
+    for signo in SIGNALS:
+        signal.signal(signo, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
@@ -234,7 +240,7 @@ class Part:
                 "vmms": {side.label: side.describe() for side in self.sides}}
 
     def run(self):
-        for signo in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for signo in SIGNALS:
             signal.signal(signo, stop)
         try:
             self.sides = sides.runnable(self.find_sides())
@@ -412,15 +418,23 @@ def show_failures(found):
             print(f"\nfailed: {case}: {vmm}, {len(messages)} times: {first[0]}")
 
 
-def show_tables(found):
-    """All cases and metrics: minimum, median, maximum, and the ratio to minivmm's median."""
+def show_case(found, case):
+    """A table for each metric: minimum, median, maximum, and the ratio to minivmm's median."""
+    for name, described in found.metrics.items():
+        rows = list(rows_of(found, case, name))
+        if rows:
+            print()
+            table([f"{case}: {described['title']}, {described['unit']}", "min", "median", "max",
+                   "runs", f"/ {sides.OURS}"], rows)
+
+
+def show_tables(found, medians_only=""):
+    """All cases; those that begin so with their medians only, in one table each."""
     print(f"where: {found.header['where']}")
     show_commands(found)
     for case in found.samples:
-        for name, described in found.metrics.items():
-            rows = list(rows_of(found, case, name))
-            if rows:
-                print()
-                table([f"{case}: {described['title']}, {described['unit']}", "min", "median", "max",
-                       "runs", f"/ {sides.OURS}"], rows)
+        if medians_only and case.startswith(medians_only):
+            show_medians(found, case)
+        else:
+            show_case(found, case)
     show_failures(found)

@@ -36,7 +36,7 @@ enum exit_code {
     EXIT_USAGE = 2,
     EXIT_REBOOT = 3, /* --on-reboot exit */
     EXIT_KILLED = 4, /* Ctrl-A x, second signal, time-out after the power button, no guest ran */
-    EXIT_VMM = 5,    /* KVM or the VMM failed while the guest ran, or a disk was not flushed */
+    EXIT_VMM = 5,    /* KVM or the VMM failed while the guest ran, or a disk or trace was lost */
 };
 
 enum serial_kind { SERIAL_STDIO, SERIAL_NULL, SERIAL_PTY, SERIAL_FILE, SERIAL_UNIX };
