@@ -8,7 +8,7 @@ cloud flavour, finds only one CPU. Power-off halts the guest, so that only a reb
 NAME = "kvmtool"
 PROGRAM = "lkvm"
 TRIED = True
-# It reads old qcow2 images only, and not all that qemu-img makes.
+# Of qcow2 it reads version 2 only, which qemu-img makes on request.
 DISK_FORMATS = ("raw",)
 CMDLINE = "reboot=k"
 ENDS_BY = "reboot"
