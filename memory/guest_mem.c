@@ -2,6 +2,8 @@
 #include "memory/guest_mem.h"
 
 #include <errno.h>
+#include <linux/mman.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -101,6 +103,65 @@ void guest_mem_free(struct guest_mem *mem)
     free(mem);
 }
 
+/* ---- pages of the host ----------------------------------------------------------------------- */
+
+#define POOL_FREE "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
+
+/* Free pages in the host's pool of huge pages; 0 where it has none. */
+static unsigned long long pool_free_pages(void)
+{
+    unsigned long long pages = 0;
+    FILE *file = fopen(POOL_FREE, "re");
+
+    if (!file)
+        return 0;
+    if (fscanf(file, "%llu", &pages) != 1)
+        pages = 0;
+    (void)fclose(file); /* it was only read */
+    return pages;
+}
+
+/* Without MAP_NORESERVE the host sets the pages aside, so that none is missing while the VM runs. */
+static int use_pool(const struct mem_region *region, struct err *err)
+{
+    if (!is_aligned(region->len, HUGE_PAGE_SIZE))
+        return err_set(err, -EINVAL,
+                       "guest memory: %llu MiB: expected whole pages of 2 MiB, an even number",
+                       (unsigned long long)(region->len / MIB));
+    if (mmap(region->host, region->len, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_HUGETLB | MAP_HUGE_2MB, -1,
+             0) == MAP_FAILED)
+        return err_set_errno(err, -errno,
+                             "guest memory: cannot have %llu huge pages of 2 MiB (the host has "
+                             "%llu free; `sysctl vm.nr_hugepages=N` sets how many there are)",
+                             (unsigned long long)(region->len / HUGE_PAGE_SIZE), pool_free_pages());
+    (void)madvise(region->host, region->len, MADV_DONTDUMP); /* advice */
+    return 0;
+}
+
+/* Only a kernel built without transparent huge pages refuses the advice. */
+static int use_transparent(const struct mem_region *region, struct err *err)
+{
+    if (madvise(region->host, region->len, MADV_HUGEPAGE) < 0)
+        return err_set_errno(err, -errno, "guest memory: the host has no transparent huge pages");
+    return 0;
+}
+
+int guest_mem_use_pages(struct guest_mem *mem, enum guest_pages pages, struct err *err)
+{
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < mem->nregions; i++) {
+        if (pages == GUEST_PAGES_2M)
+            r = use_pool(&mem->regions[i], err);
+        else if (pages == GUEST_PAGES_THP)
+            r = use_transparent(&mem->regions[i], err);
+    }
+    return r;
+}
+
+/* ---- access ---------------------------------------------------------------------------------- */
+
 int guest_mem_at(const struct guest_mem *mem, uint64_t gpa, size_t len, void **ret_ptr)
 {
     for (size_t i = 0; i < mem->nregions; i++) {
@@ -147,6 +208,19 @@ void guest_mem_prefer_huge(uint8_t *host, size_t len)
     (void)madvise(host, len, MADV_HUGEPAGE); /* advice: the host may have none */
 }
 
+/*
+ * Of pages from the host's pool, the host gives up whole ones only: what is left of the last one
+ * stays as it was, and that is no error.
+ */
+static bool give_back(uint8_t *host, size_t len)
+{
+    size_t rest = min_u64(len, ((uintptr_t)host + len) % HUGE_PAGE_SIZE);
+    const uint8_t *last = host + len - rest;
+
+    return madvise(host, len, MADV_DONTNEED) == 0 &&
+           (rest == 0 || (last[0] == 0 && memcmp(last, last + 1, rest - 1) == 0));
+}
+
 /* Whole pages of a private mapping read as zeros once they are given back. */
 void guest_mem_clear(uint8_t *host, size_t len)
 {
@@ -154,7 +228,7 @@ void guest_mem_clear(uint8_t *host, size_t len)
     size_t pages = align_down(len - head, PAGE_SIZE);
 
     memset(host, 0, head);
-    if (pages > 0 && madvise(host + head, pages, MADV_DONTNEED) < 0)
+    if (pages > 0 && !give_back(host + head, pages))
         memset(host + head, 0, pages);
     memset(host + head + pages, 0, len - head - pages);
 }

@@ -42,6 +42,19 @@ int guest_mem_new(const struct mem_range *ranges, size_t nranges, struct guest_m
                   struct err *err) MUST_CHECK;
 void guest_mem_free(struct guest_mem *mem);
 
+/* Which pages of the host guest memory consists of. */
+enum guest_pages {
+    GUEST_PAGES_AUTO, /* as the host is set up */
+    GUEST_PAGES_THP,  /* transparent huge pages where the host finds some, small ones elsewhere */
+    GUEST_PAGES_2M,   /* pages of 2 MiB from the host's pool, which are reserved at once */
+};
+
+/*
+ * Let all of guest memory, in which there is nothing yet, consist of such pages. 0, or a negative
+ * errno with *err filled; of the memory, only guest_mem_free may be called then.
+ */
+int guest_mem_use_pages(struct guest_mem *mem, enum guest_pages pages, struct err *err) MUST_CHECK;
+
 /*
  * Map a guest range to host memory.
  *

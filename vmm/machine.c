@@ -16,6 +16,7 @@
 #include "devices/virtio/virtio_blk.h"
 #include "devices/virtio/virtio_mmio.h"
 #include "memory/guest_mem.h"
+#include "memory/guest_mem_populate.h"
 #include "vmm/arch.h"
 #include "vmm/board.h"
 #include "vmm/gate.h"
@@ -290,10 +291,16 @@ static int plan_slots(struct machine *machine, struct err *err)
 
 static int map_memory(struct machine *machine, struct err *err)
 {
+    const struct config *config = machine->parts->config;
     struct mem_range ranges[ARCH_RAM_RANGES_MAX];
-    size_t n = arch_ram_ranges(machine->parts->config->memory, ranges);
+    size_t n = arch_ram_ranges(config->memory, ranges);
+    int r = guest_mem_new(ranges, n, &machine->mem, err);
 
-    return guest_mem_new(ranges, n, &machine->mem, err);
+    if (r == 0)
+        r = guest_mem_use_pages(machine->mem, config->pages, err);
+    if (r == 0 && config->prealloc)
+        r = guest_mem_populate(machine->mem, err);
+    return r;
 }
 
 static int create_vm(struct machine *machine, struct err *err)

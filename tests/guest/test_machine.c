@@ -6,6 +6,8 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -137,6 +139,58 @@ START_TEST(descriptors_that_no_option_names_are_closed)
     expect_end(EXIT_POWER_OFF);
     close(fds[0]);
     close(initrd);
+}
+END_TEST
+
+/* Resident memory of the process, in KiB. */
+static unsigned long resident_kib(void)
+{
+    unsigned long kib = 0;
+    char path[64];
+    char line[256];
+    FILE *file;
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/status", (int)vm.pid);
+    file = fopen(path, "re");
+    ck_assert_ptr_nonnull(file);
+    while (kib == 0 && fgets(line, sizeof(line), file)) {
+        if (strncmp(line, "VmRSS:", 6) == 0)
+            kib = strtoul(line + 6, NULL, 10);
+    }
+    (void)fclose(file);
+    return kib;
+}
+
+START_TEST(memory_is_there_beforehand_only_when_told_to)
+{
+    static const struct {
+        const char *prealloc;
+        bool all;
+    } cases[] = {{"off", false}, {"on", true}};
+    const char *const args[] = {"--memory", "128M", "--prealloc", cases[_i].prealloc, NULL};
+
+    guest_put_text(&guest, "waiting");
+    read_serial(GUEST_DATA);
+    guest_power_off(&guest);
+    start(args);
+    ck_assert_msg(vm_wait_output(&vm, "waiting"), "stderr: %s", vm_errors(&vm));
+    ck_assert_int_eq(resident_kib() >= 128ul * 1024, cases[_i].all);
+    vm_send(&vm, ".", 1);
+    expect_end(EXIT_POWER_OFF);
+}
+END_TEST
+
+START_TEST(a_guest_runs_in_transparent_huge_pages)
+{
+    const char *const args[] = {"--hugepages", "thp", NULL};
+
+    if (access("/sys/kernel/mm/transparent_hugepage", F_OK) < 0)
+        return;
+    guest_put_text(&guest, "hello");
+    guest_power_off(&guest);
+    start(args);
+    expect_end(EXIT_POWER_OFF);
+    ck_assert_str_eq(vm.out.data, "hello");
 }
 END_TEST
 
@@ -422,6 +476,8 @@ static void add_tests(Suite *suite)
     tcase_add_test(tcase, stdin_reaches_the_guest);
     tcase_add_test(tcase, end_of_stdin_does_not_end_the_guest);
     tcase_add_test(tcase, descriptors_that_no_option_names_are_closed);
+    tcase_add_loop_test(tcase, memory_is_there_beforehand_only_when_told_to, 0, 2);
+    tcase_add_test(tcase, a_guest_runs_in_transparent_huge_pages);
     tcase_add_test(tcase, serial_input_interrupts);
     tcase_add_test(tcase, transmitter_empty_interrupts);
     tcase_add_test(tcase, acpi_reset_ends_with_the_reboot_code);

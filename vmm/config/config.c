@@ -143,7 +143,7 @@ char *config_kernel_cache(const struct config *config)
     char *path;
     int n;
 
-    if (config->kernel_cache_off)
+    if (config->kernel_cache_off || config->prealloc || config->pages == GUEST_PAGES_2M)
         return NULL;
     if (config->kernel_cache)
         return strdup(config->kernel_cache);

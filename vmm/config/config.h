@@ -19,6 +19,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "block/block.h"
+#include "memory/guest_mem.h"
 
 #define CONFIG_MEMORY_DEFAULT (512ull << 20)
 #define CONFIG_MEMORY_MIN (32ull << 20)
@@ -71,6 +72,8 @@ struct config {
     size_t ndisks;
     struct config_places backing; /* for all disks */
     uint64_t memory;              /* bytes, a multiple of 1 MiB */
+    enum guest_pages pages;
+    bool prealloc; /* the host provides all of the memory before the guest starts */
     unsigned ncpus;
     enum serial_kind serial;
     char *serial_path; /* SERIAL_FILE, SERIAL_UNIX */
@@ -100,7 +103,8 @@ int config_check(const struct config *config, struct err *err) MUST_CHECK;
 
 /*
  * The folder for unpacked kernels: `kernel_cache`, or minivmm in $XDG_CACHE_HOME or ~/.cache.
- * Returns a string to free; NULL where there is none.
+ * Returns a string to free; NULL where there is none, and for memory whose pages are chosen before
+ * the kernel comes: a file that is mapped would take their place.
  */
 char *config_kernel_cache(const struct config *config);
 

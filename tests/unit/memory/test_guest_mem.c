@@ -2,10 +2,13 @@
 #include "memory/guest_mem.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "memory/guest_mem_populate.h"
 #include "tests/lib/unit.h"
 
 /* 1 MiB at 0, a hole, 2 MiB at 16 MiB. */
@@ -249,8 +252,131 @@ START_TEST(a_mapped_file_is_read_and_never_written)
 }
 END_TEST
 
+/* ---- pages of the host ----------------------------------------------------------------------- */
+
+/* What the host says of the mapping that begins at `host`: its flags, such as " hg ". */
+static void read_flags(const void *host, char ret_flags[512])
+{
+    FILE *file = fopen("/proc/self/smaps", "re");
+    unsigned long long start, end;
+    bool found = false;
+    char line[512];
+
+    ck_assert_ptr_nonnull(file);
+    ret_flags[0] = '\0';
+    while (ret_flags[0] == '\0' && fgets(line, sizeof(line), file)) {
+        if (sscanf(line, "%llx-%llx ", &start, &end) == 2)
+            found = start == (uintptr_t)host;
+        else if (found && strncmp(line, "VmFlags:", 8) == 0)
+            memcpy(ret_flags, line + 8, strlen(line + 8) + 1);
+    }
+    (void)fclose(file);
+}
+
+static size_t count_resident(uint8_t *host, size_t len)
+{
+    unsigned char pages[4096];
+    size_t n = 0;
+
+    for (size_t off = 0; off < len; off += sizeof(pages) * 4096) {
+        size_t piece = min_u64(len - off, sizeof(pages) * 4096);
+
+        ck_assert_int_eq(mincore(host + off, piece, pages), 0);
+        for (size_t i = 0; i < piece / 4096; i++)
+            n += pages[i] & 1;
+    }
+    return n;
+}
+
+START_TEST(the_host_is_asked_for_huge_pages_only_when_told_to)
+{
+    struct guest_mem *mem = new_mem(two_ranges, 2);
+    char flags[512];
+
+    if (access("/sys/kernel/mm/transparent_hugepage", F_OK) == 0) {
+        ck_assert_int_eq(guest_mem_use_pages(mem, GUEST_PAGES_AUTO, NULL), 0);
+        read_flags(mem->regions[1].host, flags);
+        ck_assert_ptr_nonnull(strstr(flags, " wr "));
+        ck_assert_ptr_null(strstr(flags, " hg "));
+        ck_assert_int_eq(guest_mem_use_pages(mem, GUEST_PAGES_THP, NULL), 0);
+        for (size_t i = 0; i < 2; i++) {
+            read_flags(mem->regions[i].host, flags);
+            ck_assert_ptr_nonnull(strstr(flags, " hg "));
+            ck_assert_ptr_nonnull(strstr(flags, " dd "));
+        }
+    }
+    guest_mem_free(mem);
+}
+END_TEST
+
+/* More than any pool has. */
+START_TEST(a_pool_that_is_too_small_is_named_with_what_it_has)
+{
+    const struct mem_range range = {.gpa = 0, .len = 1ull << 42};
+    struct guest_mem *mem = new_mem(&range, 1);
+    struct err err = {0};
+
+    ck_assert_int_lt(guest_mem_use_pages(mem, GUEST_PAGES_2M, &err), 0);
+    ck_assert_ptr_nonnull(strstr(err.msg, "cannot have 2097152 huge pages of 2 MiB"));
+    ck_assert_ptr_nonnull(strstr(err.msg, "vm.nr_hugepages"));
+    guest_mem_free(mem);
+}
+END_TEST
+
+START_TEST(a_part_of_a_huge_page_is_refused)
+{
+    struct guest_mem *mem = new_mem(two_ranges, 2);
+    struct err err = {0};
+
+    ck_assert_int_eq(guest_mem_use_pages(mem, GUEST_PAGES_2M, &err), -EINVAL);
+    ck_assert_ptr_nonnull(strstr(err.msg, "1 MiB: expected whole pages of 2 MiB"));
+    guest_mem_free(mem);
+}
+END_TEST
+
+/* Pieces of several sizes, more than there are threads. */
+START_TEST(populated_memory_is_all_there)
+{
+    static const struct mem_range ranges[] = {
+        {.gpa = 0, .len = 129 * MIB},
+        {.gpa = 256 * MIB, .len = 1 * MIB},
+    };
+    struct guest_mem *mem = new_mem(ranges, 2);
+
+    for (size_t i = 0; i < 2; i++)
+        ck_assert_uint_eq(count_resident(mem->regions[i].host, ranges[i].len), 0);
+    ck_assert_int_eq(guest_mem_populate(mem, NULL), 0);
+    for (size_t i = 0; i < 2; i++)
+        ck_assert_uint_eq(count_resident(mem->regions[i].host, ranges[i].len),
+                          ranges[i].len / 4096);
+    guest_mem_free(mem);
+}
+END_TEST
+
+/* As on a host without that much memory, and as on one whose kernel has no such call. */
+START_TEST(memory_that_cannot_be_populated_is_an_error)
+{
+    struct guest_mem *mem = new_mem(two_ranges, 2);
+    uint8_t *last = mem->regions[1].host + MIB;
+    struct err err = {0};
+
+    ck_assert_int_eq(munmap(last, 4096), 0);
+    ck_assert_int_eq(guest_mem_populate(mem, &err), -ENOMEM);
+    ck_assert_ptr_nonnull(strstr(err.msg, "cannot provide all of it"));
+
+    ck_assert_ptr_eq(mmap(last, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+                     last);
+    ck_assert_int_eq(guest_mem_populate(mem, &err), -EINVAL);
+    ck_assert_ptr_nonnull(strstr(err.msg, "needs Linux 5.14"));
+    guest_mem_free(mem);
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
+    unit_case(suite, "pages", the_host_is_asked_for_huge_pages_only_when_told_to,
+              a_pool_that_is_too_small_is_named_with_what_it_has, a_part_of_a_huge_page_is_refused,
+              populated_memory_is_all_there, memory_that_cannot_be_populated_is_an_error);
     unit_case(suite, "access", addresses_inside_and_outside,
               memory_is_zero_and_keeps_what_is_written, access_outside_copies_nothing,
               cleared_memory_is_zero_and_its_neighbours_stay,
@@ -261,4 +387,5 @@ static void add_tests(Suite *suite)
               failure_of_a_later_region_unmaps_the_earlier);
 }
 
+UNIT_USES_THREADS;
 UNIT_MAIN("guest_mem", add_tests)

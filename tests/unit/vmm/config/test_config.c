@@ -61,6 +61,14 @@ START_TEST(the_cache_of_kernels_is_where_the_user_keeps_caches)
     config.kernel_cache_off = true;
     check_cache(NULL);
     config.kernel_cache_off = false;
+    config.prealloc = true;
+    check_cache(NULL);
+    config.prealloc = false;
+    config.pages = GUEST_PAGES_2M;
+    check_cache(NULL);
+    config.pages = GUEST_PAGES_THP;
+    check_cache("mine");
+    config.pages = GUEST_PAGES_AUTO;
     free(config.kernel_cache);
     config.kernel_cache = NULL;
 
