@@ -46,10 +46,10 @@ class Figures(RunTestCase):
                          [("minivmm", 1, 0), ("other", 0, 2)])
 
     def test_cases_that_begin_alike_are_a_group(self):
-        groups = self.groups(*(sample for case in ("cpu", "idle, 1", "cpu, 4", "many", "cpu/1")
+        groups = self.groups(*(sample for case in ("cpu", "idle, 1", "cpu, 4", "many", "cpu: 1")
                                for sample in samples([1], case=case)))
         self.assertEqual([(g.name, g.cases) for g in groups],
-                         [("cpu", ["cpu", "cpu, 4", "cpu/1"]), ("", ["idle, 1", "many"])])
+                         [("cpu", ["cpu", "cpu, 4", "cpu: 1"]), ("", ["idle, 1", "many"])])
         self.assertEqual([groups[0].short(case) for case in groups[0].cases], ["cpu", "4", "1"])
         self.assertEqual(groups[1].short("idle, 1"), "idle, 1")
 

@@ -49,6 +49,13 @@ def place_within(where):
     return title[0].lower() + title[1:]
 
 
+def in_words(value):
+    """A value of a header; an object as its keys and values."""
+    if not isinstance(value, dict):
+        return clean(value)
+    return ", ".join(f"{clean(key)} {clean(content)}" for key, content in value.items())
+
+
 def shown_command(argv, files):
     """A command, followed by the files that were made for it."""
     lines = [shlex.join(argv)]
@@ -139,7 +146,7 @@ class Content:
         facts = {}
         for part in parts:
             for key, value in part.machine.items():
-                facts.setdefault((clean(key), clean(value)), []).append(part.name)
+                facts.setdefault((clean(key), in_words(value)), []).append(part.name)
         self.add(Table(["machine", "", "parts"],
                        [[*fact, ", ".join(names)] for fact, names in facts.items()], 3))
         for part in parts:
@@ -147,9 +154,8 @@ class Content:
 
     def add_part(self, part):
         self.heading(3, part.name)
-        settings = [f"{clean(key)} {clean(value)}" for key, value in part.settings.items()]
         words = [part.date] if part.date else []
-        words += ["settings: " + ", ".join(settings)] if settings else []
+        words += ["settings: " + in_words(part.settings)] if part.settings else []
         if words:
             self.add(Paragraph("; ".join(words) + "."))
         for group in self.groups[id(part)]:

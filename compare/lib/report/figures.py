@@ -32,7 +32,7 @@ class Figure:
 
 @dataclasses.dataclass
 class Group:
-    """The cases of a part whose names begin alike, up to a comma or slash, for one metric."""
+    """The cases of a part whose names begin alike, up to a comma, colon or slash, of one metric."""
     part: Part
     metric: Metric
     name: str
@@ -47,11 +47,11 @@ class Group:
 
     def short(self, case):
         """The case's name within the group."""
-        return case[len(self.name):].lstrip("/, ") or case
+        return case[len(self.name):].lstrip("/,: ") or case
 
 
 def beginning(case):
-    return re.split("/|, ", case, maxsplit=1)[0]
+    return re.split("/|, |: ", case, maxsplit=1)[0]
 
 
 def group_names(cases):
