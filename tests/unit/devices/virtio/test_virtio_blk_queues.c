@@ -91,6 +91,53 @@ START_TEST(full_ring_is_one_round_and_kicks_come_back)
 }
 END_TEST
 
+/* Hold `n` requests, then offer one more; does the device want a kick for that one? */
+static bool busy_queue_wants_kick(uint64_t features, unsigned n)
+{
+    bool wanted;
+
+    blk.disk->hold = true;
+    blk_bring_up_with(features, 256);
+    for (unsigned i = 0; i < n; i++)
+        (void)blk_add_request(i, VIRTIO_BLK_T_IN, i, DATA_GPA, 512);
+    blk_kick();
+    blk_settle();
+    ck_assert_uint_eq(blk.disk->in_flight, n);
+    (void)blk_add_request(n, VIRTIO_BLK_T_IN, n, DATA_GPA, 512);
+    wanted = driver_show(&blk.ring);
+    if (wanted)
+        driver_kick(blk.mmio, 0);
+    blk_settle();
+    ck_assert_uint_eq(blk.disk->in_flight, wanted ? n + 1 : n);
+
+    blk.disk->hold = false;
+    loop_call(blk.loop, fake_block_release, blk.disk);
+    for (unsigned i = 0; i < n + 1; i++)
+        (void)blk_wait_used(&blk.ring);
+    ck_assert_uint_eq(*blk_guest(STATUS_GPA(n), 1), VIRTIO_BLK_S_OK);
+    /* With nothing in flight every request is announced. */
+    blk_settle();
+    (void)blk_add_request(0, VIRTIO_BLK_T_IN, 0, DATA_GPA, 512);
+    ck_assert(driver_show(&blk.ring));
+    driver_kick(blk.mmio, 0);
+    (void)blk_wait_used(&blk.ring);
+    return wanted;
+}
+
+START_TEST(queue_with_many_requests_does_without_kicks)
+{
+    blk_start(1);
+    for (int event_idx = 0; event_idx < 2; event_idx++) {
+        uint64_t features = event_idx ? driver_features(blk.mmio) : VERSION_1;
+
+        ck_assert(busy_queue_wants_kick(features, 1));
+        ck_assert(busy_queue_wants_kick(features, 15));
+        ck_assert(!busy_queue_wants_kick(features, 16));
+        ck_assert(!busy_queue_wants_kick(features, 40));
+    }
+}
+END_TEST
+
 START_TEST(requests_from_before_driver_ok_need_no_kick)
 {
     blk_start(1);
@@ -315,6 +362,7 @@ static void add_tests(Suite *suite)
     blk_case(suite, "queues", many_requests_complete_in_any_order,
              completions_of_one_round_share_an_interrupt,
              full_ring_is_one_round_and_kicks_come_back,
+             queue_with_many_requests_does_without_kicks,
              requests_from_before_driver_ok_need_no_kick, several_queues_work_side_by_side,
              broken_ring_stops_the_device_until_reset, requests_before_a_broken_one_are_answered);
     blk_case(suite, "reset", reset_waits_for_requests_in_flight,
