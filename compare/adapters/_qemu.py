@@ -1,9 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the adapters of QEMU's PC share."""
+"""What the adapters of QEMU share.
+
+Options: cache and aio (of all disks, as -drive has them), iothread (True: the disks share one)
+"""
 
 
 def version_argv(program):
     return [program, "--version"]
+
+
+def disks_argv(guest, device):
+    """The disks, each a `device`."""
+    keys = "".join(f",{key}={guest.options[key]}" for key in ("cache", "aio")
+                   if key in guest.options)
+    thread = ",iothread=io" if guest.options.get("iothread") else ""
+    command = ["-object", "iothread,id=io"] if thread else []
+    for number, disk in enumerate(guest.disks):
+        readonly = "on" if disk.readonly else "off"
+        command += ["-drive", f"file={disk.path},format={disk.format},if=none,id=disk{number},"
+                              f"readonly={readonly}{keys}",
+                    "-device", f"{device},drive=disk{number}{thread}"]
+    return command
 
 
 def pc_argv(program, guest, accelerator):
@@ -14,9 +31,4 @@ def pc_argv(program, guest, accelerator):
                "-append", guest.cmdline]
     if guest.initrd:
         command += ["-initrd", guest.initrd]
-    for number, disk in enumerate(guest.disks):
-        readonly = "on" if disk.readonly else "off"
-        command += ["-drive", f"file={disk.path},format={disk.format},if=none,id=disk{number},"
-                              f"readonly={readonly}",
-                    "-device", f"virtio-blk-pci,drive=disk{number}"]
-    return command
+    return command + disks_argv(guest, "virtio-blk-pci")

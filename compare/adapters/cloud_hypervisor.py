@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cloud Hypervisor, the serial port on its terminal. Power-off by ACPI ends it; a reboot does not."""
+"""
+Cloud Hypervisor, the serial port on its terminal. Power-off by ACPI ends it; a reboot does not.
+
+Options: cache ("none": direct I/O)
+"""
 
 NAME = "cloud-hypervisor"
 PROGRAM = "cloud-hypervisor"
@@ -21,7 +25,9 @@ def argv(program, guest, _scratch):
         command += ["--initramfs", guest.initrd]
     if guest.disks:
         command.append("--disk")
+    direct = "on" if guest.options.get("cache") == "none" else "off"
     for disk in guest.disks:
         readonly = "on" if disk.readonly else "off"
-        command.append(f"path={disk.path},readonly={readonly},image_type={disk.format}")
+        command.append(f"path={disk.path},readonly={readonly},image_type={disk.format},"
+                       f"direct={direct},backing_files=on")
     return command

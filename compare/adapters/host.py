@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """No VMM: the host itself, which runs the jobs of lib/jobs.py with the guests' programs.
 
-Options: programs (the folder that scripts/guest-image bench left), files (a folder for enter_files)
+enter_files goes to the folder FILES in the scratch folder, which the part fills.
+
+Options: programs (the folder that scripts/guest-image bench left), job (the script)
 """
 
 import os
@@ -14,6 +16,8 @@ DISK_FORMATS = ("raw",)
 CMDLINE = ""
 ENDS_BY = "poweroff"
 JOBS_ONLY = True
+# Beside the script.
+FILES = "files"
 
 
 def version_argv(program):
@@ -30,14 +34,14 @@ def program_words(folder, name):
 
 
 def argv(program, guest, scratch):
-    job = next((disk for disk in guest.disks if disk.role == "job"), None)
-    others = [disk for disk in guest.disks if disk.role != "job"]
-    lines = [f"disk{number}={shlex.quote(disk.path)}" for number, disk in enumerate(others, 1)]
+    lines = [f"disk{number}={shlex.quote(disk.path)}"
+             for number, disk in enumerate(guest.disks, 1)]
     for name in ("fio", "sysbench"):
         words = program_words(guest.options.get("programs", ""), name)
         lines.append(f"{name.upper()}={shlex.quote(words)}")
-    lines.append(f"enter_files() {{ cd {shlex.quote(guest.options.get('files', '.'))}; }}")
-    lines.append(f". {shlex.quote(job.path)}" if job else 'echo "minivmm-guest: userspace"')
+    lines.append(f"enter_files() {{ cd {shlex.quote(os.path.join(scratch, FILES))}; }}")
+    job = guest.options.get("job")
+    lines.append(f". {shlex.quote(job)}" if job else 'echo "minivmm-guest: userspace"')
     script = os.path.join(scratch, "job.sh")
     with open(script, "w", encoding="utf-8") as f:
         f.write("\n".join(lines) + "\n")

@@ -3,6 +3,8 @@
 kvmtool (lkvm). It puts words of its own before the guest's: noapic noacpi pci=conf1 reboot=k panic=1
 and how to treat the i8042; without ACPI, a kernel that does not read MP tables, like those of Debian's
 cloud flavour, finds only one CPU. Power-off halts the guest, so that only a reboot ends it.
+
+Options: cache ("none": direct I/O)
 """
 
 NAME = "kvmtool"
@@ -24,6 +26,7 @@ def argv(program, guest, _scratch):
                "--kernel", guest.kernel, "--params", guest.cmdline]
     if guest.initrd:
         command += ["--initrd", guest.initrd]
+    direct = ",direct" if guest.options.get("cache") == "none" else ""
     for disk in guest.disks:
-        command += ["--disk", disk.path + (",ro" if disk.readonly else "")]
+        command += ["--disk", disk.path + (",ro" if disk.readonly else "") + direct]
     return command

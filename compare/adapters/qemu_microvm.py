@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""QEMU's microvm machine, as lean as its manual makes it.
+"""QEMU's microvm machine, as lean as its manual makes it. Options: see _qemu.py."""
 
-Options: cache and aio (of all disks, as -drive has them), iothread (True: the disks share one)
-"""
+from adapters import _qemu
 
 NAME = "qemu-microvm"
 PROGRAM = "qemu-system-x86_64"
@@ -12,8 +11,7 @@ CMDLINE = ""
 ENDS_BY = "poweroff"
 
 
-def version_argv(program):
-    return [program, "--version"]
+version_argv = _qemu.version_argv
 
 
 def argv(program, guest, _scratch):
@@ -25,14 +23,4 @@ def argv(program, guest, _scratch):
                "-kernel", guest.kernel, "-append", guest.cmdline]
     if guest.initrd:
         command += ["-initrd", guest.initrd]
-    keys = "".join(f",{key}={guest.options[key]}" for key in ("cache", "aio")
-                   if key in guest.options)
-    thread = ",iothread=io" if guest.options.get("iothread") else ""
-    if thread:
-        command += ["-object", "iothread,id=io"]
-    for number, disk in enumerate(guest.disks):
-        more = keys + (",readonly=on" if disk.readonly else "")
-        command += ["-drive",
-                    f"file={disk.path},format={disk.format},if=none,id=disk{number}{more}",
-                    "-device", f"virtio-blk-device,drive=disk{number}{thread}"]
-    return command
+    return command + _qemu.disks_argv(guest, "virtio-blk-device")

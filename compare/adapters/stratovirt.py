@@ -4,6 +4,8 @@ StratoVirt's microvm machine. It has no ACPI: it describes its CPUs by an MP tab
 command line, which kernels like Debian's do not read; they find one CPU and no disk. It has no
 power-off and no i8042: a reboot by a triple fault (reboot=t) ends it. The serial port goes to stdout;
 nothing can be typed.
+
+Options: cache ("none": direct I/O), aio ("io_uring")
 """
 
 NAME = "stratovirt"
@@ -26,9 +28,11 @@ def argv(program, guest, scratch):
                "-kernel", guest.kernel, "-append", guest.cmdline]
     if guest.initrd:
         command += ["-initrd", guest.initrd]
+    keys = ",direct=on" if guest.options.get("cache") == "none" else ",direct=off"
+    keys += f",aio={guest.options['aio']}" if "aio" in guest.options else ""
     for number, disk in enumerate(guest.disks):
         readonly = "on" if disk.readonly else "off"
         command += ["-drive", f"id=disk{number},file={disk.path},format={disk.format},"
-                              f"readonly={readonly},direct=off",
+                              f"readonly={readonly}{keys}",
                     "-device", f"virtio-blk-device,id=blk{number},drive=disk{number}"]
     return command

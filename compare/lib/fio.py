@@ -27,9 +27,11 @@ class Pattern:
         words = ["$FIO", "--name=job", f"--filename={disk}", "--ioengine=io_uring", "--direct=1",
                  f"--rw={self.rw}", f"--bs={self.size}", f"--iodepth={self.depth}",
                  f"--runtime={seconds}", "--minimal", "--terse-version=3",
-                 "--clocksource=clock_gettime", *more]
+                 "--clocksource=clock_gettime", "--lat_percentiles=1",
+                 "--disk_util=0", *more]
         words.append(f"--blockalign={self.align}" if self.align else "--time_based")
-        return " ".join(words)
+        return (f'if [ -n "{disk}" ]; then {" ".join(words)}; '
+                'else echo "the guest found no disk"; false; fi')
 
 
 def terse_line(output):

@@ -73,9 +73,15 @@ def program_files(programs):
     return [path for program in programs for path in (program, *shared_libraries(program))]
 
 
+def merged(path):
+    """The path with /lib, /bin and their like as what they are links to: the host's stay links."""
+    _, top, *rest = os.path.abspath(path).split("/")
+    return os.path.join(os.path.realpath("/" + top), *rest)
+
+
 def with_targets(files):
     """Absolute paths, each once; of links, their targets too."""
-    paths = [path for f in files if f for path in (os.path.abspath(f), os.path.realpath(f))]
+    paths = [path for f in files if f for path in (merged(f), os.path.realpath(f))]
     return list(dict.fromkeys(paths))
 
 

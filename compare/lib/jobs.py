@@ -2,8 +2,8 @@
 """
 A command that runs in a guest of `scripts/guest-image bench`, or on the host, and what it costs.
 
-The job is a shell script on a small disk. /init of the guest (scripts/guest/bench-init) runs it
-with $disk1, $disk2 …, $FIO, $SYSBENCH and enter_files; adapters/host.py runs the same script on
+The job is a shell script, /job in the guest's initramfs. /init there (scripts/guest/bench-init) runs
+it with $disk1, $disk2 …, $FIO, $SYSBENCH and enter_files; adapters/host.py runs the same script on
 the host. It prints
 
     bench: begin        the clock and the counters of the VMM are read
@@ -17,16 +17,17 @@ import os
 import re
 
 from lib import cost
-from lib.guest import Disk
 from lib.part import BOOT_TIMEOUT_S
 from lib.paths import GUEST
 
 HOST = "host"
+MAKER = "`scripts/guest-image bench` makes the guests"
 PROGRAMS = os.path.join(GUEST, "bench")
-MAGIC = "# minivmm benchmark job\n"
 # What a command may need beyond the time that it was given.
 PATIENCE_S = 120
-BLOCK = 4096
+# Initramfs archives may follow each other where these are aligned so.
+ALIGN = 512
+CPIO_END = "TRAILER!!!"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Outcome:
 
 def script(command, before=":"):
     """The job that runs `command`, a line of shell, after the line `before`, not measured."""
-    return (f"{MAGIC}{before}\n"
+    return (f"{before}\n"
             'echo "bench: begin"\n'
             f"{{ {command}; }} </dev/null >/tmp/output.$$ 2>&1\n"
             'echo "bench: end $?"\n'
@@ -48,18 +49,34 @@ def script(command, before=":"):
             'echo "bench: done"\n')
 
 
-def disk(folder, name):
-    """The disk of a job, whose file write() makes."""
-    return Disk(os.path.join(folder, name + ".job"), format="raw", readonly=True, role="job",
-                fresh=False)
+def guest(part, **changes):
+    """The part's guest, which runs what prepare() gives it."""
+    base = part.guest(initrd=os.path.join(part.kept, "job.initrd"), **changes)
+    options = {"programs": PROGRAMS, "job": os.path.join(part.kept, "job.sh"), "cache": "none",
+               "aio": "io_uring", "iothread": True}
+    return dataclasses.replace(base, options={**base.options, **options})
 
 
-def write(attempt, text):
-    """Write the job to the attempt's disk for it: whole blocks, padded with newlines."""
-    path = next(disk.path for disk in attempt.guest.disks if disk.role == "job")
-    data = text.encode()
-    with open(path, "wb") as f:
-        f.write(data + b"\n" * (-len(data) % BLOCK))
+def prepare(part, attempt, text):
+    """Give the attempt its job: as a file for the host, in the initramfs for a guest."""
+    with open(attempt.guest.options["job"], "w", encoding="utf-8") as f:
+        f.write(text)
+    with open(part.args.initrd, "rb") as f:
+        archive = f.read()
+    with open(attempt.guest.initrd, "wb") as f:
+        f.write(padded(archive, ALIGN) + cpio_file("job", text.encode()) + cpio_file(CPIO_END, b""))
+
+
+def padded(data, align):
+    return data + bytes(-len(data) % align)
+
+
+def cpio_file(name, data):
+    """A regular file in an archive of cpio's format newc (initramfs buffer format)."""
+    inode, mode, links = 0, 0o100644, 1
+    fields = (inode, mode, 0, 0, links, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0)
+    header = b"070701" + b"".join(b"%08x" % field for field in fields)
+    return padded(header + name.encode() + b"\0", 4) + padded(data, 4)
 
 
 def run(attempt, seconds):

@@ -19,7 +19,7 @@ import sys
 import time
 
 from lib import guest as guests
-from lib import host, paths, results, sides
+from lib import host, paths, results, sides, usage
 from lib.progress import Display, Meter, duration
 from lib.run import Run
 from lib.table import figure, median, table
@@ -96,6 +96,7 @@ class Part:
     default_memory_mib = 256
     whole_boots = True  # False: measures what works on any /dev/kvm, on this machine
     runs_jobs = False  # of lib/jobs.py: the host itself can be a side
+    guest_maker = "scripts/guest-image makes the guests"
 
     def add_options(self, parser):
         """Options of this part."""
@@ -129,6 +130,8 @@ class Part:
             if self.args.show:
                 self.show(results.read(self.store_path()))
                 return 0
+            usage.need_files([self.args.kernel, self.args.initrd, *self.files()],
+                             self.guest_maker)
             reason = host.here_reason() if self.whole_boots and not host.inside() else ""
             return self.move(reason) if reason else self.run_here()
         except (results.Refused, FileNotFoundError) as error:
@@ -161,7 +164,7 @@ class Part:
 
     def parse(self):
         doc = sys.modules["__main__"].__doc__ or ""
-        parser = argparse.ArgumentParser(
+        parser = usage.Parser(
             description=doc.split("usage:")[0].strip(), epilog=doc.partition("\n\n")[2],
             formatter_class=argparse.RawDescriptionHelpFormatter)
         parser.add_argument("--vmms", type=lambda text: [n for n in text.split(",") if n],
@@ -169,15 +172,17 @@ class Part:
                             help="only these (default: all that are here)")
         parser.add_argument("--vmm", action="append", default=[], metavar="NAME=PATH",
                             help="the program of one")
-        parser.add_argument("--runs", type=int, default=self.default_runs, metavar="N",
+        parser.add_argument("--runs", type=usage.positive, default=self.default_runs, metavar="N",
                             help="measurements of each case and VMM (%(default)s)")
         parser.add_argument("--out", default=paths.RUN, metavar="FOLDER", type=os.path.abspath,
                             help="results; a run that was stopped goes on in it (%(default)s)")
-        parser.add_argument("--only", default="", metavar="REGEX", help="cases with a match")
+        parser.add_argument("--only", default="", type=usage.regex, metavar="REGEX",
+                            help="cases with a match")
         parser.add_argument("--kernel", default=f"{paths.GUEST}/vmlinuz", metavar="FILE")
         parser.add_argument("--initrd", default=f"{paths.GUEST}/initramfs-busybox.cpio.gz",
                             metavar="FILE")
-        parser.add_argument("--memory", type=int, default=self.default_memory_mib, metavar="MIB")
+        parser.add_argument("--memory", type=usage.positive, default=self.default_memory_mib,
+                            metavar="MIB")
         parser.add_argument("--cmdline", default=guests.CMDLINE, metavar="TEXT")
         parser.add_argument("--retry", action="store_true", help="measure what failed once more")
         parser.add_argument("--list", action="store_true", help="print the cases and end")

@@ -23,6 +23,7 @@ import subprocess
 import sys
 
 from lib.paths import ADAPTERS
+from lib.usage import refuse
 
 # The others are relative to it.
 OURS = "minivmm"
@@ -89,7 +90,7 @@ def programs(settings):
     for setting in settings:
         name, equals, path = setting.partition("=")
         if name not in known or not equals or not path:
-            sys.exit(f"--vmm {setting}: expected NAME=PATH with one of {', '.join(known)}")
+            refuse(f"--vmm {setting}: expected NAME=PATH with one of {', '.join(known)}")
         result[name] = path
     return result
 
@@ -105,7 +106,7 @@ def find(names, settings, jobs=False):
                  if not getattr(adapter, "JOBS_ONLY", False)}
     for name in names:
         if name not in known:
-            sys.exit(f"{name}: no such adapter; there are {', '.join(known)}")
+            refuse(f"{name}: no such adapter; there are {', '.join(known)}")
     found = []
     for name in names or known:
         asked = paths.get(name, known[name].PROGRAM)
@@ -113,9 +114,9 @@ def find(names, settings, jobs=False):
         if program:
             found.append(Side(name, known[name], os.path.abspath(program)))
         elif name in paths or name in names:
-            sys.exit(f"{name}: {asked}: no such program")
+            refuse(f"{name}: {asked}: no such program")
     if not found:
-        sys.exit("none of the VMMs is here")
+        refuse("none of the VMMs is here")
     return found
 
 

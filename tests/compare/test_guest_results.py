@@ -4,6 +4,8 @@
 import importlib.machinery
 import importlib.util
 import os
+import subprocess
+import tempfile
 import unittest
 
 from lib import cost, fio, jobs
@@ -91,5 +93,12 @@ class Cost(unittest.TestCase):
 class Jobs(unittest.TestCase):
     def test_a_job_says_when_it_begins_and_ends(self):
         lines = jobs.script("true", "cd /tmp").splitlines()
-        self.assertEqual(lines[:3], [jobs.MAGIC.strip(), "cd /tmp", 'echo "bench: begin"'])
+        self.assertEqual(lines[:2], ["cd /tmp", 'echo "bench: begin"'])
         self.assertEqual(lines[-1], 'echo "bench: done"')
+
+    def test_an_archive_is_one_for_cpio(self):
+        archive = jobs.cpio_file("job", b"echo 1\n") + jobs.cpio_file(jobs.CPIO_END, b"")
+        with tempfile.TemporaryDirectory() as folder:
+            subprocess.run(["cpio", "-i", "--quiet"], cwd=folder, input=archive, check=True)
+            with open(os.path.join(folder, "job"), encoding="utf-8") as f:
+                self.assertEqual(f.read(), "echo 1\n")

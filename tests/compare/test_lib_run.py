@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A process and what it prints; progress and time left; what /proc and a timeline say."""
 
+import contextlib
 import io
 import os
 import struct
@@ -171,17 +172,23 @@ class Timeline(unittest.TestCase):
 
 
 class Programs(unittest.TestCase):
+    def assert_refused(self, words, function, *arguments):
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said), self.assertRaises(SystemExit) as caught:
+            function(*arguments)
+        self.assertEqual(caught.exception.code, 2)
+        self.assertIn(words, said.getvalue())
+
     def test_settings_of_programs(self):
         self.assertEqual(sides.programs(["minivmm=/a=b"]), {"minivmm": "/a=b"})
         for bad in ("minivmm", "minivmm=", "nobody=/x"):
-            with self.assertRaises(SystemExit):
-                sides.programs([bad])
+            self.assert_refused("expected NAME=PATH", sides.programs, [bad])
 
     def test_what_was_named_has_to_be_here(self):
-        with self.assertRaisesRegex(SystemExit, "no such program"):
-            sides.find([], ["minivmm=/missing/minivmm"])
-        with self.assertRaisesRegex(SystemExit, "no such adapter"):
-            sides.find(["nobody"], [])
+        self.assert_refused("no such program", sides.find, [], ["minivmm=/missing/minivmm"])
+        self.assert_refused("no such adapter", sides.find, ["nobody"], [])
+        self.assert_refused("no such adapter", sides.find, ["host"], [])
+        self.assertEqual([side.name for side in sides.find(["host"], [], jobs=True)], ["host"])
         found = sides.find(["minivmm"], [f"minivmm={sys.executable}"])
         self.assertEqual([(side.label, side.program) for side in found],
                          [("minivmm", os.path.abspath(sys.executable))])
