@@ -21,7 +21,9 @@ def first_run(attempt):
     except subprocess.TimeoutExpired:
         raise RuntimeError(f"no KVM_RUN in {TIMEOUT_S} s") from None
     if out.returncode != 0:
-        raise RuntimeError((out.stderr or out.stdout).strip())
+        lines = [line.strip() for line in (out.stdout + out.stderr).splitlines() if line.strip()]
+        # The VMM's last words first, then all that it said.
+        raise RuntimeError("\n".join([": ".join(reversed(lines[-2:])), *lines[:-2]]))
     return {"entry_ms": int(out.stdout.split()[-1]) / 1e6}
 
 
