@@ -17,6 +17,7 @@ class Mapping:
     def __init__(self, start, end, name):
         self.start, self.end, self.name = start, end, name
         self.kib = {}
+        self.flags = []
 
     def take(self, other):
         self.end = other.end
@@ -34,19 +35,28 @@ def parse_smaps(lines):
         field, _, rest = line.partition(":")
         if field in FIELDS:
             found[-1].kib[field] = int(rest.split()[0])
+        elif field == "VmFlags":
+            found[-1].flags = rest.split()
     return found
 
 
-def join_files(mappings, is_in_ram):
-    """Make one of a mapping of a file that lies in the guest's RAM and those right beside it."""
-    result, last_in_ram = [], False
-    for mapping in mappings:
-        in_ram = is_in_ram(mapping.name)
-        if result and result[-1].end == mapping.start and (in_ram or last_in_ram):
-            result[-1].take(mapping)
+def are_one(one, other, is_in_ram):
+    """
+    Two mappings side by side are parts of one RAM: a file that lies in it, or memory that is left
+    out of core dumps. Advice to use huge pages for a part of it makes mappings of its own.
+    """
+    return one.end == other.start and (is_in_ram(one.name) or is_in_ram(other.name) or
+                                       ("dd" in one.flags and "dd" in other.flags))
+
+
+def join_ram(mappings, is_in_ram):
+    """Make one of mappings that are parts of the guest's RAM."""
+    result = mappings[:1]
+    for one, other in zip(mappings, mappings[1:]):
+        if are_one(one, other, is_in_ram):
+            result[-1].take(other)
         else:
-            result.append(mapping)
-        last_in_ram = in_ram
+            result.append(other)
     return result
 
 
@@ -71,7 +81,7 @@ def memory(pid, guest):
     with open(f"/proc/{pid}/smaps", encoding="ascii", errors="replace") as f:
         found = parse_smaps(f)
     initrd = os.path.realpath(guest.initrd)
-    mappings = join_files(found, lambda name: name.endswith(".kernel") or name == initrd)
+    mappings = join_ram(found, lambda name: name.endswith(".kernel") or name == initrd)
     in_ram = ram(mappings, guest.memory_mib << 10)
 
     def total(field, some):

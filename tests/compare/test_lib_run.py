@@ -129,6 +129,22 @@ Rss:                   8 kB
 Pss:                   8 kB
 Shared_Dirty:          0 kB
 Private_Dirty:         8 kB
+VmFlags: rd wr mr mw me ac
+"""
+# Parts of a RAM that huge pages are wanted for; something else begins where it ends.
+ADVISED = """\
+7f0000000000-7f0001000000 rw-p 00000000 00:00 0
+Size:              16384 kB
+VmFlags: rd wr mr mw me ac dd
+7f0001000000-7f0002000000 rw-p 00000000 00:00 0
+Size:              16384 kB
+VmFlags: rd wr mr mw me ac dd hg
+7f0002000000-7f0003000000 rw-p 00000000 00:00 0
+Size:              16384 kB
+VmFlags: rd wr mr mw me ac dd
+7f0003000000-7f0003800000 rw-p 00000000 00:00 0
+Size:               8192 kB
+VmFlags: rd wr mr mw me ac
 """
 
 
@@ -137,11 +153,15 @@ class Memory(unittest.TestCase):
         return proc.parse_smaps(SMAPS.splitlines())
 
     def test_a_kernel_in_the_ram_is_part_of_it(self):
-        joined = proc.join_files(self.mappings(), lambda name: name.endswith(".kernel"))
+        joined = proc.join_ram(self.mappings(), lambda name: name.endswith(".kernel"))
         self.assertEqual([m.kib["Size"] for m in joined], [1024, 65536, 8192])
         self.assertEqual(joined[1].kib["Rss"], 600)
         ram, = proc.ram(joined, 64 << 10)
         self.assertIs(ram, joined[1])
+
+    def test_huge_pages_are_wanted_for_a_part_of_the_ram(self):
+        joined = proc.join_ram(proc.parse_smaps(ADVISED.splitlines()), lambda name: False)
+        self.assertEqual([m.kib["Size"] for m in joined], [49152, 8192])
 
     def test_ram_may_be_in_several_mappings(self):
         found = proc.ram(self.mappings(), 48 << 10)
