@@ -80,10 +80,9 @@ int relocs_parse(const uint8_t *table, size_t len, const struct relocs_kernel *k
     relocs = (struct relocs){
         .link_gpa = kernel->link_gpa,
         .add64 = lists[0],
+        .subtract32 = n == (int)LISTS_MAX ? lists[1] : (struct relocs_list){.words = table},
         .add32 = lists[n - 1],
     };
-    if (n == (int)LISTS_MAX)
-        relocs.subtract32 = lists[1];
     r = check_list(&relocs.add64, sizeof(uint64_t), kernel, err);
     if (r == 0)
         r = check_list(&relocs.subtract32, sizeof(uint32_t), kernel, err);
