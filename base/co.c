@@ -290,6 +290,11 @@ void co_sched_trim(struct co_sched *sched)
         trim_to(sched, CO_IDLE_STACKS);
 }
 
+void co_sched_release(struct co_sched *sched)
+{
+    trim_to(sched, 0);
+}
+
 static void co_main(void)
 {
     struct co *co = co_current;

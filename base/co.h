@@ -60,6 +60,9 @@ bool co_sched_gave_way(const struct co_sched *sched);
 /* Unmap the stacks that an idle scheduler need not keep. */
 void co_sched_trim(struct co_sched *sched);
 
+/* Unmap all stacks that no coroutine uses: there will be no work for a while. */
+void co_sched_release(struct co_sched *sched);
+
 /* The running coroutine, or NULL outside of any. */
 struct co *co_self(void);
 

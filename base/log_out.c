@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -24,12 +25,12 @@ static atomic_bool pending;    /* there are lines that are not written yet */
 static struct {
     pthread_mutex_t lock; /* guards the rest; never held while something blocks */
     pthread_cond_t changed;
-    char text[LOG_OUT_BUFFER]; /* whole lines: [head, head + len) */
     size_t head;
     size_t len;
     unsigned nlost; /* lines after the last one in `text` */
     bool writing;   /* one more line is on its way */
     bool thread_runs;
+    char *text; /* LOG_OUT_BUFFER bytes; whole lines: [head, head + len) */
 } out = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 void log_out_set_raw_terminal(bool raw)
@@ -227,6 +228,13 @@ static void wake_thread(void)
 
 void log_out_start_thread(void)
 {
+    /* Mapped, for memory between other variables would cost its first and its last page. */
+    char *text =
+        mmap(NULL, LOG_OUT_BUFFER, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (text == MAP_FAILED)
+        return; /* callers write themselves */
+    out.text = text;
     clock_cond_init(&out.changed);
     atomic_store(&has_thread, true);
 }

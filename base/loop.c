@@ -14,7 +14,7 @@
 #include "base/clock.h"
 
 /* Descriptors served in one round; the others are served in the next. */
-#define LOOP_EVENTS_MAX 64
+#define LOOP_EVENTS_MAX 16
 
 struct loop {
     int epoll_fd;

@@ -8,36 +8,60 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/bytes.h"
+
+#define PAGE_SIZE 4096u
+
+/* How far below its caller thread_trim_stack looks: no call goes deeper, and no stack ends there. */
+#define TRIM_DEPTH (128u << 10)
+
+/* What thread_trim_stack and madvise themselves need. */
+#define TRIM_OWN_FRAMES 128u
+
+_Static_assert(TRIM_DEPTH <= THREAD_STACK_SIZE / 2, "a thread's outermost calls are above");
+
 struct start {
     void *(*fn)(void *arg);
     void *arg;
 };
 
-void thread_use_signal_stack(void *stack)
+/* Not on the thread's own stack, whose pages are touched one by one when a frame is large. */
+void *thread_use_signal_stack(void)
 {
-    const stack_t mine = {.ss_sp = stack, .ss_size = THREAD_SIGNAL_STACK_SIZE};
+    stack_t mine = {.ss_size = THREAD_SIGNAL_STACK_SIZE};
 
-    /* Without it, a thread works as well, until its own stack overflows. */
-    (void)sigaltstack(&mine, NULL);
+    mine.ss_sp = mmap(NULL, THREAD_SIGNAL_STACK_SIZE, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+    if (mine.ss_sp == MAP_FAILED)
+        return NULL;
+    (void)sigaltstack(&mine, NULL); /* of a stack that is large enough: cannot fail */
+    return mine.ss_sp;
+}
+
+void thread_trim_stack(void)
+{
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    uintptr_t end = align_down(here - TRIM_OWN_FRAMES, PAGE_SIZE);
+
+    /* Pages of the main thread's stack that were never used are not mapped: ENOMEM. */
+    (void)madvise((void *)(end - TRIM_DEPTH), TRIM_DEPTH, MADV_DONTNEED);
 }
 
 static void *run(void *opaque)
 {
     struct start start = *(struct start *)opaque;
-    /* Not on the thread's own stack, whose pages are touched one by one when a frame is large. */
-    void *stack = mmap(NULL, THREAD_SIGNAL_STACK_SIZE, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
     stack_t former = {.ss_flags = SS_DISABLE};
-    void *result;
+    void *stack, *result;
 
     free(opaque);
     (void)sigaltstack(NULL, &former);
-    if (stack != MAP_FAILED)
-        thread_use_signal_stack(stack);
+    stack = thread_use_signal_stack();
+    /* The stack may be that of a thread that has ended. */
+    thread_trim_stack();
     result = start.fn(start.arg);
     /* AddressSanitizer frees the stack that it finds at the end, which should be its own. */
     (void)sigaltstack(&former, NULL);
-    if (stack != MAP_FAILED)
+    if (stack)
         (void)munmap(stack, THREAD_SIGNAL_STACK_SIZE); /* cannot fail for a mapping of our own */
     return result;
 }

@@ -25,10 +25,17 @@
 #define THREAD_SIGNAL_STACK_SIZE (32u << 10)
 
 /*
- * Give such a stack, of THREAD_SIGNAL_STACK_SIZE bytes, to the calling thread, which keeps it to
- * its end. thread_start does so for the threads that it makes.
+ * Give such a stack to the calling thread, as thread_start does for the threads that it makes.
+ * Returns it, for munmap at the thread's end; NULL: there is no memory for one, and the thread
+ * works as well, until its own stack overflows.
  */
-void thread_use_signal_stack(void *stack);
+void *thread_use_signal_stack(void);
+
+/*
+ * What deep calls of the calling thread left on its stack goes back to the host: for a thread that
+ * has no work for a while. The thread was made by thread_start, or is the main one.
+ */
+void thread_trim_stack(void) __attribute__((noinline));
 
 /* Start `fn(arg)` on a joinable thread called `name`. 0 or -errno. */
 int thread_start(pthread_t *ret_thread, const char *name, void *(*fn)(void *arg),

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "base/bytes.h"
-#include "base/heap.h"
+#include "base/idle_memory.h"
 #include "base/iov.h"
 #include "block/driver.h"
 #include "block/merge.h"
@@ -191,7 +191,14 @@ static void trim_chain(struct block *block)
     for (; block; block = block->backing)
         if (block->driver->trim)
             block->driver->trim(block);
-    heap_trim();
+}
+
+/* What an idle disk need not keep: caches, stacks of coroutines, what was freed in between. */
+static void release_memory(struct block *block)
+{
+    trim_chain(block);
+    co_sched_release(aio_sched(block->aio));
+    idle_memory_release();
 }
 
 /* An error needs no handling: the guest's next flush tries again, and its result is reported. */
@@ -221,7 +228,7 @@ static void idle_expired(struct loop_timer *timer)
         block->busy = false;
         loop_arm(block->loop, timer, IDLE_NS);
     } else {
-        trim_chain(block);
+        release_memory(block);
         tidy(block);
     }
 }

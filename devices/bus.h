@@ -32,7 +32,7 @@ struct bus_range {
     const char *name;
 };
 
-#define BUS_RANGES_MAX 64
+#define BUS_RANGES_MAX 32
 
 struct bus {
     struct bus_range ranges[BUS_RANGES_MAX]; /* sorted by base */

@@ -346,6 +346,9 @@ static int create_vcpus(struct machine *machine, struct err *err)
         if (r < 0)
             return r;
     }
+    /* What all vCPUs were described from: 10 KiB that nobody needs any more. */
+    arch_vm_free(machine->arch);
+    machine->arch = NULL;
     return 0;
 }
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/idle_memory.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/trace.h"
@@ -408,10 +409,12 @@ static enum exit_code start_and_wait(struct runner *runner, struct err *err)
         return EXIT_SETUP;
     if (!ending_begin_guest(runner->ending))
         return EXIT_KILLED;
-    if (machine_start(runner->machine, err) == 0)
+    if (machine_start(runner->machine, err) == 0) {
+        idle_memory_release();
         code = wait_for_end(runner, err);
-    else
+    } else {
         machine_stop(runner->machine);
+    }
     loop_disarm(&runner->repeat_button);
     return code;
 }

@@ -64,9 +64,9 @@ struct virtio_blk {
     uint64_t features; /* offered */
     char serial[VIRTIO_BLK_ID_BYTES];
     struct virtio_blk_config config; /* owner: vCPU threads, under the transport's lock */
-    struct blk_queue queues[VIRTIO_QUEUES_MAX];
-    bool broken;              /* owner: loop thread; cleared while no queue runs */
-    struct virtq_chain chain; /* scratch; owner: loop thread */
+    bool broken;                     /* owner: loop thread; cleared while no queue runs */
+    struct virtq_chain *chain;       /* scratch; owner: loop thread */
+    struct blk_queue queues[];       /* dev.nqueues of them */
 };
 
 static struct virtio_blk *blk_of(struct virtio_dev *dev)
@@ -299,9 +299,9 @@ static void process(struct blk_queue *queue)
         return;
     do {
         virtq_disable_kicks(queue->vq);
-        while ((r = virtq_pop(queue->vq, &blk->chain)) > 0) {
-            handle_chain(queue, &blk->chain);
-            ndescs += blk->chain.ndescs;
+        while ((r = virtq_pop(queue->vq, blk->chain)) > 0) {
+            handle_chain(queue, blk->chain);
+            ndescs += blk->chain->ndescs;
             if (ndescs >= ROUND_DESCS) {
                 loop_post(blk->loop, &queue->more);
                 return;
@@ -439,6 +439,7 @@ static void blk_free(struct virtio_dev *dev)
     for (unsigned i = 0; i < dev->nqueues; i++)
         sem_destroy(&blk->queues[i].stopped);
     virtio_dev_done(dev);
+    free(blk->chain);
     free(blk);
 }
 
@@ -527,11 +528,14 @@ int virtio_blk_new(const struct virtio_blk_options *options, const struct guest_
     struct virtio_blk *blk;
     int r;
 
-    blk = calloc(1, sizeof(*blk));
+    blk = calloc(1, sizeof(*blk) + options->nqueues * sizeof(blk->queues[0]));
     if (!blk)
         return -ENOMEM;
-    r = virtio_dev_init(&blk->dev, &virtio_blk_ops, mem, options->nqueues);
+    /* Not cleared: of its room for the longest chain, most pages are never touched. */
+    blk->chain = malloc(sizeof(*blk->chain));
+    r = blk->chain ? virtio_dev_init(&blk->dev, &virtio_blk_ops, mem, options->nqueues) : -ENOMEM;
     if (r < 0) {
+        free(blk->chain);
         free(blk);
         return r;
     }

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "base/bytes.h"
-#include "base/heap.h"
+#include "base/idle_memory.h"
 
 /* Smallest room for buffers of a request: what a typical one of up to 64 KiB needs. */
 #define IOV_MIN 16u
@@ -39,7 +39,7 @@ static void expired(struct loop_timer *timer)
         return;
     }
     free_idle(pool);
-    heap_trim();
+    idle_memory_release();
 }
 
 void blk_pool_init(struct blk_pool *pool, struct loop *loop)

@@ -16,7 +16,8 @@
 #include "base/thread.h"
 #include "vmm/console/console_core.h"
 
-#define PUMP_CHUNK 4096u
+/* Small enough for the first page of a stack, which an idle console keeps to. */
+#define PUMP_CHUNK 256u
 
 struct console_pump {
     pthread_t thread;

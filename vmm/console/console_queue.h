@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 /* A drained queue keeps its memory up to here and gives more back. */
-#define CONSOLE_QUEUE_KEEP 4096u
+#define CONSOLE_QUEUE_KEEP 256u
 
 /* All zero is an empty queue. */
 struct console_queue {

@@ -4,7 +4,6 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
 #include "base/compiler.h"
 #include "base/log.h"
@@ -36,13 +35,12 @@ static bool is_harmless(int signo)
 
 void crash_set_up(void)
 {
-    static uint8_t stack[THREAD_SIGNAL_STACK_SIZE];
     struct sigaction fatal = {
         .sa_handler = on_fatal_signal,
         .sa_flags = SA_RESETHAND | SA_ONSTACK,
     };
 
-    thread_use_signal_stack(stack);
+    (void)thread_use_signal_stack(); /* to the end of the process */
     sigemptyset(&fatal.sa_mask);
     for (int signo = 1; signo <= SIGRTMAX; signo++) {
         struct sigaction before;

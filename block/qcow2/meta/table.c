@@ -92,6 +92,27 @@ static int read_sparse(struct qcow2 *q, struct qcow2_table *table, uint64_t len,
     return r;
 }
 
+static bool has_entries(const uint64_t *page)
+{
+    for (size_t i = 0; i < LOAD_PAGE / sizeof(*page); i++)
+        if (page[i] != 0)
+            return true;
+    return false;
+}
+
+/*
+ * The refcount table of a small image has a cluster with few entries. A page without any goes back
+ * to the host, and is zero again when it is needed.
+ */
+static void give_back_zeroes(uint64_t *entries, size_t len)
+{
+    uintptr_t end = align_down((uintptr_t)entries + len, LOAD_PAGE);
+
+    for (uintptr_t page = align_up((uintptr_t)entries, LOAD_PAGE); page < end; page += LOAD_PAGE)
+        if (!has_entries((const uint64_t *)page))
+            (void)madvise((void *)page, LOAD_PAGE, MADV_DONTNEED); /* else it stays as it is */
+}
+
 int qcow2_table_load(struct qcow2 *q, struct qcow2_table *table, uint64_t *left)
 {
     size_t len = table->n * sizeof(uint64_t);
@@ -103,10 +124,12 @@ int qcow2_table_load(struct qcow2 *q, struct qcow2_table *table, uint64_t *left)
     if (!entries || !dirty)
         goto free_both;
     loaded.entries = entries;
-    if (len <= LOAD_PIECE) /* the entries are converted in place */
+    if (len <= LOAD_PIECE) { /* the entries are converted in place */
         r = read_piece(q, &loaded, 0, len, (uint8_t *)entries, left);
-    else
+        give_back_zeroes(entries, len);
+    } else {
         r = read_sparse(q, &loaded, len, left);
+    }
     if (r < 0)
         goto free_both;
     table->entries = entries;
