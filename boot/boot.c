@@ -95,8 +95,11 @@ static int open_kernel(struct boot *boot, const struct boot_options *options, st
         if (r < 0)
             boot_file_close(&boot->kernel_file);
     }
-    if (r < 0)
+    if (r < 0) {
         err_prefix(err, "kernel");
+        if (options->kernel_named_by)
+            err_prefix(err, "%s", options->kernel_named_by);
+    }
     return r;
 }
 

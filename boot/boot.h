@@ -17,8 +17,9 @@
 #include "memory/guest_mem.h"
 
 struct boot_options {
-    const char *kernel;         /* path: bzImage or ELF vmlinux */
-    const char *const *initrds; /* paths, concatenated in order, each on a 4-byte boundary */
+    const char *kernel;          /* path: bzImage or ELF vmlinux */
+    const char *kernel_named_by; /* the configuration file that names it; NULL: the user did */
+    const char *const *initrds;  /* paths, concatenated in order, each on a 4-byte boundary */
     size_t ninitrds;
     const char *kernel_cache; /* folder for unpacked kernels, made if it is not there; NULL: none */
 };

@@ -3,8 +3,10 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 
 #include "base/bytes.h"
+#include "memory/layout_x86.h"
 
 void ram_map_init(struct ram_map *map, const struct guest_mem *mem)
 {
@@ -27,17 +29,33 @@ static void add_use(struct ram_map *map, uint64_t gpa, uint64_t len, const char 
     map->uses[map->nuses++] = (struct ram_use){.gpa = gpa, .len = len, .what = what};
 }
 
+#define ADVICE_MAX 64
+
+/* What helps if the guest's RAM has to reach up to `end`; "" if no amount of it does. */
+static void advise_memory(const struct ram_map *map, uint64_t end, uint64_t limit,
+                          char advice[ADVICE_MAX])
+{
+    advice[0] = '\0';
+    if (end > guest_mem_size(map->mem) && end <= limit)
+        snprintf(advice, ADVICE_MAX, ": it needs --memory %lluM or more",
+                 (unsigned long long)div_round_up(end, MIB));
+}
+
 int ram_map_take(struct ram_map *map, uint64_t gpa, uint64_t len, const char *what,
                  uint8_t **ret_host, struct err *err)
 {
     const struct ram_use *use;
+    char advice[ADVICE_MAX];
+    uint64_t end;
     void *host;
 
-    if (guest_mem_at(map->mem, gpa, len, &host) < 0)
+    if (guest_mem_at(map->mem, gpa, len, &host) < 0) {
+        advise_memory(map, add_u64(gpa, len, &end) ? end : UINT64_MAX, X86_LOW_RAM_END, advice);
         return err_set(err, -ENOSPC,
-                       "%s needs %llu KiB at %#llx, which is outside the guest's %llu MiB of RAM",
+                       "%s needs %llu KiB at %#llx, which is outside the guest's %llu MiB of RAM%s",
                        what, (unsigned long long)div_round_up(len, KIB), (unsigned long long)gpa,
-                       (unsigned long long)(guest_mem_size(map->mem) / MIB));
+                       (unsigned long long)(guest_mem_size(map->mem) / MIB), advice);
+    }
     use = find_overlap(map, gpa, len);
     if (use)
         return err_set(err, -EINVAL, "%s at %#llx, %llu bytes, overlaps %s at %#llx, %llu bytes",
@@ -71,6 +89,9 @@ static bool find_highest(const struct ram_map *map, uint64_t start, uint64_t end
 int ram_map_take_highest(struct ram_map *map, uint64_t len, uint64_t align, uint64_t limit,
                          const char *what, uint64_t *ret_gpa, uint8_t **ret_host, struct err *err)
 {
+    char advice[ADVICE_MAX];
+    uint64_t needed;
+
     for (size_t i = map->mem->nregions; i-- > 0;) {
         const struct mem_region *region = &map->mem->regions[i];
         uint64_t end = min_u64(region->gpa + region->len, limit);
@@ -81,11 +102,15 @@ int ram_map_take_highest(struct ram_map *map, uint64_t len, uint64_t align, uint
             return 0;
         }
     }
+    /* What is added to the RAM is free. */
+    advise_memory(map, add_u64(guest_mem_size(map->mem), len, &needed) ? needed : UINT64_MAX,
+                  min_u64(limit, X86_LOW_RAM_END), advice);
     return err_set(err, -ENOSPC,
                    "%s of %llu KiB does not fit: the guest has %llu MiB of RAM, and it must lie "
-                   "below %#llx beside everything else",
+                   "below %#llx beside everything else%s",
                    what, (unsigned long long)div_round_up(len, KIB),
-                   (unsigned long long)(guest_mem_size(map->mem) / MIB), (unsigned long long)limit);
+                   (unsigned long long)(guest_mem_size(map->mem) / MIB), (unsigned long long)limit,
+                   advice);
 }
 
 /* The lowest use that ends above `gpa`. */

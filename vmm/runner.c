@@ -172,6 +172,7 @@ static int open_boot(struct runner *runner, struct err *err)
     char *kernel_cache = config_kernel_cache(config);
     const struct boot_options options = {
         .kernel = config->kernel,
+        .kernel_named_by = config->kernel_in_file ? config->file : NULL,
         .initrds = (const char *const *)config->initrds,
         .ninitrds = config->ninitrds,
         .kernel_cache = kernel_cache,

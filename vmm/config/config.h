@@ -64,6 +64,7 @@ struct config_disk {
 struct config {
     char *file; /* that settings were read from; NULL: none */
     char *kernel;
+    bool kernel_in_file; /* `file` names it, not the command line */
     char **initrds;
     size_t ninitrds;
     char *append;  /* added to the default command line; NULL: nothing */

@@ -287,6 +287,7 @@ int config_load_json(struct config *config, const char *path, struct err *err)
     }
     r = config_parse_json(config, text, len, path, dir, err);
     free(dir);
+    config->kernel_in_file = config->kernel != NULL;
     free(config->file);
     config->file = strdup(path);
     if (r == 0 && !config->file)

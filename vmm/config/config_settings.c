@@ -64,6 +64,15 @@ static int set_path(const struct setting *setting, void *object, const struct se
     return replace_path(field_of(setting, object), value->text, value, err);
 }
 
+static int set_kernel(const struct setting *setting, void *object,
+                      const struct setting_value *value, struct err *err)
+{
+    struct config *config = object;
+
+    config->kernel_in_file = false; /* else whoever reads a file says so afterwards */
+    return set_path(setting, object, value, err);
+}
+
 static int set_disk_serial(const struct setting *setting, void *object,
                            const struct setting_value *value, struct err *err)
 {
@@ -376,7 +385,7 @@ static const struct setting_choice log_levels[] = {
 
 /* clang-format off */
 const struct setting config_settings[] = {
-    {.name = "kernel", .value = "FILE", .set = set_path, VM_FIELD(kernel),
+    {.name = "kernel", .value = "FILE", .set = set_kernel, VM_FIELD(kernel),
      .help = "Linux kernel: bzImage or ELF vmlinux"},
     {.name = "initrd", .value = "FILE", .json = SETTING_JSON_STRINGS,
      .set = add_initrd, .reset = reset_initrds,

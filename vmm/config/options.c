@@ -190,6 +190,7 @@ static int set_kernel(struct config *config, const char *kernel, struct err *err
         return err_set(err, -ENOMEM, "out of memory");
     free(config->kernel);
     config->kernel = copy;
+    config->kernel_in_file = false;
     return 0;
 }
 
