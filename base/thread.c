@@ -20,9 +20,12 @@
 
 _Static_assert(TRIM_DEPTH <= THREAD_STACK_SIZE / 2, "a thread's outermost calls are above");
 
+/* On the heap while the thread runs: what it needs of its stack should fit into one page. */
 struct start {
     void *(*fn)(void *arg);
     void *arg;
+    void *signal_stack;
+    stack_t former;
 };
 
 /* Not on the thread's own stack, whose pages are touched one by one when a frame is large. */
@@ -49,20 +52,19 @@ void thread_trim_stack(void)
 
 static void *run(void *opaque)
 {
-    struct start start = *(struct start *)opaque;
-    stack_t former = {.ss_flags = SS_DISABLE};
-    void *stack, *result;
+    struct start *start = opaque;
+    void *result;
 
-    free(opaque);
-    (void)sigaltstack(NULL, &former);
-    stack = thread_use_signal_stack();
+    (void)sigaltstack(NULL, &start->former);
+    start->signal_stack = thread_use_signal_stack();
     /* The stack may be that of a thread that has ended. */
     thread_trim_stack();
-    result = start.fn(start.arg);
+    result = start->fn(start->arg);
     /* AddressSanitizer frees the stack that it finds at the end, which should be its own. */
-    (void)sigaltstack(&former, NULL);
-    if (stack)
-        (void)munmap(stack, THREAD_SIGNAL_STACK_SIZE); /* cannot fail for a mapping of our own */
+    (void)sigaltstack(&start->former, NULL);
+    if (start->signal_stack)
+        (void)munmap(start->signal_stack, THREAD_SIGNAL_STACK_SIZE); /* our own: cannot fail */
+    free(start);
     return result;
 }
 
@@ -91,7 +93,7 @@ int thread_start(pthread_t *ret_thread, const char *name, void *(*fn)(void *arg)
 
     if (!start)
         return -ENOMEM;
-    *start = (struct start){.fn = fn, .arg = arg};
+    *start = (struct start){.fn = fn, .arg = arg, .former.ss_flags = SS_DISABLE};
     r = create(&thread, start);
     if (r != 0) {
         free(start);

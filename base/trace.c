@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -25,14 +26,16 @@ struct event {
     bool complete;                    /* stored last, with release */
 };
 
-/* Pages of it that nothing is recorded in do not exist. */
-static struct event events[TRACE_EVENTS_MAX];
+/* TRACE_EVENTS_MAX of them, mapped: pages that nothing is recorded in do not exist. */
+static struct event *events;
 static unsigned nevents; /* may be more than there is room for */
 static bool is_on;       /* written before threads start */
 
 void trace_switch_on(void)
 {
-    is_on = true;
+    events = mmap(NULL, TRACE_EVENTS_MAX * sizeof(*events), PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    is_on = events != MAP_FAILED; /* else the timeline is empty */
 }
 
 bool trace_is_on(void)

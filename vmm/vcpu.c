@@ -154,7 +154,8 @@ static void format_failed_insn(const struct kvm_run *run, char *text, size_t siz
                                 run->emulation_failure.insn_bytes[i]);
 }
 
-static bool handle_internal_error(struct vcpu *vcpu)
+/* Not inlined, as the next one: their frames would be part of that of each vCPU thread. */
+static __attribute__((noinline)) bool handle_internal_error(struct vcpu *vcpu)
 {
     const struct kvm_run *run = vcpu->run;
     char insn[64];
@@ -175,7 +176,7 @@ static bool handle_internal_error(struct vcpu *vcpu)
                 insn);
 }
 
-static bool handle_unexpected(struct vcpu *vcpu)
+static __attribute__((noinline)) bool handle_unexpected(struct vcpu *vcpu)
 {
     const struct kvm_run *run = vcpu->run;
     const char *name =
@@ -287,16 +288,22 @@ static bool run_once(struct vcpu *vcpu)
     return fail(vcpu, "KVM_RUN failed: %s", strerror(errno));
 }
 
+/* Whoever started this process may have blocked it. Not inlined: the set is large. */
+static __attribute__((noinline)) void unblock_signal(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, VCPU_SIGNAL);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
 static void *vcpu_main(void *arg)
 {
     struct vcpu *vcpu = arg;
     uint64_t begin_ns;
-    sigset_t set;
 
-    /* Whoever started this process may have blocked it. */
-    sigemptyset(&set);
-    sigaddset(&set, VCPU_SIGNAL);
-    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    unblock_signal();
 
     trace_mark("first KVM_RUN");
     begin_ns = trace_begin();
