@@ -28,7 +28,9 @@ _Static_assert(CONFIG_DISK_SERIAL_MAX <= VIRTIO_BLK_SERIAL_MAX, "nothing is cut 
 /* A virtio device in its slot. */
 struct slot {
     struct irq irq;
+    struct virtio_dev *dev; /* owner: mmio */
     struct virtio_mmio *mmio;
+    bool shows_registers; /* the guest reads them without this process */
 };
 
 struct machine {
@@ -119,6 +121,12 @@ static int watch_end(struct machine *machine, struct err *err)
 
 /* ---- devices --------------------------------------------------------------------------------- */
 
+/*
+ * A device is made in two steps. When KVM has to wait until no vCPU uses what it had before, and has
+ * begun to wait for something else, it takes some 10 ms: a memory slot behind an interrupt or a kick
+ * does. So all memory slots come first.
+ */
+
 static int add_board(struct machine *machine, struct err *err)
 {
     const struct board_options options = {
@@ -136,55 +144,61 @@ static int add_board(struct machine *machine, struct err *err)
  * Let the guest read registers and acknowledge interrupts without this process. A KVM that cannot do that
  * brings every access here, which is as right and slower.
  */
-static int show_registers(struct machine *machine, uint64_t gpa, const struct slot *slot,
-                          struct err *err)
+static int show_registers(struct machine *machine, unsigned index, struct err *err)
 {
-    unsigned index = (unsigned)(slot - machine->slots);
-    int r = kvm_vm_add_readable(&machine->vm, index, gpa, virtio_mmio_page(slot->mmio),
-                                VIRTIO_MMIO_LEN, err);
+    struct slot *slot = &machine->slots[index];
+    int r = kvm_vm_add_readable(&machine->vm, index, machine->virtio[index].gpa,
+                                virtio_mmio_page(slot->mmio), VIRTIO_MMIO_LEN, err);
 
-    if (r == -ENOSYS)
-        return 0;
-    if (r < 0)
-        return r;
-    return kvm_vm_add_kick(&machine->vm, gpa + VIRTIO_MMIO_INTERRUPT_ACK_OFF, VIRTIO_MMIO_ACK_USED,
-                           virtio_mmio_ack_fd(slot->mmio), err);
+    slot->shows_registers = r == 0;
+    return r == -ENOSYS ? 0 : r;
 }
 
-/* Connect a virtio device to the guest: registers, interrupt, and a kick for each queue. */
-static int plug_virtio(struct machine *machine, const struct boot_virtio_mmio *place,
-                       struct virtio_dev *dev, const struct slot *slot, struct err *err)
+/* The first step of a virtio device: it has a place, and its memory slot. */
+static int place_virtio(struct machine *machine, unsigned index, struct err *err)
 {
+    const struct boot_virtio_mmio *place = &machine->virtio[index];
+    const struct slot *slot = &machine->slots[index];
     const struct bus_range range = {
         .base = place->gpa,
         .len = place->len,
         .ops = &virtio_mmio_bus_ops,
         .dev = slot->mmio,
-        .name = dev->ops->name,
+        .name = slot->dev->ops->name,
     };
-    int r;
+    int r = bus_add(&machine->mmio, &range);
 
-    r = bus_add(&machine->mmio, &range);
     if (r < 0)
-        return err_set_errno(err, r, "%s: cannot place it at %#" PRIx64, dev->ops->name,
+        return err_set_errno(err, r, "%s: cannot place it at %#" PRIx64, slot->dev->ops->name,
                              place->gpa);
-    r = kvm_vm_add_irq(&machine->vm, &slot->irq, err);
-    if (r == 0)
-        r = show_registers(machine, place->gpa, slot, err);
-    for (unsigned i = 0; r == 0 && i < dev->nqueues; i++)
-        r = kvm_vm_add_kick(&machine->vm, place->gpa + VIRTIO_MMIO_QUEUE_NOTIFY_OFF, i,
-                            dev->kick_fds[i], err);
+    return show_registers(machine, index, err);
+}
+
+/* The second step: its interrupt, a kick for each queue, and one for acknowledgements. */
+static int connect_virtio(struct machine *machine, unsigned index, struct err *err)
+{
+    uint64_t gpa = machine->virtio[index].gpa;
+    const struct slot *slot = &machine->slots[index];
+    int r = kvm_vm_add_irq(&machine->vm, &slot->irq, err);
+
+    if (r == 0 && slot->shows_registers)
+        r = kvm_vm_add_kick(&machine->vm, gpa + VIRTIO_MMIO_INTERRUPT_ACK_OFF, VIRTIO_MMIO_ACK_USED,
+                            virtio_mmio_ack_fd(slot->mmio), err);
+    for (unsigned i = 0; r == 0 && i < slot->dev->nqueues; i++)
+        r = kvm_vm_add_kick(&machine->vm, gpa + VIRTIO_MMIO_QUEUE_NOTIFY_OFF, i,
+                            slot->dev->kick_fds[i], err);
     return r;
 }
 
 /* Give `dev` the next slot; takes ownership of it, also on failure. */
 static int add_virtio(struct machine *machine, struct virtio_dev *dev, struct err *err)
 {
-    const struct boot_virtio_mmio *place = &machine->virtio[machine->nslots];
-    struct slot *slot = &machine->slots[machine->nslots];
+    unsigned index = (unsigned)machine->nslots;
+    struct slot *slot = &machine->slots[index];
     int r;
 
-    r = irq_init(&slot->irq, place->gsi);
+    slot->dev = dev;
+    r = irq_init(&slot->irq, machine->virtio[index].gsi);
     if (r < 0) {
         err_set_errno(err, r, "%s: cannot make an eventfd", dev->ops->name);
         goto free_dev;
@@ -196,7 +210,7 @@ static int add_virtio(struct machine *machine, struct virtio_dev *dev, struct er
     }
     /* From here on the slot owns everything. */
     machine->nslots++;
-    return plug_virtio(machine, place, dev, slot, err);
+    return place_virtio(machine, index, err);
 
 irq_done:
     irq_done(&slot->irq);
@@ -239,7 +253,6 @@ static const struct device_type {
     const char *name;
     int (*add)(struct machine *machine, struct err *err);
 } device_types[] = {
-    {"board", add_board},
     {"virtio-blk", add_disks},
 };
 
@@ -252,6 +265,15 @@ static int add_devices(struct machine *machine, struct err *err)
             return r;
     }
     return 0;
+}
+
+static int connect_devices(struct machine *machine, struct err *err)
+{
+    int r = add_board(machine, err);
+
+    for (unsigned i = 0; r == 0 && i < machine->nslots; i++)
+        r = connect_virtio(machine, i, err);
+    return r;
 }
 
 /*
@@ -311,13 +333,14 @@ static int create_vm(struct machine *machine, struct err *err)
     r = kvm_vm_create(parts->kvm, &machine->vm, err);
     if (r < 0)
         return r;
-    r = kvm_vm_add_memory(&machine->vm, machine->mem, err);
-    if (r < 0)
-        return r;
-    r = arch_vm_new(&machine->vm, !parts->config->acpi, parts->config->ncpus, &machine->arch, err);
-    if (r < 0)
-        return r;
-    return 0;
+    return kvm_vm_add_memory(&machine->vm, machine->mem, err);
+}
+
+static int create_chips(struct machine *machine, struct err *err)
+{
+    const struct config *config = machine->parts->config;
+
+    return arch_vm_new(&machine->vm, !config->acpi, config->ncpus, &machine->arch, err);
 }
 
 static int create_vcpus(struct machine *machine, struct err *err)
@@ -415,6 +438,16 @@ static int make(const char *name, int (*step)(struct machine *machine, struct er
     return r;
 }
 
+/* In this order: see `devices` above, and KVM wants its chips before vCPUs. */
+static const struct step {
+    const char *name;
+    int (*make)(struct machine *machine, struct err *err);
+} steps[] = {
+    {"create the VM", create_vm},         {"add devices", add_devices},
+    {"create chips", create_chips},       {"create vCPUs", create_vcpus},
+    {"connect devices", connect_devices},
+};
+
 static int build(struct machine *machine, struct err *err)
 {
     struct load_job load = {.machine = machine};
@@ -431,11 +464,8 @@ static int build(struct machine *machine, struct err *err)
     if (r < 0)
         return r;
 
-    r = make("create the VM", create_vm, machine, err);
-    if (r == 0)
-        r = make("add devices", add_devices, machine, err);
-    if (r == 0)
-        r = make("create vCPUs", create_vcpus, machine, err);
+    for (size_t i = 0; r == 0 && i < ARRAY_SIZE(steps); i++)
+        r = make(steps[i].name, steps[i].make, machine, err);
     load_r = finish_loading(&load, &load_err);
     if (r == 0 && load_r < 0) {
         *err = load_err;
