@@ -145,6 +145,11 @@ void boot_close(struct boot *boot)
     free(boot);
 }
 
+bool boot_is_bzimage(const struct boot *boot)
+{
+    return boot->kernel.setup_header_len > 0;
+}
+
 int boot_file_fd(const struct boot *boot, size_t i)
 {
     if (i == 0)

@@ -34,6 +34,9 @@ int boot_open(const struct boot_options *options, struct boot **ret_boot,
               struct err *err) MUST_CHECK;
 void boot_close(struct boot *boot); /* NULL is fine */
 
+/* Is the kernel a bzImage, as which only Linux comes? */
+bool boot_is_bzimage(const struct boot *boot);
+
 /* The descriptor of the kernel (0) or of initrd i - 1; -1 after the last one. */
 int boot_file_fd(const struct boot *boot, size_t i);
 

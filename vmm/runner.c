@@ -10,6 +10,7 @@
 #include "base/loop.h"
 #include "base/trace.h"
 #include "boot/boot.h"
+#include "vmm/arch.h"
 #include "vmm/console/console.h"
 #include "vmm/disk.h"
 #include "vmm/kvm.h"
@@ -46,6 +47,7 @@ struct runner {
     struct restarts restarts;
     struct loop_timer restart;
 
+    bool warned; /* of a KVM that stock kernels do not run on */
     bool killed;
     enum machine_end how; /* unless killed: how the last machine ended */
 };
@@ -401,6 +403,16 @@ static int start_outputs(struct runner *runner, struct err *err)
     return r;
 }
 
+/* Else a stock kernel would stop after minutes, with a message about one instruction. */
+static void warn_of_software_kvm(struct runner *runner)
+{
+    if (runner->warned || arch_has_virtualization() || !boot_is_bzimage(runner->boot))
+        return;
+    log_warn("this host's KVM works without VT-x or SVM and does not know all instructions: Linux "
+             "runs on it only if it was built for such a KVM, and else stops, maybe after minutes");
+    runner->warned = true;
+}
+
 /* The guest is loaded: let it run to its end. */
 static enum exit_code start_and_wait(struct runner *runner, struct err *err)
 {
@@ -411,6 +423,7 @@ static enum exit_code start_and_wait(struct runner *runner, struct err *err)
     if (!ending_begin_guest(runner->ending))
         return EXIT_KILLED;
     if (machine_start(runner->machine, err) == 0) {
+        warn_of_software_kvm(runner);
         idle_memory_release();
         code = wait_for_end(runner, err);
     } else {

@@ -13,7 +13,9 @@
 
 #include "devices/acpi_pm.h"
 #include "memory/layout_x86.h"
+#include "tests/lib/boot/kernel_file.h"
 #include "tests/lib/guest/guest_test.h"
+#include "vmm/arch.h"
 #include "vmm/config/config.h"
 #include "vmm/process/ending_rules.h"
 #include "vmm/process/restarts.h"
@@ -242,6 +244,34 @@ START_TEST(transmitter_empty_interrupts)
     start(NULL);
     expect_end(EXIT_POWER_OFF);
     ck_assert_str_eq(vm.out.data, "x");
+}
+END_TEST
+
+/* A bzImage that halts at its 64-bit entry, which is 512 bytes into the kernel. */
+static void start_bzimage(void)
+{
+    static const uint8_t halt[] = {0xf4, 0xeb, 0xfd}; /* hlt, and back to it */
+    const char *const args[] = {"--kernel", scratch_path("bzimage"), "--shutdown-timeout",
+                                "0",        "--kernel-cache",        "off",
+                                NULL};
+    struct test_bzimage image;
+
+    test_bzimage_init(&image);
+    memcpy(image.kernel + 0x200, halt, sizeof(halt));
+    scratch_save("bzimage", &image, sizeof(image));
+    vm_start(&vm, args);
+}
+
+START_TEST(linux_on_a_software_kvm_is_warned_of)
+{
+    start_bzimage();
+    if (arch_has_virtualization())
+        usleep(300000);
+    else
+        ck_assert(vm_wait_error(&vm, "KVM works without VT-x or SVM"));
+    signal_vm(SIGTERM);
+    expect_end(EXIT_KILLED);
+    ck_assert_int_eq(strstr(vm_errors(&vm), "VT-x") != NULL, !arch_has_virtualization());
 }
 END_TEST
 
@@ -486,6 +516,7 @@ static void add_tests(Suite *suite)
     tcase_add_test(tcase, restart_begins_anew);
     tcase_add_test(tcase, guest_that_cannot_go_on_is_reported_with_registers);
     tcase_add_test(tcase, host_that_cannot_run_the_guest_is_told_in_words);
+    tcase_add_test(tcase, linux_on_a_software_kvm_is_warned_of);
     tcase_add_loop_test(tcase, signal_presses_the_power_button, 0, 5);
     tcase_add_test(tcase, reset_after_the_power_button_does_not_restart);
     tcase_add_loop_test(tcase, ignored_signals_press_nothing, 0, 2);
