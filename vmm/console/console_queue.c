@@ -14,28 +14,34 @@ void console_queue_done(struct console_queue *queue)
     *queue = (struct console_queue){0};
 }
 
+static uint8_t *room_of(struct console_queue *queue)
+{
+    return queue->bytes ? queue->bytes : queue->kept;
+}
+
 /* Make room for `len` more bytes after the last one. */
 static bool reserve(struct console_queue *queue, size_t len)
 {
-    size_t capacity = max_u64(queue->capacity, CONSOLE_QUEUE_KEEP);
+    const size_t current = queue->bytes ? queue->capacity : sizeof(queue->kept);
+    size_t capacity = current;
     uint8_t *bytes;
 
-    if (queue->capacity - queue->head - queue->len >= len)
+    if (current - queue->head - queue->len >= len)
         return true;
     while (capacity - queue->len < len)
         capacity *= 2;
 
     /* Not realloc: what was consumed is not worth copying. */
-    bytes = capacity == queue->capacity ? queue->bytes : malloc(capacity);
+    bytes = capacity == current ? room_of(queue) : malloc(capacity);
     if (!bytes)
         return false;
-    if (queue->len > 0)
-        memmove(bytes, queue->bytes + queue->head, queue->len);
-    if (bytes != queue->bytes)
-        free(queue->bytes);
+    memmove(bytes, console_queue_front(queue), queue->len);
+    queue->head = 0;
+    if (capacity == current)
+        return true;
+    free(queue->bytes);
     queue->bytes = bytes;
     queue->capacity = capacity;
-    queue->head = 0;
     return true;
 }
 
@@ -45,7 +51,7 @@ size_t console_queue_append(struct console_queue *queue, const uint8_t *data, si
     len = min_u64(len, max > queue->len ? max - queue->len : 0);
     if (len == 0 || !reserve(queue, len))
         return 0;
-    memcpy(queue->bytes + queue->head + queue->len, data, len);
+    memcpy(room_of(queue) + queue->head + queue->len, data, len);
     queue->len += len;
     return len;
 }
@@ -58,6 +64,7 @@ void console_queue_consume(struct console_queue *queue, size_t len)
     if (queue->len > 0)
         return;
     queue->head = 0;
-    if (queue->capacity > CONSOLE_QUEUE_KEEP)
-        console_queue_done(queue);
+    free(queue->bytes);
+    queue->bytes = NULL;
+    queue->capacity = 0;
 }

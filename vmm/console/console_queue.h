@@ -9,15 +9,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A drained queue keeps its memory up to here and gives more back. */
+/* Room that each queue has without asking for memory; more is given back when the queue is drained. */
 #define CONSOLE_QUEUE_KEEP 256u
 
 /* All zero is an empty queue. */
 struct console_queue {
-    uint8_t *bytes; /* of the queue: [head, head + len) */
+    uint8_t *bytes; /* NULL: kept; of the queue is [head, head + len) */
     size_t head;
     size_t len;
-    size_t capacity;
+    size_t capacity; /* of bytes */
+    uint8_t kept[CONSOLE_QUEUE_KEEP];
 };
 
 void console_queue_done(struct console_queue *queue);
@@ -31,7 +32,7 @@ void console_queue_consume(struct console_queue *queue, size_t len);
 
 static inline const uint8_t *console_queue_front(const struct console_queue *queue)
 {
-    return queue->bytes + queue->head;
+    return (queue->bytes ? queue->bytes : queue->kept) + queue->head;
 }
 
 #endif
