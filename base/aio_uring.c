@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/aio_engine.h"
+#include "base/bytes.h"
 
 /*
  * Entries of the submission ring: how much goes to the kernel in one call. More than that may be
@@ -17,7 +18,9 @@
 
 /*
  * Completions that are taken at a time. The requests that follow from them go to the kernel before
- * the next ones are taken: a device that has finished a whole queue is not idle meanwhile.
+ * the next ones are taken: a device that has finished a whole queue is not idle meanwhile. The first
+ * one is taken alone, for the device waits for what follows from it; then twice as many each time,
+ * so that they share calls of the kernel.
  */
 #define REAP_MAX 8u
 
@@ -30,6 +33,8 @@ struct uring {
     /* Entries of the ring that the kernel has not taken yet, in order. */
     struct io_uring_sqe *queued[RING_ENTRIES];
     unsigned nqueued;
+
+    unsigned reap_next; /* completions to be taken at once: 1 to REAP_MAX */
 };
 
 static struct uring *of_engine(struct aio_engine *engine)
@@ -46,10 +51,11 @@ static void ring_ready(struct loop_fd *watch, uint32_t events)
 static bool reap(struct uring *uring)
 {
     struct io_uring_cqe *cqe;
+    unsigned max = uring->reap_next;
     unsigned n = 0;
 
     /* `done` may submit again, and may even get here through a full ring: one entry at a time. */
-    while (n < REAP_MAX && io_uring_peek_cqe(&uring->ring, &cqe) == 0) {
+    while (n < max && io_uring_peek_cqe(&uring->ring, &cqe) == 0) {
         struct file_io *io = io_uring_cqe_get_data(cqe);
         int result = cqe->res;
 
@@ -60,6 +66,7 @@ static bool reap(struct uring *uring)
         io->done(io, result);
         n++;
     }
+    uring->reap_next = n < max ? 1 : (unsigned)min_u64(2ull * max, REAP_MAX);
     return n > 0;
 }
 
@@ -205,6 +212,7 @@ int aio_uring_new(struct loop *loop, struct aio_engine **ret_engine)
     if (!uring)
         return -ENOMEM;
     uring->engine.ops = &uring_ops;
+    uring->reap_next = 1;
     list_init(&uring->waiting);
     r = io_uring_queue_init(RING_ENTRIES, &uring->ring, 0);
     if (r < 0)
