@@ -203,12 +203,13 @@ struct qcow2 {
     bool no_fast_zero; /* the file system has no cheap way to zero a range */
 
     /* Each belongs to its module, and is NULL until it is needed. */
-    struct qcow2_reserve *reserve;   /* meta/file */
-    struct qcow2_inflated *inflated; /* request/packed_read */
-    struct qcow2_packing *packing;   /* request/packed_write */
-    struct qcow2_partial *partial;   /* request/partial */
-    struct qcow2_ahead *ahead;       /* request/ahead */
-    struct qcow2_tracking *tracking; /* request/bitmap_note */
+    struct qcow2_reserve *reserve;       /* meta/file */
+    struct qcow2_inflated *inflated;     /* request/packed_read */
+    struct qcow2_inflater *inflaters[2]; /* those not in use; owner: any thread, atomically */
+    struct qcow2_packing *packing;       /* request/packed_write */
+    struct qcow2_partial *partial;       /* request/partial */
+    struct qcow2_ahead *ahead;           /* request/ahead */
+    struct qcow2_tracking *tracking;     /* request/bitmap_note */
 };
 
 static inline struct qcow2 *qcow2_of(const struct block *block)

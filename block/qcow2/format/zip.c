@@ -151,6 +151,14 @@ int qcow2_inflate(struct qcow2_inflater *inflater, const uint8_t *src, size_t sr
                           : inflate_deflated(inflater, src, src_len, dst, dst_len);
 }
 
+/* A new one of zstd has about 160 KiB; the window of a frame can add 128 MiB. */
+#define INFLATER_SMALL (512u << 10)
+
+bool qcow2_inflater_is_small(const struct qcow2_inflater *inflater)
+{
+    return ZSTD_sizeof_DCtx(inflater->zstd) <= INFLATER_SMALL; /* of NULL: 0 */
+}
+
 /* ---- deflating ------------------------------------------------------------------------------- */
 
 struct qcow2_deflater {

@@ -24,6 +24,12 @@ void qcow2_inflater_free(struct qcow2_inflater *inflater);
 int qcow2_inflate(struct qcow2_inflater *inflater, const uint8_t *src, size_t src_len, uint8_t *dst,
                   size_t dst_len) MUST_CHECK;
 
+/*
+ * May it be kept for later? Not if it needed much memory: what a frame asks for is what the image
+ * says.
+ */
+bool qcow2_inflater_is_small(const struct qcow2_inflater *inflater);
+
 /* Compresses one cluster after the other. */
 struct qcow2_deflater;
 

@@ -85,6 +85,29 @@ static int row_read(struct row *row)
     return r;
 }
 
+/*
+ * To make an inflater may take as long as to inflate a cluster, so as many are kept as threads
+ * usually inflate at a time. On any thread.
+ */
+static int take_inflater(struct qcow2 *q, struct qcow2_inflater **ret_inflater)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(q->inflaters); i++) {
+        *ret_inflater = __atomic_exchange_n(&q->inflaters[i], NULL, __ATOMIC_ACQUIRE);
+        if (*ret_inflater)
+            return 0;
+    }
+    return qcow2_inflater_new(q->compression, ret_inflater);
+}
+
+static void put_inflater(struct qcow2 *q, struct qcow2_inflater *inflater)
+{
+    bool keep = inflater && qcow2_inflater_is_small(inflater);
+
+    for (unsigned i = 0; keep && inflater && i < ARRAY_SIZE(q->inflaters); i++)
+        inflater = __atomic_exchange_n(&q->inflaters[i], inflater, __ATOMIC_ACQ_REL);
+    qcow2_inflater_free(inflater);
+}
+
 /* Inflate the row. Runs on any thread. */
 static void row_inflate(void *opaque)
 {
@@ -93,7 +116,7 @@ static void row_inflate(void *opaque)
     struct qcow2_inflater *inflater = NULL;
     const uint8_t *next = row->packed;
 
-    row->result = qcow2_inflater_new(q->compression, &inflater);
+    row->result = take_inflater(q, &inflater);
     for (unsigned i = 0; row->result == 0 && i < row->n; i++) {
         const uint8_t *data;
         uint64_t host;
@@ -105,7 +128,7 @@ static void row_inflate(void *opaque)
         row->result = qcow2_inflate(inflater, data, len, row->dst + ((size_t)i << q->cluster_bits),
                                     q->cluster_size);
     }
-    qcow2_inflater_free(inflater);
+    put_inflater(q, inflater);
 }
 
 static int row_fill(struct row *row, uint8_t *dst)
@@ -330,4 +353,8 @@ void qcow2_packed_forget(struct qcow2 *q)
         free(q->inflated->slots[i].data);
     free(q->inflated);
     q->inflated = NULL;
+    for (unsigned i = 0; i < ARRAY_SIZE(q->inflaters); i++) {
+        qcow2_inflater_free(q->inflaters[i]);
+        q->inflaters[i] = NULL;
+    }
 }

@@ -8,10 +8,12 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <zlib.h>
+#include <zstd.h>
 
 #include "base/bytes.h"
 #include "base/loop.h"
 #include "block/qcow2/format/entry.h"
+#include "block/qcow2/format/zip.h"
 #include "block/qcow2/qcow2.h"
 #include "block/qcow2/request/map.h"
 #include "tests/lib/block/image_file.h"
@@ -253,6 +255,40 @@ START_TEST(requests_are_compressed_side_by_side_and_placed_in_order)
     ck_assert_mem_eq(buf, model, DISK_SIZE);
     ck_assert_int_eq(block_close(block), 0);
     image_assert_qemu_agrees("image", model, DISK_SIZE);
+}
+END_TEST
+
+/* A frame without an end, whose header asks for a window of 8 MiB. */
+static size_t make_greedy_frame(uint8_t *frame, size_t max)
+{
+    ZSTD_CCtx *zstd = ZSTD_createCCtx();
+    ZSTD_inBuffer in = {model, CLUSTER, 0};
+    ZSTD_outBuffer out = {frame, max, 0};
+
+    ck_assert_uint_eq(ZSTD_CCtx_setParameter(zstd, ZSTD_c_windowLog, 23), 23);
+    ck_assert_uint_eq(ZSTD_compressStream2(zstd, &out, &in, ZSTD_e_flush), 0);
+    ZSTD_freeCCtx(zstd);
+    return out.pos;
+}
+
+START_TEST(inflater_that_needed_much_memory_is_not_kept)
+{
+    static uint8_t frame[2 * CLUSTER];
+    struct qcow2_inflater *inflater;
+    size_t len;
+
+    make_text(model, CLUSTER);
+    len = make_greedy_frame(frame, sizeof(frame));
+    ck_assert_int_eq(qcow2_inflater_new(QCOW2_ZSTD, &inflater), 0);
+    ck_assert(qcow2_inflater_is_small(inflater));
+    ck_assert_int_eq(qcow2_inflate(inflater, frame, len, buf, CLUSTER), 0);
+    ck_assert_mem_eq(buf, model, CLUSTER);
+    ck_assert(!qcow2_inflater_is_small(inflater));
+    qcow2_inflater_free(inflater);
+
+    ck_assert_int_eq(qcow2_inflater_new(QCOW2_ZLIB, &inflater), 0);
+    ck_assert(qcow2_inflater_is_small(inflater));
+    qcow2_inflater_free(inflater);
 }
 END_TEST
 
@@ -517,6 +553,7 @@ static void add_tests(Suite *suite)
     tcase_add_loop_test(qemu, qemu_reads_what_was_compressed, 0, ARRAY_SIZE(variants));
     tcase_add_test(qemu, data_is_packed_as_tightly_as_qemu_packs_it);
     tcase_add_test(qemu, requests_are_compressed_side_by_side_and_placed_in_order);
+    tcase_add_test(qemu, inflater_that_needed_much_memory_is_not_kept);
     suite_add_tcase(suite, qemu);
 }
 
