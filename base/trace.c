@@ -78,7 +78,7 @@ void trace_mark(const char *name)
 
 /* ---- the file -------------------------------------------------------------------------------- */
 
-/* In the order in which they began, the longer first: those that contain others come before them. */
+/* In the order in which they began, the longer first: what contains others comes before them. */
 static int compare_events(const void *a, const void *b)
 {
     const struct event *first = &events[*(const unsigned *)a];
@@ -98,7 +98,8 @@ static size_t sort_events(unsigned sorted[TRACE_EVENTS_MAX])
     for (unsigned i = 0; i < recorded && i < TRACE_EVENTS_MAX; i++)
         if (__atomic_load_n(&events[i].complete, __ATOMIC_ACQUIRE))
             sorted[n++] = i;
-    qsort(sorted, n, sizeof(sorted[0]), compare_events);
+    if (n > 0)
+        qsort(sorted, n, sizeof(sorted[0]), compare_events);
     return n;
 }
 
