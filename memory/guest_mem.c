@@ -139,14 +139,6 @@ static int use_pool(const struct mem_region *region, struct err *err)
     return 0;
 }
 
-/* Only a kernel built without transparent huge pages refuses the advice. */
-static int use_transparent(const struct mem_region *region, struct err *err)
-{
-    if (madvise(region->host, region->len, MADV_HUGEPAGE) < 0)
-        return err_set_errno(err, -errno, "guest memory: the host has no transparent huge pages");
-    return 0;
-}
-
 int guest_mem_use_pages(struct guest_mem *mem, enum guest_pages pages, struct err *err)
 {
     int r = 0;
@@ -155,7 +147,8 @@ int guest_mem_use_pages(struct guest_mem *mem, enum guest_pages pages, struct er
         if (pages == GUEST_PAGES_2M)
             r = use_pool(&mem->regions[i], err);
         else if (pages == GUEST_PAGES_THP)
-            r = use_transparent(&mem->regions[i], err);
+            /* Advice, which only a kernel built without transparent huge pages refuses. */
+            (void)madvise(mem->regions[i].host, mem->regions[i].len, MADV_HUGEPAGE);
     }
     return r;
 }

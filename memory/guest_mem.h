@@ -44,8 +44,8 @@ void guest_mem_free(struct guest_mem *mem);
 
 /* Which pages of the host guest memory consists of. */
 enum guest_pages {
-    GUEST_PAGES_AUTO, /* as the host is set up */
     GUEST_PAGES_THP,  /* transparent huge pages where the host finds some, small ones elsewhere */
+    GUEST_PAGES_HOST, /* as the host is set up */
     GUEST_PAGES_2M,   /* pages of 2 MiB from the host's pool, which are reserved at once */
 };
 

@@ -375,7 +375,7 @@ static const struct setting_choice caches[] = {{"writeback", BLOCK_CACHE_WRITEBA
 static const struct setting_choice aios[] = {
     {"io_uring", BLOCK_AIO_URING}, {"threads", BLOCK_AIO_THREADS}, {0}};
 static const struct setting_choice pages[] = {
-    {"auto", GUEST_PAGES_AUTO}, {"thp", GUEST_PAGES_THP}, {"2M", GUEST_PAGES_2M}, {0}};
+    {"thp", GUEST_PAGES_THP}, {"host", GUEST_PAGES_HOST}, {"2M", GUEST_PAGES_2M}, {0}};
 static const struct setting_choice reboots[] = {{"exit", 0}, {"restart", 1}, {0}};
 static const struct setting_choice log_levels[] = {
     {"error", LOG_ERROR}, {"warn", LOG_WARN}, {"info", LOG_INFO}, {"debug", LOG_DEBUG}, {0}};
@@ -403,9 +403,9 @@ const struct setting config_settings[] = {
     {.name = "memory", .value = "SIZE", .json = SETTING_JSON_SIZE, .set = set_memory,
      VM_FIELD(memory),
      .help = "RAM, from 32M to 4T (default: 512M)"},
-    {.name = "hugepages", .value = "auto|thp|2M", .set = set_choice, VM_FIELD(pages),
+    {.name = "hugepages", .value = "thp|host|2M", .set = set_choice, VM_FIELD(pages),
      .choices = pages,
-     .help = "the host's pages for RAM (default: auto)"},
+     .help = "the host's pages for RAM (default: thp)"},
     {.name = "prealloc", .value = "on|off", .json = SETTING_JSON_BOOLEAN, .set = set_on_off,
      VM_FIELD(prealloc),
      .help = "provide all RAM before the start (default: off)"},

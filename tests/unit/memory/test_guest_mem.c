@@ -294,7 +294,7 @@ START_TEST(the_host_is_asked_for_huge_pages_only_when_told_to)
     char flags[512];
 
     if (access("/sys/kernel/mm/transparent_hugepage", F_OK) == 0) {
-        ck_assert_int_eq(guest_mem_use_pages(mem, GUEST_PAGES_AUTO, NULL), 0);
+        ck_assert_int_eq(guest_mem_use_pages(mem, GUEST_PAGES_HOST, NULL), 0);
         read_flags(mem->regions[1].host, flags);
         ck_assert_ptr_nonnull(strstr(flags, " wr "));
         ck_assert_ptr_null(strstr(flags, " hg "));

@@ -68,7 +68,7 @@ START_TEST(the_cache_of_kernels_is_where_the_user_keeps_caches)
     check_cache(NULL);
     config.pages = GUEST_PAGES_THP;
     check_cache("mine");
-    config.pages = GUEST_PAGES_AUTO;
+    config.pages = GUEST_PAGES_HOST;
     free(config.kernel_cache);
     config.kernel_cache = NULL;
 

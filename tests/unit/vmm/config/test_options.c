@@ -46,7 +46,7 @@ START_TEST(kernel_alone_gives_the_defaults)
     ck_assert_str_eq(config.kernel, "bzImage");
     ck_assert_uint_eq(config.memory, 512u << 20);
     ck_assert_uint_eq(config.ncpus, 1);
-    ck_assert_int_eq(config.pages, GUEST_PAGES_AUTO);
+    ck_assert_int_eq(config.pages, GUEST_PAGES_THP);
     ck_assert(!config.prealloc);
     ck_assert_int_eq(config.serial, SERIAL_STDIO);
     ck_assert(config.acpi);
@@ -65,7 +65,7 @@ END_TEST
 START_TEST(every_option_is_taken)
 {
     ck_assert_int_eq(parse_args("--kernel=k", "--initrd", "a", "--initrd=b", "--append", "x y",
-                                "--memory", "2G", "--hugepages=thp", "--prealloc=on", "--cpus=255",
+                                "--memory", "2G", "--hugepages=host", "--prealloc=on", "--cpus=255",
                                 "--serial", "unix:/run/s", "--on-reboot", "restart", "--no-acpi",
                                 "--log=debug", "--shutdown-timeout=0", "--kaslr", "off",
                                 "--kernel-cache=off", "--kernel-cache=/c"),
@@ -76,7 +76,7 @@ START_TEST(every_option_is_taken)
     ck_assert_str_eq(config.initrds[1], "b");
     ck_assert_str_eq(config.append, "x y");
     ck_assert_uint_eq(config.memory, 2ull << 30);
-    ck_assert_int_eq(config.pages, GUEST_PAGES_THP);
+    ck_assert_int_eq(config.pages, GUEST_PAGES_HOST);
     ck_assert(config.prealloc);
     ck_assert_uint_eq(config.ncpus, 255);
     ck_assert_int_eq(config.serial, SERIAL_UNIX);
