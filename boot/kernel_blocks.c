@@ -11,7 +11,7 @@
 #define BLOCK (2 * MIB)
 
 /* Of its pages; see docs/boot.md for what was measured. */
-#define DENSE (BLOCK / PLAIN_KERNEL_PAGE / 2)
+#define DENSE (BLOCK / PLAIN_KERNEL_PAGE / 32)
 
 _Static_assert(BLOCK <= RELOCS_PIECE_MAX, "pages are counted by blocks");
 

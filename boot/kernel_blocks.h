@@ -5,7 +5,8 @@
  *
  * A page that a relocation changes costs a page fault that copies it, if it is mapped: that is most
  * of what a kernel from the cache costs. They lie close to one another, most of them in the code.
- * So blocks in which most pages are changed are read into huge pages, and the others are mapped.
+ * So blocks in which more than a few pages are changed are read into huge pages, and the others are
+ * mapped, so that VMs share them.
  */
 #ifndef MINIVMM_BOOT_KERNEL_BLOCKS_H
 #define MINIVMM_BOOT_KERNEL_BLOCKS_H

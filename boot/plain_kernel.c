@@ -82,6 +82,19 @@ static int copy_table(const uint8_t *table, size_t len, const struct relocs_kern
     return 0;
 }
 
+/*
+ * A stock kernel's file ends with 10 MB of zeros, its variables without a value. Guest memory is zero
+ * by itself, in huge pages even; a mapping of zeros would cost a fault and a copy for each page.
+ */
+static uint64_t without_zeros(const uint8_t *kernel, uint64_t len /* whole pages */)
+{
+    static const uint8_t zeros[PLAIN_KERNEL_PAGE];
+
+    while (len > 0 && memcmp(kernel + len - PLAIN_KERNEL_PAGE, zeros, PLAIN_KERNEL_PAGE) == 0)
+        len -= PLAIN_KERNEL_PAGE;
+    return len;
+}
+
 /* The table lies where a segment goes. */
 static int put(const struct kernel_payload *payload, const struct room *room, size_t len,
                struct plain_kernel *ret_plain, struct err *err)
@@ -94,12 +107,12 @@ static int put(const struct kernel_payload *payload, const struct room *room, si
     if (r < 0)
         return r;
     plain.entry_off = vmlinux.entry_off;
-    plain.image_len = align_up(vmlinux.end_off, PLAIN_KERNEL_PAGE);
     kernel.len = vmlinux.end_off;
     r = copy_table(room->area + vmlinux.elf_len, len - vmlinux.elf_len, &kernel, &plain, err);
     if (r < 0)
         return r;
     vmlinux_place(&vmlinux, room->area, len, room->kernel);
+    plain.image_len = without_zeros(room->kernel, align_up(vmlinux.end_off, PLAIN_KERNEL_PAGE));
     *ret_plain = plain;
     return 0;
 }

@@ -19,16 +19,21 @@
 static struct err err;
 static bool is_new;
 
+static void save_vmlinux(const struct test_vmlinux *vmlinux)
+{
+    size_t len;
+    uint8_t *file = test_packed_kernel(TEST_PACKED_ZSTD, vmlinux, &len);
+
+    scratch_save("kernel", file, len);
+    free(file);
+}
+
 static void save_kernel(void)
 {
     struct test_vmlinux v;
-    uint8_t *file;
-    size_t len;
 
     test_vmlinux_init(&v);
-    file = test_packed_kernel(TEST_PACKED_ZSTD, &v, &len);
-    scratch_save("kernel", file, len);
-    free(file);
+    save_vmlinux(&v);
 }
 
 static int prepare(void)
@@ -72,6 +77,19 @@ START_TEST(a_kernel_is_unpacked_once_and_mended)
     ck_assert_int_eq(prepare(), 0);
     ck_assert(!is_new);
     scratch_ok("test $(ls cache | wc -l) = 1");
+}
+END_TEST
+
+START_TEST(zeros_at_the_end_of_a_kernel_are_not_kept)
+{
+    struct test_vmlinux v;
+
+    test_vmlinux_init(&v);
+    memset(v.data, 0, sizeof(v.data));
+    save_vmlinux(&v);
+    ck_assert_int_eq(prepare(), 0);
+    scratch_ok("test $(stat -c %%s cache/*.kernel) = %zu",
+               PLAIN_KERNEL_PAGE + sizeof(v.text) + sizeof(v.table));
 }
 END_TEST
 
@@ -124,9 +142,9 @@ END_TEST
 static void add_tests(Suite *suite)
 {
     unit_case_with(suite, "prepare", scratch_set_up, scratch_tear_down,
-                   a_kernel_is_unpacked_once_and_mended, a_kernel_that_is_not_packed_is_refused,
-                   a_damaged_kernel_is_refused, what_is_no_kernel_is_refused,
-                   a_folder_that_is_not_to_be_used_is_told);
+                   a_kernel_is_unpacked_once_and_mended, zeros_at_the_end_of_a_kernel_are_not_kept,
+                   a_kernel_that_is_not_packed_is_refused, a_damaged_kernel_is_refused,
+                   what_is_no_kernel_is_refused, a_folder_that_is_not_to_be_used_is_told);
 }
 
 UNIT_USES_THREADS;
