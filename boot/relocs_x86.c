@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdbool.h>
 
 #include "base/bytes.h"
 
@@ -43,28 +44,33 @@ static int check_list(const struct relocs_list *list, size_t width,
     return 0;
 }
 
-/* Returns how many there are, or -EINVAL with *err filled. */
-static int find_lists(const uint8_t *table, size_t len, struct relocs_list lists[LISTS_MAX],
-                      struct err *err)
+/* Two or three lists. False with *err filled: it is no table. */
+static bool find_lists(const uint8_t *table, size_t len, struct relocs_list lists[LISTS_MAX],
+                       size_t *ret_n, struct err *err)
 {
     size_t n = 0;
 
-    if (len == 0 || len % WORD != 0 || load_le32(table) != 0)
-        return err_set(err, -EINVAL, "%zu bytes behind its ELF file are no table of relocations",
-                       len);
+    if (len == 0 || len % WORD != 0 || load_le32(table) != 0) {
+        err_set(err, -EINVAL, "%zu bytes behind its ELF file are no table of relocations", len);
+        return false;
+    }
     for (size_t off = 0; off < len; off += WORD) {
         if (load_le32(table + off) != 0) {
             lists[n - 1].n++;
             continue;
         }
-        if (n == LISTS_MAX)
-            return err_set(err, -EINVAL, "its table of relocations has more than %u lists",
-                           LISTS_MAX);
+        if (n == LISTS_MAX) {
+            err_set(err, -EINVAL, "its table of relocations has more than %u lists", LISTS_MAX);
+            return false;
+        }
         lists[n++].words = table + off + WORD;
     }
-    if (n < LISTS_MAX - 1)
-        return err_set(err, -EINVAL, "its table of relocations has one list only");
-    return (int)n;
+    if (n < LISTS_MAX - 1) {
+        err_set(err, -EINVAL, "its table of relocations has one list only");
+        return false;
+    }
+    *ret_n = n;
+    return true;
 }
 
 int relocs_parse(const uint8_t *table, size_t len, const struct relocs_kernel *kernel,
@@ -72,15 +78,15 @@ int relocs_parse(const uint8_t *table, size_t len, const struct relocs_kernel *k
 {
     struct relocs_list lists[LISTS_MAX] = {0};
     struct relocs relocs;
-    int n = find_lists(table, len, lists, err);
+    size_t n = 0;
     int r;
 
-    if (n < 0)
-        return n;
+    if (!find_lists(table, len, lists, &n, err))
+        return -EINVAL;
     relocs = (struct relocs){
         .link_gpa = kernel->link_gpa,
         .add64 = lists[0],
-        .subtract32 = n == (int)LISTS_MAX ? lists[1] : (struct relocs_list){.words = table},
+        .subtract32 = n == LISTS_MAX ? lists[1] : (struct relocs_list){.words = table},
         .add32 = lists[n - 1],
     };
     r = check_list(&relocs.add64, sizeof(uint64_t), kernel, err);

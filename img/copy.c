@@ -525,8 +525,10 @@ static int get_buf(struct slot *slot, const struct piece *piece)
         return 0;
     if (!copy->memory)
         copy->memory = io_memory_new(copy->nslots * copy->piece_max);
-    if (!copy->memory)
-        return fail(copy, -ENOMEM, "reading at byte", piece->off);
+    if (!copy->memory) {
+        (void)fail(copy, -ENOMEM, "reading at byte", piece->off);
+        return -ENOMEM;
+    }
     slot->buf = copy->memory + copy->slots_used++ * copy->piece_max;
     return 0;
 }

@@ -28,14 +28,14 @@ struct fake_vcpu {
     /* Stands for KVM_RUN: a sleep that nothing but a call ends. */
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    bool called_out;                           /* lock */
-    bool sleeps;                               /* until called; otherwise it exits at once */
-    uint64_t dice;                             /* 0: its exits ask for nothing */
     void (*next_exit)(struct fake_vcpu *vcpu); /* lock: what the next exit does; NULL: nothing */
-    /* It runs guest code or deals with an exit; nobody may see that in a section. */
-    atomic_bool is_inside;
+    uint64_t dice;                             /* 0: its exits ask for nothing */
     atomic_ulong entries;
     unsigned long works; /* on its thread */
+    bool called_out;     /* lock */
+    bool sleeps;         /* until called; otherwise it exits at once */
+    /* It runs guest code or deals with an exit; nobody may see that in a section. */
+    atomic_bool is_inside;
 };
 
 static struct gate gate;
