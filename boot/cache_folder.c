@@ -52,7 +52,9 @@ static int check_folder(int folder, const char *dir, struct err *err)
 
     if (fstat(folder, &st) < 0)
         return err_set_errno(err, -errno, "%s", dir);
-    if (st.st_uid != geteuid() || (st.st_mode & 022) != 0)
+    if (st.st_uid != geteuid())
+        return err_set(err, -EPERM, "%s: it belongs to somebody else", dir);
+    if ((st.st_mode & 022) != 0)
         return err_set(err, -EPERM, "%s: others may write to it", dir);
     if (is_remote(folder))
         return err_set(err, -EXDEV, "%s: it is not on a file system of this host", dir);

@@ -171,7 +171,7 @@ static int note_boot_files(struct runner *runner, struct err *err)
 static int open_boot(struct runner *runner, struct err *err)
 {
     const struct config *config = runner->config;
-    char *kernel_cache = config_kernel_cache(config);
+    char *kernel_cache = config_may_map_files(config) ? config_kernel_cache(config) : NULL;
     const struct boot_options options = {
         .kernel = config->kernel,
         .kernel_named_by = config->kernel_in_file ? config->file : NULL,

@@ -136,6 +136,11 @@ char *config_kernel_cmdline(const struct config *config)
     return cmdline;
 }
 
+bool config_may_map_files(const struct config *config)
+{
+    return !config->prealloc && config->pages != GUEST_PAGES_2M;
+}
+
 char *config_kernel_cache(const struct config *config)
 {
     const char *caches = getenv("XDG_CACHE_HOME");
@@ -143,7 +148,7 @@ char *config_kernel_cache(const struct config *config)
     char *path;
     int n;
 
-    if (config->kernel_cache_off || config->prealloc || config->pages == GUEST_PAGES_2M)
+    if (config->kernel_cache_off)
         return NULL;
     if (config->kernel_cache)
         return strdup(config->kernel_cache);

@@ -104,10 +104,15 @@ int config_check(const struct config *config, struct err *err) MUST_CHECK;
 
 /*
  * The folder for unpacked kernels: `kernel_cache`, or minivmm in $XDG_CACHE_HOME or ~/.cache.
- * Returns a string to free; NULL where there is none, and for memory whose pages are chosen before
- * the kernel comes: a file that is mapped would take their place.
+ * Returns a string to free; NULL where there is none.
  */
 char *config_kernel_cache(const struct config *config);
+
+/*
+ * May guest memory be a mapping of files? Not where its pages are chosen before the kernel comes: a
+ * mapped file would take their place.
+ */
+bool config_may_map_files(const struct config *config);
 
 /*
  * The command line for the guest: `cmdline`, or the defaults for this machine followed by

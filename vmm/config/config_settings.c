@@ -393,7 +393,7 @@ const struct setting config_settings[] = {
     {.name = "append", .value = "TEXT", .set = set_text, VM_FIELD(append), .reset = reset_cmdline,
      .help = "add to the default kernel command line"},
     {.name = "cmdline", .value = "TEXT", .set = set_text, VM_FIELD(cmdline), .reset = reset_cmdline,
-     .help = "replace the default kernel command line"},
+     .help = "replace the default kernel command line but pci=off"},
     {.name = "disk", .value = "FILE[,KEY=VALUE]...", .json = SETTING_JSON_DISKS,
      .set = add_disk, .reset = reset_disks,
      .help = "disk image: /dev/vda, vdb, ... in order"},

@@ -61,14 +61,6 @@ START_TEST(the_cache_of_kernels_is_where_the_user_keeps_caches)
     config.kernel_cache_off = true;
     check_cache(NULL);
     config.kernel_cache_off = false;
-    config.prealloc = true;
-    check_cache(NULL);
-    config.prealloc = false;
-    config.pages = GUEST_PAGES_2M;
-    check_cache(NULL);
-    config.pages = GUEST_PAGES_THP;
-    check_cache("mine");
-    config.pages = GUEST_PAGES_HOST;
     free(config.kernel_cache);
     config.kernel_cache = NULL;
 
@@ -167,12 +159,26 @@ START_TEST(names_of_settings_are_unique)
 }
 END_TEST
 
+START_TEST(files_are_mapped_unless_pages_are_chosen_before)
+{
+    ck_assert(config_may_map_files(&config));
+    config.pages = GUEST_PAGES_HOST;
+    ck_assert(config_may_map_files(&config));
+    config.pages = GUEST_PAGES_2M;
+    ck_assert(!config_may_map_files(&config));
+    config.pages = GUEST_PAGES_THP;
+    config.prealloc = true;
+    ck_assert(!config_may_map_files(&config));
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     TCase *tcase = tcase_create("config");
 
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, the_cache_of_kernels_is_where_the_user_keeps_caches);
+    tcase_add_test(tcase, files_are_mapped_unless_pages_are_chosen_before);
     tcase_add_test(tcase, default_cmdline_without_disk_has_no_root);
     tcase_add_test(tcase, default_cmdline_has_the_first_disk_as_root);
     tcase_add_test(tcase, root_on_a_readonly_disk_is_readonly);
