@@ -164,6 +164,9 @@ int trace_write(int fd)
     print_all(out);
     if (fflush(out) != 0)
         r = -errno;
+    /* An earlier part may have been lost, and the last one not. */
+    if (r == 0 && ferror(out))
+        r = -EIO;
     if (fclose(out) != 0 && r == 0)
         r = -errno;
     return r;

@@ -86,11 +86,11 @@ static int copy_table(const uint8_t *table, size_t len, const struct relocs_kern
  * A stock kernel's file ends with 10 MB of zeros, its variables without a value. Guest memory is zero
  * by itself, in huge pages even; a mapping of zeros would cost a fault and a copy for each page.
  */
-static uint64_t without_zeros(const uint8_t *kernel, uint64_t len /* whole pages */)
+static uint64_t without_zeros(const uint8_t *kernel, uint64_t len /* whole pages */, uint64_t min)
 {
     static const uint8_t zeros[PLAIN_KERNEL_PAGE];
 
-    while (len > 0 && memcmp(kernel + len - PLAIN_KERNEL_PAGE, zeros, PLAIN_KERNEL_PAGE) == 0)
+    while (len > min && memcmp(kernel + len - PLAIN_KERNEL_PAGE, zeros, PLAIN_KERNEL_PAGE) == 0)
         len -= PLAIN_KERNEL_PAGE;
     return len;
 }
@@ -112,7 +112,8 @@ static int put(const struct kernel_payload *payload, const struct room *room, si
     if (r < 0)
         return r;
     vmlinux_place(&vmlinux, room->area, len, room->kernel);
-    plain.image_len = without_zeros(room->kernel, align_up(vmlinux.end_off, PLAIN_KERNEL_PAGE));
+    plain.image_len = without_zeros(room->kernel, align_up(vmlinux.end_off, PLAIN_KERNEL_PAGE),
+                                    align_up(plain.entry_off + 1, PLAIN_KERNEL_PAGE));
     *ret_plain = plain;
     return 0;
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <linux/mman.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -16,6 +17,12 @@
  * odd regions are: only then can the host back guest memory with transparent huge pages.
  */
 #define HUGE_PAGE_SIZE (2 * MIB)
+
+/*
+ * No page of guest memory goes back to the host: of the pool's, another VM could take it, and what was
+ * provided beforehand shall be there. Of this process, which has one guest at a time.
+ */
+static atomic_bool keeps_pages;
 
 static int check_ranges(const struct mem_range *ranges, size_t nranges, struct err *err)
 {
@@ -139,6 +146,11 @@ static int use_pool(const struct mem_region *region, struct err *err)
     return 0;
 }
 
+void guest_mem_keep_pages(bool keep)
+{
+    atomic_store(&keeps_pages, keep);
+}
+
 int guest_mem_use_pages(struct guest_mem *mem, enum guest_pages pages, struct err *err)
 {
     int r = 0;
@@ -201,27 +213,18 @@ void guest_mem_prefer_huge(uint8_t *host, size_t len)
     (void)madvise(host, len, MADV_HUGEPAGE); /* advice: the host may have none */
 }
 
-/*
- * Of pages from the host's pool, the host gives up whole ones only: what is left of the last one
- * stays as it was, and that is no error.
- */
-static bool give_back(uint8_t *host, size_t len)
-{
-    size_t rest = min_u64(len, ((uintptr_t)host + len) % HUGE_PAGE_SIZE);
-    const uint8_t *last = host + len - rest;
-
-    return madvise(host, len, MADV_DONTNEED) == 0 &&
-           (rest == 0 || (last[0] == 0 && memcmp(last, last + 1, rest - 1) == 0));
-}
-
 /* Whole pages of a private mapping read as zeros once they are given back. */
 void guest_mem_clear(uint8_t *host, size_t len)
 {
     size_t head = min_u64(len, align_up((uintptr_t)host, PAGE_SIZE) - (uintptr_t)host);
     size_t pages = align_down(len - head, PAGE_SIZE);
 
+    if (atomic_load(&keeps_pages)) {
+        memset(host, 0, len);
+        return;
+    }
     memset(host, 0, head);
-    if (pages > 0 && !give_back(host + head, pages))
+    if (pages > 0 && madvise(host + head, pages, MADV_DONTNEED) < 0)
         memset(host + head, 0, pages);
     memset(host + head + pages, 0, len - head - pages);
 }

@@ -9,6 +9,7 @@
 #ifndef MINIVMM_MEMORY_GUEST_MEM_H
 #define MINIVMM_MEMORY_GUEST_MEM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -54,6 +55,12 @@ enum guest_pages {
  * errno with *err filled; of the memory, only guest_mem_free may be called then.
  */
 int guest_mem_use_pages(struct guest_mem *mem, enum guest_pages pages, struct err *err) MUST_CHECK;
+
+/*
+ * Does guest_mem_clear leave pages to the guest instead of giving them back to the host? For a pool's
+ * pages and those that are provided beforehand. Before anything is cleared.
+ */
+void guest_mem_keep_pages(bool keep);
 
 /*
  * Map a guest range to host memory.

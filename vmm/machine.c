@@ -144,14 +144,16 @@ static int add_board(struct machine *machine, struct err *err)
  * Let the guest read registers and acknowledge interrupts without this process. A KVM that cannot do that
  * brings every access here, which is as right and slower.
  */
-static int show_registers(struct machine *machine, unsigned index, struct err *err)
+static void show_registers(struct machine *machine, unsigned index)
 {
     struct slot *slot = &machine->slots[index];
+    struct err err = {0};
     int r = kvm_vm_add_readable(&machine->vm, index, machine->virtio[index].gpa,
-                                virtio_mmio_page(slot->mmio), VIRTIO_MMIO_LEN, err);
+                                virtio_mmio_page(slot->mmio), VIRTIO_MMIO_LEN, &err);
 
     slot->shows_registers = r == 0;
-    return r == -ENOSYS ? 0 : r;
+    if (r < 0)
+        log_info("%s: registers are read by exits: %s", slot->dev->ops->name, err.msg);
 }
 
 /* The first step of a virtio device: it has a place, and its memory slot. */
@@ -171,7 +173,8 @@ static int place_virtio(struct machine *machine, unsigned index, struct err *err
     if (r < 0)
         return err_set_errno(err, r, "%s: cannot place it at %#" PRIx64, slot->dev->ops->name,
                              place->gpa);
-    return show_registers(machine, index, err);
+    show_registers(machine, index);
+    return 0;
 }
 
 /* The second step: its interrupt, a kick for each queue, and one for acknowledgements. */
@@ -318,6 +321,7 @@ static int map_memory(struct machine *machine, struct err *err)
     size_t n = arch_ram_ranges(config->memory, ranges);
     int r = guest_mem_new(ranges, n, &machine->mem, err);
 
+    guest_mem_keep_pages(!config_may_map_files(config));
     if (r == 0)
         r = guest_mem_use_pages(machine->mem, config->pages, err);
     if (r == 0 && config->prealloc)

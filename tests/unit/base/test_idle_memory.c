@@ -70,6 +70,22 @@ START_TEST(program_works_on)
 }
 END_TEST
 
+/* What a debugger or a probe wrote into the program's code, here its constants. */
+static const char constants[2 * PAGE_SIZE] = {1};
+
+START_TEST(what_is_not_as_in_the_file_stays)
+{
+    uintptr_t page = ((uintptr_t)constants + PAGE_SIZE) & ~(uintptr_t)(PAGE_SIZE - 1);
+    volatile char *byte = (volatile char *)page;
+
+    ck_assert_int_eq(mprotect((void *)page, PAGE_SIZE, PROT_READ | PROT_WRITE), 0);
+    *byte = 'x';
+    ck_assert_int_eq(mprotect((void *)page, PAGE_SIZE, PROT_READ), 0);
+    idle_memory_release();
+    ck_assert_int_eq(*byte, 'x');
+}
+END_TEST
+
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 /* Freed pieces below one that is still used: the C library itself would keep them. */
 START_TEST(what_was_freed_goes)
@@ -100,7 +116,7 @@ END_TEST
 static void add_tests(Suite *suite)
 {
     unit_case(suite, "idle memory", deep_frames_go_and_the_callers_stay, program_works_on,
-              what_was_freed_goes);
+              what_is_not_as_in_the_file_stays, what_was_freed_goes);
 }
 
 UNIT_USES_THREADS;

@@ -288,6 +288,24 @@ static size_t count_resident(uint8_t *host, size_t len)
     return n;
 }
 
+START_TEST(cleared_pages_go_back_unless_they_are_kept)
+{
+    struct guest_mem *mem = new_mem(two_ranges, 2);
+    uint8_t *host = mem->regions[1].host;
+
+    memset(host, 1, 64 * KIB);
+    guest_mem_clear(host, 64 * KIB);
+    ck_assert_uint_eq(host[4096], 0);
+    memset(host, 1, 64 * KIB);
+    guest_mem_keep_pages(true);
+    guest_mem_clear(host, 64 * KIB);
+    guest_mem_keep_pages(false);
+    ck_assert_uint_ge(count_resident(host, 64 * KIB), 16);
+    ck_assert_uint_eq(host[4096], 0);
+    guest_mem_free(mem);
+}
+END_TEST
+
 START_TEST(the_host_is_asked_for_huge_pages_only_when_told_to)
 {
     struct guest_mem *mem = new_mem(two_ranges, 2);
@@ -374,7 +392,8 @@ END_TEST
 
 static void add_tests(Suite *suite)
 {
-    unit_case(suite, "pages", the_host_is_asked_for_huge_pages_only_when_told_to,
+    unit_case(suite, "pages", cleared_pages_go_back_unless_they_are_kept,
+              the_host_is_asked_for_huge_pages_only_when_told_to,
               a_pool_that_is_too_small_is_named_with_what_it_has, a_part_of_a_huge_page_is_refused,
               populated_memory_is_all_there, memory_that_cannot_be_populated_is_an_error);
     unit_case(suite, "access", addresses_inside_and_outside,
