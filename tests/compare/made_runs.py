@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes folders of results, with what a test wants in them."""
+"""Makes folders of results, with what a test wants in them, and modules of scripts."""
 
+import importlib.machinery
+import importlib.util
 import json
 import os
 import shutil
@@ -16,6 +18,14 @@ MS = {"kind": "metric", "name": "ms", "unit": "ms", "better": "lower", "title": 
 RATE = {"kind": "metric", "name": "rate", "unit": "1/s", "better": "higher", "title": "events"}
 needs_gnuplot = unittest.skipUnless(shutil.which("gnuplot"),
                                     "gnuplot is missing: run `scripts/setup report`")
+
+
+def script_module(name):
+    """A script of compare/ as a module."""
+    loader = importlib.machinery.SourceFileLoader(name, os.path.join(ROOT, "compare", name))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
+    loader.exec_module(module)
+    return module
 
 
 def header(part="boot-time", **changes):

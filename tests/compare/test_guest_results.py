@@ -1,25 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What fio and sysbench print in a guest, and what /proc says of a process."""
 
-import importlib.machinery
-import importlib.util
 import os
 import subprocess
 import tempfile
 import unittest
 
 from lib import cost, fio, jobs
-from lib.paths import COMPARE
+from made_runs import script_module
 
 PERCENTILES = ["1.000000%=90", "50.000000%=200", "99.000000%=410", "99.900000%=500"]
-
-
-def script_module(name):
-    """A script of compare/ as a module."""
-    loader = importlib.machinery.SourceFileLoader(name, os.path.join(COMPARE, name))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
-    loader.exec_module(module)
-    return module
 
 
 def direction(total_kib, runtime_ms, mean_us):
