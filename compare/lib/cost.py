@@ -3,8 +3,7 @@
 What a process has cost its host so far: CPU time of the guest's code, of the VMM's vCPU threads and
 of its other threads, and VM exits.
 
-A vCPU thread is one that has run guest code, whatever its name. Exits come from KVM's counters in
-debugfs, which only root can read; without them, they are left out.
+Exits come from KVM's counters in debugfs, which only root can read; without them, they are left out.
 """
 
 import dataclasses
@@ -12,11 +11,11 @@ import glob
 import os
 import subprocess
 
+from lib import proc
+
 DEBUGFS = "/sys/kernel/debug"
 # Exits that the VMM itself has to handle: MMIO and port accesses that KVM passed on.
 TO_USER_SPACE = ("mmio_exits", "io_exits")
-# Fields of /proc/PID/stat after the name, which may contain spaces.
-UTIME, STIME, GUEST_TIME = 11, 12, 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,26 +35,6 @@ class Cost:
     def vmm_s(self):
         """All that is not the guest's own code."""
         return self.vcpu_s + self.other_s
-
-
-def cpu_times(path):
-    """Seconds of all code and of guest code; the first includes the second."""
-    with open(path, encoding="ascii", errors="replace") as f:
-        fields = f.read().rpartition(")")[2].split()
-    ticks = os.sysconf("SC_CLK_TCK")
-    return (int(fields[UTIME]) + int(fields[STIME])) / ticks, int(fields[GUEST_TIME]) / ticks
-
-
-def vcpu_times(pid):
-    total_s = 0.0
-    for tid in os.listdir(f"/proc/{pid}/task"):
-        try:
-            thread_s, guest_s = cpu_times(f"/proc/{pid}/task/{tid}/stat")
-        except FileNotFoundError:
-            continue  # ended meanwhile: no vCPU
-        if guest_s > 0:
-            total_s += thread_s
-    return total_s
 
 
 def mount_debugfs():
@@ -84,6 +63,6 @@ def exits(pid):
 
 def read(pid):
     """The process's cost until now. Threads that have ended are among the others."""
-    total_s, guest_s = cpu_times(f"/proc/{pid}/stat")
-    vcpu_s = vcpu_times(pid)
+    total_s, guest_s = proc.cpu_times(f"/proc/{pid}/stat")
+    vcpu_s = sum(thread.cpu_s for thread in proc.threads(pid).values() if thread.is_vcpu)
     return Cost(guest_s, vcpu_s - guest_s, total_s - vcpu_s, *exits(pid))

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What /proc says about a VMM: its memory as `pmap -x` prints it, its threads, their wake-ups."""
 
+import dataclasses
 import os
 import re
 
 MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ \S+ *(.*)")
 FIELDS = ("Size", "Rss", "Pss", "Shared_Dirty", "Private_Dirty")
-# vCPUs, and a thread that KVM itself starts in every process that uses it.
-NOT_VMM_THREAD = re.compile(r"vcpu|CPU \d+/KVM|kvm-nx-lpage|kvm-pit")
+# Threads that KVM itself starts in every process that uses it.
+OF_KVM = re.compile(r"kvm-nx-lpage|kvm-pit")
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+# Fields of /proc/PID/stat after the name, which may contain spaces.
+UTIME, STIME, GUEST_TIME = 11, 12, 40
 
 
 class Mapping:
@@ -18,6 +21,11 @@ class Mapping:
         self.start, self.end, self.name = start, end, name
         self.kib = {}
         self.flags = []
+
+    @property
+    def is_kernel(self):
+        """A file of minivmm's kernel cache."""
+        return self.name.endswith(".kernel")
 
     def take(self, other):
         self.end = other.end
@@ -40,20 +48,20 @@ def parse_smaps(lines):
     return found
 
 
-def are_one(one, other, is_in_ram):
+def are_one(one, other):
     """
-    Two mappings side by side are parts of one RAM: a file that lies in it, or memory that is left
-    out of core dumps. Advice to use huge pages for a part of it makes mappings of its own.
+    Two mappings side by side are parts of one RAM: an unpacked kernel that lies in it, or memory that
+    is left out of core dumps. Advice to use huge pages for a part of it makes mappings of its own.
     """
-    return one.end == other.start and (is_in_ram(one.name) or is_in_ram(other.name) or
+    return one.end == other.start and (one.is_kernel or other.is_kernel or
                                        ("dd" in one.flags and "dd" in other.flags))
 
 
-def join_ram(mappings, is_in_ram):
+def join_ram(mappings):
     """Make one of mappings that are parts of the guest's RAM."""
     result = mappings[:1]
     for one, other in zip(mappings, mappings[1:]):
-        if are_one(one, other, is_in_ram):
+        if are_one(one, other):
             result[-1].take(other)
         else:
             result.append(other)
@@ -76,12 +84,11 @@ def ram(mappings, ram_kib):
 def memory(pid, guest):
     """
     KiB of a VMM: all mappings as pmap -x prints them, and those beyond the guest's RAM. An unpacked
-    kernel and an initrd that are mapped into the RAM are part of it.
+    kernel that is mapped into the RAM is part of it.
     """
     with open(f"/proc/{pid}/smaps", encoding="ascii", errors="replace") as f:
         found = parse_smaps(f)
-    initrd = os.path.realpath(guest.initrd)
-    mappings = join_ram(found, lambda name: name.endswith(".kernel") or name == initrd)
+    mappings = join_ram(found)
     in_ram = ram(mappings, guest.memory_mib << 10)
 
     def total(field, some):
@@ -97,25 +104,58 @@ def memory(pid, guest):
     return values
 
 
+@dataclasses.dataclass(frozen=True)
+class Thread:
+    """Voluntary context switches and processor time so far; the time of guest code is part of it."""
+    name: str
+    switches: int
+    cpu_s: float
+    guest_s: float
+
+    @property
+    def is_vcpu(self):
+        """It has run guest code. Names say nothing: not every VMM gives its threads any."""
+        return self.guest_s > 0
+
+    @property
+    def is_own(self):
+        """Of the VMM itself."""
+        return not self.is_vcpu and not OF_KVM.search(self.name)
+
+
+def cpu_times(path):
+    """Seconds of all code and of guest code, by a file `stat`; the first includes the second."""
+    with open(path, encoding="ascii", errors="replace") as f:
+        fields = f.read().rpartition(")")[2].split()
+    return ((int(fields[UTIME]) + int(fields[STIME])) / TICKS_PER_S,
+            int(fields[GUEST_TIME]) / TICKS_PER_S)
+
+
+def read_thread(folder):
+    with open(f"{folder}/status", encoding="ascii", errors="replace") as f:
+        status = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+    return Thread(status["Name"], int(status["voluntary_ctxt_switches"]),
+                  *cpu_times(f"{folder}/stat"))
+
+
 def threads(pid):
-    """{thread: (name, voluntary context switches so far)}"""
+    """{thread: Thread}"""
     found = {}
     for tid in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{tid}/status", encoding="ascii", errors="replace") as f:
-            status = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
-        found[tid] = status["Name"], int(status["voluntary_ctxt_switches"])
+        try:
+            found[tid] = read_thread(f"/proc/{pid}/task/{tid}")
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # ended meanwhile
     return found
 
 
-def wakeups(pid):
-    """Voluntary context switches so far of the VMM's own threads, and of all."""
-    counted = threads(pid).values()
-    own = sum(switches for name, switches in counted if not NOT_VMM_THREAD.search(name))
-    return own, sum(switches for _, switches in counted)
+def wakeups(before, after):
+    """Voluntary context switches between two of threads(): of the VMM's own, and of all."""
+    counts = {tid: thread.switches - (before[tid].switches if tid in before else 0)
+              for tid, thread in after.items()}
+    return sum(counts[tid] for tid in after if after[tid].is_own), sum(counts.values())
 
 
 def cpu_s(pid):
     """Processor time so far, the guest's too."""
-    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as f:
-        fields = f.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+    return cpu_times(f"/proc/{pid}/stat")[0]

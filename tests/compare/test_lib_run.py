@@ -153,14 +153,14 @@ class Memory(unittest.TestCase):
         return proc.parse_smaps(SMAPS.splitlines())
 
     def test_a_kernel_in_the_ram_is_part_of_it(self):
-        joined = proc.join_ram(self.mappings(), lambda name: name.endswith(".kernel"))
+        joined = proc.join_ram(self.mappings())
         self.assertEqual([m.kib["Size"] for m in joined], [1024, 65536, 8192])
         self.assertEqual(joined[1].kib["Rss"], 600)
         ram, = proc.ram(joined, 64 << 10)
         self.assertIs(ram, joined[1])
 
     def test_huge_pages_are_wanted_for_a_part_of_the_ram(self):
-        joined = proc.join_ram(proc.parse_smaps(ADVISED.splitlines()), lambda name: False)
+        joined = proc.join_ram(proc.parse_smaps(ADVISED.splitlines()))
         self.assertEqual([m.kib["Size"] for m in joined], [49152, 8192])
 
     def test_ram_may_be_in_several_mappings(self):
@@ -172,8 +172,31 @@ class Memory(unittest.TestCase):
             proc.ram(self.mappings(), 1 << 20)
 
     def test_of_this_process(self):
-        self.assertGreaterEqual(len(proc.threads(os.getpid())), 1)
+        own = proc.threads(os.getpid())[str(os.getpid())]
+        self.assertTrue(own.is_own)
+        self.assertGreater(own.cpu_s, 0)
         self.assertGreater(proc.cpu_s(os.getpid()), 0)
+
+    def test_vcpus_are_known_by_what_they_ran(self):
+        def thread(name, switches, guest_s=0.0):
+            return proc.Thread(name, switches, 1.0, guest_s)
+
+        # The second first runs guest code between the two, the last one is new.
+        before = {"1": thread("qemu", 10), "2": thread("qemu", 100), "3": thread("qemu", 1000, 0.5),
+                  "4": thread("kvm-nx-lpage-re", 0), "5": thread("ends", 7)}
+        after = {"1": thread("qemu", 13), "2": thread("qemu", 150, 0.1),
+                 "3": thread("qemu", 1700, 0.9), "4": thread("kvm-nx-lpage-re", 9000),
+                 "6": thread("vcpu of no guest", 2)}
+        self.assertEqual(proc.wakeups(before, after), (3 + 2, 3 + 50 + 700 + 9000 + 2))
+
+    def test_the_guest_time_of_a_thread(self):
+        with tempfile.NamedTemporaryFile("w", encoding="ascii") as f:
+            fields = ["0"] * 50
+            fields[11], fields[12], fields[40] = "30", "20", "10"
+            f.write("17 (a ) name) " + " ".join(fields) + "\n")
+            f.flush()
+            ticks = os.sysconf("SC_CLK_TCK")
+            self.assertEqual(proc.cpu_times(f.name), (50 / ticks, 10 / ticks))
 
 
 class Timeline(unittest.TestCase):
