@@ -14,7 +14,7 @@ import sys
 import threading
 
 from lib import progress
-from lib.paths import COMPARE, FIRST_KVM_RUN, ROOT, SCRATCH
+from lib.paths import COMPARE, ROOT, SCRATCH
 from lib.results import lock
 
 INSIDE = "MINIVMM_EMULATED_HOST"
@@ -158,7 +158,7 @@ def host_command(carried, sides, files, results, scratch, memory_mib):
                "--inout", results, "--out", scratch, "--env", INSIDE + "=1",
                "--env", progress.SENDS + "=1",
                "--env", f"{MACHINE}={json.dumps(local_machine())}"]
-    programs = program_files([FIRST_KVM_RUN, *(side.program for side in carried)])
+    programs = program_files(side.program for side in carried)
     for path in with_targets([COMPARE, *programs, *files]):
         command += ["--in", path]
     program = [os.path.abspath(sys.argv[0]), *sys.argv[1:],

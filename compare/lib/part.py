@@ -97,6 +97,7 @@ class Part:
     whole_boots = True  # False: measures what works on any /dev/kvm, on this machine
     runs_jobs = False  # of lib/jobs.py: the host itself can be a side
     guest_maker = "scripts/guest-image makes the guests"
+    programs = ()  # of the tests, which the part starts
 
     def add_options(self, parser):
         """Options of this part."""
@@ -125,18 +126,31 @@ class Part:
     def main(self):
         self.args = self.parse()
         try:
+            if self.args.show:
+                return self.show_again()
+            self.sides = self.find_sides()
+            self.need_cases()
             if self.args.list:
                 return self.print_list()
-            if self.args.show:
-                self.show(results.read(self.store_path()))
-                return 0
             usage.need_files([self.args.kernel, self.args.initrd, *self.files()],
                              self.guest_maker)
+            usage.need_files(self.programs, usage.BUILD)
             reason = host.here_reason() if self.whole_boots and not host.inside() else ""
             return self.move(reason) if reason else self.run_here()
         except (results.Refused, FileNotFoundError) as error:
             print(f"{self.name}: {error}", file=sys.stderr)
             return 2
+
+    def show_again(self):
+        path = self.store_path()
+        if not os.path.exists(path) or not os.path.getsize(path):
+            raise results.Refused(f"nothing measured yet in {self.args.out}")
+        self.show(results.read(path))
+        return 0
+
+    def need_cases(self):
+        if not self.chosen_cases():
+            usage.refuse(f"{usage.NO_CASE} {self.args.only}; see --list")
 
     def run_here(self):
         self.display = Display()
@@ -215,7 +229,6 @@ class Part:
         return steps
 
     def print_list(self):
-        self.sides = self.find_sides()
         steps = self.plan()
         for case in self.chosen_cases():
             labels = [side.label for side in (self.sides if case.sides is None else case.sides)]
@@ -226,12 +239,11 @@ class Part:
 
     def move(self, reason):
         args = self.args
-        self.sides = self.find_sides()
         if not self.plan():
             return 0
         print(f"{self.name}: in the emulated host: {reason}", file=sys.stderr)
-        return host.move(self.sides, [args.kernel, args.initrd, *self.files()],
-                         self.store_path(), self.host_memory_mib)
+        files = [args.kernel, args.initrd, *self.files(), *host.program_files(self.programs)]
+        return host.move(self.sides, files, self.store_path(), self.host_memory_mib)
 
     def header(self):
         args = self.args
@@ -248,7 +260,7 @@ class Part:
         for signo in SIGNALS:
             signal.signal(signo, stop)
         try:
-            self.sides = sides.runnable(self.find_sides())
+            self.sides = sides.runnable(self.sides)
             with results.Store(self.store_path(), self.header(), self.metrics) as self.store:
                 self.work()
         except KeyboardInterrupt:

@@ -23,7 +23,7 @@ import subprocess
 import sys
 
 from lib.paths import ADAPTERS
-from lib.usage import refuse
+from lib.usage import BUILD, refuse
 
 # The others are relative to it.
 OURS = "minivmm"
@@ -98,7 +98,8 @@ def programs(settings):
 def find(names, settings, jobs=False):
     """
     The sides called `names` (all for an empty list) that are here. Those that were named and are
-    not here end the program; the others are left out. `jobs`: of those that only run jobs, too.
+    not here end the program, as ours does; the others are left out. `jobs`: of those that only run
+    jobs, too.
     """
     known, paths = adapters(), programs(settings)
     if not jobs:
@@ -113,8 +114,9 @@ def find(names, settings, jobs=False):
         program = shutil.which(asked)
         if program:
             found.append(Side(name, known[name], os.path.abspath(program)))
-        elif name in paths or name in names:
-            refuse(f"{name}: {asked}: no such program")
+        elif name in paths or name in names or name == OURS:
+            refuse(f"{name}: {asked}: no such program" + ("" if name in paths or name != OURS
+                                                         else f"; {BUILD}"))
     if not found:
         refuse("none of the VMMs is here")
     return found

@@ -23,8 +23,12 @@ def payload(image):
     return image[start:start + length - 4]
 
 
+class NoProgram(Exception):
+    """What unpacks this kernel is missing."""
+
+
 def unpack(kernel):
-    """The path of the unpacked kernel, made once; "" for a kernel that cannot be unpacked here."""
+    """The path of the unpacked kernel, made once; "" for one that is packed in no known way."""
     path = os.path.join(RESULTS, f"vmlinux-{sides.file_hash(kernel)}")
     if os.path.exists(path):
         return path
@@ -35,8 +39,8 @@ def unpack(kernel):
         return ""
     try:
         done = subprocess.run(command, input=packed, capture_output=True, check=False)
-    except OSError:
-        return ""
+    except FileNotFoundError:
+        raise NoProgram(f"{command[0]} is missing; `scripts/setup guest` installs it") from None
     if not done.stdout.startswith(ELF):
         return ""
     os.makedirs(RESULTS, exist_ok=True)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """compare/all: what it makes of parts, here scripts that measure nothing."""
 
+import contextlib
+import io
 import os
 import tempfile
 import unittest
@@ -48,3 +50,23 @@ class Parts(unittest.TestCase):
         everything = self.all_of("big")
         self.assertEqual(everything.run_part("big"), 3)
         self.assertEqual(everything.display.lines, ["said", "== big\n" + 200000 * "x"])
+
+    def test_parts_without_such_a_case_are_left_out(self):
+        self.write_part("none", "echo 'none: no case matches x; see --list' >&2; exit 2")
+        self.write_part("some", "echo 'about 7 s: 7 s'")
+        everything = self.all_of("none", "some")
+        everything.choose()
+        self.assertEqual((everything.parts, everything.estimates), (["some"], {"some": 7.0}))
+
+    def test_no_part_has_such_a_case(self):
+        self.write_part("none", "echo 'none: no case matches x; see --list' >&2; exit 2")
+        with contextlib.redirect_stderr(io.StringIO()) as said, \
+                self.assertRaises(SystemExit) as caught:
+            self.all_of("none").choose()
+        self.assertEqual(caught.exception.code, 2)
+        self.assertIn("no case matches", said.getvalue())
+
+    def test_a_part_that_cannot_list_ends_all(self):
+        self.write_part("bad", "echo 'bad: --nonsense' >&2; exit 2")
+        with self.assertRaisesRegex(SystemExit, "bad: --nonsense"):
+            self.all_of("bad").choose()

@@ -77,6 +77,7 @@ class Rounds(unittest.TestCase):
         """The exit status, and all that was printed."""
         with contextlib.redirect_stdout(io.StringIO()) as out, \
                 contextlib.redirect_stderr(out), mock.patch("lib.progress.Display.say") as say:
+            self.said = out
             status = part.main()
         return status, out.getvalue() + "".join(call.args[0] for call in say.mock_calls)
 
@@ -163,6 +164,32 @@ class Rounds(unittest.TestCase):
         part.options = {"only": "^tw"}
         self.run_part(part)
         self.assertEqual({case for case, _ in part.turns}, {"two"})
+
+    def refused(self, **options):
+        """What a run with these options says that ends with 2."""
+        part = self.part()
+        part.options = options
+        try:
+            status, said = self.run_part(part)
+        except SystemExit as end:
+            status, said = end.code, self.said.getvalue()
+        self.assertEqual((status, part.turns), (2, []))
+        return said
+
+    def test_no_such_case(self):
+        for more in ({}, {"list": True}):
+            said = self.refused(only="three", **more)
+            self.assertIn("no case matches three; see --list\n", said)
+
+    def test_nothing_to_show(self):
+        folder = os.path.join(self.folder, "run")
+        self.assertEqual(self.refused(show=True), f"counting: nothing measured yet in {folder}\n")
+        self.assertFalse(os.path.exists(folder))
+
+    def test_programs_that_were_not_built(self):
+        with mock.patch.object(Counting, "programs", ("/nowhere/first_kvm_run",)):
+            self.assertIn("/nowhere/first_kvm_run: no such file; run `make all tests`\n",
+                          self.refused())
 
     def test_nothing_is_left_behind(self):
         self.run_part(self.part())

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 import unittest
+from unittest import mock
 
 from lib import proc, progress, sides, timeline, vmlinux
 from lib.run import Run
@@ -229,6 +230,9 @@ class Programs(unittest.TestCase):
 
     def test_what_was_named_has_to_be_here(self):
         self.assert_refused("no such program", sides.find, [], ["minivmm=/missing/minivmm"])
+        with mock.patch.object(sides.adapters()["minivmm"], "PROGRAM", "/missing/minivmm"):
+            self.assert_refused("/missing/minivmm: no such program; run `make all tests`",
+                                sides.find, [], [])
         self.assert_refused("no such adapter", sides.find, ["nobody"], [])
         self.assert_refused("no such adapter", sides.find, ["host"], [])
         self.assertEqual([side.name for side in sides.find(["host"], [], jobs=True)], ["host"])
@@ -254,6 +258,18 @@ class Payload(unittest.TestCase):
         struct.pack_into("<II", image, 0x248, 16, 12)
         image[2064:2076] = b"packed\0\0size"
         self.assertEqual(vmlinux.payload(bytes(image)), b"packed\0\0")
+
+    def test_what_unpacks_is_missing(self):
+        image = bytearray(4096)
+        image[0x202:0x206] = b"HdrS"
+        struct.pack_into("<II", image, 0x248, 0, 12)
+        image[2560:2564] = b"\x02\x21\x4c\x18"
+        with tempfile.NamedTemporaryFile() as f:
+            f.write(image)
+            f.flush()
+            with mock.patch.dict(os.environ, {"PATH": "/nowhere"}), \
+                    self.assertRaisesRegex(vmlinux.NoProgram, "lz4 is missing; .*setup guest"):
+                vmlinux.unpack(f.name)
 
     def test_other_files_are_not_unpacked(self):
         with tempfile.NamedTemporaryFile() as f:
