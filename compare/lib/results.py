@@ -4,11 +4,13 @@ The results of a run: a folder with one file per part, PART.jsonl, each line an 
 on disk as soon as it is measured, so that a run can be stopped at any time and goes on later.
 
     {"kind": "header", "part", "format": 1, "where", "machine", "date", "settings", "vmms"}
+    {"kind": "vmms", "vmms"}    more than the header has: they joined later
     {"kind": "metric", "name", "unit", "better": "lower"|"higher"|"none", "title"}
     {"kind": "command", "case", "vmm", "argv", "files"}
     {"kind": "sample", "case", "vmm", "round", "values": {metric: number}}
     {"kind": "failure", "case", "vmm", "round", "message"}
     {"kind": "note", "text"}
+    {"kind": "timeline", "case", "vmm", "events"}   minivmm's own, of its first start in a case
 """
 
 import fcntl
@@ -17,7 +19,7 @@ import os
 
 FORMAT = 1
 # Where these differ, samples cannot stand in one table.
-FIXED = ("format", "part", "where", "machine", "settings", "vmms")
+FIXED = ("format", "part", "where", "machine", "settings")
 
 
 class Refused(Exception):
@@ -37,6 +39,8 @@ class Results:
         kind = line["kind"]
         if kind == "header":
             self.header = line
+        elif kind == "vmms":
+            self.header["vmms"].update(line["vmms"])
         elif kind == "metric":
             self.metrics[line["name"]] = line
         elif kind == "command":
@@ -101,6 +105,15 @@ def difference(old, new):
             key = next(k for k in [*before, *now] if before.get(k) != now.get(k))
             return f"{field}: {key} was {before.get(key)}, is {now.get(key)}"
         return f"{field} was {before}, is {now}"
+    return vmm_difference(old.get("vmms", {}), new.get("vmms", {}))
+
+
+def vmm_difference(old, new):
+    """The same of VMMs that are in both; a run may get more of them, or go on with fewer."""
+    for name in [name for name in old if name in new and old[name] != new[name]]:
+        key = next(k for k in [*old[name], *new[name]] if old[name].get(k) != new[name].get(k))
+        return (f"the program of {name} is another one: its {key} was {old[name].get(key)}, "
+                f"is {new[name].get(key)}")
     return ""
 
 
@@ -135,6 +148,7 @@ class Store:
         self.file.seek(0, os.SEEK_END)
         if not lines:
             self.append(header)
+        self._add_vmms(header)
         for metric in metrics:
             if metric["name"] not in self.results.metrics:
                 self.append(metric)
@@ -144,6 +158,12 @@ class Store:
         if what:
             raise Refused(f"{self.path} cannot be continued: {what}; "
                           "name another folder with --out, or remove it")
+
+    def _add_vmms(self, header):
+        known = self.results.header["vmms"]
+        more = {name: vmm for name, vmm in header["vmms"].items() if name not in known}
+        if more:
+            self.append({"kind": "vmms", "vmms": more})
 
     def append(self, line):
         self.file.write(json.dumps(line).encode() + b"\n")

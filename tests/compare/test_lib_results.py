@@ -80,8 +80,23 @@ class Store(unittest.TestCase):
         self.assert_refused("where", "machine", "emulated host", where="emulated host")
         self.assert_refused("machine", "cpus", "4", machine={"cpus": 4})
         self.assert_refused("settings", "memory_mib", "512", settings={"memory_mib": 512})
-        self.assert_refused("vmms", "minivmm", vmms={"minivmm": {"sha256": "2"}})
-        self.assert_refused("vmms", "qemu", vmms={**HEADER["vmms"], "qemu": {}})
+        self.assert_refused("the program of minivmm is another one: its sha256 was 1, is 2",
+                            vmms={"minivmm": {"sha256": "2"}})
+
+    def test_vmms_join_a_run_and_may_be_left_out(self):
+        self.open().append(sample(1, 1))
+        both = {**HEADER["vmms"], "qemu": {"sha256": "3"}}
+        for _ in range(2):
+            self.assertEqual(self.open(vmms=both).results.header["vmms"], both)
+        self.open(vmms={"qemu": both["qemu"]}).append(sample(1, 5, "qemu"))
+        self.assertEqual(self.open().results.header["vmms"], both)
+        self.assert_refused("the program of qemu is another one", vmms={"qemu": {"sha256": "4"}})
+        found = results.read(self.path)
+        self.assertEqual((list(found.header["vmms"]), found.values("c", "qemu", "ms")),
+                         (["minivmm", "qemu"], [5]))
+        with open(self.path, encoding="utf-8") as f:
+            self.assertEqual([json.loads(line)["kind"] for line in f],
+                             ["header", "metric", "sample", "vmms", "sample"])
 
     def test_a_failure_counts_until_it_is_measured_after_all(self):
         store = self.open()

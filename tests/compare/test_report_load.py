@@ -79,6 +79,12 @@ class Load(RunTestCase):
         self.assertEqual(part.vmm_order(), ["minivmm", "minivmm, KASLR off", "other"])
         self.assertEqual(part.vmms["minivmm, KASLR off"]["version"], "minivmm 1")
 
+    def test_a_vmm_that_joined_later(self):
+        joined = {"kind": "vmms", "vmms": {"third": {"version": "3", "tried": True}}}
+        part = self.read([*GOOD, joined, *samples([1], "third")])
+        self.assertEqual(part.vmm_order(), ["minivmm", "other", "third"])
+        self.assertEqual(part.vmms["third"], {"version": "3", "tried": True})
+
     def test_control_characters_and_lone_surrogates_become_harmless(self):
         name = "a\x1b[31m\u202e\ud800\nb"
         part = self.read([header(), MS, *samples([1], name)])

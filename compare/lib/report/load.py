@@ -32,6 +32,10 @@ def add_header(part, item):
     part.date = clean(item.get("date", ""))
     part.machine = dict_of(item, "machine")
     part.settings = dict_of(item, "settings")
+    add_vmms(part, item)
+
+
+def add_vmms(part, item):
     for name, vmm in dict_of(item, "vmms").items():
         vmm = vmm if isinstance(vmm, dict) else {}
         part.vmms[clean(name)] = {"version": clean(vmm.get("version") or ""),
@@ -78,7 +82,7 @@ def add_failure(part, item):
                                  clean_lines(item.get("message") or "")))
 
 
-ADDERS = {"metric": add_metric, "command": add_command, "sample": add_sample,
+ADDERS = {"vmms": add_vmms, "metric": add_metric, "command": add_command, "sample": add_sample,
           "failure": add_failure, "note": add_note,
           # minivmm's own account of a start, event by event: the samples have its sums.
           "timeline": lambda part, item: None}
