@@ -58,9 +58,13 @@ def guest(part, **changes):
 
 
 def prepare(part, attempt, text):
-    """Give the attempt its job: as a file for the host, in the initramfs for a guest."""
-    with open(attempt.guest.options["job"], "w", encoding="utf-8") as f:
-        f.write(text)
+    """
+    Give the attempt its job: as a file for the host, in the initramfs for a guest, and in the
+    folder whose files the results keep.
+    """
+    for path in (attempt.guest.options["job"], os.path.join(attempt.scratch, "job")):
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(text)
     with open(part.args.initrd, "rb") as f:
         archive = f.read()
     with open(attempt.guest.initrd, "wb") as f:

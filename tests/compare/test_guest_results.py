@@ -4,6 +4,7 @@
 import os
 import subprocess
 import tempfile
+import types
 import unittest
 
 from lib import cost, fio, jobs
@@ -85,6 +86,20 @@ class Jobs(unittest.TestCase):
         lines = jobs.script("true", "cd /tmp").splitlines()
         self.assertEqual(lines[:2], ["cd /tmp", 'echo "bench: begin"'])
         self.assertEqual(lines[-1], 'echo "bench: done"')
+
+    def test_the_results_keep_the_job(self):
+        with tempfile.TemporaryDirectory() as folder:
+            paths = {name: os.path.join(folder, name) for name in ("initrd", "made", "job.sh")}
+            with open(paths["initrd"], "wb") as f:
+                f.write(b"archive")
+            scratch = os.path.join(folder, "scratch")
+            os.mkdir(scratch)
+            guest = types.SimpleNamespace(options={"job": paths["job.sh"]}, initrd=paths["made"])
+            part = types.SimpleNamespace(args=types.SimpleNamespace(initrd=paths["initrd"]))
+            jobs.prepare(part, types.SimpleNamespace(guest=guest, scratch=scratch), "fio\n")
+            for path in (paths["job.sh"], os.path.join(scratch, "job")):
+                with open(path, encoding="utf-8") as f:
+                    self.assertEqual(f.read(), "fio\n")
 
     def test_an_archive_is_one_for_cpio(self):
         archive = jobs.cpio_file("job", b"echo 1\n") + jobs.cpio_file(jobs.CPIO_END, b"")

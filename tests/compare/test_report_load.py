@@ -85,6 +85,26 @@ class Load(RunTestCase):
         self.assertEqual(part.vmm_order(), ["minivmm", "other", "third"])
         self.assertEqual(part.vmms["third"], {"version": "3", "tried": True})
 
+    def timeline(self, events):
+        """What a part makes of them: its timelines and its notes."""
+        part = self.read([*GOOD, {"kind": "timeline", "case": "inside", "vmm": "minivmm",
+                                  "events": events}])
+        return part.timelines, part.notes
+
+    def test_a_timeline(self):
+        events = [{"ph": "M", "name": "thread_name", "tid": 1, "args": {"name": "main"}},
+                  {"ph": "X", "name": "load the guest", "ts": 10.5, "dur": 3}]
+        self.assertEqual(self.timeline(events), ({("inside", "minivmm"): events}, []))
+
+    def test_a_timeline_of_anything(self):
+        deep = {"args": {"args": {"args": {}}, "a": "\x1b[1m", "b": [1]}, "c": {"d": 1}, "e": None}
+        self.assertEqual(self.timeline([deep])[0]["inside", "minivmm"],
+                         [{"args": {"a": "\ufffd[1m"}}])
+        for bad in (None, "x", {"a": 1}, [1], [[]]):
+            timelines, notes = self.timeline(bad)
+            self.assertEqual(timelines, {})
+            self.assertIn("left out: no events", notes[0])
+
     def test_control_characters_and_lone_surrogates_become_harmless(self):
         name = "a\x1b[31m\u202e\ud800\nb"
         part = self.read([header(), MS, *samples([1], name)])

@@ -155,6 +155,38 @@ class Report(RunTestCase):
         page, _ = self.make(self.path("out", "raw"))
         self.assertIn("first-run", page)
 
+    def test_timelines_are_files_for_a_viewer(self):
+        events = [{"ph": "X", "name": "load the guest", "ts": 10.5, "dur": 3}]
+        self.small_run()
+        for name, more in (("a", ["minivmm", "minivmm, KASLR off", "../b"]), ("c", ["minivmm"])):
+            self.write(f"run/{name}.jsonl", [header(name), MS, *samples([1]), *(
+                {"kind": "timeline", "case": "inside, 1 cpu", "vmm": vmm, "events": events}
+                for vmm in more)])
+        self.write("out/raw/timeline-9-of-an-older-report.json", b"{}")
+        page, markdown = self.make(self.path("run"))
+        names = sorted(n for n in os.listdir(self.path("out/raw")) if n.startswith("timeline"))
+        self.assertEqual(names, ["timeline-1-inside-1-cpu-minivmm.json",
+                                 "timeline-2-inside-1-cpu-minivmm-kaslr-off.json",
+                                 "timeline-3-inside-1-cpu-b.json",
+                                 "timeline-4-inside-1-cpu-minivmm.json"])
+        for name in names:
+            with open(self.path("out/raw", name), encoding="utf-8") as f:
+                self.assertEqual(json.load(f), {"traceEvents": events})
+            self.assertIn("raw/" + name, Page(page).links)
+        self.assertIn("Perfetto", markdown)
+        # They are no results when the report is made again.
+        self.make(self.path("out", "raw"))
+
+    def test_a_file_that_all_vmms_got_is_shown_once(self):
+        self.write("run/disk.jsonl", [header("disk"), RATE, *samples([1], metric="rate"), *(
+            command([vmm, "--kernel"], vmm, case, {"job": f"fio for {case}", "own": vmm})
+            for case in ("reads", "writes") for vmm in ("minivmm", "other"))])
+        page, markdown = self.make(self.path("run"))
+        for case in ("reads", "writes"):
+            self.assertEqual(markdown.count(f"fio for {case}"), 1)
+            self.assertIn(f"job, the same for all ({case}):", page)
+        self.assertIn("other --kernel\n\nown:\nother\n", markdown)
+
     def test_an_older_report_is_replaced(self):
         self.make(self.small_run())
         self.write("out/charts/my own.svg", b"")

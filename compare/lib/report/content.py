@@ -64,6 +64,16 @@ def shown_command(argv, files):
     return "\n".join(lines)
 
 
+def shared_files(commands):
+    """{case: files that all of several VMMs got}"""
+    by_case = {}
+    for (case, _), (_, files) in commands.items():
+        by_case.setdefault(case, []).append(files)
+    return {case: {name: text for name, text in given[0].items()
+                   if len(given) > 1 and all(files.get(name) == text for files in given)}
+            for case, given in by_case.items()}
+
+
 def in_order(parts):
     def key(part):
         number = PARTS.index(part.name) if part.name in PARTS else len(PARTS)
@@ -98,7 +108,11 @@ class Content:
         self.add_commands()
         self.add_notes()
         self.heading(2, "Raw results")
-        self.add(Paragraph("Every sample as it was measured:"), Links(raw_files))
+        words = "Every sample as it was measured"
+        if any(part.timelines for part in self.parts):
+            words += ("; and minivmm's own timeline of one start of each case “inside”, which "
+                      "Perfetto (ui.perfetto.dev) and chrome://tracing open")
+        self.add(Paragraph(words + ":"), Links(raw_files))
         for chart, svg in zip([chart for chart, _ in self.drawn],
                               charts.draw([wanted for _, wanted in self.drawn])):
             chart.svg = svg
@@ -220,13 +234,17 @@ class Content:
             if not part.commands:
                 continue
             self.heading(3, f"{part.name}, {place_within(part.where)}")
-            same = {}
+            same, shared = {}, shared_files(part.commands)
             for (case, vmm), (argv, files) in part.commands.items():
-                same.setdefault((vmm, shown_command(argv, files)), []).append(case)
+                own = {name: text for name, text in files.items() if name not in shared[case]}
+                same.setdefault((vmm, shown_command(argv, own)), []).append(case)
             everywhere = {case for case, _ in part.commands}
             for (vmm, command), cases in same.items():
                 words = "all cases" if set(cases) == everywhere else ", ".join(cases)
                 self.add(Paragraph(f"{vmm} ({words}):"), Verbatim(command))
+            for case, files in shared.items():
+                for name, content in files.items():
+                    self.add(Paragraph(f"{name}, the same for all ({case}):"), Verbatim(content))
 
     def add_notes(self):
         notes = list(self.run.notes)

@@ -82,10 +82,28 @@ def add_failure(part, item):
                                  clean_lines(item.get("message") or "")))
 
 
+def plain(item):
+    """The texts and finite numbers of an event, and of its args."""
+    found = {}
+    for key, value in item.items():
+        if isinstance(value, str):
+            found[clean(key)] = clean(value)
+        elif number(value) is not None:
+            found[clean(key)] = value
+        elif key == "args" and isinstance(value, dict):
+            found["args"] = plain({name: arg for name, arg in value.items() if name != "args"})
+    return found
+
+
+def add_timeline(part, item):
+    events = item.get("events")
+    if not isinstance(events, list) or not all(isinstance(event, dict) for event in events):
+        raise ValueError("no events")
+    part.timelines[name_of(item, "case"), name_of(item, "vmm")] = [plain(e) for e in events]
+
+
 ADDERS = {"vmms": add_vmms, "metric": add_metric, "command": add_command, "sample": add_sample,
-          "failure": add_failure, "note": add_note,
-          # minivmm's own account of a start, event by event: the samples have its sums.
-          "timeline": lambda part, item: None}
+          "failure": add_failure, "note": add_note, "timeline": add_timeline}
 
 
 def read_part(path):

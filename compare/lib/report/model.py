@@ -49,6 +49,8 @@ class Part:
     # (case, VMM, metric): the value of each round.
     samples: dict = dataclasses.field(default_factory=dict)
     failures: list = dataclasses.field(default_factory=list)
+    # (case, VMM): events of minivmm's own account of a start, as trace viewers take them.
+    timelines: dict = dataclasses.field(default_factory=dict)
     # What was not understood, in words.
     notes: list = dataclasses.field(default_factory=list)
 

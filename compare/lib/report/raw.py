@@ -4,10 +4,11 @@
 import csv
 import json
 import os
+import re
 import urllib.parse
 
 from . import figures
-from .model import read_bytes
+from .model import file_name, read_bytes
 
 FOLDER = "raw"
 
@@ -46,6 +47,21 @@ def copy(path, target):
             f.write(read_bytes(path))
 
 
+def write_timelines(run, folder):
+    """A file of each, for trace viewers; returns (text, name)."""
+    for name in os.listdir(folder):
+        if re.fullmatch(r"timeline-\d+-[a-z0-9-]+\.json", name):
+            os.unlink(os.path.join(folder, name))
+    links = []
+    for part in run.parts:
+        for (case, vmm), events in part.timelines.items():
+            name = f"timeline-{len(links) + 1}-{file_name(f'{case} {vmm}')}.json"
+            with open(os.path.join(folder, name), "w", encoding="utf-8") as f:
+                json.dump({"traceEvents": events}, f)
+            links.append((f"{part.name}, {part.where}: timeline of {vmm}, {case}", name))
+    return links
+
+
 def write(run, folder):
     """Write all; returns (text, address relative to the report) of each file."""
     os.makedirs(os.path.join(folder, FOLDER), exist_ok=True)
@@ -60,4 +76,6 @@ def write(run, folder):
     with open(os.path.join(folder, FOLDER, "figures.json"), "w", encoding="utf-8") as f:
         json.dump([summary(part) for part in run.parts], f, indent=1)
         f.write("\n")
-    return [*links, ("all figures: JSON", f"{FOLDER}/figures.json")]
+    timelines = write_timelines(run, os.path.join(folder, FOLDER))
+    return [*links, ("all figures: JSON", f"{FOLDER}/figures.json"),
+            *((words, f"{FOLDER}/{name}") for words, name in timelines)]
