@@ -276,7 +276,7 @@ help:
 	@echo 'make check           set up and run all tests'
 	@echo 'make check-unit      unit tests and fuzz corpora only: two minutes, no KVM, no root'
 	@echo 'make bench           measure minivmm beside its peers, in minutes; BENCH="--vmm NAME=PATH"'
-	@echo 'make compare         the whole study, in hours, and its report; COMPARE="--runs 3"'
+	@echo 'make compare         the whole study, in a day, and its report; COMPARE="--parts disk --seconds 2"'
 	@echo 'make fuzz            run the fuzzers, FUZZ_SECONDS=60 each'
 	@echo 'make fuzz-coverage   how much of each source file the corpora run'
 	@echo 'make soak            random tests of the disk engine with fresh seeds, SOAK_SECONDS=600'

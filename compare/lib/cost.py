@@ -3,7 +3,8 @@
 What a process has cost its host so far: CPU time of the guest's code, of the VMM's vCPU threads and
 of its other threads, and VM exits.
 
-Exits come from KVM's counters in debugfs, which only root can read; without them, they are left out.
+Exits come from KVM's counters in debugfs, which only root can read; without them, they are left
+out.
 """
 
 import dataclasses

@@ -6,7 +6,6 @@ A part is a class with what it measures; Part.main() does the rest: options, the
 store, who is first in a round, progress, stopping and going on.
 """
 
-import argparse
 import dataclasses
 import datetime
 import os
@@ -129,7 +128,7 @@ class Part:
             if self.args.show:
                 return self.show_again()
             self.sides = self.find_sides()
-            self.need_cases()
+            usage.need_case(self.chosen_cases(), self.args.only)
             if self.args.list:
                 return self.print_list()
             usage.need_files([self.args.kernel, self.args.initrd, *self.files()],
@@ -147,10 +146,6 @@ class Part:
             raise results.Refused(f"nothing measured yet in {self.args.out}")
         self.show(results.read(path))
         return 0
-
-    def need_cases(self):
-        if not self.chosen_cases():
-            usage.refuse(f"{usage.NO_CASE} {self.args.only}; see --list")
 
     def run_here(self):
         self.display = Display()
@@ -177,10 +172,7 @@ class Part:
     # ---- options
 
     def parse(self):
-        doc = sys.modules["__main__"].__doc__ or ""
-        parser = usage.Parser(
-            description=doc.split("usage:")[0].strip(), epilog=doc.partition("\n\n")[2],
-            formatter_class=argparse.RawDescriptionHelpFormatter)
+        parser = usage.parser(sys.modules["__main__"].__doc__)
         parser.add_argument("--vmms", type=lambda text: [n for n in text.split(",") if n],
                             default=[], metavar="A,B",
                             help="only these (default: all that are here)")

@@ -50,8 +50,9 @@ def parse_smaps(lines):
 
 def are_one(one, other):
     """
-    Two mappings side by side are parts of one RAM: an unpacked kernel that lies in it, or memory that
-    is left out of core dumps. Advice to use huge pages for a part of it makes mappings of its own.
+    Two mappings side by side are parts of one RAM: an unpacked kernel that lies in it, or memory
+    that is left out of core dumps. Advice to use huge pages for a part of it makes mappings of its
+    own.
     """
     return one.end == other.start and (one.is_kernel or other.is_kernel or
                                        ("dd" in one.flags and "dd" in other.flags))
@@ -106,7 +107,7 @@ def memory(pid, guest):
 
 @dataclasses.dataclass(frozen=True)
 class Thread:
-    """Voluntary context switches and processor time so far; the time of guest code is part of it."""
+    """Voluntary context switches and processor time so far, which includes that of guest code."""
     name: str
     switches: int
     cpu_s: float

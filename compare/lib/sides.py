@@ -10,8 +10,8 @@ The sides of a comparison: VMMs, each by an adapter, compare/adapters/NAME.py, w
     ENDS_BY         "poweroff", or "reboot" where only that ends the VMM
     JOBS_ONLY       True, or left out: no VMM, but runs the jobs of lib/jobs.py
     version_argv(program)
-    argv(program, guest, scratch)   the command; `scratch` is an empty folder for files and sockets,
-                                    removed after the run
+    argv(program, guest, scratch)   the command; `scratch` is a folder for files and sockets, empty
+                                    but for the guest's disks, and emptied before the next start
 """
 
 import dataclasses
@@ -115,8 +115,8 @@ def find(names, settings, jobs=False):
         if program:
             found.append(Side(name, known[name], os.path.abspath(program)))
         elif name in paths or name in names or name == OURS:
-            refuse(f"{name}: {asked}: no such program" + ("" if name in paths or name != OURS
-                                                         else f"; {BUILD}"))
+            hint = f"; {BUILD}" if asked == known[OURS].PROGRAM else ""
+            refuse(f"{name}: {asked}: no such program{hint}")
     if not found:
         refuse("none of the VMMs is here")
     return found

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Command lines that make no sense: one line on stderr, and exit status 2."""
+"""Command lines: help, and for those that make no sense one line on stderr, and exit status 2."""
 
 import argparse
 import os
@@ -20,6 +20,32 @@ def refuse(text):
 class Parser(argparse.ArgumentParser):
     def error(self, message):
         refuse(f"{message}; see --help")
+
+
+def parser(doc):
+    """For a script whose docstring says what it is, "usage: …", and the rest, in paragraphs."""
+    what, usage, rest = doc.strip().split("\n\n", 2)
+    return Parser(description=what, usage=usage.removeprefix("usage: "), epilog=rest,
+                  formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def add_bench_options(parser, folder, what_is_in_it, scale):
+    """What block-bench and img-bench have in common."""
+    parser.add_argument("--runs", type=positive, default=5, metavar="N",
+                        help="of each case and program (%(default)s)")
+    parser.add_argument("--json", default="", metavar="FILE",
+                        help="write what was measured; in a folder of results, for compare/report")
+    parser.add_argument("--dir", default=folder, metavar="DIR",
+                        help=f"where to put {what_is_in_it} (%(default)s)")
+    parser.add_argument("--scale", type=float, default=1, metavar="X", help=scale)
+    parser.add_argument("--only", default="", type=regex, metavar="REGEX",
+                        help="cases with a match")
+    parser.add_argument("--list", action="store_true", help="print the cases and end")
+
+
+def need_case(chosen, only):
+    if not chosen:
+        refuse(f"{NO_CASE} {only}; see --list")
 
 
 def positive(text):

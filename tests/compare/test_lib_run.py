@@ -8,11 +8,13 @@ import struct
 import sys
 import tempfile
 import time
+import types
 import unittest
 from unittest import mock
 
 from lib import proc, progress, sides, timeline, vmlinux
 from lib.run import Run
+from made_runs import script_module
 
 
 def shell(text):
@@ -270,6 +272,15 @@ class Payload(unittest.TestCase):
             with mock.patch.dict(os.environ, {"PATH": "/nowhere"}), \
                     self.assertRaisesRegex(vmlinux.NoProgram, "lz4 is missing; .*setup guest"):
                 vmlinux.unpack(f.name)
+
+    def test_a_case_that_is_left_out_is_said(self):
+        part = script_module("boot-time").BootTime()
+        part.args = types.SimpleNamespace(kernel=sys.executable)
+        missing = mock.patch("lib.vmlinux.unpack", side_effect=vmlinux.NoProgram("lz4 is missing"))
+        with missing, contextlib.redirect_stderr(io.StringIO()) as said:
+            self.assertEqual((part.unpacked, part.unpacked), ("", ""))
+        self.assertEqual(said.getvalue(),
+                         "boot-time: the case vmlinux is left out: lz4 is missing\n")
 
     def test_other_files_are_not_unpacked(self):
         with tempfile.NamedTemporaryFile() as f:
