@@ -28,7 +28,8 @@ __attribute__((noinline)) static void go_deep(uintptr_t *ret_addr)
 {
     volatile char frame[DEPTH];
 
-    memset((char *)frame, 1, sizeof(frame));
+    for (size_t i = 0; i < sizeof(frame); i++)
+        frame[i] = 1;
     *ret_addr = (uintptr_t)frame + DEPTH / 2;
 }
 

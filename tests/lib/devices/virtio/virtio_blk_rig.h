@@ -66,6 +66,9 @@ uint8_t *blk_guest(uint64_t gpa, size_t len);
 void blk_put_header(unsigned i, uint32_t type, uint64_t sector);
 void blk_kick(void);
 
+/* On the loop's thread: go on in the ring where whoever kicked last has left it. */
+void blk_see_kick(void);
+
 /* The next used element, waiting for an interrupt as a guest does. */
 struct vring_used_elem blk_wait_used(struct driver_ring *from);
 

@@ -33,8 +33,10 @@ int virtq_pop(struct virtq *vq, struct virtq_chain *ret_chain)
     int r = real_virtq_pop(vq, ret_chain);
     void (*fn)(int result) = __atomic_load_n(&after_pop, __ATOMIC_ACQUIRE);
 
-    if (fn)
+    if (fn) {
+        blk_see_kick();
         fn(r);
+    }
     return r;
 }
 
