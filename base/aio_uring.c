@@ -18,9 +18,9 @@
 
 /*
  * Completions that are taken at a time. The requests that follow from them go to the kernel before
- * the next ones are taken: a device that has finished a whole queue is not idle meanwhile. The first
- * one is taken alone, for the device waits for what follows from it; then twice as many each time,
- * so that they share calls of the kernel.
+ * the next ones are taken: a device that has finished a whole queue is not idle meanwhile. The
+ * first one is taken alone, for the device waits for what follows from it; then twice as many each
+ * time, so that they share calls of the kernel.
  */
 #define REAP_MAX 8u
 

@@ -23,8 +23,8 @@
 #define ENTRIES ((size_t)64)
 
 /*
- * Drop the pages that are as in the file. Others are not: what a debugger or a probe wrote, and code that
- * was put elsewhere when the program began to run.
+ * Drop the pages that are as in the file. Others are not: what a debugger or a probe wrote, and
+ * code that was put elsewhere when the program began to run.
  */
 static void drop_file_pages(int pagemap, uintptr_t start, size_t npages)
 {

@@ -24,7 +24,9 @@ static void *map(size_t len)
     return memory == MAP_FAILED ? NULL : memory;
 }
 
-/* Without what lies beside the huge pages. Giving back a part of a mapping of our own cannot fail. */
+/*
+ * Without what lies beside the huge pages. Giving back a part of a mapping of our own cannot fail.
+ */
 static void *map_huge(size_t len)
 {
     uint8_t *memory = map(len + HUGE_PAGE);

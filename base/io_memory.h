@@ -2,8 +2,8 @@
 /*
  * Memory for long transfers to and from disks. A disk's queue has room for a number of pieces of
  * memory, each of adjacent pages of the machine. Requests whose pages are scattered take many of
- * them and fill the queue before as many are in flight as were sent. So this memory is in huge pages
- * where the host has them.
+ * them and fill the queue before as many are in flight as were sent. So this memory is in huge
+ * pages where the host has them.
  */
 #ifndef MINIVMM_BASE_IO_MEMORY_H
 #define MINIVMM_BASE_IO_MEMORY_H

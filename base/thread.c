@@ -12,7 +12,9 @@
 
 #define PAGE_SIZE 4096u
 
-/* How far below its caller thread_trim_stack looks: no call goes deeper, and no stack ends there. */
+/*
+ * How far below its caller thread_trim_stack looks: no call goes deeper, and no stack ends there.
+ */
 #define TRIM_DEPTH (128u << 10)
 
 /* What thread_trim_stack and madvise themselves need. */

@@ -18,7 +18,9 @@
 
 #define MAGIC "minivmm kernel 2"
 
-/* Entries are dated a little before they were written, in seconds, which any file system can keep. */
+/*
+ * Entries are dated a little before they were written, in seconds, which any file system can keep.
+ */
 #define DATED_BACK_S 2
 
 /* The first bytes of an entry, in the byte order of this machine, which is x86. */

@@ -49,8 +49,8 @@ struct kernel_cache_entry {
 
 /*
  * Look for a kernel in the folder `dir`; its image is at most `image_max` bytes. 0, and the entry
- * is the caller's to close; or a negative errno with *err filled: -ENOENT if there is none, anything
- * else if there is one, or a folder, that is not to be used.
+ * is the caller's to close; or a negative errno with *err filled: -ENOENT if there is none,
+ * anything else if there is one, or a folder, that is not to be used.
  */
 int kernel_cache_find(const char *dir, const struct kernel_cache_key *key, uint64_t image_max,
                       bool want_table, struct kernel_cache_entry *ret_entry,

@@ -83,8 +83,9 @@ static int copy_table(const uint8_t *table, size_t len, const struct relocs_kern
 }
 
 /*
- * A stock kernel's file ends with 10 MB of zeros, its variables without a value. Guest memory is zero
- * by itself, in huge pages even; a mapping of zeros would cost a fault and a copy for each page.
+ * A stock kernel's file ends with 10 MB of zeros, its variables without a value. Guest memory is
+ * zero by itself, in huge pages even; a mapping of zeros would cost a fault and a copy for each
+ * page.
  */
 static uint64_t without_zeros(const uint8_t *kernel, uint64_t len /* whole pages */, uint64_t min)
 {

@@ -74,9 +74,12 @@ static bool choose_place(const struct kernel_image *image, const struct ram_map 
     return true;
 }
 
-/* ---- from its place as it was linked to where it runs ------------------------------------------ */
+/* ---- from its place as it was linked to where it runs ---------------------------------------- */
 
-/* How the kernel is relocated at its place. Its stub, too, would leave one without a table as it is. */
+/*
+ * How the kernel is relocated at its place. Its stub, too, would leave one without a table as it
+ * is.
+ */
 static int plan_blocks(const struct plain_kernel *plain, const struct kernel_payload *payload,
                        const struct place *place, struct relocs *relocs,
                        struct kernel_blocks *ret_blocks, struct err *err)

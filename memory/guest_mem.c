@@ -19,8 +19,8 @@
 #define HUGE_PAGE_SIZE (2 * MIB)
 
 /*
- * No page of guest memory goes back to the host: of the pool's, another VM could take it, and what was
- * provided beforehand shall be there. Of this process, which has one guest at a time.
+ * No page of guest memory goes back to the host: of the pool's, another VM could take it, and what
+ * was provided beforehand shall be there. Of this process, which has one guest at a time.
  */
 static atomic_bool keeps_pages;
 
@@ -128,7 +128,9 @@ static unsigned long long pool_free_pages(void)
     return pages;
 }
 
-/* Without MAP_NORESERVE the host sets the pages aside, so that none is missing while the VM runs. */
+/*
+ * Without MAP_NORESERVE the host sets the pages aside, so that none is missing while the VM runs.
+ */
 static int use_pool(const struct mem_region *region, struct err *err)
 {
     if (!is_aligned(region->len, HUGE_PAGE_SIZE))

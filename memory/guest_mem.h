@@ -57,8 +57,8 @@ enum guest_pages {
 int guest_mem_use_pages(struct guest_mem *mem, enum guest_pages pages, struct err *err) MUST_CHECK;
 
 /*
- * Does guest_mem_clear leave pages to the guest instead of giving them back to the host? For a pool's
- * pages and those that are provided beforehand. Before anything is cleared.
+ * Does guest_mem_clear leave pages to the guest instead of giving them back to the host? For a
+ * pool's pages and those that are provided beforehand. Before anything is cleared.
  */
 void guest_mem_keep_pages(bool keep);
 

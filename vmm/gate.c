@@ -118,9 +118,9 @@ static void wait_outside(struct gate *gate, struct gate_thread *thread)
 }
 
 /*
- * A thread of the gate that waited in the midst of an exit touches devices as soon as it goes on: not
- * while somebody holds it, except for its own section. One that shall end does so after a pause that
- * nobody ends, but not in the midst of a section.
+ * A thread of the gate that waited in the midst of an exit touches devices as soon as it goes on:
+ * not while somebody holds it, except for its own section. One that shall end does so after a pause
+ * that nobody ends, but not in the midst of a section.
  */
 static void go_on(struct gate *gate, struct gate_thread *thread)
 {

@@ -3,10 +3,10 @@
  * The gate that the thread of each vCPU passes before it enters the guest.
  *
  * Others bring the threads out of the guest here, for a moment or for as long as they like, and
- * give them work. A thread is *inside* while it runs guest code or deals with an exit, and *outside*
- * while it waits here. Whether it may go in is decided under one lock, the one under which work is
- * queued, holds are counted and ends are asked for; so nothing that was asked for is ever missed,
- * and a thread that has been asked for nothing takes no lock.
+ * give them work. A thread is *inside* while it runs guest code or deals with an exit, and
+ * *outside* while it waits here. Whether it may go in is decided under one lock, the one under
+ * which work is queued, holds are counted and ends are asked for; so nothing that was asked for is
+ * ever missed, and a thread that has been asked for nothing takes no lock.
  *
  * Knows nothing of KVM. The gate outlives its threads.
  */
@@ -28,7 +28,9 @@ struct gate {
     unsigned ninside;       /* lock: threads that are inside */
     unsigned depth;         /* lock: of exclusive sections of `owner`; 0: nobody's */
     pthread_t owner;        /* lock: while depth > 0 */
-    /* All threads are outside while somebody holds them; with the lock held: only to post. Or NULL. */
+    /*
+     * All threads are outside while somebody holds them; with the lock held: only to post. Or NULL.
+     */
     void (*cleared)(struct gate *gate);
 };
 
@@ -95,8 +97,8 @@ void gate_wait_clear(struct gate *gate);
 /*
  * Bring all threads outside, wait for that, and be the only one who does so until
  * gate_end_exclusive. Sections of one thread nest. On a vCPU's thread too, in the midst of an exit:
- * it counts as outside while it waits for its turn, and afterwards it goes on only when nobody holds
- * it.
+ * it counts as outside while it waits for its turn, and afterwards it goes on only when nobody
+ * holds it.
  */
 void gate_begin_exclusive(struct gate *gate);
 void gate_end_exclusive(struct gate *gate);

@@ -122,9 +122,9 @@ static int watch_end(struct machine *machine, struct err *err)
 /* ---- devices --------------------------------------------------------------------------------- */
 
 /*
- * A device is made in two steps. When KVM has to wait until no vCPU uses what it had before, and has
- * begun to wait for something else, it takes some 10 ms: a memory slot behind an interrupt or a kick
- * does. So all memory slots come first.
+ * A device is made in two steps. When KVM has to wait until no vCPU uses what it had before, and
+ * has begun to wait for something else, it takes some 10 ms: a memory slot behind an interrupt or a
+ * kick does. So all memory slots come first.
  */
 
 static int add_board(struct machine *machine, struct err *err)
@@ -141,8 +141,8 @@ static int add_board(struct machine *machine, struct err *err)
 }
 
 /*
- * Let the guest read registers and acknowledge interrupts without this process. A KVM that cannot do that
- * brings every access here, which is as right and slower.
+ * Let the guest read registers and acknowledge interrupts without this process. A KVM that cannot
+ * do that brings every access here, which is as right and slower.
  */
 static void show_registers(struct machine *machine, unsigned index)
 {

@@ -387,8 +387,8 @@ static enum exit_code wait_for_end(struct runner *runner, struct err *err)
 }
 
 /*
- * The first guest can start: only now touch the terminal, the file or socket of the serial port, and
- * that of the boot trace. A VM that cannot be set up leaves them as they were.
+ * The first guest can start: only now touch the terminal, the file or socket of the serial port,
+ * and that of the boot trace. A VM that cannot be set up leaves them as they were.
  */
 static int start_outputs(struct runner *runner, struct err *err)
 {

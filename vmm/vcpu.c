@@ -59,9 +59,9 @@ static const char *const exit_names[] = {
 };
 
 /*
- * A thread that has passed the gate is on its way into KVM_RUN or inside: if immediate_exit is set by
- * the time it gets there, KVM_RUN returns at once; if not, the signal, which comes after it, interrupts
- * KVM_RUN.
+ * A thread that has passed the gate is on its way into KVM_RUN or inside: if immediate_exit is set
+ * by the time it gets there, KVM_RUN returns at once; if not, the signal, which comes after it,
+ * interrupts KVM_RUN.
  */
 static void call_out(struct gate_thread *gate, bool on)
 {

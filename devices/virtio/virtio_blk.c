@@ -31,9 +31,9 @@
 #define ROUND_DESCS 8192u
 
 /*
- * With so many requests in flight a queue does without kicks, each of which is a VM exit: it looks at
- * the ring when one of them is done. The next is done soon: a request that comes between two waits
- * for a sixteenth of the time that it takes itself.
+ * With so many requests in flight a queue does without kicks, each of which is a VM exit: it looks
+ * at the ring when one of them is done. The next is done soon: a request that comes between two
+ * waits for a sixteenth of the time that it takes itself.
  */
 #define BUSY_REQUESTS 16u
 

@@ -8,8 +8,8 @@
  *
  * What the driver reads is kept in a page of memory. Where the hypervisor can map that into the
  * guest, read-only, reads cost nothing; writes arrive as they do without. With the acknowledgement
- * of used buffers sent to an eventfd, an interrupt is then served without leaving the guest for this
- * process.
+ * of used buffers sent to an eventfd, an interrupt is then served without leaving the guest for
+ * this process.
  */
 #ifndef MINIVMM_DEVICES_VIRTIO_VIRTIO_MMIO_H
 #define MINIVMM_DEVICES_VIRTIO_VIRTIO_MMIO_H

@@ -30,7 +30,10 @@
 
 #define POWER_OFF_MS 50u
 
-/* The longest start with so many disks. Where KVM has to wait for each of them, it takes 10 ms each. */
+/*
+ * The longest start with so many disks. Where KVM has to wait for each of them, it takes 10 ms
+ * each.
+ */
 #define MANY_DISKS 16u
 #define START_MS 100u
 #define TRIES 5
@@ -249,7 +252,7 @@ START_TEST(idle_vm_on_a_terminal_never_wakes_up)
 }
 END_TEST
 
-/* ---- the start and the end --------------------------------------------------------------------------------- */
+/* ---- the start and the end ------------------------------------------------------------------- */
 
 static uint64_t now_ms(void)
 {

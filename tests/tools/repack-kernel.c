@@ -2,9 +2,9 @@
 /*
  * usage: repack-kernel gzip|xz|lz4|zstd BZIMAGE NEW
  *
- * Make a bzImage whose kernel is packed in another way, so that a stock kernel can be booted in each
- * of the packings that are unpacked on the host. The kernel's own stub is not in the new file: who
- * leaves it to the stub boots nothing.
+ * Make a bzImage whose kernel is packed in another way, so that a stock kernel can be booted in
+ * each of the packings that are unpacked on the host. The kernel's own stub is not in the new file:
+ * who leaves it to the stub boots nothing.
  */
 #include <errno.h>
 #include <error.h>

@@ -9,7 +9,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Room that each queue has without asking for memory; more is given back when the queue is drained. */
+/*
+ * Room that each queue has without asking for memory; more is given back when the queue is drained.
+ */
 #define CONSOLE_QUEUE_KEEP 256u
 
 /* All zero is an empty queue. */

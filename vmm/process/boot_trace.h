@@ -23,7 +23,9 @@ struct boot_trace {
 int boot_trace_check(const struct boot_trace *trace, const struct open_files *files,
                      struct err *err) MUST_CHECK;
 
-/* Open it, and add it to `files`. Nothing if it is open. 0, or a negative errno with *err filled. */
+/*
+ * Open it, and add it to `files`. Nothing if it is open. 0, or a negative errno with *err filled.
+ */
 int boot_trace_open(struct boot_trace *trace, struct open_files *files, struct err *err) MUST_CHECK;
 
 /* Write and close it, if it was opened. 0, or a negative errno with *err filled. */
