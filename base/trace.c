@@ -48,6 +48,14 @@ uint64_t trace_begin(void)
     return is_on ? monotonic_ns() : 0;
 }
 
+/* The main thread's name is that of the program's file, which may be anything. */
+static void make_plain(char *name)
+{
+    for (; *name != '\0'; name++)
+        if (*name < ' ' || *name > '~' || *name == '"' || *name == '\\')
+            *name = '?';
+}
+
 static void record(const char *name, uint64_t begin_ns, uint64_t end_ns)
 {
     unsigned i = __atomic_fetch_add(&nevents, 1, __ATOMIC_RELAXED);
@@ -61,6 +69,7 @@ static void record(const char *name, uint64_t begin_ns, uint64_t end_ns)
     event->end_ns = end_ns;
     event->tid = (pid_t)syscall(SYS_gettid);
     (void)pthread_getname_np(pthread_self(), event->thread, sizeof(event->thread));
+    make_plain(event->thread);
     __atomic_store_n(&event->complete, true, __ATOMIC_RELEASE);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Unpacked kernels in files, mapped into guest memory instead of being unpacked again: nothing is
- * copied, and pages that no guest changes are there once for all of them.
+ * Unpacked kernels in files, mapped into guest memory instead of being unpacked again: pages that
+ * no guest changes are there once for all of them. What relocations change is read instead.
  *
  *   | header | image of the kernel, whole pages | table of relocations |
  *

@@ -131,19 +131,26 @@ static unsigned long long pool_free_pages(void)
 /*
  * Without MAP_NORESERVE the host sets the pages aside, so that none is missing while the VM runs.
  */
-static int use_pool(const struct mem_region *region, struct err *err)
+static int use_pool(struct mem_region *region, struct err *err)
 {
+    void *host;
+
     if (!is_aligned(region->len, HUGE_PAGE_SIZE))
         return err_set(err, -EINVAL,
                        "guest memory: %llu MiB: expected whole pages of 2 MiB, an even number",
                        (unsigned long long)(region->len / MIB));
-    if (mmap(region->host, region->len, PROT_READ | PROT_WRITE,
-             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_HUGETLB | MAP_HUGE_2MB, -1,
-             0) == MAP_FAILED)
+    /*
+     * Not in place of what is there: a failure might leave a hole, which another thread could fill.
+     */
+    host = mmap(NULL, region->len, PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_2MB, -1, 0);
+    if (host == MAP_FAILED)
         return err_set_errno(err, -errno,
                              "guest memory: cannot have %llu huge pages of 2 MiB (the host has "
                              "%llu free; `sysctl vm.nr_hugepages=N` sets how many there are)",
                              (unsigned long long)(region->len / HUGE_PAGE_SIZE), pool_free_pages());
+    (void)munmap(region->host, region->len); /* ours, so it cannot fail */
+    region->host = host;
     (void)madvise(region->host, region->len, MADV_DONTDUMP); /* advice */
     return 0;
 }

@@ -4,9 +4,8 @@
 Options: cache and aio (of all disks, as -drive has them), iothread (True: the disks share one)
 """
 
-
-def version_argv(program):
-    return [program, "--version"]
+# QEMU 7.2 cannot set the host's arch-capabilities MSR under every KVM; guests do without it.
+KVM = ("-accel", "kvm", "-cpu", "host,-arch-capabilities")
 
 
 def disks_argv(guest, device):
@@ -23,12 +22,12 @@ def disks_argv(guest, device):
     return command
 
 
-def pc_argv(program, guest, accelerator):
-    """A q35 machine with what the guest needs and nothing else; power-off and reboot end it."""
-    command = [program, "-M", "q35", *accelerator, "-m", str(guest.memory_mib),
+def machine_argv(program, guest, machine, accelerator, disk_device):
+    """A machine with what the guest needs and nothing else; power-off and reboot end it."""
+    command = [program, "-M", machine, *accelerator, "-m", str(guest.memory_mib),
                "-smp", str(guest.cpus), "-nodefaults", "-no-user-config", "-nographic",
                "-serial", "stdio", "-no-reboot", "-kernel", guest.kernel,
                "-append", guest.cmdline]
     if guest.initrd:
         command += ["-initrd", guest.initrd]
-    return command + disks_argv(guest, "virtio-blk-pci")
+    return command + disks_argv(guest, disk_device)

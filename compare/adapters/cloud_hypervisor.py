@@ -13,10 +13,6 @@ CMDLINE = ""
 ENDS_BY = "poweroff"
 
 
-def version_argv(program):
-    return [program, "--version"]
-
-
 def argv(program, guest, _scratch):
     command = [program, "--kernel", guest.kernel, "--cmdline", guest.cmdline,
                "--memory", f"size={guest.memory_mib}M", "--cpus", f"boot={guest.cpus}",

@@ -17,10 +17,6 @@ CMDLINE = "reboot=k"
 ENDS_BY = "reboot"
 
 
-def version_argv(program):
-    return [program, "--version"]
-
-
 def drive(number, disk, options):
     engine = "Async" if options.get("aio") == "io_uring" else "Sync"
     return {"drive_id": f"disk{number}", "path_on_host": disk.path, "is_root_device": False,

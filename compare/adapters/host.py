@@ -16,12 +16,9 @@ DISK_FORMATS = ("raw",)
 CMDLINE = ""
 ENDS_BY = "poweroff"
 JOBS_ONLY = True
+VERSION_ARGS = ("-c", "uname -sr")
 # Beside the script.
 FILES = "files"
-
-
-def version_argv(program):
-    return [program, "-c", "uname -sr"]
 
 
 def program_words(folder, name):

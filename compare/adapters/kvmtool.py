@@ -14,10 +14,7 @@ TRIED = True
 DISK_FORMATS = ("raw",)
 CMDLINE = "reboot=k"
 ENDS_BY = "reboot"
-
-
-def version_argv(program):
-    return [program, "version"]
+VERSION_ARGS = ("version",)
 
 
 def argv(program, guest, _scratch):

@@ -18,10 +18,6 @@ CMDLINE = ""
 ENDS_BY = "poweroff"
 
 
-def version_argv(program):
-    return [program, "--version"]
-
-
 def argv(program, guest, scratch):
     command = [program, "--kernel", guest.kernel, "--memory", f"{guest.memory_mib}M",
                "--cpus", str(guest.cpus), "--cmdline", guest.cmdline]

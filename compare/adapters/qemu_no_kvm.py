@@ -10,9 +10,9 @@ DISK_FORMATS = ("qcow2", "raw")
 CMDLINE = ""
 ENDS_BY = "poweroff"
 
-version_argv = _qemu.version_argv
-
 
 def argv(program, guest, _scratch):
     # QEMU 7.2 gets CMPXCHG16B wrong, and Linux 6.12 uses it wherever it allocates memory.
-    return _qemu.pc_argv(program, guest, ["-accel", "tcg,thread=multi", "-cpu", "max,-cx16"])
+    return _qemu.machine_argv(program, guest, "q35",
+                              ("-accel", "tcg,thread=multi", "-cpu", "max,-cx16"),
+                              "virtio-blk-pci")

@@ -10,9 +10,6 @@ DISK_FORMATS = ("qcow2", "raw")
 CMDLINE = ""
 ENDS_BY = "poweroff"
 
-version_argv = _qemu.version_argv
-
 
 def argv(program, guest, _scratch):
-    # QEMU 7.2 cannot set the host's arch-capabilities MSR under every KVM; guests do without it.
-    return _qemu.pc_argv(program, guest, ["-accel", "kvm", "-cpu", "host,-arch-capabilities"])
+    return _qemu.machine_argv(program, guest, "q35", _qemu.KVM, "virtio-blk-pci")

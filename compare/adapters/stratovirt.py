@@ -14,10 +14,7 @@ TRIED = True
 DISK_FORMATS = ("qcow2", "raw")
 CMDLINE = "reboot=t"
 ENDS_BY = "reboot"
-
-
-def version_argv(program):
-    return [program, "-version"]
+VERSION_ARGS = ("-version",)
 
 
 def argv(program, guest, scratch):

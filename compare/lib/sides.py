@@ -9,7 +9,7 @@ The sides of a comparison: VMMs, each by an adapter, compare/adapters/NAME.py, w
     CMDLINE         words that its guests need on their command line
     ENDS_BY         "poweroff", or "reboot" where only that ends the VMM
     JOBS_ONLY       True, or left out: no VMM, but runs the jobs of lib/jobs.py
-    version_argv(program)
+    VERSION_ARGS    what makes the program print its version; left out: --version
     argv(program, guest, scratch)   the command; `scratch` is a folder for files and sockets, empty
                                     but for the guest's disks, and emptied before the next start
 """
@@ -77,8 +77,8 @@ def adapters():
 
 
 def version(side):
-    out = subprocess.run(side.adapter.version_argv(side.program), capture_output=True, text=True,
-                         check=True, timeout=60)
+    argv = [side.program, *getattr(side.adapter, "VERSION_ARGS", ("--version",))]
+    out = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
     lines = (out.stdout or out.stderr).strip().splitlines()
     return lines[0].strip() if lines else "?"
 

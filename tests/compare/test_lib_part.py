@@ -22,8 +22,7 @@ def adapter(name):
         return [program, "--config", f"{scratch}/config", guest.cmdline]
 
     return types.SimpleNamespace(NAME=name, PROGRAM="true", TRIED=True, DISK_FORMATS=("raw",),
-                                 CMDLINE=f"for={name}", ENDS_BY="reboot", argv=argv,
-                                 version_argv=lambda program: [program, "--version"])
+                                 CMDLINE=f"for={name}", ENDS_BY="reboot", argv=argv)
 
 
 SIDES = [Side(name, adapter(name), "/bin/true") for name in ("minivmm", "b", "c")]

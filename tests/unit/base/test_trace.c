@@ -86,6 +86,19 @@ START_TEST(nothing_is_recorded_before_it_is_switched_on)
 }
 END_TEST
 
+START_TEST(names_of_threads_may_be_anything)
+{
+    json_t *root, *events;
+
+    ck_assert_int_eq(pthread_setname_np(pthread_self(), "a\"b\\c\n\x80"), 0);
+    trace_switch_on();
+    trace_mark("moment");
+    events = written(&root);
+    ck_assert_str_eq(thread_of(events, find(events, "moment")), "a?b?c??");
+    json_decref(root);
+}
+END_TEST
+
 START_TEST(spans_and_marks_have_their_times)
 {
     uint64_t before_ns = monotonic_ns(), begin_ns;
@@ -208,8 +221,9 @@ END_TEST
 static void add_tests(Suite *suite)
 {
     unit_case(suite, "trace", nothing_is_recorded_before_it_is_switched_on,
-              spans_and_marks_have_their_times, events_come_in_the_order_in_which_they_began,
-              threads_have_their_names, the_first_events_are_kept, a_full_disk_is_told);
+              names_of_threads_may_be_anything, spans_and_marks_have_their_times,
+              events_come_in_the_order_in_which_they_began, threads_have_their_names,
+              the_first_events_are_kept, a_full_disk_is_told);
 }
 
 UNIT_MAIN("trace", add_tests)
