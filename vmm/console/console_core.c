@@ -27,7 +27,7 @@ static void trim_queued(struct console *console, size_t max)
 {
     size_t excess = console->queued.len > max ? console->queued.len - max : 0;
 
-    console_queue_consume(&console->queued, excess);
+    byte_queue_consume(&console->queued, excess);
     console->nunsent -= excess;
 }
 
@@ -46,7 +46,7 @@ static void enqueue(struct console *console, const uint8_t *data, size_t len)
         len -= skip;
         trim_queued(console, console->backlog_max - len);
     }
-    taken = console_queue_append(&console->queued, data, len, max);
+    taken = byte_queue_append(&console->queued, data, len, max);
     console->nunsent += taken;
     console->nlost += len - taken;
     if (console->connected && console->nunsent > CONSOLE_BUFFER_FULL)
@@ -85,7 +85,7 @@ static void sent(struct console *console, size_t len)
 {
     bool room;
 
-    console_queue_consume(&console->sending, len);
+    byte_queue_consume(&console->sending, len);
     pthread_mutex_lock(&console->lock);
     console->nunsent -= len;
     room = console->nunsent <= CONSOLE_BUFFER_FULL / 2;
@@ -97,7 +97,7 @@ static void sent(struct console *console, size_t len)
 /* Take what was queued since, and tell about what was lost. False: there is nothing to send. */
 static bool take_queued(struct console *console)
 {
-    struct console_queue empty = console->sending;
+    struct byte_queue empty = console->sending;
     size_t nlost;
 
     pthread_mutex_lock(&console->lock);
@@ -136,7 +136,7 @@ static void flush(struct console *console)
         return;
     while (console->sending.len > 0) {
         ssize_t n =
-            write(console->output.fd, console_queue_front(&console->sending), console->sending.len);
+            write(console->output.fd, byte_queue_front(&console->sending), console->sending.len);
 
         if (n >= 0) {
             sent(console, (size_t)n);
@@ -203,8 +203,8 @@ static bool deliver(struct console *console)
 
         if (len == 0)
             return true;
-        console->front->receive(console->front, console_queue_front(&console->received), len);
-        console_queue_consume(&console->received, len);
+        console->front->receive(console->front, byte_queue_front(&console->received), len);
+        byte_queue_consume(&console->received, len);
     }
     return false;
 }
@@ -224,7 +224,7 @@ static bool read_input(struct console *console)
     }
     len = console->ops->filter ? console->ops->filter(console, data, (size_t)n) : (size_t)n;
     /* Beyond the limit, typing ahead is lost, as on any terminal. */
-    (void)console_queue_append(&console->received, data, len, CONSOLE_INPUT_MAX);
+    (void)byte_queue_append(&console->received, data, len, CONSOLE_INPUT_MAX);
     return true;
 }
 
@@ -329,9 +329,9 @@ void console_done(struct console *console)
 {
     loop_cancel(console->loop, &console->input_work);
     loop_cancel(console->loop, &console->output_work);
-    console_queue_done(&console->received);
-    console_queue_done(&console->sending);
-    console_queue_done(&console->queued);
+    byte_queue_done(&console->received);
+    byte_queue_done(&console->sending);
+    byte_queue_done(&console->queued);
     pthread_mutex_destroy(&console->lock);
 }
 
@@ -360,7 +360,7 @@ void console_disconnect(struct console *console)
     console->nunsent -= console->sending.len;
     trim_queued(console, console->backlog_max);
     pthread_mutex_unlock(&console->lock);
-    console_queue_consume(&console->sending, console->sending.len);
+    byte_queue_consume(&console->sending, console->sending.len);
     not_full(console);
 }
 

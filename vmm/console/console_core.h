@@ -12,8 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/byte_queue.h"
 #include "vmm/console/console.h"
-#include "vmm/console/console_queue.h"
 
 struct console_ops {
     /* Open what the back end needs, and connect; `close` releases also what an error left open. */
@@ -47,21 +47,21 @@ struct console {
 
     struct loop_fd input; /* fd -1: none */
     struct loop_work input_work;
-    struct console_queue received; /* read and not yet taken by the guest */
-    bool input_eof;                /* not read any more, but watched for a hang-up */
-    bool input_unwatchable;        /* epoll refuses the descriptor: it is always ready */
-    bool input_always;         /* read even if the guest takes nothing: there may be escape keys */
-    atomic_bool front_starved; /* the front end had no room: accept_input shall wake us */
+    struct byte_queue received; /* read and not yet taken by the guest */
+    bool input_eof;             /* not read any more, but watched for a hang-up */
+    bool input_unwatchable;     /* epoll refuses the descriptor: it is always ready */
+    bool input_always;          /* read even if the guest takes nothing: there may be escape keys */
+    atomic_bool front_starved;  /* the front end had no room: accept_input shall wake us */
 
     struct loop_fd output; /* fd -1: none; watched only while it blocks */
     struct loop_work output_work;
-    struct console_queue sending; /* taken out of `queued`, so that writing needs no lock */
-    size_t backlog_max;           /* what is kept while not connected */
-    atomic_bool full;             /* the UART reports itself busy */
-    bool stalled;                 /* at the end: the reader took too little, so do not wait again */
+    struct byte_queue sending; /* taken out of `queued`, so that writing needs no lock */
+    size_t backlog_max;        /* what is kept while not connected */
+    atomic_bool full;          /* the UART reports itself busy */
+    bool stalled;              /* at the end: the reader took too little, so do not wait again */
 
     pthread_mutex_t lock; /* guards the rest */
-    struct console_queue queued;
+    struct byte_queue queued;
     size_t nunsent; /* bytes in `queued` and `sending` */
     size_t nlost;   /* bytes that the buffer could not take */
     bool connected; /* somebody takes output */

@@ -8,53 +8,6 @@
 #include "tests/lib/unit.h"
 #include "tests/lib/vmm/console/console_rig.h"
 #include "vmm/console/console.h"
-#include "vmm/console/console_queue.h"
-
-/* ---- the queue ------------------------------------------------------------------------------- */
-
-START_TEST(queue_keeps_order_and_limit)
-{
-    struct console_queue queue = {0};
-    unsigned seed = 1;
-    size_t in = 0;
-    size_t out = 0;
-    bool same = true;
-
-    printf("seed %u\n", seed);
-    for (unsigned round = 0; round < 5000; round++) {
-        size_t len = (size_t)rand_r(&seed) % 300;
-        uint8_t data[300];
-
-        for (size_t i = 0; i < len; i++)
-            data[i] = rig_pattern(in + i);
-        in += console_queue_append(&queue, data, len, 20000);
-        ck_assert_uint_le(queue.len, 20000);
-        len = (size_t)rand_r(&seed) % 300;
-        len = len < queue.len ? len : queue.len;
-        for (size_t i = 0; i < len; i++)
-            same = same && console_queue_front(&queue)[i] == rig_pattern(out + i);
-        ck_assert(same);
-        console_queue_consume(&queue, len);
-        out += len;
-        ck_assert_uint_eq(queue.len, in - out);
-    }
-    console_queue_done(&queue);
-}
-END_TEST
-
-START_TEST(drained_queue_gives_memory_back)
-{
-    struct console_queue queue = {0};
-    uint8_t data[1000] = {0};
-
-    for (unsigned i = 0; i < 100; i++)
-        ck_assert_uint_eq(console_queue_append(&queue, data, sizeof(data), 1 << 20), sizeof(data));
-    ck_assert_uint_ge(queue.capacity, 100000);
-    console_queue_consume(&queue, queue.len);
-    ck_assert_uint_le(queue.capacity, CONSOLE_QUEUE_KEEP);
-    console_queue_done(&queue);
-}
-END_TEST
 
 /* ---- file and null --------------------------------------------------------------------------- */
 
@@ -245,7 +198,6 @@ static void add_tests(Suite *suite)
     tcase_add_test(tcase, pty_reader_may_come_back);
     tcase_add_test(tcase, pty_without_reader_never_holds_the_guest_up);
     suite_add_tcase(suite, tcase);
-    unit_case(suite, "queue", queue_keeps_order_and_limit, drained_queue_gives_memory_back);
 }
 
 UNIT_USES_THREADS;

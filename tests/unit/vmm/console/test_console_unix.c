@@ -12,10 +12,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/byte_queue.h"
 #include "tests/lib/unit.h"
 #include "tests/lib/vmm/console/console_rig.h"
 #include "vmm/console/console.h"
-#include "vmm/console/console_queue.h"
 
 static struct sockaddr_un address_of(const char *where)
 {

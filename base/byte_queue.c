@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "vmm/console/console_queue.h"
+#include "base/byte_queue.h"
 
 #include <assert.h>
 #include <stdbool.h>
@@ -8,19 +8,19 @@
 
 #include "base/bytes.h"
 
-void console_queue_done(struct console_queue *queue)
+void byte_queue_done(struct byte_queue *queue)
 {
     free(queue->bytes);
-    *queue = (struct console_queue){0};
+    *queue = (struct byte_queue){0};
 }
 
-static uint8_t *room_of(struct console_queue *queue)
+static uint8_t *room_of(struct byte_queue *queue)
 {
     return queue->bytes ? queue->bytes : queue->kept;
 }
 
 /* Make room for `len` more bytes after the last one. */
-static bool reserve(struct console_queue *queue, size_t len)
+static bool reserve(struct byte_queue *queue, size_t len)
 {
     const size_t current = queue->bytes ? queue->capacity : sizeof(queue->kept);
     size_t capacity = current;
@@ -35,7 +35,7 @@ static bool reserve(struct console_queue *queue, size_t len)
     bytes = capacity == current ? room_of(queue) : malloc(capacity);
     if (!bytes)
         return false;
-    memmove(bytes, console_queue_front(queue), queue->len);
+    memmove(bytes, byte_queue_front(queue), queue->len);
     queue->head = 0;
     if (capacity == current)
         return true;
@@ -45,8 +45,7 @@ static bool reserve(struct console_queue *queue, size_t len)
     return true;
 }
 
-size_t console_queue_append(struct console_queue *queue, const uint8_t *data, size_t len,
-                            size_t max)
+size_t byte_queue_append(struct byte_queue *queue, const uint8_t *data, size_t len, size_t max)
 {
     len = min_u64(len, max > queue->len ? max - queue->len : 0);
     if (len == 0 || !reserve(queue, len))
@@ -56,7 +55,7 @@ size_t console_queue_append(struct console_queue *queue, const uint8_t *data, si
     return len;
 }
 
-void console_queue_consume(struct console_queue *queue, size_t len)
+void byte_queue_consume(struct byte_queue *queue, size_t len)
 {
     assert(len <= queue->len);
     queue->head += len;
