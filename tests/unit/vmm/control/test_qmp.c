@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "tests/lib/unit.h"
+#include "vmm/control/qmp.h"
+#include "vmm/control/qmp_builtin.h"
+#include "vmm/control/wire.h"
+
+/* A server with some commands, and clients on socket pairs; everything on the test's thread. */
+static struct loop *loop;
+static struct qmp *qmp;
+static struct loop_timer soon = {.expired = NULL};
+static struct qmp_request *kept; /* of "later" */
+static unsigned ncalls;
+
+/* ---- commands -------------------------------------------------------------------------------- */
+
+static void run_echo(struct qmp_request *request)
+{
+    ncalls++;
+    qmp_return(request, json_pack("{s:s,s:I,s:b}", "text", qmp_string(request, "text"), "number",
+                                  qmp_integer(request, "number", -1), "flag",
+                                  qmp_boolean(request, "flag", true)));
+}
+
+static void run_later(struct qmp_request *request)
+{
+    ncalls++;
+    kept = request;
+}
+
+static void run_fail(struct qmp_request *request)
+{
+    qmp_fail(request, QMP_DEVICE_NOT_FOUND, "no %s", "such thing");
+}
+
+/* An answer as large as one may be. */
+static void run_long(struct qmp_request *request)
+{
+    char *text = malloc(300000);
+
+    memset(text, 'x', 299999);
+    text[299999] = '\0';
+    qmp_return(request, json_string(text));
+    free(text);
+}
+
+static const struct qmp_arg echo_args[] = {
+    {"text", QMP_STRING, false}, {"number", QMP_INTEGER, true}, {"flag", QMP_BOOLEAN, true}};
+
+static const struct qmp_command test_commands[] = {
+    {"echo", run_echo, echo_args, ARRAY_SIZE(echo_args)},
+    {"later", run_later, NULL, 0},
+    {"fail", run_fail, NULL, 0},
+    {"long", run_long, NULL, 0},
+};
+
+static struct qmp_commands tables[2];
+
+/* ---- the rig --------------------------------------------------------------------------------- */
+
+static void stop_loop(struct loop_timer *timer)
+{
+    loop_stop(loop);
+}
+
+/* Let the server do what there is to do. */
+static void settle(void)
+{
+    soon.expired = stop_loop;
+    loop_arm(loop, &soon, 2 * NS_PER_MS);
+    ck_assert_int_eq(loop_run(loop), 0);
+}
+
+static void set_up(void)
+{
+    ncalls = 0;
+    kept = NULL;
+    tables[0] = qmp_builtin_commands;
+    tables[1] = (struct qmp_commands){test_commands, ARRAY_SIZE(test_commands)};
+    ck_assert_int_eq(loop_new(&loop), 0);
+    ck_assert_int_eq(qmp_new(loop, tables, 2, NULL, &qmp), 0);
+}
+
+static void tear_down(void)
+{
+    qmp_free(qmp);
+    loop_free(loop);
+}
+
+static int connect_client(void)
+{
+    int fds[2];
+
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+    ck_assert_int_eq(qmp_add_client(qmp, fds[0]), 0);
+    return fds[1];
+}
+
+static void send_text(int fd, const char *text)
+{
+    ck_assert_int_eq(send(fd, text, strlen(text), MSG_NOSIGNAL), (ssize_t)strlen(text));
+}
+
+/* What came, as one text; "" if nothing did, "EOF" at the end of the connection. */
+static const char *receive(int fd)
+{
+    static char text[1 << 20];
+    size_t len = 0;
+    ssize_t n;
+
+    settle();
+    while ((n = recv(fd, text + len, sizeof(text) - len - 1, 0)) > 0) {
+        len += (size_t)n;
+        settle();
+    }
+    text[len] = '\0';
+    return len == 0 && n == 0 ? "EOF" : text;
+}
+
+static const char *ask(int fd, const char *text)
+{
+    send_text(fd, text);
+    return receive(fd);
+}
+
+static int connect_negotiated(void)
+{
+    int fd = connect_client();
+
+    ck_assert(strstr(receive(fd), "{\"QMP\":{\"version\":{\"qemu\":{\"major\":"));
+    ck_assert_str_eq(ask(fd, "{\"execute\":\"qmp_capabilities\"}"), "{\"return\":{}}\r\n");
+    return fd;
+}
+
+/* ---- sessions -------------------------------------------------------------------------------- */
+
+START_TEST(session_begins_with_capabilities)
+{
+    int fd = connect_client();
+
+    ck_assert(strstr(receive(fd), "\"capabilities\":[]"));
+    ck_assert_str_eq(
+        ask(fd, "{\"execute\":\"query-version\",\"id\":7}"),
+        "{\"error\":{\"class\":\"CommandNotFound\",\"desc\":\"qmp_capabilities must come "
+        "first\"},\"id\":7}\r\n");
+    ck_assert(
+        strstr(ask(fd, "{\"execute\":\"qmp_capabilities\",\"arguments\":{\"enable\":[\"oob\"]}}"),
+               "GenericError"));
+    ck_assert_str_eq(ask(fd, "{\"execute\":\"qmp_capabilities\"}"), "{\"return\":{}}\r\n");
+    ck_assert(strstr(ask(fd, "{\"execute\":\"qmp_capabilities\"}"), "CommandNotFound"));
+    ck_assert(strstr(ask(fd, "{\"execute\":\"query-version\"}"), "\"package\":\"minivmm-"));
+    close(fd);
+}
+END_TEST
+
+START_TEST(commands_are_listed_with_their_arguments)
+{
+    int fd = connect_negotiated();
+    const char *schema;
+
+    ck_assert(strstr(ask(fd, "{\"execute\":\"query-commands\"}"), "{\"name\":\"echo\"}"));
+    schema = ask(fd, "{\"execute\":\"query-qmp-schema\"}");
+    ck_assert(strstr(schema, "{\"name\":\"echo-arguments\",\"meta-type\":\"object\",\"members\":"
+                             "[{\"name\":\"text\",\"type\":\"str\"},"
+                             "{\"name\":\"number\",\"type\":\"int\",\"default\":null},"));
+    ck_assert(strstr(schema, "\"arg-type\":\"echo-arguments\""));
+    close(fd);
+}
+END_TEST
+
+START_TEST(arguments_arrive_and_wrong_ones_do_not)
+{
+    static const struct {
+        const char *arguments;
+        const char *answer;
+    } cases[] = {
+        {"{\"text\":\"a\"}", "{\"return\":{\"text\":\"a\",\"number\":-1,\"flag\":true}}\r\n"},
+        {"{\"text\":\"\",\"number\":5,\"flag\":false}",
+         "{\"return\":{\"text\":\"\",\"number\":5,\"flag\":false}}\r\n"},
+        {"{}", "echo: 'text' is missing"},
+        {"{\"text\":1}", "echo: 'text' must be a string"},
+        {"{\"text\":null}", "echo: 'text' must be a string"},
+        {"{\"text\":\"a\",\"number\":1.5}", "echo: 'number' must be an integer"},
+        {"{\"text\":\"a\",\"number\":true}", "echo: 'number' must be an integer"},
+        {"{\"text\":\"a\",\"flag\":0}", "echo: 'flag' must be true or false"},
+        {"{\"text\":\"a\",\"more\":0}", "echo takes no argument 'more'"},
+        {"[]", "'arguments' must be an object"},
+    };
+    int fd = connect_negotiated();
+    char text[256];
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        snprintf(text, sizeof(text), "{\"execute\":\"echo\",\"arguments\":%s}", cases[i].arguments);
+        ck_assert(strstr(ask(fd, text), cases[i].answer));
+    }
+    ck_assert_uint_eq(ncalls, 2);
+    close(fd);
+}
+END_TEST
+
+START_TEST(requests_that_are_none_get_errors_and_the_session_goes_on)
+{
+    static const struct {
+        const char *request;
+        const char *answer;
+    } cases[] = {
+        {"{}", "a request needs a member 'execute'"},
+        {"[]", "a request must be an object"},
+        {"{\"execute\":1}", "'execute' must be a string"},
+        {"{\"execute\":\"fail\",\"arg\":1}", "a request has no member 'arg'"},
+        {"{\"execute\":\"nothing\",\"id\":[1,{}]}", "\"class\":\"CommandNotFound\""},
+        {"{\"execute\":\"nothing\",\"id\":[1,{}]}", "\"id\":[1,{}]}"},
+        {"{\"execute\":\"fail\",\"id\":null}",
+         "{\"error\":{\"class\":\"DeviceNotFound\",\"desc\":\"no such thing\"},\"id\":null}"},
+        {"{\"execute\" \"fail\"}", "this is not JSON"},
+        {"{\"execute\":\"fail\",\"execute\":\"fail\"}", "this is not JSON"},
+        {"{\"\xff\":1}", "this is not JSON"},
+        {"GET / HTTP/1.0\n", "a request begins with '{'"},
+    };
+    int fd = connect_negotiated();
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+        ck_assert(strstr(ask(fd, cases[i].request), cases[i].answer));
+    ck_assert(strstr(ask(fd, "{\"execute\":\"query-version\"}"), "\"return\""));
+    close(fd);
+}
+END_TEST
+
+START_TEST(requests_at_once_are_answered_in_order)
+{
+    int fd = connect_negotiated();
+
+    ck_assert_str_eq(ask(fd, "{\"execute\":\"later\",\"id\":1}{\"execute\":\"echo\",\"arguments\":"
+                             "{\"text\":\"b\"},\"id\":2} {\"execute\":\"fai"),
+                     "");
+    ck_assert_uint_eq(ncalls, 1);
+    send_text(fd, "l\",\"id\":3}");
+    qmp_return(kept, NULL);
+    ck_assert_str_eq(receive(fd),
+                     "{\"return\":{},\"id\":1}\r\n"
+                     "{\"return\":{\"text\":\"b\",\"number\":-1,\"flag\":true},\"id\":2}\r\n"
+                     "{\"error\":{\"class\":\"DeviceNotFound\",\"desc\":\"no such "
+                     "thing\"},\"id\":3}\r\n");
+    close(fd);
+}
+END_TEST
+
+START_TEST(client_that_ends_its_direction_gets_its_answers)
+{
+    int fd = connect_negotiated();
+
+    send_text(fd, "{\"execute\":\"later\"}{\"execute\":\"fail\"}");
+    ck_assert_int_eq(shutdown(fd, SHUT_WR), 0);
+    ck_assert_str_eq(receive(fd), "");
+    qmp_return(kept, NULL);
+    ck_assert(strstr(receive(fd), "no such thing"));
+    ck_assert_str_eq(receive(fd), "EOF");
+    close(fd);
+}
+END_TEST
+
+START_TEST(client_that_goes_away_leaves_its_request_to_end_alone)
+{
+    int fd = connect_negotiated();
+
+    ck_assert_str_eq(ask(fd, "{\"execute\":\"later\"}"), "");
+    close(fd);
+    settle();
+    qmp_return(kept, NULL);
+    settle();
+    close(connect_negotiated());
+}
+END_TEST
+
+START_TEST(events_go_to_all_that_negotiated)
+{
+    int one = connect_negotiated();
+    int two = connect_negotiated();
+    int new = connect_client();
+
+    ck_assert(strstr(receive(new), "QMP"));
+    qmp_event(qmp, "STOP", NULL);
+    qmp_event(qmp, "SHUTDOWN", json_pack("{s:b}", "guest", 1));
+    ck_assert(strstr(receive(one), "{\"event\":\"STOP\",\"timestamp\":{\"seconds\":"));
+    ck_assert(strstr(receive(two), "\"data\":{\"guest\":true}}\r\n"));
+    ck_assert_str_eq(receive(new), "");
+    close(one);
+    close(two);
+    close(new);
+}
+END_TEST
+
+/* ---- hostile clients ------------------------------------------------------------------------- */
+
+START_TEST(client_that_never_reads_is_dropped_and_others_are_served)
+{
+    int deaf = connect_negotiated();
+    int other = connect_negotiated();
+
+    for (unsigned i = 0; i < 20000; i++) {
+        qmp_event(qmp, "STOP", NULL);
+        if (i % 1000 == 0)
+            ck_assert(strstr(receive(other), "STOP"));
+    }
+    ck_assert(strstr(ask(other, "{\"execute\":\"query-version\"}"), "return"));
+    while (strcmp(receive(deaf), "EOF") != 0)
+        ;
+    close(deaf);
+    close(other);
+    close(connect_negotiated());
+}
+END_TEST
+
+START_TEST(client_that_asks_without_reading_is_not_listened_to)
+{
+    int fd = connect_negotiated();
+    char text[] = "{\"execute\":\"long\"}";
+    unsigned sent = 0;
+
+    while (send(fd, text, strlen(text), MSG_NOSIGNAL) == (ssize_t)strlen(text) && sent++ < 20)
+        settle();
+    /* All are answered, each when there is room for it. */
+    for (size_t len = 0; len < (size_t)sent * 300000;) {
+        const char *got = receive(fd);
+
+        ck_assert_str_ne(got, "EOF");
+        len += strlen(got);
+    }
+    close(fd);
+}
+END_TEST
+
+START_TEST(endless_text_ends_the_session)
+{
+    int fd = connect_negotiated();
+    char data[4096];
+    const char *answer;
+
+    memset(data, '[', sizeof(data));
+    ck_assert_int_eq(send(fd, data, sizeof(data), MSG_NOSIGNAL), (ssize_t)sizeof(data));
+    answer = receive(fd);
+    ck_assert(strstr(answer, "a request is too long or nested too deep"));
+    ck_assert_str_eq(receive(fd), "EOF");
+    close(fd);
+}
+END_TEST
+
+START_TEST(too_many_clients_are_sent_away)
+{
+    int fds[QMP_CLIENTS_MAX];
+    int pair[2];
+
+    for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+        fds[i] = connect_client();
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+    ck_assert_int_eq(qmp_add_client(qmp, pair[0]), -EUSERS);
+    ck_assert_str_eq(receive(pair[1]), "EOF");
+    close(pair[1]);
+    close(fds[0]);
+    settle();
+    fds[0] = connect_client();
+    for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+        close(fds[i]);
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+    unit_case_with(
+        suite, "sessions", set_up, tear_down, session_begins_with_capabilities,
+        commands_are_listed_with_their_arguments, arguments_arrive_and_wrong_ones_do_not,
+        requests_that_are_none_get_errors_and_the_session_goes_on,
+        requests_at_once_are_answered_in_order, client_that_ends_its_direction_gets_its_answers,
+        client_that_goes_away_leaves_its_request_to_end_alone, events_go_to_all_that_negotiated);
+    unit_case_with(suite, "hostile", set_up, tear_down,
+                   client_that_never_reads_is_dropped_and_others_are_served,
+                   client_that_asks_without_reading_is_not_listened_to,
+                   endless_text_ends_the_session, too_many_clients_are_sent_away);
+}
+
+UNIT_MAIN("qmp", add_tests)

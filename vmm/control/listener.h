@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where clients connect to a control socket: `unix:PATH` or `tcp:127.0.0.1:PORT`.
+ *
+ * Only the owner of the process can connect to a unix socket (mode 0600). TCP has no such check, so
+ * it is for this machine alone: an address that others could reach is refused. The loop's thread only.
+ */
+#ifndef MINIVMM_CONTROL_LISTENER_H
+#define MINIVMM_CONTROL_LISTENER_H
+
+#include "base/compiler.h"
+#include "base/err.h"
+#include "base/loop.h"
+
+struct listener;
+
+/* Takes over `fd`, a client's connected socket. 0 or -errno: the client could not be served. */
+typedef int (*listener_client)(int fd, void *opaque);
+
+/*
+ * Listen. `address` outlives the listener. 0, or a negative errno with *err filled: the address is
+ * wrong, in use, or cannot be had.
+ */
+int listener_new(struct loop *loop, const char *address, listener_client client, void *opaque,
+                 struct listener **ret_listener, struct err *err) MUST_CHECK;
+
+/* Listen no more, and remove the socket. NULL is fine. */
+void listener_free(struct listener *listener);
+
+/* Is this an address to listen on? 0, or -EINVAL with *err filled. */
+int listener_check_address(const char *address, struct err *err) MUST_CHECK;
+
+#endif

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A server of QMP, QEMU's machine protocol: sessions with clients, their requests, and events.
+ *
+ * A client is greeted and has to answer with qmp_capabilities; afterwards its requests are carried
+ * out one after the other, and each is answered once, at once or later. Several clients may be there
+ * at the same time; events go to all that have negotiated. What a request may ask is in tables of
+ * commands, which the owner gives. The loop's thread only.
+ *
+ * Specification: docs/interop/qmp-spec in QEMU's manual.
+ */
+#ifndef MINIVMM_CONTROL_QMP_H
+#define MINIVMM_CONTROL_QMP_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/compiler.h"
+#include "base/loop.h"
+
+/* Clients at the same time; further ones are told and sent away. */
+#define QMP_CLIENTS_MAX 16u
+
+/* Classes of errors, as clients tell them apart. */
+enum qmp_error {
+    QMP_GENERIC_ERROR,
+    QMP_COMMAND_NOT_FOUND,
+    QMP_DEVICE_NOT_ACTIVE,
+    QMP_DEVICE_NOT_FOUND,
+};
+
+/* What an argument has to be. */
+enum qmp_type {
+    QMP_STRING,
+    QMP_INTEGER,
+    QMP_BOOLEAN,
+    QMP_ANY,
+};
+
+struct qmp_arg {
+    const char *name;
+    enum qmp_type type;
+    bool optional;
+};
+
+struct qmp_request;
+
+/*
+ * `run` is called when the arguments are what the table says. It ends the request by qmp_return or
+ * qmp_fail, or sees to it that this happens later on the loop's thread; the session's next request
+ * waits for that.
+ */
+struct qmp_command {
+    const char *name;
+    void (*run)(struct qmp_request *request);
+    const struct qmp_arg *args;
+    size_t nargs;
+};
+
+struct qmp_commands {
+    const struct qmp_command *commands;
+    size_t ncommands;
+};
+
+struct qmp;
+
+/*
+ * `tables` outlive the server; no name is in two of them. `opaque` is for the commands.
+ * 0 or -ENOMEM.
+ */
+int qmp_new(struct loop *loop, const struct qmp_commands *tables, size_t ntables, void *opaque,
+            struct qmp **ret_qmp) MUST_CHECK;
+
+/* Ends all sessions; what their sockets take of the output is sent. No request may be unanswered. */
+void qmp_free(struct qmp *qmp);
+
+/* Serve a client on a connected socket, which is taken over. 0 or -errno; the socket is closed then. */
+int qmp_add_client(struct qmp *qmp, int fd) MUST_CHECK;
+
+/* Tell all clients that have negotiated. `data` is stolen; NULL: the event has none. */
+void qmp_event(struct qmp *qmp, const char *name, json_t *data);
+
+/* {"qemu": {…}, "package": …}: our version in the form in which clients expect one. */
+json_t *qmp_version(void);
+
+/* ---- for commands ---------------------------------------------------------------------------- */
+
+void *qmp_opaque(const struct qmp_request *request);
+
+/* An argument of a request; for an optional one that is not there NULL, or `otherwise`. */
+const char *qmp_string(const struct qmp_request *request, const char *name);
+json_int_t qmp_integer(const struct qmp_request *request, const char *name, json_int_t otherwise);
+bool qmp_boolean(const struct qmp_request *request, const char *name, bool otherwise);
+json_t *qmp_any(const struct qmp_request *request, const char *name); /* borrowed */
+
+/* End the request. `value` is stolen; NULL stands for an empty object. */
+void qmp_return(struct qmp_request *request, json_t *value);
+void qmp_fail(struct qmp_request *request, enum qmp_error class, const char *fmt, ...)
+    PRINTF_LIKE(3, 4);
+
+/* Call `each` for every command that the server knows. */
+void qmp_each_command(const struct qmp_request *request,
+                      void (*each)(const struct qmp_command *command, void *opaque), void *opaque);
+
+#endif
