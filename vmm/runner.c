@@ -12,6 +12,7 @@
 #include "boot/boot.h"
 #include "vmm/arch.h"
 #include "vmm/console/console.h"
+#include "vmm/control/control.h"
 #include "vmm/disk.h"
 #include "vmm/kvm.h"
 #include "vmm/machine.h"
@@ -37,6 +38,7 @@ struct runner {
     size_t ndisks;
     struct console *console;
     bool console_started;
+    struct control *control; /* NULL: nobody wants one, or the first guest cannot start yet */
     struct machine_parts parts;
     struct boot_trace trace;
 
@@ -328,6 +330,7 @@ static int close_parts(struct runner *runner, struct err *err)
 
     /* From here on nothing takes long. */
     ending_free(runner->ending);
+    control_free(runner->control);
     while (runner->ndisks > 0)
         disk_free(runner->disks[--runner->ndisks]);
     free(runner->disks);
@@ -386,15 +389,29 @@ static enum exit_code wait_for_end(struct runner *runner, struct err *err)
     return exit_code_of(runner);
 }
 
+static int start_control(struct runner *runner, struct err *err)
+{
+    const struct control_options options = {
+        .loop = runner->loop,
+        .qmp = runner->config->qmp,
+    };
+
+    if (!options.qmp || runner->control)
+        return 0;
+    return control_new(&options, &runner->control, err);
+}
+
 /*
- * The first guest can start: only now touch the terminal, the file or socket of the serial port,
- * and that of the boot trace. A VM that cannot be set up leaves them as they were.
+ * The first guest can start: only now touch the control socket, the terminal, the file or socket of
+ * the serial port, and that of the boot trace. A VM that cannot be set up leaves them as they were.
  */
 static int start_outputs(struct runner *runner, struct err *err)
 {
     const uint64_t begin_ns = trace_begin();
-    int r = boot_trace_open(&runner->trace, &runner->files, err);
+    int r = start_control(runner, err);
 
+    if (r == 0)
+        r = boot_trace_open(&runner->trace, &runner->files, err);
     if (r == 0 && !runner->console_started) {
         r = console_start(runner->console, err);
         runner->console_started = true;

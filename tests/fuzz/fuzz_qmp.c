@@ -2,8 +2,8 @@
 /*
  * A client of QMP that says anything, after it has negotiated or before.
  *
- * Input: bit 0 of the first byte is whether it negotiates first; the rest is what it says, in pieces
- * of 1 to 64 bytes as the other bits say.
+ * Input: bit 0 of the first byte is whether it negotiates first; the rest is what it says, in
+ * pieces of 1 to 64 bytes as the other bits say.
  */
 #include <stdint.h>
 #include <stdlib.h>

@@ -324,7 +324,7 @@ static void make_files(void)
 
 /* ---- tests ----------------------------------------------------------------------------------- */
 
-static struct refusal_cases options, configs, boot_files, disks, serials, own_files;
+static struct refusal_cases options, configs, boot_files, disks, serials, controls, own_files;
 
 /* A loop test over a table of refusals. */
 #define TEST_REFUSALS(name, table)                                                                 \
@@ -339,6 +339,7 @@ TEST_REFUSALS(bad_configuration_is_refused, configs.list)
 TEST_REFUSALS(bad_kernel_or_initrd_is_refused, boot_files.list)
 TEST_REFUSALS(bad_disk_is_refused, disks.list)
 TEST_REFUSALS(bad_serial_port_is_refused, serials.list)
+TEST_REFUSALS(bad_control_socket_is_refused, controls.list)
 TEST_REFUSALS(own_file_is_no_output, own_files.list)
 TEST_REFUSALS(odd_value_is_refused, odd_values)
 TEST_REFUSALS(lost_output_is_told, lost_output)
@@ -442,6 +443,7 @@ static void add_tests(Suite *suite)
     add_cases(tcase, bad_kernel_or_initrd_is_refused, &boot_files, "boot");
     add_cases(tcase, bad_disk_is_refused, &disks, "disks");
     add_cases(tcase, bad_serial_port_is_refused, &serials, "serial");
+    add_cases(tcase, bad_control_socket_is_refused, &controls, "control");
     add_cases(tcase, own_file_is_no_output, &own_files, "own_files");
     tcase_add_loop_test(tcase, odd_value_is_refused, 0, ARRAY_SIZE(odd_values));
     tcase_add_loop_test(tcase, lost_output_is_told, 0, ARRAY_SIZE(lost_output));

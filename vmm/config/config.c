@@ -35,6 +35,7 @@ void config_done(struct config *config)
     free(config->serial_path);
     free(config->kernel_cache);
     free(config->boot_trace);
+    free(config->qmp);
     *config = (struct config){0};
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "base/parse.h"
+#include "vmm/control/address.h"
 
 /* As much of a value as a message shows: what was expected must fit after it. */
 #define VALUE "'%.200s'"
@@ -179,6 +180,27 @@ static int set_serial(const struct setting *setting, void *object,
         return kinds[i].has_path ? replace_path(&config->serial_path, rest, value, err) : 0;
     }
     return err_set(err, -EINVAL, VALUE ": expected one of %s", value->text, setting->value);
+}
+
+static int set_address(const struct setting *setting, void *object,
+                       const struct setting_value *value, struct err *err)
+{
+    char **field = field_of(setting, object);
+    struct address address;
+    bool relative;
+    char *text;
+    int r = address_parse(value->text, &address, err);
+
+    if (r < 0)
+        return r;
+    relative = address.path && value->dir && address.path[0] != '/';
+    r = relative ? asprintf(&text, "unix:%s/%s", value->dir, address.path)
+                 : asprintf(&text, "%s", value->text);
+    if (r < 0)
+        return no_memory(err);
+    free(*field);
+    *field = text;
+    return 0;
 }
 
 static int add_initrd(const struct setting *setting, void *object,
@@ -429,6 +451,8 @@ const struct setting config_settings[] = {
      .help = "unpacked kernels (default: ~/.cache/minivmm)"},
     {.name = "boot-trace", .value = "FILE", .set = set_path, VM_FIELD(boot_trace),
      .help = "timeline of the VM, for Perfetto"},
+    {.name = "qmp", .value = "unix:PATH|tcp:127.0.0.1:PORT", .set = set_address, VM_FIELD(qmp),
+     .help = "control socket, for clients of QEMU's protocol"},
     {.name = "log", .value = "error|warn|info|debug", .set = set_choice, VM_FIELD(log_level),
      .choices = log_levels,
      .help = "what to report on stderr (default: warn)"},

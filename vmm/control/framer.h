@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A stream of bytes cut into JSON texts, as a client of QMP sends them: objects one after the other,
- * with any white space, or none, between them. A text ends with the bracket that closes its first
- * one; whether what is inside is JSON is for the parser to say.
+ * A stream of bytes cut into JSON texts, as a client of QMP sends them: objects one after the
+ * other, with any white space, or none, between them. A text ends with the bracket that closes its
+ * first one; whether what is inside is JSON is for the parser to say.
  */
 #ifndef MINIVMM_CONTROL_FRAMER_H
 #define MINIVMM_CONTROL_FRAMER_H

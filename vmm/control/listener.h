@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where clients connect to a control socket: `unix:PATH` or `tcp:127.0.0.1:PORT`.
- *
- * Only the owner of the process can connect to a unix socket (mode 0600). TCP has no such check, so
- * it is for this machine alone: an address that others could reach is refused. The loop's thread only.
+ * Takes clients that connect to a control socket; see address.h for where that may be. The loop's
+ * thread only.
  */
 #ifndef MINIVMM_CONTROL_LISTENER_H
 #define MINIVMM_CONTROL_LISTENER_H
@@ -26,8 +24,5 @@ int listener_new(struct loop *loop, const char *address, listener_client client,
 
 /* Listen no more, and remove the socket. NULL is fine. */
 void listener_free(struct listener *listener);
-
-/* Is this an address to listen on? 0, or -EINVAL with *err filled. */
-int listener_check_address(const char *address, struct err *err) MUST_CHECK;
 
 #endif

@@ -3,9 +3,9 @@
  * A server of QMP, QEMU's machine protocol: sessions with clients, their requests, and events.
  *
  * A client is greeted and has to answer with qmp_capabilities; afterwards its requests are carried
- * out one after the other, and each is answered once, at once or later. Several clients may be there
- * at the same time; events go to all that have negotiated. What a request may ask is in tables of
- * commands, which the owner gives. The loop's thread only.
+ * out one after the other, and each is answered once, at once or later. Several clients may be
+ * there at the same time; events go to all that have negotiated. What a request may ask is in
+ * tables of commands, which the owner gives. The loop's thread only.
  *
  * Specification: docs/interop/qmp-spec in QEMU's manual.
  */
@@ -72,10 +72,14 @@ struct qmp;
 int qmp_new(struct loop *loop, const struct qmp_commands *tables, size_t ntables, void *opaque,
             struct qmp **ret_qmp) MUST_CHECK;
 
-/* Ends all sessions; what their sockets take of the output is sent. No request may be unanswered. */
+/*
+ * Ends all sessions; what their sockets take of the output is sent. No request may be unanswered.
+ */
 void qmp_free(struct qmp *qmp);
 
-/* Serve a client on a connected socket, which is taken over. 0 or -errno; the socket is closed then. */
+/*
+ * Serve a client on a connected socket, which is taken over. 0 or -errno; the socket is closed then.
+ */
 int qmp_add_client(struct qmp *qmp, int fd) MUST_CHECK;
 
 /* Tell all clients that have negotiated. `data` is stolen; NULL: the event has none. */

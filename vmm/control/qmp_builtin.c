@@ -37,8 +37,8 @@ static void run_query_commands(struct qmp_request *request)
 /* ---- query-qmp-schema ------------------------------------------------------------------------ */
 
 /*
- * An honest subset: each command with its arguments. What commands return is described as "any", and
- * events are not listed.
+ * An honest subset: each command with its arguments. What commands return is described as "any",
+ * and events are not listed.
  */
 static const char *const schema_types[] = {
     [QMP_STRING] = "str",

@@ -18,7 +18,9 @@
 /* The largest answers are those that describe all disks; events come on top. */
 #define WIRE_OUT_MAX (1u << 20)
 
-/* With more than this to be sent, a wire is busy: nothing is read, and nothing should be answered. */
+/*
+ * With more than this to be sent, a wire is busy: nothing is read, and nothing should be answered.
+ */
 #define WIRE_OUT_BUSY (64u << 10)
 
 struct wire;

@@ -88,7 +88,7 @@ START_TEST(relative_paths_start_at_the_files_folder)
 {
     parse_ok("{\"kernel\": \"k\", \"initrd\": [\"sub/i\", \"/i\"], \"cmdline\": \"c\","
              " \"disk\": [{\"file\": \"a,b=c\", \"backing\": [\"../images\"]}],"
-             " \"serial\": \"file:log\"}",
+             " \"serial\": \"file:log\", \"qmp\": \"unix:q,server\"}",
              "/vm/one");
     ck_assert_str_eq(config.kernel, "/vm/one/k");
     ck_assert_str_eq(config.initrds[0], "/vm/one/sub/i");
@@ -97,6 +97,7 @@ START_TEST(relative_paths_start_at_the_files_folder)
     ck_assert_str_eq(config.disks[0].path, "/vm/one/a,b=c");
     ck_assert_str_eq(config.disks[0].backing.paths[0], "/vm/one/../images");
     ck_assert_str_eq(config.serial_path, "/vm/one/log");
+    ck_assert_str_eq(config.qmp, "unix:/vm/one/q,server");
 }
 END_TEST
 

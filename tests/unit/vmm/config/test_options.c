@@ -98,6 +98,16 @@ START_TEST(a_boot_trace_is_taken)
 }
 END_TEST
 
+START_TEST(control_socket_is_taken)
+{
+    ck_assert_int_eq(parse_args("--kernel=k", "--qmp", "unix:q,server"), 0);
+    ck_assert_str_eq(config.qmp, "unix:q,server");
+    config_done(&config);
+    ck_assert_int_eq(parse_args("--kernel=k", "--qmp=tcp:127.0.0.1:4444"), 0);
+    ck_assert_str_eq(config.qmp, "tcp:127.0.0.1:4444");
+}
+END_TEST
+
 START_TEST(places_for_all_disks_add_up)
 {
     ck_assert_int_eq(
@@ -499,9 +509,9 @@ static void add_tests(Suite *suite)
     suite_add_tcase(suite, tcase);
 
     unit_case(suite, "good", kernel_alone_gives_the_defaults, every_option_is_taken,
-              a_boot_trace_is_taken, places_for_all_disks_add_up, every_disk_key_is_taken,
-              commas_in_file_names_are_doubled, sizes_are_taken, last_of_a_repeated_option_wins,
-              value_may_look_like_an_option_behind_equals,
+              a_boot_trace_is_taken, control_socket_is_taken, places_for_all_disks_add_up,
+              every_disk_key_is_taken, commas_in_file_names_are_doubled, sizes_are_taken,
+              last_of_a_repeated_option_wins, value_may_look_like_an_option_behind_equals,
               a_kernel_to_prepare_takes_the_place_of_one_to_boot,
               help_and_version_need_nothing_else);
     unit_case(suite, "documents", help_names_every_setting_and_fits_a_terminal,
