@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What differs between processor architectures, as kvm.c, vcpu.c and machine.c see it. One file
- * implements it for the architecture that the program is built for: arch_x86.c.
+ * implements it for the architecture that the program is built for: arch_x86.c; the clock's part is
+ * in arch_x86_clock.c.
  *
- * Set-up only, except arch_vcpu_report, which the vCPU's own thread calls.
+ * Set-up only, except arch_vcpu_report, which the vCPU's own thread calls, and the clock.
  */
 #ifndef MINIVMM_ARCH_H
 #define MINIVMM_ARCH_H
@@ -48,6 +49,21 @@ int arch_vcpu_enter(int vcpu_fd, const struct boot_plan *plan, struct err *err) 
 
 /* Log the registers of a vCPU that stopped, and the bytes at its instruction pointer. */
 void arch_vcpu_report(int vcpu_fd, const struct guest_mem *mem);
+
+/* What the clocks of a guest showed when they were stopped. */
+struct arch_clock {
+    uint64_t guest_ns;   /* since the guest was started, as KVM tells it */
+    uint64_t host_ticks; /* of the host's cycle counter */
+};
+
+/*
+ * Let guest time stand still from the one call to the other; no vCPU is in the guest meanwhile.
+ * 0, or a negative errno with *err filled: the guest will see the time jump.
+ */
+int arch_clock_stop(const struct kvm_vm *vm, struct arch_clock *ret_clock,
+                    struct err *err) MUST_CHECK;
+int arch_clock_start(const struct kvm_vm *vm, const struct arch_clock *clock, const int *vcpu_fds,
+                     unsigned nvcpus, struct err *err) MUST_CHECK;
 
 /*
  * Can the processor run guests itself? Without that KVM emulates the kernel part of a guest, and

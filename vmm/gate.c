@@ -232,6 +232,16 @@ void gate_wait_clear(struct gate *gate)
     pthread_mutex_unlock(&gate->lock);
 }
 
+bool gate_is_clear(struct gate *gate)
+{
+    bool clear;
+
+    pthread_mutex_lock(&gate->lock);
+    clear = gate->ninside == 0;
+    pthread_mutex_unlock(&gate->lock);
+    return clear;
+}
+
 void gate_begin_exclusive(struct gate *gate)
 {
     struct gate_thread *thread;

@@ -94,6 +94,9 @@ void gate_release(struct gate *gate);
 /* Wait until all threads are outside. While held, and not on a vCPU's thread. */
 void gate_wait_clear(struct gate *gate);
 
+/* Are all threads outside? While held, it stays so, except for work that is being done. */
+bool gate_is_clear(struct gate *gate);
+
 /*
  * Bring all threads outside, wait for that, and be the only one who does so until
  * gate_end_exclusive. Sections of one thread nest. On a vCPU's thread too, in the midst of an exit:

@@ -20,6 +20,7 @@
 #include "vmm/arch.h"
 #include "vmm/board.h"
 #include "vmm/gate.h"
+#include "vmm/pause.h"
 #include "vmm/vcpu.h"
 
 _Static_assert(CONFIG_QUEUES_MAX <= VIRTIO_QUEUES_MAX, "a disk has the queues it is given");
@@ -49,6 +50,9 @@ struct machine {
     size_t nslots;
 
     struct gate gate;
+    struct pause pause;
+    struct arch_clock clock; /* while paused */
+    bool clock_stopped;
     struct vcpu_env vcpu_env;
     struct vcpu **vcpus;
     unsigned nvcpus;
@@ -117,6 +121,64 @@ static int watch_end(struct machine *machine, struct err *err)
     machine->end_watch.ready = on_end;
     r = loop_add_fd(machine->parts->loop, &machine->end_watch);
     return r < 0 ? err_set_errno(err, r, "cannot watch an eventfd") : 0;
+}
+
+/* ---- pauses ---------------------------------------------------------------------------------- */
+
+/* Any thread, with the gate's lock held. */
+static void on_gate_cleared(struct gate *gate)
+{
+    pause_cleared(&container_of(gate, struct machine, gate)->pause);
+}
+
+static void warn_of_clock(const struct err *err)
+{
+    log_warn("the guest sees the time jump by the pause: %s", err->msg);
+}
+
+static void stop_clock(struct pause *pause)
+{
+    struct machine *machine = container_of(pause, struct machine, pause);
+    struct err err = {0};
+
+    machine->clock_stopped = arch_clock_stop(&machine->vm, &machine->clock, &err) == 0;
+    if (!machine->clock_stopped)
+        warn_of_clock(&err);
+}
+
+static void start_clock(struct pause *pause)
+{
+    struct machine *machine = container_of(pause, struct machine, pause);
+    struct err err = {0};
+    int fds[CONFIG_CPUS_MAX];
+
+    for (unsigned i = 0; i < machine->nvcpus; i++)
+        fds[i] = vcpu_fd(machine->vcpus[i]);
+    if (machine->clock_stopped &&
+        arch_clock_start(&machine->vm, &machine->clock, fds, machine->nvcpus, &err) < 0)
+        warn_of_clock(&err);
+}
+
+static void on_paused(struct pause *pause)
+{
+    struct machine *machine = container_of(pause, struct machine, pause);
+
+    machine->parts->paused(machine->parts);
+}
+
+static int prepare_pauses(struct machine *machine, struct err *err)
+{
+    machine->pause = (struct pause){
+        .gate = &machine->gate,
+        .loop = machine->parts->loop,
+        .stop_clock = stop_clock,
+        .start_clock = start_clock,
+        .paused = on_paused,
+    };
+    machine->gate.cleared = on_gate_cleared;
+    if (pause_init(&machine->pause, machine->nslots_planned) < 0)
+        return err_set(err, -ENOMEM, "out of memory");
+    return 0;
 }
 
 /* ---- devices --------------------------------------------------------------------------------- */
@@ -213,6 +275,7 @@ static int add_virtio(struct machine *machine, struct virtio_dev *dev, struct er
     }
     /* From here on the slot owns everything. */
     machine->nslots++;
+    pause_add_device(&machine->pause, dev);
     return place_virtio(machine, index, err);
 
 irq_done:
@@ -462,6 +525,8 @@ static int build(struct machine *machine, struct err *err)
     if (r == 0)
         r = plan_slots(machine, err);
     if (r == 0)
+        r = prepare_pauses(machine, err);
+    if (r == 0)
         r = make("map memory", map_memory, machine, err);
     if (r == 0)
         r = start_loading(&load, err);
@@ -541,6 +606,7 @@ void machine_free(struct machine *machine)
         vcpu_free(machine->vcpus[i]);
     free(machine->vcpus);
     free_devices(machine);
+    pause_done(&machine->pause);
     free(machine->slots);
     free(machine->virtio);
     arch_vm_free(machine->arch);
@@ -554,6 +620,18 @@ void machine_free(struct machine *machine)
     pthread_mutex_destroy(&machine->end_lock);
     free(machine);
     trace_span("free the machine", begin_ns);
+}
+
+void machine_pause(struct machine *machine)
+{
+    if (!pause_is_wanted(&machine->pause))
+        pause_begin(&machine->pause);
+}
+
+void machine_resume(struct machine *machine)
+{
+    if (pause_is_wanted(&machine->pause))
+        pause_end(&machine->pause);
 }
 
 const struct err *machine_failure(const struct machine *machine)

@@ -38,6 +38,8 @@ struct machine_parts {
     size_t ndisks;
     /* The guest's life is over: on the main loop, once; call machine_stop then. */
     void (*ended)(const struct machine_parts *parts, enum machine_end how);
+    /* The machine is paused, as machine_pause asked for: on the main loop. */
+    void (*paused)(const struct machine_parts *parts);
 };
 
 struct machine;
@@ -48,6 +50,16 @@ int machine_new(const struct machine_parts *parts, struct machine **ret_machine,
 
 /* Let the vCPUs run. On an error some may run already: machine_stop. */
 int machine_start(struct machine *machine, struct err *err) MUST_CHECK;
+
+/*
+ * Pause: vCPUs stand still and guest time with them, devices rest, disks are flushed, and input
+ * waits. Returns at once; parts->paused follows unless the machine is resumed or ends before. Also
+ * before machine_start: the guest then does not begin. Harmless if it is paused, or about to be.
+ */
+void machine_pause(struct machine *machine);
+
+/* Go on, from a pause or from the way into one; harmless if there is none. */
+void machine_resume(struct machine *machine);
 
 /* Stop the vCPUs, wherever they are. Afterwards the guest changes nothing any more. */
 void machine_stop(struct machine *machine);

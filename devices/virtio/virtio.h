@@ -5,7 +5,8 @@
  * A device type is one file with one `const struct virtio_ops`. The transport (virtio_mmio.c)
  * owns status, features and queue addresses, and calls the device:
  *
- *   vCPU threads, one at a time (the transport's lock): all of virtio_ops
+ *   vCPU threads, one at a time (the transport's lock): all of virtio_ops, but
+ *   the main thread: pause and resume
  *   the device's own I/O thread: whatever follows a kick of a queue
  *
  * A queue belongs to the transport until `queue_start` and to the device's I/O thread from then
@@ -37,6 +38,12 @@
 
 struct virtio_dev;
 
+/* Whoever pauses devices. */
+struct virtio_pauser {
+    /* The device rests, as asked for with `ticket`. On the device's I/O thread. */
+    void (*paused)(struct virtio_pauser *pauser, uint64_t ticket);
+};
+
 struct virtio_ops {
     const char *name;
     uint32_t device_id;
@@ -57,6 +64,14 @@ struct virtio_ops {
      * rings nor a buffer is touched afterwards, and the guest may use that memory again.
      */
     void (*queue_stop)(struct virtio_dev *dev, unsigned queue);
+    /*
+     * Begin no more requests, end those in flight, and say so when the host has on its storage what
+     * the driver was told is done. Returns at once. No vCPU runs. A device may be asked again, or
+     * to go on, before it rests; the pauser outlives it.
+     */
+    void (*pause)(struct virtio_dev *dev, struct virtio_pauser *pauser, uint64_t ticket);
+    /* Go on, with what was offered meanwhile too. Returns at once. */
+    void (*resume)(struct virtio_dev *dev);
     /* All queues are stopped. */
     void (*free)(struct virtio_dev *dev);
 };

@@ -12,6 +12,7 @@
 #include "base/iov.h"
 #include "base/log.h"
 #include "devices/virtio/virtio_blk_error.h"
+#include "devices/virtio/virtio_blk_pause.h"
 #include "devices/virtio/virtio_blk_pool.h"
 
 /*
@@ -66,7 +67,8 @@ struct virtio_blk {
     struct virtio_blk_config config; /* owner: vCPU threads, under the transport's lock */
     bool broken;                     /* owner: loop thread; cleared while no queue runs */
     struct virtq_chain *chain;       /* scratch; owner: loop thread */
-    struct blk_queue queues[];       /* dev.nqueues of them */
+    struct blk_pause pause;
+    struct blk_queue queues[]; /* dev.nqueues of them */
 };
 
 static struct virtio_blk *blk_of(struct virtio_dev *dev)
@@ -295,7 +297,7 @@ static void process(struct blk_queue *queue)
     int r;
 
     queue->busy = false;
-    if (blk->broken || queue->stopping)
+    if (blk->broken || queue->stopping || blk_pause_is_on(&blk->pause))
         return;
     do {
         virtq_disable_kicks(queue->vq);
@@ -327,6 +329,7 @@ static void publish(struct loop_work *work)
     if (queue->busy)
         process(queue);
     finish_stop(queue);
+    blk_pause_check(&queue->blk->pause);
 }
 
 static void process_more(struct loop_work *work)
@@ -337,6 +340,48 @@ static void process_more(struct loop_work *work)
 static void kicked(struct loop_fd *watch, uint32_t events)
 {
     process(container_of(watch, struct blk_queue, kick));
+}
+
+/* A queue that does not run is the transport's. */
+static bool is_running(const struct blk_queue *queue)
+{
+    return queue->kick.loop != NULL;
+}
+
+static bool is_idle(struct blk_pause *pause)
+{
+    struct virtio_blk *blk = container_of(pause, struct virtio_blk, pause);
+
+    for (unsigned i = 0; i < blk->dev.nqueues; i++) {
+        const struct blk_queue *queue = &blk->queues[i];
+
+        if (is_running(queue) &&
+            (queue->vq->in_flight > 0 || queue->vq->published_used != queue->vq->next_used))
+            return false;
+    }
+    return true;
+}
+
+/* Kicks that came meanwhile were not looked at. */
+static void pause_ended(struct blk_pause *pause)
+{
+    struct virtio_blk *blk = container_of(pause, struct virtio_blk, pause);
+
+    for (unsigned i = 0; i < blk->dev.nqueues; i++)
+        if (is_running(&blk->queues[i]))
+            loop_post(blk->loop, &blk->queues[i].more);
+}
+
+/* ---- virtio_ops: the main thread ------------------------------------------------------------- */
+
+static void blk_pause_dev(struct virtio_dev *dev, struct virtio_pauser *pauser, uint64_t ticket)
+{
+    blk_pause_ask(&blk_of(dev)->pause, pauser, ticket);
+}
+
+static void blk_resume_dev(struct virtio_dev *dev)
+{
+    blk_pause_ask(&blk_of(dev)->pause, NULL, 0);
 }
 
 /* ---- virtio_ops: vCPU threads, under the transport's lock ------------------------------------ */
@@ -436,6 +481,7 @@ static void blk_free(struct virtio_dev *dev)
 {
     struct virtio_blk *blk = blk_of(dev);
 
+    blk_pause_done(&blk->pause);
     for (unsigned i = 0; i < dev->nqueues; i++)
         sem_destroy(&blk->queues[i].stopped);
     virtio_dev_done(dev);
@@ -452,6 +498,8 @@ static const struct virtio_ops virtio_blk_ops = {
     .features_ok = blk_features_ok,
     .queue_start = blk_queue_start,
     .queue_stop = blk_queue_stop,
+    .pause = blk_pause_dev,
+    .resume = blk_resume_dev,
     .free = blk_free,
 };
 
@@ -546,6 +594,14 @@ int virtio_blk_new(const struct virtio_blk_options *options, const struct guest_
     blk->features = features_for(&blk->info, options->nqueues);
     memcpy(blk->serial, options->serial, strnlen(options->serial, sizeof(blk->serial)));
     fill_config(&blk->config, &blk->info, options->nqueues);
+    blk->pause = (struct blk_pause){
+        .block = blk->block,
+        .loop = blk->loop,
+        .label = blk->label,
+        .is_idle = is_idle,
+        .ended = pause_ended,
+    };
+    blk_pause_init(&blk->pause);
     for (unsigned i = 0; i < options->nqueues; i++)
         init_queue(blk, i);
     *ret_dev = &blk->dev;
