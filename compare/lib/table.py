@@ -29,11 +29,18 @@ def figure(value):
     return f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}"
 
 
-def write_json(path, data):
+def save_json(path, data):
+    """The whole file or none, also for whoever reads it meanwhile."""
     if not path:
         return
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    with open(path, "w", encoding="utf-8") as f:
+    with open(path + ".new", "w", encoding="utf-8") as f:
         json.dump(data, f, indent=1)
         f.write("\n")
-    print(f"wrote {path}")
+    os.replace(path + ".new", path)
+
+
+def write_json(path, data):
+    save_json(path, data)
+    if path:
+        print(f"wrote {path}")
