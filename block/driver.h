@@ -11,6 +11,7 @@
  *   env, name, confine, probe, luks   files and their names; formats told by content
  *   driver, status, space, merge      what formats and requests are made of
  *   block                             requests on an open image
+ *   throttle, port                    limits on requests; where a guest's requests enter
  *   image_ops, commit                 operations on an open image as a whole
  *   raw, qcow2/                       the formats
  *   open                              names the formats, to open images

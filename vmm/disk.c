@@ -13,6 +13,8 @@ struct disk {
     const struct config_disk *config;
     char *label;
     struct block *block; /* owner: the disk's thread, while attached */
+    struct block_port port;
+    struct throttle_limits limits;
     struct loop *loop;
     pthread_t thread;
 
@@ -53,6 +55,7 @@ static void end_thread(struct disk *disk)
 {
     loop_stop(disk->loop);
     pthread_join(disk->thread, NULL);
+    block_port_done(&disk->port);
     loop_free(disk->loop);
 }
 
@@ -180,10 +183,12 @@ int disk_open(const struct config *vm, unsigned index, struct open_files *files,
     r = start_thread(disk, index, err);
     if (r < 0)
         goto close_block;
+    block_port_init(&disk->port, disk->block, disk->loop);
     loop_call(disk->loop, attach, &job);
     r = job.result;
     if (r < 0)
         goto end_thread;
+    disk_set_limits(disk, &config->limits);
     disk->attached = true;
     *ret_disk = disk;
     return 0;
@@ -203,14 +208,36 @@ void disk_cancel(struct disk *disk)
 {
     pthread_mutex_lock(&disk->lock);
     if (disk->attached)
-        block_set_cancel(disk->block, true);
+        block_port_set_cancel(&disk->port, true);
     pthread_mutex_unlock(&disk->lock);
 }
 
 void disk_resume(struct disk *disk)
 {
-    block_set_cancel(disk->block, false);
+    block_port_set_cancel(&disk->port, false);
 }
+
+/* ---- limits ---------------------------------------------------------------------------------- */
+
+static void set_limits(void *opaque)
+{
+    struct disk *disk = opaque;
+
+    block_port_set_limits(&disk->port, &disk->limits);
+}
+
+void disk_set_limits(struct disk *disk, const struct throttle_limits *limits)
+{
+    disk->limits = *limits;
+    loop_call(disk->loop, set_limits, disk);
+}
+
+const struct throttle_limits *disk_limits(const struct disk *disk)
+{
+    return &disk->limits;
+}
+
+/* ---- closing --------------------------------------------------------------------------------- */
 
 static void set_state(struct disk *disk, bool attached, bool closing)
 {
@@ -252,7 +279,7 @@ unsigned disk_in_flight(struct disk *disk)
     unsigned n;
 
     pthread_mutex_lock(&disk->lock);
-    n = disk->attached ? block_in_flight(disk->block) : 0;
+    n = disk->attached ? block_port_in_flight(&disk->port) : 0;
     pthread_mutex_unlock(&disk->lock);
     return n;
 }
@@ -267,14 +294,9 @@ bool disk_is_closing(struct disk *disk)
     return closing;
 }
 
-struct block *disk_block(struct disk *disk)
+struct block_port *disk_port(struct disk *disk)
 {
-    return disk->block;
-}
-
-struct loop *disk_loop(struct disk *disk)
-{
-    return disk->loop;
+    return &disk->port;
 }
 
 const struct config_disk *disk_config(const struct disk *disk)

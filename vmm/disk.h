@@ -16,7 +16,8 @@
 #include "base/err.h"
 #include "base/loop.h"
 #include "base/open_files.h"
-#include "block/block.h"
+#include "block/port.h"
+#include "block/throttle.h"
 #include "vmm/config/config.h"
 
 struct disk;
@@ -38,6 +39,10 @@ void disk_cancel(struct disk *disk);
 /* Another guest comes: requests are carried out again. None is in flight. */
 void disk_resume(struct disk *disk);
 
+/* How fast the guest may use the disk, from now on; throttle_limits_check has passed them. */
+void disk_set_limits(struct disk *disk, const struct throttle_limits *limits);
+const struct throttle_limits *disk_limits(const struct disk *disk);
+
 /*
  * Flush and close the image, end the thread. No device uses the disk any more.
  * 0, or a negative errno with *err filled if not everything written is safe; closed in any case.
@@ -54,8 +59,9 @@ void disk_free(struct disk *disk);
 unsigned disk_in_flight(struct disk *disk);
 bool disk_is_closing(struct disk *disk); /* in disk_close: it waits, flushes and unlocks */
 
-struct block *disk_block(struct disk *disk);
-struct loop *disk_loop(struct disk *disk);
+/* For its device. */
+struct block_port *disk_port(struct disk *disk);
+
 const struct config_disk *disk_config(const struct disk *disk);
 
 /* What messages call it: "disk vda (root.qcow2)". */

@@ -289,8 +289,7 @@ static int add_disk(struct machine *machine, struct disk *disk, struct err *err)
 {
     const struct config_disk *config = disk_config(disk);
     const struct virtio_blk_options blk = {
-        .block = disk_block(disk),
-        .loop = disk_loop(disk),
+        .port = disk_port(disk),
         .label = disk_label(disk),
         .serial = config->serial ? config->serial : "",
         .nqueues = config->nqueues,

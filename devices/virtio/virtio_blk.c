@@ -57,7 +57,7 @@ struct blk_queue {
 
 struct virtio_blk {
     struct virtio_dev dev;
-    struct block *block;
+    struct block_port *port;
     struct loop *loop;
     const char *label;
     struct log_limit errors; /* owner: loop thread */
@@ -242,7 +242,7 @@ static void submit(struct blk_queue *queue, const struct virtq_chain *chain,
     request->req.done = request_done;
     request->reply = *reply;
     set_data(request, chain);
-    block_submit(queue->blk->block, &request->req);
+    block_port_submit(queue->blk->port, &request->req);
 }
 
 /*
@@ -278,6 +278,7 @@ static void finish_stop(struct blk_queue *queue)
 {
     if (!queue->stopping || queue->vq->in_flight > 0)
         return;
+    block_port_hurry(queue->blk->port, false);
     loop_cancel(queue->blk->loop, &queue->more);
     loop_cancel(queue->blk->loop, &queue->publish);
     blk_pool_empty(&queue->pool);
@@ -419,6 +420,7 @@ static void stop_on_loop(struct loop_work *work)
 
     loop_remove_fd(&queue->kick);
     queue->stopping = true;
+    block_port_hurry(queue->blk->port, true); /* a vCPU waits */
     finish_stop(queue);
 }
 
@@ -442,7 +444,7 @@ static void set_writeback_on_loop(void *opaque)
 {
     struct virtio_blk *blk = opaque;
 
-    block_set_writeback(blk->block, blk->config.wce);
+    block_set_writeback(blk->port->block, blk->config.wce);
 }
 
 /* The vCPU waits, so that the mode holds for the requests that the driver sends next. */
@@ -587,15 +589,15 @@ int virtio_blk_new(const struct virtio_blk_options *options, const struct guest_
         free(blk);
         return r;
     }
-    blk->block = options->block;
-    blk->loop = options->loop;
+    blk->port = options->port;
+    blk->loop = options->port->loop;
     blk->label = options->label;
-    block_get_info(blk->block, &blk->info);
+    block_get_info(blk->port->block, &blk->info);
     blk->features = features_for(&blk->info, options->nqueues);
     memcpy(blk->serial, options->serial, strnlen(options->serial, sizeof(blk->serial)));
     fill_config(&blk->config, &blk->info, options->nqueues);
     blk->pause = (struct blk_pause){
-        .block = blk->block,
+        .port = blk->port,
         .loop = blk->loop,
         .label = blk->label,
         .is_idle = is_idle,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * virtio-blk (virtio 1.2, 5.2) on a struct block.
+ * virtio-blk (virtio 1.2, 5.2) on a disk image, by way of its port.
  *
  * Each device has one I/O thread, named after the disk, with its own loop: it owns the image
  * while it is attached and all running queues.
@@ -10,17 +10,16 @@
 
 #include "base/compiler.h"
 #include "base/loop.h"
-#include "block/block.h"
+#include "block/port.h"
 #include "devices/virtio/virtio.h"
 
 #define VIRTIO_BLK_SERIAL_MAX 20u
 
 struct virtio_blk_options {
-    struct block *block; /* attached to `loop`; not owned; outlives the device */
-    struct loop *loop;   /* run by the disk's I/O thread while the device exists */
-    const char *label;   /* for messages: "disk vda (root.qcow2)"; outlives the device */
-    const char *serial;  /* at most VIRTIO_BLK_SERIAL_MAX bytes, copied; "" for none */
-    unsigned nqueues;    /* 1 to VIRTIO_QUEUES_MAX */
+    struct block_port *port; /* not owned; outlives the device; its loop runs while that exists */
+    const char *label;       /* for messages: "disk vda (root.qcow2)"; outlives the device */
+    const char *serial;      /* at most VIRTIO_BLK_SERIAL_MAX bytes, copied; "" for none */
+    unsigned nqueues;        /* 1 to VIRTIO_QUEUES_MAX */
 };
 
 /* The device is handed to a transport, whose end frees it. 0 or -errno. */

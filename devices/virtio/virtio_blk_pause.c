@@ -13,7 +13,7 @@ static void start_flush(struct blk_pause *pause)
     pause->flushing = true;
     pause->flush_ticket = pause->ticket;
     pause->flush = (struct block_req){.op = BLOCK_FLUSH, .done = flushed};
-    block_submit(pause->block, &pause->flush);
+    block_port_submit(pause->port, &pause->flush);
 }
 
 void blk_pause_check(struct blk_pause *pause)
@@ -55,6 +55,8 @@ static void apply(struct loop_work *work)
     pause->ticket = pause->wanted_ticket;
     pthread_mutex_unlock(&pause->lock);
     pause->told = false;
+    if (blk_pause_is_on(pause) != was_on)
+        block_port_hurry(pause->port, !was_on); /* a pause does not wait for limits */
     blk_pause_check(pause);
     if (was_on && !blk_pause_is_on(pause))
         pause->ended(pause);
@@ -72,6 +74,8 @@ static void close_on_loop(void *opaque)
     struct blk_pause *pause = opaque;
 
     loop_cancel(pause->loop, &pause->apply);
+    if (blk_pause_is_on(pause))
+        block_port_hurry(pause->port, false);
     pause->pauser = NULL;
     pause->closing = true;
     if (!pause->flushing)

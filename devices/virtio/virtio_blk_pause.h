@@ -16,11 +16,11 @@
 #include <stdint.h>
 
 #include "base/loop.h"
-#include "block/block.h"
+#include "block/port.h"
 #include "devices/virtio/virtio.h"
 
 struct blk_pause {
-    struct block *block;
+    struct block_port *port;
     struct loop *loop;
     const char *label;
     /* Is no request in flight, and everything that is done shown to the driver? Loop's thread. */
@@ -44,7 +44,7 @@ struct blk_pause {
     sem_t closed;
 };
 
-/* Fill in block, loop, label, is_idle and ended first. */
+/* Fill in port, loop, label, is_idle and ended first. */
 void blk_pause_init(struct blk_pause *pause);
 
 /* No request is in flight; waits for the flush. Not on the loop's thread. */

@@ -113,6 +113,7 @@ static void bring_up(struct virtio_mmio *mmio)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct virtio_blk_options options = {.label = "disk", .serial = "fuzz", .nqueues = 2};
+    struct block_port port;
     struct virtio_mmio *mmio;
     struct virtio_dev *dev;
     struct irq irq;
@@ -122,8 +123,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!loop)
         make_world();
     memset(driver_at(mem, 0, MEM_LEN), 0, MEM_LEN);
-    options.block = disk;
-    options.loop = loop;
+    block_port_init(&port, disk, loop);
+    options.port = &port;
     if (irq_init(&irq, 5) < 0 || virtio_blk_new(&options, mem, &dev) < 0 ||
         virtio_mmio_new(dev, &irq, &mmio) < 0)
         abort();

@@ -65,6 +65,7 @@ struct machine {
     struct irq irq;
     uint64_t features; /* that the driver takes */
     struct queue queues[NQUEUES];
+    struct block_port port;
 };
 
 /* Made once. */
@@ -95,11 +96,25 @@ static void attach(void *opaque)
         abort();
 }
 
+/* Every other guest has limits that it reaches. */
+static void set_limits(void *opaque)
+{
+    struct machine *machine = opaque;
+    struct throttle_limits limits;
+
+    throttle_limits_init(&limits);
+    limits.kinds[THROTTLE_IOPS].avg = machine->image.nsteps / 2 % 2 ? 2000 : 0;
+    block_port_set_limits(&machine->port, &limits);
+}
+
 static void detach(void *opaque)
 {
-    if (block_in_flight(opaque) != 0)
+    struct machine *machine = opaque;
+
+    if (block_port_in_flight(&machine->port) != 0)
         abort();
-    (void)block_detach(opaque); /* what the image makes of it is its own business */
+    block_port_done(&machine->port);
+    (void)block_detach(machine->image.block); /* what the image makes of it is its own business */
 }
 
 static void nothing(void *opaque)
@@ -285,19 +300,18 @@ static void finish(struct machine *machine)
             wait_for_answers(machine, i);
         return;
     }
-    block_set_cancel(machine->image.block, true);
+    block_port_set_cancel(&machine->port, true);
 }
 
 static void run_machine(struct machine *machine)
 {
-    struct virtio_blk_options options = {.block = machine->image.block,
-                                         .loop = loop,
-                                         .label = "disk",
-                                         .serial = "fuzz",
-                                         .nqueues = NQUEUES};
+    const struct virtio_blk_options options = {
+        .port = &machine->port, .label = "disk", .serial = "fuzz", .nqueues = NQUEUES};
     struct virtio_dev *dev;
 
-    loop_call(loop, attach, options.block);
+    loop_call(loop, attach, machine->image.block);
+    block_port_init(&machine->port, machine->image.block, loop);
+    loop_call(loop, set_limits, machine);
     if (irq_init(&machine->irq, 5) < 0 || virtio_blk_new(&options, mem, &dev) < 0 ||
         virtio_mmio_new(dev, &machine->irq, &machine->mmio) < 0)
         abort();
@@ -306,9 +320,9 @@ static void run_machine(struct machine *machine)
     run_steps(machine);
     finish(machine);
     virtio_mmio_free(machine->mmio);
-    block_set_cancel(options.block, false);
+    block_port_set_cancel(&machine->port, false);
     irq_done(&machine->irq);
-    loop_call(loop, detach, options.block);
+    loop_call(loop, detach, machine);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -60,6 +60,7 @@ void config_disk_init(struct config_disk *disk)
         .discard = true,
         .nqueues = 1,
     };
+    throttle_limits_init(&disk->limits);
 }
 
 void config_disk_done(struct config_disk *disk)
@@ -80,6 +81,15 @@ int config_check(const struct config *config, struct err *err)
         strcmp(config->boot_trace, config->serial_path) == 0)
         return err_set(err, -EINVAL, "boot-trace: %s: the serial port has it: expected another one",
                        config->boot_trace);
+    for (size_t i = 0; i < config->ndisks; i++) {
+        const struct config_disk *disk = &config->disks[i];
+        int r = throttle_limits_check(&disk->limits, err);
+
+        if (r < 0) {
+            err_prefix(err, "disk %.200s", disk->path);
+            return r;
+        }
+    }
     return 0;
 }
 

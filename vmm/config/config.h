@@ -19,6 +19,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "block/block.h"
+#include "block/throttle.h"
 #include "memory/guest_mem.h"
 
 #define CONFIG_MEMORY_DEFAULT (512ull << 20)
@@ -58,7 +59,8 @@ struct config_disk {
     bool discard;
     struct config_places backing;
     unsigned nqueues; /* 1 to CONFIG_QUEUES_MAX */
-    char *serial;     /* 1 to CONFIG_DISK_SERIAL_MAX printable ASCII characters; NULL: none */
+    struct throttle_limits limits;
+    char *serial; /* 1 to CONFIG_DISK_SERIAL_MAX printable ASCII characters; NULL: none */
 };
 
 struct config {

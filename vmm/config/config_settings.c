@@ -115,6 +115,20 @@ static int set_memory(const struct setting *setting, void *object,
     return 0;
 }
 
+/* A rate, or a number of bytes or seconds. All may have a suffix. */
+static int set_limit(const struct setting *setting, void *object, const struct setting_value *value,
+                     struct err *err)
+{
+    uint64_t *field = field_of(setting, object);
+    uint64_t limit;
+
+    if (parse_size(value->text, &limit) < 0 || limit > THROTTLE_VALUE_MAX)
+        return err_set(err, -EINVAL, VALUE ": expected a number up to %llu, such as 10M",
+                       value->text, THROTTLE_VALUE_MAX);
+    *field = limit;
+    return 0;
+}
+
 static int set_on_off(const struct setting *setting, void *object,
                       const struct setting_value *value, struct err *err)
 {
@@ -405,6 +419,12 @@ static const struct setting_choice log_levels[] = {
 #define VM_FIELD(member) .field = offsetof(struct config, member)
 #define DISK_FIELD(member) .field = offsetof(struct config_disk, member)
 
+#define LIMIT(key, takes, member, text)                                                            \
+    {                                                                                              \
+        .name = key, .value = takes, .json = SETTING_JSON_SIZE, .set = set_limit,                  \
+        DISK_FIELD(limits.member), .help = text                                                    \
+    }
+
 /* clang-format off */
 const struct setting config_settings[] = {
     {.name = "kernel", .value = "FILE", .set = set_kernel, VM_FIELD(kernel),
@@ -485,6 +505,32 @@ const struct setting config_disk_settings[] = {
     {.name = "discard", .value = "on|off", .json = SETTING_JSON_BOOLEAN, .set = set_on_off,
      DISK_FIELD(discard),
      .help = "pass discards on to the image (default: on)"},
+    LIMIT("bps", "N", kinds[THROTTLE_BPS].avg, "bytes per second (default: no limit)"),
+    LIMIT("bps_max", "N", kinds[THROTTLE_BPS].max, "bytes per second, in a burst"),
+    LIMIT("bps_max_length", "SECONDS", kinds[THROTTLE_BPS].max_length,
+          "how long a burst lasts (default: 1)"),
+    LIMIT("bps_rd", "N", kinds[THROTTLE_BPS_RD].avg, "bytes read per second (default: no limit)"),
+    LIMIT("bps_rd_max", "N", kinds[THROTTLE_BPS_RD].max, "bytes read per second, in a burst"),
+    LIMIT("bps_rd_max_length", "SECONDS", kinds[THROTTLE_BPS_RD].max_length,
+          "how long a burst lasts (default: 1)"),
+    LIMIT("bps_wr", "N", kinds[THROTTLE_BPS_WR].avg,
+          "bytes written per second (default: no limit)"),
+    LIMIT("bps_wr_max", "N", kinds[THROTTLE_BPS_WR].max, "bytes written per second, in a burst"),
+    LIMIT("bps_wr_max_length", "SECONDS", kinds[THROTTLE_BPS_WR].max_length,
+          "how long a burst lasts (default: 1)"),
+    LIMIT("iops", "N", kinds[THROTTLE_IOPS].avg, "operations per second (default: no limit)"),
+    LIMIT("iops_max", "N", kinds[THROTTLE_IOPS].max, "operations per second, in a burst"),
+    LIMIT("iops_max_length", "SECONDS", kinds[THROTTLE_IOPS].max_length,
+          "how long a burst lasts (default: 1)"),
+    LIMIT("iops_rd", "N", kinds[THROTTLE_IOPS_RD].avg, "reads per second (default: no limit)"),
+    LIMIT("iops_rd_max", "N", kinds[THROTTLE_IOPS_RD].max, "reads per second, in a burst"),
+    LIMIT("iops_rd_max_length", "SECONDS", kinds[THROTTLE_IOPS_RD].max_length,
+          "how long a burst lasts (default: 1)"),
+    LIMIT("iops_wr", "N", kinds[THROTTLE_IOPS_WR].avg, "writes per second (default: no limit)"),
+    LIMIT("iops_wr_max", "N", kinds[THROTTLE_IOPS_WR].max, "writes per second, in a burst"),
+    LIMIT("iops_wr_max_length", "SECONDS", kinds[THROTTLE_IOPS_WR].max_length,
+          "how long a burst lasts (default: 1)"),
+    LIMIT("iops_size", "BYTES", iops_size, "what counts as one operation (default: any)"),
     {0},
 };
 /* clang-format on */

@@ -77,6 +77,11 @@ void block_get_info(const struct block *block, struct block_info *ret_info)
     *ret_info = block->info;
 }
 
+void block_set_cancel(struct block *block, bool cancel)
+{
+    block->cancelled = cancel;
+}
+
 void block_set_writeback(struct block *block, bool writeback)
 {
     block->writeback = writeback;

@@ -24,6 +24,7 @@ struct block {
     unsigned nflushes;
     struct block_req last; /* copy of the last request submitted */
     bool writeback;
+    bool cancelled;
 
     /* Set by the test, on the loop's thread or before it runs. */
     bool hold;   /* keep requests pending until fake_block_release */

@@ -25,13 +25,13 @@ static void set_up(void)
 void blk_start(unsigned nqueues)
 {
     const struct virtio_blk_options options = {
-        .block = blk.disk,
-        .loop = blk.loop,
+        .port = &blk.port,
         .label = "disk vda",
         .serial = "root-disk",
         .nqueues = nqueues,
     };
 
+    block_port_init(&blk.port, blk.disk, blk.loop);
     ck_assert_int_eq(pthread_create(&blk.loop_thread, NULL, loop_main, NULL), 0);
     ck_assert_int_eq(virtio_blk_new(&options, blk.mem, &blk.dev), 0);
     ck_assert_int_eq(virtio_mmio_new(blk.dev, &blk.irq, &blk.mmio), 0);
@@ -56,6 +56,7 @@ static void tear_down(void)
     virtio_mmio_free(blk.mmio);
     loop_stop(blk.loop);
     pthread_join(blk.loop_thread, NULL);
+    block_port_done(&blk.port);
     loop_free(blk.loop);
     fake_block_free(blk.disk);
     irq_done(&blk.irq);

@@ -39,6 +39,7 @@ struct blk_rig {
     struct loop *loop;
     pthread_t loop_thread;
     struct block *disk;
+    struct block_port port;
     struct guest_mem *mem;
     struct irq irq;
     struct virtio_mmio *mmio;

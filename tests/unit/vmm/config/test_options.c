@@ -155,6 +155,31 @@ START_TEST(every_disk_key_is_taken)
 }
 END_TEST
 
+START_TEST(every_limit_on_a_disk_is_taken)
+{
+    static const char *const names[] = {"bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"};
+
+    for (unsigned kind = 0; kind < ARRAY_SIZE(names); kind++) {
+        const char *name = names[kind];
+        const struct throttle_limits *limits;
+        char text[128];
+
+        (void)snprintf(text, sizeof(text), "a,%s=1K,%s_max=2M,%s_max_length=3", name, name, name);
+        ck_assert_int_eq(parse_args("--kernel=k", "--disk", text), 0);
+        limits = &config.disks[0].limits;
+        for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+            ck_assert_uint_eq(limits->kinds[i].avg, i == kind ? 1024 : 0);
+            ck_assert_uint_eq(limits->kinds[i].max, i == kind ? 2 << 20 : 0);
+            ck_assert_uint_eq(limits->kinds[i].max_length, i == kind ? 3 : 1);
+        }
+    }
+    ck_assert_int_eq(parse_args("--kernel=k", "--disk=a,iops=5,iops_size=4K"), 0);
+    ck_assert_uint_eq(config.disks[0].limits.iops_size, 4096);
+    config_done(&config);
+    ck_assert_int_lt(parse_args("--kernel=k", "--disk=a,iops=5,iops_rd=4"), 0);
+}
+END_TEST
+
 START_TEST(commas_in_file_names_are_doubled)
 {
     static const struct {
@@ -316,6 +341,10 @@ static const struct {
     {{"--disk=a,cache="}, "--disk: a: cache: '': expected one of writeback|none|unsafe"},
     {{"--disk=a,aio=native"}, "--disk: a: aio: 'native': expected one of io_uring|threads"},
     {{"--disk=a,backing="}, "--disk: a: backing: '': expected a file name"},
+    {{"--disk=a,bps=1000000000000001"},
+     "--disk: a: bps: '1000000000000001': expected a number up to 1000000000000000, such as 10M"},
+    {{"--disk=a,iops=-1"},
+     "--disk: a: iops: '-1': expected a number up to 1000000000000000, such as 10M"},
     {{"--disk=a,queues=17"}, "--disk: a: queues: '17': expected a number from 1 to 16"},
     {{"--disk=a,discard=unmap"}, "--disk: a: discard: 'unmap': expected on or off"},
     {{"--disk=a,serial="}, "--disk: a: serial: '': expected 1 to 20 printable ASCII characters"},
@@ -510,8 +539,9 @@ static void add_tests(Suite *suite)
 
     unit_case(suite, "good", kernel_alone_gives_the_defaults, every_option_is_taken,
               a_boot_trace_is_taken, control_socket_is_taken, places_for_all_disks_add_up,
-              every_disk_key_is_taken, commas_in_file_names_are_doubled, sizes_are_taken,
-              last_of_a_repeated_option_wins, value_may_look_like_an_option_behind_equals,
+              every_disk_key_is_taken, every_limit_on_a_disk_is_taken,
+              commas_in_file_names_are_doubled, sizes_are_taken, last_of_a_repeated_option_wins,
+              value_may_look_like_an_option_behind_equals,
               a_kernel_to_prepare_takes_the_place_of_one_to_boot,
               help_and_version_need_nothing_else);
     unit_case(suite, "documents", help_names_every_setting_and_fits_a_terminal,
