@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <link.h>
 #include <malloc.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/mman.h>
@@ -66,17 +67,45 @@ static int unmap_unchanged(struct dl_phdr_info *object, size_t size, void *opaqu
     return 0;
 }
 
-void idle_memory_release(void)
+/* What all threads use. */
+static void release_shared(void)
 {
     int pagemap;
 
 #ifdef __GLIBC__
     (void)malloc_trim(0); /* says whether there was any */
 #endif
-    thread_trim_stack();
     pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
     if (pagemap < 0)
         return;
     (void)dl_iterate_phdr(unmap_unchanged, &pagemap); /* what unmap_unchanged returned */
     close(pagemap);
+}
+
+void idle_memory_release(void)
+{
+    thread_trim_stack();
+    release_shared();
+}
+
+/* ---- parts that work now and then ------------------------------------------------------------ */
+
+static atomic_uint working;
+
+void idle_memory_work_begins(void)
+{
+    atomic_fetch_add(&working, 1);
+}
+
+/* One that begins just after the last has ended is disturbed once, which does no harm. */
+void idle_memory_work_ends(void)
+{
+    thread_trim_stack();
+    if (atomic_fetch_sub(&working, 1) == 1)
+        release_shared();
+}
+
+void idle_memory_work_leaves(void)
+{
+    atomic_fetch_sub(&working, 1);
 }

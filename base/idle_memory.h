@@ -13,4 +13,14 @@
  */
 void idle_memory_release(void);
 
+/*
+ * The same for parts of the process that work now and then, such as disks and their queues: what
+ * all of them use goes only when none works, because whoever works would have to fetch it again
+ * at once. A part that begins to work says so, once, until it has been idle for a while (ends) or
+ * goes away (leaves). Any thread; the one that ends is without work, as above.
+ */
+void idle_memory_work_begins(void);
+void idle_memory_work_ends(void);
+void idle_memory_work_leaves(void);
+
 #endif

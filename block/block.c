@@ -198,7 +198,7 @@ static void release_memory(struct block *block)
 {
     trim_chain(block);
     co_sched_release(aio_sched(block->aio));
-    idle_memory_release();
+    idle_memory_work_ends();
 }
 
 /* An error needs no handling: the guest's next flush tries again, and its result is reported. */
@@ -240,8 +240,10 @@ static void finish_run(struct aio_task *task)
     struct list *first;
 
     block->busy = true;
-    if (!block->idle.loop)
+    if (!block->idle.loop) {
+        idle_memory_work_begins();
         loop_arm(block->loop, &block->idle, IDLE_NS);
+    }
     while ((first = list_first(&block->finished))) {
         struct block_req *req = container_of(first, struct block_req, link);
 
@@ -374,6 +376,8 @@ int block_detach(struct block *block)
     assert(block->loop);
     while (block->in_flight > 0 || block->workers > 0)
         aio_wait(aio);
+    if (block->idle.loop)
+        idle_memory_work_leaves();
     loop_disarm(&block->idle);
 
     set_chain_aio(block, NULL);

@@ -39,7 +39,7 @@ static void expired(struct loop_timer *timer)
         return;
     }
     free_idle(pool);
-    idle_memory_release();
+    idle_memory_work_ends();
 }
 
 void blk_pool_init(struct blk_pool *pool, struct loop *loop)
@@ -78,12 +78,16 @@ void blk_pool_give(struct blk_pool *pool, struct blk_request *request)
     request->next = pool->idle;
     pool->idle = request;
     pool->busy = true;
-    if (!pool->timer.loop)
-        loop_arm(pool->loop, &pool->timer, IDLE_NS);
+    if (pool->timer.loop)
+        return;
+    idle_memory_work_begins();
+    loop_arm(pool->loop, &pool->timer, IDLE_NS);
 }
 
 void blk_pool_empty(struct blk_pool *pool)
 {
+    if (pool->timer.loop)
+        idle_memory_work_leaves();
     loop_disarm(&pool->timer);
     free_idle(pool);
 }

@@ -3,7 +3,11 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <malloc.h>
+#include <stdarg.h>
+#include <stddef.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -48,6 +52,12 @@ int __real_fsync(int fd);
 int __wrap_fsync(int fd);
 int __real_syncfs(int fd);
 int __wrap_syncfs(int fd);
+int __real_malloc_trim(size_t pad);
+int __wrap_malloc_trim(size_t pad);
+void *__real_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off);
+void *__wrap_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off);
+void *__real_mremap(void *addr, size_t len, size_t new_len, int flags, ...);
+void *__wrap_mremap(void *addr, size_t len, size_t new_len, int flags, ...);
 
 int __wrap_io_uring_submit(struct io_uring *ring)
 {
@@ -68,5 +78,32 @@ int __wrap_fsync(int fd)
 int __wrap_syncfs(int fd)
 {
     return sync_fails(HOST_SYNCFS, fd) ? -1 : __real_syncfs(fd);
+}
+
+int __wrap_malloc_trim(size_t pad)
+{
+    (void)fails(HOST_TRIM);
+#ifdef __GLIBC__
+    return __real_malloc_trim(pad);
+#else
+    return 0;
+#endif
+}
+
+void *__wrap_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
+{
+    return fails(HOST_MMAP) ? MAP_FAILED : __real_mmap(addr, len, prot, flags, fd, off);
+}
+
+/* All callers name a place. */
+void *__wrap_mremap(void *addr, size_t len, size_t new_len, int flags, ...)
+{
+    va_list args;
+    void *place;
+
+    va_start(args, flags);
+    place = va_arg(args, void *);
+    va_end(args);
+    return fails(HOST_MREMAP) ? MAP_FAILED : __real_mremap(addr, len, new_len, flags, place);
 }
 /* NOLINTEND(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp) */

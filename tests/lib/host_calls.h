@@ -14,6 +14,9 @@ enum host_call_kind {
     HOST_NANOSLEEP, /* fails by not sleeping; the time counts as slept */
     HOST_FSYNC,
     HOST_SYNCFS,
+    HOST_TRIM, /* malloc_trim; it cannot fail */
+    HOST_MMAP, /* of the program's own calls, not of the C library's */
+    HOST_MREMAP,
     HOST_CALLS,
 };
 

@@ -6,6 +6,7 @@
 
 #include "base/idle_memory.h"
 #include "base/thread.h"
+#include "tests/lib/host_calls.h"
 #include "tests/lib/unit.h"
 
 #define PAGE_SIZE 4096u
@@ -114,10 +115,58 @@ END_TEST
 #define what_was_freed_goes program_works_on
 #endif
 
+START_TEST(what_all_use_stays_while_somebody_works)
+{
+    idle_memory_work_begins();
+    idle_memory_work_begins();
+    idle_memory_work_begins();
+    idle_memory_work_ends();
+    idle_memory_work_leaves();
+    ck_assert_uint_eq(host_calls[HOST_TRIM].count, 0);
+    idle_memory_work_ends();
+    ck_assert_uint_eq(host_calls[HOST_TRIM].count, 1);
+}
+END_TEST
+
+START_TEST(whoever_leaves_disturbs_nobody)
+{
+    idle_memory_work_begins();
+    idle_memory_work_leaves();
+    ck_assert_uint_eq(host_calls[HOST_TRIM].count, 0);
+    idle_memory_work_begins();
+    idle_memory_work_ends();
+    ck_assert_uint_eq(host_calls[HOST_TRIM].count, 1);
+}
+END_TEST
+
+static void *work_and_end(void *arg)
+{
+    uintptr_t deep;
+
+    idle_memory_work_begins();
+    go_deep(&deep);
+    idle_memory_work_ends();
+    ck_assert(!is_resident(deep));
+    return arg;
+}
+
+START_TEST(each_thread_gives_back_its_own_stack)
+{
+    pthread_t thread;
+
+    idle_memory_work_begins();
+    ck_assert_int_eq(thread_start(&thread, "deep", work_and_end, NULL), 0);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    idle_memory_work_leaves();
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     unit_case(suite, "idle memory", deep_frames_go_and_the_callers_stay, program_works_on,
               what_is_not_as_in_the_file_stays, what_was_freed_goes);
+    unit_case_with(suite, "work", host_calls_reset, NULL, what_all_use_stays_while_somebody_works,
+                   whoever_leaves_disturbs_nobody, each_thread_gives_back_its_own_stack);
 }
 
 UNIT_USES_THREADS;

@@ -14,7 +14,9 @@ int real_virtq_pop(struct virtq *vq, struct virtq_chain *ret_chain);
 #include <malloc.h>
 #include <unistd.h>
 
+#include "base/idle_memory.h"
 #include "tests/lib/devices/virtio/virtio_blk_rig.h"
+#include "tests/lib/host_calls.h"
 
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
@@ -188,11 +190,14 @@ static void add_longest_requests(void)
     }
 }
 
+/* Its own memory, while another part of the process works: what all use stays. */
 START_TEST(idle_queue_gives_its_memory_back)
 {
     size_t before;
     size_t waited_ms = 0;
 
+    host_calls_reset();
+    idle_memory_work_begins();
     blk.disk->hold = true;
     blk_start(1);
     blk_bring_up_with(driver_features(blk.mmio), 256);
@@ -211,12 +216,26 @@ START_TEST(idle_queue_gives_its_memory_back)
     }
     ck_assert_uint_lt(waited_ms, TIMEOUT_MS);
     ck_assert_uint_ge(waited_ms, 1500); /* not at once: the next requests use it again */
+    blk_settle();
+    ck_assert_uint_eq(host_calls[HOST_TRIM].count, 0);
     blk.disk->hold = false;
     ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_IN, 0, 512, NULL), VIRTIO_BLK_S_OK);
 }
 END_TEST
 
 #endif
+
+START_TEST(queue_that_was_reset_does_not_work)
+{
+    blk_bring_up();
+    ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_IN, 0, 512, NULL), VIRTIO_BLK_S_OK);
+    driver_write32(blk.mmio, VIRTIO_MMIO_STATUS, 0);
+    host_calls_reset();
+    idle_memory_work_begins();
+    idle_memory_work_ends();
+    ck_assert_uint_eq(host_calls[HOST_TRIM].count, 1);
+}
+END_TEST
 
 static void add_tests(Suite *suite)
 {
@@ -225,6 +244,7 @@ static void add_tests(Suite *suite)
 #ifndef OTHER_HEAP
     blk_case(suite, "memory", idle_queue_gives_its_memory_back);
 #endif
+    blk_case(suite, "work", queue_that_was_reset_does_not_work);
 }
 
 UNIT_USES_THREADS;
