@@ -96,23 +96,44 @@ static uint32_t get_status(const struct virtio_mmio *mmio)
     return load_word(mmio, VIRTIO_MMIO_STATUS);
 }
 
-/*
- * Words that did not change are left alone: another vCPU may be reading them. The generation goes
- * up where a field changed that the driver did not write (4.2.2.1).
- */
-static void show_config(struct virtio_mmio *mmio, bool changed_by_itself)
+static void next_generation(struct virtio_mmio *mmio)
 {
-    uint32_t config[CONFIG_LEN / sizeof(uint32_t)];
-    uint32_t *shown = word_at(mmio, VIRTIO_MMIO_CONFIG);
+    store_word(mmio, VIRTIO_MMIO_CONFIG_GENERATION,
+               load_word(mmio, VIRTIO_MMIO_CONFIG_GENERATION) + 1);
+}
 
-    pthread_mutex_lock(&mmio->config_lock);
+/* What did not change is left alone: another vCPU may be reading it. */
+static void store_config(struct virtio_mmio *mmio)
+{
+    uint64_t config[CONFIG_LEN / sizeof(uint64_t)];
+    uint64_t *shown = (uint64_t *)(void *)(mmio->page + VIRTIO_MMIO_CONFIG);
+
     mmio->dev->ops->config_read(mmio->dev, 0, config, sizeof(config));
     for (size_t i = 0; i < ARRAY_SIZE(config); i++)
         if (shown[i] != config[i])
             __atomic_store_n(&shown[i], config[i], __ATOMIC_SEQ_CST);
+}
+
+/*
+ * The generation goes up where a field changed that the driver did not write (4.2.2.1). A driver
+ * reads the generation, the words of a field, and the generation again, and starts anew if that
+ * changed (2.5.1). It may do so without an exit, while this changes the page:
+ *
+ *   device: generation -> fields, each of 8 bytes by one store -> generation -> interrupt
+ *
+ * Had the fields changed before any generation, a driver could read half of the old field and half
+ * of the new one before it looked for the second time; had they changed after it, before it looked
+ * for the first time. As it is, it would have to look twice between the two changes, and read the
+ * halves around one store there. Even then the interrupt comes later and makes it read once more.
+ */
+static void show_config(struct virtio_mmio *mmio, bool changed_by_itself)
+{
+    pthread_mutex_lock(&mmio->config_lock);
     if (changed_by_itself)
-        store_word(mmio, VIRTIO_MMIO_CONFIG_GENERATION,
-                   load_word(mmio, VIRTIO_MMIO_CONFIG_GENERATION) + 1);
+        next_generation(mmio);
+    store_config(mmio);
+    if (changed_by_itself)
+        next_generation(mmio);
     pthread_mutex_unlock(&mmio->config_lock);
 }
 
@@ -507,8 +528,11 @@ static uint64_t bus_read_register(void *opaque, uint64_t off, unsigned size)
     struct virtio_mmio *mmio = opaque;
     uint8_t config[8] = {0};
 
-    if (off < VIRTIO_MMIO_CONFIG)
-        return is_register(mmio, off, size) ? load_word(mmio, off) : 0;
+    if (off < VIRTIO_MMIO_CONFIG && !is_register(mmio, off, size))
+        return 0;
+    if (off < VIRTIO_MMIO_CONFIG_GENERATION)
+        return load_word(mmio, off);
+    /* The generation and what follows it: nobody sees half of a change here. */
     if (!range_fits(off, size, VIRTIO_MMIO_LEN))
         return 0;
     pthread_mutex_lock(&mmio->config_lock);

@@ -49,6 +49,7 @@ void irq_raise(struct irq *line)
 static struct recorder {
     struct virtio_dev dev;
     uint8_t config[12];
+    void (*at_config_read)(void); /* NULL: nothing */
     int start_result;
     bool running[NQUEUES];
     unsigned nstarts;
@@ -64,6 +65,8 @@ static uint64_t rec_features(struct virtio_dev *dev)
 
 static void rec_config_read(struct virtio_dev *dev, uint32_t off, void *buf, uint32_t len)
 {
+    if (rec.at_config_read)
+        rec.at_config_read();
     virtio_config_copy(rec.config, sizeof(rec.config), off, buf, len);
 }
 
@@ -581,7 +584,7 @@ START_TEST(page_follows_what_the_device_says)
     rec.dev.transport->notify_config(rec.dev.transport);
     ck_assert_uint_eq(shown_at_edge, VIRTIO_MMIO_INT_VRING | VIRTIO_MMIO_INT_CONFIG);
     ck_assert_uint_eq(shown32(VIRTIO_MMIO_CONFIG + 4), 0x55);
-    ck_assert_uint_eq(shown32(VIRTIO_MMIO_CONFIG_GENERATION), 1);
+    ck_assert_uint_ne(shown32(VIRTIO_MMIO_CONFIG_GENERATION), 0);
     rec.dev.transport->needs_reset(rec.dev.transport);
     ck_assert(shown32(VIRTIO_MMIO_STATUS) & NEEDS_RESET);
     at_edge = NULL;
@@ -597,8 +600,43 @@ START_TEST(generation_changes_with_the_configuration)
     ck_assert_uint_eq(read32(VIRTIO_MMIO_CONFIG_GENERATION), before);
     rec.dev.transport->notify_config(rec.dev.transport);
     ck_assert_uint_ne(read32(VIRTIO_MMIO_CONFIG_GENERATION), before);
+    before = read32(VIRTIO_MMIO_CONFIG_GENERATION);
     rec.dev.transport->notify_used(rec.dev.transport, 0);
-    ck_assert_uint_eq(read32(VIRTIO_MMIO_CONFIG_GENERATION), before + 1);
+    ck_assert_uint_eq(read32(VIRTIO_MMIO_CONFIG_GENERATION), before);
+}
+END_TEST
+
+static uint32_t shown_at_read, shown_at_interrupt;
+
+static void look_before_the_change(void)
+{
+    ck_assert_uint_eq(shown32(VIRTIO_MMIO_CONFIG), 0);
+    shown_at_read = shown32(VIRTIO_MMIO_CONFIG_GENERATION);
+}
+
+static void look_after_the_change(void)
+{
+    ck_assert_uint_eq(shown32(VIRTIO_MMIO_CONFIG), 0x66);
+    shown_at_interrupt = shown32(VIRTIO_MMIO_CONFIG_GENERATION);
+}
+
+/* Whether the driver began to read before the change or looks again after it, it notices. */
+START_TEST(generation_changes_before_and_after_the_configuration)
+{
+    uint32_t before;
+
+    bring_up(VERSION_1);
+    before = shown32(VIRTIO_MMIO_CONFIG_GENERATION);
+    rec.config[0] = 0x66;
+    rec.at_config_read = look_before_the_change;
+    at_edge = look_after_the_change;
+    rec.dev.transport->notify_config(rec.dev.transport);
+    rec.at_config_read = NULL;
+    at_edge = NULL;
+    ck_assert_uint_ne(shown_at_read, before);
+    ck_assert_uint_ne(shown_at_interrupt, shown_at_read);
+    ck_assert_uint_ne(shown_at_interrupt, before);
+    ck_assert_uint_eq(shown32(VIRTIO_MMIO_CONFIG_GENERATION), shown_at_interrupt);
 }
 END_TEST
 
@@ -667,6 +705,7 @@ static void add_tests(Suite *suite)
                 needs_reset_tells_the_driver_once);
     device_case(suite, "accesses", config_is_accessed_in_all_widths, page_follows_what_is_written,
                 page_follows_what_the_device_says, generation_changes_with_the_configuration,
+                generation_changes_before_and_after_the_configuration,
                 registers_take_aligned_words_only, garbage_on_every_register_does_no_harm);
 }
 
