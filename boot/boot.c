@@ -233,27 +233,36 @@ static int place_initrds(struct session *s, struct err *err)
     return 0;
 }
 
-/* A packed kernel is unpacked here if that can be done; else its own stub does it in the guest. */
-static bool unpack_kernel(struct session *s)
+/*
+ * A packed kernel is unpacked here if that can be done; else its own stub does it in the guest. 0,
+ * 1 for the stub, or GUEST_MEM_LOST with *err filled.
+ */
+static int unpack_kernel(struct session *s, struct err *err)
 {
     const struct boot *boot = s->boot;
     const struct unpacked_source source = {
         .file = &boot->kernel_file, .image = &boot->kernel, .cache = boot->kernel_cache};
     struct unpacked unpacked;
     struct err why;
+    int r;
 
     if (boot->kernel.payload.len == 0)
-        return false;
-    if (unpacked_load(&source, &s->map, (const char *)s->cmdline, &unpacked, &why) < 0) {
+        return 1;
+    r = unpacked_load(&source, &s->map, (const char *)s->cmdline, &unpacked, &why);
+    if (r == GUEST_MEM_LOST) {
+        *err = why;
+        return r;
+    }
+    if (r < 0) {
         log_info("%s: the kernel unpacks itself: %s", boot->kernel_file.path, why.msg);
-        return false;
+        return 1;
     }
     log_debug("kernel unpacked: at %#llx, entered at %#llx", (unsigned long long)unpacked.gpa,
               (unsigned long long)unpacked.entry_gpa);
     s->entry_gpa = unpacked.entry_gpa;
     s->kernel_gpa = unpacked.gpa;
     s->info.kaslr = unpacked.kaslr;
-    return true;
+    return 0;
 }
 
 static void add_kernel_loads(struct session *s)
@@ -315,7 +324,6 @@ static int load(struct session *s, struct boot_plan *ret_plan, struct err *err)
 {
     int r = take_low_memory(s, err);
     uint64_t begin_ns;
-    bool is_unpacked;
 
     if (r < 0)
         return r;
@@ -335,9 +343,11 @@ static int load(struct session *s, struct boot_plan *ret_plan, struct err *err)
     if (r < 0)
         return r;
     begin_ns = trace_begin();
-    is_unpacked = unpack_kernel(s);
+    r = unpack_kernel(s, err);
     trace_span("place the kernel", begin_ns);
-    if (!is_unpacked)
+    if (r < 0)
+        return r;
+    if (r == 1)
         add_kernel_loads(s);
     begin_ns = trace_begin();
     r = loader_run(s->loads, s->nloads, err);

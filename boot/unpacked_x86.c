@@ -118,8 +118,10 @@ static int fill(const struct kernel_blocks *blocks, int fd, struct err *err)
 
     if (r == 0)
         r = kernel_blocks_relocate(blocks, err);
-    if (r < 0)
-        guest_mem_unmap_file(blocks->kernel, blocks->len);
+    if (r < 0 && r != GUEST_MEM_LOST && guest_mem_unmap_file(blocks->kernel, blocks->len) < 0)
+        r = GUEST_MEM_LOST;
+    if (r == GUEST_MEM_LOST)
+        (void)err_set(err, r, "the place of the kernel in guest memory is lost");
     return r;
 }
 
@@ -213,8 +215,8 @@ int unpacked_load(const struct unpacked_source *source, const struct ram_map *ma
     has_key = get_key(source, &key);
     if (has_key) {
         r = load_cached(source, &key, &place, ret_unpacked, err);
-        if (r == 0)
-            return 0;
+        if (r == 0 || r == GUEST_MEM_LOST)
+            return r;
         if (r != -ENOENT)
             log_info("the cache of kernels is not used: %s", err->msg);
     }

@@ -15,6 +15,7 @@
 #include "boot/file.h"
 #include "boot/kernel.h"
 #include "boot/ram_map.h"
+#include "memory/guest_mem.h"
 
 struct unpacked_source {
     const struct boot_file *file;
@@ -30,7 +31,8 @@ struct unpacked {
 
 /*
  * Put a kernel into guest memory, at its own place in `map` or at one that nobody has taken. 0; or
- * a negative errno with *err filled, guest memory being as it was: the kernel unpacks itself then.
+ * a negative errno with *err filled, guest memory being as it was: the kernel unpacks itself then;
+ * or GUEST_MEM_LOST with *err filled: no guest can start in this memory.
  */
 int unpacked_load(const struct unpacked_source *source, const struct ram_map *map,
                   const char *cmdline, struct unpacked *ret_unpacked, struct err *err) MUST_CHECK;

@@ -238,26 +238,35 @@ void guest_mem_clear(uint8_t *host, size_t len)
     memset(host + head + pages, 0, len - head - pages);
 }
 
+/*
+ * The host makes room before it knows that a mapping can be made, so one that is made in its place
+ * can leave a hole, which another thread would fill. A file is therefore mapped elsewhere and moved
+ * here: what can go wrong with it went wrong before.
+ */
 int guest_mem_map_file(uint8_t *host, size_t len, int fd, uint64_t off)
 {
-    int r;
+    void *elsewhere =
+        mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, (off_t)off);
 
-    if (mmap(host, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd,
-             (off_t)off) == MAP_FAILED) {
-        r = -errno;
-        guest_mem_unmap_file(host, len);
-        return r;
-    }
-    (void)madvise(host, len, MADV_DONTDUMP); /* advice */
-    return 0;
+    if (elsewhere == MAP_FAILED)
+        return -errno;
+    (void)madvise(elsewhere, len, MADV_DONTDUMP); /* advice */
+    if (mremap(elsewhere, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, host) == host)
+        return 0;
+    (void)munmap(elsewhere, len); /* ours, so it cannot fail */
+    /* If there is a hole, nobody shall fill it: all of guest memory is unmapped some day. */
+    (void)mmap(host, len, PROT_NONE,
+               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_NORESERVE, -1, 0);
+    return GUEST_MEM_LOST;
 }
 
-/* It takes the place of a mapping of the same size, so the host has room for it. */
-void guest_mem_unmap_file(uint8_t *host, size_t len)
+int guest_mem_unmap_file(uint8_t *host, size_t len)
 {
-    (void)mmap(host, len, PROT_READ | PROT_WRITE,
-               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+    if (mmap(host, len, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)
+        return GUEST_MEM_LOST;
     (void)madvise(host, len, MADV_DONTDUMP); /* advice */
+    return 0;
 }
 
 uint64_t guest_mem_size(const struct guest_mem *mem)

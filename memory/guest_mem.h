@@ -9,6 +9,7 @@
 #ifndef MINIVMM_MEMORY_GUEST_MEM_H
 #define MINIVMM_MEMORY_GUEST_MEM_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -100,13 +101,17 @@ void guest_mem_clear(uint8_t *host, size_t len);
 
 /*
  * Let `len` bytes of guest memory at `host`, whole pages, be those of a file from `off` on; what
- * the guest writes there does not reach the file. 0 or -errno, the memory being zero then. Before
- * the guest runs.
+ * the guest writes there does not reach the file. 0; -errno, the memory being as it was; or
+ * GUEST_MEM_LOST: there may be nothing mapped at `host` any more, and this guest cannot start.
+ * Before the guest runs.
  */
 int guest_mem_map_file(uint8_t *host, size_t len, int fd, uint64_t off) MUST_CHECK;
 
-/* Let it be plain memory again, and zero. */
-void guest_mem_unmap_file(uint8_t *host, size_t len);
+/* Let it be plain memory again, and zero. 0 or GUEST_MEM_LOST. */
+int guest_mem_unmap_file(uint8_t *host, size_t len) MUST_CHECK;
+
+/* No other error has this number. */
+#define GUEST_MEM_LOST (-ENOTRECOVERABLE)
 
 /* Sum of all regions in bytes. */
 uint64_t guest_mem_size(const struct guest_mem *mem);

@@ -13,6 +13,7 @@
 #include "memory/layout_x86.h"
 #include "tests/lib/boot/kernel_file.h"
 #include "tests/lib/boot/packed_kernel.h"
+#include "tests/lib/host_calls.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
 
@@ -433,6 +434,21 @@ static bool is_marked(const struct boot_options *options, const struct test_vmli
     return marked;
 }
 
+/* The stub could not run in guest memory that has a hole. */
+static void lose_memory(const struct boot_options *options)
+{
+    struct guest_mem *mem = memory_of(64 * MIB);
+    struct boot_plan plan;
+    struct boot *boot;
+
+    ck_assert_int_eq(boot_open(options, &boot, &err), 0);
+    host_calls[HOST_MREMAP] = (struct host_call){.fail = 1, .error = ENOMEM};
+    ck_assert_int_eq(boot_load(boot, &machine, mem, &plan, &err), GUEST_MEM_LOST);
+    ck_assert_ptr_nonnull(strstr(err.msg, "guest memory is lost"));
+    boot_close(boot);
+    guest_mem_free(mem);
+}
+
 START_TEST(an_unpacked_kernel_comes_from_the_cache_the_next_time)
 {
     const char *dir = scratch_path("cache"), *path = scratch_path("kernel");
@@ -455,6 +471,7 @@ START_TEST(an_unpacked_kernel_comes_from_the_cache_the_next_time)
     mark_entry(found.gl_pathv[0]);
     ck_assert(is_marked(&options, &v, "quiet"));
     ck_assert(is_marked(&options, &v, "nokaslr"));
+    lose_memory(&options);
 
     /* Not where it would not be unpacked either, nor one that is not as it was made. */
     ck_assert_int_eq(chmod(found.gl_pathv[0], 0644), 0);

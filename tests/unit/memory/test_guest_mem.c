@@ -9,6 +9,7 @@
 
 #include "base/bytes.h"
 #include "memory/guest_mem_populate.h"
+#include "tests/lib/host_calls.h"
 #include "tests/lib/unit.h"
 
 /* 1 MiB at 0, a hole, 2 MiB at 16 MiB. */
@@ -239,14 +240,42 @@ START_TEST(a_mapped_file_is_read_and_never_written)
     ck_assert_int_eq(pread(fd, page, 1, 4096), 1);
     ck_assert_uint_eq(page[0], 0x22);
 
-    guest_mem_unmap_file(host + 8192, 4096);
+    ck_assert_int_eq(guest_mem_unmap_file(host + 8192, 4096), 0);
     memset(page, 0, sizeof(page));
     ck_assert_mem_eq(host + 8192, page, sizeof(page));
     ck_assert_uint_eq(host[8191], 0x33);
 
-    /* Not a file: zero as well. */
-    ck_assert_int_lt(guest_mem_map_file(host, 4096, -1, 0), 0);
-    ck_assert_mem_eq(host, page, sizeof(page));
+    /* What cannot be mapped leaves the memory alone. */
+    ck_assert_int_eq(guest_mem_map_file(host, 4096, -1, 0), -EBADF);
+    host_calls[HOST_MMAP] = (struct host_call){.fail = 1, .error = ENOMEM};
+    ck_assert_int_eq(guest_mem_map_file(host, 4096, fd, 0), -ENOMEM);
+    for (size_t i = 0; i < 4096; i++)
+        ck_assert_uint_eq(host[i], 0x33);
+    guest_mem_free(mem);
+    (void)fclose(file);
+}
+END_TEST
+
+/* A hole that the host leaves is plugged, and the caller told. */
+START_TEST(a_mapping_that_fails_half_way_is_told_apart)
+{
+    const struct mem_range range = {.gpa = 0, .len = 64 * KIB};
+    struct guest_mem *mem = NULL;
+    FILE *file = tmpfile();
+    unsigned char in_core;
+    void *host;
+
+    ck_assert_int_eq(ftruncate(fileno(file), 4096), 0);
+    ck_assert_int_eq(guest_mem_new(&range, 1, &mem, NULL), 0);
+    ck_assert_int_eq(guest_mem_at(mem, 0, 64 * KIB, &host), 0);
+    host_calls[HOST_MREMAP] = (struct host_call){.fail = 2, .error = ENOMEM};
+    ck_assert_int_eq(guest_mem_map_file(host, 4096, fileno(file), 0), GUEST_MEM_LOST);
+    memset(host, 0x33, 4096);
+    ck_assert_int_eq(munmap(host, 4096), 0);
+    ck_assert_int_eq(guest_mem_map_file(host, 4096, fileno(file), 0), GUEST_MEM_LOST);
+    ck_assert_int_eq(mincore(host, 4096, &in_core), 0);
+    host_calls[HOST_MMAP] = (struct host_call){.fail = 1, .error = ENOMEM};
+    ck_assert_int_eq(guest_mem_unmap_file(host, 4096), GUEST_MEM_LOST);
     guest_mem_free(mem);
     (void)fclose(file);
 }
@@ -399,7 +428,7 @@ static void add_tests(Suite *suite)
     unit_case(suite, "access", addresses_inside_and_outside,
               memory_is_zero_and_keeps_what_is_written, access_outside_copies_nothing,
               cleared_memory_is_zero_and_its_neighbours_stay,
-              a_mapped_file_is_read_and_never_written);
+              a_mapped_file_is_read_and_never_written, a_mapping_that_fails_half_way_is_told_apart);
     unit_case(suite, "mapping", host_addresses_allow_huge_pages,
               large_memory_costs_nothing_until_touched, bad_ranges_are_refused_by_name,
               no_address_space_says_how_much_was_wanted,
