@@ -11,9 +11,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -92,7 +94,8 @@ int cache_folder_make(const char *dir, struct err *err)
 
 /* ---- its files ------------------------------------------------------------------------------- */
 
-int cache_folder_new_name(char ret_name[CACHE_FOLDER_NEW_NAME_MAX], struct err *err)
+/* No process that uses the folder has the same. */
+static int choose_name(char ret_name[CACHE_FOLDER_NEW_NAME_MAX], struct err *err)
 {
     uint64_t random;
 
@@ -103,19 +106,73 @@ int cache_folder_new_name(char ret_name[CACHE_FOLDER_NEW_NAME_MAX], struct err *
     return 0;
 }
 
-/* One that is being written or was left behind, or one that is named after its kernel. */
-static bool is_own_name(const char *name)
+int cache_folder_create(int folder, char ret_name[CACHE_FOLDER_NEW_NAME_MAX], struct err *err)
 {
-    const char *end = name + strlen(name) - min_u64(strlen(name), strlen(CACHE_FOLDER_NAME_END));
+    int r = choose_name(ret_name, err);
+    int fd;
+
+    if (r < 0)
+        return r;
+    fd = openat(folder, ret_name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return err_set_errno(err, -errno, "cannot make a file");
+    (void)flock(fd, LOCK_EX | LOCK_NB); /* nobody else has a name so new; else it may be removed */
+    return fd;
+}
+
+/* Explicitly: most file systems are mounted so that reading changes this time once a day. */
+void cache_folder_note_use(int entry)
+{
+    const struct timespec times[2] = {{.tv_nsec = UTIME_NOW}, {.tv_nsec = UTIME_OMIT}};
+
+    (void)futimens(entry, times); /* then it is taken for older than it is */
+}
+
+/* ---- room ------------------------------------------------------------------------------------ */
+
+static bool is_new_name(const char *name)
+{
     size_t begin_len = strlen(NEW_NAME_BEGIN);
 
-    if (strcmp(end, CACHE_FOLDER_NAME_END) != 0)
-        return false;
-    if (strncmp(name, NEW_NAME_BEGIN, begin_len) == 0)
-        return strspn(name + begin_len, "0123456789abcdef") == NEW_NAME_DIGITS &&
-               name + begin_len + NEW_NAME_DIGITS == end;
-    return strspn(name, "0123456789abcdef-") > CACHE_FOLDER_BOOT_ID_LEN &&
+    return strncmp(name, NEW_NAME_BEGIN, begin_len) == 0 &&
+           strspn(name + begin_len, "0123456789abcdef") == NEW_NAME_DIGITS &&
+           strcmp(name + begin_len + NEW_NAME_DIGITS, CACHE_FOLDER_NAME_END) == 0;
+}
+
+static bool is_entry_name(const char *name)
+{
+    const char *end = name + strlen(name) - min_u64(strlen(name), strlen(CACHE_FOLDER_NAME_END));
+
+    return strcmp(end, CACHE_FOLDER_NAME_END) == 0 &&
+           strspn(name, "0123456789abcdef-") > CACHE_FOLDER_BOOT_ID_LEN &&
            name[CACHE_FOLDER_BOOT_ID_LEN] == '-';
+}
+
+/* Its lock ends with its maker. Only of one that has just been made it may not be there yet. */
+static bool is_abandoned(int folder, const char *name)
+{
+    int fd = openat(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    struct timespec now;
+    struct stat st;
+    bool abandoned;
+
+    if (fd < 0)
+        return false;
+    clock_gettime(CLOCK_REALTIME, &now);
+    abandoned = fstat(fd, &st) == 0 && now.tv_sec - st.st_mtim.tv_sec >= CACHE_FOLDER_MAKING_S &&
+                flock(fd, LOCK_EX | LOCK_NB) == 0;
+    close(fd);
+    return abandoned;
+}
+
+static void remove_abandoned(DIR *list)
+{
+    const struct dirent *file;
+
+    rewinddir(list);
+    while ((file = readdir(list)))
+        if (is_new_name(file->d_name) && is_abandoned(dirfd(list), file->d_name))
+            (void)unlinkat(dirfd(list), file->d_name, 0); /* else the next time */
 }
 
 static bool is_before(const struct timespec *a, const struct timespec *b)
@@ -123,22 +180,22 @@ static bool is_before(const struct timespec *a, const struct timespec *b)
     return a->tv_sec != b->tv_sec ? a->tv_sec < b->tv_sec : a->tv_nsec < b->tv_nsec;
 }
 
-/* The oldest entry, and how many there are. */
-static size_t find_oldest(DIR *folder, char oldest[NAME_MAX + 1])
+/* The entry that was not used for the longest time, and how many there are. */
+static size_t find_oldest(DIR *list, char oldest[NAME_MAX + 1])
 {
     struct timespec when = {0};
-    const struct dirent *entry;
+    const struct dirent *file;
     struct stat st;
     size_t n = 0;
 
-    rewinddir(folder);
-    while ((entry = readdir(folder))) {
-        if (!is_own_name(entry->d_name) ||
-            fstatat(dirfd(folder), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+    rewinddir(list);
+    while ((file = readdir(list))) {
+        if (!is_entry_name(file->d_name) ||
+            fstatat(dirfd(list), file->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
             continue;
-        if (n++ == 0 || is_before(&st.st_mtim, &when)) {
-            when = st.st_mtim;
-            (void)snprintf(oldest, NAME_MAX + 1, "%s", entry->d_name);
+        if (n++ == 0 || is_before(&st.st_atim, &when)) {
+            when = st.st_atim;
+            (void)snprintf(oldest, NAME_MAX + 1, "%s", file->d_name);
         }
     }
     return n;
@@ -155,6 +212,7 @@ void cache_folder_make_room(int folder)
             close(fd);
         return;
     }
+    remove_abandoned(list);
     while (find_oldest(list, oldest) >= CACHE_FOLDER_ENTRIES_MAX)
         if (unlinkat(folder, oldest, 0) < 0)
             break;

@@ -176,8 +176,10 @@ int kernel_cache_find(const char *dir, const struct kernel_cache_key *key, uint6
         return r;
     good = read_entry(fd, key, image_max, want_table, ret_entry);
     trace_span("check the kernel in the cache", begin_ns);
-    if (good)
+    if (good) {
+        cache_folder_note_use(fd);
         return 0;
+    }
     close(fd);
     return err_set(err, -EINVAL, "%s/%s: it is not as this program leaves its entries", dir,
                    key->text);
@@ -270,22 +272,18 @@ static int check_same(const struct boot_file *kernel, const struct kernel_cache_
 }
 
 /*
- * Under another name first, also one of an entry: one that is left behind is removed in its turn.
- * An entry with the same name has the same contents, or is no good.
+ * Under another name first. An entry with the same name has the same contents, or is no good.
  */
 static int make_entry(int folder, const struct boot_file *kernel,
                       const struct kernel_cache_key *key, const struct plain_kernel *plain,
                       const uint8_t *image, struct err *err)
 {
     char name[CACHE_FOLDER_NEW_NAME_MAX];
-    int fd, r;
+    int fd = cache_folder_create(folder, name, err);
+    int r;
 
-    r = cache_folder_new_name(name, err);
-    if (r < 0)
-        return r;
-    fd = openat(folder, name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
     if (fd < 0)
-        return err_set_errno(err, -errno, "cannot make a file");
+        return fd;
     r = write_entry(fd, key, plain, image);
     if (r < 0)
         (void)err_set_errno(err, r, "cannot write to it");

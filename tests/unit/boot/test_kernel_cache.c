@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -286,29 +287,124 @@ START_TEST(a_kernel_that_was_just_written_is_not_kept)
 }
 END_TEST
 
-/* Files that look like entries, each a second younger than the one before. */
+#define OTHER "446f6466-ecd5-44a8-9d48-bb5c58d96764-"
+
+/* Files that look like entries, each used a second later, and made earlier, than those before. */
 static void make_others(unsigned n)
 {
-    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = 1000}};
-
     for (unsigned i = 1; i <= n; i++) {
+        struct timespec times[2] = {{.tv_sec = 1000 + i}, {.tv_sec = 1000 - i}};
+
         scratch_save("other", "x", 1);
-        times[1].tv_sec++;
         ck_assert_int_eq(utimensat(AT_FDCWD, scratch_path("other"), times, 0), 0);
-        scratch_ok("mv other caches/kernels/new-000000000000000%u.kernel", i);
+        scratch_ok("mv other caches/kernels/" OTHER "%u.kernel", i);
     }
 }
 
-START_TEST(only_the_last_entries_are_kept)
+static void make_room(void)
+{
+    struct err err;
+    int folder = cache_folder_open(dir, &err);
+
+    ck_assert_int_ge(folder, 0);
+    cache_folder_make_room(folder);
+    close(folder);
+}
+
+START_TEST(entries_that_were_used_last_are_kept)
 {
     store();
     make_others(CACHE_FOLDER_ENTRIES_MAX - 1);
     ck_assert_uint_eq(count_files(), CACHE_FOLDER_ENTRIES_MAX);
     store();
     ck_assert_uint_eq(count_files(), CACHE_FOLDER_ENTRIES_MAX - 1);
-    scratch_ok("test ! -e caches/kernels/new-0000000000000001.kernel");
-    scratch_ok("test -e caches/kernels/new-0000000000000002.kernel");
+    scratch_ok("test ! -e caches/kernels/" OTHER "1.kernel");
+    scratch_ok("test -e caches/kernels/" OTHER "2.kernel");
     ck_assert(is_found(IMAGE_LEN));
+}
+END_TEST
+
+/* Reading it changes this time once a day on most file systems. */
+START_TEST(each_use_counts)
+{
+    struct stat first, second;
+
+    store();
+    ck_assert(is_found(IMAGE_LEN));
+    ck_assert_int_eq(stat(entry_path(), &first), 0);
+    (void)usleep(20000);
+    ck_assert(is_found(IMAGE_LEN));
+    ck_assert_int_eq(stat(entry_path(), &second), 0);
+    ck_assert(second.st_atim.tv_sec > first.st_atim.tv_sec ||
+              second.st_atim.tv_nsec > first.st_atim.tv_nsec);
+}
+END_TEST
+
+START_TEST(to_be_found_is_to_be_used)
+{
+    struct timespec times[2] = {{.tv_sec = 1}, {.tv_nsec = UTIME_OMIT}};
+
+    store();
+    ck_assert_int_eq(utimensat(AT_FDCWD, entry_path(), times, 0), 0);
+    make_others(CACHE_FOLDER_ENTRIES_MAX - 1);
+    ck_assert(is_found(IMAGE_LEN));
+    make_room();
+    ck_assert(is_found(IMAGE_LEN));
+    scratch_ok("test ! -e caches/kernels/" OTHER "1.kernel");
+}
+END_TEST
+
+/* A file that is being written, or was: the minute that its maker has is over. */
+static int make_new(unsigned number, bool is_locked)
+{
+    static const struct timespec old[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
+    char name[64];
+    int fd;
+
+    (void)snprintf(name, sizeof(name), "caches/kernels/new-000000000000000%u.kernel", number);
+    fd = open(scratch_path(name), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(futimens(fd, old), 0);
+    if (is_locked)
+        ck_assert_int_eq(flock(fd, LOCK_EX | LOCK_NB), 0);
+    return fd;
+}
+
+START_TEST(what_is_being_written_neither_counts_nor_goes)
+{
+    int writing;
+
+    store();
+    make_others(CACHE_FOLDER_ENTRIES_MAX - 2);
+    writing = make_new(1, true);
+    close(make_new(2, false));
+    scratch_ok("touch caches/kernels/new-0000000000000003.kernel"); /* locked in a moment */
+    make_room();
+    scratch_ok("test -e caches/kernels/new-0000000000000001.kernel");
+    scratch_ok("test ! -e caches/kernels/new-0000000000000002.kernel");
+    scratch_ok("test -e caches/kernels/new-0000000000000003.kernel");
+    scratch_ok("test -e caches/kernels/" OTHER "1.kernel");
+    ck_assert(is_found(IMAGE_LEN));
+    close(writing);
+    make_room();
+    scratch_ok("test ! -e caches/kernels/new-0000000000000001.kernel");
+}
+END_TEST
+
+START_TEST(a_file_that_is_made_is_locked)
+{
+    char name[CACHE_FOLDER_NEW_NAME_MAX];
+    struct err err;
+    int folder = cache_folder_make(dir, &err);
+    int made = cache_folder_create(folder, name, &err);
+    int other = openat(folder, name, O_RDONLY | O_CLOEXEC);
+
+    ck_assert_int_ge(made, 0);
+    ck_assert_int_eq(flock(other, LOCK_EX | LOCK_NB), -1);
+    close(made);
+    ck_assert_int_eq(flock(other, LOCK_EX | LOCK_NB), 0);
+    close(other);
+    close(folder);
 }
 END_TEST
 
@@ -367,7 +463,9 @@ static void add_tests(Suite *suite)
 {
     unit_case_with(suite, "use", set_up, tear_down, what_is_stored_is_found,
                    a_kernel_without_a_table_is_kept_as_well, the_table_is_read_only_if_it_is_wanted,
-                   an_entry_may_be_made_twice, only_the_last_entries_are_kept,
+                   an_entry_may_be_made_twice, entries_that_were_used_last_are_kept,
+                   to_be_found_is_to_be_used, each_use_counts,
+                   what_is_being_written_neither_counts_nor_goes, a_file_that_is_made_is_locked,
                    files_of_the_user_stay, what_is_half_written_leaves_nothing,
                    a_folder_that_cannot_be_made_is_told);
     unit_case_with(suite, "refused", set_up, tear_down, an_image_larger_than_its_room_is_refused,
