@@ -3,11 +3,14 @@
 
 import dataclasses
 import os
+import re
 import shutil
 import subprocess
 
 # The first line that user space prints in the busybox guests (scripts/guest/init).
 MARKER = b"minivmm-guest: userspace"
+# The last that a guest's kernel prints before it powers off or restarts. VMMs may have more to say.
+LAST_LINE = re.compile(rb"reboot: [^\r\n]*\r*\n?")
 CMDLINE = "console=ttyS0 quiet reboot=t panic=-1"
 
 

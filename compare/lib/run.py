@@ -18,6 +18,8 @@ class Run:
         self.argv = argv
         self.output = b""
         self.last_output = 0.0
+        # (bytes of output, when there were so many)
+        self.arrivals = []
         self.eof = False
 
     def __enter__(self):
@@ -52,6 +54,12 @@ class Run:
         self._read_until(lambda: marker in self.output[begin:], timeout_s, f"no {marker!r}")
         return self.last_output
 
+    def time_of_last(self, pattern):
+        """Seconds until the last match was printed to its end; of all output without any."""
+        matches = list(pattern.finditer(self.output))
+        end = matches[-1].end() if matches else len(self.output)
+        return next((when for size, when in self.arrivals if size >= end), self.last_output)
+
     def wait_end(self, timeout_s):
         """Seconds until the process ended; its exit status is in process.returncode."""
         self._read_until(lambda: self.eof, timeout_s, "did not end")
@@ -73,6 +81,7 @@ class Run:
             if data:
                 self.output += data
                 self.last_output = self.elapsed()
+                self.arrivals.append((len(self.output), self.last_output))
             self.eof = not data
 
     def failure(self, what):

@@ -12,7 +12,7 @@ import types
 import unittest
 from unittest import mock
 
-from lib import proc, progress, sides, timeline, vmlinux
+from lib import guest, proc, progress, sides, timeline, vmlinux
 from lib.run import Run
 from made_runs import script_module
 
@@ -30,6 +30,22 @@ class Process(unittest.TestCase):
         self.assertGreater(two - one, 0.15)
         self.assertGreater(end - two, 0.05)
         self.assertEqual(run.process.returncode, 0)
+
+    def test_the_end_is_counted_from_the_guests_last_line(self):
+        with shell("echo 'reboot: Restarting'; sleep 0.2; echo bye; sleep 0.1") as run:
+            end = run.wait_end(10)
+        self.assertGreater(end - run.time_of_last(guest.LAST_LINE), 0.25)
+        self.assertLess(end - run.last_output, 0.2)
+
+    def test_a_last_line_in_pieces_ends_with_its_last_byte(self):
+        with shell("printf 'reboot: Pow'; sleep 0.2; echo er down; sleep 0.1") as run:
+            end = run.wait_end(10)
+        self.assertLess(end - run.time_of_last(guest.LAST_LINE), 0.2)
+
+    def test_a_guest_without_a_last_line_ends_with_the_output(self):
+        with shell("echo hello") as run:
+            run.wait_end(10)
+        self.assertEqual(run.time_of_last(guest.LAST_LINE), run.last_output)
 
     def test_a_line_after_another_one(self):
         with shell("echo '# '; read line; echo \"got $line\"; echo '# '; sleep 60") as run:
