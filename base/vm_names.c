@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/vm_names.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define LETTERS_AND_DIGITS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+
+bool vm_name_is_valid(const char *name)
+{
+    size_t len = strlen(name);
+
+    return len > 0 && len <= VM_NAME_MAX && strspn(name, LETTERS_AND_DIGITS) > 0 &&
+           strspn(name, LETTERS_AND_DIGITS "-_.") == len;
+}
+
+static char *fallback(void)
+{
+    char *folder = NULL;
+
+    if (geteuid() == 0)
+        return strdup("/run/minivmm");
+    return asprintf(&folder, "/tmp/minivmm-%u", geteuid()) < 0 ? NULL : folder;
+}
+
+void vm_names_folders(char *ret_folders[VM_FOLDERS_MAX])
+{
+    const char *runtime = getenv("XDG_RUNTIME_DIR");
+    size_t n = 0;
+
+    for (size_t i = 0; i < VM_FOLDERS_MAX; i++)
+        ret_folders[i] = NULL;
+    if (runtime && runtime[0] == '/' && asprintf(&ret_folders[n], "%s/minivmm", runtime) >= 0)
+        n++;
+    ret_folders[n] = fallback();
+    if (n == 1 && ret_folders[1] && strcmp(ret_folders[0], ret_folders[1]) == 0) {
+        free(ret_folders[1]);
+        ret_folders[1] = NULL;
+    }
+}
+
+int vm_names_check_folder(const char *folder, struct err *err)
+{
+    struct stat st;
+
+    if (lstat(folder, &st) < 0)
+        return err_set_errno(err, -errno, "%s", folder);
+    if (!S_ISDIR(st.st_mode))
+        return err_set(err, -ENOTDIR, "%s: expected a folder", folder);
+    if (st.st_uid != geteuid() || (st.st_mode & 077) != 0)
+        return err_set(err, -EPERM,
+                       "%s: expected a folder of this user with mode 0700, not of user %u with "
+                       "mode %04o",
+                       folder, st.st_uid, st.st_mode & 07777);
+    return 0;
+}
+
+char *vm_names_socket(const char *folder, const char *name)
+{
+    char *path = NULL;
+
+    return asprintf(&path, "%s/%s" VM_NAMES_SUFFIX, folder, name) < 0 ? NULL : path;
+}
+
+/* What another process makes at the same time is as good. */
+static int make_folder(const char *folder, struct err *err)
+{
+    if (mkdir(folder, 0700) < 0 && errno != EEXIST)
+        return err_set_errno(err, -errno, "%s: cannot make the folder of control sockets", folder);
+    return vm_names_check_folder(folder, err);
+}
+
+int vm_names_new_socket(const char *name, char **ret_path, struct err *err)
+{
+    char *folders[VM_FOLDERS_MAX];
+    char *path;
+    int r;
+
+    if (!vm_name_is_valid(name))
+        return err_set(err, -EINVAL, "%s: " VM_NAME_EXPECTED, name);
+    vm_names_folders(folders);
+    path = folders[0] ? vm_names_socket(folders[0], name) : NULL;
+    r = path ? make_folder(folders[0], err) : err_set(err, -ENOMEM, "out of memory");
+    for (size_t i = 0; i < VM_FOLDERS_MAX; i++)
+        free(folders[i]);
+    if (r < 0)
+        free(path);
+    else
+        *ret_path = path;
+    return r;
+}
