@@ -224,7 +224,7 @@ static void idle_expired(struct loop_timer *timer)
 {
     struct block *block = container_of(timer, struct block, idle);
 
-    if (block->busy || block->in_flight > 0) {
+    if (block->busy || block->in_flight > 0 || block->nlive > 0) {
         block->busy = false;
         loop_arm(block->loop, timer, IDLE_NS);
     } else {
@@ -278,7 +278,7 @@ static void worker(void *opaque)
     struct block *block = opaque;
     struct list *first;
 
-    while ((first = list_first(&block->pending))) {
+    while (!block->held && (first = list_first(&block->pending))) {
         struct block_req *req = container_of(first, struct block_req, link);
         struct block_merged merged;
 
@@ -290,6 +290,53 @@ static void worker(void *opaque)
             finish(block, req, carry_out(block, req));
     }
     block->workers--;
+    if (block->held && block->workers == 0)
+        co_queue_wake_all(&block->quiet);
+}
+
+bool block_is_quiet(const struct block *block)
+{
+    return !block->loop || (block->held && block->workers == 0);
+}
+
+static int start_worker(struct block *block)
+{
+    int r = co_start(aio_sched(block->aio), worker, block);
+
+    if (r == 0)
+        block->workers++;
+    return r;
+}
+
+static void start_workers(struct block *block)
+{
+    unsigned n = 0;
+    int r = 0;
+
+    for (struct list *link = block->pending.next; link != &block->pending; link = link->next)
+        n++;
+    while (r == 0 && n-- > 0 && block->workers < BLOCK_WORKERS_MAX)
+        r = start_worker(block);
+    while (block->workers == 0 && !list_is_empty(&block->pending)) {
+        struct list *first = list_first(&block->pending);
+
+        list_remove(first);
+        finish(block, container_of(first, struct block_req, link), r);
+    }
+}
+
+void block_hold(struct block *block)
+{
+    assert(co_self() && !block->held);
+    block->held = true;
+    while (block->workers > 0)
+        co_queue_wait(&block->quiet);
+}
+
+void block_release(struct block *block)
+{
+    block->held = false;
+    start_workers(block);
 }
 
 void block_submit(struct block *block, struct block_req *req)
@@ -306,12 +353,10 @@ void block_submit(struct block *block, struct block_req *req)
         return;
     }
     list_add_tail(&block->pending, &req->link);
-    if (block->workers == BLOCK_WORKERS_MAX)
+    if (block->held || block->workers == BLOCK_WORKERS_MAX)
         return;
-    r = co_start(aio_sched(block->aio), worker, block);
-    if (r == 0) {
-        block->workers++;
-    } else if (block->workers == 0) {
+    r = start_worker(block);
+    if (r < 0 && block->workers == 0) {
         /* No worker is left that would take it later. */
         list_remove(&req->link);
         finish(block, req, r);
@@ -322,7 +367,7 @@ int block_execute(struct block *block, struct block_req *req)
 {
     int r = check(block, req);
 
-    assert(!block->loop);
+    assert(block_is_quiet(block));
     return r < 0 ? r : carry_out(block, req);
 }
 
@@ -374,7 +419,7 @@ int block_detach(struct block *block)
     struct aio *aio = block->aio;
 
     assert(block->loop);
-    while (block->in_flight > 0 || block->workers > 0)
+    while (block->in_flight > 0 || block->workers > 0 || block->nlive > 0)
         aio_wait(aio);
     if (block->idle.loop)
         idle_memory_work_leaves();

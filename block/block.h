@@ -47,6 +47,16 @@ void block_set_cancel(struct block *block, bool cancel);
 /* Flush if it was written, release locks, free. Detached or never attached. 0 or -errno. */
 int block_close(struct block *block);
 
+/*
+ * Between the two calls no request is carried out: block_hold waits for those that are, and those
+ * that come meanwhile wait. In an operation (live.h) on an attached image.
+ */
+void block_hold(struct block *block);
+void block_release(struct block *block);
+
+/* Is no request carried out, because the image is held or not attached? */
+bool block_is_quiet(const struct block *block);
+
 struct block_info {
     uint64_t len;           /* virtual size in bytes; a raw file's tail is rounded up to a sector */
     uint32_t logical_block; /* smallest unit the guest may address: a power of two >= 512 */

@@ -120,7 +120,7 @@ int block_commit(struct block *block, const struct block_commit_options *options
     struct commit c = {.top = block, .options = options};
     int r = find_base(&c, err);
 
-    assert(!block->loop);
+    assert(block_is_quiet(block));
     if (r < 0)
         return r;
     c.buf = aligned_alloc(PIECE_ALIGN, PIECE);

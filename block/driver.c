@@ -12,6 +12,7 @@ void block_init(struct block *block, const struct block_driver *driver,
     block->alone = source->flags & BLOCK_OPEN_ALONE;
     list_init(&block->pending);
     list_init(&block->finished);
+    co_queue_init(&block->quiet);
 }
 
 void block_compute(struct block *block, void (*fn)(void *opaque), void *opaque)

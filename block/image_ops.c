@@ -63,7 +63,7 @@ bool block_uses_file(const struct block *block, const uint64_t id[2])
 
 static int check_writable(const struct block *block, struct err *err)
 {
-    assert(!block->loop);
+    assert(block_is_quiet(block));
     return block->writable ? 0 : err_set(err, -EROFS, "the image is open for reading only");
 }
 
@@ -238,7 +238,7 @@ int block_check(struct block *block, unsigned fix, struct block_check_report *re
 {
     int r;
 
-    assert(!block->loop);
+    assert(block_is_quiet(block));
     if (!block->driver->check)
         return err_set(err, -ENOTSUP, "format %s: there is nothing to check", block->driver->name);
     r = fix ? check_writable(block, err) : 0;

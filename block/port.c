@@ -66,6 +66,12 @@ void block_port_done(struct block_port *port)
     loop_cancel(port->loop, &port->released);
 }
 
+void block_port_resized(struct block_port *port)
+{
+    if (port->user)
+        port->user->resized(port->user);
+}
+
 void block_port_submit(struct block_port *port, struct block_req *req)
 {
     if (req->op == BLOCK_FLUSH || (port->nwaiting == 0 && lets_all_go(port))) {

@@ -18,8 +18,15 @@
 #include "block/block.h"
 #include "block/throttle.h"
 
+/* The device of the disk, embedded in it. */
+struct block_port_user {
+    /* The disk may have another length. */
+    void (*resized)(struct block_port_user *user);
+};
+
 struct block_port {
-    struct block *block; /* attached to `loop` */
+    struct block *block;          /* attached to `loop` */
+    struct block_port_user *user; /* NULL: there is no device, or its driver does not run */
     struct loop *loop;
     struct throttle throttle;
     struct loop_timer timer;   /* armed while requests wait */
@@ -34,6 +41,9 @@ void block_port_init(struct block_port *port, struct block *block, struct loop *
 
 /* Nothing is in flight, and nobody cancels any more. The loop does not run, or on its thread. */
 void block_port_done(struct block_port *port);
+
+/* Tell the user, if there is one, that the disk has another length. */
+void block_port_resized(struct block_port *port);
 
 /* As block_submit. */
 void block_port_submit(struct block_port *port, struct block_req *req);

@@ -8,20 +8,7 @@
 #include <stdlib.h>
 
 #include "base/thread.h"
-
-struct disk {
-    const struct config_disk *config;
-    char *label;
-    struct block *block; /* owner: the disk's thread, while attached */
-    struct block_port port;
-    struct throttle_limits limits;
-    struct loop *loop;
-    pthread_t thread;
-
-    pthread_mutex_t lock; /* guards the rest: what other threads may ask for */
-    bool attached;        /* `block` has requests in flight, or may have */
-    bool closing;
-};
+#include "vmm/disk_private.h"
 
 static void *disk_main(void *arg)
 {
@@ -77,6 +64,7 @@ static void detach(void *opaque)
 {
     struct hand_over *job = opaque;
 
+    disk_queue_stop(&job->disk->queue);
     job->result = block_detach(job->disk->block);
 }
 
@@ -160,7 +148,7 @@ static int make_label(struct disk *disk, unsigned index, struct err *err)
     return err_set(err, -ENOMEM, "%s: out of memory", disk->config->path);
 }
 
-int disk_open(const struct config *vm, unsigned index, struct open_files *files,
+int disk_open(const struct config *vm, unsigned index, struct open_files *files, struct loop *main,
               struct disk **ret_disk, struct err *err)
 {
     const struct config_disk *config = &vm->disks[index];
@@ -173,6 +161,7 @@ int disk_open(const struct config *vm, unsigned index, struct open_files *files,
     if (!disk)
         return err_set(err, -ENOMEM, "%s: out of memory", config->path);
     disk->config = config;
+    disk_queue_init(&disk->queue, main, &disk->port);
     pthread_mutex_init(&disk->lock, NULL);
     r = make_label(disk, index, err);
     if (r < 0)
@@ -255,6 +244,7 @@ int disk_close(struct disk *disk, struct err *err)
     set_state(disk, true, true);
     loop_call(disk->loop, detach, &job);
     set_state(disk, false, true);
+    disk_queue_end(&disk->queue);
     end_thread(disk);
     r = block_close(disk->block);
     if (job.result < 0)

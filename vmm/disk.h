@@ -24,10 +24,11 @@ struct disk;
 
 /*
  * Open the image of disk `index`, start the thread "diskN" and hand the image over to it. `vm`
- * outlives the disk. The image's files are added to `files`, and refused if they are there already.
+ * and `main`, the main loop, outlive the disk. The image's files are added to `files`, and refused
+ * if they are there already.
  * 0, or a negative errno with *err filled and nothing left open.
  */
-int disk_open(const struct config *vm, unsigned index, struct open_files *files,
+int disk_open(const struct config *vm, unsigned index, struct open_files *files, struct loop *main,
               struct disk **ret_disk, struct err *err) MUST_CHECK;
 
 /*

@@ -202,7 +202,7 @@ static int open_disks(struct runner *runner, struct err *err)
     if (!runner->disks)
         return err_set(err, -ENOMEM, "out of memory");
     for (unsigned i = 0; i < config->ndisks; i++) {
-        int r = disk_open(config, i, &runner->files, &runner->disks[i], err);
+        int r = disk_open(config, i, &runner->files, runner->loop, &runner->disks[i], err);
 
         if (r < 0)
             return r;

@@ -61,7 +61,10 @@ struct virtio_blk {
     struct loop *loop;
     const char *label;
     struct log_limit errors; /* owner: loop thread */
-    struct block_info info;
+    struct block_info info;  /* constant but for `len`, which is the loop thread's */
+    struct block_port_user user;
+    uint64_t
+        capacity; /* little-endian, as the driver reads it; atomic, written on the loop thread */
     uint64_t features; /* offered */
     char serial[VIRTIO_BLK_ID_BYTES];
     struct virtio_blk_config config; /* owner: vCPU threads, under the transport's lock */
@@ -392,11 +395,34 @@ struct start_call {
     int result;
 };
 
+static void show_capacity(struct virtio_blk *blk)
+{
+    const uint64_t capacity = htole64(blk->info.len / BLOCK_SECTOR_SIZE);
+
+    __atomic_store_n(&blk->capacity, capacity, __ATOMIC_RELAXED);
+}
+
+static void resized(struct block_port_user *user)
+{
+    struct virtio_blk *blk = container_of(user, struct virtio_blk, user);
+    struct block_info info;
+
+    block_get_info(blk->port->block, &info);
+    if (info.len == blk->info.len)
+        return;
+    blk->info.len = info.len;
+    show_capacity(blk);
+    blk->dev.transport->notify_config(blk->dev.transport);
+}
+
 static void start_on_loop(void *opaque)
 {
     struct start_call *call = opaque;
     struct blk_queue *queue = call->queue;
 
+    /* The driver may have read the capacity before the disk got another one. */
+    queue->blk->port->user = &queue->blk->user;
+    resized(&queue->blk->user);
     virtq_start(queue->vq, queue->blk->dev.features);
     queue->busy = false;
     call->result = loop_add_fd(queue->blk->loop, &queue->kick);
@@ -467,7 +493,10 @@ static void blk_config_read(struct virtio_dev *dev, uint32_t off, void *buf, uin
 {
     struct virtio_blk *blk = blk_of(dev);
 
-    virtio_config_copy(&blk->config, sizeof(blk->config), off, buf, len);
+    struct virtio_blk_config config = blk->config;
+
+    config.capacity = __atomic_load_n(&blk->capacity, __ATOMIC_RELAXED);
+    virtio_config_copy(&config, sizeof(config), off, buf, len);
 }
 
 static void blk_config_write(struct virtio_dev *dev, uint32_t off, const void *buf, uint32_t len)
@@ -479,10 +508,18 @@ static void blk_config_write(struct virtio_dev *dev, uint32_t off, const void *b
         set_writeback(blk_of(dev), *(const uint8_t *)buf != 0);
 }
 
+static void leave_port(void *opaque)
+{
+    struct block_port *port = opaque;
+
+    port->user = NULL;
+}
+
 static void blk_free(struct virtio_dev *dev)
 {
     struct virtio_blk *blk = blk_of(dev);
 
+    loop_call(blk->loop, leave_port, blk->port);
     blk_pause_done(&blk->pause);
     for (unsigned i = 0; i < dev->nqueues; i++)
         sem_destroy(&blk->queues[i].stopped);
@@ -529,7 +566,6 @@ static void fill_config(struct virtio_blk_config *config, const struct block_inf
     uint32_t physical_per_logical = info->physical_block / info->logical_block;
     uint32_t discard_align = info->discard_align / BLOCK_SECTOR_SIZE;
 
-    config->capacity = htole64(info->len / BLOCK_SECTOR_SIZE);
     config->seg_max = htole32(SEG_MAX);
     config->blk_size = htole32(info->logical_block);
     /* Sizes in logical blocks; as an exponent, 31 - clz is the logarithm of a power of two. */
@@ -572,6 +608,15 @@ static void init_queue(struct virtio_blk *blk, unsigned index)
     (void)sem_init(&queue->stopped, 0, 0); /* fails only for values above SEM_VALUE_MAX */
 }
 
+/* An operation may be changing the disk. */
+static void read_info(void *opaque)
+{
+    struct virtio_blk *blk = opaque;
+
+    block_get_info(blk->port->block, &blk->info);
+    show_capacity(blk);
+}
+
 int virtio_blk_new(const struct virtio_blk_options *options, const struct guest_mem *mem,
                    struct virtio_dev **ret_dev)
 {
@@ -592,10 +637,11 @@ int virtio_blk_new(const struct virtio_blk_options *options, const struct guest_
     blk->port = options->port;
     blk->loop = options->port->loop;
     blk->label = options->label;
-    block_get_info(blk->port->block, &blk->info);
+    loop_call(blk->loop, read_info, blk);
     blk->features = features_for(&blk->info, options->nqueues);
     memcpy(blk->serial, options->serial, strnlen(options->serial, sizeof(blk->serial)));
     fill_config(&blk->config, &blk->info, options->nqueues);
+    blk->user.resized = resized;
     blk->pause = (struct blk_pause){
         .port = blk->port,
         .loop = blk->loop,
