@@ -165,6 +165,18 @@ class Difference(RunTestCase):
         self.assertRegex(self.report("--diff", "--all", *self.both(old, new)).stdout,
                          r"userspace.*other .*1\.01 ")
 
+    def test_runs_with_the_same_settings_are_compared(self):
+        for name, factor in (("old", 1), ("new", 2)):
+            for kernel, add in (("a", 0), ("b", 1000)):
+                self.write(f"{name}/{kernel}.jsonl",
+                           [header(settings={"kernel": kernel}), MS,
+                            *samples([(value + add) * factor for value in self.BASE])])
+        self.write("new/c.jsonl", [header(settings={"kernel": "c"}), MS, *samples([1])])
+        out = self.report("--diff", self.path("old"), self.path("new")).stdout
+        self.assertRegex(out, r"boot-time, kernel a: userspace.* 102 .* 204 ")
+        self.assertRegex(out, r"boot-time, kernel b: userspace.* 1102 .* 2204 ")
+        self.assertIn("only in NEW: boot-time, kernel c", out)
+
     def test_places_are_not_compared_with_each_other(self):
         machine = [header(), MS, *samples(self.BASE)]
         emulated = [header(where="emulated host"), MS, *samples(self.BASE)]

@@ -144,9 +144,33 @@ class Load(RunTestCase):
     def test_two_runs_in_a_file_are_refused(self):
         self.assert_refused(self.write("run/boot-time.jsonl", GOOD + GOOD), "two runs")
 
-    def test_two_runs_of_a_part_are_refused(self):
+    def test_two_runs_of_a_part_with_the_same_settings_are_refused(self):
         self.write("run/boot-time.jsonl", GOOD)
-        self.assert_refused(self.write("run/again.jsonl", GOOD), "two runs of boot-time")
+        self.assert_refused(self.write("run/again.jsonl", GOOD), "again.jsonl",
+                            "runs of boot-time with the same settings")
+
+    def titles(self, *settings):
+        for number, each in enumerate(settings):
+            folder = self.write(f"run/{number}.jsonl", [header(settings=each), *GOOD[1:]])
+        return [part.title for part in load.read_run(folder).parts]
+
+    def test_runs_of_a_part_are_told_apart_by_a_setting(self):
+        self.assertEqual(self.titles({"initrd": "a 1", "kernel": "vmlinuz 1", "memory_mib": 256},
+                                     {"initrd": "b 2", "kernel": "vmlinuz-13 2",
+                                      "memory_mib": 256}),
+                         ["boot-time, kernel vmlinuz", "boot-time, kernel vmlinuz-13"])
+
+    def test_files_of_the_same_name_are_told_apart_by_their_checksums(self):
+        self.assertEqual(self.titles({"kernel": "vmlinuz 1"}, {"kernel": "vmlinuz 2"}),
+                         ["boot-time, kernel vmlinuz 1", "boot-time, kernel vmlinuz 2"])
+
+    def test_runs_that_no_single_setting_tells_apart_have_all_of_them(self):
+        self.assertEqual(self.titles({"kernel": "a", "memory_mib": 256},
+                                     {"kernel": "a", "memory_mib": 512},
+                                     {"kernel": "b", "memory_mib": 256}),
+                         ["boot-time, kernel a, memory_mib 256",
+                          "boot-time, kernel a, memory_mib 512",
+                          "boot-time, kernel b, memory_mib 256"])
 
     def test_results_of_two_machines_are_refused(self):
         other = MACHINE | {"cpus": 8}

@@ -77,7 +77,7 @@ def shared_files(commands):
 def in_order(parts):
     def key(part):
         number = PARTS.index(part.name) if part.name in PARTS else len(PARTS)
-        return part.where != "machine", part.where, number, part.name
+        return part.where != "machine", part.where, number, part.title
     return sorted(parts, key=key)
 
 
@@ -148,7 +148,7 @@ class Content:
             return None
         positive = [factor for factor in factors if factor > 0]
         mean = statistics.geometric_mean(positive) if positive else None
-        return [part.name, part.where, len(factors), sum(factor >= 1 for factor in factors),
+        return [part.title, part.where, len(factors), sum(factor >= 1 for factor in factors),
                 ratio_text(mean)]
 
     def add_place(self, where):
@@ -160,14 +160,14 @@ class Content:
         facts = {}
         for part in parts:
             for key, value in part.machine.items():
-                facts.setdefault((clean(key), in_words(value)), []).append(part.name)
+                facts.setdefault((clean(key), in_words(value)), []).append(part.title)
         self.add(Table(["machine", "", "parts"],
                        [[*fact, ", ".join(names)] for fact, names in facts.items()], 3))
         for part in parts:
             self.add_part(part)
 
     def add_part(self, part):
-        self.heading(3, part.name)
+        self.heading(3, part.title)
         words = [part.date] if part.date else []
         words += ["settings: " + in_words(part.settings)] if part.settings else []
         if words:
@@ -176,14 +176,14 @@ class Content:
             self.add_group(group)
         failures = part.lasting_failures()
         if failures:
-            self.heading(4, f"{part.name}: what failed")
+            self.heading(4, f"{part.title}: what failed")
             for failure in failures:
                 self.add(Paragraph(f"{failure.vmm}, {failure.case}:"), Verbatim(failure.message))
 
     def add_group(self, group):
         metric = group.metric
         only = group.cases[0] if len(group.cases) == 1 else group.name
-        words = ": ".join(dict.fromkeys(filter(None, [group.part.name, only, metric.title])))
+        words = ": ".join(dict.fromkeys(filter(None, [group.part.title, only, metric.title])))
         unit = f"{metric.title}, {metric.unit}" if metric.unit else metric.title
         self.heading(4, words)
         chunks = list(charts.chunks(group))
@@ -221,7 +221,7 @@ class Content:
         for part in self.parts:
             for name, vmm in part.vmms.items():
                 key = (name, vmm["version"], vmm["tried"])
-                seen.setdefault(key, []).append(f"{part.name} ({part.where})")
+                seen.setdefault(key, []).append(f"{part.title} ({part.where})")
         self.add(Table(["VMM", "version", "adapter", "in"],
                        [[name, version or "–",
                          "tried" if tried else "not tried: written from documentation",
@@ -233,7 +233,7 @@ class Content:
         for part in self.parts:
             if not part.commands:
                 continue
-            self.heading(3, f"{part.name}, {place_within(part.where)}")
+            self.heading(3, f"{part.title}, {place_within(part.where)}")
             same, shared = {}, shared_files(part.commands)
             for (case, vmm), (argv, files) in part.commands.items():
                 own = {name: text for name, text in files.items() if name not in shared[case]}
@@ -249,7 +249,7 @@ class Content:
     def add_notes(self):
         notes = list(self.run.notes)
         for part in self.parts:
-            notes += [f"{part.name} ({part.where}): {note}" for note in part.notes]
+            notes += [f"{part.title} ({part.where}): {note}" for note in part.notes]
         if notes:
             self.heading(2, "Notes, and what was left out")
             self.add(Items([clean(note) for note in notes]))

@@ -6,7 +6,7 @@ import statistics
 
 from . import figures, ranks
 from .figures import ratio_text, text
-from .load import differing
+from .load import differing, twins
 from .model import Metric, Part, clean
 
 # Chance alone marks one figure in so many, and only differences of medians beyond TOLERANCE count:
@@ -50,12 +50,21 @@ class Change:
         return ("better" if (new < old) == (self.metric.better == "lower") else "worse") + doubt
 
 
+def counterpart(part, run, other_run):
+    """The part of `other_run` that stands beside one of `run`; None where that is not clear."""
+    found = twins(part, other_run.parts)
+    same = [other for other in found if other.settings == part.settings]
+    if len(same) == 1:
+        return same[0]
+    return found[0] if len(found) == 1 == len(twins(part, run.parts)) else None
+
+
 def pairs(old, new):
     """The parts that both runs have, measured in the same place."""
     for part in old.parts:
-        for other in new.parts:
-            if (part.name, part.where) == (other.name, other.where):
-                yield part, other
+        other = counterpart(part, old, new)
+        if other:
+            yield part, other
 
 
 def changes_of(old, new):
@@ -70,15 +79,14 @@ def missing(old, new):
     """What only one of the runs has, in words."""
     lines = []
     for name, one, other in (("OLD", old, new), ("NEW", new, old)):
-        theirs = {(p.name, p.where): p for p in other.parts}
         for part in one.parts:
-            twin = theirs.get((part.name, part.where))
+            twin = counterpart(part, one, other)
             if not twin:
-                lines.append(f"only in {name}: {part.name}, {part.where}")
+                lines.append(f"only in {name}: {part.title}, {part.where}")
                 continue
             alone = {(case, vmm) for case, vmm, _ in part.samples} - {
                 (case, vmm) for case, vmm, _ in twin.samples}
-            lines += [f"only in {name}: {part.name}: {case}: {vmm}" for case, vmm in sorted(alone)]
+            lines += [f"only in {name}: {part.title}: {case}: {vmm}" for case, vmm in sorted(alone)]
     return lines
 
 
@@ -119,7 +127,7 @@ HEADINGS = ["figure", "VMM", "unit", "old median", "new median", "ratio", "old s
 
 def row(change):
     old, new = change.medians
-    where = f"{change.part.name}: {change.case}: {change.metric.title}"
+    where = f"{change.part.title}: {change.case}: {change.metric.title}"
     return [where, change.vmm, change.metric.unit, text(old), text(new), ratio_text(change.ratio),
             spread(change.old), spread(change.new), change.verdict]
 

@@ -149,12 +149,49 @@ def differing(one, other):
     return ""
 
 
+def twins(part, parts):
+    """Parts of the same name, measured in the same place; `part` is one of them."""
+    return [other for other in parts if (other.name, other.where) == (part.name, part.where)]
+
+
+def setting_texts(parts, keys, words):
+    """Of each part, these settings; `words` is how many words of each value."""
+    return [", ".join(f"{clean(key)} {' '.join(clean(part.settings.get(key, '')).split()[:words])}"
+                      for key in keys) for part in parts]
+
+
+def tell_apart(parts):
+    """A text for each of several parts, of the settings in which they differ; None without any."""
+    differing = [key for key in parts[0].settings
+                 if len({clean(part.settings.get(key, "")) for part in parts}) > 1]
+    # Kernels come with initrds of their own, which say less.
+    single = sorted(differing, key=lambda key: key != "kernel")
+    for keys in [*([key] for key in single), differing]:
+        # Of a file, its name; its checksum follows, which is seldom needed.
+        for words in (1, None):
+            texts = setting_texts(parts, keys, words)
+            if len(set(texts)) == len(parts):
+                return texts
+    return None
+
+
+def name_variants(parts):
+    """Several runs of one part, as of several kernels, get a title each."""
+    for part in parts:
+        group = twins(part, parts)
+        if len(group) == 1:
+            continue
+        texts = tell_apart(group)
+        if not texts:
+            paths = " and ".join(other.path for other in group)
+            raise Refused(f"{paths} are runs of {part.name} with the same settings")
+        part.variant = texts[group.index(part)]
+
+
 def check_parts(parts):
-    """One run of each part, and one machine: figures of two say nothing about two programs."""
+    """One machine: figures of two say nothing about two programs."""
     for at, part in enumerate(parts):
         for other in parts[:at]:
-            if (part.name, part.where) == (other.name, other.where):
-                raise Refused(f"{other.path} and {part.path} are two runs of {part.name}")
             different = differing(other.machine, part.machine)
             if different:
                 raise Refused(f"{other.path} and {part.path} come from two machines ({different}): "
@@ -183,4 +220,5 @@ def read_run(folder):
     if not parts:
         raise Refused("; ".join([f"{folder}: no results", *notes]))
     check_parts(parts)
+    name_variants(parts)
     return Run(folder, parts, notes)

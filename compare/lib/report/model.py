@@ -53,6 +53,12 @@ class Part:
     timelines: dict = dataclasses.field(default_factory=dict)
     # What was not understood, in words.
     notes: list = dataclasses.field(default_factory=list)
+    # Tells apart several of one name: a setting in which they differ.
+    variant: str = ""
+
+    @property
+    def title(self):
+        return f"{self.name}, {self.variant}" if self.variant else self.name
 
     def add_vmm(self, name):
         """One that the header does not name, such as "minivmm, KASLR off", belongs to minivmm."""

@@ -20,7 +20,7 @@ def write_csv(path, part):
         for (case, vmm, name), values in part.samples.items():
             metric = part.metrics[name]
             for turn, value in values.items():
-                out.writerow([part.name, part.where, case, vmm, name, metric.unit, metric.better,
+                out.writerow([part.title, part.where, case, vmm, name, metric.unit, metric.better,
                               f"{turn:g}", repr(value)])
 
 
@@ -58,7 +58,7 @@ def write_timelines(run, folder):
             name = f"timeline-{len(links) + 1}-{file_name(f'{case} {vmm}')}.json"
             with open(os.path.join(folder, name), "w", encoding="utf-8") as f:
                 json.dump({"traceEvents": events}, f)
-            links.append((f"{part.name}, {part.where}: timeline of {vmm}, {case}", name))
+            links.append((f"{part.title}, {part.where}: timeline of {vmm}, {case}", name))
     return links
 
 
@@ -71,8 +71,8 @@ def write(run, folder):
         copy(part.path, os.path.join(folder, FOLDER, name))
         write_csv(os.path.join(folder, FOLDER, name + ".csv"), part)
         address = f"{FOLDER}/{urllib.parse.quote(name)}"
-        links += [(f"{part.name}, {part.where}: as measured", address),
-                  (f"{part.name}, {part.where}: CSV", address + ".csv")]
+        links += [(f"{part.title}, {part.where}: as measured", address),
+                  (f"{part.title}, {part.where}: CSV", address + ".csv")]
     with open(os.path.join(folder, FOLDER, "figures.json"), "w", encoding="utf-8") as f:
         json.dump([summary(part) for part in run.parts], f, indent=1)
         f.write("\n")
