@@ -7,7 +7,8 @@
  * CONSOLE_BUFFER_FULL the UART is told to be busy, so a guest that obeys it loses nothing however
  * slow the reader is; only a guest that ignores the busy bit for a very long time overruns it.
  * While nobody is connected (pty, unix socket), the guest is never held up: the latest
- * CONSOLE_BUFFER_FULL bytes are kept for whoever comes.
+ * CONSOLE_BUFFER_FULL bytes are kept for whoever comes. On a unix socket, that is preceded by the
+ * latest CONSOLE_SHOWN_MAX bytes that others were sent before.
  *
  * Two steps, so that a VM which cannot be set up leaves no trace: console_new only makes the object
  * that the UART is connected to, and console_start does all that others can see. Before that, the
@@ -31,6 +32,8 @@
 
 #define CONSOLE_BUFFER_FULL ((size_t)64 << 10)
 #define CONSOLE_BUFFER_MAX ((size_t)1 << 20)
+/* A screenful, with colours and the like. */
+#define CONSOLE_SHOWN_MAX ((size_t)8 << 10)
 /* Input that the guest has not taken: a generous paste. More is dropped. */
 #define CONSOLE_INPUT_MAX ((size_t)64 << 10)
 /* How long console_close waits for a reader that takes nothing. */

@@ -15,6 +15,9 @@
 /* Small enough for the page of the main thread's stack that an idle VM keeps anyway. */
 #define INPUT_CHUNK 1024u
 
+/* Where the end of a line is looked for. */
+#define SHOWN_LINE_MAX 512u
+
 static struct console *console_of(struct chardev *chardev)
 {
     return container_of(chardev, struct console, chardev);
@@ -80,11 +83,32 @@ static void not_full(struct console *console)
         console->front->writable(console->front);
 }
 
+/*
+ * Keep the first `len` bytes of `sending` as shown. What is kept begins with a line, as far as the
+ * output has any: the rest of a line may be the rest of an escape sequence.
+ */
+static void keep_shown(struct console *console, size_t len)
+{
+    struct byte_queue *shown = &console->shown;
+    const uint8_t *data = byte_queue_front(&console->sending);
+    size_t kept = min_u64(len, console->shown_max);
+    const uint8_t *end;
+
+    if (shown->len + kept > console->shown_max) {
+        byte_queue_consume(shown, shown->len + kept - console->shown_max);
+        end = memchr(byte_queue_front(shown), '\n', min_u64(shown->len, SHOWN_LINE_MAX));
+        if (end)
+            byte_queue_consume(shown, (size_t)(end - byte_queue_front(shown)) + 1);
+    }
+    (void)byte_queue_append(shown, data + (len - kept), kept, console->shown_max);
+}
+
 /* Account for bytes of `sending` that are gone. */
 static void sent(struct console *console, size_t len)
 {
     bool room;
 
+    keep_shown(console, len);
     byte_queue_consume(&console->sending, len);
     pthread_mutex_lock(&console->lock);
     console->nunsent -= len;
@@ -154,10 +178,14 @@ static void flush(struct console *console)
 static void on_output_work(struct loop_work *work)
 {
     struct console *console = container_of(work, struct console, output_work);
+    bool begins = console->sending.len > 0; /* with what was shown before */
 
     /* While the reader blocks, epoll tells when to go on. */
-    if (!console->output.loop)
-        flush(console);
+    if (console->output.loop)
+        return;
+    flush(console);
+    if (begins)
+        loop_post(console->loop, &console->output_work);
 }
 
 static void on_output_ready(struct loop_fd *watch, uint32_t events)
@@ -331,6 +359,7 @@ void console_done(struct console *console)
     loop_cancel(console->loop, &console->output_work);
     byte_queue_done(&console->received);
     byte_queue_done(&console->sending);
+    byte_queue_done(&console->shown);
     byte_queue_done(&console->queued);
     pthread_mutex_destroy(&console->lock);
 }
@@ -341,8 +370,11 @@ void console_connect(struct console *console, int in_fd, int out_fd)
     console->input_eof = false;
     console->input_unwatchable = false;
     console->output.fd = out_fd;
+    console->sending = console->shown; /* it was empty */
+    console->shown = (struct byte_queue){0};
 
     pthread_mutex_lock(&console->lock);
+    console->nunsent += console->sending.len;
     console->connected = out_fd >= 0;
     pthread_mutex_unlock(&console->lock);
     loop_post(console->loop, &console->output_work);
@@ -354,6 +386,7 @@ void console_disconnect(struct console *console)
     console_end_input(console);
     loop_remove_fd(&console->output);
     console->output.fd = -1;
+    keep_shown(console, console->sending.len);
 
     pthread_mutex_lock(&console->lock);
     console->connected = false;

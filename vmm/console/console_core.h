@@ -57,6 +57,8 @@ struct console {
     struct loop_work output_work;
     struct byte_queue sending; /* taken out of `queued`, so that writing needs no lock */
     size_t backlog_max;        /* what is kept while not connected */
+    struct byte_queue shown;   /* the latest output that somebody was sent, for the next one */
+    size_t shown_max;          /* 0: it is not kept */
     atomic_bool full;          /* the UART reports itself busy */
     bool stalled;              /* at the end: the reader took too little, so do not wait again */
 
@@ -81,11 +83,14 @@ void console_done(struct console *console);
 
 /*
  * Read input from `in_fd` and write output to `out_fd` from now on; -1: none. Two descriptors, as
- * they are watched separately. Output should not block. They stay the back end's.
+ * they are watched separately. Output should not block. They stay the back end's. What was shown
+ * before, and is kept, comes first.
  */
 void console_connect(struct console *console, int in_fd, int out_fd);
 
-/* Stop to use the descriptors. What was on its way to the reader is dropped. */
+/*
+ * Stop to use the descriptors. What was on its way to the reader is dropped, but counts as shown.
+ */
 void console_disconnect(struct console *console);
 
 /* Write out what is left as console_close says. The loop does not run. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The serial port on a unix socket that we listen on: one client at a time, and any number one
- * after the other. The next one waits in the socket's queue meanwhile.
+ * after the other. The next one waits in the socket's queue meanwhile. It begins with the end of
+ * what the others were shown, so that it sees more than an empty screen.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -171,6 +172,7 @@ struct console *console_unix_new(const char *path, struct loop *loop)
         return NULL;
     console_init(&un->console, &unix_ops, loop);
     un->console.backlog_max = CONSOLE_BUFFER_FULL;
+    un->console.shown_max = CONSOLE_SHOWN_MAX;
     un->path = path;
     un->socket.fd = -1;
     un->listener = (struct loop_fd){.fd = -1, .events = EPOLLIN, .ready = on_client};

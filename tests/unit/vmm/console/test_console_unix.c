@@ -80,11 +80,84 @@ START_TEST(next_client_is_served_when_the_first_left)
     rig_assert_reads(second, "");
     close(first);
     rig_settle();
+    rig_assert_reads(second, "one");
     rig_assert_prints(second, "two");
     ck_assert_int_eq(write(second, "in", 2), 2);
     rig_settle();
     rig_assert_received("in");
     close(second);
+}
+END_TEST
+
+START_TEST(late_client_sees_what_was_shown_and_then_what_was_not)
+{
+    int fd;
+
+    rig_open(SERIAL_UNIX, rig.path);
+    fd = connect_client();
+    rig_assert_prints(fd, "shown\n");
+    close(fd);
+    rig_settle();
+    rig_print("not shown\n");
+    for (unsigned i = 0; i < 2; i++) {
+        fd = connect_client();
+        rig_assert_reads(fd, "shown\nnot shown\n");
+        close(fd);
+        rig_settle();
+    }
+}
+END_TEST
+
+START_TEST(late_client_sees_no_more_than_the_end)
+{
+    size_t pos = 0;
+    size_t first;
+    int fd;
+
+    rig_open(SERIAL_UNIX, rig.path);
+    fd = connect_client();
+    while (pos < 3 * CONSOLE_SHOWN_MAX) {
+        size_t seen = pos;
+
+        ck_assert(rig_print_pattern(&pos, 100));
+        rig_settle();
+        rig_check_pattern(fd, &seen);
+        ck_assert_uint_eq(seen, pos);
+    }
+    close(fd);
+    rig_settle();
+    fd = connect_client();
+    first = pos - CONSOLE_SHOWN_MAX;
+    while (rig_pattern(first - 1) != '\n')
+        first++;
+    rig_check_pattern(fd, &first);
+    ck_assert_uint_eq(first, pos);
+    close(fd);
+}
+END_TEST
+
+/* It is what comes right before the output that waits. */
+START_TEST(what_a_client_did_not_read_is_shown_to_the_next)
+{
+    static char data[CONSOLE_SHOWN_MAX + CONSOLE_BUFFER_FULL + 1];
+    size_t pos = 0;
+    size_t len = 0;
+    size_t n;
+    int fd;
+
+    rig_open(SERIAL_UNIX, rig.path);
+    fd = connect_client();
+    rig_fill(&pos);
+    close(fd);
+    rig_settle();
+    fd = connect_client();
+    while ((n = rig_read(fd, data + len, sizeof(data) - len)) > 0)
+        len += n;
+    ck_assert_uint_ge(len, CONSOLE_SHOWN_MAX / 2);
+    ck_assert_uint_lt(len, sizeof(data));
+    for (size_t i = 0; i < len; i++)
+        ck_assert_uint_eq((uint8_t)data[i], rig_pattern(pos - len + i));
+    close(fd);
 }
 END_TEST
 
@@ -101,6 +174,7 @@ START_TEST(client_that_only_listens_gets_output)
     close(first);
     rig_settle();
     second = connect_client();
+    rig_assert_reads(second, "still here");
     rig_assert_prints(second, "next");
     close(second);
 }
@@ -361,6 +435,9 @@ static void add_tests(Suite *suite)
     tcase_add_test(tcase, client_reads_output_and_sends_input);
     tcase_add_test(tcase, client_gets_latest_output_of_before);
     tcase_add_test(tcase, next_client_is_served_when_the_first_left);
+    tcase_add_test(tcase, late_client_sees_what_was_shown_and_then_what_was_not);
+    tcase_add_test(tcase, late_client_sees_no_more_than_the_end);
+    tcase_add_test(tcase, what_a_client_did_not_read_is_shown_to_the_next);
     tcase_add_test(tcase, client_that_only_listens_gets_output);
     tcase_add_test(tcase, slow_client_loses_nothing);
     tcase_add_test(tcase, guest_that_ignores_busy_is_bounded);
