@@ -638,6 +638,11 @@ const struct err *machine_failure(const struct machine *machine)
     return &machine->failure;
 }
 
+struct vcpu *machine_vcpu(const struct machine *machine, unsigned index)
+{
+    return machine->vcpus[index];
+}
+
 bool machine_press_power_button(struct machine *machine)
 {
     return board_press_power_button(machine->board);

@@ -43,6 +43,7 @@ struct machine_parts {
 };
 
 struct machine;
+struct vcpu;
 
 /* Put the machine together and load the guest. 0, or a negative errno with *err filled. */
 int machine_new(const struct machine_parts *parts, struct machine **ret_machine,
@@ -69,6 +70,9 @@ void machine_free(struct machine *machine);
 
 /* After MACHINE_FAILED. */
 const struct err *machine_failure(const struct machine *machine);
+
+/* One of config->ncpus; for what may be done with a vCPU that runs. */
+struct vcpu *machine_vcpu(const struct machine *machine, unsigned index);
 
 /* Ask the guest to power off; false if there is no button to press. */
 bool machine_press_power_button(struct machine *machine);

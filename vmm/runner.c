@@ -19,6 +19,7 @@
 #include "vmm/process/boot_trace.h"
 #include "vmm/process/ending.h"
 #include "vmm/process/restarts.h"
+#include "vmm/remote.h"
 
 /* How often a guest is told again of its power button, until it looks. */
 #define REPEAT_BUTTON_S 1u
@@ -42,7 +43,7 @@ struct runner {
     struct machine_parts parts;
     struct boot_trace trace;
 
-    struct machine *machine; /* NULL between two guests */
+    struct remote remote;    /* with the machine, NULL between two guests, and its pause */
     bool asked_to_power_off; /* a guest that resets instead is not started again */
     struct loop_timer repeat_button;
     unsigned nrepeats;
@@ -51,17 +52,30 @@ struct runner {
 
     bool warned; /* of a KVM that stock kernels do not run on */
     bool killed;
-    enum machine_end how; /* unless killed: how the last machine ended */
+    enum control_cause killed_by;
+    bool ended;           /* the guest that ran last */
+    bool reset_by_client; /* if so: it did not do that itself */
+    enum machine_end how; /* unless killed: how it ended */
 };
 
 /* ---- events on the main loop ----------------------------------------------------------------- */
 
+/* The first to end it wins. */
+static bool end_guest(struct runner *runner, enum machine_end how)
+{
+    bool first = !runner->ended;
+
+    if (first) {
+        runner->ended = true;
+        runner->how = how;
+    }
+    loop_stop(runner->loop);
+    return first;
+}
+
 static void on_machine_end(const struct machine_parts *parts, enum machine_end how)
 {
-    struct runner *runner = container_of(parts, struct runner, parts);
-
-    runner->how = how;
-    loop_stop(runner->loop);
+    (void)end_guest(container_of(parts, struct runner, parts), how); /* else it has ended already */
 }
 
 /* End now: no guest runs, or it was asked for long enough. */
@@ -73,11 +87,15 @@ static void on_insisted(void *opaque)
     loop_stop(runner->loop);
 }
 
+static void insist(struct runner *runner, enum control_cause cause)
+{
+    runner->killed_by = cause;
+    ending_insist(runner->ending);
+}
+
 static void on_quit_key(void *opaque)
 {
-    struct runner *runner = opaque;
-
-    ending_insist(runner->ending);
+    insist(opaque, CONTROL_HOST_UI);
 }
 
 /* The disks are closed after the console: no slow reader of it may leave them unflushed. */
@@ -93,11 +111,33 @@ static void on_repeat_button(struct loop_timer *timer)
 {
     struct runner *runner = container_of(timer, struct runner, repeat_button);
 
-    if (!machine_repeat_power_button(runner->machine))
+    if (!machine_repeat_power_button(runner->remote.machine))
         return;
-    if (++runner->nrepeats == BUTTON_UNNOTICED_S / REPEAT_BUTTON_S)
+    if (!runner->remote.wants_pause && ++runner->nrepeats == BUTTON_UNNOTICED_S / REPEAT_BUTTON_S)
         log_say("the guest has not noticed its power button so far: it is told again");
     loop_arm(runner->loop, &runner->repeat_button, REPEAT_BUTTON_S * NS_PER_S);
+}
+
+/* False: there is none. */
+static bool press_power_button(struct runner *runner)
+{
+    if (!machine_press_power_button(runner->remote.machine))
+        return false;
+    control_tell_powerdown(runner->control);
+    loop_arm(runner->loop, &runner->repeat_button, REPEAT_BUTTON_S * NS_PER_S);
+    return true;
+}
+
+static void resume(struct runner *runner)
+{
+    struct remote *remote = &runner->remote;
+
+    if (!remote->wants_pause)
+        return;
+    remote->wants_pause = false;
+    machine_resume(remote->machine);
+    control_tell_resumed(runner->control, remote->paused);
+    remote->paused = false;
 }
 
 /* Say what happens next, because whoever sent the signal may want something else. */
@@ -106,17 +146,79 @@ static void on_asked(void *opaque, unsigned signo)
     struct runner *runner = opaque;
 
     runner->asked_to_power_off = true;
-    if (!machine_press_power_button(runner->machine)) {
+    if (!press_power_button(runner)) {
         log_say("signal %u: the guest has no power button: it is ended, and its disks are closed",
                 signo);
-        ending_insist(runner->ending);
+        insist(runner, CONTROL_HOST_SIGNAL);
         return;
     }
+    if (runner->remote.wants_pause)
+        log_say("signal %u: the guest was paused: it goes on, so that it can power off", signo);
+    resume(runner);
     log_say("signal %u: power button pressed: the guest has %u s to power off; again to end it at "
             "once",
             signo, runner->config->shutdown_timeout_s);
-    loop_arm(runner->loop, &runner->repeat_button, REPEAT_BUTTON_S * NS_PER_S);
 }
+
+/* A new machine that begins paused was told of when its predecessor was paused. */
+static void on_paused(const struct machine_parts *parts)
+{
+    struct runner *runner = container_of(parts, struct runner, parts);
+
+    if (runner->remote.paused)
+        return;
+    runner->remote.paused = true;
+    control_tell_paused(runner->control);
+}
+
+/* ---- what clients of the control sockets ask for --------------------------------------------- */
+
+static struct runner *runner_of(struct control_vm *vm)
+{
+    return container_of(vm, struct runner, remote.vm);
+}
+
+static bool press_for_client(struct control_vm *vm)
+{
+    struct runner *runner = runner_of(vm);
+
+    return runner->remote.machine && press_power_button(runner);
+}
+
+/* Whatever --on-reboot says, which is about resets by the guest. */
+static void reset_for_client(struct control_vm *vm)
+{
+    struct runner *runner = runner_of(vm);
+
+    if (end_guest(runner, MACHINE_RESET))
+        runner->reset_by_client = true;
+}
+
+static void quit_for_client(struct control_vm *vm)
+{
+    insist(runner_of(vm), CONTROL_HOST_QUIT);
+}
+
+static void pause_for_client(struct control_vm *vm)
+{
+    struct remote *remote = &runner_of(vm)->remote;
+
+    remote->wants_pause = true;
+    machine_pause(remote->machine);
+}
+
+static void resume_for_client(struct control_vm *vm)
+{
+    resume(runner_of(vm));
+}
+
+static const struct vm_actions client_actions = {
+    .press_power_button = press_for_client,
+    .reset = reset_for_client,
+    .quit = quit_for_client,
+    .pause = pause_for_client,
+    .resume = resume_for_client,
+};
 
 /* ---- what outlives a guest ------------------------------------------------------------------- */
 
@@ -282,8 +384,9 @@ static int open_parts(struct runner *runner, struct err *err)
         .disks = runner->disks,
         .ndisks = runner->ndisks,
         .ended = on_machine_end,
+        .paused = on_paused,
     };
-    return 0;
+    return remote_init(&runner->remote, &runner->parts, &client_actions, err);
 }
 
 static void close_console(struct runner *runner)
@@ -331,6 +434,7 @@ static int close_parts(struct runner *runner, struct err *err)
     /* From here on nothing takes long. */
     ending_free(runner->ending);
     control_free(runner->control);
+    remote_done(&runner->remote);
     while (runner->ndisks > 0)
         disk_free(runner->disks[--runner->ndisks]);
     free(runner->disks);
@@ -372,6 +476,37 @@ static enum exit_code exit_code_of(const struct runner *runner)
     return EXIT_VMM;
 }
 
+/* Asked to power off, a guest may have been on its way into a reset, or take it for one. */
+static bool starts_again(const struct runner *runner, enum exit_code code)
+{
+    return code == EXIT_REBOOT && !runner->asked_to_power_off &&
+           (runner->config->restart_on_reboot || runner->reset_by_client);
+}
+
+static enum control_cause cause_of(const struct runner *runner, enum exit_code code)
+{
+    switch (code) {
+    case EXIT_POWER_OFF:
+        return CONTROL_GUEST_SHUTDOWN;
+    case EXIT_REBOOT:
+        return runner->reset_by_client ? CONTROL_HOST_RESET : CONTROL_GUEST_RESET;
+    case EXIT_KILLED:
+        return runner->killed_by;
+    default:
+        return CONTROL_HOST_ERROR;
+    }
+}
+
+static void tell_end(struct runner *runner)
+{
+    enum exit_code code = exit_code_of(runner);
+
+    if (starts_again(runner, code))
+        control_tell_reset(runner->control, cause_of(runner, code));
+    else
+        control_tell_shutdown(runner->control, cause_of(runner, code));
+}
+
 /* Wait for the end of the machine that runs. */
 static enum exit_code wait_for_end(struct runner *runner, struct err *err)
 {
@@ -379,13 +514,14 @@ static enum exit_code wait_for_end(struct runner *runner, struct err *err)
 
     r = loop_run(runner->loop);
     ending_begin_closing(runner->ending);
-    machine_stop(runner->machine);
+    tell_end(runner);
+    machine_stop(runner->remote.machine);
     if (r < 0) {
         err_set_errno(err, r, "the event loop failed");
         return EXIT_VMM;
     }
     if (!runner->killed && runner->how == MACHINE_FAILED)
-        *err = *machine_failure(runner->machine);
+        *err = *machine_failure(runner->remote.machine);
     return exit_code_of(runner);
 }
 
@@ -393,6 +529,7 @@ static int start_control(struct runner *runner, struct err *err)
 {
     const struct control_options options = {
         .loop = runner->loop,
+        .vm = &runner->remote.vm,
         .qmp = runner->config->qmp,
     };
 
@@ -439,12 +576,12 @@ static enum exit_code start_and_wait(struct runner *runner, struct err *err)
         return EXIT_SETUP;
     if (!ending_begin_guest(runner->ending))
         return EXIT_KILLED;
-    if (machine_start(runner->machine, err) == 0) {
+    if (machine_start(runner->remote.machine, err) == 0) {
         warn_of_software_kvm(runner);
         idle_memory_release();
         code = wait_for_end(runner, err);
     } else {
-        machine_stop(runner->machine);
+        machine_stop(runner->remote.machine);
     }
     loop_disarm(&runner->repeat_button);
     return code;
@@ -452,20 +589,19 @@ static enum exit_code start_and_wait(struct runner *runner, struct err *err)
 
 static enum exit_code run_guest(struct runner *runner, struct err *err)
 {
+    struct remote *remote = &runner->remote;
     enum exit_code code;
 
-    if (machine_new(&runner->parts, &runner->machine, err) < 0)
+    runner->ended = false;
+    runner->reset_by_client = false;
+    if (machine_new(&runner->parts, &remote->machine, err) < 0)
         return EXIT_SETUP;
+    if (remote->wants_pause) /* as the guest before it was */
+        machine_pause(remote->machine);
     code = start_and_wait(runner, err);
-    machine_free(runner->machine);
-    runner->machine = NULL;
+    machine_free(remote->machine);
+    remote->machine = NULL;
     return code;
-}
-
-/* Asked to power off, a guest may have been on its way into a reset, or take it for one. */
-static bool starts_again(const struct runner *runner, enum exit_code code)
-{
-    return code == EXIT_REBOOT && runner->config->restart_on_reboot && !runner->asked_to_power_off;
 }
 
 static void on_restart(struct loop_timer *timer)
@@ -478,9 +614,12 @@ static void on_restart(struct loop_timer *timer)
 /* Before a guest that ran for `lived_ns` starts again. 0, or a negative errno with *err filled. */
 static int pause_before_restart(struct runner *runner, uint64_t lived_ns, struct err *err)
 {
-    unsigned pause_s = restarts_next_pause_s(&runner->restarts, lived_ns);
+    unsigned pause_s;
     int r;
 
+    if (runner->reset_by_client)
+        return 0;
+    pause_s = restarts_next_pause_s(&runner->restarts, lived_ns);
     if (pause_s == 0)
         return 0;
     log_guest(LOG_WARN, "the guest resets soon after each start: it starts again in %u s", pause_s);
@@ -499,12 +638,13 @@ static enum exit_code run_guests(struct runner *runner, struct err *err)
         if (!starts_again(runner, code))
             return code;
         ending_begin_set_up(runner->ending);
-        if (ending_is_asked(runner->ending))
-            return EXIT_KILLED;
-        if (pause_before_restart(runner, monotonic_ns() - start_ns, err) < 0)
+        if (!ending_is_asked(runner->ending) &&
+            pause_before_restart(runner, monotonic_ns() - start_ns, err) < 0)
             return EXIT_VMM;
-        if (ending_is_asked(runner->ending))
+        if (ending_is_asked(runner->ending)) {
+            control_tell_shutdown(runner->control, runner->killed_by);
             return EXIT_KILLED;
+        }
     }
 }
 
@@ -513,6 +653,7 @@ enum exit_code runner_run(const struct config *config, struct err *err)
     struct runner runner = {
         .config = config,
         .kvm.fd = -1,
+        .killed_by = CONTROL_HOST_SIGNAL,
         .trace = {.path = config->boot_trace, .fd = -1},
         .repeat_button.expired = on_repeat_button,
         .restart.expired = on_restart,

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +33,7 @@ struct vcpu {
     struct kvm_run *run; /* shared with the kernel */
     pthread_t thread;
     bool started;
+    atomic_int thread_id;
     struct gate_thread gate;
     bool unfinished; /* the access of the last exit is completed by the next KVM_RUN */
 };
@@ -304,6 +306,7 @@ static void *vcpu_main(void *arg)
     uint64_t begin_ns;
 
     unblock_signal();
+    atomic_store_explicit(&vcpu->thread_id, gettid(), memory_order_relaxed);
 
     trace_mark("first KVM_RUN");
     begin_ns = trace_begin();
@@ -314,6 +317,11 @@ static void *vcpu_main(void *arg)
     gate_leave(&vcpu->gate);
     trace_span("run the guest", begin_ns);
     return NULL;
+}
+
+int vcpu_thread_id(const struct vcpu *vcpu)
+{
+    return atomic_load_explicit(&vcpu->thread_id, memory_order_relaxed);
 }
 
 static void on_vcpu_signal(int signo)

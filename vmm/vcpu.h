@@ -40,6 +40,9 @@ void vcpu_free(struct vcpu *vcpu);
 /* For arch_vcpu_init and arch_vcpu_enter, before the start. */
 int vcpu_fd(const struct vcpu *vcpu);
 
+/* Of its thread, as the kernel numbers them; 0: it has not begun. Any thread. */
+int vcpu_thread_id(const struct vcpu *vcpu);
+
 /* Let it run on a thread of its own. 0, or a negative errno with *err filled. */
 int vcpu_start(struct vcpu *vcpu, struct err *err) MUST_CHECK;
 

@@ -4,15 +4,16 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "base/bytes.h"
+#include "vmm/control/commands_machine.h"
 #include "vmm/control/listener.h"
 #include "vmm/control/qmp.h"
 #include "vmm/control/qmp_builtin.h"
 
-#define NTABLES 1
+#define NTABLES 2
 
 struct control {
-    struct qmp_commands tables[NTABLES];
+    struct control_vm *vm;
+    struct qmp_commands tables[NTABLES]; /* one for each subject */
     struct qmp *qmp;
     struct listener *listener; /* NULL: none */
 };
@@ -29,7 +30,8 @@ static int start(struct control *control, const struct control_options *options,
     int r;
 
     control->tables[0] = qmp_builtin_commands;
-    r = qmp_new(options->loop, control->tables, ARRAY_SIZE(control->tables), NULL, &control->qmp);
+    control->tables[1] = commands_machine;
+    r = qmp_new(options->loop, control->tables, NTABLES, control->vm, &control->qmp);
     if (r < 0)
         return err_set(err, r, "out of memory");
     if (!options->qmp)
@@ -48,6 +50,8 @@ int control_new(const struct control_options *options, struct control **ret_cont
 
     if (!control)
         return err_set(err, -ENOMEM, "out of memory");
+    control->vm = options->vm;
+    list_init(&control->vm->stopping);
     r = start(control, options, err);
     if (r < 0) {
         control_free(control);
@@ -57,10 +61,73 @@ int control_new(const struct control_options *options, struct control **ret_cont
     return 0;
 }
 
+/* ---- events ---------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *reason;
+    bool guest; /* it did that itself */
+} causes[] = {
+    [CONTROL_GUEST_SHUTDOWN] = {"guest-shutdown", true},
+    [CONTROL_GUEST_RESET] = {"guest-reset", true},
+    [CONTROL_HOST_SIGNAL] = {"host-signal", false},
+    [CONTROL_HOST_UI] = {"host-ui", false},
+    [CONTROL_HOST_QUIT] = {"host-qmp-quit", false},
+    [CONTROL_HOST_RESET] = {"host-qmp-system-reset", false},
+    [CONTROL_HOST_ERROR] = {"host-error", false},
+};
+
+static void tell_end(struct control *control, const char *event, enum control_cause cause)
+{
+    if (!control)
+        return;
+    qmp_event(control->qmp, event,
+              json_pack("{s:b,s:s}", "guest", causes[cause].guest, "reason", causes[cause].reason));
+}
+
+void control_tell_shutdown(struct control *control, enum control_cause cause)
+{
+    if (control)
+        commands_machine_end_stopping(control->vm, "the guest has ended");
+    tell_end(control, "SHUTDOWN", cause);
+}
+
+/* Who waits for a pause goes on to wait: the next guest is paused, too. */
+
+void control_tell_reset(struct control *control, enum control_cause cause)
+{
+    tell_end(control, "RESET", cause);
+}
+
+void control_tell_powerdown(struct control *control)
+{
+    if (control)
+        qmp_event(control->qmp, "POWERDOWN", NULL);
+}
+
+void control_tell_paused(struct control *control)
+{
+    if (!control)
+        return;
+    qmp_event(control->qmp, "STOP", NULL);
+    commands_machine_end_stopping(control->vm, NULL);
+}
+
+void control_tell_resumed(struct control *control, bool was_paused)
+{
+    if (!control)
+        return;
+    commands_machine_end_stopping(control->vm, "the guest goes on: somebody else wants that");
+    if (was_paused)
+        qmp_event(control->qmp, "RESUME", NULL);
+}
+
+/* ---- the end --------------------------------------------------------------------------------- */
+
 void control_free(struct control *control)
 {
     if (!control)
         return;
+    commands_machine_end_stopping(control->vm, "the VM has ended");
     listener_free(control->listener);
     qmp_free(control->qmp);
     free(control);

@@ -10,10 +10,12 @@
 #include "base/compiler.h"
 #include "base/err.h"
 #include "base/loop.h"
+#include "vmm/control/vm.h"
 
 struct control_options {
     struct loop *loop;
-    const char *qmp; /* address of a socket; outlives the control; NULL: none */
+    struct control_vm *vm; /* outlives the control */
+    const char *qmp;       /* address of a socket; outlives the control; NULL: none */
 };
 
 struct control;
@@ -21,6 +23,28 @@ struct control;
 /* Listen. 0, or a negative errno with *err filled: no socket was made then. */
 int control_new(const struct control_options *options, struct control **ret_control,
                 struct err *err) MUST_CHECK;
+
+/* Why a guest ended. */
+enum control_cause {
+    CONTROL_GUEST_SHUTDOWN,
+    CONTROL_GUEST_RESET,
+    CONTROL_HOST_SIGNAL,
+    CONTROL_HOST_UI, /* a key on the terminal */
+    CONTROL_HOST_QUIT,
+    CONTROL_HOST_RESET,
+    CONTROL_HOST_ERROR,
+};
+
+/*
+ * Tell clients what happened, and answer those who wait for that: the guest has ended, and is
+ * started again (reset) or not (shutdown); its power button was pressed; it is paused; it goes on,
+ * or what was to be a pause is none. NULL is fine.
+ */
+void control_tell_shutdown(struct control *control, enum control_cause cause);
+void control_tell_reset(struct control *control, enum control_cause cause);
+void control_tell_powerdown(struct control *control);
+void control_tell_paused(struct control *control);
+void control_tell_resumed(struct control *control, bool was_paused);
 
 /* Tell clients nothing more, and remove the sockets. NULL is fine. */
 void control_free(struct control *control);

@@ -13,7 +13,6 @@
 #include "base/byte_queue.h"
 #include "base/bytes.h"
 #include "base/err.h"
-#include "base/list.h"
 #include "base/log.h"
 #include "vmm/control/framer.h"
 #include "vmm/control/wire.h"
@@ -45,6 +44,7 @@ struct session {
 
 struct qmp_request {
     struct qmp *qmp;
+    struct list link;        /* among those that wait for the same */
     struct session *session; /* NULL: the client is gone */
     json_t *id;              /* NULL: the client gave none */
     json_t *arguments;       /* NULL: none */
@@ -514,6 +514,22 @@ bool qmp_boolean(const struct qmp_request *request, const char *name, bool other
     json_t *value = qmp_any(request, name);
 
     return value ? json_is_true(value) : otherwise;
+}
+
+void qmp_wait(struct list *waiting, struct qmp_request *request)
+{
+    list_add_tail(waiting, &request->link);
+}
+
+struct qmp_request *qmp_next_waiting(struct list *waiting)
+{
+    struct qmp_request *request;
+
+    if (list_is_empty(waiting))
+        return NULL;
+    request = container_of(waiting->next, struct qmp_request, link);
+    list_remove(&request->link);
+    return request;
 }
 
 void qmp_each_command(const struct qmp_request *request,

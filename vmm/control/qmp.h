@@ -17,6 +17,7 @@
 #include <stddef.h>
 
 #include "base/compiler.h"
+#include "base/list.h"
 #include "base/loop.h"
 
 /* Clients at the same time; further ones are told and sent away. */
@@ -77,9 +78,7 @@ int qmp_new(struct loop *loop, const struct qmp_commands *tables, size_t ntables
  */
 void qmp_free(struct qmp *qmp);
 
-/*
- * Serve a client on a connected socket, which is taken over. 0 or -errno; the socket is closed then.
- */
+/* Serve a client on a connected socket, taken over in any case. 0; -errno: it is closed. */
 int qmp_add_client(struct qmp *qmp, int fd) MUST_CHECK;
 
 /* Tell all clients that have negotiated. `data` is stolen; NULL: the event has none. */
@@ -102,6 +101,13 @@ json_t *qmp_any(const struct qmp_request *request, const char *name); /* borrowe
 void qmp_return(struct qmp_request *request, json_t *value);
 void qmp_fail(struct qmp_request *request, enum qmp_error class, const char *fmt, ...)
     PRINTF_LIKE(3, 4);
+
+/*
+ * Requests that wait for the same thing: a list that is initialized by its owner. What is taken out
+ * comes in the order in which it went in; NULL: there is none.
+ */
+void qmp_wait(struct list *waiting, struct qmp_request *request);
+struct qmp_request *qmp_next_waiting(struct list *waiting);
 
 /* Call `each` for every command that the server knows. */
 void qmp_each_command(const struct qmp_request *request,

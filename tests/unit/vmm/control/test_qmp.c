@@ -5,16 +5,12 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
-#include "base/clock.h"
 #include "tests/lib/unit.h"
-#include "vmm/control/qmp.h"
-#include "vmm/control/qmp_builtin.h"
+#include "tests/lib/vmm/control/qmp_rig.h"
 #include "vmm/control/wire.h"
 
 /* A server with some commands, and clients on socket pairs; everything on the test's thread. */
-static struct loop *loop;
-static struct qmp *qmp;
-static struct loop_timer soon = {.expired = NULL};
+static struct qmp_rig rig;
 static struct qmp_request *kept; /* of "later" */
 static unsigned ncalls;
 
@@ -60,89 +56,37 @@ static const struct qmp_command test_commands[] = {
     {"long", run_long, NULL, 0},
 };
 
-static struct qmp_commands tables[2];
+static const struct qmp_commands test_table = {test_commands, ARRAY_SIZE(test_commands)};
 
 /* ---- the rig --------------------------------------------------------------------------------- */
-
-static void stop_loop(struct loop_timer *timer)
-{
-    loop_stop(loop);
-}
-
-/* Let the server do what there is to do. */
-static void settle(void)
-{
-    soon.expired = stop_loop;
-    loop_arm(loop, &soon, 2 * NS_PER_MS);
-    ck_assert_int_eq(loop_run(loop), 0);
-}
 
 static void set_up(void)
 {
     ncalls = 0;
     kept = NULL;
-    tables[0] = qmp_builtin_commands;
-    tables[1] = (struct qmp_commands){test_commands, ARRAY_SIZE(test_commands)};
-    ck_assert_int_eq(loop_new(&loop), 0);
-    ck_assert_int_eq(qmp_new(loop, tables, 2, NULL, &qmp), 0);
+    qmp_rig_init(&rig, &test_table, NULL);
 }
 
 static void tear_down(void)
 {
-    qmp_free(qmp);
-    loop_free(loop);
+    qmp_rig_done(&rig);
 }
 
-static int connect_client(void)
-{
-    int fds[2];
-
-    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
-    ck_assert_int_eq(qmp_add_client(qmp, fds[0]), 0);
-    return fds[1];
-}
-
-static void send_text(int fd, const char *text)
-{
-    ck_assert_int_eq(send(fd, text, strlen(text), MSG_NOSIGNAL), (ssize_t)strlen(text));
-}
-
-/* What came, as one text; "" if nothing did, "EOF" at the end of the connection. */
 static const char *receive(int fd)
 {
-    static char text[1 << 20];
-    size_t len = 0;
-    ssize_t n;
-
-    settle();
-    while ((n = recv(fd, text + len, sizeof(text) - len - 1, 0)) > 0) {
-        len += (size_t)n;
-        settle();
-    }
-    text[len] = '\0';
-    return len == 0 && n == 0 ? "EOF" : text;
+    return qmp_rig_receive(&rig, fd);
 }
 
 static const char *ask(int fd, const char *text)
 {
-    send_text(fd, text);
-    return receive(fd);
-}
-
-static int connect_negotiated(void)
-{
-    int fd = connect_client();
-
-    ck_assert(strstr(receive(fd), "{\"QMP\":{\"version\":{\"qemu\":{\"major\":"));
-    ck_assert_str_eq(ask(fd, "{\"execute\":\"qmp_capabilities\"}"), "{\"return\":{}}\r\n");
-    return fd;
+    return qmp_rig_ask(&rig, fd, text);
 }
 
 /* ---- sessions -------------------------------------------------------------------------------- */
 
 START_TEST(session_begins_with_capabilities)
 {
-    int fd = connect_client();
+    int fd = qmp_rig_connect(&rig);
 
     ck_assert(strstr(receive(fd), "\"capabilities\":[]"));
     ck_assert_str_eq(
@@ -161,7 +105,7 @@ END_TEST
 
 START_TEST(commands_are_listed_with_their_arguments)
 {
-    int fd = connect_negotiated();
+    int fd = qmp_rig_connect_negotiated(&rig);
     const char *schema;
 
     ck_assert(strstr(ask(fd, "{\"execute\":\"query-commands\"}"), "{\"name\":\"echo\"}"));
@@ -192,7 +136,7 @@ START_TEST(arguments_arrive_and_wrong_ones_do_not)
         {"{\"text\":\"a\",\"more\":0}", "echo takes no argument 'more'"},
         {"[]", "'arguments' must be an object"},
     };
-    int fd = connect_negotiated();
+    int fd = qmp_rig_connect_negotiated(&rig);
     char text[256];
 
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -223,7 +167,7 @@ START_TEST(requests_that_are_none_get_errors_and_the_session_goes_on)
         {"{\"\xff\":1}", "this is not JSON"},
         {"GET / HTTP/1.0\n", "a request begins with '{'"},
     };
-    int fd = connect_negotiated();
+    int fd = qmp_rig_connect_negotiated(&rig);
 
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
         ck_assert(strstr(ask(fd, cases[i].request), cases[i].answer));
@@ -234,13 +178,13 @@ END_TEST
 
 START_TEST(requests_at_once_are_answered_in_order)
 {
-    int fd = connect_negotiated();
+    int fd = qmp_rig_connect_negotiated(&rig);
 
     ck_assert_str_eq(ask(fd, "{\"execute\":\"later\",\"id\":1}{\"execute\":\"echo\",\"arguments\":"
                              "{\"text\":\"b\"},\"id\":2} {\"execute\":\"fai"),
                      "");
     ck_assert_uint_eq(ncalls, 1);
-    send_text(fd, "l\",\"id\":3}");
+    qmp_rig_send(fd, "l\",\"id\":3}");
     qmp_return(kept, NULL);
     ck_assert_str_eq(receive(fd),
                      "{\"return\":{},\"id\":1}\r\n"
@@ -253,9 +197,9 @@ END_TEST
 
 START_TEST(client_that_ends_its_direction_gets_its_answers)
 {
-    int fd = connect_negotiated();
+    int fd = qmp_rig_connect_negotiated(&rig);
 
-    send_text(fd, "{\"execute\":\"later\"}{\"execute\":\"fail\"}");
+    qmp_rig_send(fd, "{\"execute\":\"later\"}{\"execute\":\"fail\"}");
     ck_assert_int_eq(shutdown(fd, SHUT_WR), 0);
     ck_assert_str_eq(receive(fd), "");
     qmp_return(kept, NULL);
@@ -267,26 +211,26 @@ END_TEST
 
 START_TEST(client_that_goes_away_leaves_its_request_to_end_alone)
 {
-    int fd = connect_negotiated();
+    int fd = qmp_rig_connect_negotiated(&rig);
 
     ck_assert_str_eq(ask(fd, "{\"execute\":\"later\"}"), "");
     close(fd);
-    settle();
+    qmp_rig_settle(&rig);
     qmp_return(kept, NULL);
-    settle();
-    close(connect_negotiated());
+    qmp_rig_settle(&rig);
+    close(qmp_rig_connect_negotiated(&rig));
 }
 END_TEST
 
 START_TEST(events_go_to_all_that_negotiated)
 {
-    int one = connect_negotiated();
-    int two = connect_negotiated();
-    int new = connect_client();
+    int one = qmp_rig_connect_negotiated(&rig);
+    int two = qmp_rig_connect_negotiated(&rig);
+    int new = qmp_rig_connect(&rig);
 
     ck_assert(strstr(receive(new), "QMP"));
-    qmp_event(qmp, "STOP", NULL);
-    qmp_event(qmp, "SHUTDOWN", json_pack("{s:b}", "guest", 1));
+    qmp_event(rig.qmp, "STOP", NULL);
+    qmp_event(rig.qmp, "SHUTDOWN", json_pack("{s:b}", "guest", 1));
     ck_assert(strstr(receive(one), "{\"event\":\"STOP\",\"timestamp\":{\"seconds\":"));
     ck_assert(strstr(receive(two), "\"data\":{\"guest\":true}}\r\n"));
     ck_assert_str_eq(receive(new), "");
@@ -300,11 +244,11 @@ END_TEST
 
 START_TEST(client_that_never_reads_is_dropped_and_others_are_served)
 {
-    int deaf = connect_negotiated();
-    int other = connect_negotiated();
+    int deaf = qmp_rig_connect_negotiated(&rig);
+    int other = qmp_rig_connect_negotiated(&rig);
 
     for (unsigned i = 0; i < 20000; i++) {
-        qmp_event(qmp, "STOP", NULL);
+        qmp_event(rig.qmp, "STOP", NULL);
         if (i % 1000 == 0)
             ck_assert(strstr(receive(other), "STOP"));
     }
@@ -313,18 +257,18 @@ START_TEST(client_that_never_reads_is_dropped_and_others_are_served)
         ;
     close(deaf);
     close(other);
-    close(connect_negotiated());
+    close(qmp_rig_connect_negotiated(&rig));
 }
 END_TEST
 
 START_TEST(client_that_asks_without_reading_is_not_listened_to)
 {
-    int fd = connect_negotiated();
+    int fd = qmp_rig_connect_negotiated(&rig);
     char text[] = "{\"execute\":\"long\"}";
     unsigned sent = 0;
 
     while (send(fd, text, strlen(text), MSG_NOSIGNAL) == (ssize_t)strlen(text) && sent++ < 20)
-        settle();
+        qmp_rig_settle(&rig);
     /* All are answered, each when there is room for it. */
     for (size_t len = 0; len < (size_t)sent * 300000;) {
         const char *got = receive(fd);
@@ -338,7 +282,7 @@ END_TEST
 
 START_TEST(endless_text_ends_the_session)
 {
-    int fd = connect_negotiated();
+    int fd = qmp_rig_connect_negotiated(&rig);
     char data[4096];
     const char *answer;
 
@@ -357,14 +301,14 @@ START_TEST(too_many_clients_are_sent_away)
     int pair[2];
 
     for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
-        fds[i] = connect_client();
+        fds[i] = qmp_rig_connect(&rig);
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
-    ck_assert_int_eq(qmp_add_client(qmp, pair[0]), -EUSERS);
+    ck_assert_int_eq(qmp_add_client(rig.qmp, pair[0]), -EUSERS);
     ck_assert_str_eq(receive(pair[1]), "EOF");
     close(pair[1]);
     close(fds[0]);
-    settle();
-    fds[0] = connect_client();
+    qmp_rig_settle(&rig);
+    fds[0] = qmp_rig_connect(&rig);
     for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
         close(fds[i]);
 }

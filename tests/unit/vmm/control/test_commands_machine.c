@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The commands about the machine, on one that only says what was asked of it.
+ */
+#include <string.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "tests/lib/unit.h"
+#include "tests/lib/vmm/control/qmp_rig.h"
+#include "vmm/control/commands_machine.h"
+
+static struct qmp_rig rig;
+static int fd;
+static char actions[64]; /* a letter for each, in order */
+static enum vm_state state;
+static bool has_button;
+
+/* ---- the machine ----------------------------------------------------------------------------- */
+
+static void note(char action)
+{
+    size_t len = strlen(actions);
+
+    ck_assert_uint_lt(len, sizeof(actions) - 1);
+    actions[len] = action;
+    actions[len + 1] = '\0';
+}
+
+static enum vm_state get_state(struct control_vm *vm)
+{
+    return state;
+}
+
+static bool get_cpu(struct control_vm *vm, unsigned index, struct vm_cpu *ret_cpu)
+{
+    ret_cpu->thread_id = 100 + (int)index;
+    return state != VM_NO_GUEST;
+}
+
+static bool press(struct control_vm *vm)
+{
+    note('b');
+    return has_button;
+}
+
+static void reset(struct control_vm *vm)
+{
+    note('r');
+}
+
+static void quit(struct control_vm *vm)
+{
+    note('q');
+}
+
+static void do_pause(struct control_vm *vm)
+{
+    note('p');
+    state = VM_PAUSING;
+}
+
+static void resume(struct control_vm *vm)
+{
+    note('c');
+}
+
+static const struct vm_queries vm_queries = {.state = get_state, .get_cpu = get_cpu};
+static const struct vm_actions vm_actions = {
+    .press_power_button = press,
+    .reset = reset,
+    .quit = quit,
+    .pause = do_pause,
+    .resume = resume,
+};
+
+static struct control_vm vm = {
+    .queries = &vm_queries,
+    .actions = &vm_actions,
+    .ncpus = 2,
+    .memory = 5ull << 30,
+    .serial_port = "unix:/run/s,server=on",
+};
+
+/* ---- the rig --------------------------------------------------------------------------------- */
+
+static void set_up(void)
+{
+    actions[0] = '\0';
+    state = VM_RUNNING;
+    has_button = true;
+    vm.name = NULL;
+    list_init(&vm.stopping);
+    qmp_rig_init(&rig, &commands_machine, &vm);
+    fd = qmp_rig_connect_negotiated(&rig);
+}
+
+static void tear_down(void)
+{
+    commands_machine_end_stopping(&vm, "the test is over");
+    close(fd);
+    qmp_rig_done(&rig);
+}
+
+static const char *ask(const char *command)
+{
+    char text[128];
+
+    snprintf(text, sizeof(text), "{\"execute\":\"%s\"}", command);
+    return qmp_rig_ask(&rig, fd, text);
+}
+
+#define OK "{\"return\":{}}\r\n"
+
+/* ---- tests ----------------------------------------------------------------------------------- */
+
+START_TEST(queries_are_answered_in_qemus_words)
+{
+    static const struct {
+        const char *command;
+        const char *answer;
+    } cases[] = {
+        {"query-name", "{\"return\":{}}\r\n"},
+        {"query-uuid", "{\"return\":{\"UUID\":\"00000000-0000-0000-0000-000000000000\"}}\r\n"},
+        {"query-kvm", "{\"return\":{\"enabled\":true,\"present\":true}}\r\n"},
+        {"query-memory-size-summary",
+         "{\"return\":{\"base-memory\":5368709120,\"plugged-memory\":0}}\r\n"},
+        {"query-chardev", "{\"return\":[{\"label\":\"serial0\",\"filename\":"
+                          "\"unix:/run/s,server=on\",\"frontend-open\":true}]}\r\n"},
+        {"query-cpus-fast",
+         "{\"return\":[{\"cpu-index\":0,\"qom-path\":\"/machine/cpu[0]\",\"thread-id\":100,"
+         "\"target\":\"x86_64\",\"props\":{\"socket-id\":0,\"core-id\":0,\"thread-id\":0}},"
+         "{\"cpu-index\":1,\"qom-path\":\"/machine/cpu[1]\",\"thread-id\":101,"
+         "\"target\":\"x86_64\",\"props\":{\"socket-id\":0,\"core-id\":1,\"thread-id\":0}}]}\r\n"},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+        ck_assert_str_eq(ask(cases[i].command), cases[i].answer);
+    vm.name = "web";
+    ck_assert_str_eq(ask("query-name"), "{\"return\":{\"name\":\"web\"}}\r\n");
+    ck_assert_str_eq(actions, "");
+}
+END_TEST
+
+START_TEST(states_have_qemus_names)
+{
+    static const struct {
+        enum vm_state state;
+        const char *name;
+        const char *running;
+    } cases[] = {
+        {VM_RUNNING, "running", "true"},
+        {VM_PAUSING, "running", "true"},
+        {VM_PAUSED, "paused", "false"},
+        {VM_NO_GUEST, "shutdown", "false"},
+    };
+    char answer[128];
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        state = cases[i].state;
+        snprintf(answer, sizeof(answer), "{\"return\":{\"status\":\"%s\",\"running\":%s}}\r\n",
+                 cases[i].name, cases[i].running);
+        ck_assert_str_eq(ask("query-status"), answer);
+    }
+    ck_assert_str_eq(ask("query-cpus-fast"), "{\"return\":[]}\r\n");
+}
+END_TEST
+
+START_TEST(stop_is_answered_when_the_guest_is_paused)
+{
+    int second = qmp_rig_connect_negotiated(&rig);
+
+    ck_assert_str_eq(ask("stop"), "");
+    qmp_rig_send(second, "{\"execute\":\"stop\",\"id\":2}");
+    ck_assert_str_eq(qmp_rig_receive(&rig, second), "");
+    state = VM_PAUSED;
+    commands_machine_end_stopping(&vm, NULL);
+    ck_assert_str_eq(qmp_rig_receive(&rig, fd), OK);
+    ck_assert_str_eq(qmp_rig_receive(&rig, second), "{\"return\":{},\"id\":2}\r\n");
+    ck_assert_str_eq(ask("stop"), OK);
+    ck_assert_str_eq(actions, "pp");
+    close(second);
+}
+END_TEST
+
+START_TEST(stop_that_comes_to_nothing_is_an_error)
+{
+    ck_assert_str_eq(ask("stop"), "");
+    commands_machine_end_stopping(&vm, "it did not happen");
+    ck_assert_str_eq(qmp_rig_receive(&rig, fd),
+                     "{\"error\":{\"class\":\"GenericError\",\"desc\":\"it did not happen\"}}\r\n");
+}
+END_TEST
+
+/* Its answer has nobody to go to, and nothing else is lost. */
+START_TEST(client_that_leaves_while_it_waits_for_a_pause_is_forgotten)
+{
+    ck_assert_str_eq(ask("stop"), "");
+    close(fd);
+    qmp_rig_settle(&rig);
+    commands_machine_end_stopping(&vm, NULL);
+    fd = qmp_rig_connect_negotiated(&rig);
+    ck_assert_str_eq(ask("cont"), OK);
+    ck_assert_str_eq(actions, "pc");
+}
+END_TEST
+
+START_TEST(power_is_a_button_a_reset_and_the_end)
+{
+    ck_assert_str_eq(ask("system_powerdown"), OK);
+    ck_assert_str_eq(ask("system_reset"), OK);
+    ck_assert_str_eq(ask("quit"), OK);
+    ck_assert_str_eq(actions, "brq");
+    has_button = false;
+    ck_assert(strstr(ask("system_powerdown"), "no power button"));
+}
+END_TEST
+
+START_TEST(without_a_guest_there_is_nothing_to_pause_or_to_ask)
+{
+    state = VM_NO_GUEST;
+    ck_assert(strstr(ask("stop"), "no guest runs"));
+    ck_assert(strstr(ask("cont"), "no guest runs"));
+    ck_assert(strstr(ask("system_powerdown"), "no guest runs"));
+    ck_assert_str_eq(actions, "");
+    ck_assert_str_eq(ask("system_reset"), OK);
+    ck_assert_str_eq(ask("quit"), OK);
+    ck_assert_str_eq(actions, "rq");
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+    unit_case_with(suite, "machine", set_up, tear_down, queries_are_answered_in_qemus_words,
+                   states_have_qemus_names, stop_is_answered_when_the_guest_is_paused,
+                   stop_that_comes_to_nothing_is_an_error,
+                   client_that_leaves_while_it_waits_for_a_pause_is_forgotten,
+                   power_is_a_button_a_reset_and_the_end,
+                   without_a_guest_there_is_nothing_to_pause_or_to_ask);
+}
+
+UNIT_MAIN("commands_machine", add_tests)

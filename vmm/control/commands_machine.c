@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/control/commands_machine.h"
+
+#include "base/bytes.h"
+
+static struct control_vm *vm_of(const struct qmp_request *request)
+{
+    return qmp_opaque(request);
+}
+
+/* ---- what it is ------------------------------------------------------------------------------ */
+
+static void run_query_status(struct qmp_request *request)
+{
+    struct control_vm *vm = vm_of(request);
+    enum vm_state state = vm->queries->state(vm);
+
+    qmp_return(request, json_pack("{s:s,s:b}", "status", vm_state_name(state), "running",
+                                  state == VM_RUNNING || state == VM_PAUSING));
+}
+
+static void run_query_name(struct qmp_request *request)
+{
+    qmp_return(request, json_pack("{s:s*}", "name", vm_of(request)->name));
+}
+
+/* None is shown to the guest, and QEMU has this one then. */
+static void run_query_uuid(struct qmp_request *request)
+{
+    qmp_return(request, json_pack("{s:s}", "UUID", "00000000-0000-0000-0000-000000000000"));
+}
+
+static void run_query_kvm(struct qmp_request *request)
+{
+    qmp_return(request, json_pack("{s:b,s:b}", "enabled", 1, "present", 1));
+}
+
+static json_t *cpu_json(unsigned index, const struct vm_cpu *cpu)
+{
+    char path[VM_CPU_PATH_MAX];
+
+    vm_cpu_path(index, path);
+    return json_pack("{s:i,s:s,s:i,s:s,s:{s:i,s:i,s:i}}", "cpu-index", (int)index, "qom-path", path,
+                     "thread-id", cpu->thread_id, "target", "x86_64", "props", "socket-id", 0,
+                     "core-id", (int)index, "thread-id", 0);
+}
+
+static void run_query_cpus(struct qmp_request *request)
+{
+    struct control_vm *vm = vm_of(request);
+    json_t *cpus = json_array();
+
+    for (unsigned i = 0; i < vm->ncpus; i++) {
+        struct vm_cpu cpu;
+
+        if (vm->queries->get_cpu(vm, i, &cpu))
+            json_array_append_new(cpus, cpu_json(i, &cpu));
+    }
+    qmp_return(request, cpus);
+}
+
+static void run_query_memory(struct qmp_request *request)
+{
+    qmp_return(request, json_pack("{s:I,s:i}", "base-memory", (json_int_t)vm_of(request)->memory,
+                                  "plugged-memory", 0));
+}
+
+static void run_query_chardev(struct qmp_request *request)
+{
+    qmp_return(request, json_pack("[{s:s,s:s,s:b}]", "label", "serial0", "filename",
+                                  vm_of(request)->serial_port, "frontend-open", 1));
+}
+
+/* ---- whether it runs ------------------------------------------------------------------------- */
+
+static void fail_without_guest(struct qmp_request *request)
+{
+    qmp_fail(request, QMP_GENERIC_ERROR,
+             "no guest runs: one has ended, and the next one is not "
+             "there yet");
+}
+
+static void run_stop(struct qmp_request *request)
+{
+    struct control_vm *vm = vm_of(request);
+
+    switch (vm->queries->state(vm)) {
+    case VM_NO_GUEST:
+        fail_without_guest(request);
+        return;
+    case VM_PAUSED:
+        qmp_return(request, NULL);
+        return;
+    case VM_RUNNING:
+    case VM_PAUSING:
+        qmp_wait(&vm->stopping, request);
+        vm->actions->pause(vm);
+        return;
+    }
+}
+
+static void run_cont(struct qmp_request *request)
+{
+    struct control_vm *vm = vm_of(request);
+
+    if (vm->queries->state(vm) == VM_NO_GUEST) {
+        fail_without_guest(request);
+        return;
+    }
+    vm->actions->resume(vm);
+    qmp_return(request, NULL);
+}
+
+void commands_machine_end_stopping(struct control_vm *vm, const char *why_not)
+{
+    struct qmp_request *request;
+
+    while ((request = qmp_next_waiting(&vm->stopping))) {
+        if (why_not)
+            qmp_fail(request, QMP_GENERIC_ERROR, "%s", why_not);
+        else
+            qmp_return(request, NULL);
+    }
+}
+
+/* ---- its power ------------------------------------------------------------------------------- */
+
+static void run_powerdown(struct qmp_request *request)
+{
+    struct control_vm *vm = vm_of(request);
+
+    if (vm->queries->state(vm) == VM_NO_GUEST)
+        fail_without_guest(request);
+    else if (vm->actions->press_power_button(vm))
+        qmp_return(request, NULL);
+    else
+        qmp_fail(request, QMP_GENERIC_ERROR, "the guest has no power button, for want of ACPI");
+}
+
+/* Answered first: what is done next may end the connection. */
+static void run_reset(struct qmp_request *request)
+{
+    struct control_vm *vm = vm_of(request);
+
+    qmp_return(request, NULL);
+    vm->actions->reset(vm);
+}
+
+static void run_quit(struct qmp_request *request)
+{
+    struct control_vm *vm = vm_of(request);
+
+    qmp_return(request, NULL);
+    vm->actions->quit(vm);
+}
+
+static const struct qmp_command commands[] = {
+    {"query-status", run_query_status, NULL, 0},
+    {"query-name", run_query_name, NULL, 0},
+    {"query-uuid", run_query_uuid, NULL, 0},
+    {"query-kvm", run_query_kvm, NULL, 0},
+    {"query-cpus-fast", run_query_cpus, NULL, 0},
+    {"query-memory-size-summary", run_query_memory, NULL, 0},
+    {"query-chardev", run_query_chardev, NULL, 0},
+    {"stop", run_stop, NULL, 0},
+    {"cont", run_cont, NULL, 0},
+    {"system_powerdown", run_powerdown, NULL, 0},
+    {"system_reset", run_reset, NULL, 0},
+    {"quit", run_quit, NULL, 0},
+};
+
+const struct qmp_commands commands_machine = {commands, ARRAY_SIZE(commands)};

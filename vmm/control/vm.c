@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/control/vm.h"
+
+#include <stdio.h>
+
+const char *vm_state_name(enum vm_state state)
+{
+    switch (state) {
+    case VM_RUNNING:
+    case VM_PAUSING:
+        return "running";
+    case VM_PAUSED:
+        return "paused";
+    case VM_NO_GUEST:
+        return "shutdown";
+    }
+    return "shutdown";
+}
+
+void vm_cpu_path(unsigned index, char path[VM_CPU_PATH_MAX])
+{
+    (void)snprintf(path, VM_CPU_PATH_MAX, "/machine/cpu[%u]", index);
+}

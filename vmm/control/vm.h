@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The VM as commands of clients see it. vmm/remote.c is the real one; tests have their own.
+ *
+ * A guest that is reset is another one of the same VM. The main thread only.
+ */
+#ifndef MINIVMM_CONTROL_VM_H
+#define MINIVMM_CONTROL_VM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+
+enum vm_state {
+    VM_RUNNING,
+    VM_PAUSING, /* asked for, and not done yet */
+    VM_PAUSED,
+    VM_NO_GUEST, /* one has ended, and the next is not there yet */
+};
+
+struct vm_cpu {
+    int thread_id; /* 0: it has not begun */
+};
+
+struct control_vm;
+
+/* What can be found out at once. */
+struct vm_queries {
+    enum vm_state (*state)(struct control_vm *vm);
+    /* False: there is no guest. */
+    bool (*get_cpu)(struct control_vm *vm, unsigned index, struct vm_cpu *ret_cpu);
+};
+
+/* What can be done to it. Each returns at once; events tell what came of it. */
+struct vm_actions {
+    /* False: there is no button, or no guest. */
+    bool (*press_power_button)(struct control_vm *vm);
+    void (*reset)(struct control_vm *vm);
+    void (*quit)(struct control_vm *vm);
+    /* control_tell_paused follows, unless `resume` or the guest's end comes before. */
+    void (*pause)(struct control_vm *vm);
+    void (*resume)(struct control_vm *vm);
+};
+
+struct control_vm {
+    const struct vm_queries *queries;
+    const struct vm_actions *actions;
+    const char *name; /* NULL: none */
+    unsigned ncpus;
+    uint64_t memory;         /* bytes */
+    const char *serial_port; /* in QEMU's words: "stdio", "pty:/dev/pts/3" */
+
+    struct list stopping; /* requests that wait for a pause; owner: commands_machine.c */
+};
+
+/* As query-status says it. */
+const char *vm_state_name(enum vm_state state);
+
+/* What clients call a CPU, as a path of objects. */
+#define VM_CPU_PATH_MAX 32
+void vm_cpu_path(unsigned index, char path[VM_CPU_PATH_MAX]);
+
+#endif

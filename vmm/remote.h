@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The VM as clients of its control sockets see it (vmm/control/vm.h): what they can find out. What
+ * they can do to it is the runner's. The main thread only.
+ */
+#ifndef MINIVMM_REMOTE_H
+#define MINIVMM_REMOTE_H
+
+#include "base/compiler.h"
+#include "base/err.h"
+#include "vmm/control/vm.h"
+#include "vmm/machine.h"
+
+struct remote {
+    struct control_vm vm;
+    const struct machine_parts *parts;
+    char *serial_port;
+
+    /* The runner keeps these. */
+    struct machine *machine; /* NULL: no guest is there */
+    bool wants_pause;
+    bool paused;
+};
+
+/* `parts` outlive it. 0, or a negative errno with *err filled. */
+int remote_init(struct remote *remote, const struct machine_parts *parts,
+                const struct vm_actions *actions, struct err *err) MUST_CHECK;
+
+/* Harmless on one that is all zero. */
+void remote_done(struct remote *remote);
+
+#endif
