@@ -69,7 +69,7 @@ static void write_line(const char *level_text, char *msg)
     int len;
 
     text_replace_control(msg);
-    len = snprintf(line, sizeof(line), "%.40s: %s%s\n", program, level_text, msg);
+    len = snprintf(line, sizeof(line), "%.60s: %s%s\n", program, level_text, msg);
     log_out_write(line, (size_t)len);
 }
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -21,6 +22,8 @@
 #define TRIM_OWN_FRAMES 128u
 
 _Static_assert(TRIM_DEPTH <= THREAD_STACK_SIZE / 2, "a thread's outermost calls are above");
+
+static const char *prefix; /* of names */
 
 /* On the heap while the thread runs: what it needs of its stack should fit into one page. */
 struct start {
@@ -86,9 +89,26 @@ static int create(pthread_t *ret_thread, struct start *start)
     return r;
 }
 
-int thread_start(pthread_t *ret_thread, const char *name, void *(*fn)(void *arg), void *arg)
+void thread_set_prefix(const char *new_prefix)
+{
+    prefix = new_prefix;
+}
+
+static void set_name(pthread_t thread, const char *name)
 {
     char comm[THREAD_NAME_MAX + 1];
+    size_t len = strlen(name);
+
+    if (prefix && len + 1 < THREAD_NAME_MAX)
+        (void)snprintf(comm, sizeof(comm), "%.*s:%s", (int)(THREAD_NAME_MAX - 1 - len), prefix,
+                       name);
+    else
+        (void)snprintf(comm, sizeof(comm), "%s", name); /* cut off where too long */
+    (void)pthread_setname_np(thread, comm); /* a thread without its name works as well */
+}
+
+int thread_start(pthread_t *ret_thread, const char *name, void *(*fn)(void *arg), void *arg)
+{
     struct start *start = malloc(sizeof(*start));
     pthread_t thread;
     int r;
@@ -102,10 +122,7 @@ int thread_start(pthread_t *ret_thread, const char *name, void *(*fn)(void *arg)
         return -r;
     }
 
-    strncpy(comm, name, THREAD_NAME_MAX);
-    comm[THREAD_NAME_MAX] = '\0';
-    /* A thread without its name works as well. */
-    (void)pthread_setname_np(thread, comm);
+    set_name(thread, name);
     *ret_thread = thread;
     return 0;
 }

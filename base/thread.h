@@ -37,6 +37,12 @@ void *thread_use_signal_stack(void);
  */
 void thread_trim_stack(void) __attribute__((noinline));
 
+/*
+ * What names of threads begin with from now on, followed by a colon, as far as there is room before
+ * the name itself. Before threads are started; kept. NULL: nothing.
+ */
+void thread_set_prefix(const char *prefix);
+
 /* Start `fn(arg)` on a joinable thread called `name`. 0 or -errno. */
 int thread_start(pthread_t *ret_thread, const char *name, void *(*fn)(void *arg),
                  void *arg) MUST_CHECK;

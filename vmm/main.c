@@ -14,7 +14,9 @@
 #include "base/log.h"
 #include "base/std_fds.h"
 #include "base/text.h"
+#include "base/thread.h"
 #include "base/trace.h"
+#include "base/vm_names.h"
 #include "boot/prepare.h"
 #include "vmm/config/options.h"
 #include "vmm/process/crash.h"
@@ -52,6 +54,16 @@ static enum exit_code end_of_output(struct err *err)
     return EXIT_SETUP;
 }
 
+/* All of it is written at once, at the end, so that a failure has its reason. */
+static enum exit_code print_help(struct err *err)
+{
+    static char room[16384]; /* the text has 4 KiB, which is as much as stdio has by itself */
+
+    (void)setvbuf(stdout, room, _IOFBF, sizeof(room)); /* of an unused stream: cannot fail */
+    options_print_help();
+    return end_of_output(err);
+}
+
 /*
  * Disks of many images on top of each other need more descriptors than the usual limit, which is
  * there for programs that use select.
@@ -85,6 +97,16 @@ static enum exit_code prepare(const struct config *config, struct err *err)
     return code;
 }
 
+/* Those who run fifty of them see which one speaks, and which one a thread belongs to. */
+static void use_name(const char *name)
+{
+    static char program[sizeof("minivmm ") + VM_NAME_MAX];
+
+    (void)snprintf(program, sizeof(program), "minivmm %s", name); /* no longer than VM_NAME_MAX */
+    log_set_program(program);
+    thread_set_prefix(name);
+}
+
 static enum exit_code run(int argc, char **argv, struct config *config, struct err *err)
 {
     const uint64_t begin_ns = monotonic_ns();
@@ -92,10 +114,8 @@ static enum exit_code run(int argc, char **argv, struct config *config, struct e
 
     if (options_parse(argc, argv, config, &action, err) < 0)
         return EXIT_USAGE;
-    if (action == OPTIONS_HELP) {
-        options_print_help();
-        return end_of_output(err);
-    }
+    if (action == OPTIONS_HELP)
+        return print_help(err);
     if (action == OPTIONS_VERSION) {
         puts("minivmm " MINIVMM_VERSION);
         return end_of_output(err);
@@ -111,6 +131,8 @@ static enum exit_code run(int argc, char **argv, struct config *config, struct e
         return EXIT_SETUP;
     raise_descriptor_limit();
     log_set_level(config->log_level);
+    if (config->name)
+        use_name(config->name);
     set_up_signals();
     if (config->boot_trace)
         trace_switch_on();

@@ -73,6 +73,7 @@ int remote_init(struct remote *remote, const struct machine_parts *parts,
     remote->vm = (struct control_vm){
         .queries = &queries,
         .actions = actions,
+        .name = config->name,
         .ncpus = config->ncpus,
         .memory = config->memory,
         .serial_port = remote->serial_port,

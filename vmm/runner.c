@@ -531,9 +531,10 @@ static int start_control(struct runner *runner, struct err *err)
         .loop = runner->loop,
         .vm = &runner->remote.vm,
         .qmp = runner->config->qmp,
+        .name = runner->config->name,
     };
 
-    if (!options.qmp || runner->control)
+    if (runner->control || (!options.qmp && !options.name))
         return 0;
     return control_new(&options, &runner->control, err);
 }

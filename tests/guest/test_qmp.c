@@ -540,6 +540,84 @@ START_TEST(socket_that_was_left_behind_is_replaced)
 }
 END_TEST
 
+/* ---- names ----------------------------------------------------------------------------------- */
+
+/* A folder for control sockets that is no other test's. */
+static void use_runtime_folder(const char *name)
+{
+    const char *folder = scratch_path(name);
+
+    ck_assert_int_eq(mkdir(folder, 0700), 0);
+    ck_assert_int_eq(setenv("XDG_RUNTIME_DIR", folder, 1), 0);
+}
+
+static void start_named(const char *name)
+{
+    const char *kernel = scratch_path("kernel");
+    const char *const args[] = {"--kernel", kernel, "--memory", GUEST_MEMORY, "--name", name, NULL};
+
+    snprintf(socket_path, sizeof(socket_path), "%s/minivmm/%s.qmp", getenv("XDG_RUNTIME_DIR"),
+             name);
+    guest_write_kernel(&guest, kernel);
+    vm_start(&vm, args);
+}
+
+START_TEST(name_leads_to_the_vm_and_is_its_alone)
+{
+    const char *const args[] = {"--kernel", scratch_path("kernel"), "--name", "web", NULL};
+    struct vm second;
+    struct stat st;
+    char *name;
+
+    make_idle();
+    use_runtime_folder("one");
+    start_named("web");
+    qmp_client_open(&client, socket_path);
+    name = qmp_client_text(&client, "query-name", "name");
+    ck_assert_str_eq(name, "web");
+    free(name);
+    ck_assert_int_eq(stat(scratch_path("one/minivmm"), &st), 0);
+    ck_assert_uint_eq(st.st_mode & 07777, 0700);
+
+    assert_exit_code(&second, vm_run(&second, args), EXIT_SETUP);
+    ck_assert_ptr_nonnull(strstr(vm_errors(&second), "minivmm web: --name web: a VM with this name "
+                                                     "runs already"));
+    vm_done(&second);
+    expect_status(&client, "running");
+    qmp_client_do(&client, "quit", NULL);
+    expect_end(EXIT_KILLED);
+    ck_assert_int_eq(access(socket_path, F_OK), -1);
+}
+END_TEST
+
+START_TEST(name_of_a_vm_that_was_killed_is_free)
+{
+    make_idle();
+    use_runtime_folder("killed");
+    start_named("web");
+    qmp_client_open(&client, socket_path);
+    qmp_client_close(&client);
+    signal_vm(SIGKILL);
+    ck_assert_int_eq(vm_wait(&vm), -SIGKILL);
+    vm_done(&vm);
+    start_named("web");
+    qmp_client_open(&client, socket_path);
+    qmp_client_do(&client, "quit", NULL);
+    expect_end(EXIT_KILLED);
+}
+END_TEST
+
+START_TEST(folder_that_others_may_write_to_is_not_used)
+{
+    make_idle();
+    use_runtime_folder("open");
+    ck_assert_int_eq(mkdir(scratch_path("open/minivmm"), 0755), 0);
+    start_named("web");
+    expect_end(EXIT_SETUP);
+    ck_assert_ptr_nonnull(strstr(vm_errors(&vm), "with mode 0700"));
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     TCase *tcase = tcase_create("lives");
@@ -561,6 +639,9 @@ static void add_tests(Suite *suite)
     unit_case_with(suite, "clients", set_up, tear_down,
                    wrong_requests_get_errors_of_the_known_classes,
                    clients_that_are_broken_hurt_nobody);
+    unit_case_with(suite, "names", set_up, tear_down, name_leads_to_the_vm_and_is_its_alone,
+                   name_of_a_vm_that_was_killed_is_free,
+                   folder_that_others_may_write_to_is_not_used);
     unit_case_with(suite, "socket", set_up, tear_down,
                    socket_in_use_is_an_error_and_its_owner_notices_nothing,
                    path_that_is_too_long_is_an_error, socket_that_was_left_behind_is_replaced);

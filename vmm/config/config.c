@@ -28,6 +28,7 @@ void config_done(struct config *config)
     free(config->initrds);
     free(config->disks);
     config_places_done(&config->backing);
+    free(config->name);
     free(config->file);
     free(config->kernel);
     free(config->append);

@@ -64,6 +64,7 @@ struct config_disk {
 };
 
 struct config {
+    char *name; /* vm_name_is_valid; NULL: none */
     char *file; /* that settings were read from; NULL: none */
     char *kernel;
     bool kernel_in_file; /* `file` names it, not the command line */

@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "base/parse.h"
+#include "base/vm_names.h"
 #include "vmm/control/address.h"
 
 /* As much of a value as a message shows: what was expected must fit after it. */
@@ -72,6 +73,14 @@ static int set_kernel(const struct setting *setting, void *object,
 
     config->kernel_in_file = false; /* else whoever reads a file says so afterwards */
     return set_path(setting, object, value, err);
+}
+
+static int set_name(const struct setting *setting, void *object, const struct setting_value *value,
+                    struct err *err)
+{
+    if (!vm_name_is_valid(value->text))
+        return err_set(err, -EINVAL, VALUE ": " VM_NAME_EXPECTED, value->text);
+    return set_text(setting, object, value, err);
 }
 
 static int set_disk_serial(const struct setting *setting, void *object,
@@ -471,6 +480,8 @@ const struct setting config_settings[] = {
      .help = "unpacked kernels (default: ~/.cache/minivmm)"},
     {.name = "boot-trace", .value = "FILE", .set = set_path, VM_FIELD(boot_trace),
      .help = "timeline of the VM, for Perfetto"},
+    {.name = "name", .value = "NAME", .set = set_name, VM_FIELD(name),
+     .help = "name of the VM: where its control socket is"},
     {.name = "qmp", .value = "unix:PATH|tcp:127.0.0.1:PORT", .set = set_address, VM_FIELD(qmp),
      .help = "control socket, for clients of QEMU's protocol"},
     {.name = "log", .value = "error|warn|info|debug", .set = set_choice, VM_FIELD(log_level),

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/vm_names.h"
 #include "vmm/control/commands_machine.h"
 #include "vmm/control/listener.h"
 #include "vmm/control/qmp.h"
@@ -15,7 +16,8 @@ struct control {
     struct control_vm *vm;
     struct qmp_commands tables[NTABLES]; /* one for each subject */
     struct qmp *qmp;
-    struct listener *listener; /* NULL: none */
+    struct listener *qmp_listener;  /* NULL: none */
+    struct listener *name_listener; /* the same */
 };
 
 static int on_client(int fd, void *opaque)
@@ -23,6 +25,22 @@ static int on_client(int fd, void *opaque)
     struct control *control = opaque;
 
     return qmp_add_client(control->qmp, fd);
+}
+
+static int listen_by_name(struct control *control, const struct control_options *options,
+                          struct err *err)
+{
+    char *path;
+    int r = vm_names_new_socket(options->name, &path, err);
+
+    if (r < 0)
+        return r;
+    r = listener_new_unix(options->loop, path, options->name, on_client, control,
+                          &control->name_listener, err);
+    if (r == -EADDRINUSE)
+        err_set(err, r, "a VM with this name runs already: %s", path);
+    free(path);
+    return r;
 }
 
 static int start(struct control *control, const struct control_options *options, struct err *err)
@@ -34,9 +52,15 @@ static int start(struct control *control, const struct control_options *options,
     r = qmp_new(options->loop, control->tables, NTABLES, control->vm, &control->qmp);
     if (r < 0)
         return err_set(err, r, "out of memory");
-    if (!options->qmp)
-        return 0;
-    r = listener_new(options->loop, options->qmp, on_client, control, &control->listener, err);
+    if (options->name)
+        r = listen_by_name(control, options, err);
+    if (r < 0) {
+        err_prefix(err, "--name %s", options->name);
+        return r;
+    }
+    if (options->qmp)
+        r = listener_new(options->loop, options->qmp, on_client, control, &control->qmp_listener,
+                         err);
     if (r < 0)
         err_prefix(err, "--qmp");
     return r;
@@ -128,7 +152,8 @@ void control_free(struct control *control)
     if (!control)
         return;
     commands_machine_end_stopping(control->vm, "the VM has ended");
-    listener_free(control->listener);
+    listener_free(control->name_listener);
+    listener_free(control->qmp_listener);
     qmp_free(control->qmp);
     free(control);
 }

@@ -16,6 +16,7 @@ struct control_options {
     struct loop *loop;
     struct control_vm *vm; /* outlives the control */
     const char *qmp;       /* address of a socket; outlives the control; NULL: none */
+    const char *name;      /* of the VM, for a socket in the folder of VMs with names; the same */
 };
 
 struct control;

@@ -127,21 +127,18 @@ static int start(struct listener *listener, const struct address *address, struc
     return r < 0 ? err_set_errno(err, r, "%s: cannot wait for clients", listener->address) : 0;
 }
 
-int listener_new(struct loop *loop, const char *address, listener_client client, void *opaque,
-                 struct listener **ret_listener, struct err *err)
+static int listen_at(struct loop *loop, const struct address *address, const char *label,
+                     listener_client client, void *opaque, struct listener **ret_listener,
+                     struct err *err)
 {
-    struct listener *listener;
-    struct address parsed;
-    int r = address_parse(address, &parsed, err);
+    struct listener *listener = calloc(1, sizeof(*listener));
+    int r;
 
-    if (r < 0)
-        return r;
-    listener = calloc(1, sizeof(*listener));
     if (!listener)
         return err_set(err, -ENOMEM, "out of memory");
     *listener = (struct listener){
         .loop = loop,
-        .address = address,
+        .address = label,
         .client = client,
         .opaque = opaque,
         .unix_socket.fd = -1,
@@ -149,13 +146,31 @@ int listener_new(struct loop *loop, const char *address, listener_client client,
         .watch = {.fd = -1, .events = EPOLLIN, .ready = on_client},
         .retry.expired = on_retry,
     };
-    r = start(listener, &parsed, err);
+    r = start(listener, address, err);
     if (r < 0) {
         listener_free(listener);
         return r;
     }
     *ret_listener = listener;
     return 0;
+}
+
+int listener_new(struct loop *loop, const char *address, listener_client client, void *opaque,
+                 struct listener **ret_listener, struct err *err)
+{
+    struct address parsed;
+    int r = address_parse(address, &parsed, err);
+
+    return r < 0 ? r : listen_at(loop, &parsed, address, client, opaque, ret_listener, err);
+}
+
+int listener_new_unix(struct loop *loop, const char *path, const char *label,
+                      listener_client client, void *opaque, struct listener **ret_listener,
+                      struct err *err)
+{
+    const struct address address = {.path = path, .path_len = strlen(path)};
+
+    return listen_at(loop, &address, label, client, opaque, ret_listener, err);
 }
 
 void listener_free(struct listener *listener)

@@ -22,6 +22,11 @@ typedef int (*listener_client)(int fd, void *opaque);
 int listener_new(struct loop *loop, const char *address, listener_client client, void *opaque,
                  struct listener **ret_listener, struct err *err) MUST_CHECK;
 
+/* The same at a unix socket, of whose path every byte counts; messages call it `label`. */
+int listener_new_unix(struct loop *loop, const char *path, const char *label,
+                      listener_client client, void *opaque, struct listener **ret_listener,
+                      struct err *err) MUST_CHECK;
+
 /* Listen no more, and remove the socket. NULL is fine. */
 void listener_free(struct listener *listener);
 

@@ -108,6 +108,13 @@ START_TEST(control_socket_is_taken)
 }
 END_TEST
 
+START_TEST(name_is_a_word)
+{
+    ck_assert_int_eq(parse_args("--kernel=k", "--name", "web-1.a_B"), 0);
+    ck_assert_str_eq(config.name, "web-1.a_B");
+}
+END_TEST
+
 START_TEST(places_for_all_disks_add_up)
 {
     ck_assert_int_eq(
@@ -538,8 +545,8 @@ static void add_tests(Suite *suite)
     suite_add_tcase(suite, tcase);
 
     unit_case(suite, "good", kernel_alone_gives_the_defaults, every_option_is_taken,
-              a_boot_trace_is_taken, control_socket_is_taken, places_for_all_disks_add_up,
-              every_disk_key_is_taken, every_limit_on_a_disk_is_taken,
+              a_boot_trace_is_taken, control_socket_is_taken, name_is_a_word,
+              places_for_all_disks_add_up, every_disk_key_is_taken, every_limit_on_a_disk_is_taken,
               commas_in_file_names_are_doubled, sizes_are_taken, last_of_a_repeated_option_wins,
               value_may_look_like_an_option_behind_equals,
               a_kernel_to_prepare_takes_the_place_of_one_to_boot,
