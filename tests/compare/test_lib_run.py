@@ -12,7 +12,7 @@ import types
 import unittest
 from unittest import mock
 
-from lib import guest, proc, progress, sides, timeline, vmlinux
+from lib import guest, proc, progress, sides, starts, timeline, vmlinux
 from lib.run import Run
 from made_runs import script_module
 
@@ -82,6 +82,25 @@ class Process(unittest.TestCase):
                 if f.read().rpartition(")")[2].split()[0] == "Z":
                     return
         self.fail("the child runs on")
+
+
+class KernelCache(unittest.TestCase):
+    def filled(self, name, **options):
+        """The command that fills the cache of a side, or None."""
+        attempt = types.SimpleNamespace(side=types.SimpleNamespace(name=name, program="vmm"),
+                                        guest=guest.Guest("vmlinuz", options=options))
+        with mock.patch("subprocess.run") as run:
+            starts.fill_cache(attempt)
+        return run.call_args[0][0] if run.call_args else None
+
+    def test_is_filled_before_many_start(self):
+        self.assertEqual(self.filled("minivmm", kernel_cache="/c"),
+                         ["vmm", "--prepare-kernel", "vmlinuz", "--kernel-cache", "/c"])
+
+    def test_is_not_filled_where_there_is_none(self):
+        self.assertIsNone(self.filled("minivmm", kernel_cache="off"))
+        self.assertIsNone(self.filled("minivmm"))
+        self.assertIsNone(self.filled("other", kernel_cache="/c"))
 
 
 class Progress(unittest.TestCase):
