@@ -119,6 +119,19 @@ static void add_power_button(struct bytebuf *buf)
     aml_end(buf, device);
 }
 
+/* Where the guest's kernel says that it panicked. */
+static void add_pvpanic(struct bytebuf *buf)
+{
+    struct aml_block device = aml_begin_device(buf, "PEVT");
+    struct aml_crs crs;
+
+    aml_name_string(buf, "_HID", "QEMU0001");
+    aml_crs_init(&crs);
+    aml_crs_io(&crs, X86_PORT_PVPANIC, 1);
+    aml_name_crs(buf, &crs);
+    aml_end(buf, device);
+}
+
 static uint64_t build_dsdt(struct acpi_builder *b, const struct boot_machine *machine)
 {
     static const uint8_t s5[] = {ACPI_PM_SLP_TYP_S5, 0, 0, 0};
@@ -131,6 +144,7 @@ static uint64_t build_dsdt(struct acpi_builder *b, const struct boot_machine *ma
     for (unsigned i = 0; i < machine->nvirtio; i++)
         add_virtio(buf, &machine->virtio[i], i);
     add_power_button(buf);
+    add_pvpanic(buf);
     aml_end(buf, scope);
     aml_name_package(buf, "_S5_", s5, sizeof(s5));
     return end_table(b, start);

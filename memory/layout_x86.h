@@ -36,6 +36,7 @@
 #define X86_PORT_I8042_DATA 0x60u
 #define X86_PORT_I8042_COMMAND 0x64u
 #define X86_PORT_COM1 0x3f8u
+#define X86_PORT_PVPANIC 0x505u
 #define X86_PORT_ACPI_PM 0x600u
 
 /* GSIs = IOAPIC pins 0–23. 0 timer, 2 cascade, 4 COM1, 8 RTC and 9 by tradition the SCI. */

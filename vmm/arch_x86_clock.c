@@ -2,9 +2,9 @@
 /*
  * Guest time that stands still while a VM is paused.
  *
- * A guest tells the time by kvm-clock or by its TSC. KVM goes on with both while no vCPU runs, so the
- * first is set back to where it was, and the TSC's offset lowered by the host's ticks that passed; by
- * the same number for all vCPUs, whose TSCs stay in step. Timers that came due meanwhile interrupt
+ * A guest tells the time by kvm-clock or by its TSC. KVM goes on with both while no vCPU runs, so
+ * the first is set back to where it was, and the offset of the TSC lowered by the ticks of the host
+ * that passed, the same number for all vCPUs, which stay in step. Timers that came due interrupt
  * the guest early, and it arms them again.
  */
 #include <errno.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The devices that every machine of this architecture has at fixed places: the serial port, the
- * ways to power off and reset, and what a guest would wait for in vain if it did not answer.
+ * ways to power off, to reset and to panic, and what a guest would wait for in vain if it did not
+ * answer.
  * board_x86.c implements it.
  *
  * Made and freed on the main thread while no vCPU runs.
@@ -16,6 +17,7 @@
 #include "devices/bus.h"
 #include "devices/chardev.h"
 #include "devices/power.h"
+#include "devices/pvpanic.h"
 #include "vmm/kvm.h"
 
 /* What the board is plugged into; all of it outlives the board. */
@@ -24,6 +26,7 @@ struct board_options {
     struct bus *pio;
     struct chardev *serial;
     struct power_sink *power;
+    struct pvpanic *pvpanic;
     bool acpi;
 };
 

@@ -89,6 +89,9 @@ int board_new(const struct board_options *options, struct board **ret_board, str
         r = add_i8042(options, err);
     if (r == 0 && options->acpi)
         r = add_acpi_pm(board, options, err);
+    if (r == 0 && options->acpi) /* whose tables announce it */
+        r = add_ports(options->pio, X86_PORT_PVPANIC, 1, &pvpanic_bus_ops, options->pvpanic,
+                      "pvpanic", err);
     if (r < 0) {
         board_free(board);
         return r;

@@ -68,13 +68,11 @@ static void detach(void *opaque)
     job->result = block_detach(job->disk->block);
 }
 
-#define DISK_NAME_MAX 8
-
 /*
  * The guest's name of disk `index`: "vda" for the first one. The machine has room for fewer disks
  * than there are letters.
  */
-static void disk_name(unsigned index, char name[DISK_NAME_MAX])
+static void name_disk(unsigned index, char name[DISK_NAME_MAX])
 {
     snprintf(name, DISK_NAME_MAX, "vd%c", index < 26 ? 'a' + (int)index : '?');
 }
@@ -91,7 +89,7 @@ static int admit(void *opaque, const struct block_file *file, struct err *err)
     struct open_file_use use = {.path = file->path, .writable = file->writable};
     char name[DISK_NAME_MAX];
 
-    disk_name(admission->index, name);
+    name_disk(admission->index, name);
     snprintf(use.role, sizeof(use.role), "%sdisk %s",
              file->is_top ? "" : "a backing file or data file of ", name);
     return open_files_add(admission->files, file->id, &use, err);
@@ -137,12 +135,9 @@ static int open_block(const struct config_disk *config, const struct config_plac
     return r;
 }
 
-static int make_label(struct disk *disk, unsigned index, struct err *err)
+static int make_label(struct disk *disk, struct err *err)
 {
-    char name[DISK_NAME_MAX];
-
-    disk_name(index, name);
-    if (asprintf(&disk->label, "disk %s (%s)", name, disk->config->path) >= 0)
+    if (asprintf(&disk->label, "disk %s (%s)", disk->name, disk->config->path) >= 0)
         return 0;
     disk->label = NULL;
     return err_set(err, -ENOMEM, "%s: out of memory", disk->config->path);
@@ -155,15 +150,15 @@ int disk_open(const struct config *vm, unsigned index, struct open_files *files,
     struct admission admission = {.files = files, .index = index};
     struct disk *disk = calloc(1, sizeof(*disk));
     struct hand_over job = {.disk = disk, .err = err};
-    char name[DISK_NAME_MAX];
     int r;
 
     if (!disk)
         return err_set(err, -ENOMEM, "%s: out of memory", config->path);
     disk->config = config;
+    name_disk(index, disk->name);
     disk_queue_init(&disk->queue, main, &disk->port);
     pthread_mutex_init(&disk->lock, NULL);
-    r = make_label(disk, index, err);
+    r = make_label(disk, err);
     if (r < 0)
         goto free_disk;
     r = open_block(config, &vm->backing, &admission, &disk->block, err);
@@ -187,9 +182,8 @@ end_thread:
 close_block:
     (void)block_close(disk->block); /* nothing was written; the first failure is the one to tell */
 free_disk:
+    err_prefix(err, "disk %s", disk->name);
     disk_free(disk);
-    disk_name(index, name);
-    err_prefix(err, "disk %s", name);
     return r;
 }
 
@@ -292,6 +286,11 @@ struct block_port *disk_port(struct disk *disk)
 const struct config_disk *disk_config(const struct disk *disk)
 {
     return disk->config;
+}
+
+const char *disk_name(const struct disk *disk)
+{
+    return disk->name;
 }
 
 const char *disk_label(const struct disk *disk)

@@ -65,6 +65,9 @@ struct block_port *disk_port(struct disk *disk);
 
 const struct config_disk *disk_config(const struct disk *disk);
 
+/* What the guest and clients call it: "vda". */
+const char *disk_name(const struct disk *disk);
+
 /* What messages call it: "disk vda (root.qcow2)". */
 const char *disk_label(const struct disk *disk);
 

@@ -13,8 +13,11 @@
 #include "vmm/config/config.h"
 #include "vmm/disk_queue.h"
 
+#define DISK_NAME_MAX 8
+
 struct disk {
     const struct config_disk *config;
+    char name[DISK_NAME_MAX];
     char *label;
     struct block *block; /* owner: the disk's thread, while attached */
     struct block_port port;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -19,6 +20,7 @@
 #include "memory/guest_mem_populate.h"
 #include "vmm/arch.h"
 #include "vmm/board.h"
+#include "vmm/disk_failure.h"
 #include "vmm/gate.h"
 #include "vmm/pause.h"
 #include "vmm/vcpu.h"
@@ -32,6 +34,14 @@ struct slot {
     struct virtio_dev *dev; /* owner: mmio */
     struct virtio_mmio *mmio;
     bool shows_registers; /* the guest reads them without this process */
+};
+
+/* What a disk reports of its requests. */
+struct disk_watch {
+    struct machine *machine;
+    struct disk *disk;
+    struct virtio_dev *dev; /* the slot's */
+    struct disk_failures failures;
 };
 
 struct machine {
@@ -48,6 +58,8 @@ struct machine {
     struct slot *slots;
     size_t nslots_planned;
     size_t nslots;
+    struct disk_watch *disk_watches;
+    size_t ndisk_watches;
 
     struct gate gate;
     struct pause pause;
@@ -64,6 +76,10 @@ struct machine {
     enum machine_end how;     /* written once, before the eventfd; then read by the main thread */
     struct err failure;       /* the same */
     struct loop_fd end_watch; /* eventfd; a watch, since it can be removed at any time */
+
+    struct pvpanic pvpanic;
+    struct loop_work panicked;
+    atomic_uint panics; /* PVPANIC_…, not told yet */
 };
 
 /* ---- the end --------------------------------------------------------------------------------- */
@@ -108,6 +124,26 @@ static void on_end(struct loop_fd *watch, uint32_t events)
     how = machine->how;
     pthread_mutex_unlock(&machine->end_lock);
     machine->parts->ended(machine->parts, how);
+}
+
+/* Any vCPU thread. */
+static void on_pvpanic(struct pvpanic *pvpanic, unsigned event)
+{
+    struct machine *machine = container_of(pvpanic, struct machine, pvpanic);
+
+    atomic_fetch_or(&machine->panics, event);
+    loop_post(machine->parts->loop, &machine->panicked);
+}
+
+static void on_panicked(struct loop_work *work)
+{
+    struct machine *machine = container_of(work, struct machine, panicked);
+    unsigned panics = atomic_exchange(&machine->panics, 0);
+
+    if (panics & PVPANIC_CRASH_LOADED)
+        machine->parts->panicked(machine->parts, MACHINE_CRASH_LOADED);
+    if (panics & PVPANIC_PANICKED)
+        machine->parts->panicked(machine->parts, MACHINE_PANICKED);
 }
 
 static int watch_end(struct machine *machine, struct err *err)
@@ -196,6 +232,7 @@ static int add_board(struct machine *machine, struct err *err)
         .pio = &machine->pio,
         .serial = machine->parts->serial,
         .power = &machine->power,
+        .pvpanic = &machine->pvpanic,
         .acpi = machine->parts->config->acpi,
     };
 
@@ -285,21 +322,43 @@ free_dev:
     return r;
 }
 
+static void on_disk_failed(struct disk_failures *failures, const struct virtio_blk_failure *failure)
+{
+    const struct disk_watch *watch = container_of(failures, struct disk_watch, failures);
+    const struct machine_parts *parts = watch->machine->parts;
+
+    parts->disk_failed(parts, watch->disk, failure);
+}
+
+static struct disk_watch *watch_disk(struct machine *machine, struct disk *disk)
+{
+    struct disk_watch *watch = &machine->disk_watches[machine->ndisk_watches++];
+
+    watch->machine = machine;
+    watch->disk = disk;
+    disk_failures_init(&watch->failures, machine->parts->loop, on_disk_failed);
+    return watch;
+}
+
 static int add_disk(struct machine *machine, struct disk *disk, struct err *err)
 {
     const struct config_disk *config = disk_config(disk);
+    struct disk_watch *watch = watch_disk(machine, disk);
     const struct virtio_blk_options blk = {
         .port = disk_port(disk),
         .label = disk_label(disk),
         .serial = config->serial ? config->serial : "",
         .nqueues = config->nqueues,
+        .on_write_error = config->on_write_error,
+        .on_read_error = config->on_read_error,
+        .failed = disk_failures_note,
+        .opaque = &watch->failures,
     };
-    struct virtio_dev *dev;
-    int r = virtio_blk_new(&blk, machine->mem, &dev);
+    int r = virtio_blk_new(&blk, machine->mem, &watch->dev);
 
     if (r < 0)
         return err_set_errno(err, r, "%s: cannot make its device", config->path);
-    return add_virtio(machine, dev, err);
+    return add_virtio(machine, watch->dev, err);
 }
 
 static int add_disks(struct machine *machine, struct err *err)
@@ -353,6 +412,8 @@ static void free_devices(struct machine *machine)
         virtio_mmio_free(slot->mmio);
         irq_done(&slot->irq);
     }
+    while (machine->ndisk_watches > 0)
+        disk_failures_done(&machine->disk_watches[--machine->ndisk_watches].failures);
     for (size_t i = 0; i < machine->parts->ndisks; i++)
         disk_resume(machine->parts->disks[i]);
     board_free(machine->board);
@@ -365,7 +426,8 @@ static int plan_slots(struct machine *machine, struct err *err)
 
     machine->virtio = calloc(n + 1, sizeof(*machine->virtio)); /* never 0, which may give NULL */
     machine->slots = calloc(n + 1, sizeof(*machine->slots));
-    if (!machine->virtio || !machine->slots)
+    machine->disk_watches = calloc(n + 1, sizeof(*machine->disk_watches));
+    if (!machine->virtio || !machine->slots || !machine->disk_watches)
         return err_set(err, -ENOMEM, "out of memory");
     for (unsigned i = 0; i < n; i++)
         if (!arch_virtio_slot(i, &machine->virtio[i]))
@@ -557,6 +619,8 @@ int machine_new(const struct machine_parts *parts, struct machine **ret_machine,
     machine->vm.fd = -1;
     machine->end_watch.fd = -1;
     machine->power.request = on_power_request;
+    machine->pvpanic.panicked = on_pvpanic;
+    machine->panicked.run = on_panicked;
     pthread_mutex_init(&machine->end_lock, NULL);
     gate_init(&machine->gate);
 
@@ -606,12 +670,14 @@ void machine_free(struct machine *machine)
     free(machine->vcpus);
     free_devices(machine);
     pause_done(&machine->pause);
+    free(machine->disk_watches);
     free(machine->slots);
     free(machine->virtio);
     arch_vm_free(machine->arch);
     if (machine->vm.fd >= 0)
         kvm_vm_close(&machine->vm);
     guest_mem_free(machine->mem);
+    loop_cancel(machine->parts->loop, &machine->panicked);
     loop_remove_fd(&machine->end_watch);
     if (machine->end_watch.fd >= 0)
         close(machine->end_watch.fd);
@@ -631,6 +697,12 @@ void machine_resume(struct machine *machine)
 {
     if (pause_is_wanted(&machine->pause))
         pause_end(&machine->pause);
+}
+
+void machine_report_disk_errors(struct machine *machine)
+{
+    for (size_t i = 0; i < machine->ndisk_watches; i++)
+        virtio_blk_report_errors(machine->disk_watches[i].dev);
 }
 
 const struct err *machine_failure(const struct machine *machine)

@@ -16,6 +16,7 @@
 #include "base/loop.h"
 #include "boot/boot.h"
 #include "devices/chardev.h"
+#include "devices/virtio/virtio_blk.h"
 #include "vmm/config/config.h"
 #include "vmm/disk.h"
 #include "vmm/kvm.h"
@@ -24,6 +25,11 @@ enum machine_end {
     MACHINE_POWER_OFF,
     MACHINE_RESET,
     MACHINE_FAILED, /* KVM or the VMM cannot go on; see machine_failure */
+};
+
+enum machine_panic {
+    MACHINE_PANICKED,
+    MACHINE_CRASH_LOADED, /* a second kernel takes over, to save what the first one leaves */
 };
 
 /* What outlives the machine; none of it is owned. */
@@ -40,6 +46,14 @@ struct machine_parts {
     void (*ended)(const struct machine_parts *parts, enum machine_end how);
     /* The machine is paused, as machine_pause asked for: on the main loop. */
     void (*paused)(const struct machine_parts *parts);
+    /* The guest's kernel says that it panicked; on the main loop, at most once for each. */
+    void (*panicked)(const struct machine_parts *parts, enum machine_panic panic);
+    /*
+     * Requests of a disk failed. If one was kept, pause the machine; it is tried again when that
+     * goes on. On the main loop.
+     */
+    void (*disk_failed)(const struct machine_parts *parts, struct disk *disk,
+                        const struct virtio_blk_failure *failure);
 };
 
 struct machine;
@@ -61,6 +75,9 @@ void machine_pause(struct machine *machine);
 
 /* Go on, from a pause or from the way into one; harmless if there is none. */
 void machine_resume(struct machine *machine);
+
+/* From now on the guest is told of every failure of its disks: it shall come to its end. */
+void machine_report_disk_errors(struct machine *machine);
 
 /* Stop the vCPUs, wherever they are. Afterwards the guest changes nothing any more. */
 void machine_stop(struct machine *machine);

@@ -107,13 +107,13 @@ void pause_begin(struct pause *pause)
 void pause_end(struct pause *pause)
 {
     assert(pause->state != PAUSE_NONE);
-    if (pause->state != PAUSE_CLEARING) {
-        (void)begin_ticket(pause); /* what devices still report is old */
-        loop_cancel(pause->loop, &pause->drained);
-        for (size_t i = 0; i < pause->ndevs; i++)
-            pause->devs[i]->ops->resume(pause->devs[i]);
+    (void)begin_ticket(pause); /* what devices still report is old */
+    loop_cancel(pause->loop, &pause->drained);
+    /* Also those that were not asked to rest yet: they may wait for this for a reason of theirs. */
+    for (size_t i = 0; i < pause->ndevs; i++)
+        pause->devs[i]->ops->resume(pause->devs[i]);
+    if (pause->state != PAUSE_CLEARING)
         pause->start_clock(pause);
-    }
     pause->state = PAUSE_NONE;
     gate_release(pause->gate);
 }

@@ -9,7 +9,7 @@
  *     `paused`                   <─── the last one rests
  *     pause_end: devices go on, start the clock, release the gate
  *
- * Nothing waits: a disk that does not answer delays `paused`, and a pause can be ended at any moment.
+ * Nothing waits: a disk that does not answer delays `paused`, and a pause can be ended at any time.
  * All calls on the main loop's thread.
  */
 #ifndef MINIVMM_PAUSE_H

@@ -21,7 +21,9 @@ static enum vm_state get_state(struct control_vm *vm)
         return VM_NO_GUEST;
     if (!remote->wants_pause)
         return VM_RUNNING;
-    return remote->paused ? VM_PAUSED : VM_PAUSING;
+    if (!remote->paused)
+        return VM_PAUSING;
+    return remote->io_error ? VM_IO_ERROR : VM_PAUSED;
 }
 
 static bool get_cpu(struct control_vm *vm, unsigned index, struct vm_cpu *ret_cpu)

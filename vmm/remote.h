@@ -20,6 +20,7 @@ struct remote {
     struct machine *machine; /* NULL: no guest is there */
     bool wants_pause;
     bool paused;
+    bool io_error; /* a disk's failure is why */
 };
 
 /* `parts` outlive it. 0, or a negative errno with *err filled. */

@@ -24,6 +24,9 @@
 /* How often a guest is told again of its power button, until it looks. */
 #define REPEAT_BUTTON_S 1u
 
+/* After so long a VM whose disk failed goes on, where no client could say so. */
+#define RETRY_DISK_S 5u
+
 /* After so long the user is told that the guest has not looked: its kernel may still be booting. */
 #define BUTTON_UNNOTICED_S 5u
 
@@ -47,10 +50,12 @@ struct runner {
     bool asked_to_power_off; /* a guest that resets instead is not started again */
     struct loop_timer repeat_button;
     unsigned nrepeats;
+    struct loop_timer retry_disk;
     struct restarts restarts;
     struct loop_timer restart;
 
-    bool warned; /* of a KVM that stock kernels do not run on */
+    bool told_of_retries; /* of a disk that failed */
+    bool warned;          /* of a KVM that stock kernels do not run on */
     bool killed;
     enum control_cause killed_by;
     bool ended;           /* the guest that ran last */
@@ -134,7 +139,9 @@ static void resume(struct runner *runner)
 
     if (!remote->wants_pause)
         return;
+    loop_disarm(&runner->retry_disk);
     remote->wants_pause = false;
+    remote->io_error = false;
     machine_resume(remote->machine);
     control_tell_resumed(runner->control, remote->paused);
     remote->paused = false;
@@ -152,6 +159,7 @@ static void on_asked(void *opaque, unsigned signo)
         insist(runner, CONTROL_HOST_SIGNAL);
         return;
     }
+    machine_report_disk_errors(runner->remote.machine);
     if (runner->remote.wants_pause)
         log_say("signal %u: the guest was paused: it goes on, so that it can power off", signo);
     resume(runner);
@@ -169,6 +177,60 @@ static void on_paused(const struct machine_parts *parts)
         return;
     runner->remote.paused = true;
     control_tell_paused(runner->control);
+}
+
+static void on_retry_disk(struct loop_timer *timer)
+{
+    resume(container_of(timer, struct runner, retry_disk));
+}
+
+/* A request was kept: it is tried again when the guest goes on. */
+static void pause_for_disk(struct runner *runner, struct disk *disk)
+{
+    struct remote *remote = &runner->remote;
+
+    if (runner->control) {
+        log_say("%s: the guest is paused; `cont` lets it go on", disk_label(disk));
+    } else {
+        loop_arm(runner->loop, &runner->retry_disk, RETRY_DISK_S * NS_PER_S);
+        if (!runner->told_of_retries)
+            log_say("%s: the guest is paused, and it is tried again every %u s", disk_label(disk),
+                    RETRY_DISK_S);
+        runner->told_of_retries = true;
+    }
+    remote->io_error = true;
+    remote->wants_pause = true;
+    machine_pause(remote->machine);
+}
+
+static void on_disk_failed(const struct machine_parts *parts, struct disk *disk,
+                           const struct virtio_blk_failure *failure)
+{
+    struct runner *runner = container_of(parts, struct runner, parts);
+    const struct control_disk_failure told = {
+        .disk = disk_name(disk),
+        .read = failure->read,
+        .stops = failure->kept,
+        .error = failure->error,
+    };
+
+    control_tell_disk_failed(runner->control, &told);
+    if (!failure->kept)
+        return;
+    if (runner->asked_to_power_off) /* it failed before the guest was asked */
+        machine_report_disk_errors(runner->remote.machine);
+    else if (!runner->remote.io_error)
+        pause_for_disk(runner, disk);
+}
+
+static void on_panicked(const struct machine_parts *parts, enum machine_panic panic)
+{
+    struct runner *runner = container_of(parts, struct runner, parts);
+    bool crash_loaded = panic == MACHINE_CRASH_LOADED;
+
+    log_guest(LOG_WARN, "the guest's kernel panicked%s",
+              crash_loaded ? ", and starts another one that saves its memory" : "");
+    control_tell_panicked(runner->control, crash_loaded);
 }
 
 /* ---- what clients of the control sockets ask for --------------------------------------------- */
@@ -385,6 +447,8 @@ static int open_parts(struct runner *runner, struct err *err)
         .ndisks = runner->ndisks,
         .ended = on_machine_end,
         .paused = on_paused,
+        .disk_failed = on_disk_failed,
+        .panicked = on_panicked,
     };
     return remote_init(&runner->remote, &runner->parts, &client_actions, err);
 }
@@ -585,6 +649,7 @@ static enum exit_code start_and_wait(struct runner *runner, struct err *err)
         machine_stop(runner->remote.machine);
     }
     loop_disarm(&runner->repeat_button);
+    loop_disarm(&runner->retry_disk);
     return code;
 }
 
@@ -657,6 +722,7 @@ enum exit_code runner_run(const struct config *config, struct err *err)
         .killed_by = CONTROL_HOST_SIGNAL,
         .trace = {.path = config->boot_trace, .fd = -1},
         .repeat_button.expired = on_repeat_button,
+        .retry_disk.expired = on_retry_disk,
         .restart.expired = on_restart,
     };
     enum exit_code code = EXIT_SETUP;

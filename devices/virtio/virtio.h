@@ -70,7 +70,7 @@ struct virtio_ops {
      * to go on, before it rests; the pauser outlives it.
      */
     void (*pause)(struct virtio_dev *dev, struct virtio_pauser *pauser, uint64_t ticket);
-    /* Go on, with what was offered meanwhile too. Returns at once. */
+    /* Go on, with what was offered meanwhile too; maybe without a pause before. Returns at once. */
     void (*resume)(struct virtio_dev *dev);
     /* All queues are stopped. */
     void (*free)(struct virtio_dev *dev);

@@ -14,6 +14,7 @@
 #include "devices/virtio/virtio_blk_error.h"
 #include "devices/virtio/virtio_blk_pause.h"
 #include "devices/virtio/virtio_blk_pool.h"
+#include "devices/virtio/virtio_blk_stall.h"
 
 /*
  * Data buffers per request that the driver is told to keep to: with header and status 256
@@ -71,6 +72,10 @@ struct virtio_blk {
     bool broken;                     /* owner: loop thread; cleared while no queue runs */
     struct virtq_chain *chain;       /* scratch; owner: loop thread */
     struct blk_pause pause;
+    struct blk_stall stall; /* owner: loop thread */
+    struct loop_work report_errors;
+    void (*failed)(void *opaque, const struct virtio_blk_failure *failure);
+    void *opaque;
     struct blk_queue queues[]; /* dev.nqueues of them */
 };
 
@@ -108,15 +113,66 @@ static void answer(struct blk_queue *queue, const struct blk_reply *reply, int r
     push(queue, reply->head, filled || reply->in_len == 1 ? reply->in_len : 0);
 }
 
+/* Tell whom it concerns; true: the request is kept, and not answered. */
+static bool handle_failure(struct blk_request *request, int result)
+{
+    struct virtio_blk *blk = request->queue->blk;
+    const struct virtio_blk_failure failure = {
+        .read = request->req.op == BLOCK_READ,
+        .kept = blk->failed && !request->queue->stopping &&
+                blk_stall_wants(&blk->stall, &request->req, result),
+        .error = result,
+    };
+
+    virtio_blk_log_error(&blk->errors, blk->label, &request->req, result, failure.kept);
+    if (failure.kept)
+        blk_stall_add(&blk->stall, request);
+    if (blk->failed)
+        blk->failed(blk->opaque, &failure);
+    return failure.kept;
+}
+
+static void finish_request(struct blk_request *request, int result)
+{
+    answer(request->queue, &request->reply, result, &request->req);
+    blk_pool_give(&request->queue->pool, request);
+}
+
 static void request_done(struct block_req *req, int result)
 {
     struct blk_request *request = container_of(req, struct blk_request, req);
-    struct blk_queue *queue = request->queue;
 
-    if (result < 0 && result != -ECANCELED) /* that one's guest is gone */
-        virtio_blk_log_error(&queue->blk->errors, queue->blk->label, req, result);
-    answer(queue, &request->reply, result, req);
-    blk_pool_give(&queue->pool, request);
+    /* Cancelled: its guest is gone. */
+    if (result < 0 && result != -ECANCELED && handle_failure(request, result))
+        blk_pause_check(&request->queue->blk->pause); /* it may be the last that is waited for */
+    else
+        finish_request(request, result);
+}
+
+/* Try again what failed before. */
+static void retry(struct virtio_blk *blk)
+{
+    struct blk_request *request;
+
+    while ((request = blk_stall_take(&blk->stall, NULL)))
+        block_port_submit(blk->port, &request->req);
+}
+
+static void report_errors(struct loop_work *work)
+{
+    struct virtio_blk *blk = container_of(work, struct virtio_blk, report_errors);
+
+    blk->stall.on_read_error = VIRTIO_BLK_ERROR_REPORT;
+    blk->stall.on_write_error = VIRTIO_BLK_ERROR_REPORT;
+    if (!blk_pause_is_on(&blk->pause))
+        retry(blk);
+}
+
+void virtio_blk_report_errors(struct virtio_dev *dev)
+{
+    struct virtio_blk *blk = blk_of(dev);
+
+    loop_post(blk->loop, &blk->report_errors);
 }
 
 /* ---- requests -------------------------------------------------------------------------------- */
@@ -359,8 +415,8 @@ static bool is_idle(struct blk_pause *pause)
     for (unsigned i = 0; i < blk->dev.nqueues; i++) {
         const struct blk_queue *queue = &blk->queues[i];
 
-        if (is_running(queue) &&
-            (queue->vq->in_flight > 0 || queue->vq->published_used != queue->vq->next_used))
+        if (is_running(queue) && (queue->vq->in_flight > blk_stall_count(&blk->stall, queue) ||
+                                  queue->vq->published_used != queue->vq->next_used))
             return false;
     }
     return true;
@@ -371,6 +427,7 @@ static void pause_ended(struct blk_pause *pause)
 {
     struct virtio_blk *blk = container_of(pause, struct virtio_blk, pause);
 
+    retry(blk);
     for (unsigned i = 0; i < blk->dev.nqueues; i++)
         if (is_running(&blk->queues[i]))
             loop_post(blk->loop, &blk->queues[i].more);
@@ -443,10 +500,13 @@ static int blk_queue_start(struct virtio_dev *dev, unsigned index)
 static void stop_on_loop(struct loop_work *work)
 {
     struct blk_queue *queue = container_of(work, struct blk_queue, stop);
+    struct blk_request *request;
 
     loop_remove_fd(&queue->kick);
     queue->stopping = true;
     block_port_hurry(queue->blk->port, true); /* a vCPU waits */
+    while ((request = blk_stall_take(&queue->blk->stall, queue)))
+        finish_request(request, -EIO);
     finish_stop(queue);
 }
 
@@ -508,18 +568,19 @@ static void blk_config_write(struct virtio_dev *dev, uint32_t off, const void *b
         set_writeback(blk_of(dev), *(const uint8_t *)buf != 0);
 }
 
-static void leave_port(void *opaque)
+static void leave_loop(void *opaque)
 {
-    struct block_port *port = opaque;
+    struct virtio_blk *blk = opaque;
 
-    port->user = NULL;
+    blk->port->user = NULL;
+    loop_cancel(blk->loop, &blk->report_errors);
 }
 
 static void blk_free(struct virtio_dev *dev)
 {
     struct virtio_blk *blk = blk_of(dev);
 
-    loop_call(blk->loop, leave_port, blk->port);
+    loop_call(blk->loop, leave_loop, blk);
     blk_pause_done(&blk->pause);
     for (unsigned i = 0; i < dev->nqueues; i++)
         sem_destroy(&blk->queues[i].stopped);
@@ -650,6 +711,11 @@ int virtio_blk_new(const struct virtio_blk_options *options, const struct guest_
         .ended = pause_ended,
     };
     blk_pause_init(&blk->pause);
+    blk->stall.on_write_error = options->on_write_error;
+    blk->stall.on_read_error = options->on_read_error;
+    blk->report_errors.run = report_errors;
+    blk->failed = options->failed;
+    blk->opaque = options->opaque;
     for (unsigned i = 0; i < options->nqueues; i++)
         init_queue(blk, i);
     *ret_dev = &blk->dev;

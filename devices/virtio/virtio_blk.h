@@ -12,18 +12,39 @@
 #include "base/loop.h"
 #include "block/port.h"
 #include "devices/virtio/virtio.h"
+#include "devices/virtio/virtio_blk_on_error.h"
 
 #define VIRTIO_BLK_SERIAL_MAX 20u
+
+struct virtio_blk_failure {
+    bool read; /* or else a write, flush, discard */
+    bool kept; /* the VM is to be paused; when it goes on, the request is tried again */
+    int error; /* -errno */
+};
 
 struct virtio_blk_options {
     struct block_port *port; /* not owned; outlives the device; its loop runs while that exists */
     const char *label;       /* for messages: "disk vda (root.qcow2)"; outlives the device */
     const char *serial;      /* at most VIRTIO_BLK_SERIAL_MAX bytes, copied; "" for none */
     unsigned nqueues;        /* 1 to VIRTIO_QUEUES_MAX */
+    enum virtio_blk_on_error on_write_error; /* of all requests that are not reads */
+    enum virtio_blk_on_error on_read_error;
+    /*
+     * A request failed, and not because it was cancelled. On the loop's thread. NULL: nobody wants
+     * to know, and the guest is told.
+     */
+    void (*failed)(void *opaque, const struct virtio_blk_failure *failure);
+    void *opaque;
 };
 
 /* The device is handed to a transport, whose end frees it. 0 or -errno. */
 int virtio_blk_new(const struct virtio_blk_options *options, const struct guest_mem *mem,
                    struct virtio_dev **ret_dev) MUST_CHECK;
+
+/*
+ * From now on tell the guest of every failure, also of those kept so far if they happen again: it
+ * shall come to its end. Main thread; returns at once.
+ */
+void virtio_blk_report_errors(struct virtio_dev *dev);
 
 #endif

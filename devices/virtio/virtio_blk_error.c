@@ -11,11 +11,14 @@ static const char *const op_names[] = {
 };
 
 /* What the user can do about it; "" where there is no general answer. */
-static const char *advice_for(int error)
+static const char *advice_for(int error, bool kept)
 {
     switch (error) {
     case ENOSPC:
     case EDQUOT:
+        if (kept)
+            return ": free space on the host's file system that has the image: it is tried again "
+                   "when the VM goes on";
         return ": free space on the host's file system that has the image: writes succeed again "
                "then, but what failed is up to the guest to repeat";
     case EFBIG:
@@ -30,9 +33,9 @@ static const char *advice_for(int error)
 }
 
 void virtio_blk_log_error(struct log_limit *limit, const char *label, const struct block_req *req,
-                          int result)
+                          int result, bool kept)
 {
-    const char *advice = advice_for(-result);
+    const char *advice = advice_for(-result, kept);
 
     if (req->op == BLOCK_FLUSH)
         (void)log_limited_at(limit, LOG_WARN, "%s: flush failed: %s%s", label, strerror(-result),

@@ -9,8 +9,11 @@
 #include "base/log.h"
 #include "block/block.h"
 
-/* `limit` is the disk's own: one that fails all the time does not hide the errors of others. */
+/*
+ * `limit` is the disk's own: one that fails all the time does not hide the errors of others.
+ * `kept`: the request is tried again.
+ */
 void virtio_blk_log_error(struct log_limit *limit, const char *label, const struct block_req *req,
-                          int result);
+                          int result, bool kept);
 
 #endif

@@ -58,7 +58,7 @@ static void apply(struct loop_work *work)
     if (blk_pause_is_on(pause) != was_on)
         block_port_hurry(pause->port, !was_on); /* a pause does not wait for limits */
     blk_pause_check(pause);
-    if (was_on && !blk_pause_is_on(pause))
+    if (!blk_pause_is_on(pause))
         pause->ended(pause);
 }
 

@@ -25,7 +25,7 @@ struct blk_pause {
     const char *label;
     /* Is no request in flight, and everything that is done shown to the driver? Loop's thread. */
     bool (*is_idle)(struct blk_pause *pause);
-    /* Requests may begin again. Loop's thread. */
+    /* Requests may begin, again or as before: the end of a pause was asked for. Loop's thread. */
     void (*ended)(struct blk_pause *pause);
 
     pthread_mutex_t lock; /* guards what other threads ask for */

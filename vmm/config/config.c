@@ -59,6 +59,7 @@ void config_disk_init(struct config_disk *disk)
         .cache = BLOCK_CACHE_WRITEBACK,
         .aio = BLOCK_AIO_AUTO,
         .discard = true,
+        .on_write_error = VIRTIO_BLK_ERROR_STOP_IF_FULL,
         .nqueues = 1,
     };
     throttle_limits_init(&disk->limits);

@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "block/block.h"
 #include "block/throttle.h"
+#include "devices/virtio/virtio_blk_on_error.h"
 #include "memory/guest_mem.h"
 
 #define CONFIG_MEMORY_DEFAULT (512ull << 20)
@@ -57,6 +58,8 @@ struct config_disk {
     enum block_aio aio;
     bool readonly;
     bool discard;
+    enum virtio_blk_on_error on_write_error;
+    enum virtio_blk_on_error on_read_error;
     struct config_places backing;
     unsigned nqueues; /* 1 to CONFIG_QUEUES_MAX */
     struct throttle_limits limits;

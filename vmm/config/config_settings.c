@@ -419,6 +419,12 @@ static const struct setting_choice caches[] = {{"writeback", BLOCK_CACHE_WRITEBA
                                                {0}};
 static const struct setting_choice aios[] = {
     {"io_uring", BLOCK_AIO_URING}, {"threads", BLOCK_AIO_THREADS}, {0}};
+static const struct setting_choice write_errors[] = {{"enospc", VIRTIO_BLK_ERROR_STOP_IF_FULL},
+                                                     {"report", VIRTIO_BLK_ERROR_REPORT},
+                                                     {"stop", VIRTIO_BLK_ERROR_STOP},
+                                                     {0}};
+static const struct setting_choice read_errors[] = {
+    {"report", VIRTIO_BLK_ERROR_REPORT}, {"stop", VIRTIO_BLK_ERROR_STOP}, {0}};
 static const struct setting_choice pages[] = {
     {"thp", GUEST_PAGES_THP}, {"host", GUEST_PAGES_HOST}, {"2M", GUEST_PAGES_2M}, {0}};
 static const struct setting_choice reboots[] = {{"exit", 0}, {"restart", 1}, {0}};
@@ -516,6 +522,12 @@ const struct setting config_disk_settings[] = {
     {.name = "discard", .value = "on|off", .json = SETTING_JSON_BOOLEAN, .set = set_on_off,
      DISK_FIELD(discard),
      .help = "pass discards on to the image (default: on)"},
+    {.name = "werror", .value = "enospc|report|stop", .set = set_choice,
+     DISK_FIELD(on_write_error), .choices = write_errors,
+     .help = "pause the VM when a write fails (default: enospc)"},
+    {.name = "rerror", .value = "report|stop", .set = set_choice, DISK_FIELD(on_read_error),
+     .choices = read_errors,
+     .help = "pause the VM when a read fails (default: report)"},
     LIMIT("bps", "N", kinds[THROTTLE_BPS].avg, "bytes per second (default: no limit)"),
     LIMIT("bps_max", "N", kinds[THROTTLE_BPS].max, "bytes per second, in a burst"),
     LIMIT("bps_max_length", "SECONDS", kinds[THROTTLE_BPS].max_length,

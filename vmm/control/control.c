@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/vm_names.h"
 #include "vmm/control/commands_machine.h"
@@ -143,6 +144,24 @@ void control_tell_resumed(struct control *control, bool was_paused)
     commands_machine_end_stopping(control->vm, "the guest goes on: somebody else wants that");
     if (was_paused)
         qmp_event(control->qmp, "RESUME", NULL);
+}
+
+void control_tell_disk_failed(struct control *control, const struct control_disk_failure *failure)
+{
+    if (!control)
+        return;
+    qmp_event(control->qmp, "BLOCK_IO_ERROR",
+              json_pack("{s:s,s:s,s:s,s:s,s:b,s:s}", "device", failure->disk, "node-name",
+                        failure->disk, "operation", failure->read ? "read" : "write", "action",
+                        failure->stops ? "stop" : "report", "nospace", failure->error == -ENOSPC,
+                        "reason", strerror(-failure->error)));
+}
+
+void control_tell_panicked(struct control *control, bool crash_loaded)
+{
+    if (control)
+        qmp_event(control->qmp, crash_loaded ? "GUEST_CRASHLOADED" : "GUEST_PANICKED",
+                  json_pack("{s:s}", "action", "run"));
 }
 
 /* ---- the end --------------------------------------------------------------------------------- */

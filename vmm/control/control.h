@@ -47,6 +47,18 @@ void control_tell_powerdown(struct control *control);
 void control_tell_paused(struct control *control);
 void control_tell_resumed(struct control *control, bool was_paused);
 
+/* A request of the disk that clients call `disk` failed on the host; `stops`: the VM is paused. */
+struct control_disk_failure {
+    const char *disk;
+    bool read; /* or else a write, flush, discard */
+    bool stops;
+    int error; /* -errno */
+};
+void control_tell_disk_failed(struct control *control, const struct control_disk_failure *failure);
+
+/* The guest's kernel panicked; `crash_loaded`: another one is about to look into that. */
+void control_tell_panicked(struct control *control, bool crash_loaded);
+
 /* Tell clients nothing more, and remove the sockets. NULL is fine. */
 void control_free(struct control *control);
 

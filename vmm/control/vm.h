@@ -16,6 +16,7 @@ enum vm_state {
     VM_RUNNING,
     VM_PAUSING, /* asked for, and not done yet */
     VM_PAUSED,
+    VM_IO_ERROR, /* paused because a disk failed */
     VM_NO_GUEST, /* one has ended, and the next is not there yet */
 };
 

@@ -64,7 +64,6 @@ static void fake_resume(struct virtio_dev *dev)
 {
     struct fake_dev *fake = container_of(dev, struct fake_dev, dev);
 
-    ck_assert(gate_is_clear(&m.gate));
     fake->nresumes++;
     fake->pauser = NULL;
 }
@@ -265,7 +264,8 @@ START_TEST(pause_ended_on_the_way_is_not_reported)
     sem_post(&vcpu.may_leave);
     run_loop();
     ck_assert_uint_eq(m.npaused, 0);
-    ck_assert_uint_eq(m.devs[0].nresumes, 0);
+    ck_assert_uint_eq(m.devs[0].npauses, 0);
+    ck_assert_uint_eq(m.devs[0].nresumes, 1); /* it may have asked for the pause, and wait */
 
     m.devs[2].late = true;
     pause_begin(&m.pause);
@@ -274,7 +274,7 @@ START_TEST(pause_ended_on_the_way_is_not_reported)
     run_loop();
     ck_assert_uint_eq(m.npaused, 0);
     ck_assert(m.clock_runs);
-    ck_assert_uint_eq(m.devs[2].nresumes, 1);
+    ck_assert_uint_eq(m.devs[2].nresumes, 2);
 }
 END_TEST
 

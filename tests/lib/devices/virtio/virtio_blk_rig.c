@@ -29,6 +29,9 @@ void blk_start(unsigned nqueues)
         .label = "disk vda",
         .serial = "root-disk",
         .nqueues = nqueues,
+        .on_write_error = blk.on_write_error,
+        .on_read_error = blk.on_read_error,
+        .failed = blk.failed,
     };
 
     block_port_init(&blk.port, blk.disk, blk.loop);
@@ -146,13 +149,25 @@ uint8_t blk_request(uint32_t type, uint64_t sector, uint32_t len, uint32_t *ret_
 
 /* ---- test cases ------------------------------------------------------------------------------ */
 
-void blk_add_case(Suite *suite, const char *name, const TTest *const *tests, size_t ntests)
+static TCase *add_case(Suite *suite, const char *name)
 {
     TCase *tcase = tcase_create(name);
 
     tcase_add_checked_fixture(tcase, set_up, tear_down);
     tcase_set_timeout(tcase, 60); /* sanitizers on a busy machine */
+    suite_add_tcase(suite, tcase);
+    return tcase;
+}
+
+void blk_add_case(Suite *suite, const char *name, const TTest *const *tests, size_t ntests)
+{
+    TCase *tcase = add_case(suite, name);
+
     for (size_t i = 0; i < ntests; i++)
         tcase_add_test(tcase, tests[i]);
-    suite_add_tcase(suite, tcase);
+}
+
+void blk_add_loop_case(Suite *suite, const char *name, const TTest *test, size_t n)
+{
+    tcase_add_loop_test(add_case(suite, name), test, 0, (int)n);
 }

@@ -45,6 +45,11 @@ struct blk_rig {
     struct virtio_mmio *mmio;
     struct virtio_dev *dev;  /* the transport's */
     struct driver_ring ring; /* of the first queue */
+
+    /* For the device's options; a test sets them before it starts the device. */
+    enum virtio_blk_on_error on_write_error;
+    enum virtio_blk_on_error on_read_error;
+    void (*failed)(void *opaque, const struct virtio_blk_failure *failure);
 };
 
 extern struct blk_rig blk;
@@ -86,6 +91,9 @@ uint8_t blk_request(uint32_t type, uint64_t sector, uint32_t len, uint32_t *ret_
         const TTest *const tests_[] = {__VA_ARGS__};                                               \
         blk_add_case(suite, name, tests_, ARRAY_SIZE(tests_));                                     \
     } while (0)
+
+/* A case of one test that runs for each _i below `n`. */
+void blk_add_loop_case(Suite *suite, const char *name, const TTest *test, size_t n);
 
 void blk_add_case(Suite *suite, const char *name, const TTest *const *tests, size_t ntests);
 
