@@ -49,6 +49,8 @@ enum guest_opcode {
     GUEST_GOTO_UNLESS, /* operation number c, unless 8 bytes of memory a equal b */
     GUEST_PUT_ACC,     /* lowest a bytes of acc to the serial port */
     GUEST_PUT,         /* b bytes of memory from a to the serial port, by rep outsb */
+    GUEST_TSC,         /* acc = the time stamp counter */
+    GUEST_WRMSR,       /* model-specific register a = b */
 };
 
 struct guest_op {
