@@ -194,7 +194,7 @@ static void run_out_of(const char *file, void (*in_child)(void), const char *rea
     const struct vm_setup setup = {.in_child = in_child};
     int code;
 
-    snprintf(text, sizeof(text), "%s,format=raw", scratch_path(file));
+    snprintf(text, sizeof(text), "%s,format=raw,werror=report", scratch_path(file));
     guest_disk_request(&disk, VIRTIO_BLK_T_OUT, 0, BUFFER, 4096);
     guest_disk_put_status(&disk);
     guest_disk_request(&disk, VIRTIO_BLK_T_OUT, 1024, BUFFER, 128 << 10);
