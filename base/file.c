@@ -615,6 +615,13 @@ int file_lock(struct file *file, const char *path, struct err *err)
     return file->ops->lock ? file->ops->lock(file, path, err) : 0;
 }
 
+void file_end_writing(struct file *file)
+{
+    file->writable = false;
+    if (file->ops->share)
+        file->ops->share(file);
+}
+
 void file_set_aio(struct file *file, struct aio *aio)
 {
     file->aio = aio;

@@ -94,6 +94,9 @@ struct file_ops {
      */
     int (*lock)(struct file *file, const char *path, struct err *err);
 
+    /* The lock becomes that of a reader; NULL: nothing to do. */
+    void (*share)(struct file *file);
+
     void (*free)(struct file *file);
 };
 
@@ -198,6 +201,9 @@ int file_truncate(struct file *file, uint64_t len) MUST_CHECK;
 bool file_hole_at(struct file *file, uint64_t off, uint64_t *ret_end);
 
 int file_lock(struct file *file, const char *path, struct err *err) MUST_CHECK;
+
+/* From now on the file is only read: others may read it, too. */
+void file_end_writing(struct file *file);
 
 /* Finish operations through `aio` from now on, or at once (NULL). None is in flight. */
 void file_set_aio(struct file *file, struct aio *aio);

@@ -151,6 +151,19 @@ static int host_lock(struct file *file, const char *path, struct err *err)
     return 0;
 }
 
+/* If it fails the lock stays as it is, and keeps readers out. */
+static void host_share(struct file *file)
+{
+    static const unsigned written = PERM_WRITE | PERM_RESIZE;
+    struct flock lock = {.l_type = F_UNLCK, .l_whence = SEEK_SET, .l_len = 1};
+
+    for (int i = 0; i < PERM_BITS; i++) {
+        lock.l_start = LOCK_USED + i;
+        if (written & (1u << i))
+            (void)fcntl(of_file(file)->fd, F_OFD_SETLK, &lock);
+    }
+}
+
 /*
  * io_uring reads what is in the page cache before the call returns. From this length on the copying
  * takes longer than to wake a thread for it.
@@ -249,6 +262,7 @@ static const struct file_ops host_ops = {
     .get_space = host_get_space,
     .get_extent = host_get_extent,
     .lock = host_lock,
+    .share = host_share,
     .free = host_free,
 };
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -17,6 +18,9 @@ struct open_file {
     char role[sizeof(((struct open_file_use *)0)->role)];
 };
 
+/* Of all lists: they are looked at and changed for a moment only. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
 void open_files_done(struct open_files *files)
 {
     free(files->list);
@@ -24,7 +28,7 @@ void open_files_done(struct open_files *files)
 }
 
 /* NULL: it is none of them. */
-static const struct open_file *find(const struct open_files *files, const uint64_t id[2])
+static struct open_file *find(const struct open_files *files, const uint64_t id[2])
 {
     for (size_t i = 0; i < files->n; i++)
         if (memcmp(files->list[i].id, id, sizeof(files->list[i].id)) == 0)
@@ -54,8 +58,8 @@ static int check_use(const struct open_files *files, const uint64_t id[2],
                    use->path, known->role, known->writable ? " for both" : "");
 }
 
-int open_files_add(struct open_files *files, const uint64_t id[2], const struct open_file_use *use,
-                   struct err *err)
+static int add(struct open_files *files, const uint64_t id[2], const struct open_file_use *use,
+               struct err *err)
 {
     struct open_file *list;
     int r = check_use(files, id, use, err);
@@ -72,6 +76,42 @@ int open_files_add(struct open_files *files, const uint64_t id[2], const struct 
     list->writable = use->writable;
     memcpy(list->role, use->role, sizeof(list->role));
     return 0;
+}
+
+int open_files_add(struct open_files *files, const uint64_t id[2], const struct open_file_use *use,
+                   struct err *err)
+{
+    int r;
+
+    pthread_mutex_lock(&lock);
+    r = add(files, id, use, err);
+    pthread_mutex_unlock(&lock);
+    return r;
+}
+
+void open_files_change(struct open_files *files, const uint64_t id[2],
+                       const struct open_file_use *use)
+{
+    struct open_file *file;
+
+    pthread_mutex_lock(&lock);
+    file = find(files, id);
+    if (file) {
+        file->writable = use->writable;
+        memcpy(file->role, use->role, sizeof(file->role));
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+void open_files_remove(struct open_files *files, const uint64_t id[2])
+{
+    struct open_file *file;
+
+    pthread_mutex_lock(&lock);
+    file = find(files, id);
+    if (file)
+        *file = files->list[--files->n];
+    pthread_mutex_unlock(&lock);
 }
 
 static int add_stat(struct open_files *files, int result, const struct stat *st,
@@ -109,14 +149,17 @@ static int check_output(const struct open_files *files, const struct stat *st, c
 {
     const struct open_file *known;
     uint64_t id[2];
+    int r = 0;
 
     file_host_identify(st, id);
+    pthread_mutex_lock(&lock);
     known = find(files, id);
-    if (!known)
-        return 0;
-    return err_set(err, -EBUSY,
-                   "%s: the file is %s of this VM: expected another one for its output", name,
-                   known->role);
+    if (known)
+        r = err_set(err, -EBUSY,
+                    "%s: the file is %s of this VM: expected another one for its output", name,
+                    known->role);
+    pthread_mutex_unlock(&lock);
+    return r;
 }
 
 int open_files_check_fd(const struct open_files *files, int fd, const char *name, struct err *err)

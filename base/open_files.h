@@ -7,8 +7,8 @@
  * are the same file. Two questions are answered here: may the VM use this file as well (given
  * twice, and one of the two writes), and may it print into that one?
  *
- * Set-up only, on one thread. Later outputs that are made while the guest runs ask as well: nothing
- * is added then.
+ * Mostly set-up. While the guest runs, outputs that are made then ask as well, and disks get other
+ * images. Any thread.
  */
 #ifndef MINIVMM_BASE_OPEN_FILES_H
 #define MINIVMM_BASE_OPEN_FILES_H
@@ -49,6 +49,11 @@ int open_files_add_fd(struct open_files *files, int fd, const struct open_file_u
                       struct err *err) MUST_CHECK;
 int open_files_add_path(struct open_files *files, const struct open_file_use *use,
                         struct err *err) MUST_CHECK;
+
+/* The file `id`, which was added, is used in another way from now on; or not any more. */
+void open_files_change(struct open_files *files, const uint64_t id[2],
+                       const struct open_file_use *use);
+void open_files_remove(struct open_files *files, const uint64_t id[2]);
 
 /*
  * Refuse a file that is to be written, as output of the VM, if it is one of those. -EBUSY with *err

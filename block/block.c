@@ -224,13 +224,24 @@ static void idle_expired(struct loop_timer *timer)
 {
     struct block *block = container_of(timer, struct block, idle);
 
-    if (block->busy || block->in_flight > 0 || block->nlive > 0) {
+    if (block->busy || block->in_flight > 0 || block->live) {
         block->busy = false;
         loop_arm(block->loop, timer, IDLE_NS);
     } else {
         release_memory(block);
         tidy(block);
     }
+}
+
+bool block_is_quiet(const struct block *block)
+{
+    return !block->loop || (block->held && block->workers == 0 && list_is_empty(&block->finished));
+}
+
+static void wake_if_quiet(struct block *block)
+{
+    if (block->held && block_is_quiet(block))
+        co_queue_wake_all(&block->quiet);
 }
 
 /* Answer what is finished, outside any coroutine and outside block_submit. */
@@ -251,6 +262,7 @@ static void finish_run(struct aio_task *task)
         count_in_flight(block, -1);
         req->done(req, req->result);
     }
+    wake_if_quiet(block);
 }
 
 /*
@@ -290,13 +302,7 @@ static void worker(void *opaque)
             finish(block, req, carry_out(block, req));
     }
     block->workers--;
-    if (block->held && block->workers == 0)
-        co_queue_wake_all(&block->quiet);
-}
-
-bool block_is_quiet(const struct block *block)
-{
-    return !block->loop || (block->held && block->workers == 0);
+    wake_if_quiet(block);
 }
 
 static int start_worker(struct block *block)
@@ -329,7 +335,7 @@ void block_hold(struct block *block)
 {
     assert(co_self() && !block->held);
     block->held = true;
-    while (block->workers > 0)
+    while (!block_is_quiet(block))
         co_queue_wait(&block->quiet);
 }
 
@@ -398,6 +404,14 @@ static void set_chain_aio(struct block *block, struct aio *aio)
     }
 }
 
+static void join_loop(struct block *block, struct loop *loop, struct aio *aio)
+{
+    block->loop = loop;
+    block->finish.run = finish_run;
+    block->idle.expired = idle_expired;
+    set_chain_aio(block, aio);
+}
+
 int block_attach(struct block *block, struct loop *loop, struct err *err)
 {
     struct aio *aio;
@@ -407,11 +421,52 @@ int block_attach(struct block *block, struct loop *loop, struct err *err)
     r = aio_get(loop, block->aio_kind, &aio, err);
     if (r < 0)
         return r;
-    block->loop = loop;
-    block->finish.run = finish_run;
-    block->idle.expired = idle_expired;
-    set_chain_aio(block, aio);
+    join_loop(block, loop, aio);
     return 0;
+}
+
+/* The flush of an idle image does not go with it: the image is flushed when it is handed over. */
+static void drop_tidying(struct block *block)
+{
+    struct list *link = block->pending.next;
+
+    while (link != &block->pending && link != &block->tidying.link)
+        link = link->next;
+    if (link == &block->pending)
+        return;
+    list_remove(link);
+    count_in_flight(block, -1);
+}
+
+void block_hand_over(struct block *from, struct block *to)
+{
+    struct loop *loop = from->loop;
+    struct list *first;
+
+    assert(from->held && block_is_quiet(from) && !to->loop);
+    drop_tidying(from);
+    join_loop(to, loop, from->aio);
+    to->aio_kind = from->aio_kind;
+    to->writethrough = from->writethrough;
+    block_set_cancel(to, __atomic_load_n(&from->cancel, __ATOMIC_RELAXED));
+    while ((first = list_first(&from->pending))) {
+        struct block_req *req = container_of(first, struct block_req, link);
+
+        list_remove(first);
+        req->block = to;
+        list_add_tail(&to->pending, first);
+        count_in_flight(from, -1);
+        count_in_flight(to, 1);
+    }
+    if (from->idle.loop)
+        loop_arm(loop, &to->idle, IDLE_NS);
+    loop_disarm(&from->idle);
+    to->live = from->live;
+    to->live->block = to;
+    from->live = NULL;
+    to->held = true;
+    from->held = false;
+    from->loop = NULL;
 }
 
 int block_detach(struct block *block)
@@ -419,7 +474,7 @@ int block_detach(struct block *block)
     struct aio *aio = block->aio;
 
     assert(block->loop);
-    while (block->in_flight > 0 || block->workers > 0 || block->nlive > 0)
+    while (block->in_flight > 0 || block->workers > 0 || block->live)
         aio_wait(aio);
     if (block->idle.loop)
         idle_memory_work_leaves();

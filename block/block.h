@@ -57,6 +57,13 @@ void block_release(struct block *block);
 /* Is no request carried out, because the image is held or not attached? */
 bool block_is_quiet(const struct block *block);
 
+/*
+ * The requests of `from`, which is held and attached, are `to`'s from now on, and so is the
+ * operation under way: `to` is held, `from` is not attached any more. `to` is the top of a chain,
+ * whose files belong to the loop then. Private to block/.
+ */
+void block_hand_over(struct block *from, struct block *to);
+
 struct block_info {
     uint64_t len;           /* virtual size in bytes; a raw file's tail is rounded up to a sector */
     uint32_t logical_block; /* smallest unit the guest may address: a power of two >= 512 */

@@ -7,34 +7,47 @@
 
 #include "block/driver.h"
 
-struct live {
-    struct block *block;
+struct operation {
+    struct block_live live;
     void (*fn)(void *opaque);
     void *opaque;
 };
 
 static void run(void *opaque)
 {
-    struct live live = *(struct live *)opaque;
+    struct operation *operation = opaque;
 
-    free(opaque);
-    live.fn(live.opaque);
-    live.block->nlive--;
+    operation->fn(operation->opaque);
+    operation->live.block->live = NULL; /* another image may have the requests now */
+    free(operation);
 }
 
 int block_live_start(struct block *block, void (*fn)(void *opaque), void *opaque)
 {
-    struct live *live = malloc(sizeof(*live));
+    struct operation *operation = malloc(sizeof(*operation));
     int r;
 
-    assert(block->loop && block->nlive == 0);
-    if (!live)
+    assert(block->loop && !block->live);
+    if (!operation)
         return -ENOMEM;
-    *live = (struct live){block, fn, opaque};
-    r = co_start(aio_sched(block->aio), run, live);
+    *operation = (struct operation){.live.block = block, .fn = fn, .opaque = opaque};
+    r = co_start(aio_sched(block->aio), run, operation);
     if (r < 0)
-        free(live);
+        free(operation);
     else
-        block->nlive++;
+        block->live = &operation->live;
     return r;
+}
+
+bool block_live_wait(struct block *block)
+{
+    if (!block->live)
+        return false;
+    aio_wait(block->aio);
+    return true;
+}
+
+void block_live_elsewhere(struct block *block, void (*fn)(void *opaque), void *opaque)
+{
+    aio_compute(block->aio, fn, opaque);
 }

@@ -66,6 +66,12 @@ void block_port_done(struct block_port *port)
     loop_cancel(port->loop, &port->released);
 }
 
+void block_port_switch(struct block_port *port, struct block *block)
+{
+    port->block = block;
+    block_set_cancel(block, is_cancelled(port));
+}
+
 void block_port_resized(struct block_port *port)
 {
     if (port->user)

@@ -42,6 +42,9 @@ void block_port_init(struct block_port *port, struct block *block, struct loop *
 /* Nothing is in flight, and nobody cancels any more. The loop does not run, or on its thread. */
 void block_port_done(struct block_port *port);
 
+/* Another image has the requests (stack.h). */
+void block_port_switch(struct block_port *port, struct block *block);
+
 /* Tell the user, if there is one, that the disk has another length. */
 void block_port_resized(struct block_port *port);
 

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 
 #include "base/thread.h"
+#include "block/live.h"
+#include "vmm/disk_image.h"
 #include "vmm/disk_private.h"
 
 static void *disk_main(void *arg)
@@ -57,7 +59,7 @@ static void attach(void *opaque)
 {
     struct hand_over *job = opaque;
 
-    job->result = block_attach(job->disk->block, job->disk->loop, job->err);
+    job->result = block_attach(job->disk->port.block, job->disk->loop, job->err);
 }
 
 static void detach(void *opaque)
@@ -65,74 +67,9 @@ static void detach(void *opaque)
     struct hand_over *job = opaque;
 
     disk_queue_stop(&job->disk->queue);
-    job->result = block_detach(job->disk->block);
-}
-
-/*
- * The guest's name of disk `index`: "vda" for the first one. The machine has room for fewer disks
- * than there are letters.
- */
-static void name_disk(unsigned index, char name[DISK_NAME_MAX])
-{
-    snprintf(name, DISK_NAME_MAX, "vd%c", index < 26 ? 'a' + (int)index : '?');
-}
-
-/* What block_open asks about the image's files. */
-struct admission {
-    struct open_files *files;
-    unsigned index;
-};
-
-static int admit(void *opaque, const struct block_file *file, struct err *err)
-{
-    const struct admission *admission = opaque;
-    struct open_file_use use = {.path = file->path, .writable = file->writable};
-    char name[DISK_NAME_MAX];
-
-    name_disk(admission->index, name);
-    snprintf(use.role, sizeof(use.role), "%sdisk %s",
-             file->is_top ? "" : "a backing file or data file of ", name);
-    return open_files_add(admission->files, file->id, &use, err);
-}
-
-/* What one disk and all disks are allowed, in an array to be freed. NULL without memory. */
-static const char **join_places(const struct config_places *a, const struct config_places *b)
-{
-    const char **paths = calloc(a->n + b->n + 1, sizeof(*paths));
-
-    if (!paths)
-        return NULL;
-    for (unsigned i = 0; i < a->n; i++)
-        paths[i] = a->paths[i];
-    for (unsigned i = 0; i < b->n; i++)
-        paths[a->n + i] = b->paths[i];
-    return paths;
-}
-
-static int open_block(const struct config_disk *config, const struct config_places *for_all,
-                      struct admission *admission, struct block **ret_block, struct err *err)
-{
-    const char **allowed = join_places(&config->backing, for_all);
-    const struct block_options options = {
-        .path = config->path,
-        .format = config->format,
-        .readonly = config->readonly,
-        .cache = config->cache,
-        .aio = config->aio,
-        .discard = config->discard,
-        .admit = admit,
-        .admit_opaque = admission,
-        .confined = !config->backing.any && !for_all->any,
-        .allowed = allowed,
-        .nallowed = config->backing.n + for_all->n,
-    };
-    int r;
-
-    if (!allowed)
-        return err_set(err, -ENOMEM, "%s: out of memory", config->path);
-    r = block_open(&options, ret_block, err);
-    free(allowed);
-    return r;
+    while (block_live_wait(job->disk->port.block))
+        ; /* it may change the image */
+    job->result = block_detach(job->disk->port.block);
 }
 
 static int make_label(struct disk *disk, struct err *err)
@@ -147,27 +84,31 @@ int disk_open(const struct config *vm, unsigned index, struct open_files *files,
               struct disk **ret_disk, struct err *err)
 {
     const struct config_disk *config = &vm->disks[index];
-    struct admission admission = {.files = files, .index = index};
     struct disk *disk = calloc(1, sizeof(*disk));
     struct hand_over job = {.disk = disk, .err = err};
+    const struct disk_image which = {.vm = vm, .index = index, .files = files};
+    struct block *block;
     int r;
 
     if (!disk)
         return err_set(err, -ENOMEM, "%s: out of memory", config->path);
+    disk->vm = vm;
+    disk->files = files;
+    disk->index = index;
     disk->config = config;
-    name_disk(index, disk->name);
+    disk_image_name(index, disk->name);
     disk_queue_init(&disk->queue, main, &disk->port);
     pthread_mutex_init(&disk->lock, NULL);
     r = make_label(disk, err);
     if (r < 0)
         goto free_disk;
-    r = open_block(config, &vm->backing, &admission, &disk->block, err);
+    r = disk_image_open(&which, &block, err);
     if (r < 0)
         goto free_disk;
     r = start_thread(disk, index, err);
     if (r < 0)
         goto close_block;
-    block_port_init(&disk->port, disk->block, disk->loop);
+    block_port_init(&disk->port, block, disk->loop);
     loop_call(disk->loop, attach, &job);
     r = job.result;
     if (r < 0)
@@ -180,7 +121,7 @@ int disk_open(const struct config *vm, unsigned index, struct open_files *files,
 end_thread:
     end_thread(disk);
 close_block:
-    (void)block_close(disk->block); /* nothing was written; the first failure is the one to tell */
+    (void)block_close(block); /* nothing was written; the first failure is the one to tell */
 free_disk:
     err_prefix(err, "disk %s", disk->name);
     disk_free(disk);
@@ -197,7 +138,9 @@ void disk_cancel(struct disk *disk)
 
 void disk_resume(struct disk *disk)
 {
+    pthread_mutex_lock(&disk->lock);
     block_port_set_cancel(&disk->port, false);
+    pthread_mutex_unlock(&disk->lock);
 }
 
 /* ---- limits ---------------------------------------------------------------------------------- */
@@ -240,7 +183,7 @@ int disk_close(struct disk *disk, struct err *err)
     set_state(disk, false, true);
     disk_queue_end(&disk->queue);
     end_thread(disk);
-    r = block_close(disk->block);
+    r = block_close(disk->port.block);
     if (job.result < 0)
         r = job.result;
     if (r < 0)

@@ -3,15 +3,26 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include "base/file_host.h"
 #include "block/image.h"
+#include "block/live.h"
+#include "block/stack.h"
 #include "vmm/disk.h"
+#include "vmm/disk_image.h"
 #include "vmm/disk_private.h"
 
 struct op {
     struct disk_op base;
     struct disk *disk;
     uint64_t len;
+    char *id;
+    char *name;
+    char *path;
+    struct block_snapshot *ret_deleted;
 };
 
 static struct op *op_of(struct disk_op *base)
@@ -21,20 +32,46 @@ static struct op *op_of(struct disk_op *base)
 
 static void free_op(struct disk_op *base)
 {
-    free(op_of(base));
+    struct op *op = op_of(base);
+
+    free(op->id);
+    free(op->name);
+    free(op->path);
+    free(op);
 }
 
+/* Make *copy one of `text`, which may be NULL. */
+static bool copy_text(char **copy, const char *text)
+{
+    *copy = text ? strdup(text) : NULL;
+    return *copy || !text;
+}
+
+/* Ask for what `wish` says: the texts are copied. */
 static int ask(struct disk *disk, const struct op *wish)
 {
     struct op *op = malloc(sizeof(*op));
+    bool copied;
 
     if (!op)
         return -ENOMEM;
     *op = *wish;
     op->disk = disk;
     op->base.free = free_op;
+    copied = copy_text(&op->id, wish->id);
+    copied &= copy_text(&op->name, wish->name);
+    copied &= copy_text(&op->path, wish->path);
+    if (!copied) {
+        free_op(&op->base);
+        return -ENOMEM;
+    }
     disk_queue_add(&disk->queue, &op->base);
     return 0;
+}
+
+static struct block *block_of(const struct op *op)
+{
+    return op->disk->port.block;
 }
 
 /* ---- resize ---------------------------------------------------------------------------------- */
@@ -42,7 +79,7 @@ static int ask(struct disk *disk, const struct op *wish)
 static int resize(struct disk_op *base)
 {
     struct op *op = op_of(base);
-    struct block *block = op->disk->block;
+    struct block *block = block_of(op);
     const struct block_resize_options options = {.len = op->len};
     struct block_info info;
     int r;
@@ -63,6 +100,246 @@ static int resize(struct disk_op *base)
 int disk_resize(struct disk *disk, uint64_t len, struct disk_done done)
 {
     const struct op op = {.base = {.carry_out = resize, .done = done}, .len = len};
+
+    return ask(disk, &op);
+}
+
+/* ---- snapshots inside the image -------------------------------------------------------------- */
+
+/* The snapshot with this id and name, of which either may be NULL; NULL: there is none. */
+static struct block_snapshot *find_snapshot(struct block_snapshot *list, unsigned n, const char *id,
+                                            const char *name)
+{
+    for (unsigned i = 0; i < n; i++)
+        if ((!id || strcmp(list[i].id, id) == 0) && (!name || strcmp(list[i].name, name) == 0))
+            return &list[i];
+    return NULL;
+}
+
+static int create_snapshot_held(struct op *op)
+{
+    const struct block_snapshot snapshot = {.name = op->name, .icount = UINT64_MAX};
+    struct err *err = &op->base.err;
+    struct block_snapshot *list;
+    unsigned n;
+    int r = block_snapshot_list(block_of(op), &list, &n, err);
+
+    if (r < 0)
+        return r;
+    if (find_snapshot(list, n, NULL, op->name))
+        r = err_set(err, -EEXIST, "Snapshot with name '%s' already exists on %s", op->name,
+                    disk_label(op->disk));
+    block_snapshot_list_free(list, n);
+    return r < 0 ? r : block_snapshot_create(block_of(op), &snapshot, err);
+}
+
+static int create_snapshot(struct disk_op *base)
+{
+    struct op *op = op_of(base);
+    int r;
+
+    block_hold(block_of(op));
+    r = create_snapshot_held(op);
+    block_release(block_of(op));
+    return r;
+}
+
+int disk_snapshot_create(struct disk *disk, const char *name, struct disk_done done)
+{
+    const struct op op = {.base = {.carry_out = create_snapshot, .done = done},
+                          .name = (char *)(uintptr_t)name};
+
+    return ask(disk, &op);
+}
+
+/*
+ * block_snapshot_delete takes a name before an id: a snapshot that is called what another one has
+ * for an id is in the way.
+ */
+static int delete_found(struct op *op, struct block_snapshot *list, unsigned n)
+{
+    struct block_snapshot *found = find_snapshot(list, n, op->id, op->name);
+    const struct block_snapshot *other;
+    int r;
+
+    if (!found)
+        return err_set(&op->base.err, -ENOENT,
+                       "Snapshot with id '%s' and name '%s' does not exist on %s",
+                       op->id ? op->id : "", op->name ? op->name : "", disk_label(op->disk));
+    other = find_snapshot(list, n, NULL, found->id);
+    if (other && other != found)
+        return err_set(&op->base.err, -EINVAL, "'%s' is the id of one snapshot and the name of %s",
+                       found->id, "another one: expected that one to be deleted first");
+    r = block_snapshot_delete(block_of(op), found->id, &op->base.err);
+    if (r < 0)
+        return r;
+    *op->ret_deleted = *found;
+    found->id = NULL;
+    found->name = NULL;
+    return 0;
+}
+
+static int delete_snapshot(struct disk_op *base)
+{
+    struct op *op = op_of(base);
+    struct block_snapshot *list;
+    unsigned n;
+    int r;
+
+    block_hold(block_of(op));
+    r = block_snapshot_list(block_of(op), &list, &n, &base->err);
+    if (r == 0) {
+        r = delete_found(op, list, n);
+        block_snapshot_list_free(list, n);
+    }
+    block_release(block_of(op));
+    return r;
+}
+
+int disk_snapshot_delete(struct disk *disk, const char *id, const char *name,
+                         struct block_snapshot *ret_deleted, struct disk_done done)
+{
+    const struct op op = {.base = {.carry_out = delete_snapshot, .done = done},
+                          .id = (char *)(uintptr_t)id,
+                          .name = (char *)(uintptr_t)name,
+                          .ret_deleted = ret_deleted};
+
+    return ask(disk, &op);
+}
+
+/* ---- overlays -------------------------------------------------------------------------------- */
+
+struct overlay {
+    struct op *op;
+    struct block_info info; /* of the present image */
+    char *backing;          /* its path, from the root */
+    uint64_t id[2];         /* and its file */
+    struct block *block;    /* the new image */
+    uint64_t block_id[2];
+    int result;
+};
+
+static int identify(const char *path, uint64_t ret_id[2])
+{
+    struct stat st;
+
+    if (stat(path, &st) < 0)
+        return -errno;
+    file_host_identify(&st, ret_id);
+    return 0;
+}
+
+/* Which file will the overlay have to name? */
+static int find_present(struct overlay *o)
+{
+    struct block *block = block_of(o->op);
+    struct err *err = &o->op->base.err;
+    struct block_details details;
+
+    block_get_info(block, &o->info);
+    block_get_details(block, &details);
+    if (o->info.readonly)
+        return err_set(err, -EROFS, "%s: it is read only, and does not change", details.path);
+    o->backing = realpath(details.path, NULL);
+    if (!o->backing || identify(o->backing, o->id) < 0 || !block_uses_file(block, o->id))
+        return err_set(err, -ENOENT, "%s: the image of the disk has no such name any more",
+                       details.path);
+    return 0;
+}
+
+static void forget(const struct overlay *o)
+{
+    open_files_remove(o->op->disk->files, o->block_id);
+    (void)unlink(o->op->path);
+}
+
+/* The rest on another thread: making a file means syncing it, and its folder. */
+static void make(void *opaque)
+{
+    struct overlay *o = opaque;
+    const struct disk *disk = o->op->disk;
+    const struct disk_image image = {
+        .vm = disk->vm, .index = disk->index, .files = disk->files, .overlay = o->op->path};
+    const struct block_create_options options = {
+        .path = o->op->path,
+        .format = BLOCK_FORMAT_QCOW2,
+        .len = o->info.len,
+        .backing_file = o->backing,
+        .backing_format =
+            strcmp(o->info.format, "raw") == 0 ? BLOCK_FORMAT_RAW : BLOCK_FORMAT_QCOW2,
+        .backing_unchecked = true, /* it is open for writing */
+    };
+    struct err *err = &o->op->base.err;
+
+    if (access(o->op->path, F_OK) == 0) {
+        o->result = err_set(err, -EEXIST, "%s: is there already: expected a new file", o->op->path);
+        return;
+    }
+    o->result = block_create(&options, err);
+    if (o->result < 0)
+        return;
+    o->result = identify(o->op->path, o->block_id);
+    if (o->result < 0)
+        (void)err_set_errno(err, o->result, "%s: cannot be found again", o->op->path);
+    else
+        o->result = disk_image_open(&image, &o->block, err);
+    if (o->result < 0)
+        forget(o);
+}
+
+/* It was not put to use. */
+static void unmake(void *opaque)
+{
+    struct overlay *o = opaque;
+
+    (void)block_close(o->block); /* nothing was written */
+    forget(o);
+}
+
+static int put(struct overlay *o)
+{
+    struct disk *disk = o->op->disk;
+    struct block *old = block_of(o->op);
+    struct open_file_use use;
+    int r;
+
+    block_hold(old);
+    r = block_stack_put(old, o->block, &o->op->base.err);
+    if (r < 0) {
+        block_release(old);
+        return r;
+    }
+    pthread_mutex_lock(&disk->lock);
+    block_port_switch(&disk->port, o->block);
+    pthread_mutex_unlock(&disk->lock);
+    block_release(o->block);
+    use = disk_image_use(disk->index, o->backing, false, false);
+    open_files_change(disk->files, o->id, &use);
+    return 0;
+}
+
+static int put_overlay(struct disk_op *base)
+{
+    struct overlay o = {.op = op_of(base)};
+    int r = find_present(&o);
+
+    if (r == 0) {
+        block_live_elsewhere(block_of(o.op), make, &o);
+        r = o.result;
+    }
+    if (r == 0) {
+        r = put(&o);
+        if (r < 0)
+            block_live_elsewhere(block_of(o.op), unmake, &o);
+    }
+    free(o.backing);
+    return r;
+}
+
+int disk_snapshot_overlay(struct disk *disk, const char *path, struct disk_done done)
+{
+    const struct op op = {.base = {.carry_out = put_overlay, .done = done},
+                          .path = (char *)(uintptr_t)path};
 
     return ask(disk, &op);
 }

@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "base/compiler.h"
+#include "block/image_ops.h"
 #include "vmm/disk_queue.h"
 
 struct disk;
@@ -25,5 +26,26 @@ struct disk;
  * lost, and no guest asks for it.
  */
 int disk_resize(struct disk *disk, uint64_t len, struct disk_done done) MUST_CHECK;
+
+/*
+ * Take a snapshot inside the image, of a qcow2 disk. No other snapshot has that name.
+ */
+int disk_snapshot_create(struct disk *disk, const char *name, struct disk_done done) MUST_CHECK;
+
+/*
+ * Delete the snapshot with this id and this name; either may be NULL. *ret_deleted, which outlives
+ * the operation, is filled in on success; its texts belong to the caller.
+ */
+int disk_snapshot_delete(struct disk *disk, const char *id, const char *name,
+                         struct block_snapshot *ret_deleted, struct disk_done done) MUST_CHECK;
+
+/*
+ * Go on in a new overlay, a qcow2 image that is made at `path`, where nothing is yet. The present
+ * image becomes its backing file, and is not changed any more: it is the disk as it was.
+ *
+ * Requests wait for no longer than it takes to flush the present image. All that was flushed before
+ * is in it, durably; what is flushed afterwards is in the overlay.
+ */
+int disk_snapshot_overlay(struct disk *disk, const char *path, struct disk_done done) MUST_CHECK;
 
 #endif

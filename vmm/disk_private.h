@@ -9,25 +9,27 @@
 #include <stdbool.h>
 
 #include "base/loop.h"
+#include "base/open_files.h"
 #include "block/port.h"
 #include "vmm/config/config.h"
+#include "vmm/disk_image.h"
 #include "vmm/disk_queue.h"
 
-#define DISK_NAME_MAX 8
-
 struct disk {
+    const struct config *vm;
     const struct config_disk *config;
+    struct open_files *files; /* of the VM */
+    unsigned index;
     char name[DISK_NAME_MAX];
     char *label;
-    struct block *block; /* owner: the disk's thread, while attached */
-    struct block_port port;
+    struct block_port port; /* its image may change while attached: with the lock held */
     struct throttle_limits limits;
     struct loop *loop;
     pthread_t thread;
     struct disk_queue queue;
 
     pthread_mutex_t lock; /* guards the rest: what other threads may ask for */
-    bool attached;        /* `block` has requests in flight, or may have */
+    bool attached;        /* the image has requests in flight, or may have */
     bool closing;
 };
 

@@ -13,8 +13,10 @@
 
 static void set_busy(struct disk_load *load, const struct block_req *req, bool busy)
 {
-    for (uint64_t at = req->off; at < req->off + req->len; at += DISK_LOAD_UNIT)
+    for (uint64_t at = req->off; at < req->off + req->len; at += DISK_LOAD_UNIT) {
         load->busy[at / DISK_LOAD_UNIT] = busy;
+        load->versions[at / DISK_LOAD_UNIT] += req->op != BLOCK_READ;
+    }
 }
 
 static bool is_busy(const struct disk_load *load, uint64_t off, uint64_t len)
@@ -152,7 +154,8 @@ struct disk_load *disk_load_new(struct block_port *port, uint64_t len, uint64_t 
     load->max = max;
     load->model = calloc(1, max);
     load->busy = calloc(max / DISK_LOAD_UNIT, sizeof(*load->busy));
-    ck_assert(load->model && load->busy);
+    load->versions = calloc(max / DISK_LOAD_UNIT, sizeof(*load->versions));
+    ck_assert(load->model && load->busy && load->versions);
     if (initial)
         memcpy(load->model, initial, len);
     return load;
@@ -162,6 +165,7 @@ void disk_load_free(struct disk_load *load)
 {
     free(load->model);
     free(load->busy);
+    free(load->versions);
     free(load);
 }
 

@@ -29,10 +29,11 @@ struct disk_load_slot {
 struct disk_load {
     struct block_port *port;
     uint64_t dice;
-    uint64_t len;   /* of the disk, as the guest knows it: whole units */
-    uint64_t max;   /* of `model` */
-    uint8_t *model; /* what the disk shows */
-    bool *busy;     /* units with a request in flight */
+    uint64_t len;       /* of the disk, as the guest knows it: whole units */
+    uint64_t max;       /* of `model` */
+    uint8_t *model;     /* what the disk shows */
+    bool *busy;         /* units with a request in flight */
+    unsigned *versions; /* of units: goes up when a request begins to change one, and ends */
     bool stopping;
     bool reads_only;
     unsigned running;

@@ -8,12 +8,13 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 #include "block/image.h"
 #include "tests/lib/block/disk_load.h"
 #include "tests/lib/block/image_file.h"
+#include "tests/lib/block/mem_env.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
 #include "vmm/config/config.h"
@@ -194,6 +195,278 @@ START_TEST(what_cannot_grow_says_so_and_goes_on)
 }
 END_TEST
 
+/* ---- what the disk may have shown ------------------------------------------------------------ */
+
+#define UNITS (LEN / DISK_LOAD_UNIT)
+
+/* The disk at a moment, but for what requests were changing. */
+struct moment {
+    uint8_t *model;
+    unsigned versions[UNITS];
+    bool busy[UNITS];
+};
+
+static void take_on_loop(void *opaque)
+{
+    struct moment *moment = opaque;
+
+    memcpy(moment->model, vm.load->model, LEN);
+    memcpy(moment->versions, vm.load->versions, sizeof(moment->versions));
+    memcpy(moment->busy, vm.load->busy, sizeof(moment->busy));
+}
+
+static void take_moment(struct moment *moment)
+{
+    moment->model = malloc(LEN);
+    ck_assert_ptr_nonnull(moment->model);
+    loop_call(disk_port(vm.disk)->loop, take_on_loop, moment);
+}
+
+/*
+ * The image shows the disk as it was between two moments: units that nothing changed meanwhile are
+ * what they were.
+ */
+static void assert_between(struct block *block, struct moment *a, struct moment *b)
+{
+    uint8_t *data = malloc(LEN);
+
+    ck_assert_ptr_nonnull(data);
+    ck_assert_int_eq(mem_block_read(block, 0, data, LEN), 0);
+    for (size_t i = 0; i < UNITS; i++) {
+        const size_t at = i * DISK_LOAD_UNIT;
+
+        if (a->busy[i] || b->busy[i] || a->versions[i] != b->versions[i])
+            continue;
+        ck_assert_msg(memcmp(a->model + at, data + at, DISK_LOAD_UNIT) == 0, "at %zu", at);
+    }
+    free(data);
+    free(a->model);
+    free(b->model);
+}
+
+/* ---- snapshots inside the image -------------------------------------------------------------- */
+
+#define SNAPSHOTS 4u
+
+static void assert_snapshot_between(const char *name, struct moment *a, struct moment *b)
+{
+    struct block *block = image_open("disk.qcow2", BLOCK_FORMAT_QCOW2, true);
+    struct err err = {0};
+
+    ck_assert_msg(block_snapshot_show(block, name, &err) == 0, "%s", err.msg);
+    assert_between(block, a, b);
+    ck_assert_int_eq(block_close(block), 0);
+}
+
+START_TEST(snapshots_are_taken_and_deleted_under_load)
+{
+    static struct moment before[SNAPSHOTS];
+    static struct moment after[SNAPSHOTS];
+    struct block_snapshot deleted;
+    char name[8];
+
+    make("disk.qcow2", layouts[_i]);
+    open_disk("disk.qcow2", BLOCK_FORMAT_QCOW2, false);
+    start_load(LEN, false);
+    for (unsigned i = 0; i < SNAPSHOTS; i++) {
+        disk_load_wait(vm.load, 400);
+        (void)snprintf(name, sizeof(name), "s%u", i);
+        take_moment(&before[i]);
+        ck_assert_int_eq(disk_snapshot_create(vm.disk, name, when_done), 0);
+        ck_assert_msg(wait_done() == 0, "%s", vm.err.msg);
+        take_moment(&after[i]);
+    }
+    disk_load_wait(vm.load, 400);
+    ck_assert_int_eq(disk_snapshot_delete(vm.disk, "2", NULL, &deleted, when_done), 0);
+    ck_assert_msg(wait_done() == 0, "%s", vm.err.msg);
+    ck_assert_str_eq(deleted.name, "s1");
+    ck_assert_uint_eq(deleted.len, LEN);
+    free(deleted.id);
+    free(deleted.name);
+    disk_load_wait(vm.load, 400);
+    end_and_check("disk.qcow2", true);
+    for (unsigned i = 0; i < SNAPSHOTS; i++) {
+        (void)snprintf(name, sizeof(name), "s%u", i);
+        if (i == 1)
+            continue;
+        assert_snapshot_between(name, &before[i], &after[i]);
+    }
+}
+END_TEST
+
+START_TEST(snapshots_that_cannot_be_say_so)
+{
+    struct block_snapshot deleted;
+
+    make("disk.qcow2", layouts[0]);
+    open_disk("disk.qcow2", BLOCK_FORMAT_QCOW2, false);
+    start_load(LEN, false);
+    ck_assert_int_eq(disk_snapshot_create(vm.disk, "2", when_done), 0);
+    ck_assert_int_eq(wait_done(), 0);
+    ck_assert_int_eq(disk_snapshot_create(vm.disk, "2", when_done), 0);
+    ck_assert_int_eq(wait_done(), -EEXIST);
+    ck_assert_int_eq(disk_snapshot_delete(vm.disk, "1", "3", &deleted, when_done), 0);
+    ck_assert_int_eq(wait_done(), -ENOENT);
+    ck_assert_int_eq(disk_snapshot_create(vm.disk, "b", when_done), 0);
+    ck_assert_int_eq(wait_done(), 0);
+    ck_assert_int_eq(disk_snapshot_delete(vm.disk, "2", NULL, &deleted, when_done), 0);
+    ck_assert_int_eq(wait_done(), -EINVAL); /* the first one is called that */
+    ck_assert_int_eq(disk_snapshot_delete(vm.disk, "1", "2", &deleted, when_done), 0);
+    ck_assert_int_eq(wait_done(), 0);
+    ck_assert_str_eq(deleted.id, "1");
+    end_and_check("disk.qcow2", true);
+
+    make("disk.raw", (struct block_create_options){.format = BLOCK_FORMAT_RAW});
+    open_disk("disk.raw", BLOCK_FORMAT_RAW, false);
+    start_load(LEN, false);
+    ck_assert_int_eq(disk_snapshot_create(vm.disk, "a", when_done), 0);
+    ck_assert_int_eq(wait_done(), -ENOTSUP);
+    end_and_check("disk.raw", false);
+}
+END_TEST
+
+/* ---- overlays -------------------------------------------------------------------------------- */
+
+#define OVERLAYS 4u
+
+static void overlay_name(unsigned i, char name[16])
+{
+    (void)snprintf(name, 16, "o%u.qcow2", i);
+}
+
+static void put_overlays(const char *base, bool qcow2)
+{
+    static struct moment before[OVERLAYS];
+    static struct moment after[OVERLAYS];
+    char name[16];
+
+    open_disk(base, qcow2 ? BLOCK_FORMAT_QCOW2 : BLOCK_FORMAT_RAW, false);
+    start_load(LEN, false);
+    for (unsigned i = 0; i < OVERLAYS; i++) {
+        disk_load_wait(vm.load, 400);
+        overlay_name(i, name);
+        take_moment(&before[i]);
+        ck_assert_int_eq(disk_snapshot_overlay(vm.disk, scratch_path(name), when_done), 0);
+        ck_assert_msg(wait_done() == 0, "%s", vm.err.msg);
+        take_moment(&after[i]);
+    }
+    disk_load_wait(vm.load, 400);
+    end_and_check(name, true);
+    for (unsigned i = 0; i < OVERLAYS; i++) {
+        struct block *block;
+
+        if (i > 0)
+            overlay_name(i - 1, name);
+        block = image_open(i > 0 ? name : base,
+                           i > 0 || qcow2 ? BLOCK_FORMAT_QCOW2 : BLOCK_FORMAT_RAW, true);
+        assert_between(block, &before[i], &after[i]);
+        ck_assert_int_eq(block_close(block), 0);
+        if (i > 0 || qcow2)
+            image_assert_sound(i > 0 ? name : base);
+    }
+}
+
+START_TEST(a_qcow2_disk_goes_on_in_overlays_under_load)
+{
+    make("disk.qcow2", layouts[_i]);
+    put_overlays("disk.qcow2", true);
+}
+END_TEST
+
+START_TEST(a_raw_disk_goes_on_in_overlays_under_load)
+{
+    make("disk.raw", (struct block_create_options){.format = BLOCK_FORMAT_RAW});
+    put_overlays("disk.raw", false);
+}
+END_TEST
+
+START_TEST(an_overlay_can_have_snapshots_and_become_longer)
+{
+    uint64_t len = LEN + 5 * MIB;
+
+    make("disk.qcow2", layouts[0]);
+    open_disk("disk.qcow2", BLOCK_FORMAT_QCOW2, false);
+    start_load(LEN_MAX, false);
+    disk_load_wait(vm.load, 300);
+    ck_assert_int_eq(disk_snapshot_overlay(vm.disk, scratch_path("o.qcow2"), when_done), 0);
+    ck_assert_int_eq(disk_snapshot_create(vm.disk, "s", when_done), 0);
+    ck_assert_int_eq(disk_resize(vm.disk, len, when_done), 0);
+    for (unsigned i = 0; i < 3; i++)
+        ck_assert_msg(wait_done() == 0, "%s", vm.err.msg);
+    loop_call(disk_port(vm.disk)->loop, grow_load, &len);
+    disk_load_wait(vm.load, 300);
+    end_and_check("o.qcow2", true);
+}
+END_TEST
+
+/* Whatever is in the way, the guest goes on in the present image. */
+START_TEST(an_overlay_that_cannot_be_says_so)
+{
+    char name[16];
+
+    make("disk.qcow2", layouts[0]);
+    scratch_save("there", "x", 1);
+    open_disk("disk.qcow2", BLOCK_FORMAT_QCOW2, false);
+    start_load(LEN, false);
+    ck_assert_int_eq(disk_snapshot_overlay(vm.disk, scratch_path("there"), when_done), 0);
+    ck_assert_int_eq(wait_done(), -EEXIST);
+    ck_assert_int_eq(disk_snapshot_overlay(vm.disk, scratch_path("disk.qcow2"), when_done), 0);
+    ck_assert_int_eq(wait_done(), -EEXIST);
+    ck_assert_int_eq(disk_snapshot_overlay(vm.disk, "/nowhere/o.qcow2", when_done), 0);
+    ck_assert_int_eq(wait_done(), -ENOENT);
+    ck_assert_int_eq(access(scratch_path("there"), F_OK), 0);
+    ck_assert_uint_eq(vm.files.n, 1);
+    scratch_ok("mv disk.qcow2 moved.qcow2");
+    ck_assert_int_eq(disk_snapshot_overlay(vm.disk, scratch_path("o.qcow2"), when_done), 0);
+    ck_assert_int_eq(wait_done(), -ENOENT);
+    ck_assert_int_ne(access(scratch_path("o.qcow2"), F_OK), 0);
+    scratch_ok("mv moved.qcow2 disk.qcow2");
+    end_and_check("disk.qcow2", true);
+
+    /* As many images as there may be on top of each other. */
+    open_disk("disk.qcow2", BLOCK_FORMAT_QCOW2, true);
+    ck_assert_int_eq(disk_snapshot_overlay(vm.disk, scratch_path("o.qcow2"), when_done), 0);
+    ck_assert_int_eq(wait_done(), -EROFS);
+    close_disk();
+    open_disk("disk.qcow2", BLOCK_FORMAT_QCOW2, false);
+    for (unsigned i = 1; i < BLOCK_CHAIN_MAX; i++) {
+        overlay_name(i, name);
+        ck_assert_int_eq(disk_snapshot_overlay(vm.disk, scratch_path(name), when_done), 0);
+        ck_assert_msg(wait_done() == 0, "%s", vm.err.msg);
+    }
+    ck_assert_int_eq(disk_snapshot_overlay(vm.disk, scratch_path("o.qcow2"), when_done), 0);
+    ck_assert_int_eq(wait_done(), -ELOOP);
+    ck_assert_int_ne(access(scratch_path("o.qcow2"), F_OK), 0);
+    close_disk();
+}
+END_TEST
+
+/* The present image is a backing file then: others may read it, and nobody may write it. */
+START_TEST(the_image_below_an_overlay_can_be_read_by_others)
+{
+    struct open_file_use use = {.path = "x"};
+    struct err err = {0};
+    struct block *block;
+
+    make("disk.qcow2", layouts[0]);
+    open_disk("disk.qcow2", BLOCK_FORMAT_QCOW2, false);
+    use.path = scratch_path("disk.qcow2");
+    ck_assert_int_eq(open_files_add_path(&vm.files, &use, &err), -EBUSY);
+    ck_assert_int_eq(disk_snapshot_overlay(vm.disk, scratch_path("o.qcow2"), when_done), 0);
+    ck_assert_int_eq(wait_done(), 0);
+    block = image_open("disk.qcow2", BLOCK_FORMAT_QCOW2, true);
+    ck_assert_int_eq(block_close(block), 0);
+    ck_assert_int_eq(open_files_add_path(&vm.files, &use, &err), 0);
+    use.path = scratch_path("o.qcow2");
+    ck_assert_int_eq(open_files_check_path(&vm.files, use.path, &err), -EBUSY);
+    ck_assert_int_eq(open_files_add_path(&vm.files, &use, &err), -EBUSY);
+    ck_assert_int_lt(
+        block_open(&(struct block_options){.path = scratch_path("disk.qcow2")}, &block, &err), 0);
+    ck_assert_ptr_nonnull(strstr(err.msg, "in use already, by this process"));
+    close_disk();
+}
+END_TEST
+
 /* ---- asking ---------------------------------------------------------------------------------- */
 
 START_TEST(operations_come_one_after_the_other)
@@ -213,6 +486,22 @@ START_TEST(operations_come_one_after_the_other)
 END_TEST
 
 /* Whatever an operation has come to when the VM ends, it reports once. */
+START_TEST(a_disk_is_closed_while_its_image_changes)
+{
+    make("disk.qcow2", layouts[0]);
+    open_disk("disk.qcow2", BLOCK_FORMAT_QCOW2, false);
+    ck_assert_int_eq(disk_snapshot_overlay(vm.disk, scratch_path("o.qcow2"), when_done), 0);
+    (void)usleep((useconds_t)_i * 100);
+    close_disk();
+    ck_assert_uint_eq(vm.ndone, 1);
+    ck_assert(vm.result == 0 || vm.result == -ECANCELED);
+    ck_assert_int_eq(access(scratch_path("o.qcow2"), F_OK) == 0, vm.result == 0);
+    image_assert_sound("disk.qcow2");
+    if (vm.result == 0)
+        image_assert_sound("o.qcow2");
+}
+END_TEST
+
 START_TEST(operations_report_when_the_disk_is_closed)
 {
     make("disk.qcow2", layouts[0]);
@@ -242,18 +531,29 @@ END_TEST
 
 static void add_tests(Suite *suite)
 {
-    TCase *tcase = tcase_create("resize");
+    TCase *tcase = tcase_create("load");
 
     tcase_add_checked_fixture(tcase, scratch_set_up, scratch_tear_down);
     tcase_set_timeout(tcase, 300);
     tcase_add_test(tcase, a_raw_disk_grows_under_load);
     tcase_add_loop_test(tcase, a_qcow2_disk_grows_under_load, 0, ARRAY_SIZE(layouts));
-    tcase_add_test(tcase, a_disk_does_not_become_shorter);
-    tcase_add_test(tcase, what_cannot_grow_says_so_and_goes_on);
+    tcase_add_loop_test(tcase, snapshots_are_taken_and_deleted_under_load, 0, ARRAY_SIZE(layouts));
+    tcase_add_test(tcase, a_raw_disk_goes_on_in_overlays_under_load);
+    tcase_add_loop_test(tcase, a_qcow2_disk_goes_on_in_overlays_under_load, 0, ARRAY_SIZE(layouts));
+    tcase_add_test(tcase, an_overlay_can_have_snapshots_and_become_longer);
     suite_add_tcase(suite, tcase);
+
+    unit_case_with(suite, "refused", scratch_set_up, scratch_tear_down,
+                   a_disk_does_not_become_shorter, what_cannot_grow_says_so_and_goes_on,
+                   snapshots_that_cannot_be_say_so, an_overlay_that_cannot_be_says_so,
+                   the_image_below_an_overlay_can_be_read_by_others);
     unit_case_with(suite, "asking", scratch_set_up, scratch_tear_down,
                    operations_come_one_after_the_other, operations_report_when_the_disk_is_closed,
                    the_end_of_a_guest_waits_for_the_operation);
+    tcase = tcase_create("closing");
+    tcase_add_checked_fixture(tcase, scratch_set_up, scratch_tear_down);
+    tcase_add_loop_test(tcase, a_disk_is_closed_while_its_image_changes, 0, 20);
+    suite_add_tcase(suite, tcase);
 }
 
 UNIT_USES_THREADS;

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Chains that change while requests come: the requests move to another image of the chain.
+ *
+ * In an operation (live.h); `top` is attached and held. Afterwards the image that has the requests
+ * is, and has to be released.
+ */
+#ifndef MINIVMM_BLOCK_STACK_H
+#define MINIVMM_BLOCK_STACK_H
+
+#include "base/compiler.h"
+#include "base/err.h"
+#include "block/block.h"
+
+/*
+ * Put `overlay` on `top`: an image that is as long and has nothing of its own, opened without its
+ * backing file, which its header says is `top`. First all that was written to `top` is made
+ * durable, so that a flush of the overlay alone covers it; from then on `top` is only read, and
+ * belongs to the overlay.
+ *
+ * 0; or a negative errno with *err filled: then nothing has changed, and the overlay is still the
+ * caller's.
+ */
+int block_stack_put(struct block *top, struct block *overlay, struct err *err) MUST_CHECK;
+
+#endif

@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An overlay is put on an image in use: when the power fails, or the host fails an operation.
+ */
+#include "block/stack.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "block/live.h"
+#include "tests/lib/block/history.h"
+#include "tests/lib/block/mem_env.h"
+#include "tests/lib/block/power_cut.h"
+#include "tests/lib/block/qcow2/qcow2_image.h"
+#include "tests/lib/dice.h"
+#include "tests/lib/unit.h"
+
+#define SECTORS 512u
+#define SECTOR HISTORY_SECTOR
+#define REQS 16u /* at a time */
+#define ROUNDS 6u
+#define LONGEST 24u /* sectors of a request */
+
+enum { OLD, NEW, DISKS };
+
+static const struct layout {
+    const char *name;
+    bool raw;
+    unsigned cluster_bits;
+    bool lazy;
+    bool extended_l2;
+} layouts[] = {
+    {.name = "raw", .raw = true},
+    {.name = "small clusters", .cluster_bits = 9},
+    {.name = "lazy refcounts", .cluster_bits = 12, .lazy = true},
+    {.name = "subclusters", .cluster_bits = 14, .extended_l2 = true},
+};
+
+struct flush {
+    size_t begin;
+    size_t end;
+};
+
+/* One write at a time may be at a sector; flushes are remembered. */
+struct slot {
+    struct block_req req;
+    struct iovec iov;
+    unsigned event;
+    size_t begin;
+    uint8_t data[LONGEST * SECTOR];
+};
+
+static struct rig {
+    const struct layout *layout;
+    struct mem_env env;
+    struct mem_disk disks[DISKS];
+    struct mem_record record;
+    struct mem_fault fault;
+    struct history history;
+    struct flush flushes[ROUNDS * REQS * 2];
+    unsigned nflushes;
+    struct slot slots[REQS];
+    uint64_t dice;
+    uint64_t stamp;
+    unsigned nfailed;
+    struct loop *loop;
+    struct block *top;
+    struct block *overlay;
+    int result;
+    struct err err;
+    size_t put_at; /* in the record: the overlay has the requests */
+} rig;
+
+/* ---- requests -------------------------------------------------------------------------------- */
+
+static void done(struct block_req *req, int result)
+{
+    struct slot *slot = container_of(req, struct slot, req);
+
+    rig.nfailed += result < 0;
+    if (req->op == BLOCK_FLUSH && result == 0)
+        rig.flushes[rig.nflushes++] = (struct flush){slot->begin, rig.record.n};
+    else if (req->op == BLOCK_WRITE && result == 0)
+        history_end(&rig.history, slot->event, rig.record.n);
+}
+
+/* A write to a part of the disk that is this slot's, or a flush. */
+static void submit(unsigned i)
+{
+    struct slot *slot = &rig.slots[i];
+    const unsigned part = SECTORS / REQS;
+    uint64_t n = 1 + dice_roll(&rig.dice, LONGEST);
+    uint64_t first = i * part + dice_roll(&rig.dice, part - (unsigned)n + 1);
+
+    slot->begin = mem_record_mark(&rig.record);
+    if (dice_roll(&rig.dice, 5) == 0) {
+        slot->req = (struct block_req){.op = BLOCK_FLUSH, .done = done};
+        block_submit(rig.top, &slot->req);
+        return;
+    }
+    slot->event = history_begin(&rig.history, HISTORY_SURE, slot->begin);
+    for (uint64_t at = 0; at < n; at++) {
+        history_put(&rig.history, slot->event, first + at, ++rig.stamp);
+        history_fill(slot->data + at * SECTOR, rig.stamp);
+    }
+    slot->iov = (struct iovec){slot->data, n * SECTOR};
+    slot->req = (struct block_req){.op = BLOCK_WRITE,
+                                   .off = first * SECTOR,
+                                   .len = n * SECTOR,
+                                   .iov = &slot->iov,
+                                   .niov = 1,
+                                   .done = done};
+    block_submit(rig.top, &slot->req);
+}
+
+static void wait_all(void)
+{
+    while (block_in_flight(rig.top) > 0 || rig.top->live)
+        aio_wait(rig.top->aio);
+}
+
+static void some_rounds(unsigned n)
+{
+    for (unsigned round = 0; round < n; round++) {
+        for (unsigned i = 0; i < REQS; i++)
+            submit(i);
+        wait_all();
+    }
+}
+
+/* ---- images ---------------------------------------------------------------------------------- */
+
+static void init(const struct layout *layout, uint64_t seed)
+{
+    static const char *const names[DISKS] = {"old", "new"};
+
+    rig = (struct rig){.layout = layout, .dice = seed, .fault = {.after = -1}};
+    mem_env_init(&rig.env);
+    history_init(&rig.history, SECTORS);
+    for (unsigned i = 0; i < DISKS; i++) {
+        mem_disk_init(&rig.disks[i], names[i]);
+        mem_env_add(&rig.env, &rig.disks[i]);
+    }
+    if (layout->raw)
+        rig.disks[OLD].len = SECTORS * SECTOR;
+    else
+        qcow2_image_make(&rig.disks[OLD],
+                         &(struct qcow2_image_options){.cluster_bits = layout->cluster_bits,
+                                                       .refcount_order = 4,
+                                                       .lazy_refcounts = layout->lazy,
+                                                       .extended_l2 = layout->extended_l2,
+                                                       .size = SECTORS * SECTOR});
+    qcow2_image_make(&rig.disks[NEW],
+                     &(struct qcow2_image_options){.cluster_bits = 12,
+                                                   .refcount_order = 4,
+                                                   .backing = "old",
+                                                   .backing_format = layout->raw ? "raw" : "qcow2",
+                                                   .size = SECTORS * SECTOR});
+}
+
+static struct block *open_with(struct mem_env *env, const char *name, unsigned flags, bool readonly)
+{
+    const struct block_options options = {.path = name,
+                                          .format = strcmp(name, "old") == 0 && rig.layout->raw
+                                                        ? BLOCK_FORMAT_RAW
+                                                        : BLOCK_FORMAT_QCOW2,
+                                          .readonly = readonly,
+                                          .flags = flags};
+    struct block *block;
+    struct err err = {0};
+
+    ck_assert_msg(block_open_in(&env->env, &options, &block, &err) == 0, "%s", err.msg);
+    return block;
+}
+
+/* From here on what happens to the disks is recorded. */
+static void attach(void)
+{
+    for (unsigned i = 0; i < DISKS; i++) {
+        rig.disks[i].record = &rig.record;
+        rig.disks[i].fault = &rig.fault;
+        rig.disks[i].shuffle = true;
+        rig.disks[i].seed = (unsigned)dice_next(&rig.dice);
+    }
+    rig.top = open_with(&rig.env, "old", 0, false);
+    rig.overlay = open_with(&rig.env, "new", BLOCK_OPEN_NO_BACKING, false);
+    ck_assert_int_eq(loop_new(&rig.loop), 0);
+    ck_assert_int_eq(block_attach(rig.top, rig.loop, &rig.err), 0);
+}
+
+static void put(void *opaque)
+{
+    block_hold(rig.top);
+    rig.result = block_stack_put(rig.top, rig.overlay, &rig.err);
+    if (rig.result == 0) {
+        rig.top = rig.overlay;
+        rig.put_at = mem_record_mark(&rig.record);
+    }
+    block_release(rig.top);
+}
+
+/* Requests are under way, and come while the images change. */
+static void put_under_load(void)
+{
+    for (unsigned i = 0; i < REQS / 2; i++)
+        submit(i);
+    aio_wait(rig.top->aio);
+    ck_assert_int_eq(block_live_start(rig.top, put, NULL), 0);
+    for (unsigned i = REQS / 2; i < REQS; i++)
+        submit(i);
+    wait_all();
+}
+
+static void detach(void)
+{
+    size_t begin = mem_record_mark(&rig.record);
+
+    ck_assert_int_eq(block_detach(rig.top), 0);
+    ck_assert_int_eq(block_close(rig.top), 0);
+    rig.flushes[rig.nflushes++] = (struct flush){begin, rig.record.n};
+    loop_free(rig.loop);
+}
+
+static void end(void)
+{
+    history_done(&rig.history);
+    mem_record_done(&rig.record);
+    for (unsigned i = 0; i < DISKS; i++)
+        mem_disk_done(&rig.disks[i]);
+}
+
+/* ---- what the images show -------------------------------------------------------------------- */
+
+/* All that ended before a flush that was over by `at` began is certain. */
+static size_t settled(size_t at)
+{
+    size_t begin = 0;
+
+    for (unsigned i = 0; i < rig.nflushes; i++)
+        if (rig.flushes[i].end <= at && rig.flushes[i].begin > begin)
+            begin = rig.flushes[i].begin;
+    return begin;
+}
+
+static void check_image(struct mem_disk *disks, const char *name, size_t at, size_t sure)
+{
+    static uint8_t data[SECTORS * SECTOR];
+    struct block *block;
+    struct mem_env env;
+
+    mem_env_init(&env);
+    for (unsigned i = 0; i < DISKS; i++)
+        mem_env_add(&env, &disks[i]);
+    block = open_with(&env, name, 0, true);
+    ck_assert_int_eq(mem_block_read(block, 0, data, sizeof(data)), 0);
+    ck_assert_int_eq(block_close(block), 0);
+    for (uint64_t i = 0; i < SECTORS; i++) {
+        uint64_t stamp = 0;
+
+        if (!history_read_stamp(data + i * SECTOR, &stamp) ||
+            !history_allows(&rig.history, i, stamp, at, sure))
+            ck_abort_msg("%s: %s after %zu operations (switched after %zu): sector %llu shows %llu",
+                         rig.layout->name, name, at, rig.put_at, (unsigned long long)i,
+                         (unsigned long long)stamp);
+    }
+}
+
+static void check_counts(struct mem_disk *disks, bool leaks_too)
+{
+    struct qcow2_image_check check;
+
+    for (unsigned i = rig.layout->raw ? NEW : OLD; i < DISKS; i++) {
+        qcow2_image_check(&disks[i], &check);
+        ck_assert_msg(check.errors == 0 || check.dirty, "%s: %s", rig.layout->name, check.first);
+        ck_assert(check.leaks == 0 || !leaks_too);
+    }
+}
+
+/* The overlay shows the disk at any time; the old image as long as it has the requests. */
+static void check_cut(size_t at, void *opaque)
+{
+    struct power_cut *cut = opaque;
+
+    check_image(cut->state, "new", at, settled(at));
+    if (at <= rig.put_at)
+        check_image(cut->state, "old", at, settled(at));
+    check_counts(cut->state, false);
+}
+
+START_TEST(what_was_flushed_is_there_after_a_power_cut)
+{
+    static struct power_cut cut;
+    struct mem_disk *disks[DISKS] = {&rig.disks[OLD], &rig.disks[NEW]};
+
+    init(&layouts[_i], unit_seed());
+    power_cut_init(&cut, &rig.record, disks, DISKS, unit_seed());
+    attach();
+    some_rounds(2);
+    put_under_load();
+    ck_assert_msg(rig.result == 0, "%s", rig.err.msg);
+    some_rounds(2);
+    ck_assert_uint_eq(rig.nfailed, 0);
+    detach();
+    power_cut_all(&cut, check_cut, &cut);
+    check_image(rig.disks, "new", rig.record.n, rig.record.n);
+    check_counts(rig.disks, true);
+    power_cut_done(&cut);
+    end();
+}
+END_TEST
+
+/* Whatever fails, the disk goes on in one image or the other, and the next attempt succeeds. */
+START_TEST(an_operation_of_the_host_fails)
+{
+    bool happened = true;
+
+    for (long after = 0; happened; after++) {
+        init(&layouts[_i], unit_seed() + (unsigned)after);
+        attach();
+        some_rounds(1);
+        rig.fault = (struct mem_fault){
+            .after = after, .kinds = 1u << FILE_WRITE | 1u << FILE_READ, .result = -EIO};
+        ck_assert_int_eq(block_live_start(rig.top, put, NULL), 0);
+        wait_all();
+        happened = rig.fault.happened;
+        rig.fault.after = -1;
+        ck_assert_int_eq(rig.result < 0, happened);
+        some_rounds(1);
+        if (rig.result < 0)
+            put_under_load();
+        ck_assert_msg(rig.result == 0, "%s", rig.err.msg);
+        some_rounds(1);
+        ck_assert_uint_eq(rig.nfailed, 0);
+        detach();
+        check_image(rig.disks, "new", rig.record.n, rig.record.n);
+        check_counts(rig.disks, true);
+        end();
+    }
+}
+END_TEST
+
+/* A file that could not be synced takes no flush any more: the guest is told, here and there. */
+START_TEST(a_sync_fails)
+{
+    init(&layouts[_i], unit_seed());
+    attach();
+    some_rounds(1);
+    rig.nfailed = 0;
+    submit(0);
+    wait_all();
+    rig.fault = (struct mem_fault){.after = 0, .kinds = 1u << FILE_SYNC, .result = -EIO};
+    ck_assert_int_eq(block_live_start(rig.top, put, NULL), 0);
+    wait_all();
+    if (rig.fault.happened) {
+        ck_assert_int_lt(rig.result, 0);
+        ck_assert_ptr_eq(rig.top->backing, NULL);
+        rig.slots[0].req = (struct block_req){.op = BLOCK_FLUSH, .done = done};
+        block_submit(rig.top, &rig.slots[0].req);
+        wait_all();
+        ck_assert_uint_eq(rig.nfailed, 1);
+        ck_assert_int_eq(block_close(rig.overlay), 0);
+    }
+    (void)block_detach(rig.top);
+    (void)block_close(rig.top);
+    loop_free(rig.loop);
+    end();
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+    TCase *tcase = tcase_create("stack");
+
+    tcase_set_timeout(tcase, 300);
+    tcase_add_loop_test(tcase, what_was_flushed_is_there_after_a_power_cut, 0, ARRAY_SIZE(layouts));
+    tcase_add_loop_test(tcase, an_operation_of_the_host_fails, 0, ARRAY_SIZE(layouts));
+    tcase_add_loop_test(tcase, a_sync_fails, 0, ARRAY_SIZE(layouts));
+    suite_add_tcase(suite, tcase);
+}
+
+UNIT_MAIN("block_stack", add_tests)

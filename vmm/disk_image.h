@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The image files of a VM's disks: what they are called, how they are opened, and what the list of
+ * the VM's files says about them. Any thread.
+ */
+#ifndef MINIVMM_DISK_IMAGE_H
+#define MINIVMM_DISK_IMAGE_H
+
+#include <stdbool.h>
+
+#include "base/compiler.h"
+#include "base/err.h"
+#include "base/open_files.h"
+#include "block/block.h"
+#include "vmm/config/config.h"
+
+#define DISK_NAME_MAX 8
+
+/*
+ * The guest's name of disk `index`: "vda" for the first one. The machine has room for fewer disks
+ * than there are letters.
+ */
+void disk_image_name(unsigned index, char name[DISK_NAME_MAX]);
+
+/* How a disk uses a file. */
+struct open_file_use disk_image_use(unsigned index, const char *path, bool is_top, bool writable);
+
+struct disk_image {
+    const struct config *vm;
+    unsigned index;
+    struct open_files *files;
+    const char *overlay; /* the path of a new qcow2 image for the disk; NULL: its own image */
+};
+
+/*
+ * Open the image of a disk with its backing files, or an overlay without, as the user wants it, and
+ * add the files to the list. 0, or a negative errno with *err filled.
+ */
+int disk_image_open(const struct disk_image *image, struct block **ret_block,
+                    struct err *err) MUST_CHECK;
+
+#endif
