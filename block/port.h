@@ -15,6 +15,7 @@
 #include <stdbool.h>
 
 #include "base/loop.h"
+#include "block/account.h"
 #include "block/block.h"
 #include "block/throttle.h"
 
@@ -28,6 +29,7 @@ struct block_port {
     struct block *block;          /* attached to `loop` */
     struct block_port_user *user; /* NULL: there is no device, or its driver does not run */
     struct loop *loop;
+    struct account account; /* owner: the device, on the loop's thread */
     struct throttle throttle;
     struct loop_timer timer;   /* armed while requests wait */
     struct loop_work released; /* cancelled: nothing waits any more */

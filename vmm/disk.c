@@ -98,6 +98,7 @@ int disk_open(const struct config *vm, unsigned index, struct open_files *files,
     disk->config = config;
     disk_image_name(index, disk->name);
     disk_queue_init(&disk->queue, main, &disk->port);
+    disk_questions_init(&disk->questions, main, &disk->port);
     pthread_mutex_init(&disk->lock, NULL);
     r = make_label(disk, err);
     if (r < 0)
@@ -183,6 +184,7 @@ int disk_close(struct disk *disk, struct err *err)
     set_state(disk, false, true);
     disk_queue_end(&disk->queue);
     end_thread(disk);
+    disk_questions_end(&disk->questions);
     r = block_close(disk->port.block);
     if (job.result < 0)
         r = job.result;
@@ -190,6 +192,11 @@ int disk_close(struct disk *disk, struct err *err)
         err_set_errno(err, r, "%s: cannot flush: writes of the guest may be lost", disk->label);
     set_state(disk, false, false);
     return r;
+}
+
+void disk_ask(struct disk *disk, struct disk_question *question)
+{
+    disk_questions_ask(&disk->questions, question);
 }
 
 void disk_free(struct disk *disk)

@@ -19,6 +19,7 @@
 #include "block/port.h"
 #include "block/throttle.h"
 #include "vmm/config/config.h"
+#include "vmm/disk_questions.h"
 
 struct disk;
 
@@ -43,6 +44,9 @@ void disk_resume(struct disk *disk);
 /* How fast the guest may use the disk, from now on; throttle_limits_check has passed them. */
 void disk_set_limits(struct disk *disk, const struct throttle_limits *limits);
 const struct throttle_limits *disk_limits(const struct disk *disk);
+
+/* See disk_questions.h. Open questions are answered when the disk is closed, at the latest. */
+void disk_ask(struct disk *disk, struct disk_question *question);
 
 /*
  * Flush and close the image, end the thread. No device uses the disk any more.

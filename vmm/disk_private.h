@@ -13,6 +13,7 @@
 #include "block/port.h"
 #include "vmm/config/config.h"
 #include "vmm/disk_image.h"
+#include "vmm/disk_questions.h"
 #include "vmm/disk_queue.h"
 
 struct disk {
@@ -27,6 +28,7 @@ struct disk {
     struct loop *loop;
     pthread_t thread;
     struct disk_queue queue;
+    struct disk_questions questions;
 
     pthread_mutex_t lock; /* guards the rest: what other threads may ask for */
     bool attached;        /* the image has requests in flight, or may have */

@@ -8,6 +8,8 @@
 
 #include "vmm/vcpu.h"
 
+_Static_assert((unsigned)VCPU_EXITS <= VM_COUNTERS_MAX, "there is room for all counters");
+
 static struct remote *remote_of(struct control_vm *vm)
 {
     return container_of(vm, struct remote, vm);
@@ -36,9 +38,48 @@ static bool get_cpu(struct control_vm *vm, unsigned index, struct vm_cpu *ret_cp
     return true;
 }
 
+/* Of the guest that runs: they begin anew with the next one. */
+static unsigned get_cpu_counters(struct control_vm *vm, unsigned index,
+                                 struct vm_counter ret_counters[VM_COUNTERS_MAX])
+{
+    static const char *const names[VCPU_EXITS] = {
+        [VCPU_EXIT_PORT_READ] = "exits-port-read", [VCPU_EXIT_PORT_WRITE] = "exits-port-write",
+        [VCPU_EXIT_MMIO_READ] = "exits-mmio-read", [VCPU_EXIT_MMIO_WRITE] = "exits-mmio-write",
+        [VCPU_EXIT_CALLED] = "exits-called",       [VCPU_EXIT_OTHER] = "exits-other",
+    };
+    const struct machine *machine = remote_of(vm)->machine;
+
+    for (unsigned i = 0; i < VCPU_EXITS; i++)
+        ret_counters[i] = (struct vm_counter){
+            .name = names[i],
+            .value = machine ? vcpu_exits(machine_vcpu(machine, index), i) : 0,
+        };
+    return VCPU_EXITS;
+}
+
+static void get_disk(struct control_vm *vm, unsigned index, struct vm_disk *ret_disk)
+{
+    const struct config_disk *config = disk_config(remote_of(vm)->parts->disks[index]);
+
+    *ret_disk = (struct vm_disk){
+        .direct = config->cache == BLOCK_CACHE_NONE,
+        .no_flush = config->cache == BLOCK_CACHE_UNSAFE,
+    };
+    (void)snprintf(ret_disk->device, sizeof(ret_disk->device), "%s",
+                   disk_name(remote_of(vm)->parts->disks[index]));
+}
+
+static void ask_disk(struct control_vm *vm, unsigned index, struct disk_question *question)
+{
+    disk_ask(remote_of(vm)->parts->disks[index], question);
+}
+
 static const struct vm_queries queries = {
     .state = get_state,
     .get_cpu = get_cpu,
+    .get_cpu_counters = get_cpu_counters,
+    .get_disk = get_disk,
+    .ask_disk = ask_disk,
 };
 
 static char *serial_port_of(const struct config *config)
@@ -77,6 +118,7 @@ int remote_init(struct remote *remote, const struct machine_parts *parts,
         .actions = actions,
         .name = config->name,
         .ncpus = config->ncpus,
+        .ndisks = config->ndisks,
         .memory = config->memory,
         .serial_port = remote->serial_port,
     };

@@ -34,6 +34,7 @@ struct vcpu {
     pthread_t thread;
     bool started;
     atomic_int thread_id;
+    _Atomic uint64_t exits[VCPU_EXITS]; /* counted on the thread */
     struct gate_thread gate;
     bool unfinished; /* the access of the last exit is completed by the next KVM_RUN */
 };
@@ -279,14 +280,38 @@ static bool handle_exit(struct vcpu *vcpu)
 
 /* ---- the thread ------------------------------------------------------------------------------ */
 
+/* Nobody else writes: no locked instruction is needed. */
+static void count(struct vcpu *vcpu, enum vcpu_exit kind)
+{
+    uint64_t n = atomic_load_explicit(&vcpu->exits[kind], memory_order_relaxed);
+
+    atomic_store_explicit(&vcpu->exits[kind], n + 1, memory_order_relaxed);
+}
+
+static enum vcpu_exit kind_of(const struct kvm_run *run)
+{
+    switch (run->exit_reason) {
+    case KVM_EXIT_IO:
+        return run->io.direction == KVM_EXIT_IO_OUT ? VCPU_EXIT_PORT_WRITE : VCPU_EXIT_PORT_READ;
+    case KVM_EXIT_MMIO:
+        return run->mmio.is_write ? VCPU_EXIT_MMIO_WRITE : VCPU_EXIT_MMIO_READ;
+    default:
+        return VCPU_EXIT_OTHER;
+    }
+}
+
 static bool run_once(struct vcpu *vcpu)
 {
     vcpu->unfinished = false;
-    if (ioctl(vcpu->fd, KVM_RUN, 0) == 0)
+    if (ioctl(vcpu->fd, KVM_RUN, 0) == 0) {
+        count(vcpu, kind_of(vcpu->run));
         return handle_exit(vcpu);
+    }
     /* EAGAIN: a CPU that waits for its start-up was woken for something else. */
-    if (errno == EINTR || errno == EAGAIN)
+    if (errno == EINTR || errno == EAGAIN) {
+        count(vcpu, VCPU_EXIT_CALLED);
         return true;
+    }
     return fail(vcpu, "KVM_RUN failed: %s", strerror(errno));
 }
 
@@ -322,6 +347,11 @@ static void *vcpu_main(void *arg)
 int vcpu_thread_id(const struct vcpu *vcpu)
 {
     return atomic_load_explicit(&vcpu->thread_id, memory_order_relaxed);
+}
+
+uint64_t vcpu_exits(const struct vcpu *vcpu, enum vcpu_exit kind)
+{
+    return atomic_load_explicit(&vcpu->exits[kind], memory_order_relaxed);
 }
 
 static void on_vcpu_signal(int signo)

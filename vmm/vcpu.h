@@ -43,6 +43,20 @@ int vcpu_fd(const struct vcpu *vcpu);
 /* Of its thread, as the kernel numbers them; 0: it has not begun. Any thread. */
 int vcpu_thread_id(const struct vcpu *vcpu);
 
+/* Exits of the guest that brought it to this process: what it wanted. */
+enum vcpu_exit {
+    VCPU_EXIT_PORT_READ,
+    VCPU_EXIT_PORT_WRITE,
+    VCPU_EXIT_MMIO_READ,
+    VCPU_EXIT_MMIO_WRITE,
+    VCPU_EXIT_CALLED, /* somebody called it out */
+    VCPU_EXIT_OTHER,
+    VCPU_EXITS,
+};
+
+/* How many there were. Any thread. */
+uint64_t vcpu_exits(const struct vcpu *vcpu, enum vcpu_exit kind);
+
 /* Let it run on a thread of its own. 0, or a negative errno with *err filled. */
 int vcpu_start(struct vcpu *vcpu, struct err *err) MUST_CHECK;
 

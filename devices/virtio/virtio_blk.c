@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/iov.h"
 #include "base/log.h"
 #include "devices/virtio/virtio_blk_error.h"
@@ -134,6 +135,7 @@ static bool handle_failure(struct blk_request *request, int result)
 
 static void finish_request(struct blk_request *request, int result)
 {
+    account_done(&request->queue->blk->port->account, &request->req, request->start_ns, result);
     answer(request->queue, &request->reply, result, &request->req);
     blk_pool_give(&request->queue->pool, request);
 }
@@ -300,6 +302,7 @@ static void submit(struct blk_queue *queue, const struct virtq_chain *chain,
     request->req = *parsed;
     request->req.done = request_done;
     request->reply = *reply;
+    request->start_ns = monotonic_ns();
     set_data(request, chain);
     block_port_submit(queue->blk->port, &request->req);
 }
@@ -324,10 +327,13 @@ static void handle_chain(struct blk_queue *queue, const struct virtq_chain *chai
     reply.status = (uint8_t *)last->iov_base + last->iov_len - 1;
 
     r = parse_request(queue->blk, chain, &req);
-    if (r == 0 && (req.len > 0 || req.op == BLOCK_FLUSH))
+    if (r == 0 && (req.len > 0 || req.op == BLOCK_FLUSH)) {
         submit(queue, chain, &req, &reply);
-    else
-        answer(queue, &reply, r, &req); /* an error, a result, or a range of length 0 */
+        return;
+    }
+    if (r < 0)
+        account_refused(&queue->blk->port->account, req.op);
+    answer(queue, &reply, r, &req); /* an error, a result, or a range of length 0 */
 }
 
 /* ---- running queues: the loop's thread ------------------------------------------------------- */
@@ -384,8 +390,10 @@ static void publish(struct loop_work *work)
     struct blk_queue *queue = container_of(work, struct blk_queue, publish);
     struct virtio_transport *transport = queue->blk->dev.transport;
 
-    if (virtq_publish(queue->vq))
+    if (virtq_publish(queue->vq)) {
+        queue->blk->port->account.interrupts++;
         transport->notify_used(transport, queue->index);
+    }
     if (queue->busy)
         process(queue);
     finish_stop(queue);
@@ -399,7 +407,10 @@ static void process_more(struct loop_work *work)
 
 static void kicked(struct loop_fd *watch, uint32_t events)
 {
-    process(container_of(watch, struct blk_queue, kick));
+    struct blk_queue *queue = container_of(watch, struct blk_queue, kick);
+
+    queue->blk->port->account.kicks++;
+    process(queue);
 }
 
 /* A queue that does not run is the transport's. */

@@ -36,6 +36,7 @@ struct blk_request {
     struct blk_queue *queue;
     struct blk_request *next; /* in blk_pool.idle */
     struct blk_reply reply;
+    uint64_t start_ns; /* when it came */
     unsigned iov_max;
     struct iovec *iov;
 };

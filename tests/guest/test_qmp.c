@@ -2,6 +2,7 @@
 /*
  * Clients of a VM's control socket, and what becomes of the guest.
  */
+#include <linux/virtio_blk.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,8 +11,10 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "block/create.h"
 #include "devices/acpi_pm.h"
 #include "memory/layout_x86.h"
+#include "tests/lib/guest/guest_disk.h"
 #include "tests/lib/guest/guest_test.h"
 #include "tests/lib/guest/qmp_client.h"
 #include "vmm/config/config.h"
@@ -436,6 +439,81 @@ START_TEST(signals_end_a_guest_with_clients)
 }
 END_TEST
 
+/* ---- what is told ---------------------------------------------------------------------------- */
+
+/* A number in the first element of a list that a command returns; `object` is a member of that. */
+static json_int_t number_in_first(const char *command, const char *object, const char *name)
+{
+    json_t *list = qmp_client_ask(&client, command, NULL);
+    json_t *number = json_object_get(json_object_get(json_array_get(list, 0), object), name);
+    json_int_t value = json_integer_value(number);
+
+    ck_assert_msg(number != NULL, "%s: no %s", command, name);
+    json_decref(list);
+    return value;
+}
+
+/* A statistic of the first object of a target. */
+static json_int_t statistic(const char *target, const char *name)
+{
+    char arguments[200];
+    json_t *results, *stats;
+    json_int_t value;
+
+    snprintf(arguments, sizeof(arguments),
+             "{\"target\":\"%s\",\"providers\":[{\"provider\":\"minivmm\",\"names\":[\"%s\"]}]}",
+             target, name);
+    results = qmp_client_ask(&client, "query-stats", arguments);
+    stats = json_object_get(json_array_get(results, 0), "stats");
+    ck_assert_uint_eq(json_array_size(stats), 1);
+    value = json_integer_value(json_object_get(json_array_get(stats, 0), "value"));
+    json_decref(results);
+    return value;
+}
+
+START_TEST(counters_say_what_the_guest_did)
+{
+    const char *path = scratch_path("counted.qcow2");
+    const char *const extra[] = {"--disk", path, NULL};
+    const struct block_create_options image = {
+        .path = path, .format = BLOCK_FORMAT_QCOW2, .len = MIB};
+    struct guest_disk disk;
+    struct err err;
+
+    ck_assert_int_eq(block_create(&image, &err), 0);
+    guest_disk_init(&disk, &guest, 0);
+    guest_fill(&guest, GUEST_DISK_BUFFER, 1, 4096);
+    guest_disk_request(&disk, VIRTIO_BLK_T_OUT, 0, GUEST_DISK_BUFFER, 512);
+    guest_disk_request(&disk, VIRTIO_BLK_T_OUT, 8, GUEST_DISK_BUFFER, 4096);
+    guest_disk_request(&disk, VIRTIO_BLK_T_IN, 0, GUEST_DISK_BUFFER, 1024);
+    guest_disk_request(&disk, VIRTIO_BLK_T_IN, 5000, GUEST_DISK_BUFFER, 512); /* beyond the end */
+    guest_disk_request(&disk, VIRTIO_BLK_T_FLUSH, 0, 0, 0);
+    make_idle();
+    start_and_connect(extra);
+    ck_assert(vm_wait_output(&vm, "ready"));
+
+    ck_assert_int_eq(number_in_first("query-blockstats", "stats", "wr_operations"), 2);
+    ck_assert_int_eq(number_in_first("query-blockstats", "stats", "wr_bytes"), 4608);
+    ck_assert_int_eq(number_in_first("query-blockstats", "stats", "rd_operations"), 1);
+    ck_assert_int_eq(number_in_first("query-blockstats", "stats", "rd_bytes"), 1024);
+    ck_assert_int_eq(number_in_first("query-blockstats", "stats", "invalid_rd_operations"), 1);
+    ck_assert_int_eq(number_in_first("query-blockstats", "stats", "flush_operations"), 1);
+    ck_assert_int_eq(number_in_first("query-blockstats", "stats", "wr_highest_offset"), 8192);
+    ck_assert_int_gt(number_in_first("query-blockstats", "stats", "wr_total_time_ns"), 0);
+    ck_assert_int_ge(statistic("vm", "queue-kicks"), 1);
+    ck_assert_int_ge(statistic("vm", "data-writes"), 1);
+    ck_assert_int_ge(statistic("vcpu", "exits-port-write"), 5); /* "ready" */
+    ck_assert_int_ge(statistic("vcpu", "exits-mmio-write"), 5); /* the driver's registers */
+
+    /* Counters of the disk are the VM's, those of CPUs the guest's. */
+    qmp_client_do(&client, "system_reset", NULL);
+    ck_assert(vm_wait_output(&vm, "readyready"));
+    ck_assert_int_eq(number_in_first("query-blockstats", "stats", "wr_operations"), 4);
+    qmp_client_do(&client, "quit", NULL);
+    expect_end(EXIT_KILLED);
+}
+END_TEST
+
 /* ---- clients that are wrong ------------------------------------------------------------------ */
 
 START_TEST(wrong_requests_get_errors_of_the_known_classes)
@@ -636,6 +714,7 @@ static void add_tests(Suite *suite)
                    reset_of_a_paused_guest_leaves_the_next_one_paused, paused_guest_is_ended,
                    button_of_a_paused_guest_is_noticed_when_it_goes_on,
                    signal_lets_a_paused_guest_go_on, signals_end_a_guest_with_clients);
+    unit_case_with(suite, "told", set_up, tear_down, counters_say_what_the_guest_did);
     unit_case_with(suite, "clients", set_up, tear_down,
                    wrong_requests_get_errors_of_the_known_classes,
                    clients_that_are_broken_hurt_nobody);

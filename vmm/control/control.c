@@ -6,12 +6,14 @@
 #include <string.h>
 
 #include "base/vm_names.h"
+#include "vmm/control/commands_block.h"
 #include "vmm/control/commands_machine.h"
+#include "vmm/control/commands_stats.h"
 #include "vmm/control/listener.h"
 #include "vmm/control/qmp.h"
 #include "vmm/control/qmp_builtin.h"
 
-#define NTABLES 2
+#define NTABLES 4
 
 struct control {
     struct control_vm *vm;
@@ -50,6 +52,8 @@ static int start(struct control *control, const struct control_options *options,
 
     control->tables[0] = qmp_builtin_commands;
     control->tables[1] = commands_machine;
+    control->tables[2] = commands_block;
+    control->tables[3] = commands_stats;
     r = qmp_new(options->loop, control->tables, NTABLES, control->vm, &control->qmp);
     if (r < 0)
         return err_set(err, r, "out of memory");

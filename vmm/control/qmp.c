@@ -485,6 +485,21 @@ void qmp_free(struct qmp *qmp)
     free(qmp);
 }
 
+json_t *qmp_text(const char *text)
+{
+    json_t *json = json_string(text);
+    char *copy = json ? NULL : strdup(text);
+
+    if (json || !copy)
+        return json;
+    for (char *c = copy; *c; c++)
+        if (*c & 0x80)
+            *c = '?';
+    json = json_string(copy);
+    free(copy);
+    return json;
+}
+
 /* ---- for commands ---------------------------------------------------------------------------- */
 
 void *qmp_opaque(const struct qmp_request *request)

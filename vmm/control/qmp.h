@@ -97,6 +97,9 @@ json_int_t qmp_integer(const struct qmp_request *request, const char *name, json
 bool qmp_boolean(const struct qmp_request *request, const char *name, bool otherwise);
 json_t *qmp_any(const struct qmp_request *request, const char *name); /* borrowed */
 
+/* A text from outside as JSON: what is no UTF-8 in it becomes question marks. Any thread. */
+json_t *qmp_text(const char *text);
+
 /* End the request. `value` is stolen; NULL stands for an empty object. */
 void qmp_return(struct qmp_request *request, json_t *value);
 void qmp_fail(struct qmp_request *request, enum qmp_error class, const char *fmt, ...)

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "base/list.h"
+#include "vmm/disk_questions.h"
 
 enum vm_state {
     VM_RUNNING,
@@ -24,6 +25,19 @@ struct vm_cpu {
     int thread_id; /* 0: it has not begun */
 };
 
+struct vm_counter {
+    const char *name; /* for good */
+    uint64_t value;
+};
+
+#define VM_COUNTERS_MAX 16
+
+struct vm_disk {
+    char device[8]; /* what the guest calls it: "vda" */
+    bool direct;    /* past the host's cache */
+    bool no_flush;  /* flushes do not wait for the host's disk */
+};
+
 struct control_vm;
 
 /* What can be found out at once. */
@@ -31,6 +45,12 @@ struct vm_queries {
     enum vm_state (*state)(struct control_vm *vm);
     /* False: there is no guest. */
     bool (*get_cpu)(struct control_vm *vm, unsigned index, struct vm_cpu *ret_cpu);
+    /* How many it has; all are 0 without a guest. */
+    unsigned (*get_cpu_counters)(struct control_vm *vm, unsigned index,
+                                 struct vm_counter ret_counters[VM_COUNTERS_MAX]);
+    void (*get_disk)(struct control_vm *vm, unsigned index, struct vm_disk *ret_disk);
+    /* Answered later, on the main loop, or when the disks are closed. */
+    void (*ask_disk)(struct control_vm *vm, unsigned index, struct disk_question *question);
 };
 
 /* What can be done to it. Each returns at once; events tell what came of it. */
@@ -49,6 +69,7 @@ struct control_vm {
     const struct vm_actions *actions;
     const char *name; /* NULL: none */
     unsigned ncpus;
+    unsigned ndisks;
     uint64_t memory;         /* bytes */
     const char *serial_port; /* in QEMU's words: "stdio", "pty:/dev/pts/3" */
 

@@ -212,6 +212,39 @@ START_TEST(failures_of_the_disk_reach_the_driver)
 }
 END_TEST
 
+START_TEST(requests_are_counted)
+{
+    const struct account_counters *kinds = blk.port.account.kinds;
+
+    blk_bring_up();
+    ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_IN, 7, 1024, NULL), VIRTIO_BLK_S_OK);
+    ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_OUT, 8, 512, NULL), VIRTIO_BLK_S_OK);
+    ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_OUT, 2, 512, NULL), VIRTIO_BLK_S_OK);
+    ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_OUT, DISK_SECTORS, 512, NULL), VIRTIO_BLK_S_IOERR);
+    ck_assert_uint_eq(segment_request(VIRTIO_BLK_T_DISCARD, 16, 8, 0), VIRTIO_BLK_S_OK);
+    blk_settle();
+    blk.disk->fail = -EIO;
+    ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_OUT, 20, 512, NULL), VIRTIO_BLK_S_IOERR);
+    ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_FLUSH, 0, 0, NULL), VIRTIO_BLK_S_IOERR);
+    blk_settle();
+
+    ck_assert_uint_eq(kinds[ACCOUNT_READ].done, 1);
+    ck_assert_uint_eq(kinds[ACCOUNT_READ].bytes, 1024);
+    ck_assert_uint_eq(kinds[ACCOUNT_WRITE].done, 2);
+    ck_assert_uint_eq(kinds[ACCOUNT_WRITE].bytes, 1024);
+    ck_assert_uint_eq(kinds[ACCOUNT_WRITE].refused, 1);
+    ck_assert_uint_eq(kinds[ACCOUNT_WRITE].failed, 1);
+    ck_assert_uint_eq(kinds[ACCOUNT_UNMAP].done, 1);
+    ck_assert_uint_eq(kinds[ACCOUNT_UNMAP].bytes, 4096);
+    ck_assert_uint_eq(kinds[ACCOUNT_FLUSH].done, 0);
+    ck_assert_uint_eq(kinds[ACCOUNT_FLUSH].failed, 1);
+    ck_assert_uint_eq(blk.port.account.highest, 9 * 512);
+    ck_assert_uint_gt(kinds[ACCOUNT_READ].total_ns, 0);
+    ck_assert_uint_ge(blk.port.account.kicks, 1);
+    ck_assert_uint_ge(blk.port.account.interrupts, 1);
+}
+END_TEST
+
 /* ---- layouts --------------------------------------------------------------------------------- */
 
 static uint8_t run_bufs(const struct driver_buf *bufs, size_t nbufs, bool indirect)
@@ -429,7 +462,7 @@ static void add_tests(Suite *suite)
              flush_reaches_the_disk, id_is_padded_to_20_bytes,
              discard_and_write_zeroes_pass_their_range_on, bad_segments_are_refused,
              ranges_have_a_limit, bad_requests_are_answered, requests_follow_the_logical_block,
-             failures_of_the_disk_reach_the_driver);
+             failures_of_the_disk_reach_the_driver, requests_are_counted);
     blk_case(suite, "layouts", header_data_and_status_may_be_split_anyhow,
              header_and_data_may_share_a_buffer, data_and_status_may_share_a_buffer,
              short_header_is_an_error, request_without_a_status_is_given_back,

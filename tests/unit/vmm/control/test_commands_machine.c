@@ -7,97 +7,27 @@
 
 #include "base/bytes.h"
 #include "tests/lib/unit.h"
+#include "tests/lib/vmm/control/fake_vm.h"
 #include "tests/lib/vmm/control/qmp_rig.h"
 #include "vmm/control/commands_machine.h"
 
 static struct qmp_rig rig;
+static struct fake_vm fake;
 static int fd;
-static char actions[64]; /* a letter for each, in order */
-static enum vm_state state;
-static bool has_button;
-
-/* ---- the machine ----------------------------------------------------------------------------- */
-
-static void note(char action)
-{
-    size_t len = strlen(actions);
-
-    ck_assert_uint_lt(len, sizeof(actions) - 1);
-    actions[len] = action;
-    actions[len + 1] = '\0';
-}
-
-static enum vm_state get_state(struct control_vm *vm)
-{
-    return state;
-}
-
-static bool get_cpu(struct control_vm *vm, unsigned index, struct vm_cpu *ret_cpu)
-{
-    ret_cpu->thread_id = 100 + (int)index;
-    return state != VM_NO_GUEST;
-}
-
-static bool press(struct control_vm *vm)
-{
-    note('b');
-    return has_button;
-}
-
-static void reset(struct control_vm *vm)
-{
-    note('r');
-}
-
-static void quit(struct control_vm *vm)
-{
-    note('q');
-}
-
-static void do_pause(struct control_vm *vm)
-{
-    note('p');
-    state = VM_PAUSING;
-}
-
-static void resume(struct control_vm *vm)
-{
-    note('c');
-}
-
-static const struct vm_queries vm_queries = {.state = get_state, .get_cpu = get_cpu};
-static const struct vm_actions vm_actions = {
-    .press_power_button = press,
-    .reset = reset,
-    .quit = quit,
-    .pause = do_pause,
-    .resume = resume,
-};
-
-static struct control_vm vm = {
-    .queries = &vm_queries,
-    .actions = &vm_actions,
-    .ncpus = 2,
-    .memory = 5ull << 30,
-    .serial_port = "unix:/run/s,server=on",
-};
 
 /* ---- the rig --------------------------------------------------------------------------------- */
 
 static void set_up(void)
 {
-    actions[0] = '\0';
-    state = VM_RUNNING;
-    has_button = true;
-    vm.name = NULL;
-    list_init(&vm.stopping);
-    qmp_rig_init(&rig, &commands_machine, &vm);
+    fake_vm_init(&fake);
+    qmp_rig_init(&rig, &commands_machine, &fake.vm);
     fd = qmp_rig_connect_negotiated(&rig);
 }
 
 static void tear_down(void)
 {
-    commands_machine_end_stopping(&vm, "the test is over");
+    commands_machine_end_stopping(&fake.vm, "the test is over");
+    fake_vm_done(&fake);
     close(fd);
     qmp_rig_done(&rig);
 }
@@ -136,9 +66,9 @@ START_TEST(queries_are_answered_in_qemus_words)
 
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
         ck_assert_str_eq(ask(cases[i].command), cases[i].answer);
-    vm.name = "web";
+    fake.vm.name = "web";
     ck_assert_str_eq(ask("query-name"), "{\"return\":{\"name\":\"web\"}}\r\n");
-    ck_assert_str_eq(actions, "");
+    ck_assert_str_eq(fake.actions, "");
 }
 END_TEST
 
@@ -157,7 +87,7 @@ START_TEST(states_have_qemus_names)
     char answer[128];
 
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-        state = cases[i].state;
+        fake.state = cases[i].state;
         snprintf(answer, sizeof(answer), "{\"return\":{\"status\":\"%s\",\"running\":%s}}\r\n",
                  cases[i].name, cases[i].running);
         ck_assert_str_eq(ask("query-status"), answer);
@@ -173,12 +103,12 @@ START_TEST(stop_is_answered_when_the_guest_is_paused)
     ck_assert_str_eq(ask("stop"), "");
     qmp_rig_send(second, "{\"execute\":\"stop\",\"id\":2}");
     ck_assert_str_eq(qmp_rig_receive(&rig, second), "");
-    state = VM_PAUSED;
-    commands_machine_end_stopping(&vm, NULL);
+    fake.state = VM_PAUSED;
+    commands_machine_end_stopping(&fake.vm, NULL);
     ck_assert_str_eq(qmp_rig_receive(&rig, fd), OK);
     ck_assert_str_eq(qmp_rig_receive(&rig, second), "{\"return\":{},\"id\":2}\r\n");
     ck_assert_str_eq(ask("stop"), OK);
-    ck_assert_str_eq(actions, "pp");
+    ck_assert_str_eq(fake.actions, "pp");
     close(second);
 }
 END_TEST
@@ -186,7 +116,7 @@ END_TEST
 START_TEST(stop_that_comes_to_nothing_is_an_error)
 {
     ck_assert_str_eq(ask("stop"), "");
-    commands_machine_end_stopping(&vm, "it did not happen");
+    commands_machine_end_stopping(&fake.vm, "it did not happen");
     ck_assert_str_eq(qmp_rig_receive(&rig, fd),
                      "{\"error\":{\"class\":\"GenericError\",\"desc\":\"it did not happen\"}}\r\n");
 }
@@ -198,10 +128,10 @@ START_TEST(client_that_leaves_while_it_waits_for_a_pause_is_forgotten)
     ck_assert_str_eq(ask("stop"), "");
     close(fd);
     qmp_rig_settle(&rig);
-    commands_machine_end_stopping(&vm, NULL);
+    commands_machine_end_stopping(&fake.vm, NULL);
     fd = qmp_rig_connect_negotiated(&rig);
     ck_assert_str_eq(ask("cont"), OK);
-    ck_assert_str_eq(actions, "pc");
+    ck_assert_str_eq(fake.actions, "pc");
 }
 END_TEST
 
@@ -210,22 +140,22 @@ START_TEST(power_is_a_button_a_reset_and_the_end)
     ck_assert_str_eq(ask("system_powerdown"), OK);
     ck_assert_str_eq(ask("system_reset"), OK);
     ck_assert_str_eq(ask("quit"), OK);
-    ck_assert_str_eq(actions, "brq");
-    has_button = false;
+    ck_assert_str_eq(fake.actions, "brq");
+    fake.has_button = false;
     ck_assert(strstr(ask("system_powerdown"), "no power button"));
 }
 END_TEST
 
 START_TEST(without_a_guest_there_is_nothing_to_pause_or_to_ask)
 {
-    state = VM_NO_GUEST;
+    fake.state = VM_NO_GUEST;
     ck_assert(strstr(ask("stop"), "no guest runs"));
     ck_assert(strstr(ask("cont"), "no guest runs"));
     ck_assert(strstr(ask("system_powerdown"), "no guest runs"));
-    ck_assert_str_eq(actions, "");
+    ck_assert_str_eq(fake.actions, "");
     ck_assert_str_eq(ask("system_reset"), OK);
     ck_assert_str_eq(ask("quit"), OK);
-    ck_assert_str_eq(actions, "rq");
+    ck_assert_str_eq(fake.actions, "rq");
 }
 END_TEST
 

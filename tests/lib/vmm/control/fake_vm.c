@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/lib/vmm/control/fake_vm.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <string.h>
+
+static struct fake_vm *fake_of(struct control_vm *vm)
+{
+    return container_of(vm, struct fake_vm, vm);
+}
+
+/* ---- queries --------------------------------------------------------------------------------- */
+
+static enum vm_state get_state(struct control_vm *vm)
+{
+    return fake_of(vm)->state;
+}
+
+static bool get_cpu(struct control_vm *vm, unsigned index, struct vm_cpu *ret_cpu)
+{
+    ret_cpu->thread_id = 100 + (int)index;
+    return fake_of(vm)->state != VM_NO_GUEST;
+}
+
+static unsigned get_cpu_counters(struct control_vm *vm, unsigned index,
+                                 struct vm_counter ret_counters[VM_COUNTERS_MAX])
+{
+    ret_counters[0] = (struct vm_counter){"exits-a", 10 + index};
+    ret_counters[1] = (struct vm_counter){"exits-b", 20 + index};
+    return 2;
+}
+
+static void get_disk(struct control_vm *vm, unsigned index, struct vm_disk *ret_disk)
+{
+    *ret_disk = (struct vm_disk){.direct = index == 1};
+    (void)snprintf(ret_disk->device, sizeof(ret_disk->device), "vd%c", 'a' + (int)index);
+}
+
+static void ask_disk(struct control_vm *vm, unsigned index, struct disk_question *question)
+{
+    disk_questions_ask(&fake_of(vm)->questions[index], question);
+}
+
+static const struct vm_queries queries = {
+    .state = get_state,
+    .get_cpu = get_cpu,
+    .get_cpu_counters = get_cpu_counters,
+    .get_disk = get_disk,
+    .ask_disk = ask_disk,
+};
+
+/* ---- actions --------------------------------------------------------------------------------- */
+
+static void note(struct control_vm *vm, char action)
+{
+    struct fake_vm *fake = fake_of(vm);
+    size_t len = strlen(fake->actions);
+
+    ck_assert_uint_lt(len, sizeof(fake->actions) - 1);
+    fake->actions[len] = action;
+    fake->actions[len + 1] = '\0';
+}
+
+static bool press(struct control_vm *vm)
+{
+    note(vm, 'b');
+    return fake_of(vm)->has_button;
+}
+
+static void reset(struct control_vm *vm)
+{
+    note(vm, 'r');
+}
+
+static void quit(struct control_vm *vm)
+{
+    note(vm, 'q');
+}
+
+static void begin_pause(struct control_vm *vm)
+{
+    note(vm, 'p');
+    fake_of(vm)->state = VM_PAUSING;
+}
+
+static void resume(struct control_vm *vm)
+{
+    note(vm, 'c');
+}
+
+static const struct vm_actions actions = {
+    .press_power_button = press,
+    .reset = reset,
+    .quit = quit,
+    .pause = begin_pause,
+    .resume = resume,
+};
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+void fake_vm_init(struct fake_vm *fake)
+{
+    *fake = (struct fake_vm){
+        .vm =
+            {
+                .queries = &queries,
+                .actions = &actions,
+                .ncpus = 2,
+                .memory = 5ull << 30,
+                .serial_port = "unix:/run/s,server=on",
+            },
+        .state = VM_RUNNING,
+        .has_button = true,
+    };
+    list_init(&fake->vm.stopping);
+}
+
+void fake_vm_done(struct fake_vm *fake)
+{
+    for (unsigned i = 0; i < fake->vm.ndisks; i++) {
+        disk_questions_end(&fake->questions[i]);
+        ck_assert_int_eq(block_close(fake->ports[i].block), 0);
+    }
+}
+
+void fake_vm_add_disk(struct fake_vm *fake, struct loop *loop, const char *path)
+{
+    unsigned index = fake->vm.ndisks++;
+    const struct block_options options = {.path = path};
+    struct block *block;
+    struct err err;
+
+    ck_assert_uint_lt(index, FAKE_VM_DISKS_MAX);
+    ck_assert_msg(block_open(&options, &block, &err) == 0, "%s", err.msg);
+    block_port_init(&fake->ports[index], block, loop);
+    disk_questions_init(&fake->questions[index], loop, &fake->ports[index]);
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A VM for commands that only notes what is asked of it. Its disks are images that are not
+ * attached, looked at on the loop of the test.
+ */
+#ifndef MINIVMM_TESTS_FAKE_VM_H
+#define MINIVMM_TESTS_FAKE_VM_H
+
+#include <stdbool.h>
+
+#include "vmm/control/vm.h"
+
+#define FAKE_VM_DISKS_MAX 2u
+
+struct fake_vm {
+    struct control_vm vm;
+    enum vm_state state;
+    bool has_button;
+    char actions[64]; /* a letter for each, in order: b(utton) r(eset) q(uit) p(ause) c(ont) */
+
+    struct block_port ports[FAKE_VM_DISKS_MAX];
+    struct disk_questions questions[FAKE_VM_DISKS_MAX];
+};
+
+/* Two CPUs, no disk. */
+void fake_vm_init(struct fake_vm *fake);
+
+/* Images are closed, and questions are answered first. */
+void fake_vm_done(struct fake_vm *fake);
+
+/* Add the disk that is the image `path`. */
+void fake_vm_add_disk(struct fake_vm *fake, struct loop *loop, const char *path);
+
+#endif

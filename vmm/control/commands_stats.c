@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/control/commands_stats.h"
+
+#include <string.h>
+
+#include "base/bytes.h"
+#include "vmm/control/disk_survey.h"
+
+/* The one who counts; QEMU's are "kvm" and "cryptodev". */
+#define PROVIDER "minivmm"
+
+static struct control_vm *vm_of(const struct qmp_request *request)
+{
+    return qmp_opaque(request);
+}
+
+/* ---- what is asked for ----------------------------------------------------------------------- */
+
+static bool has_text(const json_t *texts, const char *text)
+{
+    const json_t *element;
+    size_t i;
+
+    json_array_foreach(texts, i,
+                       element) if (json_is_string(element) &&
+                                    strcmp(json_string_value(element), text) == 0) return true;
+    return false;
+}
+
+/* Are all elements strings? NULL is fine. */
+static bool are_texts(const json_t *texts)
+{
+    const json_t *element;
+    size_t i;
+
+    if (texts && !json_is_array(texts))
+        return false;
+    json_array_foreach(texts, i, element) if (!json_is_string(element)) return false;
+    return true;
+}
+
+/* Our entry among the wanted providers, which are an array of objects. NULL: there is none. */
+static const json_t *find_provider(const json_t *providers)
+{
+    const json_t *element;
+    size_t i;
+
+    json_array_foreach(providers, i, element)
+    {
+        const char *name = json_string_value(json_object_get(element, "provider"));
+
+        if (name && strcmp(name, PROVIDER) == 0)
+            return element;
+    }
+    return NULL;
+}
+
+static bool are_providers(const json_t *providers)
+{
+    const json_t *element;
+    size_t i;
+
+    if (providers && !json_is_array(providers))
+        return false;
+    json_array_foreach(providers, i,
+                       element) if (!json_is_string(json_object_get(element, "provider")) ||
+                                    !are_texts(json_object_get(element, "names"))) return false;
+    return true;
+}
+
+/* What our counters are filtered by: the names wanted; NULL: all. */
+static const json_t *wanted_names(const struct qmp_request *request)
+{
+    return json_object_get(find_provider(qmp_any(request, "providers")), "names");
+}
+
+/* Take away what is not wanted of a list of {name, value}. */
+static void filter_names(json_t *stats, const json_t *names)
+{
+    for (size_t i = json_array_size(stats); names && i-- > 0;) {
+        const json_t *name = json_object_get(json_array_get(stats, i), "name");
+
+        if (!has_text(names, json_string_value(name)))
+            json_array_remove(stats, i);
+    }
+}
+
+/* ---- counters -------------------------------------------------------------------------------- */
+
+static void add(json_t *stats, const char *name, uint64_t value)
+{
+    json_array_append_new(stats, json_pack("{s:s,s:I}", "name", name, "value", (json_int_t)value));
+}
+
+static json_t *result_json(const char *path, json_t *stats)
+{
+    return json_pack("{s:s,s:s,s:o}", "provider", PROVIDER, "qom-path", path, "stats", stats);
+}
+
+static json_t *cpu_stats(struct control_vm *vm, unsigned index)
+{
+    struct vm_counter counters[VM_COUNTERS_MAX];
+    unsigned n = vm->queries->get_cpu_counters(vm, index, counters);
+    json_t *stats = json_array();
+
+    for (unsigned i = 0; i < n; i++)
+        add(stats, counters[i].name, counters[i].value);
+    return stats;
+}
+
+/* On the disk's thread. */
+static json_t *look_at_disk(const struct vm_disk *disk, const struct block_port *port)
+{
+    const struct account *account = &port->account;
+    const struct block_stats *engine = block_get_stats(port->block);
+    const struct vm_counter counters[] = {
+        {"queue-kicks", account->kicks},
+        {"queue-interrupts", account->interrupts},
+        {"requests-merged", engine->merged_reqs},
+        {"data-reads", engine->data_reads},
+        {"data-read-bytes", engine->data_read_bytes},
+        {"data-writes", engine->data_writes},
+        {"data-write-bytes", engine->data_write_bytes},
+        {"metadata-reads", engine->meta_reads},
+        {"metadata-read-bytes", engine->meta_read_bytes},
+        {"metadata-writes", engine->meta_writes},
+        {"metadata-write-bytes", engine->meta_write_bytes},
+        {"fallocates", engine->fallocates},
+        {"barriers", engine->barriers},
+        {"cow-copied-bytes", engine->cow_copied_bytes},
+        {"cow-zeroed-bytes", engine->cow_zeroed_bytes},
+        {"cow-saved-bytes", engine->cow_saved_bytes},
+    };
+    json_t *stats = json_array();
+    char path[64];
+
+    for (size_t i = 0; i < ARRAY_SIZE(counters); i++)
+        add(stats, counters[i].name, counters[i].value);
+    (void)snprintf(path, sizeof(path), "/machine/disk[%s]", disk->device);
+    return result_json(path, stats);
+}
+
+/* ---- query-stats ----------------------------------------------------------------------------- */
+
+static void return_cpus(struct qmp_request *request)
+{
+    struct control_vm *vm = vm_of(request);
+    const json_t *vcpus = qmp_any(request, "vcpus");
+    json_t *results = json_array();
+
+    for (unsigned i = 0; i < vm->ncpus; i++) {
+        char path[VM_CPU_PATH_MAX];
+        json_t *stats;
+
+        vm_cpu_path(i, path);
+        if (vcpus && !has_text(vcpus, path))
+            continue;
+        stats = cpu_stats(vm, i);
+        filter_names(stats, wanted_names(request));
+        json_array_append_new(results, result_json(path, stats));
+    }
+    qmp_return(request, results);
+}
+
+static void return_disks(struct qmp_request *request, json_t *results)
+{
+    json_t *result;
+    size_t i;
+
+    json_array_foreach(results, i, result)
+        filter_names(json_object_get(result, "stats"), wanted_names(request));
+    qmp_return(request, results);
+}
+
+static void run_query_stats(struct qmp_request *request)
+{
+    const json_t *providers = qmp_any(request, "providers");
+    const json_t *vcpus = qmp_any(request, "vcpus");
+    const char *target = qmp_string(request, "target");
+    bool of_cpus = strcmp(target, "vcpu") == 0;
+
+    if (!of_cpus && strcmp(target, "vm") != 0)
+        qmp_fail(request, QMP_GENERIC_ERROR, "query-stats: 'target' must be \"vm\" or \"vcpu\"");
+    else if (!are_providers(providers))
+        qmp_fail(request, QMP_GENERIC_ERROR,
+                 "query-stats: 'providers' must be an array of objects with 'provider', a string, "
+                 "and 'names', an array of strings");
+    else if (!are_texts(vcpus) || (vcpus && !of_cpus))
+        qmp_fail(request, QMP_GENERIC_ERROR,
+                 "query-stats: 'vcpus' must be an array of strings, with 'target' \"vcpu\"");
+    else if (providers && !find_provider(providers))
+        qmp_return(request, json_array());
+    else if (of_cpus)
+        return_cpus(request);
+    else
+        disk_survey(request, look_at_disk, return_disks);
+}
+
+/* ---- query-stats-schemas --------------------------------------------------------------------- */
+
+/* The names in a list of {name, value}. */
+static json_t *schema_json(const char *target, const json_t *stats)
+{
+    json_t *values = json_array();
+    const json_t *element;
+    size_t i;
+
+    json_array_foreach(stats, i, element)
+    {
+        const char *name = json_string_value(json_object_get(element, "name"));
+        json_t *value =
+            json_pack("{s:s,s:s,s:i}", "name", name, "type", "cumulative", "exponent", 0);
+
+        if (name && strstr(name, "-bytes"))
+            json_object_set_new(value, "unit", json_string("bytes"));
+        json_array_append_new(values, value);
+    }
+    return json_pack("{s:s,s:s,s:o}", "provider", PROVIDER, "target", target, "stats", values);
+}
+
+/* All disks have the same counters. */
+static void return_schemas(struct qmp_request *request, json_t *disks)
+{
+    const json_t *disk_stats = json_object_get(json_array_get(disks, 0), "stats");
+    json_t *of_cpu = cpu_stats(vm_of(request), 0);
+    json_t *schemas = json_array();
+
+    json_array_append_new(schemas, schema_json("vcpu", of_cpu));
+    json_array_append_new(schemas, schema_json("vm", disk_stats));
+    json_decref(of_cpu);
+    json_decref(disks);
+    qmp_return(request, schemas);
+}
+
+static void run_query_schemas(struct qmp_request *request)
+{
+    const char *provider = qmp_string(request, "provider");
+
+    if (provider && strcmp(provider, PROVIDER) != 0)
+        qmp_return(request, json_array());
+    else
+        disk_survey(request, look_at_disk, return_schemas);
+}
+
+static const struct qmp_arg stats_args[] = {
+    {"target", QMP_STRING, false}, {"providers", QMP_ANY, true}, {"vcpus", QMP_ANY, true}};
+static const struct qmp_arg schemas_args[] = {{"provider", QMP_STRING, true}};
+
+static const struct qmp_command commands[] = {
+    {"query-stats", run_query_stats, stats_args, ARRAY_SIZE(stats_args)},
+    {"query-stats-schemas", run_query_schemas, schemas_args, ARRAY_SIZE(schemas_args)},
+};
+
+const struct qmp_commands commands_stats = {commands, ARRAY_SIZE(commands)};
