@@ -25,6 +25,8 @@ static enum vm_state get_state(struct control_vm *vm)
         return VM_RUNNING;
     if (!remote->paused)
         return VM_PAUSING;
+    if (remote->prelaunch)
+        return VM_PRELAUNCH;
     return remote->io_error ? VM_IO_ERROR : VM_PAUSED;
 }
 
@@ -110,6 +112,8 @@ int remote_init(struct remote *remote, const struct machine_parts *parts,
     const struct config *config = parts->config;
 
     remote->parts = parts;
+    /* Whoever wants that knows it: it is not told as a pause. */
+    remote->prelaunch = remote->wants_pause = remote->paused = config->paused;
     remote->serial_port = serial_port_of(config);
     if (!remote->serial_port)
         return err_set(err, -ENOMEM, "out of memory");

@@ -20,7 +20,8 @@ struct remote {
     struct machine *machine; /* NULL: no guest is there */
     bool wants_pause;
     bool paused;
-    bool io_error; /* a disk's failure is why */
+    bool prelaunch; /* it has not begun yet, which is why */
+    bool io_error;  /* a disk's failure is why */
 };
 
 /* `parts` outlive it. 0, or a negative errno with *err filled. */

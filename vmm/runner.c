@@ -142,6 +142,7 @@ static void resume(struct runner *runner)
     loop_disarm(&runner->retry_disk);
     remote->wants_pause = false;
     remote->io_error = false;
+    remote->prelaunch = false;
     machine_resume(remote->machine);
     control_tell_resumed(runner->control, remote->paused);
     remote->paused = false;
@@ -153,6 +154,11 @@ static void on_asked(void *opaque, unsigned signo)
     struct runner *runner = opaque;
 
     runner->asked_to_power_off = true;
+    if (runner->remote.prelaunch) {
+        log_say("signal %u: ended before the guest ran", signo);
+        insist(runner, CONTROL_HOST_SIGNAL);
+        return;
+    }
     if (!press_power_button(runner)) {
         log_say("signal %u: the guest has no power button: it is ended, and its disks are closed",
                 signo);

@@ -382,6 +382,39 @@ START_TEST(reset_of_a_paused_guest_leaves_the_next_one_paused)
 }
 END_TEST
 
+START_TEST(guest_begins_when_a_client_says_so)
+{
+    const char *const extra[] = {"--paused", "on", NULL};
+
+    make_echo();
+    start_and_connect(extra);
+    usleep(A_WHILE_US);
+    expect_status(&client, "prelaunch");
+    qmp_client_do(&client, "stop", NULL); /* harmless */
+    expect_status(&client, "prelaunch");
+    ck_assert_str_eq(vm.out.data ? vm.out.data : "", "");
+    qmp_client_do(&client, "cont", NULL);
+    expect_plain_event(&client, "RESUME");
+    ck_assert(vm_wait_output(&vm, "ready"));
+    expect_no_event(&client, "STOP");
+    qmp_client_do(&client, "quit", NULL);
+    expect_end(EXIT_KILLED);
+}
+END_TEST
+
+START_TEST(guest_that_has_not_begun_is_not_asked)
+{
+    const char *const extra[] = {"--paused", "on", NULL};
+
+    make_idle();
+    start_and_connect(extra);
+    signal_vm(SIGTERM);
+    expect_event(&client, "SHUTDOWN", "host-signal", false);
+    expect_end(EXIT_KILLED);
+    ck_assert_ptr_nonnull(strstr(vm_errors(&vm), "ended before the guest ran"));
+}
+END_TEST
+
 START_TEST(paused_guest_is_ended)
 {
     make_idle();
@@ -712,6 +745,7 @@ static void add_tests(Suite *suite)
     unit_case_with(suite, "pauses", set_up, tear_down,
                    paused_guest_does_nothing_and_goes_on_where_it_was, two_clients_pause_at_once,
                    reset_of_a_paused_guest_leaves_the_next_one_paused, paused_guest_is_ended,
+                   guest_begins_when_a_client_says_so, guest_that_has_not_begun_is_not_asked,
                    button_of_a_paused_guest_is_noticed_when_it_goes_on,
                    signal_lets_a_paused_guest_go_on, signals_end_a_guest_with_clients);
     unit_case_with(suite, "told", set_up, tear_down, counters_say_what_the_guest_did);

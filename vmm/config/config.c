@@ -79,6 +79,10 @@ int config_check(const struct config *config, struct err *err)
         return err_set(err, -EINVAL, "--kernel is missing: expected a bzImage or an ELF vmlinux");
     if (config->append && config->cmdline)
         return err_set(err, -EINVAL, "append and cmdline are both given: expected one of them");
+    if (config->paused && !config->qmp && !config->name)
+        return err_set(err, -EINVAL,
+                       "paused: nobody could let the guest begin: expected a control "
+                       "socket, by qmp or name");
     if (config->boot_trace && config->serial_path &&
         strcmp(config->boot_trace, config->serial_path) == 0)
         return err_set(err, -EINVAL, "boot-trace: %s: the serial port has it: expected another one",

@@ -91,6 +91,7 @@ struct config {
     char *kernel_cache; /* NULL: the default folder */
     bool kernel_cache_off;
     char *boot_trace; /* file for a timeline; NULL: none */
+    bool paused;      /* the guest begins when a client says so */
     char *qmp;        /* address of a control socket; NULL: none */
     enum log_level log_level;
 };

@@ -89,6 +89,7 @@ static void run_stop(struct qmp_request *request)
         fail_without_guest(request);
         return;
     case VM_PAUSED:
+    case VM_PRELAUNCH:
     case VM_IO_ERROR:
         qmp_return(request, NULL);
         return;

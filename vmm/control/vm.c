@@ -11,6 +11,8 @@ const char *vm_state_name(enum vm_state state)
         return "running";
     case VM_PAUSED:
         return "paused";
+    case VM_PRELAUNCH:
+        return "prelaunch";
     case VM_IO_ERROR:
         return "io-error";
     case VM_NO_GUEST:

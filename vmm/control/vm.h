@@ -17,8 +17,9 @@ enum vm_state {
     VM_RUNNING,
     VM_PAUSING, /* asked for, and not done yet */
     VM_PAUSED,
-    VM_IO_ERROR, /* paused because a disk failed */
-    VM_NO_GUEST, /* one has ended, and the next is not there yet */
+    VM_PRELAUNCH, /* paused before its first instruction */
+    VM_IO_ERROR,  /* paused because a disk failed */
+    VM_NO_GUEST,  /* one has ended, and the next is not there yet */
 };
 
 struct vm_cpu {
