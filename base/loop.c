@@ -28,6 +28,8 @@ struct loop {
 
     bool (*before_sleep)(void *opaque);
     void *before_sleep_opaque;
+    enum loop_slept (*sleep)(void *opaque, int epoll_fd, int timeout_ms);
+    void *sleep_opaque;
 
     pthread_mutex_t lock; /* guards the rest */
     pthread_cond_t call_done;
@@ -343,6 +345,13 @@ void loop_set_before_sleep(struct loop *loop, bool (*fn)(void *opaque), void *op
     loop->before_sleep_opaque = opaque;
 }
 
+void loop_set_sleep(struct loop *loop,
+                    enum loop_slept (*fn)(void *opaque, int epoll_fd, int timeout_ms), void *opaque)
+{
+    loop->sleep = fn;
+    loop->sleep_opaque = opaque;
+}
+
 /*
  * Last look before sleeping. Returns false if the loop is to stop, and forgets that wish; else
  * *ret_busy says that there is work, so it must not sleep. From here on posts write the eventfd.
@@ -360,16 +369,30 @@ static bool prepare_sleep(struct loop *loop, bool *ret_busy)
     return !stop;
 }
 
-static int one_round(struct loop *loop, bool busy)
+/* Sleep until something is ready or time is up. Returns how many of `events` are filled, or -errno. */
+static int wait_for_events(struct loop *loop, int timeout_ms)
 {
+    enum loop_slept slept = LOOP_SLEEP_IN_EPOLL;
     int n;
 
+    if (loop->sleep)
+        slept = loop->sleep(loop->sleep_opaque, loop->epoll_fd, timeout_ms);
+    if (slept == LOOP_FDS_NOT_READY)
+        return 0;
     n = epoll_wait(loop->epoll_fd, loop->events, LOOP_EVENTS_MAX,
-                   busy ? 0 : timers_timeout_ms(loop));
-    if (n < 0 && errno != EINTR)
-        return -errno;
+                   slept == LOOP_FDS_READY ? 0 : timeout_ms);
+    if (n < 0)
+        return errno == EINTR ? 0 : -errno;
+    return n;
+}
 
-    loop->nevents = n < 0 ? 0 : n;
+static int one_round(struct loop *loop, bool busy)
+{
+    int n = wait_for_events(loop, busy ? 0 : timers_timeout_ms(loop));
+
+    if (n < 0)
+        return n;
+    loop->nevents = n;
     loop->next_event = 0;
     serve_fds(loop);
     loop->nevents = 0;

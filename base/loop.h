@@ -4,7 +4,8 @@
  *
  * One thread runs a loop; everything but loop_post, loop_call and loop_stop is called on that
  * thread, or before it runs. Watches, timers and work items are embedded in the caller's objects
- * and belong to the caller. An idle loop sleeps in epoll_wait without a time-out.
+ * and belong to the caller. An idle loop sleeps in epoll_wait without a time-out, unless somebody has
+ * a better place for it (loop_set_sleep).
  */
 #ifndef MINIVMM_BASE_LOOP_H
 #define MINIVMM_BASE_LOOP_H
@@ -90,5 +91,20 @@ void loop_call(struct loop *loop, void (*fn)(void *opaque), void *opaque);
  * NULL removes it.
  */
 void loop_set_before_sleep(struct loop *loop, bool (*fn)(void *opaque), void *opaque);
+
+enum loop_slept {
+    LOOP_SLEEP_IN_EPOLL, /* it did not sleep: the loop does */
+    LOOP_FDS_READY,      /* something that the loop watches may be ready */
+    LOOP_FDS_NOT_READY,  /* time is up, or it is awake for a reason of its own */
+};
+
+/*
+ * Another hook, which sleeps instead of the loop: until epoll_fd is readable, for timeout_ms (0: not
+ * at all, -1: any time) at most, or until something happens that the loop does not watch. NULL
+ * removes it.
+ */
+void loop_set_sleep(struct loop *loop,
+                    enum loop_slept (*fn)(void *opaque, int epoll_fd, int timeout_ms),
+                    void *opaque);
 
 #endif

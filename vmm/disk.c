@@ -17,7 +17,7 @@ static void *disk_main(void *arg)
     struct disk *disk = arg;
     int r = loop_run(disk->loop);
 
-    /* epoll_wait does not fail on a descriptor and a buffer that are ours. */
+    /* epoll_wait does not fail on a descriptor and a buffer that are ours; the ring only wakes. */
     assert(r == 0);
     (void)r;
     return NULL;

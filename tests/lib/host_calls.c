@@ -2,16 +2,16 @@
 #include "tests/lib/host_calls.h"
 
 #include <errno.h>
+#include <liburing.h>
 #include <limits.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
-
-struct io_uring;
 
 struct host_call host_calls[HOST_CALLS];
 uint64_t host_slept_ns;
@@ -46,6 +46,14 @@ static bool sync_fails(enum host_call_kind kind, int fd)
 /* NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp): the linker's names */
 int __real_io_uring_submit(struct io_uring *ring);
 int __wrap_io_uring_submit(struct io_uring *ring);
+int __real_io_uring_submit_and_wait_timeout(struct io_uring *ring, struct io_uring_cqe **cqe,
+                                            unsigned n, struct __kernel_timespec *timeout,
+                                            sigset_t *mask);
+int __wrap_io_uring_submit_and_wait_timeout(struct io_uring *ring, struct io_uring_cqe **cqe,
+                                            unsigned n, struct __kernel_timespec *timeout,
+                                            sigset_t *mask);
+int __real_io_uring_queue_init(unsigned entries, struct io_uring *ring, unsigned flags);
+int __wrap_io_uring_queue_init(unsigned entries, struct io_uring *ring, unsigned flags);
 int __real_nanosleep(const struct timespec *time, struct timespec *left);
 int __wrap_nanosleep(const struct timespec *time, struct timespec *left);
 int __real_fsync(int fd);
@@ -62,6 +70,22 @@ void *__wrap_mremap(void *addr, size_t len, size_t new_len, int flags, ...);
 int __wrap_io_uring_submit(struct io_uring *ring)
 {
     return fails(HOST_SUBMIT) ? -errno : __real_io_uring_submit(ring);
+}
+
+int __wrap_io_uring_submit_and_wait_timeout(struct io_uring *ring, struct io_uring_cqe **cqe,
+                                            unsigned n, struct __kernel_timespec *timeout,
+                                            sigset_t *mask)
+{
+    /* Waiting alone needs no memory of the kernel. */
+    if (io_uring_sq_ready(ring) > 0 && fails(HOST_SUBMIT))
+        return -errno;
+    host_calls[HOST_WAIT].count++;
+    return __real_io_uring_submit_and_wait_timeout(ring, cqe, n, timeout, mask);
+}
+
+int __wrap_io_uring_queue_init(unsigned entries, struct io_uring *ring, unsigned flags)
+{
+    return fails(HOST_RING) ? -errno : __real_io_uring_queue_init(entries, ring, flags);
 }
 
 int __wrap_nanosleep(const struct timespec *time, struct timespec *left)

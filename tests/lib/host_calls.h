@@ -10,7 +10,9 @@
 #include <stdint.h>
 
 enum host_call_kind {
-    HOST_SUBMIT,    /* io_uring_submit */
+    HOST_SUBMIT,    /* io_uring_submit, and io_uring_submit_and_wait_timeout that submits */
+    HOST_WAIT,      /* any io_uring_submit_and_wait_timeout that did not fail */
+    HOST_RING,      /* io_uring_queue_init */
     HOST_NANOSLEEP, /* fails by not sleeping; the time counts as slept */
     HOST_FSYNC,
     HOST_SYNCFS,
