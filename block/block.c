@@ -438,6 +438,16 @@ static void drop_tidying(struct block *block)
     count_in_flight(block, -1);
 }
 
+struct block *block_take_backing(struct block *block)
+{
+    struct block *backing = block->backing;
+
+    assert(block_is_quiet(block));
+    block->backing = NULL;
+    set_chain_aio(backing, NULL);
+    return backing;
+}
+
 void block_hand_over(struct block *from, struct block *to)
 {
     struct loop *loop = from->loop;

@@ -64,6 +64,9 @@ bool block_is_quiet(const struct block *block);
  */
 void block_hand_over(struct block *from, struct block *to);
 
+/* Take the backing file away from a held image: it is the caller's to close. Private to block/. */
+struct block *block_take_backing(struct block *block);
+
 struct block_info {
     uint64_t len;           /* virtual size in bytes; a raw file's tail is rounded up to a sector */
     uint32_t logical_block; /* smallest unit the guest may address: a power of two >= 512 */

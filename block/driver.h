@@ -11,7 +11,7 @@
  *   env, name, confine, probe, luks   files and their names; formats told by content
  *   driver, status, space, merge      what formats and requests are made of
  *   block                             requests on an open image
- *   live, stack                       operations while requests come
+ *   live, job, stack, stream          operations while requests come
  *   throttle, port                    limits on requests; where a guest's requests enter
  *   image_ops, commit                 operations on an open image as a whole
  *   raw, qcow2/                       the formats
@@ -59,6 +59,12 @@ struct block_driver {
     /* See BLOCK_COPY. */
     int (*copy)(struct block *block, uint64_t off, uint64_t len, struct file *from,
                 uint64_t from_off);
+
+    /*
+     * Copy from the backing file what the image shows of it in the range, while requests come;
+     * `buf` has room for it.
+     */
+    int (*copy_up)(struct block *block, uint64_t off, uint64_t len, void *buf);
 
     int (*write_zeroes)(struct block *block, uint64_t off, uint64_t len, unsigned flags);
     int (*discard)(struct block *block, uint64_t off, uint64_t len);

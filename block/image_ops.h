@@ -21,6 +21,7 @@
 /* The image owns the texts. They are valid until it is closed, or changed by a function below. */
 struct block_details {
     const char *path;
+    const uint64_t *file_id;  /* file_host_identify */
     const char *backing_name; /* as the header says it; NULL: there is no backing file */
     const char *backing_format;
     const char *data_name; /* what it says about the external data file, likewise */

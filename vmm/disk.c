@@ -180,6 +180,7 @@ int disk_close(struct disk *disk, struct err *err)
     int r;
 
     set_state(disk, true, true);
+    block_job_let(&disk->job.cancelled, true);
     loop_call(disk->loop, detach, &job);
     set_state(disk, false, true);
     disk_queue_end(&disk->queue);

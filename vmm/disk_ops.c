@@ -11,6 +11,7 @@
 #include "block/image.h"
 #include "block/live.h"
 #include "block/stack.h"
+#include "block/stream.h"
 #include "vmm/disk.h"
 #include "vmm/disk_image.h"
 #include "vmm/disk_private.h"
@@ -23,6 +24,7 @@ struct op {
     char *name;
     char *path;
     struct block_snapshot *ret_deleted;
+    struct disk_done job_done;
 };
 
 static struct op *op_of(struct disk_op *base)
@@ -50,9 +52,12 @@ static bool copy_text(char **copy, const char *text)
 /* Ask for what `wish` says: the texts are copied. */
 static int ask(struct disk *disk, const struct op *wish)
 {
-    struct op *op = malloc(sizeof(*op));
+    struct op *op;
     bool copied;
 
+    if (disk->has_job)
+        return -EBUSY;
+    op = malloc(sizeof(*op));
     if (!op)
         return -ENOMEM;
     *op = *wish;
@@ -342,4 +347,73 @@ int disk_snapshot_overlay(struct disk *disk, const char *path, struct disk_done 
                           .path = (char *)(uintptr_t)path};
 
     return ask(disk, &op);
+}
+
+/* ---- jobs ------------------------------------------------------------------------------------ */
+
+static void forget_files(const struct disk *disk, const struct block *layer)
+{
+    struct block_details details;
+
+    for (; layer; layer = details.backing) {
+        block_get_details(layer, &details);
+        open_files_remove(disk->files, details.file_id);
+    }
+}
+
+static void close_dropped(void *opaque)
+{
+    (void)block_close(opaque); /* only read */
+}
+
+static int stream(struct disk_op *base)
+{
+    struct disk *disk = op_of(base)->disk;
+    struct block *dropped;
+    int r = block_stream(disk->port.block, &disk->job, &dropped, &base->err);
+
+    if (r < 0)
+        return r;
+    forget_files(disk, dropped);
+    block_live_elsewhere(disk->port.block, close_dropped, dropped);
+    return 0;
+}
+
+/* On the main thread, as the rest. */
+static void job_done(void *opaque, int result, const struct err *err)
+{
+    struct op *op = opaque;
+    struct disk *disk = op->disk;
+
+    disk->has_job = false;
+    op->job_done.fn(op->job_done.opaque, result, err);
+}
+
+static int ask_for_job(struct disk *disk, int (*carry_out)(struct disk_op *base), uint64_t speed,
+                       struct disk_done done)
+{
+    struct op *op;
+
+    if (disk->has_job)
+        return -EBUSY;
+    op = calloc(1, sizeof(*op));
+    if (!op)
+        return -ENOMEM;
+    op->disk = disk;
+    op->job_done = done;
+    op->base = (struct disk_op){.carry_out = carry_out, .free = free_op, .done = {job_done, op}};
+    disk->job = (struct block_job){.speed = speed};
+    disk->has_job = true;
+    disk_queue_add(&disk->queue, &op->base);
+    return 0;
+}
+
+int disk_stream(struct disk *disk, uint64_t speed, struct disk_done done)
+{
+    return ask_for_job(disk, stream, speed, done);
+}
+
+struct block_job *disk_job(struct disk *disk)
+{
+    return disk->has_job ? &disk->job : NULL;
 }

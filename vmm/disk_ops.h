@@ -5,8 +5,8 @@
  * Operations are asked for on the main loop's thread and carried out on the disk's, one after the
  * other. The functions return 0, and then `done` is called on the main loop, once, later: with 0,
  * or with a negative errno and an error that says why; then the disk is as it was. Or they return
- * -ENOMEM, and it is not. A disk that is closed waits for the operation under way, and ends those
- * that wait (-ECANCELED), inside disk_close.
+ * -ENOMEM or -EBUSY, and it is not. A disk that is closed waits for the operation under way, and
+ * ends those that wait (-ECANCELED), inside disk_close.
  *
  * Requests of the guest wait while an operation has the image for itself. None fails because of it.
  */
@@ -17,6 +17,7 @@
 
 #include "base/compiler.h"
 #include "block/image_ops.h"
+#include "block/job.h"
 #include "vmm/disk_queue.h"
 
 struct disk;
@@ -47,5 +48,19 @@ int disk_snapshot_delete(struct disk *disk, const char *id, const char *name,
  * is in it, durably; what is flushed afterwards is in the overlay.
  */
 int disk_snapshot_overlay(struct disk *disk, const char *path, struct disk_done done) MUST_CHECK;
+
+/* ---- jobs ------------------------------------------------------------------------------------ */
+
+/*
+ * A job is an operation that may go on for hours, with requests of the guest all the time. While
+ * one is under way, or waits, everything above and another job is refused (-EBUSY).
+ *
+ * Streaming: the image takes over what it shows of its backing files, and then has none. What was
+ * copied by a job that fails, or is cancelled (-ECANCELED), stays. `speed` as in block_job.
+ */
+int disk_stream(struct disk *disk, uint64_t speed, struct disk_done done) MUST_CHECK;
+
+/* The job, to look at and to set its speed, or whether it is paused or cancelled; NULL: none. */
+struct block_job *disk_job(struct disk *disk);
 
 #endif

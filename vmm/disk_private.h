@@ -10,6 +10,7 @@
 
 #include "base/loop.h"
 #include "base/open_files.h"
+#include "block/job.h"
 #include "block/port.h"
 #include "vmm/config/config.h"
 #include "vmm/disk_image.h"
@@ -29,6 +30,8 @@ struct disk {
     pthread_t thread;
     struct disk_queue queue;
     struct disk_questions questions;
+    struct block_job job; /* the long operation that was asked for, if there is one */
+    bool has_job;         /* owner: the main thread */
 
     pthread_mutex_t lock; /* guards the rest: what other threads may ask for */
     bool attached;        /* the image has requests in flight, or may have */

@@ -219,6 +219,7 @@ const struct block_driver qcow2_driver = {
     .write = qcow2_write,
     .write_compressed = qcow2_packed_write,
     .copy = qcow2_copy,
+    .copy_up = qcow2_copy_up,
     .write_zeroes = qcow2_write_zeroes,
     .discard = qcow2_discard,
     .flush = qcow2_flush_request,

@@ -7,6 +7,7 @@
 #include "block/qcow2/request/alloc.h"
 #include "block/qcow2/request/cow.h"
 #include "block/qcow2/request/extents.h"
+#include "block/qcow2/request/map.h"
 #include "block/qcow2/request/prepare.h"
 
 /* ---- writing into new clusters --------------------------------------------------------------- */
@@ -73,5 +74,48 @@ int qcow2_write(struct block *block, uint64_t off, uint64_t len, const struct io
         io.len -= n;
         io.iov_off += n;
     }
+    return r;
+}
+
+/* ---- taking over what the backing file has --------------------------------------------------- */
+
+/* The first extent of a range whose clusters the caller holds; *ret_len is its length. */
+static int copy_up_extent(struct qcow2 *q, uint64_t off, uint64_t len, void *buf, uint64_t *ret_len)
+{
+    struct qcow2_extent extent = {0};
+    int r = qcow2_map(q, off, len, &extent);
+    struct iovec iov = {buf, extent.len};
+    struct qcow2_io io = {.off = off, .len = extent.len, .iov = &iov, .niov = 1};
+
+    *ret_len = extent.len;
+    if (r < 0 || extent.kind != QCOW2_UNALLOCATED)
+        return r;
+    r = qcow2_read_backing(q, off, extent.len, &iov, 1);
+    while (r == 0 && io.len > 0) {
+        uint64_t n = 0;
+
+        r = write_allocating(q, &io, &n);
+        io.off += n;
+        io.len -= n;
+        io.iov_off += n;
+    }
+    return r;
+}
+
+int qcow2_copy_up(struct block *block, uint64_t off, uint64_t len, void *buf)
+{
+    struct qcow2 *q = qcow2_of(block);
+    const uint64_t end = off + len;
+    struct range range;
+    int r = qcow2_begin_write(q, off, len);
+
+    if (r < 0)
+        return r;
+    qcow2_hold_clusters(q, &range, off, len);
+    while (r == 0 && off < end) {
+        r = copy_up_extent(q, off, end - off, buf, &len);
+        off += len;
+    }
+    range_release(&q->ranges, &range);
     return r;
 }

@@ -11,4 +11,10 @@
 int qcow2_write(struct block *block, uint64_t off, uint64_t len, const struct iovec *iov,
                 unsigned niov) MUST_CHECK;
 
+/*
+ * Copy to the image what it shows of its backing file in the range, by way of `buf`, which has room
+ * for it. The disk shows what it did. Returns 0 or -errno. Holding no lock.
+ */
+int qcow2_copy_up(struct block *block, uint64_t off, uint64_t len, void *buf) MUST_CHECK;
+
 #endif
