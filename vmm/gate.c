@@ -117,6 +117,12 @@ static void wait_outside(struct gate *gate, struct gate_thread *thread)
     pthread_cond_wait(&gate->changed, &gate->lock);
 }
 
+/* With the lock held: it may not go in, unless it shall end. */
+static bool is_held(const struct gate_thread *thread)
+{
+    return (thread->gate->nholds > 0 || thread->kept) && !thread->ending;
+}
+
 /*
  * A thread of the gate that waited in the midst of an exit touches devices as soon as it goes on:
  * not while somebody holds it, except for its own section. One that shall end does so after a pause
@@ -126,7 +132,7 @@ static void go_on(struct gate *gate, struct gate_thread *thread)
 {
     if (!thread || is_owner(gate))
         return;
-    while (gate->depth > 0 || (gate->nholds > 0 && !thread->ending))
+    while (gate->depth > 0 || is_held(thread))
         wait_outside(gate, thread);
     set_inside(thread, true);
 }
@@ -154,7 +160,7 @@ bool gate_pass(struct gate_thread *thread)
     for (;;) {
         if (run_work(thread))
             continue;
-        if (gate->nholds == 0 || thread->ending)
+        if (!is_held(thread))
             break;
         wait_outside(gate, thread);
     }
@@ -221,6 +227,16 @@ void gate_release(struct gate *gate)
     assert(gate->nholds > 0);
     drop_hold(gate);
     pthread_mutex_unlock(&gate->lock);
+}
+
+void gate_keep(struct gate_thread *thread, bool keep)
+{
+    pthread_mutex_lock(&thread->gate->lock);
+    thread->kept = keep;
+    if (keep)
+        call_out(thread);
+    pthread_cond_broadcast(&thread->gate->changed);
+    pthread_mutex_unlock(&thread->gate->lock);
 }
 
 void gate_wait_clear(struct gate *gate)

@@ -42,6 +42,7 @@ struct gate_thread {
     atomic_bool called; /* something was asked for; written with the lock held */
     bool inside;        /* lock */
     bool ending;        /* lock: it shall not go in again */
+    bool kept;          /* lock: it alone is held, whatever the others may do */
     bool running;       /* lock: its function has begun, and not yet left */
     pthread_t id;       /* lock: while running */
     /*
@@ -90,6 +91,12 @@ void gate_end(struct gate_thread *thread);
  */
 void gate_hold(struct gate *gate);
 void gate_release(struct gate *gate);
+
+/*
+ * Keep one thread outside, or no longer, beside all holds: so the others go on without it after
+ * gate_release, or it goes on without them. Does not wait. Any thread.
+ */
+void gate_keep(struct gate_thread *thread, bool keep);
 
 /* Wait until all threads are outside. While held, and not on a vCPU's thread. */
 void gate_wait_clear(struct gate *gate);

@@ -335,6 +335,43 @@ START_TEST(who_asked_is_told_when_all_are_outside)
 }
 END_TEST
 
+START_TEST(thread_that_is_kept_stays_out_while_the_others_run)
+{
+    unsigned long entries[2];
+
+    gate_hold(&gate);
+    gate_wait_clear(&gate);
+    gate_keep(&vcpus[0].gate, true);
+    entries[0] = atomic_load(&vcpus[0].entries);
+    entries[1] = atomic_load(&vcpus[1].entries);
+    gate_release(&gate);
+    wait_for_entry(&vcpus[1], entries[1]);
+    usleep(10000);
+    ck_assert_uint_eq(atomic_load(&vcpus[0].entries), entries[0]);
+    ck_assert(gate_call(&vcpus[0].gate, count_work, &vcpus[0]));
+    gate_keep(&vcpus[0].gate, false);
+    wait_for_entry(&vcpus[0], entries[0]);
+}
+END_TEST
+
+START_TEST(thread_that_is_kept_comes_out_and_can_end)
+{
+    unsigned long entries;
+
+    gate_keep(&vcpus[0].gate, true);
+    while (atomic_load(&vcpus[0].is_inside))
+        sched_yield();
+    entries = atomic_load(&vcpus[0].entries);
+    usleep(10000);
+    ck_assert_uint_eq(atomic_load(&vcpus[0].entries), entries);
+    gate_end(&vcpus[0].gate);
+    pthread_join(vcpus[0].thread, NULL);
+    vcpus[0].gate.kept = false;
+    vcpus[0].gate.ending = false;
+    ck_assert_int_eq(pthread_create(&vcpus[0].thread, NULL, fake_main, &vcpus[0]), 0);
+}
+END_TEST
+
 /* ---- everything at once ---------------------------------------------------------------------- */
 
 static atomic_ulong steps;
@@ -367,7 +404,7 @@ static void random_step(uint64_t *dice)
     struct fake_vcpu *vcpu = &vcpus[dice_roll(dice, NVCPUS)];
     unsigned depth = 1 + dice_roll(dice, 2);
 
-    switch (dice_roll(dice, 4)) {
+    switch (dice_roll(dice, 5)) {
     case 0:
         gate_hold(&gate);
         gate_wait_clear(&gate);
@@ -377,6 +414,11 @@ static void random_step(uint64_t *dice)
         break;
     case 1:
         ck_assert(gate_call(&vcpu->gate, count_work, vcpu));
+        break;
+    case 2:
+        gate_keep(&vcpu->gate, true);
+        ck_assert(gate_call(&vcpu->gate, count_work, vcpu));
+        gate_keep(&vcpu->gate, false);
         break;
     default:
         for (unsigned i = 0; i < depth; i++)
@@ -455,7 +497,8 @@ static void add_tests(Suite *suite)
         sections_nest_and_their_owner_has_work_done, work_of_others_waits_for_the_end_of_a_section,
         end_reaches_a_held_thread_and_nobody_waits_for_one_that_left,
         exit_that_waited_for_another_vcpu_does_not_go_on_while_held,
-        who_asked_is_told_when_all_are_outside);
+        who_asked_is_told_when_all_are_outside, thread_that_is_kept_stays_out_while_the_others_run,
+        thread_that_is_kept_comes_out_and_can_end);
     unit_case(suite, "random", random_requests_of_clients_and_vcpus_that_run,
               random_requests_of_clients_and_vcpus_that_sleep);
 }
