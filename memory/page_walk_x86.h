@@ -22,8 +22,8 @@ struct page_walk_x86 {
 };
 
 /*
- * Translate the virtual (linear) address `va`. Returns 0 with *ret_gpa, and *ret_len, how many bytes
- * from there on belong to the same page; -EFAULT if nothing is mapped there.
+ * Translate the virtual (linear) address `va`. Returns 0 with *ret_gpa, and *ret_len, how many
+ * bytes from there on belong to the same page; -EFAULT if nothing is mapped there.
  */
 int page_walk_x86(const struct guest_mem *mem, const struct page_walk_x86 *how, uint64_t va,
                   uint64_t *ret_gpa, uint64_t *ret_len) MUST_CHECK;

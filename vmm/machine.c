@@ -164,7 +164,10 @@ static int watch_end(struct machine *machine, struct err *err)
 /* Any thread, with the gate's lock held. */
 static void on_gate_cleared(struct gate *gate)
 {
-    pause_cleared(&container_of(gate, struct machine, gate)->pause);
+    struct machine *machine = container_of(gate, struct machine, gate);
+
+    pause_cleared(&machine->pause);
+    debug_cleared(machine->parts->debug);
 }
 
 static void warn_of_clock(const struct err *err)
@@ -636,8 +639,11 @@ int machine_new(const struct machine_parts *parts, struct machine **ret_machine,
 int machine_start(struct machine *machine, struct err *err)
 {
     const uint64_t begin_ns = trace_begin();
-    int r = 0;
+    int r = debug_attach(machine->parts->debug, &machine->gate, machine->mem, machine->vcpus,
+                         machine->nvcpus);
 
+    if (r < 0)
+        err_set(err, r, "out of memory");
     for (unsigned i = 0; r == 0 && i < machine->nvcpus; i++)
         r = vcpu_start(machine->vcpus[i], err);
     trace_span("start vCPUs", begin_ns);
@@ -655,6 +661,7 @@ void machine_stop(struct machine *machine)
         disk_cancel(machine->parts->disks[i]);
     for (unsigned i = 0; i < machine->nvcpus; i++)
         vcpu_wait(machine->vcpus[i]);
+    debug_detach(machine->parts->debug);
     trace_span("stop vCPUs", begin_ns);
 }
 

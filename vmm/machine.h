@@ -18,6 +18,7 @@
 #include "devices/chardev.h"
 #include "devices/virtio/virtio_blk.h"
 #include "vmm/config/config.h"
+#include "vmm/debug.h"
 #include "vmm/disk.h"
 #include "vmm/kvm.h"
 
@@ -42,6 +43,7 @@ struct machine_parts {
     struct chardev *serial;
     struct disk *const *disks;
     size_t ndisks;
+    struct debug *debug; /* NULL: nobody debugs the guest */
     /* The guest's life is over: on the main loop, once; call machine_stop then. */
     void (*ended)(const struct machine_parts *parts, enum machine_end how);
     /* The machine is paused, as machine_pause asked for: on the main loop. */

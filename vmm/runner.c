@@ -13,6 +13,7 @@
 #include "vmm/arch.h"
 #include "vmm/console/console.h"
 #include "vmm/control/control.h"
+#include "vmm/debug_server.h"
 #include "vmm/disk.h"
 #include "vmm/kvm.h"
 #include "vmm/machine.h"
@@ -43,6 +44,7 @@ struct runner {
     struct console *console;
     bool console_started;
     struct control *control; /* NULL: nobody wants one, or the first guest cannot start yet */
+    struct debug_server *debug_server; /* NULL: as for control */
     struct machine_parts parts;
     struct boot_trace trace;
 
@@ -505,6 +507,7 @@ static int close_parts(struct runner *runner, struct err *err)
     ending_free(runner->ending);
     control_free(runner->control);
     remote_done(&runner->remote);
+    debug_server_free(runner->debug_server);
     while (runner->ndisks > 0)
         disk_free(runner->disks[--runner->ndisks]);
     free(runner->disks);
@@ -609,15 +612,37 @@ static int start_control(struct runner *runner, struct err *err)
     return control_new(&options, &runner->control, err);
 }
 
+static int start_debug_server(struct runner *runner, struct err *err)
+{
+    const struct debug_server_options options = {
+        .kvm = &runner->kvm,
+        .loop = runner->loop,
+        .address = runner->config->gdb,
+        .waits = runner->config->wait_gdb,
+        .kill = on_quit_key,
+        .opaque = runner,
+    };
+    int r;
+
+    if (!options.address || runner->debug_server)
+        return 0;
+    r = debug_server_new(&options, &runner->debug_server, err);
+    runner->parts.debug = debug_server_debug(runner->debug_server);
+    return r;
+}
+
 /*
- * The first guest can start: only now touch the control socket, the terminal, the file or socket of
- * the serial port, and that of the boot trace. A VM that cannot be set up leaves them as they were.
+ * The first guest can start: only now touch the control sockets, the terminal, the file or socket
+ * of the serial port, and that of the boot trace. A VM that cannot be set up leaves them as they
+ * were.
  */
 static int start_outputs(struct runner *runner, struct err *err)
 {
     const uint64_t begin_ns = trace_begin();
     int r = start_control(runner, err);
 
+    if (r == 0)
+        r = start_debug_server(runner, err);
     if (r == 0)
         r = boot_trace_open(&runner->trace, &runner->files, err);
     if (r == 0 && !runner->console_started) {
@@ -740,6 +765,7 @@ enum exit_code runner_run(const struct config *config, struct err *err)
     else if (r > 0)
         code = EXIT_KILLED;
 
+    debug_server_exited(runner.debug_server, code);
     if (close_all(&runner, &close_err) < 0) {
         if (err->code == 0)
             *err = close_err;

@@ -36,6 +36,7 @@ struct vcpu {
     atomic_int thread_id;
     _Atomic uint64_t exits[VCPU_EXITS]; /* counted on the thread */
     struct gate_thread gate;
+    struct vcpu_debugger *debugger;
     bool unfinished; /* the access of the last exit is completed by the next KVM_RUN */
 };
 
@@ -61,6 +62,11 @@ static const char *const exit_names[] = {
     [KVM_EXIT_NOTIFY] = "NOTIFY",
 };
 
+static void set_immediate_exit(struct vcpu *vcpu, bool on)
+{
+    __atomic_store_n(&vcpu->run->immediate_exit, on, __ATOMIC_SEQ_CST);
+}
+
 /*
  * A thread that has passed the gate is on its way into KVM_RUN or inside: if immediate_exit is set
  * by the time it gets there, KVM_RUN returns at once; if not, the signal, which comes after it,
@@ -70,7 +76,7 @@ static void call_out(struct gate_thread *gate, bool on)
 {
     struct vcpu *vcpu = container_of(gate, struct vcpu, gate);
 
-    __atomic_store_n(&vcpu->run->immediate_exit, on, __ATOMIC_SEQ_CST);
+    set_immediate_exit(vcpu, on);
     if (on)
         (void)pthread_kill(gate->id, VCPU_SIGNAL); /* a running thread: cannot fail */
 }
@@ -121,6 +127,59 @@ int vcpu_fd(const struct vcpu *vcpu)
     return vcpu->fd;
 }
 
+void vcpu_set_debugger(struct vcpu *vcpu, struct vcpu_debugger *debugger)
+{
+    vcpu->debugger = debugger;
+}
+
+struct gate_thread *vcpu_gate_thread(struct vcpu *vcpu)
+{
+    return &vcpu->gate;
+}
+
+/* ---- debugging ------------------------------------------------------------------------------- */
+
+static void handle_debug(struct vcpu *vcpu)
+{
+    struct arch_debug_exit exit;
+
+    arch_debug_exit(vcpu->run, &exit);
+    vcpu->debugger->exited(vcpu->debugger, &exit);
+}
+
+/*
+ * A KVM without hardware's help may not know int3 in a guest's kernel, and stop in front of it. If
+ * it is the debugger's, that is all there is to do.
+ */
+static bool stopped_at_breakpoint(struct vcpu *vcpu)
+{
+    struct arch_debug_exit exit = {.breakpoint = true};
+
+    if (!vcpu->debugger || arch_debug_linear_rip(vcpu->fd, &exit.pc) < 0 ||
+        !vcpu->debugger->has_breakpoint(vcpu->debugger, exit.pc) ||
+        arch_debug_forget_exception(vcpu->fd) < 0)
+        return false;
+    vcpu->debugger->exited(vcpu->debugger, &exit);
+    return true;
+}
+
+static bool is_stepping(const struct vcpu *vcpu)
+{
+    return vcpu->debugger && vcpu->debugger->steps;
+}
+
+/*
+ * KVM does not tell of the end of a step whose instruction made it leave for something else, as an
+ * access to a device does, nor of one that an interrupt began and a signal ended.
+ */
+static void check_step(struct vcpu *vcpu)
+{
+    struct arch_debug_exit exit = {.stepped = true};
+
+    if (arch_debug_linear_rip(vcpu->fd, &exit.pc) == 0 && exit.pc != vcpu->debugger->steps_from)
+        vcpu->debugger->exited(vcpu->debugger, &exit);
+}
+
 /* ---- a guest that cannot go on --------------------------------------------------------------- */
 
 /* Say what happened; always returns false, "do not enter the guest again". */
@@ -166,6 +225,8 @@ static __attribute__((noinline)) bool handle_internal_error(struct vcpu *vcpu)
     if (run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION)
         return fail(vcpu, "KVM gave up with internal error %u", run->internal.suberror);
 
+    if (stopped_at_breakpoint(vcpu))
+        return true;
     format_failed_insn(run, insn, sizeof(insn));
     if (!arch_has_virtualization())
         return fail(vcpu,
@@ -264,6 +325,11 @@ static bool handle_exit(struct vcpu *vcpu)
         return handle_mmio(vcpu);
     case KVM_EXIT_INTR:
         return true;
+    case KVM_EXIT_DEBUG:
+        if (!vcpu->debugger)
+            return handle_unexpected(vcpu);
+        handle_debug(vcpu);
+        return true;
     case KVM_EXIT_SHUTDOWN:
         return handle_shutdown(vcpu);
     case KVM_EXIT_SYSTEM_EVENT:
@@ -300,9 +366,8 @@ static enum vcpu_exit kind_of(const struct kvm_run *run)
     }
 }
 
-static bool run_once(struct vcpu *vcpu)
+static bool run_guest(struct vcpu *vcpu)
 {
-    vcpu->unfinished = false;
     if (ioctl(vcpu->fd, KVM_RUN, 0) == 0) {
         count(vcpu, kind_of(vcpu->run));
         return handle_exit(vcpu);
@@ -313,6 +378,27 @@ static bool run_once(struct vcpu *vcpu)
         return true;
     }
     return fail(vcpu, "KVM_RUN failed: %s", strerror(errno));
+}
+
+/*
+ * A step that made KVM leave in the midst of its instruction goes in again only to complete it.
+ * When immediate_exit is cleared afterwards, whoever has set it for a reason of its own has set
+ * `called` before, and that is looked at next.
+ */
+static bool run_once(struct vcpu *vcpu)
+{
+    bool only_completes = vcpu->unfinished && is_stepping(vcpu);
+    bool goes_on;
+
+    if (only_completes)
+        set_immediate_exit(vcpu, true);
+    vcpu->unfinished = false;
+    goes_on = run_guest(vcpu);
+    if (only_completes)
+        set_immediate_exit(vcpu, false);
+    if (goes_on && is_stepping(vcpu) && !vcpu->unfinished)
+        check_step(vcpu);
+    return goes_on;
 }
 
 /* Whoever started this process may have blocked it. Not inlined: the set is large. */

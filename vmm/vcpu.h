@@ -13,6 +13,7 @@
 #include "devices/bus.h"
 #include "devices/power.h"
 #include "memory/guest_mem.h"
+#include "vmm/arch_x86_debug.h"
 #include "vmm/gate.h"
 #include "vmm/kvm.h"
 
@@ -30,6 +31,23 @@ struct vcpu_env {
 
 struct vcpu;
 
+/*
+ * A debugger of a vCPU. Its functions are called on the vCPU's thread, which goes on when they
+ * return, unless somebody holds it.
+ */
+struct vcpu_debugger {
+    /*
+     * The vCPU is to execute one instruction, and where that is (linear). Written while the vCPU is
+     * held, and by its own thread.
+     */
+    bool steps;
+    uint64_t steps_from;
+    /* KVM stopped the vCPU. */
+    void (*exited)(struct vcpu_debugger *debugger, const struct arch_debug_exit *exit);
+    /* Is there an int3 of the debugger's at this linear address? */
+    bool (*has_breakpoint)(struct vcpu_debugger *debugger, uint64_t address);
+};
+
 /* 0, or a negative errno with *err filled. */
 int vcpu_new(const struct vcpu_env *env, unsigned id, struct vcpu **ret_vcpu,
              struct err *err) MUST_CHECK;
@@ -37,7 +55,7 @@ int vcpu_new(const struct vcpu_env *env, unsigned id, struct vcpu **ret_vcpu,
 /* Must have been stopped, if it was started. */
 void vcpu_free(struct vcpu *vcpu);
 
-/* For arch_vcpu_init and arch_vcpu_enter, before the start. */
+/* For arch_*.c: before the start, or while the vCPU is held. */
 int vcpu_fd(const struct vcpu *vcpu);
 
 /* Of its thread, as the kernel numbers them; 0: it has not begun. Any thread. */
@@ -56,6 +74,12 @@ enum vcpu_exit {
 
 /* How many there were. Any thread. */
 uint64_t vcpu_exits(const struct vcpu *vcpu, enum vcpu_exit kind);
+
+/* Before the start, or while it is held. NULL: none. */
+void vcpu_set_debugger(struct vcpu *vcpu, struct vcpu_debugger *debugger);
+
+/* To hold it alone. */
+struct gate_thread *vcpu_gate_thread(struct vcpu *vcpu);
 
 /* Let it run on a thread of its own. 0, or a negative errno with *err filled. */
 int vcpu_start(struct vcpu *vcpu, struct err *err) MUST_CHECK;

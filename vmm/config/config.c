@@ -37,6 +37,7 @@ void config_done(struct config *config)
     free(config->kernel_cache);
     free(config->boot_trace);
     free(config->qmp);
+    free(config->gdb);
     *config = (struct config){0};
 }
 
@@ -87,6 +88,8 @@ int config_check(const struct config *config, struct err *err)
         strcmp(config->boot_trace, config->serial_path) == 0)
         return err_set(err, -EINVAL, "boot-trace: %s: the serial port has it: expected another one",
                        config->boot_trace);
+    if (config->wait_gdb && !config->gdb)
+        return err_set(err, -EINVAL, "wait-gdb is given without gdb: expected both");
     for (size_t i = 0; i < config->ndisks; i++) {
         const struct config_disk *disk = &config->disks[i];
         int r = throttle_limits_check(&disk->limits, err);

@@ -93,6 +93,8 @@ struct config {
     char *boot_trace; /* file for a timeline; NULL: none */
     bool paused;      /* the guest begins when a client says so */
     char *qmp;        /* address of a control socket; NULL: none */
+    char *gdb;        /* address of a socket for gdb; NULL: none */
+    bool wait_gdb;    /* the guest stands still until gdb lets it run */
     enum log_level log_level;
 };
 

@@ -41,7 +41,7 @@ struct setting_choice {
 struct setting {
     const char *name;   /* JSON key, key of --disk, and long option unless `option` is given */
     const char *option; /* long option; NULL: the same as `name` */
-    const char *value;  /* what it takes, for people; NULL: an option without a value, sets "off" */
+    const char *value;  /* what it takes, for people; NULL: an option without a value */
     const char *help;
     enum setting_json json;
 

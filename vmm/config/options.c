@@ -30,7 +30,7 @@ struct cursor {
     char **argv;
     int next;
     const struct setting *option;
-    const char *value; /* "off" for an option that takes none */
+    const char *value; /* one that takes none: "off" if its name begins with no-, else "on" */
 };
 
 static const char *option_name(const struct setting *option)
@@ -81,7 +81,7 @@ static int take_value(struct cursor *cursor, const char *arg, struct err *err)
         if (equals)
             return err_set(err, -EINVAL, "--%s: '%.200s': expected no value", option_name(option),
                            equals + 1);
-        cursor->value = "off";
+        cursor->value = strncmp(option_name(option), "no-", 3) == 0 ? "off" : "on";
         return 0;
     }
     if (equals) {

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The machine as a debugger has it: it stops all vCPUs, looks at them, and lets them run or step.
+ *
+ * Lives as long as the process; a machine is attached from before it starts until it has stopped.
+ * Between two machines it remembers what the next one is to do. Main thread, except where noted.
+ */
+#ifndef MINIVMM_DEBUG_H
+#define MINIVMM_DEBUG_H
+
+#include <stdbool.h>
+
+#include "base/compiler.h"
+#include "base/err.h"
+#include "base/loop.h"
+#include "memory/guest_mem.h"
+#include "vmm/gate.h"
+#include "vmm/gdb/target.h"
+#include "vmm/kvm.h"
+#include "vmm/vcpu.h"
+
+struct debug;
+
+/* Who debugs. */
+struct debug_user {
+    /* All vCPUs stand still. */
+    void (*stopped)(struct debug_user *user, const struct gdb_stop *stop);
+    /* The guest was reset; another one is about to run. */
+    void (*restarted)(struct debug_user *user);
+    /* End the VM. */
+    void (*kill)(struct debug_user *user);
+};
+
+/*
+ * `waits`: the first guest stands still from the beginning. 0, or a negative errno with *err
+ * filled: this KVM cannot debug guests.
+ */
+int debug_new(const struct kvm *kvm, struct loop *loop, bool waits, struct debug **ret_debug,
+              struct err *err) MUST_CHECK;
+void debug_free(struct debug *debug);
+
+void debug_set_user(struct debug *debug, struct debug_user *user);
+
+struct gdb_target *debug_target(struct debug *debug);
+
+/* ---- from the machine; a debug that is NULL is nobody ---------------------------------------- */
+
+/* The parts of a machine whose vCPUs are about to be started. 0 or -ENOMEM. */
+int debug_attach(struct debug *debug, struct gate *gate, const struct guest_mem *mem,
+                 struct vcpu *const *vcpus, unsigned nvcpus) MUST_CHECK;
+
+/* Its vCPUs have stopped for good. */
+void debug_detach(struct debug *debug);
+
+/* From gate->cleared: all vCPUs are outside. Any thread, with the gate's lock held. */
+void debug_cleared(struct debug *debug);
+
+#endif
