@@ -2,9 +2,10 @@
 /*
  * What differs between processor architectures, as kvm.c, vcpu.c and machine.c see it. One file
  * implements it for the architecture that the program is built for: arch_x86.c; the clock's part is
- * in arch_x86_clock.c.
+ * in arch_x86_clock.c, and what is shown to people in arch_x86_show.c.
  *
- * Set-up only, except arch_vcpu_report, which the vCPU's own thread calls, and the clock.
+ * Set-up only, except arch_vcpu_report, which the vCPU's own thread calls, the clock, and what is
+ * shown.
  */
 #ifndef MINIVMM_ARCH_H
 #define MINIVMM_ARCH_H
@@ -12,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "base/compiler.h"
 #include "base/err.h"
@@ -64,6 +66,27 @@ int arch_clock_stop(const struct kvm_vm *vm, struct arch_clock *ret_clock,
                     struct err *err) MUST_CHECK;
 int arch_clock_start(const struct kvm_vm *vm, const struct arch_clock *clock, const int *vcpu_fds,
                      unsigned nvcpus, struct err *err) MUST_CHECK;
+
+/*
+ * For people, as QEMU's monitor shows it: registers, and where an address leads (0 or -errno), on
+ * the vCPU's own thread; what virtual memory is mapped, with the root of the tables from there; and
+ * the interrupts of the board, with the name of each that has one. The guest may run meanwhile.
+ */
+struct arch_paging {
+    uint64_t root;   /* physical address of the first table */
+    unsigned levels; /* 0: addresses are physical; 4, 5; else one that is not walked here */
+};
+
+void arch_vcpu_show_registers(int vcpu_fd, unsigned id, FILE *out);
+int arch_vcpu_translate(int vcpu_fd, uint64_t va, uint64_t *ret_gpa) MUST_CHECK;
+int arch_vcpu_get_paging(int vcpu_fd, struct arch_paging *ret_paging) MUST_CHECK;
+void arch_show_mappings(const struct arch_paging *paging, const struct guest_mem *mem, FILE *out);
+void arch_show_interrupts(const struct kvm_vm *vm,
+                          const char *(*name_of)(void *opaque, unsigned gsi), void *opaque,
+                          FILE *out);
+
+/* Ranges of memory that KVM itself answers. */
+void arch_show_own_memory(FILE *out);
 
 /*
  * Can the processor run guests itself? Without that KVM emulates the kernel part of a guest, and

@@ -37,6 +37,9 @@ int board_new(const struct board_options *options, struct board **ret_board,
               struct err *err) MUST_CHECK;
 void board_free(struct board *board);
 
+/* Whose interrupt line this is, for people; NULL: not the board's. */
+const char *board_line_name(unsigned gsi);
+
 /* Press the power button; false if the machine has none. */
 bool board_press_power_button(struct board *board);
 

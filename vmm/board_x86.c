@@ -115,6 +115,18 @@ void board_free(struct board *board)
     free(board);
 }
 
+const char *board_line_name(unsigned gsi)
+{
+    switch (gsi) {
+    case X86_GSI_COM1:
+        return "serial port";
+    case X86_GSI_GED:
+        return "power button";
+    default:
+        return NULL;
+    }
+}
+
 bool board_press_power_button(struct board *board)
 {
     if (!board->acpi_pm)

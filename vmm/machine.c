@@ -722,6 +722,16 @@ struct vcpu *machine_vcpu(const struct machine *machine, unsigned index)
     return machine->vcpus[index];
 }
 
+struct machine_view machine_view(const struct machine *machine)
+{
+    return (struct machine_view){
+        .vm = &machine->vm,
+        .mem = machine->mem,
+        .pio = &machine->pio,
+        .mmio = &machine->mmio,
+    };
+}
+
 bool machine_press_power_button(struct machine *machine)
 {
     return board_press_power_button(machine->board);

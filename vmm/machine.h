@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "base/loop.h"
 #include "boot/boot.h"
+#include "devices/bus.h"
 #include "devices/chardev.h"
 #include "devices/virtio/virtio_blk.h"
 #include "vmm/config/config.h"
@@ -92,6 +93,16 @@ const struct err *machine_failure(const struct machine *machine);
 
 /* One of config->ncpus; for what may be done with a vCPU that runs. */
 struct vcpu *machine_vcpu(const struct machine *machine, unsigned index);
+
+/* What the guest finds: its memory, ports and registers in memory; constant. */
+struct machine_view {
+    const struct kvm_vm *vm;
+    const struct guest_mem *mem;
+    const struct bus *pio;
+    const struct bus *mmio;
+};
+
+struct machine_view machine_view(const struct machine *machine);
 
 /* Ask the guest to power off; false if there is no button to press. */
 bool machine_press_power_button(struct machine *machine);

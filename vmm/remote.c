@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "memory/guest_mem.h"
+#include "vmm/remote_show.h"
 #include "vmm/vcpu.h"
 
 _Static_assert((unsigned)VCPU_EXITS <= VM_COUNTERS_MAX, "there is room for all counters");
@@ -59,6 +61,33 @@ static unsigned get_cpu_counters(struct control_vm *vm, unsigned index,
     return VCPU_EXITS;
 }
 
+static bool show(struct control_vm *vm, enum vm_topic topic, unsigned cpu, FILE *out)
+{
+    const struct remote *remote = remote_of(vm);
+
+    if (remote->machine)
+        remote_show(remote->parts, remote->machine, topic, cpu, out);
+    return remote->machine != NULL;
+}
+
+static bool read_memory(struct control_vm *vm, uint64_t gpa, void *buf, size_t len)
+{
+    const struct remote *remote = remote_of(vm);
+    void *host;
+
+    if (!remote->machine || guest_mem_at(machine_view(remote->machine).mem, gpa, len, &host) < 0)
+        return false;
+    guest_mem_fetch(buf, host, len);
+    return true;
+}
+
+static bool translate(struct control_vm *vm, unsigned cpu, uint64_t va, uint64_t *ret_gpa)
+{
+    const struct remote *remote = remote_of(vm);
+
+    return remote->machine && remote_translate(remote->machine, cpu, va, ret_gpa);
+}
+
 static void get_disk(struct control_vm *vm, unsigned index, struct vm_disk *ret_disk)
 {
     const struct config_disk *config = disk_config(remote_of(vm)->parts->disks[index]);
@@ -80,6 +109,9 @@ static const struct vm_queries queries = {
     .state = get_state,
     .get_cpu = get_cpu,
     .get_cpu_counters = get_cpu_counters,
+    .show = show,
+    .read_memory = read_memory,
+    .translate = translate,
     .get_disk = get_disk,
     .ask_disk = ask_disk,
 };

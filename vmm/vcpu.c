@@ -435,6 +435,11 @@ int vcpu_thread_id(const struct vcpu *vcpu)
     return atomic_load_explicit(&vcpu->thread_id, memory_order_relaxed);
 }
 
+bool vcpu_call(struct vcpu *vcpu, void (*fn)(void *opaque), void *opaque)
+{
+    return gate_call(&vcpu->gate, fn, opaque);
+}
+
 uint64_t vcpu_exits(const struct vcpu *vcpu, enum vcpu_exit kind)
 {
     return atomic_load_explicit(&vcpu->exits[kind], memory_order_relaxed);

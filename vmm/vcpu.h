@@ -61,6 +61,9 @@ int vcpu_fd(const struct vcpu *vcpu);
 /* Of its thread, as the kernel numbers them; 0: it has not begun. Any thread. */
 int vcpu_thread_id(const struct vcpu *vcpu);
 
+/* See gate_call: run `fn` on the thread, outside the guest, and wait. Any thread. */
+bool vcpu_call(struct vcpu *vcpu, void (*fn)(void *opaque), void *opaque) MUST_CHECK;
+
 /* Exits of the guest that brought it to this process: what it wanted. */
 enum vcpu_exit {
     VCPU_EXIT_PORT_READ,

@@ -547,6 +547,45 @@ START_TEST(counters_say_what_the_guest_did)
 }
 END_TEST
 
+/* Does the answer of the monitor have this text? */
+static void expect_shown(const char *line, const char *text)
+{
+    char arguments[200];
+    json_t *answer;
+
+    snprintf(arguments, sizeof(arguments), "{\"command-line\":\"%s\"}", line);
+    answer = qmp_client_ask(&client, "human-monitor-command", arguments);
+    ck_assert_msg(strstr(json_string_value(answer), text) != NULL, "%s: no '%s' in:\n%s", line,
+                  text, json_string_value(answer));
+    json_decref(answer);
+}
+
+/* Running, and paused. */
+START_TEST(monitor_looks_into_the_guest)
+{
+    guest_route_irq(&guest, X86_GSI_GED, VECTOR);
+    guest_op(&guest, GUEST_ST64, GUEST_DATA, 0x1122334455667788, 0);
+    make_idle();
+    start_and_connect(NULL);
+    ck_assert(vm_wait_output(&vm, "ready"));
+    for (unsigned i = 0; i < 2; i++) {
+        expect_shown("xp /1xg 0x200000", "0000000000200000: 0x1122334455667788\n");
+        expect_shown("x /2xw 0x200000", "0000000000200000: 0x55667788 0x11223344\n");
+        expect_shown("x 0x7f0000000000", "Cannot access memory");
+        expect_shown("info registers", "CPU#0\nRAX=");
+        expect_shown("info registers", "HLT=1\n");
+        expect_shown("info mem", "0000000000000000-0000000100000000 0000000100000000 -rw\n");
+        expect_shown("info mtree", "0000000000000000-0000000003ffffff (ram): RAM\n");
+        expect_shown("info mtree", "(i/o): serial");
+        expect_shown("info irq", "IRQ  9: power button: vector 0x40, edge, to APIC 0\n");
+        qmp_client_do(&client, "stop", NULL);
+    }
+    expect_shown("info status", "VM status: paused\n");
+    qmp_client_do(&client, "quit", NULL);
+    expect_end(EXIT_KILLED);
+}
+END_TEST
+
 /* ---- clients that are wrong ------------------------------------------------------------------ */
 
 START_TEST(wrong_requests_get_errors_of_the_known_classes)
@@ -748,7 +787,8 @@ static void add_tests(Suite *suite)
                    guest_begins_when_a_client_says_so, guest_that_has_not_begun_is_not_asked,
                    button_of_a_paused_guest_is_noticed_when_it_goes_on,
                    signal_lets_a_paused_guest_go_on, signals_end_a_guest_with_clients);
-    unit_case_with(suite, "told", set_up, tear_down, counters_say_what_the_guest_did);
+    unit_case_with(suite, "told", set_up, tear_down, counters_say_what_the_guest_did,
+                   monitor_looks_into_the_guest);
     unit_case_with(suite, "clients", set_up, tear_down,
                    wrong_requests_get_errors_of_the_known_classes,
                    clients_that_are_broken_hurt_nobody);

@@ -8,12 +8,13 @@
 #include "base/vm_names.h"
 #include "vmm/control/commands_block.h"
 #include "vmm/control/commands_machine.h"
+#include "vmm/control/commands_monitor.h"
 #include "vmm/control/commands_stats.h"
 #include "vmm/control/listener.h"
 #include "vmm/control/qmp.h"
 #include "vmm/control/qmp_builtin.h"
 
-#define NTABLES 4
+#define NTABLES 5
 
 struct control {
     struct control_vm *vm;
@@ -54,6 +55,7 @@ static int start(struct control *control, const struct control_options *options,
     control->tables[1] = commands_machine;
     control->tables[2] = commands_block;
     control->tables[3] = commands_stats;
+    control->tables[4] = commands_monitor;
     r = qmp_new(options->loop, control->tables, NTABLES, control->vm, &control->qmp);
     if (r < 0)
         return err_set(err, r, "out of memory");

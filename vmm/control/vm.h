@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "base/list.h"
 #include "vmm/disk_questions.h"
@@ -33,6 +34,16 @@ struct vm_counter {
 
 #define VM_COUNTERS_MAX 16
 
+/* What can be shown to people, as lines. */
+enum vm_topic {
+    VM_TOPIC_REGISTERS,   /* of a CPU */
+    VM_TOPIC_MAPPINGS,    /* its virtual memory */
+    VM_TOPIC_MEMORY_TREE, /* what lies where in physical memory and among ports */
+    VM_TOPIC_INTERRUPTS,
+};
+
+#define VM_PAGE_SIZE 4096u
+
 struct vm_disk {
     char device[8]; /* what the guest calls it: "vda" */
     bool direct;    /* past the host's cache */
@@ -49,6 +60,12 @@ struct vm_queries {
     /* How many it has; all are 0 without a guest. */
     unsigned (*get_cpu_counters)(struct control_vm *vm, unsigned index,
                                  struct vm_counter ret_counters[VM_COUNTERS_MAX]);
+    /* Print it. Waits for the CPU to come out of the guest. False: there is no guest. */
+    bool (*show)(struct control_vm *vm, enum vm_topic topic, unsigned cpu, FILE *out);
+    /* RAM at a physical address. False: not all of it is RAM, or there is no guest. */
+    bool (*read_memory)(struct control_vm *vm, uint64_t gpa, void *buf, size_t len);
+    /* Where an address leads, as a CPU sees it. False: nowhere, or there is no guest. */
+    bool (*translate)(struct control_vm *vm, unsigned cpu, uint64_t va, uint64_t *ret_gpa);
     void (*get_disk)(struct control_vm *vm, unsigned index, struct vm_disk *ret_disk);
     /* Answered later, on the main loop, or when the disks are closed. */
     void (*ask_disk)(struct control_vm *vm, unsigned index, struct disk_question *question);

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/bytes.h"
+
 static struct fake_vm *fake_of(struct control_vm *vm)
 {
     return container_of(vm, struct fake_vm, vm);
@@ -31,6 +33,33 @@ static unsigned get_cpu_counters(struct control_vm *vm, unsigned index,
     return 2;
 }
 
+static bool show(struct control_vm *vm, enum vm_topic topic, unsigned cpu, FILE *out)
+{
+    if (fake_of(vm)->state == VM_NO_GUEST)
+        return false;
+    fprintf(out, "topic %u of CPU %u\n", topic, cpu);
+    return true;
+}
+
+static bool read_memory(struct control_vm *vm, uint64_t gpa, void *buf, size_t len)
+{
+    if (gpa < FAKE_VM_RAM || !range_fits(gpa - FAKE_VM_RAM, len, FAKE_VM_RAM_LEN))
+        return false;
+    memcpy(buf, fake_of(vm)->ram + (gpa - FAKE_VM_RAM), len);
+    return true;
+}
+
+static bool translate(struct control_vm *vm, unsigned cpu, uint64_t va, uint64_t *ret_gpa)
+{
+    uint64_t off = va - FAKE_VM_VIRTUAL;
+
+    if (off >= FAKE_VM_RAM_LEN)
+        return false;
+    *ret_gpa = FAKE_VM_RAM + FAKE_VM_RAM_LEN - VM_PAGE_SIZE - align_down(off, VM_PAGE_SIZE) +
+               off % VM_PAGE_SIZE;
+    return true;
+}
+
 static void get_disk(struct control_vm *vm, unsigned index, struct vm_disk *ret_disk)
 {
     *ret_disk = (struct vm_disk){.direct = index == 1};
@@ -46,6 +75,9 @@ static const struct vm_queries queries = {
     .state = get_state,
     .get_cpu = get_cpu,
     .get_cpu_counters = get_cpu_counters,
+    .show = show,
+    .read_memory = read_memory,
+    .translate = translate,
     .get_disk = get_disk,
     .ask_disk = ask_disk,
 };

@@ -12,12 +12,20 @@
 
 #define FAKE_VM_DISKS_MAX 2u
 
+/* Its RAM: so many bytes from this address on, which the test fills. */
+#define FAKE_VM_RAM 0x10000u
+#define FAKE_VM_RAM_LEN 0x4000u
+
+/* Where the RAM is for a CPU: page after page, but in the opposite order. */
+#define FAKE_VM_VIRTUAL 0xffff800000000000ull
+
 struct fake_vm {
     struct control_vm vm;
     enum vm_state state;
     bool has_button;
     char actions[64]; /* a letter for each, in order: b(utton) r(eset) q(uit) p(ause) c(ont) */
 
+    uint8_t ram[FAKE_VM_RAM_LEN];
     struct block_port ports[FAKE_VM_DISKS_MAX];
     struct disk_questions questions[FAKE_VM_DISKS_MAX];
 };

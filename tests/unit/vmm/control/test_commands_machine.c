@@ -79,12 +79,9 @@ START_TEST(states_have_qemus_names)
         const char *name;
         const char *running;
     } cases[] = {
-        {VM_RUNNING, "running", "true"},
-        {VM_PAUSING, "running", "true"},
-        {VM_PAUSED, "paused", "false"},
-        {VM_PRELAUNCH, "prelaunch", "false"},
-        {VM_IO_ERROR, "io-error", "false"},
-        {VM_NO_GUEST, "shutdown", "false"},
+        {VM_RUNNING, "running", "true"},    {VM_PAUSING, "running", "true"},
+        {VM_PAUSED, "paused", "false"},     {VM_PRELAUNCH, "prelaunch", "false"},
+        {VM_IO_ERROR, "io-error", "false"}, {VM_NO_GUEST, "shutdown", "false"},
     };
     char answer[128];
 
