@@ -53,11 +53,11 @@ CFLAGS_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefin
 CFLAGS_tsan := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
 CFLAGS_ALL = -std=gnu11 -fPIE -pthread -fno-strict-aliasing $(WARNINGS) $(CFLAGS_$(CONFIG)) $(CFLAGS)
 
-# Largest frames, in bytes, of what is shipped. block/ runs on the stacks of coroutines; img/ on
-# that of a whole process.
+# Largest frames, in bytes, of what is shipped. block/ runs on the stacks of coroutines; img/ and ctl/
+# on that of a whole process.
 $(B)/block/%.o: FRAME_MAX := 1024
 $(B)/base/%.o $(B)/vmm/%.o $(B)/memory/%.o $(B)/devices/%.o $(B)/boot/%.o: FRAME_MAX := 8192
-$(B)/img/%.o: FRAME_MAX := 16384
+$(B)/img/%.o $(B)/ctl/%.o: FRAME_MAX := 16384
 frame_warning = $(if $(filter release,$(CONFIG)),$(FRAME_MAX:%=-Wframe-larger-than=%))
 
 LDFLAGS_asan := -fsanitize=address,undefined
@@ -83,12 +83,15 @@ LDFLAGS_ALL = $(LDFLAGS_LINK) -pthread -Wl,-z,relro,-z,now $(LDFLAGS_$(CONFIG)) 
 SRC_base := $(wildcard base/*.c)
 SRC_block := $(wildcard block/*.c block/qcow2/*.c block/qcow2/*/*.c)
 SRC_img := $(filter-out img/main.c,$(wildcard img/*.c))
+SRC_ctl := $(filter-out ctl/main.c,$(wildcard ctl/*.c))
 SRC_devices := $(wildcard devices/*.c devices/*/*.c)
 SRC_memory := $(wildcard memory/*.c)
 SRC_boot := $(wildcard boot/*.c)
 SRC_vmm := $(filter-out vmm/main.c,$(wildcard vmm/*.c vmm/*/*.c))
 ARCHIVES := vmm boot devices memory block base
 IMG_LIBS = $(B)/libimg.a $(B)/libblock.a $(B)/libbase.a
+CTL_LIBS = $(B)/libctl.a $(B)/libbase.a
+PROGRAMS := minivmm minivmm-img minivmm-ctl
 objects = $(patsubst %.c,$(B)/%.o,$(1))
 ARCHIVE_FILES := $(ARCHIVES:%=$(B)/lib%.a)
 VMM_LIBS = $(ARCHIVE_FILES)
@@ -102,6 +105,8 @@ endif
 # libblock's: only these tests are linked with it.
 FAKE_BLOCK := tests/lib/devices/virtio/fake_block
 FAKE_BLOCK_TESTS := $(filter devices/virtio/test_virtio_blk%,$(UNIT_TESTS))
+# These test another program.
+CTL_TESTS := $(filter ctl/%,$(UNIT_TESTS))
 TEST_LIB_SRC := $(filter-out $(FAKE_BLOCK).c,$(sort $(shell find tests/lib -name '*.c')))
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 TOOLS := $(patsubst tests/tools/%.c,%,$(wildcard tests/tools/*.c))
@@ -109,9 +114,9 @@ BENCHES := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/*.c))
 GUEST_TESTS := $(patsubst tests/guest/%.c,%,$(wildcard tests/guest/test_*.c))
 
 .PHONY: all
-all: $(B)/minivmm $(B)/minivmm-img $(if $(filter release,$(CONFIG)),minivmm minivmm-img)
+all: $(PROGRAMS:%=$(B)/%) $(if $(filter release,$(CONFIG)),$(PROGRAMS))
 
-minivmm minivmm-img: %: build/release/%
+$(PROGRAMS): %: build/release/%
 	ln -sf $< $@
 
 $(B)/minivmm: $(B)/vmm/main.o $(ARCHIVE_FILES)
@@ -122,12 +127,16 @@ $(B)/minivmm-img: $(B)/img/main.o $(IMG_LIBS)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $< $(IMG_LIBS) $(LIBS_LINK)
 
+$(B)/minivmm-ctl: $(B)/ctl/main.o $(CTL_LIBS)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $< $(CTL_LIBS) $(LIBS_LINK)
+
 define archive
 $(B)/lib$(1).a: $(call objects,$(SRC_$(1)))
 	$$(call say,AR,$$@)
 	$$(Q)rm -f $$@ && $$(AR) rcs $$@ $$^
 endef
-$(foreach a,$(ARCHIVES) img,$(eval $(call archive,$(a))))
+$(foreach a,$(ARCHIVES) img ctl,$(eval $(call archive,$(a))))
 
 # The libraries are looked for once, by the first object.
 $(B)/%.o: %.c $(B)/.flags
@@ -166,6 +175,9 @@ $(UNIT_TESTS:%=$(B)/tests/unit/%): $(B)/%: $(B)/%.o $(B)/tests/libtest.a $(ARCHI
 	$(test_program) $(unit_wraps) $(VMM_LIBS) $(shell $(PKG_CONFIG) --libs $(LIBS) check)
 
 $(FAKE_BLOCK_TESTS:%=$(B)/tests/unit/%): $(B)/$(FAKE_BLOCK).o
+
+$(CTL_TESTS:%=$(B)/tests/unit/%): $(B)/libctl.a
+$(CTL_TESTS:%=$(B)/tests/unit/%): VMM_LIBS = $(CTL_LIBS)
 
 $(GUEST_TESTS:%=$(B)/tests/guest/%): $(B)/%: $(B)/%.o $(B)/tests/libtest.a $(ARCHIVE_FILES)
 	$(call need,check)
@@ -257,23 +269,29 @@ compile_commands.json: Makefile $(filter %.c,$(C_FILES))
 # ---- install -----------------------------------------------------------------------------------
 
 .PHONY: install
-install: $(B)/minivmm $(B)/minivmm-img
-	install -D -m 755 $(B)/minivmm $(DESTDIR)$(PREFIX)/bin/minivmm
-	install -D -m 755 $(B)/minivmm-img $(DESTDIR)$(PREFIX)/bin/minivmm-img
-	install -D -m 644 docs/minivmm.1 $(DESTDIR)$(PREFIX)/share/man/man1/minivmm.1
-	install -D -m 644 docs/minivmm-img.1 $(DESTDIR)$(PREFIX)/share/man/man1/minivmm-img.1
-	install -D -m 644 img/completion/minivmm-img.bash \
-	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions/minivmm-img
-	install -D -m 644 img/completion/_minivmm-img \
-	    $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_minivmm-img
+install: $(PROGRAMS:%=$(B)/%)
+	for program in $(PROGRAMS); do \
+	    install -D -m 755 $(B)/$$program $(DESTDIR)$(PREFIX)/bin/$$program && \
+	    install -D -m 644 docs/$$program.1 $(DESTDIR)$(PREFIX)/share/man/man1/$$program.1 || exit 1; \
+	done
+	for file in img/completion/minivmm-img configs/completion/minivmm-ctl; do \
+	    name=$${file##*/} && \
+	    install -D -m 644 $$file.bash \
+	        $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$name && \
+	    install -D -m 644 $${file%/*}/_$$name \
+	        $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_$$name || exit 1; \
+	done
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's,/usr/local/,$(PREFIX)/,' configs/minivmm@.service \
+	    > $(DESTDIR)$(PREFIX)/lib/systemd/system/minivmm@.service
 
 .PHONY: clean
 clean:
-	rm -rf $(CONFIGS:%=build/%) minivmm minivmm-img compile_commands.json
+	rm -rf $(CONFIGS:%=build/%) $(PROGRAMS) compile_commands.json
 
 .PHONY: help
 help:
-	@echo 'make                 build ./minivmm and ./minivmm-img (CONFIG=release|debug|asan|tsan, LINK=static|dynamic, V=1)'
+	@echo 'make                 build ./minivmm, ./minivmm-img, ./minivmm-ctl (CONFIG=release|debug|asan|tsan, LINK=static|dynamic, V=1)'
 	@echo 'make run             set up, build, prepare a Debian guest once, boot it on this terminal'
 	@echo 'make check           set up and run all tests'
 	@echo 'make check-unit      unit tests and fuzz corpora only: two minutes, no KVM, no root'

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * minivmm-ctl NAME console: the serial port on this terminal.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "ctl/answer.h"
+#include "ctl/command.h"
+#include "ctl/facts.h"
+#include "ctl/message.h"
+#include "ctl/relay.h"
+#include "ctl/socket.h"
+#include "ctl/target.h"
+
+#define DETACH_KEY 0x1d /* Ctrl-] */
+
+#define UNIX_PREFIX "unix:"
+#define PTY_PREFIX "pty:"
+
+/*
+ * The path in "unix:PATH,server=on", as the VM's process means it; to be freed. A comma in it is
+ * taken for the end of it, as what QEMU says is not unambiguous.
+ */
+static char *socket_path(const char *filename, pid_t pid)
+{
+    const char *path = filename + strlen(UNIX_PREFIX);
+    int len = (int)strcspn(path, ",");
+    char *whole = NULL;
+    int n = path[0] == '/' || pid == 0 ? asprintf(&whole, "%.*s", len, path)
+                                       : asprintf(&whole, "/proc/%d/cwd/%.*s", pid, len, path);
+
+    return n < 0 ? NULL : whole;
+}
+
+/*
+ * What a VM calls its serial port is to be one: keys go there, maybe passwords. So whoever listens
+ * has to be the process that we asked.
+ */
+static int open_unix(const char *filename, pid_t pid, int *ret_fd, struct err *err)
+{
+    char *path = socket_path(filename, pid);
+    pid_t listener = 0;
+    int fd = -1;
+    int r;
+
+    if (!path)
+        return err_set(err, -ENOMEM, "out of memory");
+    r = socket_connect(path, monotonic_ns() + ANSWER_MS * NS_PER_MS, &fd, &listener, err);
+    if (r < 0)
+        err_prefix(err, "serial port");
+    if (r == -ETIMEDOUT)
+        r = err_set(err, r, "%s: the serial port has a client, and others wait", path);
+    if (r == 0 && listener != pid) {
+        r = err_set(err, -EPROTO,
+                    "%s: process %d listens there, and not the VM, which is process %d", path,
+                    listener, pid);
+        close(fd);
+    }
+    free(path);
+    *ret_fd = fd;
+    return r;
+}
+
+static int open_pty(const char *filename, int *ret_fd, struct err *err)
+{
+    const char *path = filename + strlen(PTY_PREFIX);
+    int fd;
+
+    if (strncmp(path, "/dev/pts/", strlen("/dev/pts/")) != 0 || strstr(path, ".."))
+        return err_set(err, -EPROTO, "%s: expected a pseudo-terminal in /dev/pts", path);
+    fd = open(path, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0)
+        return err_set_errno(err, -errno, "serial port: %s", path);
+    *ret_fd = fd;
+    return 0;
+}
+
+static int open_serial(const char *filename, pid_t pid, int *ret_fd, struct err *err)
+{
+    if (strncmp(filename, UNIX_PREFIX, strlen(UNIX_PREFIX)) == 0)
+        return open_unix(filename, pid, ret_fd, err);
+    if (strncmp(filename, PTY_PREFIX, strlen(PTY_PREFIX)) == 0)
+        return open_pty(filename, ret_fd, err);
+    return err_set(
+        err, CTL_REMOTE_ERROR,
+        "the serial port is at '%s', where nobody can attach: start the VM with --serial "
+        "unix:PATH",
+        filename);
+}
+
+static int find_serial(const struct args *args, int *ret_fd, struct err *err)
+{
+    struct link *link;
+    json_t *facts;
+    const char *filename;
+    int r = target_open(args->target, args->timeout_ms ? args->timeout_ms : ANSWER_MS, &link, err);
+
+    if (r < 0)
+        return r;
+    facts = facts_ask(link, NULL);
+    filename = answer_text(facts, "serial");
+    r = filename ? open_serial(filename, link_pid(link), ret_fd, err)
+                 : err_set(err, CTL_REMOTE_ERROR, "the VM does not tell where its serial port is");
+    link_close(link);
+    json_decref(facts);
+    return r;
+}
+
+static int run(const struct args *args)
+{
+    struct relay relay = {
+        .in_fd = STDIN_FILENO,
+        .out_fd = STDOUT_FILENO,
+        .detach_key = args->options & OPTION_DETACH ? args->detach_key : DETACH_KEY,
+    };
+    bool terminal = isatty(STDIN_FILENO);
+    struct err err;
+    int r = find_serial(args, &relay.serial_fd, &err);
+
+    if (r == 0 && terminal)
+        ctl_note("%s: attached; Ctrl-%c detaches", args->target, relay.detach_key + 0x40);
+    if (r == 0)
+        r = relay_run(&relay, &err);
+    if (r < 0) {
+        err_prefix(&err, "%s", args->target);
+        return ctl_fail(&err);
+    }
+    if (terminal)
+        ctl_note("%s: %s", args->target, relay.detached ? "detached" : "the serial port is closed");
+    return CTL_OK;
+}
+
+const struct command command_console = {
+    .name = "console",
+    .run = run,
+    .options = OPTION_DETACH,
+    .synopsis = "[--detach-key ^X]",
+    .help = "the serial port on this terminal; Ctrl-] detaches",
+};

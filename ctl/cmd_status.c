@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * minivmm-ctl NAME status: one VM, and its disks.
+ */
+#include <string.h>
+
+#include "ctl/amount.h"
+#include "ctl/answer.h"
+#include "ctl/command.h"
+#include "ctl/facts.h"
+#include "ctl/message.h"
+#include "ctl/table.h"
+#include "ctl/target.h"
+
+static void add_fact(struct table *table, const char *what, const char *value)
+{
+    table_add(table, "%s", what);
+    table_add(table, "%s", value ? value : "-");
+}
+
+static void add_size(struct table *table, const char *what, const json_t *facts, const char *key)
+{
+    uint64_t size = answer_number(facts, key);
+    char buf[AMOUNT_MAX];
+
+    add_fact(table, what, size ? amount_size(size, buf) : NULL);
+}
+
+static void add_number(struct table *table, const char *what, const json_t *facts, const char *key)
+{
+    uint64_t number = answer_number(facts, key);
+    char buf[AMOUNT_MAX];
+
+    (void)snprintf(buf, sizeof(buf), "%llu", (unsigned long long)number);
+    add_fact(table, what, number ? buf : NULL);
+}
+
+static void print_machine(const json_t *facts)
+{
+    struct table table;
+    char buf[AMOUNT_MAX];
+
+    table_init(&table, 2, "");
+    add_fact(&table, "name", answer_text(facts, "name"));
+    add_fact(&table, "state", answer_text(facts, "state"));
+    add_number(&table, "PID", facts, "pid");
+    add_fact(&table, "uptime",
+             json_is_integer(json_object_get(facts, "uptime"))
+                 ? amount_span(answer_number(facts, "uptime"), buf)
+                 : NULL);
+    add_number(&table, "CPUs", facts, "cpus");
+    add_size(&table, "memory", facts, "memory");
+    add_size(&table, "resident", facts, "resident");
+    add_fact(&table, "serial port", answer_text(facts, "serial"));
+    table_print(&table, 0, stdout);
+    table_done(&table);
+}
+
+static void print_disks(const json_t *disks)
+{
+    struct table table;
+    size_t i;
+    const json_t *disk;
+
+    if (json_array_size(disks) == 0)
+        return;
+    table_init(&table, 6, "DISK FORMAT >SIZE >USED MODE FILE");
+    json_array_foreach(disks, i, disk)
+    {
+        const char *format = answer_text(disk, "format");
+        const char *file = answer_text(disk, "file");
+        char buf[AMOUNT_MAX];
+
+        table_add(&table, "%s", answer_text(disk, "device") ? answer_text(disk, "device") : "-");
+        table_add(&table, "%s", format ? format : "-");
+        table_add(&table, "%s", amount_size(answer_number(disk, "size"), buf));
+        table_add(&table, "%s", amount_size(answer_number(disk, "used"), buf));
+        table_add(&table, "%s", json_is_true(json_object_get(disk, "readonly")) ? "ro" : "rw");
+        table_add(&table, "%s", file ? file : "-");
+    }
+    putchar('\n');
+    table_print(&table, 0, stdout);
+    table_done(&table);
+}
+
+static int run(const struct args *args)
+{
+    struct link *link;
+    struct err err;
+    json_t *facts;
+
+    if (target_open(args->target, args->timeout_ms ? args->timeout_ms : ANSWER_MS, &link, &err) < 0)
+        return ctl_fail(&err);
+    facts = facts_ask(link, NULL);
+    link_close(link);
+    if (args->json) {
+        answer_print(facts, stdout);
+    } else {
+        print_machine(facts);
+        print_disks(json_object_get(facts, "disks"));
+    }
+    json_decref(facts);
+    return CTL_OK;
+}
+
+const struct command command_status = {
+    .name = "status",
+    .run = run,
+    .synopsis = "",
+    .help = "state, process, memory, serial port and disks",
+};

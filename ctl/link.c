@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ctl/link.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/byte_queue.h"
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/parse.h"
+#include "base/vm_names.h"
+#include "ctl/message.h"
+#include "ctl/socket.h"
+
+#define TCP_PREFIX "tcp:127.0.0.1:"
+
+#define CHUNK 8192u
+
+struct link {
+    int fd;
+    pid_t pid;
+    unsigned timeout_ms;
+    uint64_t deadline_ns; /* of the call that is under way */
+    struct byte_queue received;
+    size_t nscanned; /* of `received`, without a line end */
+    json_int_t last_id;
+    json_t *events;
+};
+
+/* ---- time ------------------------------------------------------------------------------------ */
+
+static void begin_call(struct link *link)
+{
+    link->deadline_ns = monotonic_ns() + link->timeout_ms * NS_PER_MS;
+}
+
+/* Wait for the socket. 0, -ETIMEDOUT or another -errno. */
+static int wait_for(const struct link *link, short events)
+{
+    for (;;) {
+        struct pollfd pfd = {.fd = link->fd, .events = events};
+        uint64_t now = monotonic_ns();
+        uint64_t left_ms;
+        int n;
+
+        if (now >= link->deadline_ns)
+            return -ETIMEDOUT;
+        left_ms = (link->deadline_ns - now) / NS_PER_MS + 1;
+        n = poll(&pfd, 1, (int)min_u64(left_ms, INT32_MAX));
+        if (n > 0)
+            return 0;
+        if (n < 0 && errno != EINTR)
+            return -errno;
+    }
+}
+
+/* ---- messages -------------------------------------------------------------------------------- */
+
+static int fail(int r, struct err *err)
+{
+    switch (r) {
+    case -ETIMEDOUT:
+        return err_set(err, r, "no answer in time");
+    case -ECONNRESET:
+    case -EPIPE:
+        return err_set(err, -ECONNRESET, "the connection has ended");
+    case -EPROTO:
+        return err_set(err, r, "what answers there does not speak QMP");
+    case -EMSGSIZE:
+        return err_set(err, -EPROTO, "an answer of more than %zu MiB: that is no VM",
+                       LINK_MESSAGE_MAX >> 20);
+    case -ENOMEM:
+        return err_set(err, r, "out of memory");
+    default:
+        return err_set_errno(err, r, "the control socket");
+    }
+}
+
+static int send_all(struct link *link, const char *data, size_t len)
+{
+    while (len > 0) {
+        ssize_t n = send(link->fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+        int r = 0;
+
+        if (n >= 0) {
+            data += n;
+            len -= (size_t)n;
+        } else if (errno == EAGAIN) {
+            r = wait_for(link, POLLOUT);
+        } else if (errno != EINTR) {
+            r = -errno;
+        }
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int receive(struct link *link)
+{
+    uint8_t data[CHUNK];
+    int r = wait_for(link, POLLIN);
+    ssize_t n = r < 0 ? 0 : recv(link->fd, data, sizeof(data), MSG_DONTWAIT);
+
+    if (r < 0)
+        return r;
+    if (n < 0)
+        return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+    if (n == 0)
+        return -ECONNRESET;
+    if (link->received.len + (size_t)n > LINK_MESSAGE_MAX)
+        return -EMSGSIZE;
+    if (byte_queue_append(&link->received, data, (size_t)n, SIZE_MAX) < (size_t)n)
+        return -ENOMEM;
+    return 0;
+}
+
+/* The next line that is not empty: a message. It is to be freed. */
+static int next_message(struct link *link, json_t **ret_message)
+{
+    for (;;) {
+        const char *text = (const char *)byte_queue_front(&link->received);
+        const char *end = memchr(text + link->nscanned, '\n', link->received.len - link->nscanned);
+        size_t len = end ? (size_t)(end - text) : 0;
+        json_t *message;
+        int r;
+
+        if (!end) {
+            link->nscanned = link->received.len;
+            r = receive(link);
+            if (r < 0)
+                return r;
+            continue;
+        }
+        message = json_loadb(text, len, 0, NULL);
+        byte_queue_consume(&link->received, len + 1);
+        link->nscanned = 0;
+        if (!json_is_object(message)) {
+            json_decref(message);
+            return -EPROTO;
+        }
+        *ret_message = message;
+        return 0;
+    }
+}
+
+/* Steals the event. */
+static void keep_event(struct link *link, json_t *event)
+{
+    if (json_array_size(link->events) == LINK_EVENTS_MAX)
+        (void)json_array_remove(link->events, 0);
+    (void)json_array_append_new(link->events, event); /* without memory there is one event less */
+}
+
+/* ---- connecting ------------------------------------------------------------------------------ */
+
+static int connect_tcp(struct link *link, const char *port_text, struct err *err)
+{
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    uint64_t port;
+
+    if (parse_u64(port_text, &port) < 0 || port == 0 || port > UINT16_MAX)
+        return err_set(err, -EINVAL, "%s: expected a port from 1 to 65535", port_text);
+    addr.sin_port = htons((uint16_t)port);
+    link->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (link->fd < 0 || connect(link->fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
+        return err_set_errno(err, -errno, "port %s", port_text);
+    return 0;
+}
+
+static int connect_to(struct link *link, const char *address, struct err *err)
+{
+    if (strncmp(address, TCP_PREFIX, strlen(TCP_PREFIX)) == 0)
+        return connect_tcp(link, address + strlen(TCP_PREFIX), err);
+    return socket_connect(address, link->deadline_ns, &link->fd, &link->pid, err);
+}
+
+int link_connect(const char *address, unsigned timeout_ms, struct link **ret_link, struct err *err)
+{
+    struct link *link = calloc(1, sizeof(*link));
+    int r;
+
+    if (!link) {
+        fail(-ENOMEM, err);
+        return -ENOMEM;
+    }
+    link->fd = -1;
+    link->timeout_ms = timeout_ms;
+    link->events = json_array();
+    begin_call(link);
+    r = connect_to(link, address, err);
+    if (r < 0)
+        link_close(link);
+    else
+        *ret_link = link;
+    return r;
+}
+
+int link_negotiate(struct link *link, struct err *err)
+{
+    json_t *greeting = NULL;
+    int r;
+
+    begin_call(link);
+    r = next_message(link, &greeting);
+    if (r == 0 && !json_object_get(greeting, "QMP"))
+        r = -EPROTO;
+    json_decref(greeting);
+    return r < 0 ? fail(r, err) : link_ask(link, "qmp_capabilities", NULL, NULL, err);
+}
+
+int link_open(const char *address, unsigned timeout_ms, struct link **ret_link, struct err *err)
+{
+    struct link *link = NULL;
+    int r = link_connect(address, timeout_ms, &link, err);
+
+    if (r < 0)
+        return r;
+    r = link_negotiate(link, err);
+    if (r < 0)
+        link_close(link);
+    else
+        *ret_link = link;
+    return r;
+}
+
+void link_close(struct link *link)
+{
+    if (!link)
+        return;
+    if (link->fd >= 0)
+        close(link->fd);
+    byte_queue_done(&link->received);
+    json_decref(link->events);
+    free(link);
+}
+
+pid_t link_pid(const struct link *link)
+{
+    return link->pid;
+}
+
+void link_set_timeout(struct link *link, unsigned timeout_ms)
+{
+    link->timeout_ms = timeout_ms;
+}
+
+/* ---- asking ---------------------------------------------------------------------------------- */
+
+static int send_request(struct link *link, const char *command, json_t *arguments)
+{
+    json_t *request = json_pack("{s:s,s:o*,s:I}", "execute", command, "arguments", arguments, "id",
+                                ++link->last_id);
+    char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
+    int r = text ? send_all(link, text, strlen(text)) : -ENOMEM;
+
+    if (r == 0)
+        r = send_all(link, "\n", 1);
+    free(text);
+    json_decref(request);
+    return r;
+}
+
+/* Steals the message. True: it is the answer to our last request. */
+static bool is_answer(struct link *link, json_t *message)
+{
+    const json_t *id = json_object_get(message, "id");
+
+    if (json_object_get(message, "event")) {
+        keep_event(link, message);
+        return false;
+    }
+    /* An answer to what the server could not read has none. */
+    if (!id || json_integer_value(id) == link->last_id)
+        return true;
+    json_decref(message);
+    return false;
+}
+
+static int next_answer(struct link *link, json_t **ret_answer)
+{
+    int r;
+
+    do {
+        r = next_message(link, ret_answer);
+    } while (r == 0 && !is_answer(link, *ret_answer));
+    return r;
+}
+
+/* What the answer says. It is the VM's text, whatever that is. */
+static int read_answer(const json_t *answer, json_t **ret_value, struct err *err)
+{
+    const json_t *error = json_object_get(answer, "error");
+    json_t *value = json_object_get(answer, "return");
+    const char *desc = json_string_value(json_object_get(error, "desc"));
+
+    if (error)
+        return err_set(err, CTL_REMOTE_ERROR, "%s", desc ? desc : "an error without a description");
+    if (!value)
+        return fail(-EPROTO, err);
+    if (ret_value)
+        *ret_value = json_incref(value);
+    return 0;
+}
+
+int link_ask(struct link *link, const char *command, json_t *arguments, json_t **ret_value,
+             struct err *err)
+{
+    json_t *answer = NULL;
+    int r;
+
+    begin_call(link);
+    r = send_request(link, command, arguments);
+    if (r == 0)
+        r = next_answer(link, &answer);
+    if (r < 0)
+        return fail(r, err);
+    r = read_answer(answer, ret_value, err);
+    json_decref(answer);
+    return r;
+}
+
+int link_next_event(struct link *link, json_t **ret_event, struct err *err)
+{
+    json_t *event = json_array_get(link->events, 0);
+    int r = 0;
+
+    begin_call(link);
+    if (event) {
+        *ret_event = json_incref(event);
+        (void)json_array_remove(link->events, 0);
+        return 0;
+    }
+    for (;;) {
+        r = next_message(link, &event);
+        if (r < 0)
+            return fail(r, err);
+        if (json_object_get(event, "event"))
+            break;
+        json_decref(event); /* an answer to nobody */
+    }
+    *ret_event = event;
+    return 0;
+}

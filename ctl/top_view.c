@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ctl/top_view.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "ctl/amount.h"
+#include "ctl/answer.h"
+#include "ctl/table.h"
+
+/* Kinds of exits that are shown: as many as there are columns besides those of the CPU itself. */
+#define REASONS_MAX (TABLE_COLUMNS_MAX - 2u)
+/* What the columns of the CPU take, and a reason's besides its heading or number. */
+#define CPU_WIDTH 12u
+#define GAP 2u
+#define NUMBER_WIDTH 4u
+#define NARROWEST 40u
+
+/* Lines that are not rows: the first two, headings, and blank lines before them. */
+#define FRAME_LINES 6u
+
+struct reason {
+    const char *name;
+    double rate; /* of all CPUs */
+};
+
+static double rate_of(const json_t *object, const char *key)
+{
+    return json_number_value(json_object_get(object, key));
+}
+
+/* ---- how it is as a whole -------------------------------------------------------------------- */
+
+static void print_summary(const char *name, const json_t *rates, unsigned width, FILE *out)
+{
+    const char *state = answer_text(rates, "state");
+    uint64_t swapped = answer_number(rates, "swapped");
+    char span[AMOUNT_MAX], resident[AMOUNT_MAX], swap[AMOUNT_MAX];
+    struct table table;
+
+    table_init(&table, 1, "");
+    table_add(&table, "%s: %s, up %s", name, state ? state : "?",
+              amount_span(answer_number(rates, "uptime"), span));
+    table_add(&table, "host CPU %.0f %%, resident %s%s%s", 100 * rate_of(rates, "cpu"),
+              amount_size(answer_number(rates, "resident"), resident), swapped ? ", swapped " : "",
+              swapped ? amount_size(swapped, swap) : "");
+    table_print(&table, width, out);
+    table_done(&table);
+}
+
+/* ---- exits ----------------------------------------------------------------------------------- */
+
+static int compare(const void *a, const void *b)
+{
+    const struct reason *first = a;
+    const struct reason *second = b;
+
+    if (first->rate != second->rate)
+        return first->rate > second->rate ? -1 : 1;
+    return strcmp(first->name, second->name);
+}
+
+static double rate_of_all(const json_t *vcpus, const char *reason)
+{
+    double rate = 0;
+    size_t i;
+    const json_t *vcpu;
+
+    json_array_foreach(vcpus, i, vcpu)
+    {
+        rate += rate_of(json_object_get(vcpu, "reasons"), reason);
+    }
+    return rate;
+}
+
+/* How many of the reasons have room in a line. */
+static size_t how_many_fit(const struct reason *reasons, size_t n, unsigned width)
+{
+    size_t left = width > CPU_WIDTH ? width - CPU_WIDTH : 0;
+    size_t fit = 0;
+
+    n = min_u64(n, REASONS_MAX);
+    if (width == 0)
+        return n;
+    for (; fit < n; fit++) {
+        size_t len = strlen(reasons[fit].name);
+        size_t column = GAP + (len > NUMBER_WIDTH ? len : NUMBER_WIDTH);
+
+        if (column > left)
+            break;
+        left -= column;
+    }
+    return fit;
+}
+
+/* Those that have room, the most frequent ones first. All CPUs have the same. */
+static size_t find_reasons(const json_t *vcpus, unsigned width,
+                           struct reason ret_reasons[REASONS_MAX])
+{
+    json_t *reasons = json_object_get(json_array_get(vcpus, 0), "reasons");
+    struct reason *all = calloc(json_object_size(reasons) + 1, sizeof(*all));
+    const char *name;
+    json_t *value;
+    size_t n = 0;
+
+    if (!all)
+        return 0;
+    json_object_foreach(reasons, name, value)
+    {
+        all[n++] = (struct reason){name, rate_of_all(vcpus, name)};
+    }
+    qsort(all, n, sizeof(*all), compare);
+    n = how_many_fit(all, n, width);
+    memcpy(ret_reasons, all, n * sizeof(*all));
+    free(all);
+    return n;
+}
+
+static void add_rate(struct table *table, double rate)
+{
+    char buf[AMOUNT_MAX];
+
+    table_add(table, "%s", amount_rate(rate, buf));
+}
+
+static void add_vcpu(struct table *table, const json_t *vcpu, const struct reason *reasons,
+                     size_t nreasons)
+{
+    table_add(table, "%llu", (unsigned long long)answer_number(vcpu, "cpu"));
+    add_rate(table, rate_of(vcpu, "exits"));
+    for (size_t i = 0; i < nreasons; i++)
+        add_rate(table, rate_of(json_object_get(vcpu, "reasons"), reasons[i].name));
+}
+
+static void print_vcpus(const json_t *vcpus, unsigned width, size_t nrows, FILE *out)
+{
+    struct reason reasons[REASONS_MAX];
+    size_t nreasons = find_reasons(vcpus, width, reasons);
+    struct table table;
+
+    table_init(&table, 2 + nreasons, ">CPU >EXITS/s > > > > > > > > > > > > > >");
+    for (size_t i = 0; i < nreasons; i++)
+        table_set_heading(&table, 2 + i, reasons[i].name);
+    for (size_t i = 0; i < nrows; i++)
+        add_vcpu(&table, json_array_get(vcpus, i), reasons, nreasons);
+    fputc('\n', out);
+    table_print(&table, width, out);
+    table_done(&table);
+}
+
+/* ---- disks ----------------------------------------------------------------------------------- */
+
+static void add_bytes(struct table *table, double rate)
+{
+    char buf[AMOUNT_MAX];
+
+    table_add(table, "%s", rate > 0 && rate < 1e18 ? amount_size((uint64_t)rate, buf) : "0");
+}
+
+static void print_disks(const json_t *disks, unsigned width, size_t nrows, FILE *out)
+{
+    struct table table;
+
+    table_init(&table, 6, "DISK >READ/s >reads/s >WRITTEN/s >writes/s >flushes/s");
+    for (size_t i = 0; i < nrows; i++) {
+        const json_t *disk = json_array_get(disks, i);
+
+        table_add(&table, "%s", answer_text(disk, "device") ? answer_text(disk, "device") : "-");
+        add_bytes(&table, rate_of(disk, "rd_bytes"));
+        add_rate(&table, rate_of(disk, "rd_operations"));
+        add_bytes(&table, rate_of(disk, "wr_bytes"));
+        add_rate(&table, rate_of(disk, "wr_operations"));
+        add_rate(&table, rate_of(disk, "flush_operations"));
+    }
+    fputc('\n', out);
+    table_print(&table, width, out);
+    table_done(&table);
+}
+
+/* ---------------------------------------------------------------------------------------------- */
+
+/* How many rows each table gets. A machine has fewer disks than CPUs, so those come first. */
+static void share(size_t *ncpus, size_t *ndisks, unsigned height)
+{
+    size_t room = height > FRAME_LINES + 1 ? height - FRAME_LINES - 1 : 0;
+
+    if (height == 0 || *ncpus + *ndisks <= room + 1)
+        return;
+    *ndisks = min_u64(*ndisks, room / 2 > 0 ? room / 2 : room);
+    *ncpus = min_u64(*ncpus, room - *ndisks);
+}
+
+void top_view_print(const char *name, const json_t *rates, unsigned width, unsigned height,
+                    FILE *out)
+{
+    const json_t *vcpus = json_object_get(rates, "vcpus");
+    const json_t *disks = json_object_get(rates, "disks");
+    size_t ncpus = json_array_size(vcpus);
+    size_t ndisks = json_array_size(disks);
+    size_t hidden;
+
+    if (width > 0 && width < NARROWEST)
+        width = NARROWEST; /* a terminal cuts it off itself */
+    share(&ncpus, &ndisks, height);
+    print_summary(name, rates, width, out);
+    if (ncpus > 0)
+        print_vcpus(vcpus, width, ncpus, out);
+    if (ndisks > 0)
+        print_disks(disks, width, ndisks, out);
+    hidden = json_array_size(vcpus) - ncpus + json_array_size(disks) - ndisks;
+    if (hidden > 0)
+        fprintf(out, "%zu rows more: the terminal is small\n", hidden);
+}

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the shells offer."""
+
+import os
+import shutil
+import subprocess
+import unittest
+
+from fake_vm import ROOT, CtlTest
+
+# Runs the completion function as bash does, for a line whose last word is begun.
+BASH = r"""
+source "$1"
+shift
+compopt() { echo "$*" >&2; }
+COMP_WORDS=("$@")
+COMP_CWORD=$(($# - 1))
+_minivmm_ctl
+printf '%s\n' "${COMPREPLY[@]}"
+"""
+
+# compadd prints what it is given; _files says so.
+ZSH = r"""
+compadd() { local -a given; given=("$@"); print -l -- ${(P)given[-1]}; }
+_files() { print FILES; }
+file=$1
+shift
+words=("$@")
+CURRENT=$#
+source "$file"
+"""
+
+
+def completion(name):
+    return os.path.join(ROOT, "configs", "completion", name)
+
+
+class Shells:
+    def offered(self, *words):
+        raise NotImplementedError
+
+    def test_commands_and_vms(self):
+        self.vm("web")
+        self.vm("web2")
+        self.vm("gone").close()
+        self.assertEqual(self.offered(""), ["list", "web", "web2"])
+        self.assertEqual(self.offered("w"), ["web", "web2"])
+        self.assertEqual(self.offered("web", "p"), ["power-off", "pause"])
+        self.assertIn("throttle", self.offered("web", ""))
+        self.assertEqual(self.offered("--json", "--timeout", "3", "web", "stat"), ["status"])
+
+    def test_disks_and_limits(self):
+        self.vm("web")
+        self.assertEqual(self.offered("web", "resize", ""), ["disk0", "disk1"])
+        self.assertEqual(self.offered("web", "throttle", "disk0", "iops_r"),
+                         ["iops_rd=", "iops_rd_max=", "iops_rd_max_length="])
+
+    def test_options(self):
+        self.assertEqual(self.offered("web", "power-off", "--"), ["--json", "--timeout", "--force"])
+        self.assertEqual(self.offered("--j"), ["--json"])
+
+    def test_commands_of_qmp(self):
+        self.vm("web")
+        self.assertEqual(self.offered("web", "qmp", "query-b"), ["query-block"])
+
+    def test_a_vm_that_hangs_keeps_nobody_long(self):
+        self.vm("web", greeting=None)
+        self.assertEqual(self.offered("web", "resize", ""), self.files)
+
+
+class Bash(Shells, CtlTest):
+    files = [""]
+
+    def offered(self, *words):
+        done = subprocess.run(["bash", "-c", BASH, "bash", completion("minivmm-ctl.bash"),
+                               self.program, *words], env=self.env, capture_output=True,
+                              timeout=10, check=True, text=True)
+        self.options = done.stderr.split("\n")[:-1]
+        return done.stdout.split("\n")[:-1]
+
+    def test_how_words_end(self):
+        self.vm("web")
+        self.assertEqual(self.offered("web", "throttle", "disk0", "iops_s"), ["iops_size="])
+        self.assertEqual(self.options, ["-o nospace"])
+        self.assertEqual(self.offered("web", "snapshot", "disk0", ""), [""])
+        self.assertEqual(self.options, ["-o default"])
+        self.assertEqual(self.offered("web", "throttle", "disk0", "iops", "="), [""])
+        self.assertEqual(self.offered("web", "throttle", "disk0", "iops", "=", "1"), [""])
+
+
+@unittest.skipUnless(shutil.which("zsh"), "there is no zsh")
+class Zsh(Shells, CtlTest):
+    files = ["FILES"]
+
+    def offered(self, *words):
+        done = subprocess.run(["zsh", "-f", "-c", ZSH, "zsh", completion("_minivmm-ctl"),
+                               self.program, *words], env=self.env, capture_output=True,
+                              timeout=10, check=True, text=True)
+        return done.stdout.split("\n")[:-1]
