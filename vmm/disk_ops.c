@@ -385,8 +385,8 @@ static void job_done(void *opaque, int result, const struct err *err)
     struct op *op = opaque;
     struct disk *disk = op->disk;
 
-    disk->has_job = false;
     op->job_done.fn(op->job_done.opaque, result, err);
+    disk->has_job = false;
 }
 
 static int ask_for_job(struct disk *disk, int (*carry_out)(struct disk_op *base), uint64_t speed,

@@ -60,7 +60,8 @@ int disk_snapshot_overlay(struct disk *disk, const char *path, struct disk_done 
  */
 int disk_stream(struct disk *disk, uint64_t speed, struct disk_done done) MUST_CHECK;
 
-/* The job, to look at and to set its speed, or whether it is paused or cancelled; NULL: none. */
+/* The job, to look at and to set its speed, or whether it is paused or cancelled; NULL: none.
+ * Whoever is told that it is done can still look at it. */
 struct block_job *disk_job(struct disk *disk);
 
 #endif

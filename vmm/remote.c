@@ -88,6 +88,11 @@ static bool translate(struct control_vm *vm, unsigned cpu, uint64_t va, uint64_t
     return remote->machine && remote_translate(remote->machine, cpu, va, ret_gpa);
 }
 
+static struct disk *find_disk(struct control_vm *vm, unsigned index)
+{
+    return remote_of(vm)->parts->disks[index];
+}
+
 static void get_disk(struct control_vm *vm, unsigned index, struct vm_disk *ret_disk)
 {
     const struct config_disk *config = disk_config(remote_of(vm)->parts->disks[index]);
@@ -112,6 +117,7 @@ static const struct vm_queries queries = {
     .show = show,
     .read_memory = read_memory,
     .translate = translate,
+    .disk = find_disk,
     .get_disk = get_disk,
     .ask_disk = ask_disk,
 };

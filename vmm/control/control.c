@@ -7,6 +7,8 @@
 
 #include "base/vm_names.h"
 #include "vmm/control/commands_block.h"
+#include "vmm/control/commands_disk.h"
+#include "vmm/control/commands_job.h"
 #include "vmm/control/commands_machine.h"
 #include "vmm/control/commands_monitor.h"
 #include "vmm/control/commands_stats.h"
@@ -14,7 +16,7 @@
 #include "vmm/control/qmp.h"
 #include "vmm/control/qmp_builtin.h"
 
-#define NTABLES 5
+#define NTABLES 7
 
 struct control {
     struct control_vm *vm;
@@ -56,6 +58,8 @@ static int start(struct control *control, const struct control_options *options,
     control->tables[2] = commands_block;
     control->tables[3] = commands_stats;
     control->tables[4] = commands_monitor;
+    control->tables[5] = commands_disk;
+    control->tables[6] = commands_job;
     r = qmp_new(options->loop, control->tables, NTABLES, control->vm, &control->qmp);
     if (r < 0)
         return err_set(err, r, "out of memory");
@@ -83,6 +87,7 @@ int control_new(const struct control_options *options, struct control **ret_cont
         return err_set(err, -ENOMEM, "out of memory");
     control->vm = options->vm;
     list_init(&control->vm->stopping);
+    list_init(&control->vm->jobs);
     r = start(control, options, err);
     if (r < 0) {
         control_free(control);

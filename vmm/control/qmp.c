@@ -502,6 +502,11 @@ json_t *qmp_text(const char *text)
 
 /* ---- for commands ---------------------------------------------------------------------------- */
 
+struct qmp *qmp_of(const struct qmp_request *request)
+{
+    return request->qmp;
+}
+
 void *qmp_opaque(const struct qmp_request *request)
 {
     return request->qmp->opaque;

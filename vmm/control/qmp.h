@@ -90,6 +90,7 @@ json_t *qmp_version(void);
 /* ---- for commands ---------------------------------------------------------------------------- */
 
 void *qmp_opaque(const struct qmp_request *request);
+struct qmp *qmp_of(const struct qmp_request *request);
 
 /* An argument of a request; for an optional one that is not there NULL, or `otherwise`. */
 const char *qmp_string(const struct qmp_request *request, const char *name);

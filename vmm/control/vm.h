@@ -51,6 +51,7 @@ struct vm_disk {
 };
 
 struct control_vm;
+struct disk;
 
 /* What can be found out at once. */
 struct vm_queries {
@@ -66,6 +67,7 @@ struct vm_queries {
     bool (*read_memory)(struct control_vm *vm, uint64_t gpa, void *buf, size_t len);
     /* Where an address leads, as a CPU sees it. False: nowhere, or there is no guest. */
     bool (*translate)(struct control_vm *vm, unsigned cpu, uint64_t va, uint64_t *ret_gpa);
+    struct disk *(*disk)(struct control_vm *vm, unsigned index);
     void (*get_disk)(struct control_vm *vm, unsigned index, struct vm_disk *ret_disk);
     /* Answered later, on the main loop, or when the disks are closed. */
     void (*ask_disk)(struct control_vm *vm, unsigned index, struct disk_question *question);
@@ -91,6 +93,7 @@ struct control_vm {
     uint64_t memory;         /* bytes */
     const char *serial_port; /* in QEMU's words: "stdio", "pty:/dev/pts/3" */
 
+    struct list jobs;     /* of disks, that clients began; owner: commands_job.c */
     struct list stopping; /* requests that wait for a pause; owner: commands_machine.c */
 };
 
