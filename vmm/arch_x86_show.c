@@ -168,7 +168,8 @@ static void walk_table(struct walk *walk, uint64_t table, unsigned level, uint64
     const uint64_t len = 1ull << (PAGE_SHIFT + 9 * (level - 1)); /* of what an entry maps */
     void *host;
 
-    if (guest_mem_at(walk->mem, table & ENTRY_ADDRESS, ENTRIES * 8ul, &host) < 0 || is_cut_off(walk))
+    if (guest_mem_at(walk->mem, table & ENTRY_ADDRESS, ENTRIES * 8ul, &host) < 0 ||
+        is_cut_off(walk))
         return;
     walk->ntables++;
     for (unsigned i = 0; i < ENTRIES; i++, va += len) {

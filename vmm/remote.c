@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "memory/guest_mem.h"
 #include "vmm/remote_show.h"
@@ -61,6 +62,43 @@ static unsigned get_cpu_counters(struct control_vm *vm, unsigned index,
     return VCPU_EXITS;
 }
 
+struct stats_call {
+    struct vcpu *vcpu;
+    int stats_fd;
+};
+
+static void open_stats(void *opaque)
+{
+    struct stats_call *call = opaque;
+
+    call->stats_fd = kvm_stats_open(vcpu_fd(call->vcpu));
+}
+
+/* A descriptor, or a negative number. */
+static int open_stats_of(const struct machine *machine, int cpu)
+{
+    struct stats_call call = {.stats_fd = -1};
+
+    if (cpu < 0)
+        return kvm_stats_open(machine_view(machine).vm->fd);
+    call.vcpu = machine_vcpu(machine, (unsigned)cpu);
+    return vcpu_call(call.vcpu, open_stats, &call) ? call.stats_fd : -1;
+}
+
+static bool get_kvm_stats(struct control_vm *vm, int cpu,
+                          void (*each)(void *opaque, const struct kvm_stat *stat), void *opaque)
+{
+    const struct machine *machine = remote_of(vm)->machine;
+    int fd = machine ? open_stats_of(machine, cpu) : -1;
+    int r;
+
+    if (fd < 0)
+        return false;
+    r = kvm_stats_read(fd, each, opaque);
+    close(fd);
+    return r == 0;
+}
+
 static bool show(struct control_vm *vm, enum vm_topic topic, unsigned cpu, FILE *out)
 {
     const struct remote *remote = remote_of(vm);
@@ -114,6 +152,7 @@ static const struct vm_queries queries = {
     .state = get_state,
     .get_cpu = get_cpu,
     .get_cpu_counters = get_cpu_counters,
+    .get_kvm_stats = get_kvm_stats,
     .show = show,
     .read_memory = read_memory,
     .translate = translate,

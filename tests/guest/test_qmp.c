@@ -486,20 +486,20 @@ static json_int_t number_in_first(const char *command, const char *object, const
     return value;
 }
 
-/* A statistic of the first object of a target. */
-static json_int_t statistic(const char *target, const char *name)
+/* A statistic of the first object of a target; -1: there is none. */
+static json_int_t statistic(const char *target, const char *provider, const char *name)
 {
     char arguments[200];
     json_t *results, *stats;
-    json_int_t value;
+    json_int_t value = -1;
 
     snprintf(arguments, sizeof(arguments),
-             "{\"target\":\"%s\",\"providers\":[{\"provider\":\"minivmm\",\"names\":[\"%s\"]}]}",
-             target, name);
+             "{\"target\":\"%s\",\"providers\":[{\"provider\":\"%s\",\"names\":[\"%s\"]}]}", target,
+             provider, name);
     results = qmp_client_ask(&client, "query-stats", arguments);
     stats = json_object_get(json_array_get(results, 0), "stats");
-    ck_assert_uint_eq(json_array_size(stats), 1);
-    value = json_integer_value(json_object_get(json_array_get(stats, 0), "value"));
+    if (json_array_size(stats) == 1)
+        value = json_integer_value(json_object_get(json_array_get(stats, 0), "value"));
     json_decref(results);
     return value;
 }
@@ -533,10 +533,15 @@ START_TEST(counters_say_what_the_guest_did)
     ck_assert_int_eq(number_in_first("query-blockstats", "stats", "flush_operations"), 1);
     ck_assert_int_eq(number_in_first("query-blockstats", "stats", "wr_highest_offset"), 8192);
     ck_assert_int_gt(number_in_first("query-blockstats", "stats", "wr_total_time_ns"), 0);
-    ck_assert_int_ge(statistic("vm", "queue-kicks"), 1);
-    ck_assert_int_ge(statistic("vm", "data-writes"), 1);
-    ck_assert_int_ge(statistic("vcpu", "exits-port-write"), 5); /* "ready" */
-    ck_assert_int_ge(statistic("vcpu", "exits-mmio-write"), 5); /* the driver's registers */
+    ck_assert_int_ge(statistic("vm", "minivmm", "queue-kicks"), 1);
+    ck_assert_int_ge(statistic("vm", "minivmm", "data-writes"), 1);
+    ck_assert_int_ge(statistic("vcpu", "minivmm", "exits-port-write"), 5); /* "ready" */
+    ck_assert_int_ge(statistic("vcpu", "minivmm", "exits-mmio-write"),
+                     5); /* the driver's registers */
+
+    /* Which of them a software KVM counts is its own affair. */
+    if (statistic("vcpu", "kvm", "exits") < 0 || statistic("vm", "kvm", "nx_lpage_splits") < 0)
+        printf("KVM has no counters here (Linux before 5.14): they are not tested\n");
 
     /* Counters of the disk are the VM's, those of CPUs the guest's. */
     qmp_client_do(&client, "system_reset", NULL);

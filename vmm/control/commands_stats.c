@@ -6,8 +6,9 @@
 #include "base/bytes.h"
 #include "vmm/control/disk_survey.h"
 
-/* The one who counts; QEMU's are "kvm" and "cryptodev". */
-#define PROVIDER "minivmm"
+/* Who counts: this program, and KVM. */
+#define OURS "minivmm"
+#define KVMS "kvm"
 
 static struct control_vm *vm_of(const struct qmp_request *request)
 {
@@ -39,22 +40,6 @@ static bool are_texts(const json_t *texts)
     return true;
 }
 
-/* Our entry among the wanted providers, which are an array of objects. NULL: there is none. */
-static const json_t *find_provider(const json_t *providers)
-{
-    const json_t *element;
-    size_t i;
-
-    json_array_foreach(providers, i, element)
-    {
-        const char *name = json_string_value(json_object_get(element, "provider"));
-
-        if (name && strcmp(name, PROVIDER) == 0)
-            return element;
-    }
-    return NULL;
-}
-
 static bool are_providers(const json_t *providers)
 {
     const json_t *element;
@@ -68,10 +53,22 @@ static bool are_providers(const json_t *providers)
     return true;
 }
 
-/* What our counters are filtered by: the names wanted; NULL: all. */
-static const json_t *wanted_names(const struct qmp_request *request)
+/* Are a provider's counters wanted? And if so, which: *ret_names; NULL: all. */
+static bool wants(const struct qmp_request *request, const char *provider, const json_t **ret_names)
 {
-    return json_object_get(find_provider(qmp_any(request, "providers")), "names");
+    const json_t *providers = qmp_any(request, "providers");
+    const json_t *element;
+    size_t i;
+
+    *ret_names = NULL;
+    json_array_foreach(providers, i, element)
+    {
+        if (strcmp(json_string_value(json_object_get(element, "provider")), provider) == 0) {
+            *ret_names = json_object_get(element, "names");
+            return true;
+        }
+    }
+    return providers == NULL;
 }
 
 /* Take away what is not wanted of a list of {name, value}. */
@@ -92,9 +89,9 @@ static void add(json_t *stats, const char *name, uint64_t value)
     json_array_append_new(stats, json_pack("{s:s,s:I}", "name", name, "value", (json_int_t)value));
 }
 
-static json_t *result_json(const char *path, json_t *stats)
+static json_t *result_json(const char *provider, const char *path, json_t *stats)
 {
-    return json_pack("{s:s,s:s,s:o}", "provider", PROVIDER, "qom-path", path, "stats", stats);
+    return json_pack("{s:s,s:s*,s:o}", "provider", provider, "qom-path", path, "stats", stats);
 }
 
 static json_t *cpu_stats(struct control_vm *vm, unsigned index)
@@ -137,69 +134,115 @@ static json_t *look_at_disk(const struct vm_disk *disk, const struct block_port 
     for (size_t i = 0; i < ARRAY_SIZE(counters); i++)
         add(stats, counters[i].name, counters[i].value);
     (void)snprintf(path, sizeof(path), "/machine/disk[%s]", disk->device);
-    return result_json(path, stats);
+    return result_json(OURS, path, stats);
+}
+
+/* A histogram has a list of values. */
+static void add_kvm_value(void *opaque, const struct kvm_stat *stat)
+{
+    json_t *values;
+
+    if (stat->type < KVM_STAT_LINEAR_HISTOGRAM) {
+        add(opaque, stat->name, stat->values[0]);
+        return;
+    }
+    values = json_array();
+    for (size_t i = 0; i < stat->nvalues; i++)
+        json_array_append_new(values, json_integer((json_int_t)stat->values[i]));
+    json_array_append_new(opaque, json_pack("{s:s,s:o}", "name", stat->name, "value", values));
 }
 
 /* ---- query-stats ----------------------------------------------------------------------------- */
 
-static void return_cpus(struct qmp_request *request)
+static void add_ours(struct qmp_request *request, unsigned cpu, const char *path, json_t *results)
+{
+    const json_t *names;
+    json_t *stats;
+
+    if (!wants(request, OURS, &names))
+        return;
+    stats = cpu_stats(vm_of(request), cpu);
+    filter_names(stats, names);
+    json_array_append_new(results, result_json(OURS, path, stats));
+}
+
+/* Of a CPU, or, with -1 and no path, of the VM. */
+static void add_kvms(struct qmp_request *request, int cpu, const char *path, json_t *results)
 {
     struct control_vm *vm = vm_of(request);
+    const json_t *names;
+    json_t *stats;
+
+    if (!wants(request, KVMS, &names))
+        return;
+    stats = json_array();
+    if (vm->queries->get_kvm_stats(vm, cpu, add_kvm_value, stats)) {
+        filter_names(stats, names);
+        json_array_append_new(results, result_json(KVMS, path, stats));
+    } else {
+        json_decref(stats);
+    }
+}
+
+static void return_cpus(struct qmp_request *request)
+{
     const json_t *vcpus = qmp_any(request, "vcpus");
     json_t *results = json_array();
 
-    for (unsigned i = 0; i < vm->ncpus; i++) {
+    for (unsigned i = 0; i < vm_of(request)->ncpus; i++) {
         char path[VM_CPU_PATH_MAX];
-        json_t *stats;
 
         vm_cpu_path(i, path);
         if (vcpus && !has_text(vcpus, path))
             continue;
-        stats = cpu_stats(vm, i);
-        filter_names(stats, wanted_names(request));
-        json_array_append_new(results, result_json(path, stats));
+        add_ours(request, i, path, results);
+        add_kvms(request, (int)i, path, results);
     }
     qmp_return(request, results);
 }
 
-static void return_disks(struct qmp_request *request, json_t *results)
+/* `disks` is ours, of all disks. */
+static void return_vm(struct qmp_request *request, json_t *disks)
 {
-    json_t *result;
+    const json_t *names;
+    json_t *results = json_array();
+    json_t *disk;
     size_t i;
 
-    json_array_foreach(results, i, result)
-        filter_names(json_object_get(result, "stats"), wanted_names(request));
+    if (wants(request, OURS, &names)) {
+        json_array_foreach(disks, i, disk) filter_names(json_object_get(disk, "stats"), names);
+        json_array_extend(results, disks);
+    }
+    json_decref(disks);
+    add_kvms(request, -1, NULL, results);
     qmp_return(request, results);
 }
 
 static void run_query_stats(struct qmp_request *request)
 {
-    const json_t *providers = qmp_any(request, "providers");
     const json_t *vcpus = qmp_any(request, "vcpus");
     const char *target = qmp_string(request, "target");
     bool of_cpus = strcmp(target, "vcpu") == 0;
 
     if (!of_cpus && strcmp(target, "vm") != 0)
         qmp_fail(request, QMP_GENERIC_ERROR, "query-stats: 'target' must be \"vm\" or \"vcpu\"");
-    else if (!are_providers(providers))
+    else if (!are_providers(qmp_any(request, "providers")))
         qmp_fail(request, QMP_GENERIC_ERROR,
                  "query-stats: 'providers' must be an array of objects with 'provider', a string, "
                  "and 'names', an array of strings");
     else if (!are_texts(vcpus) || (vcpus && !of_cpus))
         qmp_fail(request, QMP_GENERIC_ERROR,
                  "query-stats: 'vcpus' must be an array of strings, with 'target' \"vcpu\"");
-    else if (providers && !find_provider(providers))
-        qmp_return(request, json_array());
     else if (of_cpus)
         return_cpus(request);
     else
-        disk_survey(request, look_at_disk, return_disks);
+        disk_survey(request, look_at_disk, return_vm);
 }
 
 /* ---- query-stats-schemas --------------------------------------------------------------------- */
 
 /* The names in a list of {name, value}. */
-static json_t *schema_json(const char *target, const json_t *stats)
+static json_t *our_schema(const char *target, const json_t *stats)
 {
     json_t *values = json_array();
     const json_t *element;
@@ -215,18 +258,56 @@ static json_t *schema_json(const char *target, const json_t *stats)
             json_object_set_new(value, "unit", json_string("bytes"));
         json_array_append_new(values, value);
     }
-    return json_pack("{s:s,s:s,s:o}", "provider", PROVIDER, "target", target, "stats", values);
+    return json_pack("{s:s,s:s,s:o}", "provider", OURS, "target", target, "stats", values);
 }
 
-/* All disks have the same counters. */
+static void add_kvm_schema_value(void *opaque, const struct kvm_stat *stat)
+{
+    static const char *const types[] = {
+        [KVM_STAT_CUMULATIVE] = "cumulative",
+        [KVM_STAT_INSTANT] = "instant",
+        [KVM_STAT_PEAK] = "peak",
+        [KVM_STAT_LINEAR_HISTOGRAM] = "linear-histogram",
+        [KVM_STAT_LOG2_HISTOGRAM] = "log2-histogram",
+    };
+    json_t *value = json_pack("{s:s,s:s,s:i,s:s*}", "name", stat->name, "type", types[stat->type],
+                              "exponent", stat->exponent, "unit", stat->unit);
+
+    if (stat->exponent != 0)
+        json_object_set_new(value, "base", json_integer(stat->base));
+    if (stat->type == KVM_STAT_LINEAR_HISTOGRAM)
+        json_object_set_new(value, "bucket-size", json_integer(stat->bucket_size));
+    json_array_append_new(opaque, value);
+}
+
+static void add_kvm_schema(struct control_vm *vm, const char *target, int cpu, json_t *schemas)
+{
+    json_t *values = json_array();
+
+    if (vm->queries->get_kvm_stats(vm, cpu, add_kvm_schema_value, values))
+        json_array_append_new(schemas, json_pack("{s:s,s:s,s:o}", "provider", KVMS, "target",
+                                                 target, "stats", values));
+    else
+        json_decref(values);
+}
+
+/* All disks have the same counters, and all CPUs. */
 static void return_schemas(struct qmp_request *request, json_t *disks)
 {
     const json_t *disk_stats = json_object_get(json_array_get(disks, 0), "stats");
-    json_t *of_cpu = cpu_stats(vm_of(request), 0);
+    const char *provider = qmp_string(request, "provider");
+    struct control_vm *vm = vm_of(request);
     json_t *schemas = json_array();
+    json_t *of_cpu = cpu_stats(vm, 0);
 
-    json_array_append_new(schemas, schema_json("vcpu", of_cpu));
-    json_array_append_new(schemas, schema_json("vm", disk_stats));
+    if (!provider || strcmp(provider, OURS) == 0) {
+        json_array_append_new(schemas, our_schema("vcpu", of_cpu));
+        json_array_append_new(schemas, our_schema("vm", disk_stats));
+    }
+    if (!provider || strcmp(provider, KVMS) == 0) {
+        add_kvm_schema(vm, "vcpu", 0, schemas);
+        add_kvm_schema(vm, "vm", -1, schemas);
+    }
     json_decref(of_cpu);
     json_decref(disks);
     qmp_return(request, schemas);
@@ -234,12 +315,7 @@ static void return_schemas(struct qmp_request *request, json_t *disks)
 
 static void run_query_schemas(struct qmp_request *request)
 {
-    const char *provider = qmp_string(request, "provider");
-
-    if (provider && strcmp(provider, PROVIDER) != 0)
-        qmp_return(request, json_array());
-    else
-        disk_survey(request, look_at_disk, return_schemas);
+    disk_survey(request, look_at_disk, return_schemas);
 }
 
 static const struct qmp_arg stats_args[] = {

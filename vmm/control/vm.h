@@ -13,6 +13,7 @@
 
 #include "base/list.h"
 #include "vmm/disk_questions.h"
+#include "vmm/kvm_stats.h"
 
 enum vm_state {
     VM_RUNNING,
@@ -61,6 +62,12 @@ struct vm_queries {
     /* How many it has; all are 0 without a guest. */
     unsigned (*get_cpu_counters)(struct control_vm *vm, unsigned index,
                                  struct vm_counter ret_counters[VM_COUNTERS_MAX]);
+    /*
+     * What KVM counts, of a CPU or of the whole VM (-1); a CPU comes out of the guest for a moment.
+     * False: it does not tell, or there is no guest.
+     */
+    bool (*get_kvm_stats)(struct control_vm *vm, int cpu,
+                          void (*each)(void *opaque, const struct kvm_stat *stat), void *opaque);
     /* Print it. Waits for the CPU to come out of the guest. False: there is no guest. */
     bool (*show)(struct control_vm *vm, enum vm_topic topic, unsigned cpu, FILE *out);
     /* RAM at a physical address. False: not all of it is RAM, or there is no guest. */

@@ -33,6 +33,30 @@ static unsigned get_cpu_counters(struct control_vm *vm, unsigned index,
     return 2;
 }
 
+static bool get_kvm_stats(struct control_vm *vm, int cpu,
+                          void (*each)(void *opaque, const struct kvm_stat *stat), void *opaque)
+{
+    const uint64_t values[] = {30 + (uint64_t)cpu, 40, 50};
+    const struct kvm_stat exits = {.name = "exits", .base = 10, .nvalues = 1, .values = values};
+    const struct kvm_stat waits = {
+        .name = "waits",
+        .type = KVM_STAT_LINEAR_HISTOGRAM,
+        .unit = "seconds",
+        .base = 10,
+        .exponent = -9,
+        .bucket_size = 100,
+        .nvalues = 3,
+        .values = values,
+    };
+
+    if (fake_of(vm)->state == VM_NO_GUEST)
+        return false;
+    each(opaque, &exits);
+    if (cpu < 0)
+        each(opaque, &waits);
+    return true;
+}
+
 static bool show(struct control_vm *vm, enum vm_topic topic, unsigned cpu, FILE *out)
 {
     if (fake_of(vm)->state == VM_NO_GUEST)
@@ -75,6 +99,7 @@ static const struct vm_queries queries = {
     .state = get_state,
     .get_cpu = get_cpu,
     .get_cpu_counters = get_cpu_counters,
+    .get_kvm_stats = get_kvm_stats,
     .show = show,
     .read_memory = read_memory,
     .translate = translate,

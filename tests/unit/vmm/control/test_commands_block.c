@@ -212,11 +212,14 @@ START_TEST(exits_are_told_for_each_cpu)
 {
     const json_t *results = ask("query-stats", "{\"target\":\"vcpu\"}");
 
-    ck_assert_uint_eq(json_array_size(results), 2);
-    ck_assert_str_eq(text_at(results, "1/provider"), "minivmm");
-    ck_assert_str_eq(text_at(results, "1/qom-path"), "/machine/cpu[1]");
-    ck_assert_str_eq(text_at(results, "1/stats/0/name"), "exits-a");
-    ck_assert_int_eq(number_at(results, "1/stats/0/value"), 11);
+    ck_assert_uint_eq(json_array_size(results), 4);
+    ck_assert_str_eq(text_at(results, "2/provider"), "minivmm");
+    ck_assert_str_eq(text_at(results, "2/qom-path"), "/machine/cpu[1]");
+    ck_assert_str_eq(text_at(results, "2/stats/0/name"), "exits-a");
+    ck_assert_int_eq(number_at(results, "2/stats/0/value"), 11);
+    ck_assert_str_eq(text_at(results, "3/provider"), "kvm");
+    ck_assert_str_eq(text_at(results, "3/qom-path"), "/machine/cpu[1]");
+    ck_assert_int_eq(number_at(results, "3/stats/0/value"), 31);
 }
 END_TEST
 
@@ -224,18 +227,19 @@ START_TEST(statistics_are_filtered)
 {
     const json_t *results =
         ask("query-stats", "{\"target\":\"vcpu\",\"vcpus\":[\"/machine/cpu[1]\"],"
-                           "\"providers\":[{\"provider\":\"kvm\"},"
+                           "\"providers\":[{\"provider\":\"other\"},"
                            "{\"provider\":\"minivmm\",\"names\":[\"exits-b\",\"nothing\"]}]}");
 
     ck_assert_uint_eq(json_array_size(results), 1);
     ck_assert_uint_eq(json_array_size(at(results, "0/stats")), 1);
     ck_assert_int_eq(number_at(results, "0/stats/0/value"), 21);
-    results = ask("query-stats", "{\"target\":\"vcpu\",\"providers\":[{\"provider\":\"kvm\"}]}");
+    results = ask("query-stats", "{\"target\":\"vcpu\",\"providers\":[{\"provider\":\"other\"}]}");
     ck_assert_uint_eq(json_array_size(results), 0);
+    ck_assert(json_is_array(results));
 }
 END_TEST
 
-START_TEST(statistics_of_the_vm_are_those_of_its_disks)
+START_TEST(statistics_of_the_vm_are_those_of_its_disks_and_kvms)
 {
     const json_t *results;
 
@@ -247,6 +251,20 @@ START_TEST(statistics_of_the_vm_are_those_of_its_disks)
     ck_assert_str_eq(text_at(results, "1/qom-path"), "/machine/disk[vdb]");
     ck_assert_int_eq(number_at(results, "1/stats/0/value"), 9);
     ck_assert_int_eq(number_at(results, "0/stats/0/value"), 0);
+
+    results = ask("query-stats", "{\"target\":\"vm\",\"providers\":[{\"provider\":\"kvm\"}]}");
+    ck_assert_uint_eq(json_array_size(results), 1);
+    ck_assert_ptr_null(json_object_get(at(results, "0"), "qom-path"));
+    ck_assert_int_eq(number_at(results, "0/stats/1/value/2"), 50);
+}
+END_TEST
+
+START_TEST(guest_that_is_not_there_has_no_statistics_of_kvm)
+{
+    fake.state = VM_NO_GUEST;
+    ck_assert_uint_eq(json_array_size(ask("query-stats", "{\"target\":\"vcpu\"}")), 2);
+    ck_assert_uint_eq(json_array_size(ask("query-stats", "{\"target\":\"vm\"}")), 0);
+    ck_assert_uint_eq(json_array_size(ask("query-stats-schemas", NULL)), 2);
 }
 END_TEST
 
@@ -257,17 +275,25 @@ START_TEST(schemas_have_the_same_names)
 
     add_disks();
     schemas = ask("query-stats-schemas", NULL);
-    ck_assert_uint_eq(json_array_size(schemas), 2);
+    ck_assert_uint_eq(json_array_size(schemas), 4);
     ck_assert_str_eq(text_at(schemas, "0/target"), "vcpu");
     ck_assert_str_eq(text_at(schemas, "0/stats/1/name"), "exits-b");
     ck_assert_str_eq(text_at(schemas, "1/target"), "vm");
     ck_assert_str_eq(text_at(schemas, "1/stats/4/name"), "data-read-bytes");
     ck_assert_str_eq(text_at(schemas, "1/stats/4/unit"), "bytes");
+    ck_assert_str_eq(text_at(schemas, "2/provider"), "kvm");
+    ck_assert_str_eq(text_at(schemas, "3/stats/1/type"), "linear-histogram");
+    ck_assert_str_eq(text_at(schemas, "3/stats/1/unit"), "seconds");
+    ck_assert_int_eq(number_at(schemas, "3/stats/1/base"), 10);
+    ck_assert_int_eq(number_at(schemas, "3/stats/1/exponent"), -9);
+    ck_assert_int_eq(number_at(schemas, "3/stats/1/bucket-size"), 100);
+    ck_assert_ptr_null(json_object_get(at(schemas, "2/stats/0"), "base"));
     names = json_incref((json_t *)at(schemas, "1/stats"));
     schemas = ask("query-stats", "{\"target\":\"vm\"}");
     ck_assert_uint_eq(json_array_size(names), json_array_size(at(schemas, "0/stats")));
     json_decref(names);
-    ck_assert_uint_eq(json_array_size(ask("query-stats-schemas", "{\"provider\":\"kvm\"}")), 0);
+    ck_assert_uint_eq(json_array_size(ask("query-stats-schemas", "{\"provider\":\"kvm\"}")), 2);
+    ck_assert_uint_eq(json_array_size(ask("query-stats-schemas", "{\"provider\":\"no\"}")), 0);
 }
 END_TEST
 
@@ -298,8 +324,9 @@ static void add_tests(Suite *suite)
                    nodes_are_all_images_of_all_chains, vm_without_disks_has_none,
                    counters_of_a_disk_are_told, open_question_is_answered_at_the_end);
     unit_case_with(suite, "stats", set_up_stats, tear_down, exits_are_told_for_each_cpu,
-                   statistics_are_filtered, statistics_of_the_vm_are_those_of_its_disks,
-                   schemas_have_the_same_names, wrong_filters_are_errors);
+                   statistics_are_filtered, statistics_of_the_vm_are_those_of_its_disks_and_kvms,
+                   guest_that_is_not_there_has_no_statistics_of_kvm, schemas_have_the_same_names,
+                   wrong_filters_are_errors);
 }
 
 UNIT_MAIN("commands_block", add_tests)
