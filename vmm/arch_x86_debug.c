@@ -64,16 +64,6 @@ static int call(int fd, unsigned long request, void *arg)
 
 /* ---- what KVM shall stop for ----------------------------------------------------------------- */
 
-bool arch_debug_can(const struct kvm *kvm)
-{
-    return kvm_check_cap(kvm, KVM_CAP_SET_GUEST_DEBUG) > 0;
-}
-
-bool arch_debug_can_mask(const struct kvm *kvm)
-{
-    return (kvm_check_cap(kvm, KVM_CAP_SET_GUEST_DEBUG2) & KVM_GUESTDBG_BLOCKIRQ) != 0;
-}
-
 static uint64_t dr7_bits(unsigned index, enum gdb_breakpoint_type type, unsigned len)
 {
     static const uint64_t len_codes[] = {[1] = 0, [2] = 1, [4] = 3, [8] = 2};

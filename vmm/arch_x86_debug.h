@@ -39,10 +39,6 @@ struct arch_debug_want {
     enum gdb_breakpoint_type types[GDB_HARDWARE_MAX];
 };
 
-/* Can KVM debug guests, and keep interrupts from steps? */
-bool arch_debug_can(const struct kvm *kvm);
-bool arch_debug_can_mask(const struct kvm *kvm);
-
 /* 0 or -errno. A step is from where the vCPU is now: say it before each. */
 int arch_debug_apply(int vcpu_fd, const struct arch_debug_want *want) MUST_CHECK;
 

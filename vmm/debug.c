@@ -7,8 +7,8 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
-#include "vmm/arch.h"
 #include "vmm/arch_x86_debug.h"
+#include "vmm/arch_x86_debug_probe.h"
 #include "vmm/gdb/breakpoints.h"
 
 /* What the debugger knows of a vCPU. */
@@ -25,7 +25,7 @@ struct debug_cpu {
 
 struct debug {
     struct gdb_target target;
-    const struct kvm *kvm;
+    struct arch_debug_abilities abilities;
     struct loop *loop;
     struct debug_user *user;
 
@@ -263,10 +263,10 @@ static void begin_step(struct debug *debug, struct debug_cpu *cpu, const struct 
         log_warn("gdb: KVM does not give the registers: no step");
         return;
     }
-    step_begin(&debug->step);
+    step_begin(&debug->step, debug->abilities.software);
     want.step = true;
-    want.software = true;
-    want.masks_interrupts = run->masks_interrupts && arch_debug_can_mask(debug->kvm);
+    want.software = debug->abilities.software;
+    want.masks_interrupts = run->masks_interrupts && debug->abilities.masks;
     cpu->debugger.steps_from = debug->step.linear_rip;
     cpu->debugger.steps = true;
     debug->stepper = cpu;
@@ -373,10 +373,22 @@ static bool target_has_avx(struct gdb_target *target)
     return arch_debug_has_avx();
 }
 
-/* A KVM that emulates the guest's kernel looks at debug registers for instructions only. */
-static bool target_can_watch(struct gdb_target *target)
+static bool target_supports(struct gdb_target *target, enum gdb_breakpoint_type type)
 {
-    return arch_has_virtualization();
+    const struct arch_debug_abilities *abilities = &debug_of(target)->abilities;
+
+    switch (type) {
+    case GDB_BREAK_SOFTWARE:
+        return abilities->software;
+    case GDB_BREAK_HARDWARE:
+        return abilities->hardware;
+    case GDB_WATCH_WRITE:
+    case GDB_WATCH_ACCESS:
+        return abilities->watch;
+    case GDB_WATCH_READ: /* x86 has no such thing */
+        return false;
+    }
+    return false;
 }
 
 /* NULL while there is no machine. */
@@ -438,7 +450,7 @@ static int target_write(struct gdb_target *target, uint64_t gpa, const void *buf
 static const struct gdb_target_ops target_ops = {
     .ncpus = target_ncpus,
     .has_avx = target_has_avx,
-    .can_watch = target_can_watch,
+    .supports = target_supports,
     .describe = target_describe,
     .get_registers = target_get_registers,
     .set_registers = target_set_registers,
@@ -453,18 +465,32 @@ static const struct gdb_target_ops target_ops = {
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
+/* gdb only says that something could not be set. */
+static void warn_of_missing(const struct arch_debug_abilities *abilities)
+{
+    if (!abilities->software)
+        log_warn("gdb: this host's KVM does not stop at int3: there are no software breakpoints, "
+                 "and steps do not see handlers of interrupts and exceptions");
+    if (!abilities->hardware || !abilities->watch)
+        log_info("gdb: this host's KVM has no hardware %s",
+                 abilities->hardware ? "watchpoints" : "breakpoints and watchpoints");
+}
+
 int debug_new(const struct kvm *kvm, struct loop *loop, bool waits, struct debug **ret_debug,
               struct err *err)
 {
-    struct debug *debug;
+    struct debug *debug = calloc(1, sizeof(*debug));
+    int r;
 
-    if (!arch_debug_can(kvm))
-        return err_set(err, -ENOSYS, "--gdb: this host's KVM cannot debug guests");
-    debug = calloc(1, sizeof(*debug));
     if (!debug)
         return err_set(err, -ENOMEM, "out of memory");
+    r = arch_debug_probe(kvm, &debug->abilities, err);
+    if (r < 0) {
+        free(debug);
+        return r;
+    }
+    warn_of_missing(&debug->abilities);
     debug->target.ops = &target_ops;
-    debug->kvm = kvm;
     debug->loop = loop;
     debug->holds = waits;
     debug->look.run = look;

@@ -106,13 +106,15 @@ static void trap_return(struct debug_step *step)
         set_trap(step, load_le64(bytes));
 }
 
-void step_begin(struct debug_step *step)
+void step_begin(struct debug_step *step, bool traps)
 {
     const struct step_tables *tables = &step->tables;
     unsigned len = gate_len[tables->mode];
 
     step->nplaces = 0;
     read_code(step);
+    if (!traps)
+        return;
     trap_return(step);
     for (unsigned i = 0; i < STEP_VECTORS && (i + 1) * len - 1 <= tables->idt_limit; i++) {
         uint8_t gate[16];

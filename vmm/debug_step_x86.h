@@ -58,9 +58,9 @@ struct debug_step {
 
 /*
  * Fill in mem, paging, tables, before and linear_rip; then the traps are set, but for one at the
- * instruction itself.
+ * instruction itself. `traps`: whether KVM stops at them; otherwise there are none.
  */
-void step_begin(struct debug_step *step);
+void step_begin(struct debug_step *step, bool traps);
 
 /* Is there a trap at this linear address? */
 bool step_has(const struct debug_step *step, uint64_t va);

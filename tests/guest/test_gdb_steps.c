@@ -15,6 +15,7 @@
 #include "tests/lib/guest/guest_test.h"
 #include "vmm/arch.h"
 #include "vmm/config/config.h"
+#include "vmm/gdb/breakpoints.h"
 #include "vmm/gdb/registers_x86.h"
 
 /* The guest's code, its tables and what it counts. Its stack is that of the interpreter. */
@@ -205,6 +206,16 @@ static void put_bytes(uint64_t gpa, const uint8_t *bytes, size_t len)
     }
 }
 
+/* An instruction that this host cannot carry out, or step. */
+static void leave_out(uint8_t *code, unsigned insn)
+{
+    uint32_t len = steps_offsets[insn + 1] - steps_offsets[insn];
+
+    memset(code + steps_offsets[insn], 0x66, len); /* prefixes, in front of a nop */
+    code[steps_offsets[insn] + len - 1] = 0x90;
+    kinds[insn] = PLAIN;
+}
+
 static void write_guest(const char *kernel)
 {
     static uint8_t code[0x1000];
@@ -212,8 +223,7 @@ static void write_guest(const char *kernel)
     memcpy(code, steps_code, (size_t)(steps_code_end - steps_code));
     if (!arch_has_virtualization()) {
         puts("this KVM does not know `int` in 64-bit mode: a nop takes its place");
-        memcpy(code + steps_offsets[ROUND_INT], "\x66\x90", 2);
-        kinds[ROUND_INT] = PLAIN;
+        leave_out(code, ROUND_INT);
     }
     guest_init(&guest);
     put_bytes(CODE, code, (size_t)(steps_code_end - steps_code));
@@ -395,9 +405,13 @@ static void set_period(uint64_t ns)
 static void run_steps(bool interrupts_come)
 {
     struct model model = {.interrupts_come = interrupts_come};
+    bool sees_handlers;
     unsigned at, now;
 
     start();
+    sees_handlers = gdb_client_supports(&client, GDB_BREAK_SOFTWARE);
+    if (!sees_handlers) /* they run unseen, to where they return */
+        kinds[ROUND_FAULT] = kinds[ROUND_INT] = PLAIN;
     gdb_client_expect(&client, interrupts_come ? "Qqemu.sstep=1" : "Qqemu.sstep=3", "OK");
     set_period(STEPS_PER_PERIOD * measure_step_ns());
     at = insn_at(gdb_client_register(&client, GDB_CLIENT_RIP));
@@ -410,10 +424,11 @@ static void run_steps(bool interrupts_come)
     ck_assert_uint_eq(model.depth, 0);
     ck_assert_uint_eq(gdb_client_memory(&client, ROUNDS_COUNT), NROUNDS);
     ck_assert_uint_eq(model.executed[ROUND_BEGIN], NROUNDS);
-    ck_assert_uint_eq(gdb_client_memory(&client, TIMER_COUNT), model.ninterrupts);
     ck_assert_uint_eq(gdb_client_memory(&client, FLAGS_SEEN) & RFLAGS_TF, 0);
-    if (interrupts_come)
-        ck_assert_uint_ge(model.ninterrupts, 3); /* not each hlt waits: see docs/gdb.md */
+    if (sees_handlers || !interrupts_come)
+        ck_assert_uint_eq(gdb_client_memory(&client, TIMER_COUNT), model.ninterrupts);
+    if (interrupts_come) /* not each hlt waits: see docs/gdb.md */
+        ck_assert_uint_ge(gdb_client_memory(&client, TIMER_COUNT), 3);
     printf("%s: %u interrupts\n", interrupts_come ? "not masked" : "masked", model.ninterrupts);
     finish();
 }

@@ -20,15 +20,6 @@
 #define GDB_SOFTWARE_MAX 512u
 #define GDB_HARDWARE_MAX 4u
 
-/* The numbers of packets Z0 to Z4. */
-enum gdb_breakpoint_type {
-    GDB_BREAK_SOFTWARE,
-    GDB_BREAK_HARDWARE,
-    GDB_WATCH_WRITE,
-    GDB_WATCH_READ, /* x86 cannot do it */
-    GDB_WATCH_ACCESS,
-};
-
 struct gdb_software {
     uint64_t va;
     uint64_t gpa;

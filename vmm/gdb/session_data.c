@@ -215,18 +215,18 @@ void gdb_write_memory_binary(struct gdb_session *session, const char *text, size
 
 /* ---- breakpoints ----------------------------------------------------------------------------- */
 
+/*
+ * An empty answer says that something is not supported. But without support for software breakpoints
+ * gdb would write an int3 itself, and the guest would run into it.
+ */
 static bool is_supported(struct gdb_session *session, uint64_t type)
 {
-    switch (type) {
-    case GDB_BREAK_SOFTWARE:
-    case GDB_BREAK_HARDWARE:
+    if (type <= GDB_WATCH_ACCESS &&
+        session->target->ops->supports(session->target, (enum gdb_breakpoint_type)type))
         return true;
-    case GDB_WATCH_WRITE:
-    case GDB_WATCH_ACCESS:
-        return session->target->ops->can_watch(session->target);
-    default:
-        return false;
-    }
+    if (type == GDB_BREAK_SOFTWARE)
+        gdb_reply_error(&session->reply, -ENOTSUP);
+    return false;
 }
 
 /* `TYPE,ADDRESS,KIND`; for watchpoints the kind is the length. */
@@ -242,7 +242,7 @@ void gdb_breakpoint(struct gdb_session *session, bool on, const char *text)
         return;
     }
     if (!is_supported(session, type))
-        return; /* an empty answer says so */
+        return;
     if (type == GDB_BREAK_HARDWARE)
         kind = 1;
     hardware =

@@ -18,6 +18,15 @@
 struct gdb_target;
 struct gdb_breakpoints;
 
+/* The numbers of packets Z0 to Z4. */
+enum gdb_breakpoint_type {
+    GDB_BREAK_SOFTWARE,
+    GDB_BREAK_HARDWARE,
+    GDB_WATCH_WRITE,
+    GDB_WATCH_READ, /* x86 cannot do it */
+    GDB_WATCH_ACCESS,
+};
+
 /* What a vCPU shall do while the machine is not stopped. */
 enum gdb_action {
     GDB_STAY,
@@ -49,8 +58,8 @@ struct gdb_stop {
 struct gdb_target_ops {
     unsigned (*ncpus)(struct gdb_target *target);
     bool (*has_avx)(struct gdb_target *target);
-    /* Do watchpoints work? */
-    bool (*can_watch)(struct gdb_target *target);
+    /* Does it stop for such breakpoints? */
+    bool (*supports)(struct gdb_target *target, enum gdb_breakpoint_type type);
 
     /* What to say of a vCPU in a list: "running", "halted", … */
     const char *(*describe)(struct gdb_target *target, unsigned cpu);

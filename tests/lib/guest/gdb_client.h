@@ -57,6 +57,9 @@ bool gdb_client_wait(struct gdb_client *client, unsigned timeout_ms);
 void gdb_client_meet(struct guest *guest);
 void gdb_client_reach(struct gdb_client *client, uint64_t code);
 
+/* Can breakpoints of packet `Z<type>` be set? Prints a line if not. */
+bool gdb_client_supports(struct gdb_client *client, unsigned type);
+
 /* A register of 64 bits; 8 bytes of memory. */
 uint64_t gdb_client_register(struct gdb_client *client, unsigned number);
 uint64_t gdb_client_memory(struct gdb_client *client, uint64_t address);

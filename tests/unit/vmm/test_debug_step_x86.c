@@ -78,7 +78,7 @@ static void tear_down(void)
 
 START_TEST(traps_are_at_all_handlers_until_the_end)
 {
-    step_begin(&step);
+    step_begin(&step, true);
     for (unsigned i = 0; i < STEP_VECTORS; i++) {
         ck_assert(step_has(&step, HANDLERS + 16 * i));
         ck_assert_uint_eq(byte_at(HANDLERS + 16 * i), INT3);
@@ -94,10 +94,20 @@ START_TEST(traps_are_at_all_handlers_until_the_end)
 }
 END_TEST
 
+START_TEST(without_kvms_help_there_are_no_traps)
+{
+    put(CODE, "\x9c", 1);
+    step_begin(&step, false);
+    ck_assert_uint_eq(step.nplaces, 0);
+    ck_assert_uint_eq(step.code[0], 0x9c);
+    ck_assert_uint_eq(byte_at(HANDLERS), NOP);
+}
+END_TEST
+
 START_TEST(instruction_that_is_stepped_stays)
 {
     step.linear_rip = HANDLERS;
-    step_begin(&step);
+    step_begin(&step, true);
     ck_assert_uint_eq(byte_at(HANDLERS), NOP);
     ck_assert_uint_eq(byte_at(HANDLERS + 16), INT3);
     step_end(&step);
@@ -111,7 +121,7 @@ START_TEST(vectors_may_share_a_handler_and_a_handler_may_be_an_int3)
     for (unsigned i = 32; i < STEP_VECTORS; i++)
         put_gate(i, HANDLERS, 0x8e);
     put(HANDLERS + 16, &int3, 1);
-    step_begin(&step);
+    step_begin(&step, true);
     ck_assert_uint_eq(step.nplaces, 32 + 1);
     ck_assert(step_has(&step, HANDLERS + 16));
     step_end(&step);
@@ -126,16 +136,16 @@ START_TEST(gates_that_lead_nowhere_are_left_alone)
     put_gate(1, HANDLERS + 16, 0x85); /* a task gate */
     put_gate(2, MEM_LEN, 0x8e);       /* no memory */
     put_gate(3, UINT64_MAX, 0x8e);
-    step_begin(&step);
+    step_begin(&step, true);
     ck_assert_uint_eq(step.nplaces, STEP_VECTORS - 4 + 1);
     step_end(&step);
     step.tables.idt_limit = 16 * 10 - 2; /* the tenth is cut off */
     step.tables.syscalls[0] = 0;
-    step_begin(&step);
+    step_begin(&step, true);
     ck_assert_uint_eq(step.nplaces, 9 - 4);
     step_end(&step);
     step.tables.idt_base = MEM_LEN;
-    step_begin(&step);
+    step_begin(&step, true);
     ck_assert_uint_eq(step.nplaces, 0);
 }
 END_TEST
@@ -147,14 +157,14 @@ START_TEST(gates_of_other_modes_are_shorter)
     put(IDT, gate, sizeof(gate));
     step.tables.mode = STEP_PROTECTED;
     step.tables.idt_limit = 7;
-    step_begin(&step);
+    step_begin(&step, true);
     ck_assert(step_has(&step, 0x11234));
     step_end(&step);
 
     step.tables.mode = STEP_REAL;
     step.tables.idt_limit = 3;
     put(IDT, "\x10\x00\x00\x20", 4);
-    step_begin(&step);
+    step_begin(&step, true);
     ck_assert(step_has(&step, 0x20010));
     step_end(&step);
 }
@@ -164,11 +174,11 @@ START_TEST(return_address_of_iret_is_a_place)
 {
     put(CODE, "\x48\xcf", 2);
     put64(STACK, 0x7000);
-    step_begin(&step);
+    step_begin(&step, true);
     ck_assert(step_has(&step, 0x7000));
     step_end(&step);
     put(CODE, "\xc3\xcf", 2);
-    step_begin(&step);
+    step_begin(&step, true);
     ck_assert(!step_has(&step, 0x7000));
     step_end(&step);
 }
@@ -197,7 +207,7 @@ START_TEST(trap_flag_is_taken_out_of_frames)
 {
     struct gdb_registers now = after(HANDLERS, STACK - 40);
 
-    step_begin(&step);
+    step_begin(&step, true);
     push_frame(STACK - 40, CODE, 0x202 | TF);
     ck_assert(!step_tidy(&step, &now));
     ck_assert_uint_eq(get64(STACK - 24), 0x202);
@@ -215,7 +225,7 @@ START_TEST(what_only_looks_like_a_frame_is_left_alone)
 {
     struct gdb_registers now = after(0x7000, STACK - 40);
 
-    step_begin(&step);
+    step_begin(&step, true);
     push_frame(STACK - 40, CODE + 5, 0x202 | TF); /* a call pushed this, and the rest was there */
     ck_assert(!step_tidy(&step, &now));
     ck_assert_uint_eq(get64(STACK - 24), 0x202 | TF);
@@ -237,7 +247,7 @@ START_TEST(trap_flag_is_taken_out_of_what_pushf_pushed)
 
         put(CODE, codes[i], 3);
         put64(STACK - 8, 0x246 | TF);
-        step_begin(&step);
+        step_begin(&step, true);
         ck_assert(!step_tidy(&step, &now));
         step_end(&step);
         ck_assert_uint_eq(get64(STACK - 8), 0x246);
@@ -250,11 +260,11 @@ START_TEST(trap_flag_is_taken_out_of_what_syscall_keeps)
     struct gdb_registers now = after(SYSCALL, STACK);
 
     now.gpr[GDB_R8 + 3] = 0x246 | TF;
-    step_begin(&step);
+    step_begin(&step, true);
     ck_assert(!step_tidy(&step, &now));
     put(CODE, "\x0f\x05", 2);
     step_end(&step);
-    step_begin(&step);
+    step_begin(&step, true);
     ck_assert(step_tidy(&step, &now));
     ck_assert_uint_eq(now.gpr[GDB_R8 + 3], 0x246);
     step_end(&step);
@@ -266,7 +276,7 @@ START_TEST(trap_flag_of_the_guest_stays)
     struct gdb_registers now = after(HANDLERS, STACK - 40);
 
     step.before.rflags |= TF;
-    step_begin(&step);
+    step_begin(&step, true);
     push_frame(STACK - 40, CODE, 0x202 | TF);
     ck_assert(!step_tidy(&step, &now));
     ck_assert_uint_eq(get64(STACK - 24), 0x202 | TF);
@@ -277,7 +287,7 @@ END_TEST
 static void add_tests(Suite *suite)
 {
     unit_case_with(suite, "places", set_up, tear_down, traps_are_at_all_handlers_until_the_end,
-                   instruction_that_is_stepped_stays,
+                   without_kvms_help_there_are_no_traps, instruction_that_is_stepped_stays,
                    vectors_may_share_a_handler_and_a_handler_may_be_an_int3,
                    gates_that_lead_nowhere_are_left_alone, gates_of_other_modes_are_shorter,
                    return_address_of_iret_is_a_place);

@@ -23,9 +23,9 @@ static bool fake_has_avx(struct gdb_target *target)
     return true;
 }
 
-static bool fake_can_watch(struct gdb_target *target)
+static bool fake_supports(struct gdb_target *target, enum gdb_breakpoint_type type)
 {
-    return !fake_of(target)->no_watch;
+    return type != GDB_WATCH_READ && !fake_of(target)->supports_nothing;
 }
 
 static const char *fake_describe(struct gdb_target *target, unsigned cpu)
@@ -103,7 +103,7 @@ static void fake_kill(struct gdb_target *target)
 static const struct gdb_target_ops fake_ops = {
     .ncpus = fake_ncpus,
     .has_avx = fake_has_avx,
-    .can_watch = fake_can_watch,
+    .supports = fake_supports,
     .describe = fake_describe,
     .get_registers = fake_get_registers,
     .set_registers = fake_set_registers,

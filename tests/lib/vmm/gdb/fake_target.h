@@ -23,7 +23,7 @@ struct fake_target {
     struct gdb_target target;
     uint8_t mem[FAKE_MEM];
     struct gdb_registers registers[FAKE_NCPUS];
-    bool no_watch;
+    bool supports_nothing;
     unsigned nstops; /* calls */
     unsigned nresumes;
     unsigned ndetaches;

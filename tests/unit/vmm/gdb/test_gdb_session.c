@@ -272,12 +272,14 @@ START_TEST(hardware_breakpoints_and_watchpoints_reach_the_target)
 }
 END_TEST
 
-START_TEST(watchpoints_that_would_not_work_are_not_supported)
+START_TEST(breakpoints_that_would_not_work_are_refused)
 {
-    fake.no_watch = true;
+    fake.supports_nothing = true;
+    expect("Z1,1008,1", "");
     expect("Z2,1008,8", "");
     expect("Z4,1008,8", "");
-    expect("Z1,1008,1", "OK");
+    expect("Z0,1008,1", "E5f"); /* an empty answer would make gdb write the int3 */
+    ck_assert_uint_eq(fake.mem[0x1008], 0x08);
 }
 END_TEST
 
@@ -654,7 +656,7 @@ static void add_tests(Suite *suite)
                    memory_is_written_in_both_ways, physical_addresses_on_request,
                    breakpoints_are_set_and_nobody_sees_them,
                    hardware_breakpoints_and_watchpoints_reach_the_target,
-                   watchpoints_that_would_not_work_are_not_supported);
+                   breakpoints_that_would_not_work_are_refused);
     unit_case_with(suite, "run", set_up, tear_down, stop_says_why_and_which_thread,
                    gdb_without_breakpoint_reasons_gets_none, first_action_for_a_thread_counts,
                    wrong_lists_of_actions_are_errors, address_to_go_on_at_is_set,
