@@ -44,7 +44,7 @@
 #define XSAVE_MXCSR 24u
 #define XSAVE_ST 32u
 #define XSAVE_XMM 160u
-#define XSAVE_SLOT 16u
+#define XSAVE_SLOT ((size_t)16)
 #define XSAVE_XSTATE_BV 512u
 #define XSAVE_X87_AND_SSE 3u
 #define XSAVE_AVX 4u

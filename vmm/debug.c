@@ -273,12 +273,14 @@ static void begin_step(struct debug *debug, struct debug_cpu *cpu, const struct 
     apply(cpu, &want);
 }
 
-static struct debug_cpu *find_stepper(struct debug *debug, const struct gdb_run *run)
+/* The vCPU that is to step; ncpus: none. */
+static unsigned find_stepper(const struct debug *debug, const struct gdb_run *run)
 {
-    for (unsigned i = 0; i < debug->ncpus; i++)
-        if (run->actions[i] == GDB_STEP)
-            return &debug->cpus[i];
-    return NULL;
+    unsigned i = 0;
+
+    while (i < debug->ncpus && run->actions[i] != GDB_STEP)
+        i++;
+    return i;
 }
 
 static void release(struct debug *debug)
@@ -308,7 +310,7 @@ static bool has_reason(const struct debug *debug, const struct gdb_run *run)
 static void target_resume(struct gdb_target *target, const struct gdb_run *run)
 {
     struct debug *debug = debug_of(target);
-    struct debug_cpu *stepper = find_stepper(debug, run);
+    unsigned stepper = find_stepper(debug, run);
     struct arch_debug_want want = want_of(run->breakpoints);
 
     debug->breakpoints = run->breakpoints;
@@ -319,14 +321,14 @@ static void target_resume(struct gdb_target *target, const struct gdb_run *run)
     }
     for (unsigned i = 0; i < debug->ncpus; i++) {
         struct debug_cpu *cpu = &debug->cpus[i];
-        bool runs = stepper ? cpu == stepper : run->actions[i] == GDB_CONTINUE;
+        bool runs = run->actions[i] == GDB_CONTINUE && stepper == debug->ncpus;
 
-        gate_keep(vcpu_gate_thread(cpu->vcpu), !runs);
-        if (runs && !stepper)
+        gate_keep(vcpu_gate_thread(cpu->vcpu), !runs && i != stepper);
+        if (runs)
             apply(cpu, &want);
+        if (i == stepper)
+            begin_step(debug, cpu, run);
     }
-    if (stepper)
-        begin_step(debug, stepper, run);
     release(debug);
 }
 

@@ -15,6 +15,7 @@
 
 #define OPCODE_PUSHF 0x9cu
 #define OPCODE_IRET 0xcfu
+#define OPCODE_STI 0xfbu
 #define OPCODE_TWO_BYTES 0x0fu
 #define OPCODE_SYSCALL 0x05u
 #define PREFIX_OPERAND 0x66u
@@ -22,7 +23,7 @@
 #define PREFIX_REX_W 0x48u
 #define PREFIX_REX_MASK 0xf0u
 
-static const unsigned gate_len[] = {[STEP_REAL] = 4, [STEP_PROTECTED] = 8, [STEP_LONG] = 16};
+static const size_t gate_len[] = {[STEP_REAL] = 4, [STEP_PROTECTED] = 8, [STEP_LONG] = 16};
 
 /* ---- places that the processor enters by itself ---------------------------------------------- */
 
@@ -93,29 +94,32 @@ static void read_code(struct debug_step *step)
 }
 
 /*
- * A KVM that emulates the guest's kernel does not stop behind its IRET, but one instruction later.
+ * Where a step might not end by itself: a KVM that emulates the guest's kernel stops one
+ * instruction behind its IRET, and an emulated processor one behind its STI.
  */
-static void trap_return(struct debug_step *step)
+static void trap_next(struct debug_step *step)
 {
     bool wide = step->tables.mode == STEP_LONG && step->code[0] == PREFIX_REX_W;
     uint8_t bytes[8] = {0};
 
-    if (step->tables.mode != STEP_REAL && step->code[wide ? 1 : 0] == OPCODE_IRET &&
-        page_walk_x86_read(step->mem, &step->paging, step->before.gpr[GDB_RSP], bytes,
-                           wide ? 8 : 4) == 0)
+    if (step->code[0] == OPCODE_STI)
+        set_trap(step, step->linear_rip + 1);
+    else if (step->tables.mode != STEP_REAL && step->code[wide ? 1 : 0] == OPCODE_IRET &&
+             page_walk_x86_read(step->mem, &step->paging, step->before.gpr[GDB_RSP], bytes,
+                                wide ? 8 : 4) == 0)
         set_trap(step, load_le64(bytes));
 }
 
 void step_begin(struct debug_step *step, bool traps)
 {
     const struct step_tables *tables = &step->tables;
-    unsigned len = gate_len[tables->mode];
+    const size_t len = gate_len[tables->mode];
 
     step->nplaces = 0;
     read_code(step);
     if (!traps)
         return;
-    trap_return(step);
+    trap_next(step);
     for (unsigned i = 0; i < STEP_VECTORS && (i + 1) * len - 1 <= tables->idt_limit; i++) {
         uint8_t gate[16];
         uint64_t va;
@@ -139,7 +143,7 @@ void step_end(struct debug_step *step)
 
 /* ---- the trap flag --------------------------------------------------------------------------- */
 
-static unsigned slot_len(const struct debug_step *step)
+static size_t slot_len(const struct debug_step *step)
 {
     return step->tables.mode == STEP_LONG ? 8 : 4;
 }
@@ -170,7 +174,7 @@ static void clear_in_memory(const struct debug_step *step, uint64_t va)
  */
 static void tidy_frame(const struct debug_step *step, const struct gdb_registers *now)
 {
-    unsigned len = slot_len(step);
+    const size_t len = slot_len(step);
 
     for (unsigned i = 0; i < 2; i++) {
         uint64_t frame = now->gpr[GDB_RSP] + i * len, rip, cs;

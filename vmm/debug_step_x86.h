@@ -5,9 +5,9 @@
  * The processor steps by the trap flag, and clears it on the way into a handler: an interrupt, an
  * exception or a system call would run its handler unseen, until that returns. So while a vCPU
  * steps, there is an int3 at each place that the processor may enter by itself, and the step ends
- * there, before the handler's first instruction. There is one where IRET returns to, too. And the
- * flag, which the guest did not set, is taken out of what the step wrote: the flags that were
- * pushed, and those that SYSCALL leaves in r11.
+ * there, before the handler's first instruction. There is one where IRET returns to, and one behind
+ * STI, too. And the flag, which the guest did not set, is taken out of what the step wrote: the
+ * flags that were pushed, and those that SYSCALL leaves in r11.
  *
  * Without KVM. The guest's tables are hostile input.
  */
@@ -24,7 +24,7 @@
 
 #define STEP_VECTORS 256u
 #define STEP_SYSCALLS_MAX 3u
-#define STEP_PLACES_MAX (STEP_VECTORS + STEP_SYSCALLS_MAX + 1) /* and where IRET returns */
+#define STEP_PLACES_MAX (STEP_VECTORS + STEP_SYSCALLS_MAX + 1) /* and what follows IRET or STI */
 
 /* How the processor finds handlers. */
 struct step_tables {

@@ -206,27 +206,10 @@ static void put_bytes(uint64_t gpa, const uint8_t *bytes, size_t len)
     }
 }
 
-/* An instruction that this host cannot carry out, or step. */
-static void leave_out(uint8_t *code, unsigned insn)
-{
-    uint32_t len = steps_offsets[insn + 1] - steps_offsets[insn];
-
-    memset(code + steps_offsets[insn], 0x66, len); /* prefixes, in front of a nop */
-    code[steps_offsets[insn] + len - 1] = 0x90;
-    kinds[insn] = PLAIN;
-}
-
 static void write_guest(const char *kernel)
 {
-    static uint8_t code[0x1000];
-
-    memcpy(code, steps_code, (size_t)(steps_code_end - steps_code));
-    if (!arch_has_virtualization()) {
-        puts("this KVM does not know `int` in 64-bit mode: a nop takes its place");
-        leave_out(code, ROUND_INT);
-    }
     guest_init(&guest);
-    put_bytes(CODE, code, (size_t)(steps_code_end - steps_code));
+    put_bytes(CODE, steps_code, (size_t)(steps_code_end - steps_code));
     for (unsigned i = 0; i < 256; i++)
         put_gate(i, TIMER);
     put_gate(VECTOR_PAGE_FAULT, PAGE_FAULT);
@@ -267,6 +250,7 @@ static void finish(void)
 /* The processor as it should be. */
 struct model {
     bool interrupts_come; /* steps are not masked */
+    bool sees_handlers;   /* this KVM stops at int3 */
     bool enabled;
     bool shadow; /* the instruction before was sti */
     unsigned round;
@@ -368,6 +352,8 @@ static void check(struct model *model, unsigned at, unsigned now, unsigned step)
         return;
     }
     next = execute(model, at);
+    if (!model->sees_handlers && kinds[at] == STI && now != next)
+        next = execute(model, next); /* as one step, in QEMU's emulation */
     ck_assert_msg(now == next, "step %u: from instruction %u to %u, expected %u", step, at, now,
                   next);
 }
@@ -402,16 +388,37 @@ static void set_period(uint64_t ns)
     gdb_client_expect(&client, packet, "OK");
 }
 
+/* An instruction that this host cannot carry out, or step: a nop with prefixes takes its place. */
+static void leave_out(unsigned insn, const char *why)
+{
+    uint32_t len = steps_offsets[insn + 1] - steps_offsets[insn];
+    char packet[64];
+
+    printf("instruction %u is left out: %s\n", insn, why);
+    snprintf(packet, sizeof(packet), "M%" PRIx64 ",%x:%s", (uint64_t)CODE + steps_offsets[insn],
+             len, &"66666690"[8 - 2 * len]);
+    gdb_client_expect(&client, packet, "OK");
+    kinds[insn] = PLAIN;
+}
+
 static void run_steps(bool interrupts_come)
 {
     struct model model = {.interrupts_come = interrupts_come};
-    bool sees_handlers;
     unsigned at, now;
 
     start();
-    sees_handlers = gdb_client_supports(&client, GDB_BREAK_SOFTWARE);
-    if (!sees_handlers) /* they run unseen, to where they return */
-        kinds[ROUND_FAULT] = kinds[ROUND_INT] = PLAIN;
+    model.sees_handlers = gdb_client_supports(&client, GDB_BREAK_SOFTWARE);
+    if (!model.sees_handlers && interrupts_come) {
+        puts("steps into handlers are not tested: this host's KVM lets them run unseen");
+        finish();
+        return;
+    }
+    if (!arch_has_virtualization())
+        leave_out(ROUND_INT, "this host's KVM does not know it in 64-bit mode");
+    if (!model.sees_handlers) {
+        leave_out(ROUND_INT, "its handler would run unseen");
+        leave_out(ROUND_FAULT, "its handler would run unseen");
+    }
     gdb_client_expect(&client, interrupts_come ? "Qqemu.sstep=1" : "Qqemu.sstep=3", "OK");
     set_period(STEPS_PER_PERIOD * measure_step_ns());
     at = insn_at(gdb_client_register(&client, GDB_CLIENT_RIP));
@@ -425,8 +432,7 @@ static void run_steps(bool interrupts_come)
     ck_assert_uint_eq(gdb_client_memory(&client, ROUNDS_COUNT), NROUNDS);
     ck_assert_uint_eq(model.executed[ROUND_BEGIN], NROUNDS);
     ck_assert_uint_eq(gdb_client_memory(&client, FLAGS_SEEN) & RFLAGS_TF, 0);
-    if (sees_handlers || !interrupts_come)
-        ck_assert_uint_eq(gdb_client_memory(&client, TIMER_COUNT), model.ninterrupts);
+    ck_assert_uint_eq(gdb_client_memory(&client, TIMER_COUNT), model.ninterrupts);
     if (interrupts_come) /* not each hlt waits: see docs/gdb.md */
         ck_assert_uint_ge(gdb_client_memory(&client, TIMER_COUNT), 3);
     printf("%s: %u interrupts\n", interrupts_come ? "not masked" : "masked", model.ninterrupts);

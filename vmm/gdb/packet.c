@@ -245,17 +245,26 @@ bool gdb_take_word(const char **text, const char *word)
     return true;
 }
 
+/* The byte that two digits are; -1: they are something else. */
+static int hex_byte(const char *digits)
+{
+    int high = hex_digit(digits[0]);
+    int low = high < 0 ? -1 : hex_digit(digits[1]);
+
+    return low < 0 ? -1 : high * 16 + low;
+}
+
 bool gdb_take_bytes(const char **text, void *bytes, size_t len)
 {
     uint8_t *to = bytes;
 
     if (strnlen(*text, 2 * len) < 2 * len)
         return false;
-    for (size_t i = 0; i < 2 * len; i++)
-        if (hex_digit((*text)[i]) < 0)
+    for (size_t i = 0; i < len; i++)
+        if (hex_byte(*text + 2 * i) < 0)
             return false;
     for (size_t i = 0; i < len; i++)
-        to[i] = (uint8_t)(hex_digit((*text)[2 * i]) << 4 | hex_digit((*text)[2 * i + 1]));
+        to[i] = (uint8_t)hex_byte(*text + 2 * i);
     *text += 2 * len;
     return true;
 }

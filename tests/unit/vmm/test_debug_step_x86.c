@@ -184,6 +184,16 @@ START_TEST(return_address_of_iret_is_a_place)
 }
 END_TEST
 
+START_TEST(what_follows_sti_is_a_place)
+{
+    put(CODE, "\xfb\x90", 2);
+    step_begin(&step, true);
+    ck_assert(step_has(&step, CODE + 1));
+    step_end(&step);
+    ck_assert_uint_eq(byte_at(CODE + 1), NOP);
+}
+END_TEST
+
 /* Where the step ended. */
 static struct gdb_registers after(uint64_t rip, uint64_t rsp)
 {
@@ -290,7 +300,7 @@ static void add_tests(Suite *suite)
                    without_kvms_help_there_are_no_traps, instruction_that_is_stepped_stays,
                    vectors_may_share_a_handler_and_a_handler_may_be_an_int3,
                    gates_that_lead_nowhere_are_left_alone, gates_of_other_modes_are_shorter,
-                   return_address_of_iret_is_a_place);
+                   return_address_of_iret_is_a_place, what_follows_sti_is_a_place);
     unit_case_with(suite, "trap flag", set_up, tear_down, trap_flag_is_taken_out_of_frames,
                    what_only_looks_like_a_frame_is_left_alone,
                    trap_flag_is_taken_out_of_what_pushf_pushed,

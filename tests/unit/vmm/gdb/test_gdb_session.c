@@ -142,8 +142,8 @@ START_TEST(registers_are_in_the_order_of_the_description)
     fake.registers[0].segment[GDB_CS] = 0x10;
     all = ask("g");
     ck_assert_int_eq(strncmp(all, "8877665544332211", 16), 0);
-    ck_assert_int_eq(strncmp(all + 2 * 16 * 8, "00000081ffffffff", 16), 0);
-    ck_assert_int_eq(strncmp(all + 2 * (17 * 8 + 4), "10000000", 8), 0);
+    ck_assert_int_eq(strncmp(all + (size_t)2 * 16 * 8, "00000081ffffffff", 16), 0);
+    ck_assert_int_eq(strncmp(all + (size_t)2 * (17 * 8 + 4), "10000000", 8), 0);
     expect("p0", "8877665544332211");
     expect("p10", "00000081ffffffff");
 }
@@ -156,7 +156,8 @@ START_TEST(registers_are_written_one_by_one_and_all_at_once)
     expect("P1=efbeadde00000000", "OK");
     ck_assert_uint_eq(fake.registers[0].gpr[GDB_RBX], 0xdeadbeef);
     snprintf(all, sizeof(all), "G%s", ask("g"));
-    memcpy(all + 1, "0102030405060708", 16);
+    for (unsigned i = 0; i < 16; i++)
+        all[1 + i] = "0102030405060708"[i];
     expect(all, "OK");
     ck_assert_uint_eq(fake.registers[0].gpr[GDB_RAX], 0x0807060504030201);
     ck_assert_uint_eq(fake.registers[0].gpr[GDB_RBX], 0xdeadbeef);
@@ -207,7 +208,7 @@ START_TEST(memory_is_read_up_to_where_it_ends)
     expect("m100,0", "");
     expect("m100", "E16");
     expect("m100,4x", "E16");
-    ck_assert_uint_eq(strlen(ask("m0,ffffffffffffffff")), 2 * FAKE_HOLE);
+    ck_assert_uint_eq(strlen(ask("m0,ffffffffffffffff")), (size_t)2 * FAKE_HOLE);
 }
 END_TEST
 
@@ -511,7 +512,7 @@ START_TEST(monitor_dumps_physical_memory)
     ck_assert_ptr_nonnull(strstr(monitor("xp 0x3ff0 32"), "0000000000004000: not RAM\n"));
     ck_assert_ptr_nonnull(strstr(monitor("xp"), "expected: xp"));
     ck_assert_ptr_nonnull(strstr(monitor("xp 0 1025"), "expected: xp"));
-    ck_assert_uint_gt(strlen(monitor("xp 0 1024")), 64 * 60);
+    ck_assert_uint_gt(strlen(monitor("xp 0 1024")), 4000);
 }
 END_TEST
 
