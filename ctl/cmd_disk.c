@@ -163,39 +163,44 @@ static int snapshot_inside(struct session *session, const char *command, const c
     return order(session, command, arguments);
 }
 
+static void print_snapshots(const json_t *list)
+{
+    struct table table;
+    const json_t *entry;
+    size_t i;
+
+    table_init(&table, 2, ">ID NAME");
+    json_array_foreach(list, i, entry)
+    {
+        table_add(&table, "%s", answer_text(entry, "id") ? answer_text(entry, "id") : "-");
+        table_add(&table, "%s", answer_text(entry, "name") ? answer_text(entry, "name") : "-");
+    }
+    table_print(&table, 0, stdout);
+    table_done(&table);
+}
+
+/* What is not told may be there: query-block of minivmm reads no tables of images. */
 static int list_snapshots(struct session *session)
 {
     json_t *inserted;
-    json_t *list;
-    const json_t *entry;
-    struct table table;
-    size_t i;
+    const json_t *list;
+    const char *file;
     int r = find_medium(session, &inserted);
 
     if (r < 0)
         return r;
-    list = json_incref(json_object_get(json_object_get(inserted, "image"), "snapshots"));
-    json_decref(inserted);
-    if (!json_is_array(list)) {
-        json_decref(list);
-        list = json_array();
-    }
-    if (session->args->json) {
+    list = json_object_get(json_object_get(inserted, "image"), "snapshots");
+    file = answer_text(inserted, "file");
+    if (!json_is_array(list))
+        r = err_set(&session->err, CTL_REMOTE_ERROR,
+                    "%s: the VM tells of no snapshots: `minivmm-img snapshot -l -U %s` reads them",
+                    session->disk, file ? file : "FILE");
+    else if (session->args->json)
         answer_print(list, stdout);
-    } else if (json_array_size(list) == 0) {
-        puts("no snapshots");
-    } else {
-        table_init(&table, 2, ">ID NAME");
-        json_array_foreach(list, i, entry)
-        {
-            table_add(&table, "%s", answer_text(entry, "id") ? answer_text(entry, "id") : "-");
-            table_add(&table, "%s", answer_text(entry, "name") ? answer_text(entry, "name") : "-");
-        }
-        table_print(&table, 0, stdout);
-        table_done(&table);
-    }
-    json_decref(list);
-    return 0;
+    else
+        print_snapshots(list);
+    json_decref(inserted);
+    return r;
 }
 
 static int snapshot(struct session *session)

@@ -206,6 +206,17 @@ int remote_init(struct remote *remote, const struct machine_parts *parts,
     return 0;
 }
 
+void remote_set_pty(struct remote *remote, const char *name)
+{
+    char *text = NULL;
+
+    if (asprintf(&text, "pty:%s", name) < 0)
+        return; /* without memory it stays "pty" */
+    free(remote->serial_port);
+    remote->serial_port = text;
+    remote->vm.serial_port = text;
+}
+
 void remote_done(struct remote *remote)
 {
     free(remote->serial_port);

@@ -28,6 +28,9 @@ struct remote {
 int remote_init(struct remote *remote, const struct machine_parts *parts,
                 const struct vm_actions *actions, struct err *err) MUST_CHECK;
 
+/* The serial port is this pseudo-terminal, which has its name only when it was opened. */
+void remote_set_pty(struct remote *remote, const char *name);
+
 /* Harmless on one that is all zero. */
 void remote_done(struct remote *remote);
 

@@ -648,6 +648,8 @@ static int start_outputs(struct runner *runner, struct err *err)
     if (r == 0 && !runner->console_started) {
         r = console_start(runner->console, err);
         runner->console_started = true;
+        if (r == 0 && console_pty_name(runner->console))
+            remote_set_pty(&runner->remote, console_pty_name(runner->console));
         trace_span("start the console", begin_ns);
     }
     return r;

@@ -198,7 +198,9 @@ class Disks(CtlTest):
                                 ("--delete", "blockdev-snapshot-delete-internal-sync")):
             self.asks(command, {"device": "disk0", "name": "s1"}, "snapshot", "disk0", option, "s1")
         self.assertEqual(self.out("web", "snapshot", "disk0"), "ID  NAME\n 1  before\n")
-        self.assertEqual(self.json("web", "snapshot", "disk1"), [])
+        self.assertEqual(self.json("web", "snapshot", "disk0"), [{"id": "1", "name": "before"}])
+        self.assertIn("minivmm-img snapshot -l -U /vm/data.raw",
+                      self.error(1, "web", "snapshot", "disk1"))
         self.error(2, "web", "snapshot", "disk0", "file", "--internal", "s1")
         self.error(2, "web", "snapshot", "disk0", "--delete", "s", "--internal", "s")
 

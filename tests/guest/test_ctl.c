@@ -197,6 +197,56 @@ START_TEST(console_attaches_early_and_late)
 }
 END_TEST
 
+START_TEST(console_attaches_to_a_pseudo_terminal)
+{
+    const char *const extra[] = {"--serial", "pty", NULL};
+
+    guest_put_text(&guest, "login: ");
+    wait_for_serial();
+    guest_put_text(&guest, "bye\n");
+    guest_power_off(&guest);
+    start(extra);
+    ck_assert(vm_wait_error(&vm, "serial port: /dev/pts/"));
+    scratch_save("y", "y", 1);
+    ck_assert_str_eq(ctl("web console <y"), "login: bye\n");
+    expect_end(EXIT_POWER_OFF);
+}
+END_TEST
+
+/* What each command does to the disks is tested where it is carried out. */
+START_TEST(disks_are_changed)
+{
+    char disk[300];
+    const char *const extra[] = {"--disk", disk, NULL};
+
+    if (!scratch_has_qemu())
+        return;
+    snprintf(disk, sizeof(disk), "%s,iops=500", scratch_path("disk.qcow2"));
+    scratch_ok("qemu-img create -q -f qcow2 disk.qcow2 1M");
+    make_echo();
+    start(extra);
+    ck_assert(vm_wait_output(&vm, "ready"));
+    ck_assert_str_eq(ctl("web resize vda +2M"), "");
+    assert_prints("web status", "vda   qcow2   3 MiB");
+    ck_assert_str_eq(ctl("web throttle vda"), "iops  500\n");
+    ck_assert_str_eq(ctl("web throttle vda bps=10M bps_max=20M"), "");
+    assert_prints("web throttle vda", "bps             10 MiB\niops            500\n");
+    assert_prints("web throttle vda", "bps_max         20 MiB\n");
+    ck_assert_str_eq(ctl("web throttle vda off"), "");
+    ck_assert_str_eq(ctl("web throttle vda"), "no limits\n");
+    ck_assert_str_eq(ctl("web snapshot vda --internal before"), "");
+    scratch_ok("qemu-img snapshot -l -U disk.qcow2 | grep -q before");
+    ck_assert_str_eq(ctl("web snapshot vda --delete before"), "");
+    scratch_ok("! qemu-img snapshot -l -U disk.qcow2 | grep before");
+    ck_assert_str_eq(ctl("web snapshot vda overlay.qcow2"), "");
+    assert_prints("web status", "overlay.qcow2");
+    ck_assert_ptr_nonnull(strstr(ctl_error(1, "web resize vda 1M"), "minivmm-ctl: web: "));
+    ctl("web power-off --force");
+    expect_end(EXIT_KILLED);
+    scratch_ok("qemu-img info overlay.qcow2 | grep -q 'backing file:.*disk.qcow2'");
+}
+END_TEST
+
 START_TEST(console_on_stdio_says_what_to_do)
 {
     make_echo();
@@ -231,8 +281,8 @@ static void add_tests(Suite *suite)
 {
     unit_case_with(suite, "ctl", set_up, tear_down, vms_are_listed_while_they_run,
                    guest_without_a_button_is_ended_by_force, guest_is_paused_and_reset,
-                   console_attaches_early_and_late, console_on_stdio_says_what_to_do,
-                   top_counts_exits);
+                   console_attaches_early_and_late, console_attaches_to_a_pseudo_terminal,
+                   disks_are_changed, console_on_stdio_says_what_to_do, top_counts_exits);
 }
 
 GUEST_TEST_MAIN("ctl", add_tests)

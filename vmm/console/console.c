@@ -72,6 +72,11 @@ void console_close(struct console *console)
     console->ops->close(console);
 }
 
+const char *console_pty_name(const struct console *console)
+{
+    return console->pty_name;
+}
+
 struct chardev *console_chardev(struct console *console)
 {
     return &console->chardev;

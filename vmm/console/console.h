@@ -74,6 +74,9 @@ int console_start(struct console *console, struct err *err) MUST_CHECK;
  */
 void console_close(struct console *console);
 
+/* The pseudo-terminal's path, from console_start on; NULL: it is something else. */
+const char *console_pty_name(const struct console *console);
+
 struct chardev *console_chardev(struct console *console);
 
 /*

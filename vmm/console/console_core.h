@@ -44,6 +44,7 @@ struct console {
     struct console_events events; /* set by console_new */
     struct loop *loop;
     struct chardev_front *front; /* NULL: no guest */
+    const char *pty_name;        /* see console_pty_name */
 
     struct loop_fd input; /* fd -1: none */
     struct loop_work input_work;

@@ -128,6 +128,7 @@ static int pty_start(struct console *console, struct err *err)
     if (r < 0)
         return err_set_errno(err, r, "%s: cannot watch who opens it (fs.inotify limits?)",
                              pty->name);
+    console->pty_name = pty->name;
     log_say("serial port: %s", pty->name);
     return 0;
 }
