@@ -170,14 +170,16 @@ static void expect_status(const char *expected)
 
 static void expect_io_error(void)
 {
-    const char *device, *operation, *action;
+    const char *device, *node, *operation, *action;
     int nospace;
     json_t *data = qmp_client_event(&client, "BLOCK_IO_ERROR");
 
-    ck_assert_int_eq(json_unpack(data, "{s:s,s:s,s:s,s:b}", "device", &device, "operation",
-                                 &operation, "action", &action, "nospace", &nospace),
+    ck_assert_int_eq(json_unpack(data, "{s:s,s:s,s:s,s:s,s:b}", "device", &device, "node-name",
+                                 &node, "operation", &operation, "action", &action, "nospace",
+                                 &nospace),
                      0);
     ck_assert_str_eq(device, "vda");
+    ck_assert_str_eq(node, "#vda");
     ck_assert_str_eq(operation, "write");
     ck_assert_str_eq(action, "stop");
     ck_assert(nospace);

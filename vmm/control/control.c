@@ -162,8 +162,9 @@ void control_tell_disk_failed(struct control *control, const struct control_disk
     if (!control)
         return;
     qmp_event(control->qmp, "BLOCK_IO_ERROR",
-              json_pack("{s:s,s:s,s:s,s:s,s:b,s:s}", "device", failure->disk, "node-name",
-                        failure->disk, "operation", failure->read ? "read" : "write", "action",
+              json_pack("{s:s,s:o,s:s,s:s,s:b,s:s}", "device", failure->disk, "node-name",
+                        json_sprintf("#%s", failure->disk), "operation",
+                        failure->read ? "read" : "write", "action",
                         failure->stops ? "stop" : "report", "nospace", failure->error == -ENOSPC,
                         "reason", strerror(-failure->error)));
 }
