@@ -615,6 +615,17 @@ int file_lock(struct file *file, const char *path, struct err *err)
     return file->ops->lock ? file->ops->lock(file, path, err) : 0;
 }
 
+int file_begin_writing(struct file *file, const char *path, struct err *err)
+{
+    int r;
+
+    file->writable = true;
+    r = file->ops->own ? file->ops->own(file, path, err) : 0;
+    if (r < 0)
+        file->writable = false;
+    return r;
+}
+
 void file_end_writing(struct file *file)
 {
     file->writable = false;

@@ -97,6 +97,12 @@ struct file_ops {
     /* The lock becomes that of a reader; NULL: nothing to do. */
     void (*share)(struct file *file);
 
+    /*
+     * The opposite, of a file that may be open for reading only: `writable` is set already. NULL:
+     * nothing to do. 0, or a negative errno with *err filled: then it is a reader's still.
+     */
+    int (*own)(struct file *file, const char *path, struct err *err);
+
     void (*free)(struct file *file);
 };
 
@@ -204,6 +210,9 @@ int file_lock(struct file *file, const char *path, struct err *err) MUST_CHECK;
 
 /* From now on the file is only read: others may read it, too. */
 void file_end_writing(struct file *file);
+
+/* From now on the file is written, as one that was opened for it. No operation is in flight. */
+int file_begin_writing(struct file *file, const char *path, struct err *err) MUST_CHECK;
 
 /* Finish operations through `aio` from now on, or at once (NULL). None is in flight. */
 void file_set_aio(struct file *file, struct aio *aio);

@@ -164,6 +164,55 @@ static void host_share(struct file *file)
     }
 }
 
+static void unlock(int fd)
+{
+    struct flock lock = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
+
+    lock.l_start = LOCK_USED;
+    lock.l_len = LOCK_UNSHARED + PERM_BITS - LOCK_USED;
+    (void)fcntl(fd, F_OFD_SETLK, &lock);
+}
+
+/* Locks belong to the descriptor: the reader's goes before the writer's is asked for. */
+static int own_by(struct file *file, int fd, const char *path, struct err *err)
+{
+    struct host_file *host = of_file(file);
+    int reader = host->fd;
+    int r;
+
+    unlock(reader);
+    host->fd = fd;
+    r = host_lock(file, path, err);
+    host->fd = reader;
+    if (r == 0)
+        return dup3(fd, reader, O_CLOEXEC) < 0 ? err_set_errno(err, -errno, "%s", path) : 0;
+    file->writable = false;
+    (void)host_lock(file, path, NULL); /* as it was a moment ago */
+    return r;
+}
+
+static int host_own(struct file *file, const char *path, struct err *err)
+{
+    struct host_file *host = of_file(file);
+    char itself[32];
+    int fd;
+    int r;
+
+    if ((fcntl(host->fd, F_GETFL) & O_ACCMODE) == O_RDWR) {
+        r = host_lock(file, path, err);
+        if (r < 0)
+            host_share(file);
+        return r;
+    }
+    (void)snprintf(itself, sizeof(itself), "/proc/self/fd/%d", host->fd);
+    fd = open(itself, O_RDWR | O_CLOEXEC | (host->direct ? O_DIRECT : 0));
+    if (fd < 0)
+        return err_set_errno(err, -errno, "%s: cannot be written", path);
+    r = own_by(file, fd, path, err);
+    close(fd);
+    return r;
+}
+
 /*
  * io_uring reads what is in the page cache before the call returns. From this length on the copying
  * takes longer than to wake a thread for it.
@@ -263,6 +312,7 @@ static const struct file_ops host_ops = {
     .get_extent = host_get_extent,
     .lock = host_lock,
     .share = host_share,
+    .own = host_own,
     .free = host_free,
 };
 

@@ -8,6 +8,7 @@
 #include "base/bytes.h"
 #include "base/idle_memory.h"
 #include "base/iov.h"
+#include "block/dirty.h"
 #include "block/driver.h"
 #include "block/merge.h"
 
@@ -169,6 +170,8 @@ static int carry_out(struct block *block, const struct block_req *req)
     if (!is_write(req))
         return r;
     block->written = true; /* only now: a flush during the request did not cover it */
+    if (block->dirty)
+        block_dirty_mark(block->dirty, req->off, req->len);
     return r == 0 && durable ? flush(block) : r;
 }
 
@@ -451,11 +454,13 @@ struct block *block_take_backing(struct block *block)
 void block_hand_over(struct block *from, struct block *to)
 {
     struct loop *loop = from->loop;
+    struct aio *aio = from->aio;
     struct list *first;
 
     assert(from->held && block_is_quiet(from) && !to->loop);
     drop_tidying(from);
-    join_loop(to, loop, from->aio);
+    set_chain_aio(from, NULL);
+    join_loop(to, loop, aio);
     to->aio_kind = from->aio_kind;
     to->writethrough = from->writethrough;
     block_set_cancel(to, __atomic_load_n(&from->cancel, __ATOMIC_RELAXED));

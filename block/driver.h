@@ -11,7 +11,7 @@
  *   env, name, confine, probe, luks   files and their names; formats told by content
  *   driver, status, space, merge      what formats and requests are made of
  *   block                             requests on an open image
- *   live, job, stack, stream          operations while requests come
+ *   dirty, live, job, stack, stream, commit_live   operations while requests come
  *   throttle, port                    limits on requests; where a guest's requests enter
  *   image_ops, commit                 operations on an open image as a whole
  *   raw, qcow2/                       the formats
@@ -176,14 +176,15 @@ struct block {
     struct loop *loop; /* NULL while not attached, and for backing files */
     struct aio *aio;   /* NULL while not attached */
     enum aio_kind aio_kind;
-    unsigned in_flight;      /* atomic, written on the loop's thread */
-    bool cancel;             /* atomic, written on any thread */
-    unsigned workers;        /* coroutines that carry out requests */
-    struct block_live *live; /* the operation under way; NULL: none */
-    bool held;               /* no request begins: an operation has the image for itself, or will */
-    struct co_queue quiet;   /* operations that wait until no request is being carried out */
-    struct list pending;     /* requests that wait for one */
-    struct list finished;    /* requests whose `done` is to be called */
+    unsigned in_flight;        /* atomic, written on the loop's thread */
+    bool cancel;               /* atomic, written on any thread */
+    unsigned workers;          /* coroutines that carry out requests */
+    struct block_dirty *dirty; /* what requests change is noted here; NULL: not */
+    struct block_live *live;   /* the operation under way; NULL: none */
+    bool held;             /* no request begins: an operation has the image for itself, or will */
+    struct co_queue quiet; /* operations that wait until no request is being carried out */
+    struct list pending;   /* requests that wait for one */
+    struct list finished;  /* requests whose `done` is to be called */
     struct aio_task finish;
     struct loop_timer idle;   /* armed while there were requests lately */
     bool busy;                /* a request was finished since it was armed */

@@ -14,7 +14,7 @@ static unsigned chain_len(const struct block *block)
     return n;
 }
 
-static void share_memory(struct block *top)
+void block_share_memory(struct block *top)
 {
     unsigned n = chain_len(top);
 
@@ -23,8 +23,29 @@ static void share_memory(struct block *top)
             layer->driver->share_memory(layer, n);
 }
 
-/* Leave the image as if it had been closed, and then opened for reading. */
-static int end_writing(struct block *block)
+int block_begin_writing(struct block *block, struct err *err)
+{
+    struct block_details details;
+    int r;
+
+    block_get_details(block, &details);
+    if (details.dirty || details.corrupt)
+        return err_set(err, -EUCLEAN,
+                       "%s: the image was not closed, or is damaged: it has to be "
+                       "checked first",
+                       block->path);
+    r = file_begin_writing(block->file, block->path, err);
+    if (r == 0 && block->data_file)
+        r = file_begin_writing(block->data_file, block->data_path, err);
+    if (r < 0) {
+        file_end_writing(block->file);
+        return r;
+    }
+    block->writable = true;
+    return 0;
+}
+
+int block_end_writing(struct block *block)
 {
     struct block_req flush = {.op = BLOCK_FLUSH};
     int r = block_execute(block, &flush);
@@ -51,11 +72,11 @@ int block_stack_put(struct block *top, struct block *overlay, struct err *err)
                        (unsigned long long)top->len);
     if (chain_len(top) >= BLOCK_CHAIN_MAX)
         return err_set(err, -ELOOP, "more than %u images on top of each other", BLOCK_CHAIN_MAX);
-    r = end_writing(top);
+    r = block_end_writing(top);
     if (r < 0)
         return err_set_errno(err, r, "%s: cannot write back the image", top->path);
     overlay->backing = top;
-    share_memory(overlay);
+    block_share_memory(overlay);
     block_hand_over(top, overlay);
     return 0;
 }

@@ -23,4 +23,15 @@
  */
 int block_stack_put(struct block *top, struct block *overlay, struct err *err) MUST_CHECK;
 
+/*
+ * For what else changes chains. An image that is only read becomes one that is written, and back
+ * again: then it is as if it had been closed, and opened for reading. No request is carried out on
+ * it. 0 or -errno; the first with *err filled.
+ */
+int block_begin_writing(struct block *block, struct err *err) MUST_CHECK;
+int block_end_writing(struct block *block);
+
+/* The chain has another length: share the memory for caches anew. */
+void block_share_memory(struct block *top);
+
 #endif

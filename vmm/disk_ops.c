@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/file_host.h"
+#include "block/commit_live.h"
 #include "block/image.h"
 #include "block/live.h"
 #include "block/stack.h"
@@ -77,6 +78,15 @@ static int ask(struct disk *disk, const struct op *wish)
 static struct block *block_of(const struct op *op)
 {
     return op->disk->port.block;
+}
+
+/* Another image, which is held, has the requests. */
+static void switch_to(struct disk *disk, struct block *block)
+{
+    pthread_mutex_lock(&disk->lock);
+    block_port_switch(&disk->port, block);
+    pthread_mutex_unlock(&disk->lock);
+    block_release(block);
 }
 
 /* ---- resize ---------------------------------------------------------------------------------- */
@@ -314,10 +324,7 @@ static int put(struct overlay *o)
         block_release(old);
         return r;
     }
-    pthread_mutex_lock(&disk->lock);
-    block_port_switch(&disk->port, o->block);
-    pthread_mutex_unlock(&disk->lock);
-    block_release(o->block);
+    switch_to(disk, o->block);
     use = disk_image_use(disk->index, o->backing, false, false);
     open_files_change(disk->files, o->id, &use);
     return 0;
@@ -363,7 +370,7 @@ static void forget_files(const struct disk *disk, const struct block *layer)
 
 static void close_dropped(void *opaque)
 {
-    (void)block_close(opaque); /* only read */
+    (void)block_close(opaque); /* only read, or empty */
 }
 
 static int stream(struct disk_op *base)
@@ -379,6 +386,46 @@ static int stream(struct disk_op *base)
     return 0;
 }
 
+/* Is what the user calls the base the image right below the top? Others would become wrong. */
+static int check_base(struct op *op, const struct block_details *top)
+{
+    struct err *err = &op->base.err;
+    struct block_details below;
+
+    if (!top->backing)
+        return err_set(err, -ENOTSUP, "%s: the image has no backing file", top->path);
+    block_get_details(top->backing, &below);
+    if (op->path ? strcmp(op->path, below.path) != 0 : below.backing != NULL)
+        return err_set(err, -ENOTSUP, "base '%s': expected '%s', the image right below the disk's",
+                       op->path ? op->path : "", below.path);
+    return 0;
+}
+
+static int commit(struct disk_op *base)
+{
+    struct op *op = op_of(base);
+    struct disk *disk = op->disk;
+    struct block *top = block_of(op);
+    struct block_details details;
+    struct open_file_use use;
+    struct block *below;
+    int r;
+
+    block_get_details(top, &details);
+    r = check_base(op, &details);
+    if (r == 0)
+        r = block_commit_live(top, &disk->job, &below, &base->err);
+    if (r < 0)
+        return r;
+    switch_to(disk, below);
+    open_files_remove(disk->files, details.file_id);
+    block_get_details(below, &details);
+    use = disk_image_use(disk->index, details.path, true, true);
+    open_files_change(disk->files, details.file_id, &use);
+    block_live_elsewhere(below, close_dropped, top);
+    return 0;
+}
+
 /* On the main thread, as the rest. */
 static void job_done(void *opaque, int result, const struct err *err)
 {
@@ -390,7 +437,7 @@ static void job_done(void *opaque, int result, const struct err *err)
 }
 
 static int ask_for_job(struct disk *disk, int (*carry_out)(struct disk_op *base), uint64_t speed,
-                       struct disk_done done)
+                       const char *path, struct disk_done done)
 {
     struct op *op;
 
@@ -399,6 +446,10 @@ static int ask_for_job(struct disk *disk, int (*carry_out)(struct disk_op *base)
     op = calloc(1, sizeof(*op));
     if (!op)
         return -ENOMEM;
+    if (!copy_text(&op->path, path)) {
+        free(op);
+        return -ENOMEM;
+    }
     op->disk = disk;
     op->job_done = done;
     op->base = (struct disk_op){.carry_out = carry_out, .free = free_op, .done = {job_done, op}};
@@ -410,7 +461,12 @@ static int ask_for_job(struct disk *disk, int (*carry_out)(struct disk_op *base)
 
 int disk_stream(struct disk *disk, uint64_t speed, struct disk_done done)
 {
-    return ask_for_job(disk, stream, speed, done);
+    return ask_for_job(disk, stream, speed, NULL, done);
+}
+
+int disk_commit(struct disk *disk, const char *base, uint64_t speed, struct disk_done done)
+{
+    return ask_for_job(disk, commit, speed, base, done);
 }
 
 struct block_job *disk_job(struct disk *disk)

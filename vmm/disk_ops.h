@@ -60,6 +60,14 @@ int disk_snapshot_overlay(struct disk *disk, const char *path, struct disk_done 
  */
 int disk_stream(struct disk *disk, uint64_t speed, struct disk_done done) MUST_CHECK;
 
+/*
+ * Committing: the backing file takes over what the image has, and then the requests. The image is
+ * empty afterwards, and not used any more. `base` is the path of the backing file, as the disk has
+ * it; NULL: the only one.
+ */
+int disk_commit(struct disk *disk, const char *base, uint64_t speed,
+                struct disk_done done) MUST_CHECK;
+
 /* The job, to look at and to set its speed, or whether it is paused or cancelled; NULL: none.
  * Whoever is told that it is done can still look at it. */
 struct block_job *disk_job(struct disk *disk);

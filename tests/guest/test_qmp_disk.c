@@ -159,7 +159,7 @@ START_TEST(guest_goes_on_in_an_overlay_which_is_streamed)
 }
 END_TEST
 
-/* Limits that would hold a request for hours do not hold a pause, a change of limits, or the end. */
+/* Limits that would hold a request for hours hold no pause, no change of limits, and no end. */
 START_TEST(guest_that_waits_for_limits_is_let_go)
 {
     const char *const limits = "{\"device\":\"vda\",\"bps\":%u,\"bps_rd\":0,\"bps_wr\":0,"

@@ -15,6 +15,7 @@ struct client_job {
     struct list link;
     struct qmp *qmp;
     struct disk *disk;
+    const char *type;
     char *id; /* what clients call it */
 };
 
@@ -39,7 +40,7 @@ static struct client_job *find_job(struct control_vm *vm, const char *id)
 /* What all answers and events have; `job` is how far it is. */
 static json_t *describe(const struct client_job *client, const struct block_job *job)
 {
-    return json_pack("{s:s,s:o,s:I,s:I,s:I}", "type", "stream", "device", qmp_text(client->id),
+    return json_pack("{s:s,s:o,s:I,s:I,s:I}", "type", client->type, "device", qmp_text(client->id),
                      "len", (json_int_t)block_job_get(&job->len), "offset",
                      (json_int_t)block_job_get(&job->offset), "speed",
                      (json_int_t)block_job_get(&job->speed));
@@ -66,7 +67,8 @@ static void ended(void *opaque, int result, const struct err *err)
     free_job(client);
 }
 
-static struct client_job *new_job(struct qmp_request *request, struct disk *disk, const char *id)
+static struct client_job *new_job(struct qmp_request *request, struct disk *disk, const char *type,
+                                  const char *id)
 {
     struct client_job *client = calloc(1, sizeof(*client));
 
@@ -74,6 +76,7 @@ static struct client_job *new_job(struct qmp_request *request, struct disk *disk
         return NULL;
     client->qmp = qmp_of(request);
     client->disk = disk;
+    client->type = type;
     client->id = strdup(id);
     if (client->id)
         return client;
@@ -81,11 +84,26 @@ static struct client_job *new_job(struct qmp_request *request, struct disk *disk
     return NULL;
 }
 
-static void begin_stream(struct qmp_request *request, struct disk *disk, const char *id,
-                         uint64_t speed)
+/* What a client wants done. */
+struct wish {
+    const char *type;
+    const char *id;
+    const char *base; /* of a commit; NULL: not said */
+    uint64_t speed;
+};
+
+static int ask_for(struct disk *disk, const struct wish *wish, struct client_job *client)
 {
-    struct client_job *client = new_job(request, disk, id);
-    int r = client ? disk_stream(disk, speed, (struct disk_done){ended, client}) : -ENOMEM;
+    const struct disk_done done = {ended, client};
+
+    return strcmp(wish->type, "stream") == 0 ? disk_stream(disk, wish->speed, done)
+                                             : disk_commit(disk, wish->base, wish->speed, done);
+}
+
+static void begin_job(struct qmp_request *request, struct disk *disk, const struct wish *wish)
+{
+    struct client_job *client = new_job(request, disk, wish->type, wish->id);
+    int r = client ? ask_for(disk, wish, client) : -ENOMEM;
 
     if (r == 0) {
         list_add_tail(&vm_of(request)->jobs, &client->link);
@@ -106,22 +124,34 @@ static bool fail_speed(struct qmp_request *request, json_int_t speed)
     return true;
 }
 
-static void run_stream(struct qmp_request *request)
+static void run_job(struct qmp_request *request, const char *type, const char *base)
 {
     const char *id = qmp_string(request, "job-id");
     const char *device = qmp_string(request, "device");
     const char *on_error = qmp_string(request, "on-error");
     json_int_t speed = qmp_integer(request, "speed", 0);
+    const struct wish wish = {
+        .type = type, .id = id ? id : device, .base = base, .speed = (uint64_t)speed};
     struct disk *disk = disk_find(request, device[0] == '#' ? device + 1 : device);
 
     if (!disk || fail_speed(request, speed))
         return;
     if (on_error && strcmp(on_error, "report") != 0)
         qmp_fail(request, QMP_GENERIC_ERROR, "on-error '%.64s': expected report", on_error);
-    else if (find_job(vm_of(request), id ? id : device))
-        qmp_fail(request, QMP_GENERIC_ERROR, "Job ID '%.64s' already in use", id ? id : device);
+    else if (find_job(vm_of(request), wish.id))
+        qmp_fail(request, QMP_GENERIC_ERROR, "Job ID '%.64s' already in use", wish.id);
     else
-        begin_stream(request, disk, id ? id : device, (uint64_t)speed);
+        begin_job(request, disk, &wish);
+}
+
+static void run_stream(struct qmp_request *request)
+{
+    run_job(request, "stream", NULL);
+}
+
+static void run_commit(struct qmp_request *request)
+{
+    run_job(request, "commit", qmp_string(request, "base"));
 }
 
 /* ---- jobs that are there --------------------------------------------------------------------- */
@@ -207,6 +237,10 @@ static const struct qmp_arg stream_args[] = {
     {"speed", QMP_INTEGER, true},
     {"on-error", QMP_STRING, true},
 };
+static const struct qmp_arg commit_args[] = {
+    {"job-id", QMP_STRING, true}, {"device", QMP_STRING, false},  {"base", QMP_STRING, true},
+    {"speed", QMP_INTEGER, true}, {"on-error", QMP_STRING, true},
+};
 static const struct qmp_arg speed_args[] = {{"device", QMP_STRING, false},
                                             {"speed", QMP_INTEGER, false}};
 static const struct qmp_arg cancel_args[] = {{"device", QMP_STRING, false},
@@ -215,6 +249,7 @@ static const struct qmp_arg device_args[] = {{"device", QMP_STRING, false}};
 
 static const struct qmp_command commands[] = {
     {"block-stream", run_stream, stream_args, ARRAY_SIZE(stream_args)},
+    {"block-commit", run_commit, commit_args, ARRAY_SIZE(commit_args)},
     {"query-block-jobs", run_query, NULL, 0},
     {"block-job-set-speed", run_set_speed, speed_args, ARRAY_SIZE(speed_args)},
     {"block-job-cancel", run_cancel, cancel_args, ARRAY_SIZE(cancel_args)},

@@ -66,9 +66,7 @@ void disk_asked(struct qmp_request *request, const struct disk *disk, int result
 {
     if (result == -EBUSY)
         qmp_fail(request, QMP_GENERIC_ERROR,
-                 "Node '#%s' is busy: block device is in use by block "
-                 "job: stream",
-                 disk_name(disk));
+                 "Node '#%s' is busy: block device is in use by a block job", disk_name(disk));
     else if (result < 0)
         qmp_fail(request, QMP_GENERIC_ERROR, "out of memory");
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "block/commit_live.h"
 #include "block/live.h"
 #include "block/stream.h"
 #include "tests/lib/block/history.h"
@@ -382,6 +383,72 @@ START_TEST(a_streamed_image_is_whole_after_a_power_cut)
 }
 END_TEST
 
+/* ---- committing ------------------------------------------------------------------------------ */
+
+static void commit(void *opaque)
+{
+    struct block *base;
+
+    rig.result = block_commit_live(rig.top, &job, &base, &rig.err);
+    if (rig.result < 0)
+        return;
+    block_release(base);
+    rig.overlay = rig.top;
+    rig.top = base;
+}
+
+/* Requests until the job is done; the image that had them is closed then. */
+static void commit_under_load(void)
+{
+    job = (struct block_job){0};
+    ck_assert_int_eq(block_live_start(rig.top, commit, NULL), 0);
+    do {
+        for (unsigned i = 0; i < REQS; i++)
+            submit(i);
+        while (block_in_flight(rig.top) > 0)
+            aio_wait(rig.top->aio);
+    } while (rig.top->live && rig.nflushes < ARRAY_SIZE(rig.flushes) - REQS);
+    wait_all();
+    if (rig.result == 0)
+        ck_assert_int_eq(block_close(rig.overlay), 0);
+}
+
+static void check_overlay(size_t at, void *opaque)
+{
+    struct power_cut *cut = opaque;
+
+    check_image(cut->state, "new", at, settled(at));
+    check_counts(cut->state, false);
+}
+
+/* The overlay shows the disk at any time: at the end it is empty, and what is below it does. */
+START_TEST(a_committed_image_is_whole_after_a_power_cut)
+{
+    static struct power_cut cut;
+    struct mem_disk *disks[DISKS] = {&rig.disks[OLD], &rig.disks[NEW]};
+
+    init(&layouts[_i], unit_seed());
+    power_cut_init(&cut, &rig.record, disks, DISKS, unit_seed());
+    attach();
+    some_rounds(1);
+    put_under_load();
+    some_rounds(1);
+    commit_under_load();
+    ck_assert_msg(rig.result == 0, "%s", rig.err.msg);
+    some_rounds(1);
+    ck_assert_uint_eq(rig.nfailed, 0);
+    detach();
+    power_cut_all(&cut, check_overlay, &cut);
+    check_image(rig.disks, "new", rig.record.n, rig.record.n);
+    check_image(rig.disks, "old", rig.record.n, rig.record.n);
+    check_counts(rig.disks, true);
+    power_cut_done(&cut);
+    end();
+}
+END_TEST
+
+/* ---- failures -------------------------------------------------------------------------------- */
+
 /* A job that fails leaves the image as it was, and the next one succeeds. */
 START_TEST(an_operation_of_the_host_fails_while_streaming)
 {
@@ -482,6 +549,8 @@ static void add_tests(Suite *suite)
     tcase_add_loop_test(tcase, an_operation_of_the_host_fails, 0, ARRAY_SIZE(layouts));
     tcase_add_loop_test(tcase, a_streamed_image_is_whole_after_a_power_cut, 0,
                         2 * ARRAY_SIZE(layouts));
+    tcase_add_loop_test(tcase, a_committed_image_is_whole_after_a_power_cut, 0,
+                        ARRAY_SIZE(layouts));
     tcase_add_loop_test(tcase, an_operation_of_the_host_fails_while_streaming, 0,
                         ARRAY_SIZE(layouts));
     tcase_add_loop_test(tcase, a_sync_fails, 0, ARRAY_SIZE(layouts));

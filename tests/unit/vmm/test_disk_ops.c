@@ -569,10 +569,124 @@ START_TEST(what_has_no_backing_file_is_not_streamed)
 }
 END_TEST
 
+/* ---- committing ------------------------------------------------------------------------------ */
+
+/* The overlay is empty afterwards, and so shows the disk as well. */
+static void commit_under_load(const char *base, bool qcow2)
+{
+    open_disk(base, qcow2 ? BLOCK_FORMAT_QCOW2 : BLOCK_FORMAT_RAW, false);
+    start_load(LEN, false);
+    for (unsigned i = 0; i < 2; i++) {
+        disk_load_wait(vm.load, 300);
+        scratch_ok("rm -f o.qcow2");
+        ck_assert_int_eq(disk_snapshot_overlay(vm.disk, scratch_path("o.qcow2"), when_done), 0);
+        ck_assert_msg(wait_done() == 0, "%s", vm.err.msg);
+        disk_load_wait(vm.load, 300);
+        ck_assert_int_eq(disk_commit(vm.disk, NULL, 0, when_done), 0);
+        ck_assert_msg(wait_done() == 0, "%s", vm.err.msg);
+        ck_assert_uint_eq(vm.files.n, 1);
+    }
+    disk_load_wait(vm.load, 300);
+    disk_load_end(vm.load);
+    close_disk();
+    image_assert_sound("o.qcow2");
+    image_assert_file_shows("o.qcow2", vm.load->model, LEN);
+    if (qcow2)
+        image_assert_sound(base);
+    if (qcow2 && scratch_has_qemu())
+        image_assert_qemu_agrees(base, vm.load->model, LEN);
+    scratch_ok("rm o.qcow2");
+    if (qcow2) {
+        image_assert_file_shows(base, vm.load->model, LEN);
+    } else {
+        struct block *block = image_open(base, BLOCK_FORMAT_RAW, true);
+
+        image_assert_shows(block, vm.load->model, LEN);
+        ck_assert_int_eq(block_close(block), 0);
+    }
+    disk_load_free(vm.load);
+}
+
+START_TEST(an_overlay_is_committed_under_load)
+{
+    make("disk.qcow2", layouts[_i]);
+    commit_under_load("disk.qcow2", true);
+}
+END_TEST
+
+START_TEST(an_overlay_is_committed_to_a_raw_base_under_load)
+{
+    make("disk.raw", (struct block_create_options){.format = BLOCK_FORMAT_RAW});
+    commit_under_load("disk.raw", false);
+}
+END_TEST
+
+/* It was opened for reading only, as a backing file is, and is shorter. */
+START_TEST(a_base_is_opened_for_writing_and_becomes_longer)
+{
+    struct block_create_options overlay = layouts[0];
+
+    make("disk.qcow2", layouts[1]);
+    overlay.backing_file = "disk.qcow2";
+    overlay.backing_format = BLOCK_FORMAT_QCOW2;
+    make("o.qcow2", overlay);
+    {
+        struct block *block = image_open("o.qcow2", BLOCK_FORMAT_QCOW2, false);
+        struct block_resize_options options = {.len = LEN + MIB};
+
+        ck_assert_int_eq(block_resize(block, &options, NULL), 0);
+        ck_assert_int_eq(block_close(block), 0);
+    }
+    open_disk("o.qcow2", BLOCK_FORMAT_QCOW2, false);
+    start_load(LEN + MIB, false);
+    vm.load->len = LEN + MIB;
+    disk_load_wait(vm.load, 300);
+    ck_assert_int_eq(disk_commit(vm.disk, scratch_path("disk.qcow2"), 0, when_done), 0);
+    ck_assert_msg(wait_done() == 0, "%s", vm.err.msg);
+    disk_load_wait(vm.load, 300);
+    end_and_check("disk.qcow2", true);
+}
+END_TEST
+
+START_TEST(a_commit_that_cannot_be_says_so)
+{
+    struct block *other;
+
+    make("disk.qcow2", layouts[0]);
+    start_on_chain("disk.qcow2", true);
+    ck_assert_int_eq(disk_commit(vm.disk, NULL, 0, when_done), 0);
+    ck_assert_int_eq(wait_done(), -ENOTSUP); /* which one? */
+    ck_assert_int_eq(disk_commit(vm.disk, scratch_path("disk.qcow2"), 0, when_done), 0);
+    ck_assert_int_eq(wait_done(), -ENOTSUP);
+    other = image_open("o0.qcow2", BLOCK_FORMAT_QCOW2, true);
+    ck_assert_int_eq(disk_commit(vm.disk, scratch_path("o0.qcow2"), 0, when_done), 0);
+    ck_assert_int_eq(wait_done(), -EAGAIN); /* somebody else has it as a backing file */
+    ck_assert_int_eq(block_close(other), 0);
+
+    ck_assert_int_eq(disk_commit(vm.disk, scratch_path("o0.qcow2"), 1024, when_done), 0);
+    disk_load_wait(vm.load, 300);
+    block_job_let(&disk_job(vm.disk)->cancelled, true);
+    ck_assert_int_eq(wait_done(), -ECANCELED);
+    disk_load_wait(vm.load, 300);
+    other = image_open("o0.qcow2", BLOCK_FORMAT_QCOW2, true); /* it can be read again */
+    ck_assert_int_eq(block_close(other), 0);
+    ck_assert_int_eq(disk_commit(vm.disk, scratch_path("o0.qcow2"), 0, when_done), 0);
+    ck_assert_msg(wait_done() == 0, "%s", vm.err.msg);
+    ck_assert_int_eq(disk_commit(vm.disk, scratch_path("disk.qcow2"), 0, when_done), 0);
+    ck_assert_msg(wait_done() == 0, "%s", vm.err.msg);
+    ck_assert_int_eq(disk_commit(vm.disk, NULL, 0, when_done), 0);
+    ck_assert_int_eq(wait_done(), -ENOTSUP);
+    disk_load_wait(vm.load, 300);
+    end_and_check("disk.qcow2", true);
+}
+END_TEST
+
 /* ---- asking ---------------------------------------------------------------------------------- */
 
 START_TEST(operations_come_one_after_the_other)
 {
+    uint64_t len = LEN + 3 * MIB;
+
     make("disk.qcow2", layouts[0]);
     open_disk("disk.qcow2", BLOCK_FORMAT_QCOW2, false);
     start_load(LEN_MAX, false);
@@ -582,7 +696,7 @@ START_TEST(operations_come_one_after_the_other)
     for (unsigned i = 0; i < 3; i++)
         ck_assert_int_eq(wait_done(), 0);
     ck_assert_int_eq(wait_done(), -ENOTSUP);
-    vm.load->len = LEN + 3 * MIB;
+    loop_call(disk_port(vm.disk)->loop, grow_load, &len);
     end_and_check("disk.qcow2", true);
 }
 END_TEST
@@ -631,34 +745,48 @@ START_TEST(the_end_of_a_guest_waits_for_the_operation)
 }
 END_TEST
 
-static void add_tests(Suite *suite)
+/* Loops of tests with each layout, and tests alone. */
+static void add(Suite *suite, const char *name, const TTest *const *each, const TTest *const *alone)
 {
-    TCase *tcase = tcase_create("load");
+    TCase *tcase = tcase_create(name);
 
     tcase_add_checked_fixture(tcase, scratch_set_up, scratch_tear_down);
     tcase_set_timeout(tcase, 300);
-    tcase_add_test(tcase, a_raw_disk_grows_under_load);
-    tcase_add_loop_test(tcase, a_qcow2_disk_grows_under_load, 0, ARRAY_SIZE(layouts));
-    tcase_add_loop_test(tcase, snapshots_are_taken_and_deleted_under_load, 0, ARRAY_SIZE(layouts));
-    tcase_add_test(tcase, a_raw_disk_goes_on_in_overlays_under_load);
-    tcase_add_loop_test(tcase, a_qcow2_disk_goes_on_in_overlays_under_load, 0, ARRAY_SIZE(layouts));
-    tcase_add_test(tcase, an_overlay_can_have_snapshots_and_become_longer);
-    tcase_add_test(tcase, a_raw_base_is_streamed_under_load);
-    tcase_add_loop_test(tcase, a_chain_is_streamed_under_load, 0, ARRAY_SIZE(layouts));
-    tcase_add_test(tcase, a_job_keeps_its_speed_and_can_be_cancelled);
-    tcase_add_test(tcase, a_disk_that_is_closed_ends_its_job);
+    for (; *each; each++)
+        tcase_add_loop_test(tcase, *each, 0, ARRAY_SIZE(layouts));
+    for (; *alone; alone++)
+        tcase_add_test(tcase, *alone);
     suite_add_tcase(suite, tcase);
+}
 
-    unit_case_with(suite, "refused", scratch_set_up, scratch_tear_down,
-                   a_disk_does_not_become_shorter, what_cannot_grow_says_so_and_goes_on,
-                   snapshots_that_cannot_be_say_so, an_overlay_that_cannot_be_says_so,
-                   the_image_below_an_overlay_can_be_read_by_others,
-                   what_has_no_backing_file_is_not_streamed);
-    unit_case_with(suite, "asking", scratch_set_up, scratch_tear_down,
-                   operations_come_one_after_the_other, operations_report_when_the_disk_is_closed,
-                   the_end_of_a_guest_waits_for_the_operation);
-    tcase = tcase_create("closing");
+#define TESTS(...) ((const TTest *const[]){__VA_ARGS__, NULL})
+
+static void add_tests(Suite *suite)
+{
+    TCase *tcase = tcase_create("closing");
+
+    add(suite, "resize", TESTS(a_qcow2_disk_grows_under_load), TESTS(a_raw_disk_grows_under_load));
+    add(suite, "snapshots",
+        TESTS(snapshots_are_taken_and_deleted_under_load,
+              a_qcow2_disk_goes_on_in_overlays_under_load),
+        TESTS(a_raw_disk_goes_on_in_overlays_under_load,
+              an_overlay_can_have_snapshots_and_become_longer));
+    add(suite, "stream", TESTS(a_chain_is_streamed_under_load),
+        TESTS(a_raw_base_is_streamed_under_load, a_job_keeps_its_speed_and_can_be_cancelled,
+              a_disk_that_is_closed_ends_its_job));
+    add(suite, "commit", TESTS(an_overlay_is_committed_under_load),
+        TESTS(an_overlay_is_committed_to_a_raw_base_under_load,
+              a_base_is_opened_for_writing_and_becomes_longer));
+    add(suite, "refused", TESTS(NULL),
+        TESTS(a_disk_does_not_become_shorter, what_cannot_grow_says_so_and_goes_on,
+              snapshots_that_cannot_be_say_so, an_overlay_that_cannot_be_says_so,
+              the_image_below_an_overlay_can_be_read_by_others,
+              what_has_no_backing_file_is_not_streamed, a_commit_that_cannot_be_says_so));
+    add(suite, "asking", TESTS(NULL),
+        TESTS(operations_come_one_after_the_other, operations_report_when_the_disk_is_closed,
+              the_end_of_a_guest_waits_for_the_operation));
     tcase_add_checked_fixture(tcase, scratch_set_up, scratch_tear_down);
+    tcase_set_timeout(tcase, 300);
     tcase_add_loop_test(tcase, a_disk_is_closed_while_its_image_changes, 0, 8);
     suite_add_tcase(suite, tcase);
 }

@@ -339,7 +339,7 @@ START_TEST(a_job_begins_is_told_of_and_ends)
     json_decref(jobs);
 
     assert_fails("block_resize", "{\"device\":\"vda\",\"size\":8388608}", "GenericError",
-                 "is busy: block device is in use by block job: stream");
+                 "is busy: block device is in use by a block job");
     assert_fails("block-stream", "{\"device\":\"vda\"}", "GenericError", "is busy");
     assert_fails("block-stream", "{\"device\":\"vda\",\"job-id\":\"j\"}", "GenericError",
                  "Job ID 'j' already in use");
@@ -374,6 +374,31 @@ START_TEST(a_job_is_cancelled)
 }
 END_TEST
 
+START_TEST(an_overlay_is_committed)
+{
+    char arguments[400];
+    json_t *data;
+
+    put_overlay("o.qcow2");
+    do_ask("block-commit", "{\"device\":\"vda\",\"base\":\"/x\"}");
+    data = event("BLOCK_JOB_COMPLETED");
+    ck_assert_ptr_nonnull(
+        strstr(json_string_value(json_object_get(data, "error")), "base '/x': expected"));
+    json_decref(data);
+    (void)snprintf(arguments, sizeof(arguments), "{\"device\":\"vda\",\"base\":\"%s\"}",
+                   scratch_path("a.qcow2"));
+    do_ask("block-commit", arguments);
+    data = event("BLOCK_JOB_COMPLETED");
+    ck_assert_str_eq(json_string_value(json_object_get(data, "type")), "commit");
+    ck_assert_ptr_null(json_object_get(data, "error"));
+    ck_assert_int_eq(integer(data, "offset"), LEN);
+    json_decref(data);
+    close_disk();
+    image_assert_sound("a.qcow2");
+    image_assert_sound("o.qcow2");
+}
+END_TEST
+
 START_TEST(a_job_that_fails_says_why)
 {
     json_t *data;
@@ -396,7 +421,7 @@ static void add_tests(Suite *suite)
     unit_case_with(suite, "disks", set_up, tear_down, a_disk_becomes_longer, limits_are_set,
                    snapshots_are_taken_and_deleted, the_disk_goes_on_in_an_overlay);
     unit_case_with(suite, "jobs", set_up, tear_down, a_job_begins_is_told_of_and_ends,
-                   a_job_is_cancelled, a_job_that_fails_says_why);
+                   a_job_is_cancelled, an_overlay_is_committed, a_job_that_fails_says_why);
 }
 
 UNIT_USES_THREADS;

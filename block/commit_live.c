@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "block/commit_live.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/bytes.h"
+#include "block/dirty.h"
+#include "block/driver.h"
+#include "block/stack.h"
+
+/* Copied at a time, at most. */
+#define PIECE_UNITS 16u
+#define PIECE (PIECE_UNITS * BLOCK_DIRTY_UNIT)
+#define PIECE_ALIGN 4096u
+
+/*
+ * So little is copied while requests wait. A guest that writes as fast as is copied would never let
+ * it come to that: after so many passes that left hardly less than they found, its requests wait
+ * for the rest.
+ */
+#define REST_UNITS 64u
+#define FUTILE_MAX 3u
+
+struct commit {
+    struct block *top;
+    struct block *base;
+    struct block_job *job;
+    struct block_dirty *dirty;
+    void *buf;
+};
+
+/* Copy the first extent of a range to the base, if the top has it; *ret_len is its length. */
+static int copy_extent(const struct commit *c, uint64_t off, uint64_t len, uint64_t *ret_len)
+{
+    struct block_status status;
+    struct iovec iov = {c->buf, 0};
+    int r = block_get_status(c->top, off, len, true, &status);
+
+    if (r < 0)
+        return r;
+    *ret_len = min_u64(status.len, len);
+    if (!(status.flags & BLOCK_STATUS_ALLOCATED))
+        return 0; /* the base has it already */
+    if (status.flags & BLOCK_STATUS_ZERO)
+        return c->base->driver->write_zeroes(c->base, off, *ret_len, BLOCK_REQ_UNMAP);
+    iov.iov_len = *ret_len;
+    r = c->top->driver->read(c->top, off, *ret_len, &iov, 1);
+    return r < 0 ? r : c->base->driver->write(c->base, off, *ret_len, &iov, 1);
+}
+
+static int copy_range(const struct commit *c, uint64_t off, uint64_t end)
+{
+    uint64_t len = 0;
+    int r = 0;
+
+    c->base->written = true;
+    for (; r == 0 && off < end; off += len)
+        r = copy_extent(c, off, end - off, &len);
+    return r;
+}
+
+static uint64_t done_so_far(const struct commit *c)
+{
+    return c->top->len - min_u64(c->top->len, c->dirty->ndirty * BLOCK_DIRTY_UNIT);
+}
+
+/*
+ * Copy what is marked. A mark is taken before its unit is read, and set again when a request has
+ * changed the unit: so a change that the reading missed is marked.
+ */
+static int copy_marked(const struct commit *c, bool last)
+{
+    uint64_t unit = 0;
+    uint64_t n;
+    int r = 0;
+
+    while (r == 0 && (n = block_dirty_take(c->dirty, &unit, PIECE_UNITS)) > 0) {
+        uint64_t off = unit * BLOCK_DIRTY_UNIT;
+        uint64_t end = min_u64(off + n * BLOCK_DIRTY_UNIT, c->top->len);
+
+        r = copy_range(c, off, end);
+        if (r == 0 && !last)
+            r = block_job_step(c->job, c->top, done_so_far(c), end - off);
+        unit += n;
+    }
+    return r;
+}
+
+static int copy_while_in_use(const struct commit *c)
+{
+    unsigned futile = 0;
+    int r = 0;
+
+    while (r == 0 && futile < FUTILE_MAX && c->dirty->ndirty > REST_UNITS) {
+        uint64_t before = c->dirty->ndirty;
+
+        r = copy_marked(c, false);
+        if (c->dirty->ndirty > before / 4 * 3)
+            futile++;
+    }
+    return r;
+}
+
+/* Held: nothing changes any more. */
+static int finish(const struct commit *c)
+{
+    struct block_req flush = {.op = BLOCK_FLUSH};
+    int r = copy_marked(c, true);
+
+    if (r == 0)
+        r = c->base->driver->flush(c->base);
+    if (r == 0)
+        r = block_execute(c->top, &flush);
+    if (r == 0)
+        r = c->top->driver->make_empty(c->top);
+    if (r < 0)
+        return r;
+    c->base->written = false;
+    c->base->discard = c->top->discard;
+    block_job_set(&c->job->offset, c->top->len);
+    (void)block_take_backing(c->top); /* it is c->base */
+    c->top->dirty = NULL;
+    block_hand_over(c->top, c->base);
+    block_share_memory(c->base);
+    return 0;
+}
+
+static int begin(const struct commit *c, struct err *err)
+{
+    const struct block_resize_options options = {.len = c->top->len};
+    int r;
+
+    if (c->base->len > c->top->len)
+        return err_set(err, -ENOTSUP, "%s: the backing file is longer than the disk",
+                       c->base->path);
+    block_hold(c->top);
+    r = block_begin_writing(c->base, err);
+    if (r == 0 && c->base->len < c->top->len)
+        r = block_resize(c->base, &options, err);
+    if (r == 0)
+        c->top->dirty = c->dirty;
+    else if (c->base->writable)
+        (void)block_end_writing(c->base); /* the first failure is the one to tell */
+    block_release(c->top);
+    return r;
+}
+
+/* The image goes on as before; what the base has got is hidden by it. */
+static void give_up(const struct commit *c)
+{
+    if (!c->top->held)
+        block_hold(c->top);
+    c->top->dirty = NULL;
+    (void)block_end_writing(c->base); /* the first failure is the one to tell */
+    block_release(c->top);
+}
+
+static int commit(const struct commit *c, struct err *err)
+{
+    int r = begin(c, err);
+
+    if (r < 0)
+        return r;
+    block_job_set(&c->job->len, c->top->len);
+    r = copy_while_in_use(c);
+    if (r == 0) {
+        block_hold(c->top);
+        r = finish(c);
+    }
+    if (r == 0)
+        return 0;
+    err_set_errno(err, r, "%s: cannot be committed to its backing file", c->top->path);
+    give_up(c);
+    return r;
+}
+
+int block_commit_live(struct block *top, struct block_job *job, struct block **ret_base,
+                      struct err *err)
+{
+    struct commit c = {.top = top, .base = top->backing, .job = job};
+    int r = -ENOMEM;
+
+    if (!c.base)
+        return err_set(err, -ENOTSUP, "%s: the image has no backing file", top->path);
+    if (!top->writable)
+        return err_set(err, -EROFS, "%s: the image is open for reading only", top->path);
+    c.dirty = block_dirty_new(top->len);
+    c.buf = aligned_alloc(PIECE_ALIGN, PIECE);
+    if (c.dirty && c.buf)
+        r = commit(&c, err);
+    else
+        err_set(err, r, "out of memory");
+    free(c.buf);
+    free(c.dirty);
+    if (r == 0)
+        *ret_base = c.base;
+    return r;
+}
