@@ -337,11 +337,20 @@ class Hostile(CtlTest):
         self.assertIn("no answer in time", self.error(4, "--timeout", "0.3", "web", "status"))
 
     def test_answers_that_do_not_come(self):
-        for i, answer in enumerate((lambda _a, _c: time.sleep(2),
-                                    lambda _a, c: [event(c, "X") for _ in range(1000)] and
-                                    time.sleep(2))):
+        def events(_arguments, connection):
+            for _ in range(1000):
+                event(connection, "X")
+            time.sleep(2)
+
+        def events_without_end(_arguments, connection):
+            while True:
+                event(connection, "X")
+                time.sleep(0.01)
+        for i, answer in enumerate((lambda _a, _c: time.sleep(2), events, events_without_end)):
             self.vm(f"vm{i}", {"stop": answer})
+            begin = time.monotonic()
             self.assertIn("no answer in time", self.error(4, "--timeout", "0.3", f"vm{i}", "pause"))
+            self.assertLess(time.monotonic() - begin, 1.5)
 
     def test_answers_to_others_are_passed_over(self):
         def answer(_arguments, connection):
