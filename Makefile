@@ -191,9 +191,9 @@ $(TOOLS:%=$(B)/tests/tools/%) $(BENCHES:%=$(B)/tests/bench/%): $(B)/%: $(B)/%.o 
 
 # Fuzz targets replay their corpus here with any compiler; `make fuzz` builds them for libFuzzer.
 $(FUZZERS:%=$(B)/tests/fuzz/%): $(B)/tests/fuzz/%: $(B)/tests/fuzz/%.o $(B)/tests/fuzz/replay.o \
-    $(B)/tests/libtest.a $(B)/libimg.a $(ARCHIVE_FILES)
+    $(B)/tests/libtest.a $(B)/libimg.a $(B)/libctl.a $(ARCHIVE_FILES)
 	$(call say,LINK,$@)
-	$(test_program) $(B)/libimg.a $(VMM_LIBS) $(shell $(PKG_CONFIG) --libs $(LIBS))
+	$(test_program) $(B)/libimg.a $(B)/libctl.a $(VMM_LIBS) $(shell $(PKG_CONFIG) --libs $(LIBS))
 
 .PHONY: tests
 tests: $(UNIT_TESTS:%=$(B)/tests/unit/%) $(GUEST_TESTS:%=$(B)/tests/guest/%) \
