@@ -274,7 +274,8 @@ install: $(PROGRAMS:%=$(B)/%)
 	    install -D -m 755 $(B)/$$program $(DESTDIR)$(PREFIX)/bin/$$program && \
 	    install -D -m 644 docs/$$program.1 $(DESTDIR)$(PREFIX)/share/man/man1/$$program.1 || exit 1; \
 	done
-	for file in img/completion/minivmm-img configs/completion/minivmm-ctl; do \
+	for file in img/completion/minivmm-img configs/completion/minivmm \
+	    configs/completion/minivmm-ctl; do \
 	    name=$${file##*/} && \
 	    install -D -m 644 $$file.bash \
 	        $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$name && \

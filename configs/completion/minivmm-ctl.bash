@@ -6,7 +6,7 @@ _minivmm_ctl() {
 
     COMPREPLY=()
     # "iops=100" is three words where '=' breaks words: values are not completed.
-    [[ $cur == "=" || (COMP_CWORD -gt 0 && ${COMP_WORDS[COMP_CWORD - 1]} == "=") ]] && return
+    [[ $cur == "=" || ($COMP_CWORD -gt 0 && ${COMP_WORDS[COMP_CWORD - 1]} == "=") ]] && return
     while IFS= read -r line; do
         COMPREPLY+=("$line")
     done < <("${COMP_WORDS[0]}" --complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)

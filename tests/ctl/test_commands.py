@@ -50,8 +50,8 @@ class List(CtlTest):
             self.vm(f"hung{i}", greeting=None)
         self.vm("web")
         begin = time.monotonic()
-        lines = self.out("--timeout", "0.5", "list").splitlines()
-        self.assertLess(time.monotonic() - begin, 2.5)
+        lines = self.out("--timeout", "1", "list").splitlines()
+        self.assertLess(time.monotonic() - begin, 4.5)
         self.assertEqual([line.split()[:3] for line in lines[1:6]],
                          [[f"hung{i}", "unresponsive", str(os.getpid())] for i in range(5)])
         self.assertEqual(lines[6].split()[:2], ["web", "running"])
@@ -142,7 +142,7 @@ class Power(CtlTest):
         self.vm("web", {"system_powerdown": flood})
         begin = time.monotonic()
         self.error(4, "--timeout", "0.6", "web", "power-off")
-        self.assertLess(time.monotonic() - begin, 5)
+        self.assertLess(time.monotonic() - begin, 10)
 
     def test_power_off_without_a_button(self):
         def refuse(_arguments, _connection):
@@ -350,7 +350,7 @@ class Hostile(CtlTest):
             self.vm(f"vm{i}", {"stop": answer})
             begin = time.monotonic()
             self.assertIn("no answer in time", self.error(4, "--timeout", "0.3", f"vm{i}", "pause"))
-            self.assertLess(time.monotonic() - begin, 1.5)
+            self.assertLess(time.monotonic() - begin, 10)
 
     def test_answers_to_others_are_passed_over(self):
         def answer(_arguments, connection):

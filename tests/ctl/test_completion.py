@@ -13,15 +13,17 @@ BASH = r"""
 source "$1"
 shift
 compopt() { echo "$*" >&2; }
+function=$1
+shift
 COMP_WORDS=("$@")
 COMP_CWORD=$(($# - 1))
-_minivmm_ctl
+"$function"
 printf '%s\n' "${COMPREPLY[@]}"
 """
 
-# compadd prints what it is given; _files says so.
+# compadd prints what it is given and begins like the word; _files says so.
 ZSH = r"""
-compadd() { local -a given; given=("$@"); print -l -- ${(P)given[-1]}; }
+compadd() { print -l -- ${(M)${(P)@[-1]}:#$words[CURRENT]*}; }
 _files() { print FILES; }
 file=$1
 shift
@@ -36,8 +38,22 @@ def completion(name):
 
 
 class Shells:
-    def offered(self, *words):
+    def complete(self, program, *words):
+        """What is offered for the last word of a command line."""
         raise NotImplementedError
+
+    def offered(self, *words):
+        return self.complete("minivmm-ctl", *words)
+
+    def minivmm(self, *words):
+        return self.complete("minivmm", *words)
+
+    def test_minivmm(self):
+        self.assertEqual(self.minivmm("--kaslr", ""), ["on", "off"])
+        self.assertEqual(self.minivmm("--memory", "1G", "--hugepages", "2"), ["2M"])
+        self.assertEqual(self.minivmm("--kernel", ""), self.files)
+        self.assertIn("--kernel-cache", self.minivmm("--k"))
+        self.assertEqual(self.minivmm("--on-reboot", "ex"), ["exit"])
 
     def test_commands_and_vms(self):
         self.vm("web")
@@ -71,9 +87,10 @@ class Shells:
 class Bash(Shells, CtlTest):
     files = [""]
 
-    def offered(self, *words):
-        done = subprocess.run(["bash", "-c", BASH, "bash", completion("minivmm-ctl.bash"),
-                               self.program, *words], env=self.env, capture_output=True,
+    def complete(self, program, *words):
+        path = os.path.join(os.path.dirname(self.program), program)
+        done = subprocess.run(["bash", "-c", BASH, "bash", completion(program + ".bash"),
+                               "_" + program.replace("-", "_"), path, *words], env=self.env, capture_output=True,
                               timeout=10, check=True, text=True)
         self.options = done.stderr.split("\n")[:-1]
         return done.stdout.split("\n")[:-1]
@@ -92,8 +109,9 @@ class Bash(Shells, CtlTest):
 class Zsh(Shells, CtlTest):
     files = ["FILES"]
 
-    def offered(self, *words):
-        done = subprocess.run(["zsh", "-f", "-c", ZSH, "zsh", completion("_minivmm-ctl"),
-                               self.program, *words], env=self.env, capture_output=True,
+    def complete(self, program, *words):
+        path = os.path.join(os.path.dirname(self.program), program)
+        done = subprocess.run(["zsh", "-f", "-c", ZSH, "zsh", completion("_" + program), path,
+                               *words], env=self.env, capture_output=True,
                               timeout=10, check=True, text=True)
         return done.stdout.split("\n")[:-1]
