@@ -254,15 +254,22 @@ void link_set_timeout(struct link *link, unsigned timeout_ms)
 
 /* ---- asking ---------------------------------------------------------------------------------- */
 
+/*
+ * In one piece with its line end: the server may carry it out when it has its last bracket, and then
+ * be gone before the rest comes.
+ */
 static int send_request(struct link *link, const char *command, json_t *arguments)
 {
     json_t *request = json_pack("{s:s,s:o*,s:I}", "execute", command, "arguments", arguments, "id",
                                 ++link->last_id);
     char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
-    int r = text ? send_all(link, text, strlen(text)) : -ENOMEM;
+    size_t len = text ? strlen(text) : 0;
+    int r = -ENOMEM;
 
-    if (r == 0)
-        r = send_all(link, "\n", 1);
+    if (text) {
+        text[len] = '\n'; /* in place of the end of the string */
+        r = send_all(link, text, len + 1);
+    }
     free(text);
     json_decref(request);
     return r;
