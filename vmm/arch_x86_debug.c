@@ -409,7 +409,7 @@ int arch_debug_get_registers(int vcpu_fd, struct gdb_registers *ret_registers)
     struct kvm_segment *segments[GDB_NSEGMENTS];
     __u64 *general[GDB_NGPRS];
     struct state state;
-    const uint8_t *area = (const uint8_t *)state.xsave.region;
+    const uint8_t *area;
     int r = get_state(vcpu_fd, &state);
 
     if (r < 0)
@@ -427,6 +427,7 @@ int arch_debug_get_registers(int vcpu_fd, struct gdb_registers *ret_registers)
     for (unsigned i = 0; i < GDB_NSEGMENTS; i++)
         ret_registers->segment[i] = segments[i]->selector;
     get_system(&state.sregs, ret_registers);
+    area = (const uint8_t *)state.xsave.region;
     get_x87(area, ret_registers);
     get_vectors(area, ret_registers);
     return 0;

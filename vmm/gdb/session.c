@@ -303,7 +303,7 @@ static bool take_action(const char **text, enum gdb_action *ret_action)
 /* `;ACTION[:THREAD]…`: the first one that means a thread counts for it. False: no such list. */
 static bool take_actions(struct gdb_session *session, const char *text, enum gdb_action *actions)
 {
-    bool given[UINT8_MAX + 1] = {false};
+    bool given[UINT8_MAX + 1] = {false}, any = false;
     unsigned n = (unsigned)min_u64(ncpus(session), sizeof(given));
 
     while (*text) {
@@ -317,13 +317,13 @@ static bool take_actions(struct gdb_session *session, const char *text, enum gdb
         for (unsigned i = 0; i < n; i++) {
             if (given[i] || (thread != THREAD_ALL && thread != THREAD_ANY && thread != i + 1))
                 continue;
-            given[i] = true;
+            given[i] = any = true;
             actions[i] = action;
             if (thread == THREAD_ANY)
                 break;
         }
     }
-    return memchr(given, true, n) != NULL;
+    return any;
 }
 
 static void run_as_listed(struct gdb_session *session, const char *text)

@@ -76,7 +76,7 @@ static void expect_nothing(const struct page_walk_x86 *how, uint64_t va)
 /* Tables in which the top 2 GiB, as kernels use them, have pages of all three sizes. */
 static void map_kernel(uint64_t pml4)
 {
-    put64(pml4 + 511 * 8, 0x2000 | PRESENT);
+    put64(pml4 + 511ull * 8, 0x2000 | PRESENT);
     put64(0x2000 + 509 * 8, 0x40000000 | PRESENT | LARGE | NX); /* 0xffffffff40000000: 1 GiB */
     put64(0x2000 + 510 * 8, 0x3000 | PRESENT);
     put64(0x3000 + 8 * 8, 0x200000 | PRESENT | LARGE); /* 0xffffffff81000000: 2 MiB */
@@ -110,6 +110,7 @@ START_TEST(five_levels_have_one_more)
     expect(&five_levels, 0xffffffff81200abc, 0x123abc, 0x1000 - 0xabc);
     expect_nothing(&five_levels, 0xffff000000000000);
     expect_nothing(&five_levels, 0x0100000000000000);
+    expect_nothing(&five_levels, 0x01ffffff81200abc);
 }
 END_TEST
 
@@ -121,6 +122,7 @@ START_TEST(what_is_not_mapped_is_not_found)
     expect_nothing(&four_levels, 0xffffffff82000000); /* no table */
     expect_nothing(&four_levels, 0xffff7fffffffffff); /* not canonical */
     expect_nothing(&four_levels, 0x0000800000000000);
+    expect_nothing(&four_levels, 0x0000ffff81200abc); /* only the lower bits are the same */
 }
 END_TEST
 
@@ -189,7 +191,7 @@ START_TEST(random_tables_do_no_harm)
     uint64_t dice = unit_seed();
 
     for (unsigned i = 0; i < MEM_LEN / 8; i++)
-        put64(i * 8, (uint64_t)dice_roll(&dice, MEM_LEN / 2) << 1 | 1);
+        put64(8ull * i, (uint64_t)dice_roll(&dice, MEM_LEN / 2) << 1 | 1);
     for (unsigned i = 0; i < 10000; i++) {
         const struct page_walk_x86 how = {
             .cr0 = PG,
