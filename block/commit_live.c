@@ -11,7 +11,7 @@
 
 /* Copied at a time, at most. */
 #define PIECE_UNITS 16u
-#define PIECE (PIECE_UNITS * BLOCK_DIRTY_UNIT)
+#define PIECE ((size_t)PIECE_UNITS * BLOCK_DIRTY_UNIT)
 #define PIECE_ALIGN 4096u
 
 /*

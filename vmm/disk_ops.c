@@ -413,8 +413,9 @@ static int commit(struct disk_op *base)
 
     block_get_details(top, &details);
     r = check_base(op, &details);
-    if (r == 0)
-        r = block_commit_live(top, &disk->job, &below, &base->err);
+    if (r < 0)
+        return r;
+    r = block_commit_live(top, &disk->job, &below, &base->err);
     if (r < 0)
         return r;
     switch_to(disk, below);

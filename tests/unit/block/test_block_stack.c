@@ -20,7 +20,7 @@
 #include "tests/lib/dice.h"
 #include "tests/lib/unit.h"
 
-#define SECTORS 512u
+#define SECTORS ((uint64_t)512)
 #define SECTOR HISTORY_SECTOR
 #define REQS 16u    /* at a time */
 #define LONGEST 24u /* sectors of a request */
@@ -29,8 +29,8 @@ enum { OLD, NEW, DISKS };
 
 static const struct layout {
     const char *name;
-    bool raw;
     unsigned cluster_bits;
+    bool raw;
     bool lazy;
     bool extended_l2;
 } layouts[] = {
@@ -95,7 +95,7 @@ static void done(struct block_req *req, int result)
 static void submit(unsigned i)
 {
     struct slot *slot = &rig.slots[i];
-    const unsigned part = SECTORS / REQS;
+    const unsigned part = (unsigned)SECTORS / REQS;
     uint64_t n = 1 + dice_roll(&rig.dice, LONGEST);
     uint64_t first = i * part + dice_roll(&rig.dice, part - (unsigned)n + 1);
 

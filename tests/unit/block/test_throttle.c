@@ -138,7 +138,7 @@ START_TEST(limits_concern_their_direction_alone)
     ck_assert_uint_eq(passed.reads, 500);
     assert_near(passed.writes, 11u, 1u);
     limit(THROTTLE_IOPS_WR, 0, 0, 1);
-    limit(THROTTLE_BPS_RD, 4096 * 10, 0, 1);
+    limit(THROTTLE_BPS_RD, 40960, 0, 1);
     add(BLOCK_READ, 4096, 500);
     passed = run_for(NS_PER_S);
     ck_assert_uint_eq(passed.writes, 489);
@@ -294,32 +294,32 @@ END_TEST
 /* ---- limits that make no sense --------------------------------------------------------------- */
 
 static const struct {
-    enum throttle_kind kind;
     struct throttle_limit limit;
     uint64_t iops_size;
-    bool twice; /* with a total limit, too */
     const char *message;
+    enum throttle_kind kind;
+    bool twice; /* with a total limit, too */
 } refused[] = {
-    {THROTTLE_BPS_RD,
-     {1, 0, 1},
+    {{1, 0, 1},
      0,
-     true,
-     "bps/iops/max total values and read/write values cannot be used at the same time"},
-    {THROTTLE_BPS, {1, 0, 1}, 4096, false, "iops size requires an iops value to be set"},
-    {THROTTLE_BPS,
-     {1000000000000001, 0, 1},
+     "bps/iops/max total values and read/write values cannot be used at the same time",
+     THROTTLE_BPS_RD,
+     true},
+    {{1, 0, 1}, 4096, "iops size requires an iops value to be set", THROTTLE_BPS, false},
+    {{1000000000000001, 0, 1},
      0,
-     false,
-     "bps/iops/max values must be within [0, 1000000000000000]"},
-    {THROTTLE_IOPS_WR, {1, 0, 0}, 0, false, "the burst length cannot be 0"},
-    {THROTTLE_IOPS_WR, {1, 0, 2}, 0, false, "burst length set without burst rate"},
-    {THROTTLE_IOPS_WR,
-     {1, 1000000, 1000000001},
+     "bps/iops/max values must be within [0, 1000000000000000]",
+     THROTTLE_BPS,
+     false},
+    {{1, 0, 0}, 0, "the burst length cannot be 0", THROTTLE_IOPS_WR, false},
+    {{1, 0, 2}, 0, "burst length set without burst rate", THROTTLE_IOPS_WR, false},
+    {{1, 1000000, 1000000001},
      0,
-     false,
-     "burst length too high for this burst rate"},
-    {THROTTLE_IOPS, {0, 5, 1}, 0, false, "bps_max/iops_max require corresponding bps/iops values"},
-    {THROTTLE_IOPS, {6, 5, 1}, 0, false, "bps_max/iops_max cannot be lower than bps/iops"},
+     "burst length too high for this burst rate",
+     THROTTLE_IOPS_WR,
+     false},
+    {{0, 5, 1}, 0, "bps_max/iops_max require corresponding bps/iops values", THROTTLE_IOPS, false},
+    {{6, 5, 1}, 0, "bps_max/iops_max cannot be lower than bps/iops", THROTTLE_IOPS, false},
 };
 
 START_TEST(limits_that_make_no_sense_are_refused)

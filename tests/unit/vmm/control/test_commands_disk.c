@@ -3,6 +3,7 @@
  * Commands that change disks, on a disk that is open as a VM has it.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -123,12 +124,11 @@ static json_t *wait_for(const char *member)
 {
     for (unsigned i = 0; i < WAITS_MAX; i++) {
         const char *more = qmp_rig_receive(&t.rig, t.fd);
-        char *text = malloc(strlen(t.text) + strlen(more) + 1);
-        json_t *message;
         json_error_t error;
+        json_t *message;
+        char *text;
 
-        strcpy(text, t.text);
-        strcat(text, more);
+        ck_assert_int_ge(asprintf(&text, "%s%s", t.text, more), 0);
         free(t.text);
         t.text = text;
         for (char *at = t.text; *at; at += error.position) {
