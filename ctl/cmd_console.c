@@ -23,6 +23,7 @@
 
 #define UNIX_PREFIX "unix:"
 #define PTY_PREFIX "pty:"
+#define WAITING_PREFIX "disconnected:" /* as QEMU says that nobody is there yet */
 
 /*
  * The path in "unix:PATH,server=on", as the VM's process means it; to be freed. A comma in it is
@@ -84,6 +85,8 @@ static int open_pty(const char *filename, int *ret_fd, struct err *err)
 
 static int open_serial(const char *filename, pid_t pid, int *ret_fd, struct err *err)
 {
+    if (strncmp(filename, WAITING_PREFIX, strlen(WAITING_PREFIX)) == 0)
+        filename += strlen(WAITING_PREFIX);
     if (strncmp(filename, UNIX_PREFIX, strlen(UNIX_PREFIX)) == 0)
         return open_unix(filename, pid, ret_fd, err);
     if (strncmp(filename, PTY_PREFIX, strlen(PTY_PREFIX)) == 0)

@@ -32,13 +32,13 @@ time.sleep(60)
 class Terminal:
     """The program on a pty."""
 
-    def __init__(self, test, *args, rows=24, columns=80):
+    def __init__(self, test, *args, rows=24, columns=80, cwd=None):
         self.test = test
         self.fd, slave = pty.openpty()
         self.resize(rows, columns)
         self.before = termios.tcgetattr(slave)
         self.process = subprocess.Popen([test.program, *args], env=test.env, stdin=slave,
-                                        stdout=slave, stderr=slave, start_new_session=True,
+                                        stdout=slave, stderr=slave, cwd=cwd, start_new_session=True,
                                         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
         self.slave = slave
         self.output = b""
@@ -113,9 +113,9 @@ def chardev(filename):
 
 
 class Console(CtlTest):
-    def attach(self, *args):
+    def attach(self, *args, prefix=""):
         self.serial = Serial(self)
-        self.vm("web", chardev(f"unix:{self.serial.path},server=on"))
+        self.vm("web", chardev(f"{prefix}unix:{self.serial.path},server=on"))
         terminal = Terminal(self, "web", "console", *args)
         self.serial.accept()
         return terminal
@@ -135,6 +135,21 @@ class Console(CtlTest):
         self.assertEqual(terminal.wait(), 0)
         terminal.expect(b"web: detached")
         self.assertEqual(self.serial.client.recv(1), b"")
+
+    def test_as_qemu_says_that_nobody_is_there(self):
+        terminal = self.attach(prefix="disconnected:")
+        self.serial.client.sendall(b"login: ")
+        terminal.expect(b"login: ")
+
+    def test_path_is_of_the_vms_folder(self):
+        here = os.getcwd()
+        self.addCleanup(os.chdir, here)
+        self.serial = Serial(self)
+        self.vm("web", chardev("unix:serial,server=on"))
+        os.chdir(self.runtime)  # of this process, which is the VM
+        terminal = Terminal(self, "web", "console", cwd="/")
+        self.serial.accept()
+        terminal.expect(b"detaches")
 
     def test_another_key_detaches(self):
         terminal = self.attach("--detach-key", "^a")
