@@ -14,6 +14,7 @@
 #include "base/bytes.h"
 #include "tests/lib/guest/guest_disk.h"
 #include "tests/lib/guest/guest_test.h"
+#include "tests/lib/guest/qmp_client.h"
 #include "vmm/config/config.h"
 
 /* Far more than all else that minivmm maps: its mapping is the guest's memory. */
@@ -80,6 +81,8 @@ static const char *make_disk(unsigned index)
 
 enum use { READ, READ_AND_WRITE };
 
+static char qmp_address[200]; /* of a control socket; empty: none */
+
 /* Start a guest that uses each of its disks, says "idle", and is. */
 static void start(unsigned ncpus, unsigned ndisks, enum use use, const struct vm_setup *setup)
 {
@@ -99,6 +102,10 @@ static void start(unsigned ncpus, unsigned ndisks, enum use use, const struct vm
             continue;
         guest_disk_request(&disks[i], VIRTIO_BLK_T_OUT, 0, GUEST_DISK_BUFFER, 65536);
         guest_disk_request(&disks[i], VIRTIO_BLK_T_FLUSH, 0, 0, 0);
+    }
+    if (qmp_address[0]) {
+        args[n++] = "--qmp";
+        args[n++] = qmp_address;
     }
     guest_put_text(&guest, "idle");
     guest_op(&guest, GUEST_HALT, 0, 0, 0);
@@ -230,6 +237,30 @@ static void expect_no_wakeups(void)
     ck_assert_uint_eq(wakeups_of(vm.pid), before);
 }
 
+/* A client that has asked for much, and is still connected. */
+START_TEST(idle_vm_with_a_client_never_wakes_up)
+{
+    static const struct vm_setup usual;
+    struct qmp_client client;
+    struct memory memory;
+
+    snprintf(qmp_address, sizeof(qmp_address), "unix:%s", scratch_path("qmp"));
+    start(1, 1, READ, &usual);
+    qmp_client_open(&client, scratch_path("qmp"));
+    for (unsigned i = 0; i < 10; i++) {
+        qmp_client_do(&client, "query-qmp-schema", NULL);
+        qmp_client_do(&client, "query-block", NULL);
+        qmp_client_do(&client, "query-stats", "{\"target\":\"vcpu\"}");
+    }
+    expect_no_wakeups();
+    memory = memory_of(vm.pid);
+    printf("idle VM with a client: RSS %u KiB, private dirty %u KiB\n", memory.rss, memory.dirty);
+    if (memory.counts)
+        ck_assert_uint_le(memory.rss, RSS_KIB);
+    qmp_client_close(&client);
+}
+END_TEST
+
 START_TEST(idle_vm_on_a_pipe_never_wakes_up)
 {
     static const struct vm_setup usual;
@@ -331,6 +362,7 @@ static void add_tests(Suite *suite)
     tcase_add_checked_fixture(tcase, set_up, tear_down);
     tcase_add_test(tcase, idle_vm_needs_little_memory);
     tcase_add_test(tcase, another_cpu_or_disk_needs_little_memory);
+    tcase_add_test(tcase, idle_vm_with_a_client_never_wakes_up);
     tcase_add_test(tcase, idle_vm_on_a_pipe_never_wakes_up);
     tcase_add_test(tcase, idle_vm_on_a_terminal_never_wakes_up);
     tcase_add_test(tcase, vm_with_many_disks_starts_soon);

@@ -12,13 +12,18 @@
 
 #include "base/byte_queue.h"
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/err.h"
+#include "base/idle_memory.h"
 #include "base/log.h"
 #include "vmm/control/framer.h"
 #include "vmm/control/wire.h"
 
 /* What a session has read and not yet looked at, because a request is being carried out. */
 #define UNREAD_MAX 8192u
+
+/* When no request was answered for so long, or up to twice as long, memory is given back. */
+#define TIDY_NS (2 * NS_PER_S)
 
 struct qmp {
     struct loop *loop;
@@ -27,7 +32,9 @@ struct qmp {
     void *opaque;
     struct list sessions;
     unsigned nsessions;
-    unsigned nrequests; /* not answered yet, of sessions that are gone too */
+    unsigned nrequests;     /* not answered yet, of sessions that are gone too */
+    struct loop_timer tidy; /* armed while there were requests lately */
+    bool busy;              /* there was one since it was armed */
 };
 
 struct session {
@@ -127,6 +134,28 @@ static void greet(struct session *session)
               json_pack("{s:{s:o,s:[]}}", "QMP", "version", qmp_version(), "capabilities"));
 }
 
+static void note_work(struct qmp *qmp)
+{
+    qmp->busy = true;
+    if (qmp->tidy.loop)
+        return;
+    idle_memory_work_begins();
+    loop_arm(qmp->loop, &qmp->tidy, TIDY_NS);
+}
+
+/* Answers take memory by the hundred KiB: what nobody needs any more goes back to the host. */
+static void on_tidy(struct loop_timer *timer)
+{
+    struct qmp *qmp = container_of(timer, struct qmp, tidy);
+
+    if (qmp->busy) {
+        qmp->busy = false;
+        loop_arm(qmp->loop, timer, TIDY_NS);
+        return;
+    }
+    idle_memory_work_ends();
+}
+
 /* ---- the end of a request -------------------------------------------------------------------- */
 
 static void read_on(struct session *session);
@@ -146,6 +175,7 @@ static void finish(struct qmp_request *request, json_t *answer)
         json_decref(answer);
     }
     request->qmp->nrequests--;
+    note_work(request->qmp);
     json_decref(request->id);
     json_decref(request->arguments);
     free(request);
@@ -337,6 +367,17 @@ static void take_text(struct session *session)
 
 /* ---- sessions -------------------------------------------------------------------------------- */
 
+/*
+ * Who begins like this is no client: a web page, say, that sends a POST to a port of this machine,
+ * with requests in it.
+ */
+static void refuse_garbage(struct session *session)
+{
+    send_error(session, "a request begins with '{'");
+    if (!session->negotiated)
+        wire_finish(&session->wire);
+}
+
 static void refuse_stream(struct session *session)
 {
     send_error(session, "a request is too long or nested too deep");
@@ -362,7 +403,7 @@ static bool read_step(struct session *session)
         take_text(session);
         break;
     case FRAMER_GARBAGE:
-        send_error(session, "a request begins with '{'");
+        refuse_garbage(session);
         break;
     case FRAMER_TOO_LONG:
         refuse_stream(session);
@@ -466,6 +507,7 @@ int qmp_new(struct loop *loop, const struct qmp_commands *tables, size_t ntables
     qmp->tables = tables;
     qmp->ntables = ntables;
     qmp->opaque = opaque;
+    qmp->tidy.expired = on_tidy;
     list_init(&qmp->sessions);
     *ret_qmp = qmp;
     return 0;
@@ -476,6 +518,9 @@ void qmp_free(struct qmp *qmp)
     if (!qmp)
         return;
     assert(qmp->nrequests == 0);
+    if (qmp->tidy.loop)
+        idle_memory_work_leaves();
+    loop_disarm(&qmp->tidy);
     list_for_each_safe (link, &qmp->sessions) {
         struct session *session = container_of(link, struct session, link);
 

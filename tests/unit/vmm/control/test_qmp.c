@@ -295,6 +295,22 @@ START_TEST(endless_text_ends_the_session)
 }
 END_TEST
 
+/* As a web browser would: the requests are in the body. */
+START_TEST(post_is_no_client)
+{
+    int fd = qmp_rig_connect(&rig);
+
+    ck_assert(strstr(receive(fd), "QMP"));
+    qmp_rig_send(fd, "POST / HTTP/1.1\r\nHost: 127.0.0.1:4444\r\n\r\n"
+                     "{\"execute\":\"qmp_capabilities\"}\n{\"execute\":\"later\"}\n");
+    ck_assert_str_eq(receive(fd), "{\"error\":{\"class\":\"GenericError\",\"desc\":\"a request "
+                                  "begins with '{'\"}}\r\n");
+    ck_assert_str_eq(receive(fd), "EOF");
+    ck_assert_uint_eq(ncalls, 0);
+    close(fd);
+}
+END_TEST
+
 START_TEST(too_many_clients_are_sent_away)
 {
     int fds[QMP_CLIENTS_MAX];
@@ -325,7 +341,8 @@ static void add_tests(Suite *suite)
     unit_case_with(suite, "hostile", set_up, tear_down,
                    client_that_never_reads_is_dropped_and_others_are_served,
                    client_that_asks_without_reading_is_not_listened_to,
-                   endless_text_ends_the_session, too_many_clients_are_sent_away);
+                   endless_text_ends_the_session, post_is_no_client,
+                   too_many_clients_are_sent_away);
 }
 
 UNIT_MAIN("qmp", add_tests)
