@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/bytes.h"
+#include "base/log.h"
 #include "block/dirty.h"
 #include "block/driver.h"
 #include "block/stack.h"
@@ -102,6 +103,23 @@ static int copy_while_in_use(const struct commit *c)
     return r;
 }
 
+/*
+ * If that fails at the last step, nobody knows what the header says, and the image takes no write
+ * any more. The backing file has all, so the disk goes on there.
+ */
+static int empty_top(const struct commit *c)
+{
+    struct block_req flush = {.op = BLOCK_FLUSH};
+    int r = c->top->driver->make_empty(c->top);
+
+    if (r == 0 || block_execute(c->top, &flush) == 0)
+        return r;
+    log_warn("%s: committed, but it could not be emptied: do not use it any more, it may hide what "
+             "%s has",
+             c->top->path, c->base->path);
+    return 0;
+}
+
 /* Held: nothing changes any more. */
 static int finish(const struct commit *c)
 {
@@ -113,7 +131,7 @@ static int finish(const struct commit *c)
     if (r == 0)
         r = block_execute(c->top, &flush);
     if (r == 0)
-        r = c->top->driver->make_empty(c->top);
+        r = empty_top(c);
     if (r < 0)
         return r;
     c->base->written = false;

@@ -447,6 +447,49 @@ START_TEST(a_committed_image_is_whole_after_a_power_cut)
 }
 END_TEST
 
+/*
+ * A job that fails leaves the image as it was, and the next one succeeds. One that could not empty
+ * the overlay at the last step has done the rest.
+ */
+START_TEST(an_operation_of_the_host_fails_while_committing)
+{
+    bool happened = true;
+
+    for (long after = 0; happened; after++) {
+        bool stale;
+
+        init(&layouts[_i], unit_seed() + (unsigned)after);
+        attach();
+        some_rounds(1);
+        put_under_load();
+        some_rounds(1);
+        rig.fault = (struct mem_fault){
+            .after = after, .kinds = 1u << FILE_WRITE | 1u << FILE_READ, .result = -EIO};
+        job = (struct block_job){0};
+        ck_assert_int_eq(block_live_start(rig.top, commit, NULL), 0);
+        wait_all();
+        happened = rig.fault.happened;
+        rig.fault.after = -1;
+        stale = happened && rig.result == 0;
+        if (rig.result == 0)
+            (void)block_close(rig.overlay);
+        some_rounds(1);
+        if (rig.result < 0)
+            commit_under_load();
+        ck_assert_msg(rig.result == 0, "%s", rig.err.msg);
+        some_rounds(1);
+        ck_assert_uint_eq(rig.nfailed, 0);
+        detach();
+        check_image(rig.disks, "old", rig.record.n, rig.record.n);
+        if (!stale) {
+            check_image(rig.disks, "new", rig.record.n, rig.record.n);
+            check_counts(rig.disks, true);
+        }
+        end();
+    }
+}
+END_TEST
+
 /* ---- failures -------------------------------------------------------------------------------- */
 
 /* A job that fails leaves the image as it was, and the next one succeeds. */
@@ -550,6 +593,8 @@ static void add_tests(Suite *suite)
     tcase_add_loop_test(tcase, a_streamed_image_is_whole_after_a_power_cut, 0,
                         2 * ARRAY_SIZE(layouts));
     tcase_add_loop_test(tcase, a_committed_image_is_whole_after_a_power_cut, 0,
+                        ARRAY_SIZE(layouts));
+    tcase_add_loop_test(tcase, an_operation_of_the_host_fails_while_committing, 0,
                         ARRAY_SIZE(layouts));
     tcase_add_loop_test(tcase, an_operation_of_the_host_fails_while_streaming, 0,
                         ARRAY_SIZE(layouts));

@@ -314,6 +314,8 @@ START_TEST(snapshots_that_cannot_be_say_so)
     ck_assert_int_eq(disk_snapshot_delete(vm.disk, "1", "2", &deleted, when_done), 0);
     ck_assert_int_eq(wait_done(), 0);
     ck_assert_str_eq(deleted.id, "1");
+    free(deleted.id);
+    free(deleted.name);
     end_and_check("disk.qcow2", true);
 
     make("disk.raw", (struct block_create_options){.format = BLOCK_FORMAT_RAW});
