@@ -270,6 +270,14 @@ START_TEST(guest_that_waits_for_gdb_has_not_begun)
 }
 END_TEST
 
+START_TEST(signals_end_a_guest_that_waits_for_gdb)
+{
+    guest_power_off(&guest);
+    start_waiting();
+    end_by_signal();
+}
+END_TEST
+
 START_TEST(connecting_stops_and_interrupt_stops_again)
 {
     guest_put_text(&guest, "on");
@@ -551,6 +559,7 @@ static void add_tests(Suite *suite)
         breakpoint_instruction_of_the_guest_is_its_own,
         detach_lets_the_guest_run_without_breakpoints, gdb_that_vanishes_leaves_no_breakpoint);
     unit_case_with(suite, "running", set_up, tear_down, guest_that_waits_for_gdb_has_not_begun,
+                   signals_end_a_guest_that_waits_for_gdb,
                    connecting_stops_and_interrupt_stops_again,
                    reset_and_failure_are_told_by_exit_code, reset_keeps_gdb_and_its_breakpoints,
                    other_vcpus_stand_still_while_one_steps);

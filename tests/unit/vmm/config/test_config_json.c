@@ -43,6 +43,7 @@ START_TEST(every_setting_is_taken)
              " \"discard\": false, \"backing\": [\"/i\", \"any\"]}, {\"file\": \"/e\"}],"
              " \"memory\": \"1G\", \"cpus\": 4, \"serial\": \"pty\", \"on-reboot\": \"restart\","
              " \"shutdown-timeout\": 86400, \"acpi\": false, \"log\": \"error\","
+             " \"gdb\": \"unix:/g\", \"wait-gdb\": true,"
              " \"backing\": [\"/b\"]}",
              NULL);
     ck_assert_str_eq(config.kernel, "/k");
@@ -55,6 +56,8 @@ START_TEST(every_setting_is_taken)
     ck_assert(config.restart_on_reboot);
     ck_assert_uint_eq(config.shutdown_timeout_s, 86400);
     ck_assert(!config.acpi);
+    ck_assert_str_eq(config.gdb, "unix:/g");
+    ck_assert(config.wait_gdb);
     ck_assert_int_eq(config.log_level, LOG_ERROR);
     ck_assert_uint_eq(config.backing.n, 1);
     ck_assert_str_eq(config.backing.paths[0], "/b");

@@ -91,6 +91,17 @@ START_TEST(every_option_is_taken)
 }
 END_TEST
 
+START_TEST(a_socket_for_gdb_is_taken)
+{
+    ck_assert_int_eq(parse_args("--kernel=k", "--gdb", "tcp:127.0.0.1:1234"), 0);
+    ck_assert_str_eq(config.gdb, "tcp:127.0.0.1:1234");
+    ck_assert(!config.wait_gdb);
+    ck_assert_int_eq(parse_args("--kernel=k", "--wait-gdb", "--gdb=unix:/g"), 0);
+    ck_assert_str_eq(config.gdb, "unix:/g");
+    ck_assert(config.wait_gdb);
+}
+END_TEST
+
 START_TEST(a_boot_trace_is_taken)
 {
     ck_assert_int_eq(parse_args("--kernel=k", "--boot-trace", "/t"), 0);
@@ -545,10 +556,10 @@ static void add_tests(Suite *suite)
     suite_add_tcase(suite, tcase);
 
     unit_case(suite, "good", kernel_alone_gives_the_defaults, every_option_is_taken,
-              a_boot_trace_is_taken, control_socket_is_taken, name_is_a_word,
-              places_for_all_disks_add_up, every_disk_key_is_taken, every_limit_on_a_disk_is_taken,
-              commas_in_file_names_are_doubled, sizes_are_taken, last_of_a_repeated_option_wins,
-              value_may_look_like_an_option_behind_equals,
+              a_socket_for_gdb_is_taken, a_boot_trace_is_taken, control_socket_is_taken,
+              name_is_a_word, places_for_all_disks_add_up, every_disk_key_is_taken,
+              every_limit_on_a_disk_is_taken, commas_in_file_names_are_doubled, sizes_are_taken,
+              last_of_a_repeated_option_wins, value_may_look_like_an_option_behind_equals,
               a_kernel_to_prepare_takes_the_place_of_one_to_boot,
               help_and_version_need_nothing_else);
     unit_case(suite, "documents", help_names_every_setting_and_fits_a_terminal,
