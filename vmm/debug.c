@@ -30,10 +30,10 @@ struct debug {
     struct debug_user *user;
 
     /* The machine; ncpus is 0 while there is none. */
-    struct gate *gate;
-    const struct guest_mem *mem;
+    struct debug_machine *machine;
     struct debug_cpu *cpus;
     unsigned ncpus;
+    bool stands_still; /* and was told so */
 
     pthread_mutex_t lock; /* before that of the gate */
     bool holds;           /* lock: vCPUs are held, or will be from their start */
@@ -63,7 +63,7 @@ static void hold(struct debug *debug)
 {
     pthread_mutex_lock(&debug->lock);
     if (!debug->holds && debug->ncpus > 0)
-        gate_hold(debug->gate);
+        gate_hold(debug->machine->gate);
     debug->holds = true;
     pthread_mutex_unlock(&debug->lock);
 }
@@ -207,8 +207,11 @@ static void look(struct loop_work *work)
     pthread_mutex_lock(&debug->lock);
     holds = debug->holds;
     pthread_mutex_unlock(&debug->lock);
-    if (!debug->tells || !holds || debug->ncpus == 0 || !gate_is_clear(debug->gate))
+    if (!debug->tells || !holds || debug->ncpus == 0 || !gate_is_clear(debug->machine->gate))
         return;
+    if (!debug->stands_still)
+        debug->machine->holds(debug->machine, true);
+    debug->stands_still = true;
     finish_step(debug);
     debug->tells = false;
     stop = take_reason(debug);
@@ -243,7 +246,7 @@ static int prepare_step(struct debug *debug, struct debug_cpu *cpu)
     int fd = fd_of(cpu);
     int r;
 
-    step->mem = debug->mem;
+    step->mem = debug->machine->mem;
     r = arch_debug_get_registers(fd, &step->before);
     if (r == 0)
         r = arch_debug_get_paging(fd, &step->paging);
@@ -287,12 +290,15 @@ static void release(struct debug *debug)
 {
     bool held;
 
+    if (debug->stands_still)
+        debug->machine->holds(debug->machine, false);
+    debug->stands_still = false;
     pthread_mutex_lock(&debug->lock);
     held = debug->holds;
     debug->holds = false;
     pthread_mutex_unlock(&debug->lock);
     if (held && debug->ncpus > 0)
-        gate_release(debug->gate);
+        gate_release(debug->machine->gate);
 }
 
 /* Has one of those that shall run something left to tell? */
@@ -432,21 +438,21 @@ static int target_translate(struct gdb_target *target, unsigned index, uint64_t 
 
     if (!cpu || arch_debug_get_paging(fd_of(cpu), &paging) < 0)
         return -EFAULT;
-    return page_walk_x86(debug_of(target)->mem, &paging, va, ret_gpa, ret_len);
+    return page_walk_x86(debug_of(target)->machine->mem, &paging, va, ret_gpa, ret_len);
 }
 
 static int target_read(struct gdb_target *target, uint64_t gpa, void *buf, size_t len)
 {
     const struct debug *debug = debug_of(target);
 
-    return debug->ncpus > 0 ? guest_mem_read(debug->mem, gpa, buf, len) : -EFAULT;
+    return debug->ncpus > 0 ? guest_mem_read(debug->machine->mem, gpa, buf, len) : -EFAULT;
 }
 
 static int target_write(struct gdb_target *target, uint64_t gpa, const void *buf, size_t len)
 {
     const struct debug *debug = debug_of(target);
 
-    return debug->ncpus > 0 ? guest_mem_write(debug->mem, gpa, buf, len) : -EFAULT;
+    return debug->ncpus > 0 ? guest_mem_write(debug->machine->mem, gpa, buf, len) : -EFAULT;
 }
 
 static const struct gdb_target_ops target_ops = {
@@ -534,22 +540,20 @@ static void take_up(struct debug *debug)
         apply(&debug->cpus[i], &want);
 }
 
-int debug_attach(struct debug *debug, struct gate *gate, const struct guest_mem *mem,
-                 struct vcpu *const *vcpus, unsigned nvcpus)
+int debug_attach(struct debug *debug, struct debug_machine *machine)
 {
     if (!debug)
         return 0;
-    debug->cpus = calloc(nvcpus, sizeof(*debug->cpus));
+    debug->cpus = calloc(machine->nvcpus, sizeof(*debug->cpus));
     if (!debug->cpus)
         return -ENOMEM;
-    debug->gate = gate;
-    debug->mem = mem;
-    debug->ncpus = nvcpus;
-    for (unsigned i = 0; i < nvcpus; i++) {
+    debug->machine = machine;
+    debug->ncpus = machine->nvcpus;
+    for (unsigned i = 0; i < debug->ncpus; i++) {
         struct debug_cpu *cpu = &debug->cpus[i];
 
         cpu->debug = debug;
-        cpu->vcpu = vcpus[i];
+        cpu->vcpu = machine->vcpus[i];
         cpu->debugger.exited = on_exit_for_debugger;
         cpu->debugger.has_breakpoint = has_breakpoint;
         vcpu_set_debugger(cpu->vcpu, &cpu->debugger);
@@ -557,7 +561,7 @@ int debug_attach(struct debug *debug, struct gate *gate, const struct guest_mem 
     take_up(debug);
     /* No vCPU runs yet, so nobody else holds or is told. */
     if (debug->holds) {
-        gate_hold(gate);
+        gate_hold(machine->gate);
         loop_post(debug->loop, &debug->look);
     }
     return 0;
@@ -573,4 +577,5 @@ void debug_detach(struct debug *debug)
     free(debug->cpus);
     debug->cpus = NULL;
     debug->ncpus = 0;
+    debug->stands_still = false;
 }

@@ -45,9 +45,18 @@ struct gdb_target *debug_target(struct debug *debug);
 
 /* ---- from the machine; a debug that is NULL is nobody ---------------------------------------- */
 
-/* The parts of a machine whose vCPUs are about to be started. 0 or -ENOMEM. */
-int debug_attach(struct debug *debug, struct gate *gate, const struct guest_mem *mem,
-                 struct vcpu *const *vcpus, unsigned nvcpus) MUST_CHECK;
+/* What of a machine is debugged. */
+struct debug_machine {
+    struct gate *gate;
+    const struct guest_mem *mem;
+    struct vcpu *const *vcpus;
+    unsigned nvcpus;
+    /* All vCPUs stand still, or are about to go on. */
+    void (*holds)(struct debug_machine *machine, bool holds);
+};
+
+/* Its vCPUs are about to be started; it is valid until debug_detach. 0 or -ENOMEM. */
+int debug_attach(struct debug *debug, struct debug_machine *machine) MUST_CHECK;
 
 /* Its vCPUs have stopped for good. */
 void debug_detach(struct debug *debug);

@@ -64,7 +64,10 @@ struct machine {
     struct gate gate;
     struct pause pause;
     struct arch_clock clock; /* while paused */
-    bool clock_stopped;
+    unsigned clock_stops;    /* pauses and debuggers that want it to stand still */
+    bool clock_stopped;      /* and it does */
+    bool clock_warned;
+    struct debug_machine debugged;
     struct vcpu_env vcpu_env;
     struct vcpu **vcpus;
     unsigned nvcpus;
@@ -170,32 +173,56 @@ static void on_gate_cleared(struct gate *gate)
     debug_cleared(machine->parts->debug);
 }
 
-static void warn_of_clock(const struct err *err)
+static void warn_of_clock(struct machine *machine, const struct err *err)
 {
-    log_warn("the guest sees the time jump by the pause: %s", err->msg);
+    if (!machine->clock_warned)
+        log_warn("the guest sees the time jump by the pause: %s", err->msg);
+    machine->clock_warned = true;
 }
 
-static void stop_clock(struct pause *pause)
+/* Pauses and debuggers stop it, each for itself; it goes on from where the first one did. */
+static void stop_clock(struct machine *machine)
 {
-    struct machine *machine = container_of(pause, struct machine, pause);
     struct err err = {0};
 
+    if (machine->clock_stops++ > 0)
+        return;
     machine->clock_stopped = arch_clock_stop(&machine->vm, &machine->clock, &err) == 0;
     if (!machine->clock_stopped)
-        warn_of_clock(&err);
+        warn_of_clock(machine, &err);
 }
 
-static void start_clock(struct pause *pause)
+static void start_clock(struct machine *machine)
 {
-    struct machine *machine = container_of(pause, struct machine, pause);
     struct err err = {0};
     int fds[CONFIG_CPUS_MAX];
 
+    if (--machine->clock_stops > 0 || !machine->clock_stopped)
+        return;
     for (unsigned i = 0; i < machine->nvcpus; i++)
         fds[i] = vcpu_fd(machine->vcpus[i]);
-    if (machine->clock_stopped &&
-        arch_clock_start(&machine->vm, &machine->clock, fds, machine->nvcpus, &err) < 0)
-        warn_of_clock(&err);
+    if (arch_clock_start(&machine->vm, &machine->clock, fds, machine->nvcpus, &err) < 0)
+        warn_of_clock(machine, &err);
+}
+
+static void on_pause_stops_clock(struct pause *pause)
+{
+    stop_clock(container_of(pause, struct machine, pause));
+}
+
+static void on_pause_starts_clock(struct pause *pause)
+{
+    start_clock(container_of(pause, struct machine, pause));
+}
+
+static void on_debug_holds(struct debug_machine *debugged, bool holds)
+{
+    struct machine *machine = container_of(debugged, struct machine, debugged);
+
+    if (holds)
+        stop_clock(machine);
+    else
+        start_clock(machine);
 }
 
 static void on_paused(struct pause *pause)
@@ -210,8 +237,8 @@ static int prepare_pauses(struct machine *machine, struct err *err)
     machine->pause = (struct pause){
         .gate = &machine->gate,
         .loop = machine->parts->loop,
-        .stop_clock = stop_clock,
-        .start_clock = start_clock,
+        .stop_clock = on_pause_stops_clock,
+        .start_clock = on_pause_starts_clock,
         .paused = on_paused,
     };
     machine->gate.cleared = on_gate_cleared;
@@ -639,9 +666,16 @@ int machine_new(const struct machine_parts *parts, struct machine **ret_machine,
 int machine_start(struct machine *machine, struct err *err)
 {
     const uint64_t begin_ns = trace_begin();
-    int r = debug_attach(machine->parts->debug, &machine->gate, machine->mem, machine->vcpus,
-                         machine->nvcpus);
+    int r;
 
+    machine->debugged = (struct debug_machine){
+        .gate = &machine->gate,
+        .mem = machine->mem,
+        .vcpus = machine->vcpus,
+        .nvcpus = machine->nvcpus,
+        .holds = on_debug_holds,
+    };
+    r = debug_attach(machine->parts->debug, &machine->debugged);
     if (r < 0)
         err_set(err, r, "out of memory");
     for (unsigned i = 0; r == 0 && i < machine->nvcpus; i++)

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <x86intrin.h>
 
 #include "base/bytes.h"
 #include "memory/layout_x86.h"
@@ -294,6 +295,49 @@ START_TEST(connecting_stops_and_interrupt_stops_again)
 }
 END_TEST
 
+/* Let the guest, which keeps its TSC in memory, run for a moment. */
+static uint64_t next_tsc(void)
+{
+    uint64_t before = gdb_client_memory(&client, COUNT);
+
+    do {
+        gdb_client_send(&client, "vCont;c");
+        gdb_client_interrupt(&client);
+        ck_assert_str_eq(gdb_client_receive(&client), "T02thread:1;");
+    } while (gdb_client_memory(&client, COUNT) == before);
+    return gdb_client_memory(&client, COUNT);
+}
+
+START_TEST(time_stands_still_with_the_guest)
+{
+    const unsigned nstops = 10, stop_us = 50000;
+    uint64_t host, before, after;
+
+    /* movl $COUNT, %ebx; 1: rdtsc; movl %eax, (%rbx); movl %edx, 4(%rbx); jmp 1b */
+    guest_op(&guest, GUEST_ST64, CODE, 0x89310f00201000bb, 0);
+    guest_op(&guest, GUEST_ST64, CODE + 8, 0xf7eb04538903, 0);
+    guest_op(&guest, GUEST_JUMP, CODE, 0, 0);
+    host = __rdtsc();
+    start_waiting();
+    before = next_tsc();
+    if (before > host) {
+        puts("time in stops is not tested: the guest reads the host's TSC");
+        kill_by_gdb();
+        return;
+    }
+    host = __rdtsc();
+    for (unsigned i = 0; i < nstops; i++) {
+        usleep(stop_us);
+        gdb_client_expect(&client, "vCont;s:1", "T05thread:1;");
+    }
+    host = __rdtsc() - host;
+    after = next_tsc();
+    ck_assert_uint_gt(after, before);
+    ck_assert_uint_lt(after - before, host / 2);
+    kill_by_gdb();
+}
+END_TEST
+
 START_TEST(reset_and_failure_are_told_by_exit_code)
 {
     guest_op(&guest, GUEST_TRIPLE_FAULT, 0, 0, 0);
@@ -560,7 +604,7 @@ static void add_tests(Suite *suite)
         detach_lets_the_guest_run_without_breakpoints, gdb_that_vanishes_leaves_no_breakpoint);
     unit_case_with(suite, "running", set_up, tear_down, guest_that_waits_for_gdb_has_not_begun,
                    signals_end_a_guest_that_waits_for_gdb,
-                   connecting_stops_and_interrupt_stops_again,
+                   connecting_stops_and_interrupt_stops_again, time_stands_still_with_the_guest,
                    reset_and_failure_are_told_by_exit_code, reset_keeps_gdb_and_its_breakpoints,
                    other_vcpus_stand_still_while_one_steps);
     unit_case_with(suite, "registers", set_up, tear_down, registers_keep_what_is_written);
