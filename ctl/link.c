@@ -255,8 +255,8 @@ void link_set_timeout(struct link *link, unsigned timeout_ms)
 /* ---- asking ---------------------------------------------------------------------------------- */
 
 /*
- * In one piece with its line end: the server may carry it out when it has its last bracket, and then
- * be gone before the rest comes.
+ * In one piece with its line end: the server may carry it out when it has the last bracket, and
+ * then be gone before the rest comes.
  */
 static int send_request(struct link *link, const char *command, json_t *arguments)
 {
