@@ -122,8 +122,7 @@ static void tell_end(struct control *control, const char *event, enum control_ca
 
 void control_tell_shutdown(struct control *control, enum control_cause cause)
 {
-    if (control)
-        commands_machine_end_stopping(control->vm, "the guest has ended");
+    control_stop(control);
     tell_end(control, "SHUTDOWN", cause);
 }
 
@@ -178,11 +177,19 @@ void control_tell_panicked(struct control *control, bool crash_loaded)
 
 /* ---- the end --------------------------------------------------------------------------------- */
 
+void control_stop(struct control *control)
+{
+    if (!control)
+        return;
+    qmp_stop(control->qmp);
+    commands_machine_end_stopping(control->vm, "the guest has ended");
+}
+
 void control_free(struct control *control)
 {
     if (!control)
         return;
-    commands_machine_end_stopping(control->vm, "the VM has ended");
+    control_stop(control);
     listener_free(control->name_listener);
     listener_free(control->qmp_listener);
     qmp_free(control->qmp);

@@ -59,6 +59,12 @@ void control_tell_disk_failed(struct control *control, const struct control_disk
 /* The guest's kernel panicked; `crash_loaded`: another one is about to look into that. */
 void control_tell_panicked(struct control *control, bool crash_loaded);
 
+/*
+ * Do nothing more for clients: the VM ends, and what they ask about goes away. Requests under way
+ * are answered, those that come later are not. Events go on. More than once is fine, and NULL.
+ */
+void control_stop(struct control *control);
+
 /* Tell clients nothing more, and remove the sockets. NULL is fine. */
 void control_free(struct control *control);
 

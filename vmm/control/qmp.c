@@ -30,6 +30,7 @@ struct qmp {
     const struct qmp_commands *tables;
     size_t ntables;
     void *opaque;
+    bool stopped; /* no request is carried out any more */
     struct list sessions;
     unsigned nsessions;
     unsigned nrequests;     /* not answered yet, of sessions that are gone too */
@@ -390,8 +391,8 @@ static bool read_step(struct session *session)
     enum framer_result result;
     size_t taken;
 
-    if (session->request || session->unread.len == 0 || session->wire.broken ||
-        session->wire.finishing || wire_is_busy(&session->wire))
+    if (session->qmp->stopped || session->request || session->unread.len == 0 ||
+        session->wire.broken || session->wire.finishing || wire_is_busy(&session->wire))
         return false;
     result = framer_feed(&session->framer, (const char *)byte_queue_front(&session->unread),
                          session->unread.len, &taken);
@@ -511,6 +512,11 @@ int qmp_new(struct loop *loop, const struct qmp_commands *tables, size_t ntables
     list_init(&qmp->sessions);
     *ret_qmp = qmp;
     return 0;
+}
+
+void qmp_stop(struct qmp *qmp)
+{
+    qmp->stopped = true;
 }
 
 void qmp_free(struct qmp *qmp)

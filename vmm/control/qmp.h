@@ -74,6 +74,12 @@ int qmp_new(struct loop *loop, const struct qmp_commands *tables, size_t ntables
             struct qmp **ret_qmp) MUST_CHECK;
 
 /*
+ * Carry out no more requests, not even when those before them are answered: what they are about is
+ * going away. Events go on.
+ */
+void qmp_stop(struct qmp *qmp);
+
+/*
  * Ends all sessions; what their sockets take of the output is sent. No request may be unanswered.
  */
 void qmp_free(struct qmp *qmp);

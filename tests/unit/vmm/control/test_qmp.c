@@ -195,6 +195,23 @@ START_TEST(requests_at_once_are_answered_in_order)
 }
 END_TEST
 
+/* The answer of one would be the beginning of the next. */
+START_TEST(stopped_server_answers_and_begins_nothing)
+{
+    int fd = qmp_rig_connect_negotiated(&rig);
+
+    ck_assert_str_eq(ask(fd, "{\"execute\":\"later\"}{\"execute\":\"fail\"}"), "");
+    qmp_stop(rig.qmp);
+    qmp_return(kept, NULL);
+    ck_assert_str_eq(receive(fd), "{\"return\":{}}\r\n");
+    ck_assert_str_eq(ask(fd, "{\"execute\":\"later\"}"), "");
+    ck_assert_uint_eq(ncalls, 1);
+    qmp_event(rig.qmp, "SHUTDOWN", NULL);
+    ck_assert(strstr(receive(fd), "SHUTDOWN"));
+    close(fd);
+}
+END_TEST
+
 START_TEST(client_that_ends_its_direction_gets_its_answers)
 {
     int fd = qmp_rig_connect_negotiated(&rig);
@@ -336,7 +353,8 @@ static void add_tests(Suite *suite)
         suite, "sessions", set_up, tear_down, session_begins_with_capabilities,
         commands_are_listed_with_their_arguments, arguments_arrive_and_wrong_ones_do_not,
         requests_that_are_none_get_errors_and_the_session_goes_on,
-        requests_at_once_are_answered_in_order, client_that_ends_its_direction_gets_its_answers,
+        requests_at_once_are_answered_in_order, stopped_server_answers_and_begins_nothing,
+        client_that_ends_its_direction_gets_its_answers,
         client_that_goes_away_leaves_its_request_to_end_alone, events_go_to_all_that_negotiated);
     unit_case_with(suite, "hostile", set_up, tear_down,
                    client_that_never_reads_is_dropped_and_others_are_served,
