@@ -164,15 +164,22 @@ static void keep_event(struct link *link, json_t *event)
 static int connect_tcp(struct link *link, const char *port_text, struct err *err)
 {
     struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(int);
     uint64_t port;
+    int error = 0;
+    int r = 0;
 
     if (parse_u64(port_text, &port) < 0 || port == 0 || port > UINT16_MAX)
         return err_set(err, -EINVAL, "%s: expected a port from 1 to 65535", port_text);
     addr.sin_port = htons((uint16_t)port);
-    link->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (link->fd < 0 || connect(link->fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
+    link->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (link->fd < 0)
         return err_set_errno(err, -errno, "port %s", port_text);
-    return 0;
+    if (connect(link->fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
+        r = errno == EINPROGRESS ? wait_for(link, POLLOUT) : -errno;
+    if (r == 0)
+        r = getsockopt(link->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0 ? -errno : -error;
+    return r < 0 ? err_set_errno(err, r, "port %s", port_text) : 0;
 }
 
 static int connect_to(struct link *link, const char *address, struct err *err)

@@ -12,6 +12,13 @@
 #include "ctl/message.h"
 #include "ctl/process.h"
 
+/* Counters of exits: QEMU says io_exits, minivmm exits-port-read, and both say exits for all. */
+#define ALL "exits"
+#define SUFFIX "_exits"
+#define PREFIX "exits-"
+/* Longer names count nothing that we know. */
+#define COUNTER_NAME_MAX 64u
+
 /* ---- taking ---------------------------------------------------------------------------------- */
 
 /* NULL where the VM answers with an error. Arguments are stolen. */
@@ -86,28 +93,24 @@ static void put_rate(json_t *rates, const char *key, double rate)
     (void)json_object_set_new(rates, key, json_real(rate));
 }
 
-/*
- * The reason in the name of a counter: "io" of "io_exits" and "exits-io". NULL: it counts no exits;
- * "": it counts all of them.
- */
-static const char *reason_of(const char *name, char buf[64])
+/* What is counted, without that it is exits; NULL: it is none; "": all of them. */
+static const char *reason_of(const char *name, char buf[COUNTER_NAME_MAX])
 {
     size_t len = strlen(name);
 
-    if (strcmp(name, "exits") == 0)
+    if (strcmp(name, ALL) == 0)
         return "";
-    if (len >= 64)
+    if (len >= COUNTER_NAME_MAX)
         return NULL;
     memcpy(buf, name, len + 1);
-    if (len > 6 &&
-        (strcmp(name + len - 6, "_exits") == 0 || strcmp(name + len - 6, "-exits") == 0)) {
-        buf[len - 6] = '\0';
+    if (len > strlen(SUFFIX) && strcmp(name + len - strlen(SUFFIX), SUFFIX) == 0) {
+        buf[len - strlen(SUFFIX)] = '\0';
         return buf;
     }
-    return strncmp(name, "exits-", 6) == 0 || strncmp(name, "exits_", 6) == 0 ? buf + 6 : NULL;
+    return strncmp(name, PREFIX, strlen(PREFIX)) == 0 ? buf + strlen(PREFIX) : NULL;
 }
 
-/* Steals nothing; `vcpu` and `earlier` are elements of what query-stats returns. */
+/* `vcpu` and `earlier` are elements of what query-stats returns. */
 static json_t *vcpu_rates(size_t index, const json_t *vcpu, const json_t *earlier, double seconds)
 {
     const json_t *stats = json_object_get(vcpu, "stats");
@@ -120,7 +123,7 @@ static json_t *vcpu_rates(size_t index, const json_t *vcpu, const json_t *earlie
     json_array_foreach(stats, i, stat)
     {
         const char *name = answer_text(stat, "name");
-        char buf[64];
+        char buf[COUNTER_NAME_MAX];
         const char *reason = name ? reason_of(name, buf) : NULL;
         double rate;
 

@@ -44,7 +44,7 @@ class Refusal(Exception):
 
 class FakeVm:
     """
-    Listens at `path`. `answers` is added to ANSWERS; a value that can be called gets the arguments
+    Listens at `path`, or on TCP at an address. `answers` is added to ANSWERS; a value that can be called gets the arguments
     and the connection. `greeting` may be bytes that are sent as they are; None: nothing is said.
     """
 
@@ -54,7 +54,7 @@ class FakeVm:
         self.greeting = greeting
         self.requests = []
         self.connections = []
-        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket = socket.socket(socket.AF_INET if isinstance(path, tuple) else socket.AF_UNIX)
         self.socket.bind(path)
         self.socket.listen(8)
         threading.Thread(target=self.listen, daemon=True).start()

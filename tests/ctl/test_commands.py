@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 
-from fake_vm import CtlTest, Refusal, event, send
+from fake_vm import CtlTest, FakeVm, Refusal, event, send
 
 SHUTDOWN = ("SHUTDOWN", {"guest": True, "reason": "guest-shutdown"})
 
@@ -88,6 +88,16 @@ class Status(CtlTest):
         self.vm()
         for prefix in ("", "unix:"):
             self.assertIn("running", self.out(prefix + self.path("web"), "status"))
+
+
+    def test_by_tcp(self):
+        vm = FakeVm(("127.0.0.1", 0))
+        self.vms.append(vm)
+        port = vm.socket.getsockname()[1]
+        vm = self.json(f"tcp:127.0.0.1:{port}", "status")
+        self.assertEqual((vm["name"], vm["pid"], vm["uptime"]), ("web", None, None))
+        self.vms.pop().close()
+        self.error(3, f"tcp:127.0.0.1:{port}", "status")
 
 
 class Power(CtlTest):
