@@ -4,6 +4,7 @@
  */
 #include <linux/virtio_blk.h>
 #include <linux/virtio_mmio.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -30,6 +31,7 @@ static void set_up(void)
 {
     client.fd = -1;
     guest_init(&guest);
+    (void)unlink(scratch_path("o.qcow2")); /* of the test before */
 }
 
 static void tear_down(void)
@@ -159,6 +161,87 @@ START_TEST(guest_goes_on_in_an_overlay_which_is_streamed)
 }
 END_TEST
 
+/* ---- killed while the disk changes ----------------------------------------------------------- */
+
+#define FLUSHED_WRITES 400u
+
+/* Each write goes to a sector of its own, and is said to be done when it was flushed. */
+static void write_and_flush_again_and_again(void)
+{
+    guest_put_text(&guest, "ready");
+    for (unsigned i = 0; i < FLUSHED_WRITES; i++) {
+        guest_fill(&guest, BUFFER, PATTERN + i, 512);
+        guest_disk_request(&disk, VIRTIO_BLK_T_OUT, i, BUFFER, 512);
+        guest_disk_request(&disk, VIRTIO_BLK_T_FLUSH, 0, 0, 0);
+        guest_put_text(&guest, ".");
+    }
+    guest_op(&guest, GUEST_HALT, 0, 0, 0);
+}
+
+static unsigned count_flushed(void)
+{
+    unsigned n = 0;
+
+    for (const char *c = vm.out.data; *c; c++)
+        n += *c == '.';
+    return n;
+}
+
+/* A crash may leave clusters that are counted and not used, and nothing else. */
+static void check_counts(const char *name)
+{
+    struct block *block = image_open_with(name, (struct block_options){.format = BLOCK_FORMAT_QCOW2,
+                                                                       .readonly = true,
+                                                                       .flags = BLOCK_OPEN_CHECK});
+    struct block_check_result result;
+    struct err err;
+
+    ck_assert_int_eq(block_check(block, 0, NULL, &result, &err), 0);
+    ck_assert_uint_eq(result.corruptions, 0);
+    ck_assert_int_eq(block_close(block), 0);
+}
+
+/* Whoever starts again uses the overlay, if it is there. */
+static void check_flushed(unsigned nflushed)
+{
+    bool overlay = access(scratch_path("o.qcow2"), F_OK) == 0;
+    struct block *block = image_open(overlay ? "o.qcow2" : "a.qcow2", BLOCK_FORMAT_QCOW2, false);
+
+    for (unsigned i = 0; i < nflushed; i++)
+        ck_assert_msg(first_word(block, i) == PATTERN + i, "write %u of %u, overlay: %d", i,
+                      nflushed, overlay);
+    ck_assert_int_eq(block_close(block), 0);
+    check_counts("a.qcow2");
+    if (overlay)
+        check_counts("o.qcow2");
+}
+
+/* Nothing that was flushed is lost, whenever the process is killed. */
+START_TEST(killed_while_its_disk_changes)
+{
+    static const char *const jobs[] = {NULL, "block-stream", "block-commit"};
+    const char *job = jobs[_i % 3];
+    char arguments[400];
+
+    guest_disk_init(&disk, &guest, 0);
+    write_and_flush_again_and_again();
+    start("a.qcow2", BLOCK_FORMAT_QCOW2, "format=qcow2");
+    ck_assert(vm_wait_output(&vm, "ready..."));
+    (void)snprintf(arguments, sizeof(arguments), "{\"device\":\"vda\",\"snapshot-file\":\"%s\"}",
+                   scratch_path("o.qcow2"));
+    if (job) {
+        qmp_client_do(&client, "blockdev-snapshot-sync", arguments);
+        qmp_client_begin(&client, job, "{\"device\":\"vda\"}");
+    } else {
+        qmp_client_begin(&client, "blockdev-snapshot-sync", arguments);
+    }
+    usleep((useconds_t)(_i / 3) * 3000);
+    kill(vm.pid, SIGKILL);
+    assert_exit_code(&vm, vm_wait(&vm), -SIGKILL);
+    check_flushed(count_flushed());
+}
+END_TEST
+
 /* Limits that would hold a request for hours hold no pause, no change of limits, and no end. */
 START_TEST(guest_that_waits_for_limits_is_let_go)
 {
@@ -193,9 +276,14 @@ END_TEST
 
 static void add_tests(Suite *suite)
 {
+    TCase *tcase = tcase_create("killed");
+
     unit_case_with(suite, "disk", set_up, tear_down, guest_sees_that_its_disk_is_longer,
                    guest_goes_on_in_an_overlay_which_is_streamed,
                    guest_that_waits_for_limits_is_let_go);
+    tcase_add_checked_fixture(tcase, set_up, tear_down);
+    tcase_add_loop_test(tcase, killed_while_its_disk_changes, 0, 30);
+    suite_add_tcase(suite, tcase);
 }
 
 GUEST_TEST_MAIN("qmp_disk", add_tests)
