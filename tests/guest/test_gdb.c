@@ -16,6 +16,7 @@
 #include "memory/layout_x86.h"
 #include "tests/lib/guest/gdb_client.h"
 #include "tests/lib/guest/guest_test.h"
+#include "tests/lib/guest/random.h"
 #include "vmm/arch.h"
 #include "vmm/config/config.h"
 #include "vmm/gdb/breakpoints.h"
@@ -530,6 +531,73 @@ START_TEST(clients_that_send_nonsense_hurt_nobody)
 }
 END_TEST
 
+/* ---- anything at any time -------------------------------------------------------------------- */
+
+#define RANDOM_REQUESTS 600u
+
+static void run_for_a_moment(const char *how)
+{
+    gdb_client_send(&client, how);
+    usleep((useconds_t)random_below(3000));
+    gdb_client_interrupt(&client); /* one that comes too late means nothing */
+    ck_assert_int_eq(*gdb_client_receive(&client), 'T');
+}
+
+static void connect_again(void)
+{
+    gdb_client_close(&client);
+    gdb_client_open(&client, scratch_path("gdb"));
+}
+
+static void random_request(void)
+{
+    static const uint64_t places[] = {LOOP, LOOP_INC, LOOP_JUMP};
+    char packet[64];
+
+    switch (random_below(8)) {
+    case 0:
+    case 1:
+        run_for_a_moment("vCont;c");
+        break;
+    case 2:
+    case 3:
+        snprintf(packet, sizeof(packet), "vCont;s:%x", 1 + (unsigned)random_below(3));
+        run_for_a_moment(packet);
+        break;
+    case 4:
+    case 5:
+        snprintf(packet, sizeof(packet), "%c0,%" PRIx64 ",1", "zZ"[random_below(2)],
+                 places[random_below(ARRAY_SIZE(places))]);
+        (void)gdb_client_ask(&client, packet); /* not everywhere are there breakpoints */
+        break;
+    case 6:
+        gdb_client_send(&client, random_below(2) ? "vCont;c" : "?");
+        connect_again();
+        break;
+    default:
+        gdb_client_expect(&client, "D", "OK");
+        connect_again();
+        break;
+    }
+}
+
+START_TEST(random_requests_leave_the_guest_as_it_was)
+{
+    random_seed();
+    put_loop();
+    start_vm((const char *const[]){"--wait-gdb", "--cpus", "3", NULL});
+    gdb_client_open(&client, scratch_path("gdb"));
+    gdb_client_reach(&client, CODE);
+    for (unsigned i = 0; i < RANDOM_REQUESTS; i++)
+        random_request();
+    connect_again();
+    expectf("m%llx,c", LOOP, "9048ff0348833b039075f5b0");
+    gdb_client_expect(&client, "D", "OK");
+    ck_assert(vm_wait_output_len(&vm, vm.out.len + 1));
+    end_by_signal();
+}
+END_TEST
+
 /* ---- a real gdb ------------------------------------------------------------------------------ */
 
 /* It finds the guest in its loop. */
@@ -609,7 +677,8 @@ static void add_tests(Suite *suite)
                    other_vcpus_stand_still_while_one_steps);
     unit_case_with(suite, "registers", set_up, tear_down, registers_keep_what_is_written);
     unit_case_with(suite, "clients", set_up, tear_down, second_gdb_is_told_and_sent_away,
-                   clients_that_send_nonsense_hurt_nobody, real_gdb_finds_what_it_expects);
+                   clients_that_send_nonsense_hurt_nobody,
+                   random_requests_leave_the_guest_as_it_was, real_gdb_finds_what_it_expects);
 }
 
 GUEST_TEST_MAIN("guest gdb", add_tests)

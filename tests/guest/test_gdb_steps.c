@@ -261,7 +261,7 @@ struct model {
     } returns[4];
     unsigned executed[NINSNS];
     unsigned ninterrupts;
-    unsigned reps; /* how often the string instruction was seen in a row */
+    uint64_t reps_left; /* of the string instruction, when it was reported last */
 };
 
 static unsigned insn_at(uint64_t rip)
@@ -339,12 +339,15 @@ static void check(struct model *model, unsigned at, unsigned now, unsigned step)
 {
     unsigned next;
 
-    /* Each repetition is a step, and with some the end is one more. */
+    /* A repetition, or some of them, are a step: they have to make progress. */
     if (kinds[at] == REP && now == at) {
-        ck_assert_uint_le(++model->reps, REP_COUNT);
+        uint64_t left = gdb_client_register(&client, GDB_RCX);
+
+        ck_assert_uint_lt(left, model->reps_left);
+        model->reps_left = left;
         return;
     }
-    model->reps = 0;
+    model->reps_left = REP_COUNT;
     if (now == TIMER) {
         uint64_t rsp = gdb_client_register(&client, GDB_RSP);
 
@@ -403,7 +406,7 @@ static void leave_out(unsigned insn, const char *why)
 
 static void run_steps(bool interrupts_come)
 {
-    struct model model = {.interrupts_come = interrupts_come};
+    struct model model = {.interrupts_come = interrupts_come, .reps_left = REP_COUNT};
     unsigned at, now;
 
     start();
