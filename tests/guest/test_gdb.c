@@ -314,9 +314,10 @@ START_TEST(time_stands_still_with_the_guest)
     const unsigned nstops = 10, stop_us = 50000;
     uint64_t host, before, after;
 
-    /* movl $COUNT, %ebx; 1: rdtsc; movl %eax, (%rbx); movl %edx, 4(%rbx); jmp 1b */
-    guest_op(&guest, GUEST_ST64, CODE, 0x89310f00201000bb, 0);
-    guest_op(&guest, GUEST_ST64, CODE + 8, 0xf7eb04538903, 0);
+    /* movl $COUNT, %ebx; 1: rdtsc; shlq $32, %rdx; orq %rdx, %rax; movq %rax, (%rbx); jmp 1b */
+    guest_op(&guest, GUEST_ST64, CODE, 0x48310f00201000bb, 0);
+    guest_op(&guest, GUEST_ST64, CODE + 8, 0x8948d0094820e2c1, 0);
+    guest_op(&guest, GUEST_ST64, CODE + 16, 0xf2eb03, 0);
     guest_op(&guest, GUEST_JUMP, CODE, 0, 0);
     host = __rdtsc();
     start_waiting();
