@@ -218,8 +218,8 @@ static bool refuse(struct uring *uring)
 }
 
 /*
- * May what is in the ring go to the kernel in the call in which the loop sleeps? Not while there are
- * completions to be looked at first: the device would wait for what follows from them.
+ * May what is in the ring go to the kernel in the call in which the loop sleeps? Not while there
+ * are completions to be looked at first: the device would wait for what follows from them.
  */
 static bool can_wait_for_sleep(struct uring *uring)
 {

@@ -369,7 +369,7 @@ static bool prepare_sleep(struct loop *loop, bool *ret_busy)
     return !stop;
 }
 
-/* Sleep until something is ready or time is up. Returns how many of `events` are filled, or -errno. */
+/* Sleep until something is ready or time is up. How many of `events` are filled, or -errno. */
 static int wait_for_events(struct loop *loop, int timeout_ms)
 {
     enum loop_slept slept = LOOP_SLEEP_IN_EPOLL;

@@ -4,8 +4,8 @@
  *
  * One thread runs a loop; everything but loop_post, loop_call and loop_stop is called on that
  * thread, or before it runs. Watches, timers and work items are embedded in the caller's objects
- * and belong to the caller. An idle loop sleeps in epoll_wait without a time-out, unless somebody has
- * a better place for it (loop_set_sleep).
+ * and belong to the caller. An idle loop sleeps in epoll_wait without a time-out, unless somebody
+ * has a better place for it (loop_set_sleep).
  */
 #ifndef MINIVMM_BASE_LOOP_H
 #define MINIVMM_BASE_LOOP_H
@@ -99,8 +99,8 @@ enum loop_slept {
 };
 
 /*
- * Another hook, which sleeps instead of the loop: until epoll_fd is readable, for timeout_ms (0: not
- * at all, -1: any time) at most, or until something happens that the loop does not watch. NULL
+ * Another hook, which sleeps instead of the loop: until epoll_fd is readable, for timeout_ms (0:
+ * not at all, -1: any time) at most, or until something happens that the loop does not watch. NULL
  * removes it.
  */
 void loop_set_sleep(struct loop *loop,

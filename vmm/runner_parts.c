@@ -201,7 +201,7 @@ static int close_disks(struct runner *runner, struct err *err)
     return result;
 }
 
-/* Everything runner_open opened, however far it came. The terminal first: flushing may take long. */
+/* Everything that was opened, however far that came. The terminal first: flushing may take long. */
 static int close_parts(struct runner *runner, struct err *err)
 {
     int result;

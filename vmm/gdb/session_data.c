@@ -216,8 +216,8 @@ void gdb_write_memory_binary(struct gdb_session *session, const char *text, size
 /* ---- breakpoints ----------------------------------------------------------------------------- */
 
 /*
- * An empty answer says that something is not supported. But without support for software breakpoints
- * gdb would write an int3 itself, and the guest would run into it.
+ * An empty answer says that something is not supported. But without support for software
+ * breakpoints gdb would write an int3 itself, and the guest would run into it.
  */
 static bool is_supported(struct gdb_session *session, uint64_t type)
 {
