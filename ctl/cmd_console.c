@@ -4,6 +4,8 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,10 +13,12 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/parse.h"
 #include "ctl/answer.h"
 #include "ctl/command.h"
 #include "ctl/facts.h"
 #include "ctl/message.h"
+#include "ctl/process.h"
 #include "ctl/relay.h"
 #include "ctl/socket.h"
 #include "ctl/target.h"
@@ -23,6 +27,7 @@
 
 #define UNIX_PREFIX "unix:"
 #define PTY_PREFIX "pty:"
+#define PTY_FOLDER "/dev/pts/"
 #define WAITING_PREFIX "disconnected:" /* as QEMU says that nobody is there yet */
 
 /*
@@ -41,8 +46,8 @@ static char *socket_path(const char *filename, pid_t pid)
 }
 
 /*
- * What a VM calls its serial port is to be one: keys go there, maybe passwords. So whoever listens
- * has to be the process that we asked.
+ * What a VM calls its serial port is to be one: keys go there, maybe passwords. So whoever listens,
+ * or has the other end of a pseudo-terminal, has to be the process that we asked.
  */
 static int open_unix(const char *filename, pid_t pid, int *ret_fd, struct err *err)
 {
@@ -69,13 +74,17 @@ static int open_unix(const char *filename, pid_t pid, int *ret_fd, struct err *e
     return r;
 }
 
-static int open_pty(const char *filename, int *ret_fd, struct err *err)
+static int open_pty(const char *filename, pid_t pid, int *ret_fd, struct err *err)
 {
     const char *path = filename + strlen(PTY_PREFIX);
+    uint64_t index;
     int fd;
 
-    if (strncmp(path, "/dev/pts/", strlen("/dev/pts/")) != 0 || strstr(path, ".."))
-        return err_set(err, -EPROTO, "%s: expected a pseudo-terminal in /dev/pts", path);
+    if (strncmp(path, PTY_FOLDER, strlen(PTY_FOLDER)) != 0 ||
+        parse_u64(path + strlen(PTY_FOLDER), &index) < 0 || index > UINT_MAX ||
+        !process_has_pty(pid, (unsigned)index))
+        return err_set(err, -EPROTO,
+                       "%s: expected a pseudo-terminal of the VM, which is process %d", path, pid);
     fd = open(path, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
         return err_set_errno(err, -errno, "serial port: %s", path);
@@ -90,7 +99,7 @@ static int open_serial(const char *filename, pid_t pid, int *ret_fd, struct err 
     if (strncmp(filename, UNIX_PREFIX, strlen(UNIX_PREFIX)) == 0)
         return open_unix(filename, pid, ret_fd, err);
     if (strncmp(filename, PTY_PREFIX, strlen(PTY_PREFIX)) == 0)
-        return open_pty(filename, ret_fd, err);
+        return open_pty(filename, pid, ret_fd, err);
     return err_set(
         err, CTL_REMOTE_ERROR,
         "the serial port is at '%s', where nobody can attach: start the VM with --serial "

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ctl/process.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -29,7 +30,7 @@ static int read_file(const char *path, char text[TEXT_MAX])
 
 static int read_own(pid_t pid, const char *name, char text[TEXT_MAX])
 {
-    char path[64];
+    char path[512];
 
     (void)snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
     return read_file(path, text);
@@ -63,6 +64,37 @@ static uint64_t status_size(const char *text, const char *key)
     uint64_t kib;
 
     return line && sscanf(line + strlen(key), "%" SCNu64, &kib) == 1 ? kib << 10 : 0;
+}
+
+/* The kernel says so of the masters of pseudo-terminals. */
+static bool is_master(pid_t pid, const char *fd, unsigned index)
+{
+    char name[32 + sizeof(((struct dirent *)0)->d_name)];
+    char text[TEXT_MAX];
+    const char *line;
+    unsigned found;
+
+    (void)snprintf(name, sizeof(name), "fdinfo/%s", fd);
+    if (read_own(pid, name, text) < 0)
+        return false;
+    line = strstr(text, "\ntty-index:");
+    return line && sscanf(line, "\ntty-index: %u", &found) == 1 && found == index;
+}
+
+bool process_has_pty(pid_t pid, unsigned index)
+{
+    char path[64];
+    struct dirent *entry;
+    bool has = false;
+    DIR *dir;
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/fdinfo", pid);
+    dir = opendir(path);
+    while (dir && !has && (entry = readdir(dir)))
+        has = is_master(pid, entry->d_name, index);
+    if (dir)
+        closedir(dir);
+    return has;
 }
 
 int process_look(pid_t pid, struct process *ret_process)

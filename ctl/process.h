@@ -5,6 +5,7 @@
 #ifndef MINIVMM_CTL_PROCESS_H
 #define MINIVMM_CTL_PROCESS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -19,5 +20,8 @@ struct process {
 
 /* 0 or -errno: -ESRCH, -ENOENT: it is gone, or cannot be seen. */
 int process_look(pid_t pid, struct process *ret_process) MUST_CHECK;
+
+/* Has it the other end of the pseudo-terminal /dev/pts/INDEX? */
+bool process_has_pty(pid_t pid, unsigned index);
 
 #endif

@@ -236,9 +236,19 @@ class Console(CtlTest):
         listener.stdout.close()
 
     def test_terminals_that_are_none(self):
-        for i, path in enumerate(("/dev/mem", "/dev/pts/../null", "/dev/pts/")):
+        for i, path in enumerate(("/dev/mem", "/dev/pts/../null", "/dev/pts/", "/dev/pts/ptmx",
+                                  "/dev/pts/99999", "/dev/pts/-1", "0")):
             self.vm(f"vm{i}", chardev("pty:" + path))
-            self.error(4 if i < 2 else 5, f"vm{i}", "console")
+            self.assertIn("expected a pseudo-terminal of the VM", self.error(4, f"vm{i}", "console"))
+
+    def test_somebody_elses_terminal_gets_no_keys(self):
+        code = "import os, pty; m, s = pty.openpty(); print(os.ttyname(s), flush=True); input()"
+        other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE,
+                                 stdout=subprocess.PIPE, text=True)
+        path = other.stdout.readline().strip()
+        self.vm("web", chardev("pty:" + path))
+        self.assertIn(f"{path}: expected a pseudo-terminal of the VM", self.error(4, "web", "console"))
+        other.communicate("\n")
 
 
 class Top(CtlTest):
