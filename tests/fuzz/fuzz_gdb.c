@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A gdb session on any bytes, beside a machine made of arrays. A byte 0xff in the input lets the
- * machine stop, if it runs; what comes with it, the reason. Each packet in between gets its checksum.
+ * machine stop, if it runs; what comes with it, the reason. Each packet between gets its checksum.
  */
 #include <stdint.h>
 #include <stdio.h>
