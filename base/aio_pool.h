@@ -24,6 +24,7 @@ struct aio_pool_ops {
 int aio_pool_new(struct loop *loop, const struct aio_pool_ops *ops, unsigned max,
                  struct aio_engine **ret_engine) MUST_CHECK;
 
+/* At once; the engine's own `submit` waits until it is polled. */
 void aio_pool_queue(struct aio_engine *engine, struct list *item);
 
 #endif

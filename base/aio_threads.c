@@ -4,8 +4,11 @@
 #include "base/aio_execute.h"
 #include "base/aio_pool.h"
 
-/* Enough to keep a disk busy at the depths of a guest; each costs a stack while it lives. */
-#define FILE_THREADS_MAX 8u
+/*
+ * Enough to keep a disk busy at the depths of a guest; each costs a stack while it lives. With eight,
+ * direct reads 128 at a time reach 0.8 of what they do with these; more gain nothing.
+ */
+#define FILE_THREADS_MAX 32u
 
 static void execute_io(struct list *item)
 {

@@ -58,6 +58,7 @@ struct file_io {
     struct list link;
     int fd;
     int from_fd;
+    bool direct;    /* past the page cache: it waits for the disk */
     bool long_copy; /* from the page cache: worth a thread of its own */
     int result;
     bool sleeps; /* it may: a write into the page cache */

@@ -230,6 +230,7 @@ static void host_submit(struct file *file, struct file_io *io)
         return;
     }
     io->fd = host->fd;
+    io->direct = host->direct;
     io->sleeps = io->op == FILE_WRITE && !host->direct;
     io->long_copy = host->threads && io->op == FILE_READ && io->len >= LONG_COPY;
     if (io->op == FILE_COPY)
