@@ -29,6 +29,12 @@ time.sleep(60)
 """
 
 
+def prepare_child():
+    """Its terminal, and signals as a shell on a terminal leaves them: not so those of its jobs."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Terminal:
     """The program on a pty."""
 
@@ -39,7 +45,7 @@ class Terminal:
         self.before = termios.tcgetattr(slave)
         self.process = subprocess.Popen([test.program, *args], env=test.env, stdin=slave,
                                         stdout=slave, stderr=slave, cwd=cwd, start_new_session=True,
-                                        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+                                        preexec_fn=prepare_child)
         self.slave = slave
         self.output = b""
         test.addCleanup(self.close)
