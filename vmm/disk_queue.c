@@ -29,8 +29,11 @@ static void report_and_go_on(struct loop_work *work)
     struct disk_op *op = container_of(work, struct disk_op, report);
     struct disk_queue *queue = op->queue;
 
+    /* Whoever is told may ask for the next one, which then begins by that. */
+    queue->first = NULL;
     report(op);
-    begin_first(queue);
+    if (!queue->first)
+        begin_first(queue);
 }
 
 void disk_queue_add(struct disk_queue *queue, struct disk_op *op)

@@ -77,13 +77,57 @@ static const char *const wishes[] = {
     "\"system_reset\"",
 };
 
-static void ask(struct storm_client *client)
+static const char *const disk_wishes[] = {
+    "\"stop\"",
+    "\"cont\"",
+    "\"cont\"",
+    "\"query-block\"",
+    "\"query-named-block-nodes\"",
+    "\"query-block-jobs\"",
+    "\"block_resize\",\"arguments\":{\"device\":\"vda\",\"size\":20971520}",
+    "\"block_set_io_throttle\",\"arguments\":{\"device\":\"vda\",\"bps\":100000000,\"bps_rd\":0,"
+    "\"bps_wr\":0,\"iops\":0,\"iops_rd\":0,\"iops_wr\":0}",
+    "\"block_set_io_throttle\",\"arguments\":{\"device\":\"vda\",\"bps\":0,\"bps_rd\":0,"
+    "\"bps_wr\":0,\"iops\":0,\"iops_rd\":0,\"iops_wr\":0}",
+    "\"blockdev-snapshot-internal-sync\",\"arguments\":{\"device\":\"vda\",\"name\":\"a\"}",
+    "\"blockdev-snapshot-delete-internal-sync\",\"arguments\":{\"device\":\"vda\",\"name\":\"a\"}",
+    "\"block-stream\",\"arguments\":{\"device\":\"vda\"}",
+    "\"block-commit\",\"arguments\":{\"device\":\"vda\"}",
+    "\"block-job-pause\",\"arguments\":{\"device\":\"vda\"}",
+    "\"block-job-resume\",\"arguments\":{\"device\":\"vda\"}",
+    "\"block-job-cancel\",\"arguments\":{\"device\":\"vda\"}",
+    "\"system_reset\"",
+};
+
+static void ask_for(struct storm_client *client, const char *wish)
 {
-    char text[300];
+    char text[600];
 
     snprintf(text, sizeof(text), "{\"id\":%lld,\"execute\":%s}\n", (long long)++client->asked,
-             wishes[random_below(ARRAY_SIZE(wishes))]);
+             wish);
     qmp_client_send(&client->qmp, text);
+}
+
+static void ask(struct storm_client *client)
+{
+    ask_for(client, wishes[random_below(ARRAY_SIZE(wishes))]);
+}
+
+static void ask_of_disk(struct storm_client *client)
+{
+    static unsigned noverlays;
+    char wish[500], name[32];
+
+    if (random_below(20) > 0) {
+        ask_for(client, disk_wishes[random_below(ARRAY_SIZE(disk_wishes))]);
+        return;
+    }
+    snprintf(name, sizeof(name), "over%u", noverlays++);
+    snprintf(
+        wish, sizeof(wish),
+        "\"blockdev-snapshot-sync\",\"arguments\":{\"device\":\"vda\",\"snapshot-file\":\"%s\"}",
+        scratch_path(name));
+    ask_for(client, wish);
 }
 
 /* Answers come in order, and what failed says why. Events are forgotten. */
@@ -95,8 +139,10 @@ static void take_answer(struct storm_client *client)
     ck_assert_int_eq(json_integer_value(json_object_get(answer, "id")), ++client->answered);
     ck_assert(error || json_object_get(answer, "return"));
     if (error) {
-        ck_assert_str_eq(json_string_value(json_object_get(error, "class")), "GenericError");
-        ck_assert_str_ne(json_string_value(json_object_get(error, "desc")), "");
+        const char *desc = json_string_value(json_object_get(error, "desc"));
+
+        ck_assert_str_ne(json_string_value(json_object_get(error, "class")), "CommandNotFound");
+        ck_assert_msg(desc && *desc, "%s", json_dumps(answer, 0));
     }
     json_decref(answer);
     json_array_clear(client->qmp.events);
@@ -117,7 +163,8 @@ static void start(const char *image)
         qmp_client_open(&clients[i].qmp, path);
 }
 
-START_TEST(every_request_is_answered_in_order)
+/* Start, let clients ask at random, and end; the image is checked. */
+static void storm(void (*ask_one)(struct storm_client *client), unsigned nrequests)
 {
     const struct block_create_options image = {
         .path = scratch_path("disk.qcow2"), .format = BLOCK_FORMAT_QCOW2, .len = 16 * MIB};
@@ -128,14 +175,13 @@ START_TEST(every_request_is_answered_in_order)
     ck_assert_int_eq(block_create(&image, &err), 0);
     make_busy(&disk);
     start(image.path);
-    for (unsigned i = 0; i < REQUESTS; i++) {
+    for (unsigned i = 0; i < nrequests; i++) {
         struct storm_client *client = &clients[random_below(CLIENTS)];
 
-        ask(client);
+        ask_one(client);
         while (client->asked - client->answered >= OPEN_MAX)
             take_answer(client);
     }
-    /* Whoever waits for a pause that another one has ended is told. */
     for (unsigned i = 0; i < CLIENTS; i++)
         while (clients[i].answered < clients[i].asked)
             take_answer(&clients[i]);
@@ -145,6 +191,17 @@ START_TEST(every_request_is_answered_in_order)
     assert_exit_code(&vm, vm_wait(&vm), EXIT_KILLED);
     if (scratch_has_qemu())
         scratch_ok("qemu-img check -q disk.qcow2");
+}
+
+START_TEST(every_request_is_answered_in_order)
+{
+    storm(ask, REQUESTS);
+}
+END_TEST
+
+START_TEST(disks_are_changed_meanwhile)
+{
+    storm(ask_of_disk, REQUESTS / 4);
 }
 END_TEST
 
@@ -177,6 +234,7 @@ static void add_tests(Suite *suite)
     tcase_add_checked_fixture(tcase, scratch_set_up, scratch_tear_down);
     tcase_add_checked_fixture(tcase, set_up, tear_down);
     tcase_add_test(tcase, every_request_is_answered_in_order);
+    tcase_add_test(tcase, disks_are_changed_meanwhile);
     tcase_add_loop_test(tcase, end_comes_in_the_midst, 0, 10);
     suite_add_tcase(suite, tcase);
 }

@@ -37,8 +37,8 @@ static json_t *qcow2_json(const struct block_details *details)
                      "compression-type", details->zstd ? "zstd" : "zlib");
 }
 
-/* An image and its backing files, as qemu-img info has them. */
-static json_t *image_json(const struct block *block)
+/* An image, and with `chain` its backing files, as qemu-img info has them. */
+static json_t *image_json(const struct block *block, bool chain)
 {
     struct block_details details;
     struct block_info info;
@@ -57,8 +57,8 @@ static json_t *image_json(const struct block *block)
         json_object_set_new(image, "backing-filename", qmp_text(details.backing_name));
     if (details.backing_format)
         json_object_set_new(image, "backing-filename-format", qmp_text(details.backing_format));
-    if (details.backing)
-        json_object_set_new(image, "backing-image", image_json(details.backing));
+    if (chain && details.backing)
+        json_object_set_new(image, "backing-image", image_json(details.backing, true));
     return image;
 }
 
@@ -87,7 +87,7 @@ static void add_limits(json_t *node, const struct throttle_limits *limits)
 
 /* QEMU's BlockDeviceInfo: an image that is open. */
 static json_t *node_json(const struct vm_disk *disk, const struct block_port *port,
-                         const struct block *block, unsigned depth)
+                         const struct block *block, unsigned depth, bool chain)
 {
     static const struct throttle_limits none;
     struct block_details details;
@@ -101,7 +101,7 @@ static json_t *node_json(const struct vm_disk *disk, const struct block_port *po
                      depth > 0 || info.readonly, "drv", info.format, "backing_file_depth",
                      (int)chain_depth(block), "encrypted", 0, "detect_zeroes", "off",
                      "write_threshold", 0, "cache", "writeback", 1, "direct", disk->direct,
-                     "no-flush", disk->no_flush, "image", image_json(block));
+                     "no-flush", disk->no_flush, "image", image_json(block, chain));
     if (details.backing)
         json_object_set_new(node, "backing_file", qmp_text(details.backing_name));
     add_limits(node, depth == 0 ? &port->throttle.limits : &none);
@@ -111,7 +111,7 @@ static json_t *node_json(const struct vm_disk *disk, const struct block_port *po
 static json_t *look_at_device(const struct vm_disk *disk, const struct block_port *port)
 {
     return json_pack("{s:s,s:s,s:b,s:b,s:o}", "device", disk->device, "type", "unknown", "locked",
-                     0, "removable", 0, "inserted", node_json(disk, port, port->block, 0));
+                     0, "removable", 0, "inserted", node_json(disk, port, port->block, 0, true));
 }
 
 static json_t *look_at_chain(const struct vm_disk *disk, const struct block_port *port)
@@ -122,7 +122,7 @@ static json_t *look_at_chain(const struct vm_disk *disk, const struct block_port
     for (unsigned depth = 0; block; depth++) {
         struct block_details details;
 
-        json_array_append_new(nodes, node_json(disk, port, block, depth));
+        json_array_append_new(nodes, node_json(disk, port, block, depth, false));
         block_get_details(block, &details);
         block = details.backing;
     }
@@ -186,7 +186,10 @@ static void run_query_block(struct qmp_request *request)
     disk_survey(request, look_at_device, qmp_return);
 }
 
-/* All chains in one list, in which no image has others inside if it shall be flat. */
+/*
+ * All chains in one list. Each image is in it, so none is inside of another one, as with "flat" of
+ * QEMU: the list of a long chain would be too long for a connection otherwise.
+ */
 static void return_nodes(struct qmp_request *request, json_t *chains)
 {
     json_t *nodes = json_array();
@@ -195,9 +198,6 @@ static void return_nodes(struct qmp_request *request, json_t *chains)
 
     json_array_foreach(chains, i, element) json_array_extend(nodes, element);
     json_decref(chains);
-    if (qmp_boolean(request, "flat", false))
-        json_array_foreach(nodes, i, element)
-            json_object_del(json_object_get(element, "image"), "backing-image");
     qmp_return(request, nodes);
 }
 

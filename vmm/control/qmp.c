@@ -79,12 +79,18 @@ static const char *const class_names[] = {
     [QMP_DEVICE_NOT_FOUND] = "DeviceNotFound",
 };
 
-/* Steals `message`. A client whose answer cannot be made for want of memory is dropped. */
-static void send_json(struct session *session, json_t *message)
+/* Steals `message`. NULL without memory. */
+static char *text_of(json_t *message)
 {
     char *text = message ? json_dumps(message, JSON_COMPACT) : NULL;
 
     json_decref(message);
+    return text;
+}
+
+/* Steals `text`. A client whose answer cannot be made for want of memory is dropped. */
+static void send_text(struct session *session, char *text)
+{
     if (!text) {
         wire_drop(&session->wire);
         return;
@@ -92,6 +98,11 @@ static void send_json(struct session *session, json_t *message)
     wire_send(&session->wire, text, strlen(text));
     wire_send(&session->wire, "\r\n", 2);
     free(text);
+}
+
+static void send_json(struct session *session, json_t *message)
+{
+    send_text(session, text_of(message));
 }
 
 static json_t *error_json(enum qmp_error class, const char *text)
@@ -161,16 +172,35 @@ static void on_tidy(struct loop_timer *timer)
 
 static void read_on(struct session *session);
 
+/* Longer answers would not fit beside what may be waiting to be sent already. */
+#define ANSWER_MAX (WIRE_OUT_MAX - 2 * WIRE_OUT_BUSY)
+
+/* Steals `answer`. */
+static void send_answer(struct session *session, const struct qmp_request *request, json_t *answer)
+{
+    char *text;
+
+    if (answer && request->id)
+        json_object_set(answer, "id", request->id);
+    text = text_of(answer);
+    if (text && strlen(text) > ANSWER_MAX) {
+        free(text);
+        answer = error_json(QMP_GENERIC_ERROR, "the answer is too long for a connection");
+        if (answer && request->id)
+            json_object_set(answer, "id", request->id);
+        text = text_of(answer);
+    }
+    send_text(session, text);
+}
+
 /* Steals `answer`, which lacks only the request's id. */
 static void finish(struct qmp_request *request, json_t *answer)
 {
     struct session *session = request->session;
 
     if (session) {
-        if (answer && request->id)
-            json_object_set(answer, "id", request->id);
         session->request = NULL;
-        send_json(session, answer);
+        send_answer(session, request, answer);
         wire_pause(&session->wire, false);
     } else {
         json_decref(answer);

@@ -126,6 +126,35 @@ static void make(const char *name, struct block_create_options options)
 
 /* ---- resize ---------------------------------------------------------------------------------- */
 
+#define NEXT_ONES 20u
+
+static const struct disk_done when_one_is_done;
+
+/* Ask for the next one, and leave its thread the time to begin. */
+static void one_done(void *opaque, int result, const struct err *err)
+{
+    ck_assert_int_eq(result, 0);
+    if (++vm.ndone == NEXT_ONES) {
+        loop_stop(vm.main);
+        return;
+    }
+    ck_assert_int_eq(disk_resize(vm.disk, LEN + vm.ndone * MIB, when_one_is_done), 0);
+    usleep(2000);
+}
+
+static const struct disk_done when_one_is_done = {.fn = one_done};
+
+START_TEST(each_operation_begins_once)
+{
+    make("disk.qcow2", (struct block_create_options){.format = BLOCK_FORMAT_QCOW2});
+    open_disk("disk.qcow2", BLOCK_FORMAT_QCOW2, false);
+    ck_assert_int_eq(disk_resize(vm.disk, LEN, when_one_is_done), 0);
+    ck_assert_int_eq(loop_run(vm.main), 0);
+    ck_assert_uint_eq(vm.ndone, NEXT_ONES);
+    close_disk();
+}
+END_TEST
+
 static void grow_load(void *opaque)
 {
     vm.load->len = *(uint64_t *)opaque;
@@ -785,7 +814,8 @@ static void add_tests(Suite *suite)
               the_image_below_an_overlay_can_be_read_by_others,
               what_has_no_backing_file_is_not_streamed, a_commit_that_cannot_be_says_so));
     add(suite, "asking", TESTS(NULL),
-        TESTS(operations_come_one_after_the_other, operations_report_when_the_disk_is_closed,
+        TESTS(operations_come_one_after_the_other, each_operation_begins_once,
+              operations_report_when_the_disk_is_closed,
               the_end_of_a_guest_waits_for_the_operation));
     tcase_add_checked_fixture(tcase, scratch_set_up, scratch_tear_down);
     tcase_set_timeout(tcase, 300);

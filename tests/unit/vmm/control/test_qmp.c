@@ -46,6 +46,16 @@ static void run_long(struct qmp_request *request)
     free(text);
 }
 
+/* And one that is longer. */
+static void run_endless(struct qmp_request *request)
+{
+    json_t *texts = json_array();
+
+    for (unsigned i = 0; i < WIRE_OUT_MAX / 8; i++)
+        json_array_append_new(texts, json_string("eight..."));
+    qmp_return(request, texts);
+}
+
 static const struct qmp_arg echo_args[] = {
     {"text", QMP_STRING, false}, {"number", QMP_INTEGER, true}, {"flag", QMP_BOOLEAN, true}};
 
@@ -54,6 +64,7 @@ static const struct qmp_command test_commands[] = {
     {"later", run_later, NULL, 0},
     {"fail", run_fail, NULL, 0},
     {"long", run_long, NULL, 0},
+    {"endless", run_endless, NULL, 0},
 };
 
 static const struct qmp_commands test_table = {test_commands, ARRAY_SIZE(test_commands)};
@@ -297,6 +308,18 @@ START_TEST(client_that_asks_without_reading_is_not_listened_to)
 }
 END_TEST
 
+START_TEST(answer_that_is_too_long_is_an_error)
+{
+    int fd = qmp_rig_connect_negotiated(&rig);
+
+    ck_assert_str_eq(ask(fd, "{\"execute\":\"endless\",\"id\":1}"),
+                     "{\"error\":{\"class\":\"GenericError\",\"desc\":\"the answer is too long "
+                     "for a connection\"},\"id\":1}\r\n");
+    ck_assert(strstr(ask(fd, "{\"execute\":\"fail\"}"), "no such thing"));
+    close(fd);
+}
+END_TEST
+
 START_TEST(endless_text_ends_the_session)
 {
     int fd = qmp_rig_connect_negotiated(&rig);
@@ -359,8 +382,8 @@ static void add_tests(Suite *suite)
     unit_case_with(suite, "hostile", set_up, tear_down,
                    client_that_never_reads_is_dropped_and_others_are_served,
                    client_that_asks_without_reading_is_not_listened_to,
-                   endless_text_ends_the_session, post_is_no_client,
-                   too_many_clients_are_sent_away);
+                   endless_text_ends_the_session, answer_that_is_too_long_is_an_error,
+                   post_is_no_client, too_many_clients_are_sent_away);
 }
 
 UNIT_MAIN("qmp", add_tests)
