@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "devices/virtio/virtio_blk_pause.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "base/bytes.h"
@@ -36,7 +37,7 @@ static void flushed(struct block_req *req, int result)
         blk_pause_check(pause);
         return;
     }
-    if (result < 0)
+    if (result < 0 && result != -ECANCELED) /* the guest has ended meanwhile; others flush */
         log_warn("%s: flush failed while the VM pauses: %s: the image may lack what the guest "
                  "wrote last",
                  pause->label, strerror(-result));

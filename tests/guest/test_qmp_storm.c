@@ -189,6 +189,7 @@ static void storm(void (*ask_one)(struct storm_client *client), unsigned nreques
     for (unsigned i = 0; i < CLIENTS; i++)
         qmp_client_end(&clients[i].qmp);
     assert_exit_code(&vm, vm_wait(&vm), EXIT_KILLED);
+    ck_assert_ptr_null(strstr(vm_errors(&vm), "flush failed")); /* also where a pause was cut off */
     if (scratch_has_qemu())
         scratch_ok("qemu-img check -q disk.qcow2");
 }
