@@ -25,6 +25,7 @@ enum gdb_input {
     GDB_INPUT_INTERRUPT, /* 0x03 */
     GDB_INPUT_ACK,       /* + */
     GDB_INPUT_NAK,       /* - */
+    GDB_INPUT_NONSENSE,  /* any other byte between packets */
 };
 
 /* All zero is the beginning of a stream. */

@@ -560,10 +560,21 @@ static void on_packet(struct gdb_session *session)
         send_reply(session);
 }
 
+/* A web page can make a browser send a POST to a port of this machine, with packets in its body. */
+static void refuse(struct gdb_session *session)
+{
+    static struct log_limit limit;
+
+    (void)log_limited_at(&limit, LOG_WARN,
+                         "gdb: a client that does not begin with a packet is sent away");
+    gdb_session_hang_up(session);
+}
+
 static void on_input(struct gdb_session *session, enum gdb_input input)
 {
     switch (input) {
     case GDB_INPUT_PACKET:
+        session->trusted = true;
         if (!session->no_ack)
             session->user->send(session->user, "+", 1);
         on_packet(session);
@@ -579,6 +590,10 @@ static void on_input(struct gdb_session *session, enum gdb_input input)
     case GDB_INPUT_NAK:
         if (!session->no_ack && session->reply.len > 1)
             session->user->send(session->user, session->reply.data, session->reply.len);
+        break;
+    case GDB_INPUT_NONSENSE:
+        if (!session->trusted)
+            refuse(session);
         break;
     case GDB_INPUT_ACK:
     case GDB_INPUT_NONE:

@@ -27,6 +27,7 @@ struct gdb_session {
     struct gdb_target *target;
     struct gdb_session_user *user;
     enum gdb_session_state state;
+    bool trusted; /* a packet came: it is a gdb, and what makes no sense is passed over */
     bool no_ack;
     bool tells_breakpoints; /* gdb understands `swbreak` and `hwbreak` in a stop */
     bool physical;          /* packets about memory mean physical addresses */

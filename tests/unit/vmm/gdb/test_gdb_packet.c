@@ -51,7 +51,7 @@ START_TEST(what_is_between_packets_is_told_apart)
     ck_assert_int_eq(feed("+"), GDB_INPUT_ACK);
     ck_assert_int_eq(feed("-"), GDB_INPUT_NAK);
     ck_assert_int_eq(feed("\003"), GDB_INPUT_INTERRUPT);
-    ck_assert_int_eq(feed("abc#\n"), GDB_INPUT_NONE);
+    ck_assert_int_eq(feed("abc#\n"), GDB_INPUT_NONSENSE);
     ck_assert_int_eq(feed("$?#3f"), GDB_INPUT_PACKET);
 }
 END_TEST

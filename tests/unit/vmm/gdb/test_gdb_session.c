@@ -628,6 +628,33 @@ START_TEST(breakpoints_survive_a_reset)
 }
 END_TEST
 
+/* ---- who is no gdb --------------------------------------------------------------------------- */
+
+/* As a web browser would: packets are in the body. */
+START_TEST(post_is_no_gdb)
+{
+    static const char post[] = "POST / HTTP/1.1\r\nHost: 127.0.0.1:1234\r\n\r\n"
+                               "$M101,1:ff#42$k#6b";
+
+    gdb_session_input(session, post, sizeof(post) - 1);
+    ck_assert(over);
+    ck_assert_uint_eq(nsent, 0);
+    ck_assert_uint_eq(fake.mem[0x101], 1);
+    ck_assert_uint_eq(fake.nkills, 0);
+    ck_assert_uint_eq(fake.ndetaches, 1);
+}
+END_TEST
+
+START_TEST(nonsense_ends_no_gdb_that_sent_a_packet)
+{
+    gdb_session_input(session, "+-\003$qC#00", 9); /* no packet yet, and nothing else either */
+    ck_assert(!over);
+    expect("qC", "QC1");
+    gdb_session_input(session, "\r\nabc", 5);
+    expect("qC", "QC1");
+}
+END_TEST
+
 /* ---- anything -------------------------------------------------------------------------------- */
 
 START_TEST(random_bytes_do_no_harm)
@@ -635,6 +662,7 @@ START_TEST(random_bytes_do_no_harm)
     static const char letters[] = "?gGpPmMXzZ0123cCsSvVqQHT,;:#$}+-\003\xffkD=";
     uint64_t dice = unit_seed();
 
+    expect("qC", "QC1");
     for (unsigned i = 0; i < 200000 && !over; i++) {
         char bytes[4];
 
@@ -674,6 +702,8 @@ static void add_tests(Suite *suite)
                    gdb_that_vanishes_while_running_first_stops_the_machine, kill_ends_the_machine,
                    vkill_is_answered, exit_of_the_guest_is_told_to_who_waits,
                    exit_is_no_answer_to_something_else, breakpoints_survive_a_reset);
+    unit_case_with(suite, "others", set_up, tear_down, post_is_no_gdb,
+                   nonsense_ends_no_gdb_that_sent_a_packet);
     unit_case_with(suite, "random", set_up, tear_down, random_bytes_do_no_harm);
 }
 
