@@ -526,15 +526,18 @@ struct gdb_target *debug_target(struct debug *debug)
     return &debug->target;
 }
 
-/* A guest after a reset runs as the one before, which had the same breakpoints. */
+/*
+ * A guest after a reset runs as the one before, which had the same breakpoints. Who has set some
+ * and let no guest run yet, is told too.
+ */
 static void take_up(struct debug *debug)
 {
     struct arch_debug_want want;
 
-    if (!debug->breakpoints)
-        return;
     if (debug->user)
         debug->user->restarted(debug->user);
+    if (!debug->breakpoints)
+        return;
     want = want_of(debug->breakpoints);
     for (unsigned i = 0; i < debug->ncpus; i++)
         apply(&debug->cpus[i], &want);

@@ -25,7 +25,7 @@ struct debug;
 struct debug_user {
     /* All vCPUs stand still. */
     void (*stopped)(struct debug_user *user, const struct gdb_stop *stop);
-    /* The guest was reset; another one is about to run. */
+    /* A guest is about to run: the first one, or another one after a reset. */
     void (*restarted)(struct debug_user *user);
     /* End the VM. */
     void (*kill)(struct debug_user *user);

@@ -16,6 +16,7 @@
 #include "memory/layout_x86.h"
 #include "tests/lib/guest/gdb_client.h"
 #include "tests/lib/guest/guest_test.h"
+#include "tests/lib/guest/qmp_client.h"
 #include "tests/lib/guest/random.h"
 #include "vmm/arch.h"
 #include "vmm/config/config.h"
@@ -368,6 +369,30 @@ START_TEST(reset_keeps_gdb_and_its_breakpoints)
 }
 END_TEST
 
+/* It has set a breakpoint, and no guest has run yet. */
+START_TEST(reset_by_a_client_keeps_breakpoints_of_a_gdb_that_holds_the_guest)
+{
+    struct qmp_client qmp;
+    char address[256];
+
+    guest_power_off(&guest);
+    snprintf(address, sizeof(address), "unix:%s", scratch_path("qmp"));
+    start_vm((const char *const[]){"--wait-gdb", "--qmp", address, NULL});
+    gdb_client_open(&client, scratch_path("gdb"));
+    if (!can(GDB_BREAK_SOFTWARE))
+        return;
+    gdb_client_expect(&client, "Z0,100000,1", "OK"); /* where the kernel begins */
+    qmp_client_open(&qmp, scratch_path("qmp"));
+    qmp_client_do(&qmp, "system_reset", NULL);
+    json_decref(qmp_client_event(&qmp, "RESET"));
+    qmp_client_close(&qmp);
+    gdb_client_expect(&client, "vCont;c", "T02thread:1;"); /* the new guest, where it begins */
+    gdb_client_expect(&client, "vCont;c", "T05thread:1;swbreak:;");
+    ck_assert_uint_eq(gdb_client_register(&client, GDB_CLIENT_RIP), 0x100000);
+    kill_by_gdb();
+}
+END_TEST
+
 /* ---- threads --------------------------------------------------------------------------------- */
 
 START_TEST(other_vcpus_stand_still_while_one_steps)
@@ -675,6 +700,7 @@ static void add_tests(Suite *suite)
                    signals_end_a_guest_that_waits_for_gdb,
                    connecting_stops_and_interrupt_stops_again, time_stands_still_with_the_guest,
                    reset_and_failure_are_told_by_exit_code, reset_keeps_gdb_and_its_breakpoints,
+                   reset_by_a_client_keeps_breakpoints_of_a_gdb_that_holds_the_guest,
                    other_vcpus_stand_still_while_one_steps);
     unit_case_with(suite, "registers", set_up, tear_down, registers_keep_what_is_written);
     unit_case_with(suite, "clients", set_up, tear_down, second_gdb_is_told_and_sent_away,

@@ -82,6 +82,10 @@ static void reply_stop(struct gdb_session *session)
 
 /* ---- the machine runs and stops -------------------------------------------------------------- */
 
+/*
+ * gdb keeps registers while the machine is stopped, and cannot be told before it lets it run that
+ * they are of a guest that is no more: the answer is a stop at where the new one begins.
+ */
 static void run(struct gdb_session *session, const enum gdb_action *actions)
 {
     const struct gdb_run how = {
@@ -90,6 +94,11 @@ static void run(struct gdb_session *session, const enum gdb_action *actions)
         .breakpoints = &session->breakpoints,
     };
 
+    if (session->was_reset) {
+        session->was_reset = false;
+        reply_stop(session);
+        return;
+    }
     session->state = GDB_RUNNING;
     session->target->ops->resume(session->target, &how);
 }
@@ -137,6 +146,11 @@ void gdb_session_restarted(struct gdb_session *session)
     if (n > 0)
         log_warn("gdb: the guest was reset: %zu software breakpoint%s no longer in it", n,
                  n == 1 ? " is" : "s are");
+    if (session->state != GDB_STOPPED)
+        return;
+    session->was_reset = true;
+    session->stop = (struct gdb_stop){.kind = GDB_STOP_ASKED};
+    session->cpu = session->run_cpu = session->stop.cpu;
 }
 
 void gdb_session_exited(struct gdb_session *session, unsigned code)

@@ -29,6 +29,7 @@ struct gdb_session {
     enum gdb_session_state state;
     bool trusted; /* a packet came: it is a gdb, and what makes no sense is passed over */
     bool no_ack;
+    bool was_reset;         /* since the stop that gdb knows of */
     bool tells_breakpoints; /* gdb understands `swbreak` and `hwbreak` in a stop */
     bool physical;          /* packets about memory mean physical addresses */
     bool masks_interrupts;  /* while stepping */

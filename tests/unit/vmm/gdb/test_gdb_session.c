@@ -628,6 +628,21 @@ START_TEST(breakpoints_survive_a_reset)
 }
 END_TEST
 
+START_TEST(gdb_that_holds_the_guest_over_a_reset_sees_its_beginning)
+{
+    let_run("c");
+    stop(GDB_STOP_BREAKPOINT, 2);
+    expect("Z0,101,1", "OK");
+    fake.mem[0x101] = 1;
+    gdb_session_restarted(session);
+    ck_assert_uint_eq(fake.mem[0x101], INT3);
+    expect("qC", "QC1");
+    expect("vCont;s:3", "T02thread:1;"); /* where it is */
+    ck_assert_uint_eq(fake.nresumes, 1);
+    let_run("vCont;c");
+}
+END_TEST
+
 /* ---- who is no gdb --------------------------------------------------------------------------- */
 
 /* As a web browser would: packets are in the body. */
@@ -701,7 +716,8 @@ static void add_tests(Suite *suite)
                    gdb_that_vanishes_while_stopped_is_a_detach,
                    gdb_that_vanishes_while_running_first_stops_the_machine, kill_ends_the_machine,
                    vkill_is_answered, exit_of_the_guest_is_told_to_who_waits,
-                   exit_is_no_answer_to_something_else, breakpoints_survive_a_reset);
+                   exit_is_no_answer_to_something_else, breakpoints_survive_a_reset,
+                   gdb_that_holds_the_guest_over_a_reset_sees_its_beginning);
     unit_case_with(suite, "others", set_up, tear_down, post_is_no_gdb,
                    nonsense_ends_no_gdb_that_sent_a_packet);
     unit_case_with(suite, "random", set_up, tear_down, random_bytes_do_no_harm);
