@@ -30,8 +30,9 @@ struct link {
     uint64_t deadline_ns; /* of the call that is under way */
     struct byte_queue received;
     size_t nscanned; /* of `received`, without a line end */
+    size_t ntaken;   /* at its front: the line of the message that was returned last */
     json_int_t last_id;
-    json_t *events;
+    struct byte_queue events; /* lines: as values they would take a multiple of the memory */
 };
 
 /* ---- time ------------------------------------------------------------------------------------ */
@@ -122,41 +123,74 @@ static int receive(struct link *link)
     return 0;
 }
 
-/* The next line that is not empty: a message. It is to be freed. */
-static int next_message(struct link *link, json_t **ret_message)
+/* Wait until `received` begins with a line, and return its length without the line end. */
+static int next_line(struct link *link, size_t *ret_len)
 {
     for (;;) {
         const char *text = (const char *)byte_queue_front(&link->received);
         const char *end = memchr(text + link->nscanned, '\n', link->received.len - link->nscanned);
-        size_t len = end ? (size_t)(end - text) : 0;
-        json_t *message;
         int r;
 
-        if (!end) {
-            link->nscanned = link->received.len;
-            r = receive(link);
-            if (r < 0)
-                return r;
-            continue;
+        if (end) {
+            *ret_len = (size_t)(end - text);
+            return 0;
         }
-        message = json_loadb(text, len, 0, NULL);
-        byte_queue_consume(&link->received, len + 1);
-        link->nscanned = 0;
-        if (!json_is_object(message)) {
-            json_decref(message);
-            return -EPROTO;
-        }
-        *ret_message = message;
-        return 0;
+        link->nscanned = link->received.len;
+        r = receive(link);
+        if (r < 0)
+            return r;
     }
 }
 
-/* Steals the event. */
-static void keep_event(struct link *link, json_t *event)
+/* The next line: a message, which is to be freed. */
+static int next_message(struct link *link, json_t **ret_message)
 {
-    if (json_array_size(link->events) == LINK_EVENTS_MAX)
-        (void)json_array_remove(link->events, 0);
-    (void)json_array_append_new(link->events, event); /* without memory there is one event less */
+    json_t *message;
+    size_t len;
+    int r;
+
+    byte_queue_consume(&link->received, link->ntaken);
+    link->ntaken = 0;
+    link->nscanned = 0;
+    r = next_line(link, &len);
+    if (r < 0)
+        return r;
+    link->ntaken = len + 1;
+    message = json_loadb((const char *)byte_queue_front(&link->received), len, 0, NULL);
+    if (!json_is_object(message)) {
+        json_decref(message);
+        return -EPROTO;
+    }
+    *ret_message = message;
+    return 0;
+}
+
+/* The message that was returned last is an event, and stays until somebody asks for it. */
+static void keep_event(struct link *link)
+{
+    struct byte_queue *events = &link->events;
+
+    if (link->ntaken > LINK_EVENTS_MAX)
+        return;
+    while (events->len + link->ntaken > LINK_EVENTS_MAX) {
+        const uint8_t *oldest = byte_queue_front(events);
+        const uint8_t *end = memchr(oldest, '\n', events->len);
+
+        byte_queue_consume(events, (size_t)(end - oldest) + 1);
+    }
+    (void)byte_queue_append(events, byte_queue_front(&link->received), link->ntaken, SIZE_MAX);
+}
+
+/* The oldest event that was kept, to be freed; NULL: there is none. */
+static json_t *kept_event(struct link *link)
+{
+    const char *text = (const char *)byte_queue_front(&link->events);
+    const char *end = memchr(text, '\n', link->events.len);
+    json_t *event = end ? json_loadb(text, (size_t)(end - text), 0, NULL) : NULL;
+
+    if (end)
+        byte_queue_consume(&link->events, (size_t)(end - text) + 1);
+    return event;
 }
 
 /* ---- connecting ------------------------------------------------------------------------------ */
@@ -200,7 +234,6 @@ int link_connect(const char *address, unsigned timeout_ms, struct link **ret_lin
     }
     link->fd = -1;
     link->timeout_ms = timeout_ms;
-    link->events = json_array();
     begin_call(link);
     r = connect_to(link, address, err);
     if (r < 0)
@@ -245,7 +278,7 @@ void link_close(struct link *link)
     if (link->fd >= 0)
         close(link->fd);
     byte_queue_done(&link->received);
-    json_decref(link->events);
+    byte_queue_done(&link->events);
     free(link);
 }
 
@@ -288,7 +321,8 @@ static bool is_answer(struct link *link, json_t *message)
     const json_t *id = json_object_get(message, "id");
 
     if (json_object_get(message, "event")) {
-        keep_event(link, message);
+        keep_event(link);
+        json_decref(message);
         return false;
     }
     /* An answer to what the server could not read has none. */
@@ -343,22 +377,17 @@ int link_ask(struct link *link, const char *command, json_t *arguments, json_t *
 
 int link_next_event(struct link *link, json_t **ret_event, struct err *err)
 {
-    json_t *event = json_array_get(link->events, 0);
-    int r = 0;
+    json_t *event = kept_event(link);
 
     begin_call(link);
-    if (event) {
-        *ret_event = json_incref(event);
-        (void)json_array_remove(link->events, 0);
-        return 0;
-    }
-    for (;;) {
+    while (!json_object_get(event, "event")) {
+        int r;
+
+        json_decref(event); /* an answer to nobody */
+        event = NULL;
         r = next_message(link, &event);
         if (r < 0)
             return fail(r, err);
-        if (json_object_get(event, "event"))
-            break;
-        json_decref(event); /* an answer to nobody */
     }
     *ret_event = event;
     return 0;

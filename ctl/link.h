@@ -17,8 +17,8 @@
 /* Longest message. QEMU describes its commands in 200 KiB, minivmm sends 1 MiB at most. */
 #define LINK_MESSAGE_MAX ((size_t)4 << 20)
 
-/* Events that are kept while nobody asks for them; the oldest go first. */
-#define LINK_EVENTS_MAX 256u
+/* Bytes of events that are kept while nobody asks for them; the oldest go first. */
+#define LINK_EVENTS_MAX ((size_t)1 << 20)
 
 struct link;
 

@@ -168,6 +168,46 @@ START_TEST(events_wait_until_somebody_asks)
 }
 END_TEST
 
+/* An event with a text as long as that. */
+static size_t put_event(char *text, char name, size_t filling)
+{
+    size_t len = (size_t)sprintf(text, "{\"event\": \"%c\", \"data\": \"", name);
+
+    memset(text + len, 'x', filling);
+    len += filling;
+    return len + (size_t)sprintf(text + len, "\"}\n");
+}
+
+/* The latest are kept, and one that is larger than all of them may be is not. */
+START_TEST(events_that_wait_are_bounded)
+{
+    size_t half = LINK_EVENTS_MAX / 2;
+    char *text = malloc(4 * LINK_EVENTS_MAX);
+    size_t len = put_event(text, 'A', half);
+    json_t *event;
+
+    len += put_event(text + len, 'B', half - 1000);
+    len += put_event(text + len, 'C', 100);
+    len += put_event(text + len, 'D', half - 1000);
+    len += put_event(text + len, 'E', LINK_EVENTS_MAX);
+    snprintf(text + len, LINK_EVENTS_MAX, "{\"return\": {}, \"id\": 2}\n");
+    ck_assert_int_eq(connect_to(script_of(text), TIMEOUT_MS), 0);
+    ck_assert_int_eq(link_ask(conn, "x", NULL, NULL, &err), 0);
+    for (const char *name = "BCD"; *name; name++) {
+        const char name_text[] = {*name, '\0'};
+
+        ck_assert_int_eq(link_next_event(conn, &event, &err), 0);
+        ck_assert_str_eq(json_string_value(json_object_get(event, "event")), name_text);
+        json_decref(event);
+    }
+    ck_assert_int_eq(link_next_event(conn, &event, &err), -ECONNRESET);
+    pthread_join(server, NULL);
+    close(listener);
+    listener = -1;
+    free(text);
+}
+END_TEST
+
 START_TEST(answers_to_others_are_passed_over)
 {
     json_t *value = NULL;
@@ -264,6 +304,7 @@ static void add_tests(Suite *suite)
     tcase_add_loop_test(tcase, answers_are_returned, 0, 2);
     tcase_add_test(tcase, errors_are_the_vms_words);
     tcase_add_test(tcase, events_wait_until_somebody_asks);
+    tcase_add_test(tcase, events_that_wait_are_bounded);
     tcase_add_test(tcase, answers_to_others_are_passed_over);
     tcase_add_loop_test(tcase, what_is_no_qmp_is_refused, 0, 6);
     tcase_add_test(tcase, server_that_hangs_up);
