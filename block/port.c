@@ -2,6 +2,7 @@
 #include "block/port.h"
 
 #include <assert.h>
+#include <errno.h>
 
 #include "base/clock.h"
 #include "base/compiler.h"
@@ -19,7 +20,7 @@ static void count_waiting(struct block_port *port, int by)
 /* A cancelled disk answers at once. */
 static bool lets_all_go(const struct block_port *port)
 {
-    return !port->throttle.on || port->hurries > 0 || is_cancelled(port);
+    return !port->throttle.on || port->hurry || is_cancelled(port);
 }
 
 /* Let go of those that may go now, and come back when the next one may. */
@@ -80,7 +81,7 @@ void block_port_resized(struct block_port *port)
 
 void block_port_submit(struct block_port *port, struct block_req *req)
 {
-    if (req->op == BLOCK_FLUSH || (port->nwaiting == 0 && lets_all_go(port))) {
+    if (req->op == BLOCK_FLUSH || (port->nwaiting == 0 && !port->throttle.on)) {
         block_submit(port->block, req);
         return;
     }
@@ -97,7 +98,26 @@ void block_port_set_limits(struct block_port *port, const struct throttle_limits
 
 void block_port_hurry(struct block_port *port, bool hurry)
 {
-    port->hurries += hurry ? 1 : -1u;
+    port->hurry = hurry;
+    let_go(port);
+}
+
+void block_port_withdraw(struct block_port *port,
+                         bool (*is_meant)(const struct block_req *req, const void *opaque),
+                         const void *opaque)
+{
+    struct list withdrawn;
+    struct list *first;
+
+    list_init(&withdrawn);
+    throttle_withdraw(&port->throttle, is_meant, opaque, &withdrawn);
+    while ((first = list_first(&withdrawn))) {
+        struct block_req *req = container_of(first, struct block_req, link);
+
+        list_remove(first);
+        count_waiting(port, -1);
+        req->done(req, -ECANCELED);
+    }
     let_go(port);
 }
 

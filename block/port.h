@@ -34,7 +34,7 @@ struct block_port {
     struct loop_timer timer;   /* armed while requests wait */
     struct loop_work released; /* cancelled: nothing waits any more */
     unsigned nwaiting;         /* atomic, written on the loop's thread */
-    unsigned hurries;
+    bool hurry;
     bool cancelled; /* atomic, written on any thread */
 };
 
@@ -57,10 +57,19 @@ void block_port_submit(struct block_port *port, struct block_req *req);
 void block_port_set_limits(struct block_port *port, const struct throttle_limits *limits);
 
 /*
- * Between the two calls no request waits for limits: somebody waits until none is in flight. Each
- * `true` is followed by a `false`.
+ * Does no request wait for limits? The user of the VM waits until none is in flight. They count all
+ * the same, so what is gained by it is paid for afterwards.
  */
 void block_port_hurry(struct block_port *port, bool hurry);
+
+/*
+ * Of the requests that wait for limits, those that are meant never begin: they are done inside,
+ * with -ECANCELED. For what a guest can bring about as often as it likes: if they were let go
+ * instead, it would have no limits.
+ */
+void block_port_withdraw(struct block_port *port,
+                         bool (*is_meant)(const struct block_req *req, const void *opaque),
+                         const void *opaque);
 
 /* As block_set_cancel, for those that wait here, too. Any thread. */
 void block_port_set_cancel(struct block_port *port, bool cancel);

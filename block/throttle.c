@@ -156,10 +156,10 @@ static uint64_t direction_wait_ns(const struct throttle *throttle, unsigned dire
     return wait_ns;
 }
 
-/* Discards and zeroes bring no bytes. */
+/* Zeroes cost the host as much as what they stand for, if it has to write them. */
 static double bytes_of(const struct block_req *req)
 {
-    return req->op == BLOCK_READ || req->op == BLOCK_WRITE ? (double)req->len : 0;
+    return req->op == BLOCK_DISCARD ? 0 : (double)req->len;
 }
 
 static void count(struct throttle *throttle, const struct block_req *req, unsigned direction)
@@ -206,12 +206,15 @@ void throttle_add(struct throttle *throttle, struct block_req *req)
 static struct block_req *take_from(struct throttle *throttle, unsigned direction)
 {
     struct list *first = list_first(&throttle->waiting[direction]);
+    struct block_req *req;
 
     if (!first)
         return NULL;
     list_remove(first);
     throttle->turn = !direction;
-    return container_of(first, struct block_req, link);
+    req = container_of(first, struct block_req, link);
+    count(throttle, req, direction);
+    return req;
 }
 
 struct block_req *throttle_next(struct throttle *throttle, uint64_t now_ns, uint64_t *ret_wait_ns)
@@ -225,12 +228,8 @@ struct block_req *throttle_next(struct throttle *throttle, uint64_t now_ns, uint
         if (list_is_empty(&throttle->waiting[direction]))
             continue;
         wait_ns = direction_wait_ns(throttle, direction);
-        if (wait_ns == 0) {
-            struct block_req *req = take_from(throttle, direction);
-
-            count(throttle, req, direction);
-            return req;
-        }
+        if (wait_ns == 0)
+            return take_from(throttle, direction);
         *ret_wait_ns = min_u64(*ret_wait_ns, wait_ns);
     }
     return NULL;
@@ -241,4 +240,23 @@ struct block_req *throttle_take(struct throttle *throttle)
     struct block_req *req = take_from(throttle, throttle->turn);
 
     return req ? req : take_from(throttle, !throttle->turn);
+}
+
+void throttle_withdraw(struct throttle *throttle,
+                       bool (*is_meant)(const struct block_req *req, const void *opaque),
+                       const void *opaque, struct list *withdrawn)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        struct list *link = throttle->waiting[i].next;
+
+        while (link != &throttle->waiting[i]) {
+            struct list *next = link->next;
+
+            if (is_meant(container_of(link, struct block_req, link), opaque)) {
+                list_remove(link);
+                list_add_tail(withdrawn, link);
+            }
+            link = next;
+        }
+    }
 }

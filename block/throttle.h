@@ -87,7 +87,12 @@ void throttle_add(struct throttle *throttle, struct block_req *req);
  */
 struct block_req *throttle_next(struct throttle *throttle, uint64_t now_ns, uint64_t *ret_wait_ns);
 
-/* The same, whatever the limits say, and without counting. */
+/* The same, whatever the limits say. It counts all the same: those that come later wait for it. */
 struct block_req *throttle_take(struct throttle *throttle);
+
+/* Move all that wait and are meant to the end of a list. They do not count. */
+void throttle_withdraw(struct throttle *throttle,
+                       bool (*is_meant)(const struct block_req *req, const void *opaque),
+                       const void *opaque, struct list *withdrawn);
 
 #endif

@@ -343,7 +343,6 @@ static void finish_stop(struct blk_queue *queue)
 {
     if (!queue->stopping || queue->vq->in_flight > 0)
         return;
-    block_port_hurry(queue->blk->port, false);
     loop_cancel(queue->blk->loop, &queue->more);
     loop_cancel(queue->blk->loop, &queue->publish);
     blk_pool_empty(&queue->pool);
@@ -508,20 +507,39 @@ static int blk_queue_start(struct virtio_dev *dev, unsigned index)
     return call.result;
 }
 
+static bool has_running_queue(const struct virtio_blk *blk)
+{
+    for (unsigned i = 0; i < blk->dev.nqueues; i++)
+        if (is_running(&blk->queues[i]))
+            return true;
+    return false;
+}
+
+static bool comes_from(const struct block_req *req, const void *queue)
+{
+    return container_of(req, struct blk_request, req)->queue == queue;
+}
+
 static void stop_on_loop(struct loop_work *work)
 {
     struct blk_queue *queue = container_of(work, struct blk_queue, stop);
     struct blk_request *request;
 
     loop_remove_fd(&queue->kick);
+    if (!has_running_queue(queue->blk))
+        queue->blk->port->user = NULL;
     queue->stopping = true;
-    block_port_hurry(queue->blk->port, true); /* a vCPU waits */
+    block_port_withdraw(queue->blk->port, comes_from, queue); /* a vCPU waits */
     while ((request = blk_stall_take(&queue->blk->stall, queue)))
         finish_request(request, -EIO);
     finish_stop(queue);
 }
 
-/* Requests in flight are not cancelled: the host may be writing to their buffers. */
+/*
+ * Requests that the disk carries out are not cancelled: the host may be writing to their buffers.
+ * Those that wait for limits have not begun, and a driver that resets its device asks for nothing
+ * any more.
+ */
 static void blk_queue_stop(struct virtio_dev *dev, unsigned index)
 {
     struct virtio_blk *blk = blk_of(dev);

@@ -146,15 +146,22 @@ START_TEST(limits_concern_their_direction_alone)
 }
 END_TEST
 
-START_TEST(discards_and_zeroes_are_operations_without_bytes)
+START_TEST(discards_are_operations_without_bytes)
 {
     limit(THROTTLE_BPS_WR, 1000, 0, 1);
     add(BLOCK_DISCARD, 1u << 30, 10);
-    add(BLOCK_WRITE_ZEROES, 1u << 30, 10);
-    ck_assert_uint_eq(run_for(0).writes, 20);
+    ck_assert_uint_eq(run_for(0).writes, 10);
     limit(THROTTLE_IOPS_WR, 10, 0, 1);
     add(BLOCK_DISCARD, 1u << 30, 50);
     assert_near(run_for(NS_PER_S).writes, 11u, 1u);
+}
+END_TEST
+
+START_TEST(zeroes_count_as_the_bytes_that_they_stand_for)
+{
+    limit(THROTTLE_BPS_WR, 1000000, 0, 1);
+    add(BLOCK_WRITE_ZEROES, 100000, 100);
+    assert_near(run_for(2 * NS_PER_S).bytes, 2200000u, 100000u);
 }
 END_TEST
 
@@ -262,8 +269,9 @@ START_TEST(new_limits_hold_for_those_that_wait)
 }
 END_TEST
 
-START_TEST(all_can_be_taken_whatever_the_limits)
+START_TEST(all_can_be_taken_whatever_the_limits_and_later_ones_wait_for_it)
 {
+    uint64_t wait_ns;
     unsigned n = 0;
 
     limit(THROTTLE_IOPS, 1, 0, 1);
@@ -273,7 +281,35 @@ START_TEST(all_can_be_taken_whatever_the_limits)
         n++;
     ck_assert_uint_eq(n, 13);
     add(BLOCK_READ, 512, 1);
-    ck_assert_uint_eq(run_for(0).reads, 1); /* they did not count */
+    ck_assert_ptr_null(throttle_next(&throttle, now_ns, &wait_ns));
+    assert_near(wait_ns, 12900000000u, 1000u); /* what is above a tenth of an operation */
+}
+END_TEST
+
+static bool is_longer_than(const struct block_req *req, const void *len)
+{
+    return req->len > *(const uint64_t *)len;
+}
+
+START_TEST(those_that_are_withdrawn_do_not_count)
+{
+    const uint64_t len = 512;
+    struct list withdrawn;
+    unsigned n = 0;
+
+    list_init(&withdrawn);
+    limit(THROTTLE_IOPS, 10, 0, 1);
+    for (unsigned i = 0; i < 5; i++) {
+        add(BLOCK_READ, 4096, 1);
+        add(BLOCK_WRITE, 512, 1);
+        add(BLOCK_WRITE, 4096, 1);
+    }
+    throttle_withdraw(&throttle, is_longer_than, &len, &withdrawn);
+    for (struct list *link = withdrawn.next; link != &withdrawn; link = link->next, n++)
+        ck_assert_uint_eq(container_of(link, struct block_req, link)->len, 4096);
+    ck_assert_uint_eq(n, 10);
+    ck_assert_uint_eq(run_for(0).writes, 2);
+    ck_assert_uint_eq(run_for(NS_PER_S).writes, 3);
 }
 END_TEST
 
@@ -348,8 +384,8 @@ static void add_tests(Suite *suite)
     unit_case_with(suite, "rates", setup, NULL, without_limits_all_pass_in_turn_and_nobody_waits,
                    operations_come_at_their_rate, bytes_come_at_their_rate_whatever_the_size,
                    a_request_larger_than_the_bucket_passes_and_the_next_waits_for_it,
-                   limits_concern_their_direction_alone,
-                   discards_and_zeroes_are_operations_without_bytes,
+                   limits_concern_their_direction_alone, discards_are_operations_without_bytes,
+                   zeroes_count_as_the_bytes_that_they_stand_for,
                    long_requests_count_as_several_operations);
     unit_case_with(suite, "bursts", setup, NULL, a_burst_comes_after_a_time_of_quiet,
                    a_long_burst_is_no_faster_than_its_own_rate);
@@ -357,7 +393,8 @@ static void add_tests(Suite *suite)
                    who_comes_last_waits_behind_those_who_wait,
                    a_direction_that_has_to_wait_longer_does_not_hold_up_the_other);
     unit_case_with(suite, "changes", setup, NULL, new_limits_hold_for_those_that_wait,
-                   all_can_be_taken_whatever_the_limits,
+                   all_can_be_taken_whatever_the_limits_and_later_ones_wait_for_it,
+                   those_that_are_withdrawn_do_not_count,
                    a_clock_that_stands_or_goes_back_lets_nobody_in);
     unit_case_with(suite, "refused", setup, NULL, limits_that_make_no_sense_are_refused);
 }

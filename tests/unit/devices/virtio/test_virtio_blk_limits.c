@@ -125,21 +125,44 @@ START_TEST(a_cancelled_disk_lets_all_go_at_once)
 }
 END_TEST
 
-/* A driver that resets its device does not wait for hours; the limits stay. */
-START_TEST(a_queue_that_stops_lets_all_go)
+/* A driver that resets its device does not wait for hours, and gains nothing by it. */
+START_TEST(a_queue_that_stops_forgets_those_that_wait)
 {
     hold_reads(20);
-    driver_write32(blk.mmio, VIRTIO_MMIO_STATUS, 0);
-    ck_assert_uint_eq(blk.disk->nsubmitted, 20);
-    ck_assert_uint_eq(block_port_in_flight(&blk.port), 0);
+    for (unsigned reset = 0; reset < 3; reset++) {
+        driver_write32(blk.mmio, VIRTIO_MMIO_STATUS, 0);
+        ck_assert_uint_eq(blk.disk->nsubmitted, 1);
+        ck_assert_uint_eq(block_port_in_flight(&blk.port), 0);
 
-    blk_bring_up_with(driver_features(blk.mmio), 64);
-    for (unsigned i = 0; i < 3; i++)
-        (void)blk_add_request(i, VIRTIO_BLK_T_IN, i, DATA_GPA, 512);
-    blk_kick();
-    blk_settle();
-    ck_assert_uint_le(blk.disk->nsubmitted, 21);
-    ck_assert_uint_ge(block_port_in_flight(&blk.port), 2);
+        blk_bring_up_with(driver_features(blk.mmio), 64);
+        for (unsigned i = 0; i < 3; i++)
+            (void)blk_add_request(i, VIRTIO_BLK_T_IN, i, DATA_GPA, 512);
+        blk_kick();
+        blk_settle();
+        ck_assert_uint_eq(block_port_in_flight(&blk.port), 3);
+    }
+}
+END_TEST
+
+static bool is_another(const struct block_req *req, const void *one)
+{
+    return &req->link != one;
+}
+
+static void withdraw_others(void *opaque)
+{
+    block_port_withdraw(&blk.port, is_another, list_first(&blk.port.throttle.waiting[0]));
+}
+
+START_TEST(only_those_that_are_meant_are_forgotten)
+{
+    hold_reads(5);
+    loop_call(blk.loop, withdraw_others, NULL);
+    ck_assert_uint_eq(block_port_in_flight(&blk.port), 1);
+    limit(THROTTLE_BPS, 0);
+    for (unsigned i = 0; i < 4; i++)
+        (void)blk_wait_used(&blk.ring);
+    ck_assert_uint_eq(blk.disk->nsubmitted, 2);
 }
 END_TEST
 
@@ -177,7 +200,7 @@ static void add_tests(Suite *suite)
              those_that_wait_are_in_flight);
     blk_case(suite, "let go", limits_taken_away_let_all_go, other_limits_hold_for_those_that_wait,
              a_cancelled_disk_lets_all_go_at_once, a_pause_lets_all_go_and_the_limits_come_back,
-             a_queue_that_stops_lets_all_go);
+             a_queue_that_stops_forgets_those_that_wait, only_those_that_are_meant_are_forgotten);
 }
 
 UNIT_USES_THREADS;

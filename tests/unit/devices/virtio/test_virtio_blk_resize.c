@@ -64,6 +64,19 @@ START_TEST(requests_reach_what_was_added)
 }
 END_TEST
 
+START_TEST(after_a_reset_nobody_is_told)
+{
+    uint32_t before;
+
+    blk_bring_up();
+    driver_write32(blk.mmio, VIRTIO_MMIO_STATUS, 0);
+    before = generation();
+    resize_to(DISK_LEN / 2);
+    ck_assert_uint_eq(generation(), before);
+    ck_assert_ptr_null(blk.port.user);
+}
+END_TEST
+
 /* The driver may have read the capacity before, and is told of it when it is there. */
 START_TEST(a_driver_that_is_about_to_start_is_told)
 {
@@ -86,7 +99,8 @@ END_TEST
 static void add_tests(Suite *suite)
 {
     blk_case(suite, "resize", the_driver_is_told_of_the_new_capacity, an_equal_length_is_no_news,
-             requests_reach_what_was_added, a_driver_that_is_about_to_start_is_told);
+             requests_reach_what_was_added, a_driver_that_is_about_to_start_is_told,
+             after_a_reset_nobody_is_told);
 }
 
 UNIT_USES_THREADS;
