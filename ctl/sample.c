@@ -72,22 +72,6 @@ static double per_second(uint64_t before, uint64_t after, double seconds)
     return seconds > 0 ? (double)done / seconds : 0;
 }
 
-/* The element of an array with the same text under `key`; NULL: none. */
-static const json_t *same_in(const json_t *array, const char *key, const char *text)
-{
-    size_t i;
-    const json_t *element;
-
-    json_array_foreach(array, i, element)
-    {
-        const char *other = answer_text(element, key);
-
-        if (other && text && strcmp(other, text) == 0)
-            return element;
-    }
-    return NULL;
-}
-
 static void put_rate(json_t *rates, const char *key, double rate)
 {
     (void)json_object_set_new(rates, key, json_real(rate));
@@ -110,13 +94,10 @@ static const char *reason_of(const char *name, char buf[COUNTER_NAME_MAX])
     return strncmp(name, PREFIX, strlen(PREFIX)) == 0 ? buf + strlen(PREFIX) : NULL;
 }
 
-/* `vcpu` and `earlier` are elements of what query-stats returns. */
-static json_t *vcpu_rates(size_t index, const json_t *vcpu, const json_t *earlier, double seconds)
+/* Add the exits among counters {name, value}. Returns how many there was no room for. */
+static uint64_t add_exits(json_t *exits, const json_t *stats)
 {
-    const json_t *stats = json_object_get(vcpu, "stats");
-    json_t *reasons = json_object();
-    double total = 0;
-    double sum = 0;
+    uint64_t nleft = 0;
     size_t i;
     const json_t *stat;
 
@@ -125,13 +106,59 @@ static json_t *vcpu_rates(size_t index, const json_t *vcpu, const json_t *earlie
         const char *name = answer_text(stat, "name");
         char buf[COUNTER_NAME_MAX];
         const char *reason = name ? reason_of(name, buf) : NULL;
-        double rate;
+        json_t *value = json_object_get(stat, "value");
 
-        if (!reason || !json_is_integer(json_object_get(stat, "value")))
+        if (!reason || !json_is_integer(value))
             continue;
-        rate = per_second(
-            answer_number(same_in(json_object_get(earlier, "stats"), "name", name), "value"),
-            answer_number(stat, "value"), seconds);
+        if (json_object_size(exits) == SAMPLE_REASONS_MAX && !json_object_get(exits, reason))
+            nleft++;
+        else
+            (void)json_object_set(exits, reason, value);
+    }
+    return nleft;
+}
+
+/*
+ * What query-stats returns as {qom-path: {reason: value}}: more than one provider tells of a CPU.
+ * *ret_nleft counts what there was no room for.
+ */
+static json_t *exits_by_cpu(const json_t *vcpus, uint64_t *ret_nleft)
+{
+    json_t *cpus = json_object();
+    size_t i;
+    const json_t *vcpu;
+
+    *ret_nleft = 0;
+    json_array_foreach(vcpus, i, vcpu)
+    {
+        const char *path = answer_text(vcpu, "qom-path");
+        json_t *exits = path ? json_object_get(cpus, path) : NULL;
+
+        if (path && !exits && json_object_size(cpus) < SAMPLE_ROWS_MAX) {
+            exits = json_object();
+            (void)json_object_set_new(cpus, path, exits);
+        }
+        if (exits)
+            *ret_nleft += add_exits(exits, json_object_get(vcpu, "stats"));
+        else
+            ++*ret_nleft;
+    }
+    return cpus;
+}
+
+static json_t *vcpu_rates(size_t index, json_t *exits, const json_t *earlier, double seconds)
+{
+    json_t *reasons = json_object();
+    double total = 0;
+    double sum = 0;
+    const char *reason;
+    const json_t *value;
+
+    json_object_foreach(exits, reason, value)
+    {
+        double rate =
+            per_second(answer_number(earlier, reason), answer_number(exits, reason), seconds);
+
         if (reason[0]) {
             put_rate(reasons, reason, rate);
             sum += rate;
@@ -144,18 +171,21 @@ static json_t *vcpu_rates(size_t index, const json_t *vcpu, const json_t *earlie
 }
 
 static json_t *all_vcpu_rates(const struct sample *before, const struct sample *after,
-                              double seconds)
+                              double seconds, uint64_t *ret_nleft)
 {
+    json_t *earlier = exits_by_cpu(before->vcpus, ret_nleft);
+    json_t *now = exits_by_cpu(after->vcpus, ret_nleft);
     json_t *rates = json_array();
-    size_t i;
-    const json_t *vcpu;
+    const char *path;
+    json_t *exits;
 
-    json_array_foreach(after->vcpus, i, vcpu)
+    json_object_foreach(now, path, exits)
     {
-        const json_t *earlier = same_in(before->vcpus, "qom-path", answer_text(vcpu, "qom-path"));
-
-        (void)json_array_append_new(rates, vcpu_rates(i, vcpu, earlier, seconds));
+        (void)json_array_append_new(rates, vcpu_rates(json_array_size(rates), exits,
+                                                      json_object_get(earlier, path), seconds));
     }
+    json_decref(earlier);
+    json_decref(now);
     return rates;
 }
 
@@ -174,19 +204,39 @@ static json_t *disk_rates(const json_t *disk, const json_t *earlier, double seco
     return rates;
 }
 
-static json_t *all_disk_rates(const struct sample *before, const struct sample *after,
-                              double seconds)
+/* What query-blockstats returns as {name: entry}. */
+static json_t *disks_by_name(const json_t *array)
 {
-    json_t *rates = json_array();
+    json_t *disks = json_object();
     size_t i;
-    const json_t *disk;
+    json_t *disk;
 
-    json_array_foreach(after->disks, i, disk)
+    json_array_foreach(array, i, disk)
     {
-        const json_t *earlier = same_in(before->disks, "device", answer_text(disk, "device"));
+        const char *name = facts_disk_name(disk);
 
-        (void)json_array_append_new(rates, disk_rates(disk, earlier, seconds));
+        if (name)
+            (void)json_object_set(disks, name, disk);
     }
+    return disks;
+}
+
+static json_t *all_disk_rates(const struct sample *before, const struct sample *after,
+                              double seconds, uint64_t *ret_nleft)
+{
+    size_t n = min_u64(json_array_size(after->disks), SAMPLE_ROWS_MAX);
+    json_t *earlier = disks_by_name(before->disks);
+    json_t *rates = json_array();
+
+    *ret_nleft = json_array_size(after->disks) - n;
+    for (size_t i = 0; i < n; i++) {
+        const json_t *disk = json_array_get(after->disks, i);
+        const char *name = facts_disk_name(disk);
+
+        (void)json_array_append_new(
+            rates, disk_rates(disk, name ? json_object_get(earlier, name) : NULL, seconds));
+    }
+    json_decref(earlier);
     return rates;
 }
 
@@ -194,15 +244,19 @@ json_t *sample_rates(const struct sample *before, const struct sample *after)
 {
     double seconds = (double)(after->time_ns - before->time_ns) / NS_PER_S;
     const char *state = answer_text(after->status, "status");
+    uint64_t ncpus_left, ndisks_left;
     json_t *rates =
         json_pack("{s:o,s:f,s:I,s:f,s:I,s:I}", "state", state ? json_string(state) : json_null(),
                   "seconds", seconds, "uptime", (json_int_t)after->uptime_s, "cpu",
                   per_second(before->cpu_ns, after->cpu_ns, seconds) / NS_PER_S, "resident",
                   (json_int_t)after->resident, "swapped", (json_int_t)after->swapped);
-
     if (rates) {
-        (void)json_object_set_new(rates, "vcpus", all_vcpu_rates(before, after, seconds));
-        (void)json_object_set_new(rates, "disks", all_disk_rates(before, after, seconds));
+        (void)json_object_set_new(rates, "vcpus",
+                                  all_vcpu_rates(before, after, seconds, &ncpus_left));
+        (void)json_object_set_new(rates, "disks",
+                                  all_disk_rates(before, after, seconds, &ndisks_left));
+        (void)json_object_set_new(rates, "left-out",
+                                  json_integer((json_int_t)(ncpus_left + ndisks_left)));
     }
     return rates;
 }

@@ -12,6 +12,10 @@
 #include "base/err.h"
 #include "ctl/link.h"
 
+/* CPUs and disks that are taken note of, and kinds of exits of each CPU. */
+#define SAMPLE_ROWS_MAX 1024u
+#define SAMPLE_REASONS_MAX 256u
+
 struct sample {
     uint64_t time_ns;
     uint64_t uptime_s;
@@ -34,7 +38,8 @@ void sample_done(struct sample *sample);
  *   cpu (CPUs of the host that were in use, as a fraction: 1.5),
  *   vcpus: [{cpu, exits (per second), reasons: {NAME: per second}}],
  *   disks: [{device, rd_bytes, rd_operations, wr_bytes, wr_operations, flush_operations}], all per
- *   second
+ *   second,
+ *   left-out: how many CPUs, counters of exits and disks there was no room for
  */
 json_t *sample_rates(const struct sample *before, const struct sample *after);
 

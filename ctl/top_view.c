@@ -198,11 +198,12 @@ void top_view_print(const char *name, const json_t *rates, unsigned width, unsig
     const json_t *disks = json_object_get(rates, "disks");
     size_t ncpus = json_array_size(vcpus);
     size_t ndisks = json_array_size(disks);
+    uint64_t nleft = answer_number(rates, "left-out");
     size_t hidden;
 
     if (width > 0 && width < NARROWEST)
         width = NARROWEST; /* a terminal cuts it off itself */
-    share(&ncpus, &ndisks, height);
+    share(&ncpus, &ndisks, nleft > 0 && height > 1 ? height - 1 : height);
     print_summary(name, rates, width, out);
     if (ncpus > 0)
         print_vcpus(vcpus, width, ncpus, out);
@@ -211,4 +212,7 @@ void top_view_print(const char *name, const json_t *rates, unsigned width, unsig
     hidden = json_array_size(vcpus) - ncpus + json_array_size(disks) - ndisks;
     if (hidden > 0)
         fprintf(out, "%zu rows more: the terminal is small\n", hidden);
+    if (nleft > 0)
+        fprintf(out, "%llu CPUs, counters or disks more are left out\n",
+                (unsigned long long)nleft);
 }

@@ -74,6 +74,94 @@ START_TEST(counters_become_rates)
 }
 END_TEST
 
+/* minivmm counts what comes to it, and KVM everything. */
+START_TEST(providers_tell_of_the_same_cpu)
+{
+    json_t *rates;
+
+    before.vcpus =
+        json("[{\"qom-path\":\"a\",\"stats\":[{\"name\":\"exits-port-read\",\"value\":10}]},"
+             "{\"qom-path\":\"a\",\"stats\":[{\"name\":\"exits\",\"value\":100}]}]");
+    after.vcpus =
+        json("[{\"qom-path\":\"a\",\"stats\":[{\"name\":\"exits-port-read\",\"value\":20}]},"
+             "{\"qom-path\":\"a\",\"stats\":[{\"name\":\"exits\",\"value\":200}]}]");
+    rates = sample_rates(&before, &after);
+    ck_assert_uint_eq(json_array_size(json_object_get(rates, "vcpus")), 1);
+    check_rate("vcpus 0 exits", 50);
+    check_rate("vcpus 0 reasons port-read", 5);
+    json_decref(rates);
+}
+END_TEST
+
+/* As QEMU tells of those that were made with -blockdev. */
+START_TEST(disks_without_a_device_have_other_names)
+{
+    json_t *rates;
+
+    before.disks = json("[{\"device\":\"\",\"qdev\":\"a\",\"stats\":{\"rd_bytes\":10}},"
+                        "{\"device\":\"\",\"qdev\":\"b\",\"stats\":{\"rd_bytes\":100}}]");
+    after.disks = json("[{\"device\":\"\",\"qdev\":\"a\",\"stats\":{\"rd_bytes\":20}},"
+                       "{\"device\":\"\",\"qdev\":\"b\",\"stats\":{\"rd_bytes\":200}}]");
+    rates = sample_rates(&before, &after);
+    check_rate("disks 0 rd_bytes", 5);
+    check_rate("disks 1 rd_bytes", 50);
+    json_decref(rates);
+}
+END_TEST
+
+/* Elements with a name of their own under `key`, which has a number from `first` on. */
+static json_t *many(const char *key, unsigned first, unsigned n)
+{
+    json_t *array = json_array();
+
+    for (unsigned i = first; i < first + n; i++) {
+        char name[32];
+
+        snprintf(name, sizeof(name), "%u_exits", i);
+        json_array_append_new(array, json_pack("{s:s,s:i}", key, name, "value", 1));
+    }
+    return array;
+}
+
+static char *view(const json_t *rates, unsigned width, unsigned height)
+{
+    char *text = NULL;
+    size_t len;
+    FILE *out = open_memstream(&text, &len);
+
+    top_view_print("vm", rates, width, height, out);
+    fclose(out);
+    return text;
+}
+
+/* All of them others than before: what is looked for is found nowhere. */
+START_TEST(what_a_vm_says_too_much_is_left_out)
+{
+    static const unsigned n = 100000;
+    const uint64_t begin = monotonic_ns();
+    json_t *rates;
+    json_t *stats;
+    char *text;
+
+    before.vcpus = many("qom-path", 0, n);
+    after.vcpus = many("qom-path", n, n);
+    stats = many("name", 0, n);
+    json_object_set_new(json_array_get(after.vcpus, 0), "stats", stats);
+    json_object_set(json_array_get(before.vcpus, 0), "stats", stats);
+    before.disks = many("device", 0, n);
+    after.disks = many("device", n, n);
+    rates = sample_rates(&before, &after);
+    check_rate("left-out", 3 * n - 2 * SAMPLE_ROWS_MAX - SAMPLE_REASONS_MAX);
+    ck_assert_uint_eq(json_array_size(json_object_get(rates, "vcpus")), SAMPLE_ROWS_MAX);
+    ck_assert_uint_eq(json_array_size(json_object_get(rates, "disks")), SAMPLE_ROWS_MAX);
+    text = view(rates, 80, 24);
+    ck_assert_ptr_nonnull(strstr(text, "disks more are left out\n"));
+    ck_assert_uint_lt(monotonic_ns() - begin, 20 * NS_PER_S);
+    free(text);
+    json_decref(rates);
+}
+END_TEST
+
 /* A guest that was reset counts from 0 again. */
 START_TEST(counter_that_goes_back_began_again)
 {
@@ -99,17 +187,6 @@ START_TEST(no_time_in_between_is_no_division)
     json_decref(rates);
 }
 END_TEST
-
-static char *view(const json_t *rates, unsigned width, unsigned height)
-{
-    char *text = NULL;
-    size_t len;
-    FILE *out = open_memstream(&text, &len);
-
-    top_view_print("vm", rates, width, height, out);
-    fclose(out);
-    return text;
-}
 
 static unsigned count_lines(const char *text)
 {
@@ -157,6 +234,8 @@ START_TEST(page_is_no_higher_than_the_terminal)
         if (height < 86)
             ck_assert_ptr_nonnull(strstr(text, "rows more"));
         free(text);
+        if (height == 50)
+            json_object_set_new(rates, "left-out", json_integer(3));
     }
     json_decref(rates);
 }
@@ -179,9 +258,10 @@ END_TEST
 static void add_tests(Suite *suite)
 {
     unit_case_with(suite, "sample", set_up, tear_down, counters_become_rates,
-                   counter_that_goes_back_began_again, no_time_in_between_is_no_division,
-                   most_frequent_exits_come_first, page_is_no_higher_than_the_terminal,
-                   what_does_not_fit_is_counted);
+                   providers_tell_of_the_same_cpu, disks_without_a_device_have_other_names,
+                   what_a_vm_says_too_much_is_left_out, counter_that_goes_back_began_again,
+                   no_time_in_between_is_no_division, most_frequent_exits_come_first,
+                   page_is_no_higher_than_the_terminal, what_does_not_fit_is_counted);
 }
 
 UNIT_MAIN("sample", add_tests)
