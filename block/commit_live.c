@@ -29,10 +29,23 @@ struct commit {
     struct block_job *job;
     struct block_dirty *dirty;
     void *buf;
+    bool refused; /* the base takes no such first sector */
 };
 
+/*
+ * A raw base whose format nobody but an image has said must not begin to look like another format
+ * (raw.c). That is not the host's refusal, which has the same number.
+ */
+static int write_base(struct commit *c, uint64_t off, uint64_t len, const struct iovec *iov)
+{
+    int r = c->base->driver->write(c->base, off, len, iov, 1);
+
+    c->refused |= r == -EPERM && off == 0;
+    return r;
+}
+
 /* Copy the first extent of a range to the base, if the top has it; *ret_len is its length. */
-static int copy_extent(const struct commit *c, uint64_t off, uint64_t len, uint64_t *ret_len)
+static int copy_extent(struct commit *c, uint64_t off, uint64_t len, uint64_t *ret_len)
 {
     struct block_status status;
     struct iovec iov = {c->buf, 0};
@@ -47,10 +60,10 @@ static int copy_extent(const struct commit *c, uint64_t off, uint64_t len, uint6
         return c->base->driver->write_zeroes(c->base, off, *ret_len, BLOCK_REQ_UNMAP);
     iov.iov_len = *ret_len;
     r = c->top->driver->read(c->top, off, *ret_len, &iov, 1);
-    return r < 0 ? r : c->base->driver->write(c->base, off, *ret_len, &iov, 1);
+    return r < 0 ? r : write_base(c, off, *ret_len, &iov);
 }
 
-static int copy_range(const struct commit *c, uint64_t off, uint64_t end)
+static int copy_range(struct commit *c, uint64_t off, uint64_t end)
 {
     uint64_t len = 0;
     int r = 0;
@@ -70,7 +83,7 @@ static uint64_t done_so_far(const struct commit *c)
  * Copy what is marked. A mark is taken before its unit is read, and set again when a request has
  * changed the unit: so a change that the reading missed is marked.
  */
-static int copy_marked(const struct commit *c, bool last)
+static int copy_marked(struct commit *c, bool last)
 {
     uint64_t unit = 0;
     uint64_t n;
@@ -88,7 +101,7 @@ static int copy_marked(const struct commit *c, bool last)
     return r;
 }
 
-static int copy_while_in_use(const struct commit *c)
+static int copy_while_in_use(struct commit *c)
 {
     unsigned futile = 0;
     int r = 0;
@@ -121,7 +134,7 @@ static int empty_top(const struct commit *c)
 }
 
 /* Held: nothing changes any more. */
-static int finish(const struct commit *c)
+static int finish(struct commit *c)
 {
     struct block_req flush = {.op = BLOCK_FLUSH};
     int r = copy_marked(c, true);
@@ -174,7 +187,18 @@ static void give_up(const struct commit *c)
     block_release(c->top);
 }
 
-static int commit(const struct commit *c, struct err *err)
+static int explain(const struct commit *c, int error, struct err *err)
+{
+    if (c->refused)
+        return err_set(err, error,
+                       "%s: cannot be committed: its first sector would make %s look like an image "
+                       "of another format, as a guest could wish; minivmm-img commits it all the "
+                       "same, if it is to be opened with format=raw only",
+                       c->top->path, c->base->path);
+    return err_set_errno(err, error, "%s: cannot be committed to its backing file", c->top->path);
+}
+
+static int commit(struct commit *c, struct err *err)
 {
     int r = begin(c, err);
 
@@ -188,7 +212,7 @@ static int commit(const struct commit *c, struct err *err)
     }
     if (r == 0)
         return 0;
-    err_set_errno(err, r, "%s: cannot be committed to its backing file", c->top->path);
+    explain(c, r, err);
     give_up(c);
     return r;
 }

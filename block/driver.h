@@ -197,9 +197,9 @@ struct block_source {
     const char *path; /* for messages */
     bool writable;
     bool discard;
-    bool probed;           /* the user did not say that it is this format */
-    unsigned flags;        /* BLOCK_OPEN_… */
-    unsigned without;      /* BLOCK_WITHOUT_… */
+    bool guarded;     /* the user did not say that it is this format: a guest cannot change it */
+    unsigned flags;   /* BLOCK_OPEN_… */
+    unsigned without; /* BLOCK_WITHOUT_… */
     uint64_t *tables_left; /* of BLOCK_CHAIN_TABLES_MAX */
 };
 

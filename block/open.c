@@ -179,7 +179,7 @@ static int open_image(struct chain *chain, const struct block_name *name, const 
         .discard = discard,
         .flags = chain->flags,
         .without = chain->without,
-        .probed = format == BLOCK_FORMAT_PROBE,
+        .guarded = format == BLOCK_FORMAT_PROBE || (namer && !chain->file_options.writable),
         .tables_left = &chain->tables_left,
     };
     int r;
@@ -190,7 +190,7 @@ static int open_image(struct chain *chain, const struct block_name *name, const 
         return r;
     if (chain->len > 0)
         source.flags |= BLOCK_OPEN_ANY_RAW; /* the image above says that it is an image */
-    if (source.probed)
+    if (format == BLOCK_FORMAT_PROBE)
         r = probe(source.file, name->path, &format, err);
     if (r == 0)
         r = open_format(&source, format, ret_block, err);

@@ -17,7 +17,7 @@
 
 struct raw {
     struct block block;
-    bool probed;
+    bool guarded; /* the first sector */
 
     /*
      * The hole or extent of data that was asked for last; none if extent_end is 0. It is not used
@@ -117,7 +117,7 @@ static int raw_read(struct block *block, uint64_t off, uint64_t len, const struc
 static int raw_write(struct block *block, uint64_t off, uint64_t len, const struct iovec *iov,
                      unsigned niov)
 {
-    if (off == 0 && of_block(block)->probed)
+    if (off == 0 && of_block(block)->guarded)
         return write_first_sector(of_block(block), len, iov, niov);
     return file_writev(block->file, off, iov, niov);
 }
@@ -125,7 +125,7 @@ static int raw_write(struct block *block, uint64_t off, uint64_t len, const stru
 static int raw_copy(struct block *block, uint64_t off, uint64_t len, struct file *from,
                     uint64_t from_off)
 {
-    if (off == 0 && of_block(block)->probed)
+    if (off == 0 && of_block(block)->guarded)
         return -EOPNOTSUPP; /* the first sector has to be checked */
     return file_copy(block->file, off, len, from, from_off);
 }
@@ -255,14 +255,14 @@ int raw_open(const struct block_source *source, struct block **ret_block, struct
     r = file_get_len(source->file, &len);
     if (r < 0)
         err_set_errno(err, r, "%s: cannot tell the size", source->path);
-    else if (source->probed)
+    else if (source->guarded)
         r = check_probed(source, len, err);
     if (r < 0) {
         free(raw);
         return r;
     }
     block_init(&raw->block, &raw_driver, source);
-    raw->probed = source->probed;
+    raw->guarded = source->guarded;
     set_len(&raw->block, len);
     *ret_block = &raw->block;
     return 0;

@@ -447,6 +447,80 @@ START_TEST(a_committed_image_is_whole_after_a_power_cut)
 }
 END_TEST
 
+/* ---- a guest that would turn the base into another format ------------------------------------ */
+
+static void done_first(struct block_req *req, int result)
+{
+    rig.nfailed += result < 0;
+    rig.ndone++;
+}
+
+static int write_first_sector(const char *text)
+{
+    struct slot *slot = &rig.slots[0];
+    unsigned nfailed = rig.nfailed;
+
+    memset(slot->data, 0, SECTOR);
+    memcpy(slot->data, text, strlen(text));
+    slot->iov = (struct iovec){slot->data, SECTOR};
+    slot->req = (struct block_req){
+        .op = BLOCK_WRITE, .len = SECTOR, .iov = &slot->iov, .niov = 1, .done = done_first};
+    rig.nsubmitted++;
+    block_submit(rig.top, &slot->req);
+    wait_all();
+    return rig.nfailed > nfailed ? -1 : 0;
+}
+
+static void commit_now(void)
+{
+    job = (struct block_job){0};
+    ck_assert_int_eq(block_live_start(rig.top, commit, NULL), 0);
+    wait_all();
+    if (rig.result == 0)
+        ck_assert_int_eq(block_close(rig.overlay), 0);
+}
+
+/* Only the overlay said that the base is raw: another time the base may be probed. */
+START_TEST(a_raw_base_that_an_image_names_keeps_its_format)
+{
+    init(&layouts[0], unit_seed());
+    rig.top = open_with(&rig.env, "new", 0, false);
+    ck_assert_int_eq(loop_new(&rig.loop), 0);
+    ck_assert_int_eq(block_attach(rig.top, rig.loop, &rig.err), 0);
+    ck_assert_int_eq(write_first_sector("QFI\xfb"), 0);
+    commit_now();
+    ck_assert_int_eq(rig.result, -EPERM);
+    ck_assert_ptr_nonnull(strstr(rig.err.msg, "look like an image of another format"));
+    ck_assert_uint_eq(rig.disks[OLD].data[0], 0);
+    ck_assert_int_eq(write_first_sector("harmless"), 0);
+    commit_now();
+    ck_assert_msg(rig.result == 0, "%s", rig.err.msg);
+    ck_assert_int_lt(write_first_sector("QFI\xfb"), 0);
+    ck_assert_int_eq(rig.disks[OLD].data[0], 'h');
+    detach();
+    end();
+}
+END_TEST
+
+/* The user said so when he opened it. */
+START_TEST(a_base_that_the_user_called_raw_takes_any_sector)
+{
+    init(&layouts[0], unit_seed());
+    attach();
+    ck_assert_int_eq(block_live_start(rig.top, put, NULL), 0);
+    wait_all();
+    ck_assert_int_eq(write_first_sector("QFI\xfb"), 0);
+    commit_now();
+    ck_assert_msg(rig.result == 0, "%s", rig.err.msg);
+    ck_assert_int_eq(rig.disks[OLD].data[0], 'Q');
+    ck_assert_int_eq(write_first_sector("QFI"), 0);
+    detach();
+    end();
+}
+END_TEST
+
+/* ---- failures of jobs ------------------------------------------------------------------------ */
+
 /*
  * A job that fails leaves the image as it was, and the next one succeeds. One that could not empty
  * the overlay at the last step has done the rest.
@@ -594,6 +668,8 @@ static void add_tests(Suite *suite)
                         2 * ARRAY_SIZE(layouts));
     tcase_add_loop_test(tcase, a_committed_image_is_whole_after_a_power_cut, 0,
                         ARRAY_SIZE(layouts));
+    tcase_add_test(tcase, a_raw_base_that_an_image_names_keeps_its_format);
+    tcase_add_test(tcase, a_base_that_the_user_called_raw_takes_any_sector);
     tcase_add_loop_test(tcase, an_operation_of_the_host_fails_while_committing, 0,
                         ARRAY_SIZE(layouts));
     tcase_add_loop_test(tcase, an_operation_of_the_host_fails_while_streaming, 0,
