@@ -213,6 +213,5 @@ void top_view_print(const char *name, const json_t *rates, unsigned width, unsig
     if (hidden > 0)
         fprintf(out, "%zu rows more: the terminal is small\n", hidden);
     if (nleft > 0)
-        fprintf(out, "%llu CPUs, counters or disks more are left out\n",
-                (unsigned long long)nleft);
+        fprintf(out, "%llu CPUs, counters or disks more are left out\n", (unsigned long long)nleft);
 }
