@@ -104,18 +104,43 @@ static int wait_for_end(struct link *link, unsigned timeout_ms, struct end *end,
     }
 }
 
+/* Told to quit, it may be gone before it answers. */
+static int quit(struct link *link, struct end *end, struct err *err)
+{
+    int r = link_ask(link, "quit", NULL, NULL, err);
+
+    end->is_closed = r == -ECONNRESET;
+    return end->is_closed ? 0 : r;
+}
+
+/* A guest that stands still sees no button, so it goes on. Without one it stays as it is. */
+static int press_button(struct link *link, const struct args *args, struct err *err)
+{
+    json_t *status = NULL;
+    bool stands_still;
+    int r = link_ask(link, "query-status", NULL, &status, err);
+
+    stands_still = json_is_false(json_object_get(status, "running"));
+    if (r == 0)
+        r = link_ask(link, "system_powerdown", NULL, NULL, err);
+    if (r == 0 && stands_still) {
+        const char *state = answer_text(status, "status");
+
+        ctl_note("%s: the guest stood still (%s): it goes on, so that it can power off",
+                 args->target, state ? state : "-");
+        r = link_ask(link, "cont", NULL, NULL, err);
+    }
+    json_decref(status);
+    return r;
+}
+
 static int power_off(struct link *link, const struct args *args, struct end *end, struct err *err)
 {
-    bool force = args->options & OPTION_FORCE;
-    int r = link_ask(link, force ? "quit" : "system_powerdown", NULL, NULL, err);
+    int r = args->options & OPTION_FORCE ? quit(link, end, err) : press_button(link, args, err);
 
-    /* Told to quit, it may be gone before it answers. */
-    if (r == -ECONNRESET && force) {
-        end->is_closed = true;
-        return 0;
-    }
-    return r < 0 ? r
-                 : wait_for_end(link, args->timeout_ms ? args->timeout_ms : POWER_OFF_MS, end, err);
+    if (r < 0 || end->is_closed)
+        return r;
+    return wait_for_end(link, args->timeout_ms ? args->timeout_ms : POWER_OFF_MS, end, err);
 }
 
 static void report(const struct args *args, const struct end *end)

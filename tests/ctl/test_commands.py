@@ -134,6 +134,22 @@ class Power(CtlTest):
         self.vm("web", {"system_powerdown": self.press()})
         self.assertEqual(self.json("web", "power-off"), {"reason": None, "closed": True})
 
+    def test_power_off_lets_a_paused_guest_go_on(self):
+        vm = self.vm("web", {"query-status": {"status": "io-error", "running": False},
+                             "system_powerdown": {}, "cont": self.press(SHUTDOWN)})
+        self.assertEqual(self.ctl("--timeout", "10", "web", "power-off")[1],
+                         "minivmm-ctl: web: the guest stood still (io-error): it goes on, so that "
+                         "it can power off\n")
+        self.assertEqual([name for name, _ in vm.requests][-2:], ["system_powerdown", "cont"])
+
+    def test_power_off_leaves_a_guest_without_a_button_paused(self):
+        def refuse(_arguments, _connection):
+            raise Refusal("the guest has no power button")
+        vm = self.vm("web", {"query-status": {"status": "paused", "running": False},
+                             "system_powerdown": refuse, "cont": {}})
+        self.error(1, "web", "power-off")
+        self.assertEqual(vm.asked("cont"), [])
+
     def test_power_off_that_does_not_come(self):
         self.vm("web", {"system_powerdown": self.press(("RESET", {}), closes=False)})
         self.assertIn("web: the guest has not powered off in time",

@@ -137,6 +137,18 @@ START_TEST(vms_are_listed_while_they_run)
 }
 END_TEST
 
+START_TEST(paused_guest_powers_off)
+{
+    make_obedient();
+    start(NULL);
+    ck_assert(vm_wait_output(&vm, "ready"));
+    ctl("web pause");
+    ctl("web power-off 2>notes");
+    expect_end(EXIT_POWER_OFF);
+    scratch_ok("grep -q 'stood still (paused): it goes on' notes");
+}
+END_TEST
+
 START_TEST(guest_without_a_button_is_ended_by_force)
 {
     const char *const extra[] = {"--no-acpi", NULL};
@@ -284,9 +296,10 @@ END_TEST
 static void add_tests(Suite *suite)
 {
     unit_case_with(suite, "ctl", set_up, tear_down, vms_are_listed_while_they_run,
-                   guest_without_a_button_is_ended_by_force, guest_is_paused_and_reset,
-                   console_attaches_early_and_late, console_attaches_to_a_pseudo_terminal,
-                   disks_are_changed, console_on_stdio_says_what_to_do, top_counts_exits);
+                   paused_guest_powers_off, guest_without_a_button_is_ended_by_force,
+                   guest_is_paused_and_reset, console_attaches_early_and_late,
+                   console_attaches_to_a_pseudo_terminal, disks_are_changed,
+                   console_on_stdio_says_what_to_do, top_counts_exits);
 }
 
 GUEST_TEST_MAIN("ctl", add_tests)
