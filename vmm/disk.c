@@ -17,7 +17,8 @@ static void *disk_main(void *arg)
     struct disk *disk = arg;
     int r = loop_run(disk->loop);
 
-    /* epoll_wait does not fail on a descriptor and a buffer that are ours; the ring only wakes. */
+    /* epoll_wait does not fail on a descriptor and a buffer that are ours; the
+   * ring only wakes. */
     assert(r == 0);
     (void)r;
     return NULL;
@@ -59,6 +60,7 @@ static void attach(void *opaque)
 {
     struct hand_over *job = opaque;
 
+    block_port_set_limits(&job->disk->port, &job->disk->config->limits);
     job->result = block_attach(job->disk->port.block, job->disk->loop, job->err);
 }
 
@@ -114,7 +116,6 @@ int disk_open(const struct config *vm, unsigned index, struct open_files *files,
     r = job.result;
     if (r < 0)
         goto end_thread;
-    disk_set_limits(disk, &config->limits);
     disk->attached = true;
     *ret_disk = disk;
     return 0;
@@ -144,27 +145,53 @@ void disk_resume(struct disk *disk)
     pthread_mutex_unlock(&disk->lock);
 }
 
-/* ---- limits ---------------------------------------------------------------------------------- */
+/* ---- limits
+ * ----------------------------------------------------------------------------------
+ */
 
-static void set_limits(void *opaque)
+struct new_limits {
+    struct disk_question question;
+    struct disk *disk;
+    struct throttle_limits limits;
+    struct disk_done done;
+};
+
+/* On the disk's thread. */
+static void set_limits(struct disk_question *question, const struct block_port *port)
 {
-    struct disk *disk = opaque;
+    struct new_limits *new = container_of(question, struct new_limits, question);
 
-    block_port_set_limits(&disk->port, &disk->limits);
+    block_port_set_limits(&new->disk->port, &new->limits);
 }
 
-void disk_set_limits(struct disk *disk, const struct throttle_limits *limits)
+static void limits_hold(struct disk_question *question)
 {
-    disk->limits = *limits;
-    loop_call(disk->loop, set_limits, disk);
+    struct new_limits *new = container_of(question, struct new_limits, question);
+    const struct err none = {0};
+
+    new->done.fn(new->done.opaque, 0, &none);
+    free(new);
 }
 
-const struct throttle_limits *disk_limits(const struct disk *disk)
+int disk_set_limits(struct disk *disk, const struct throttle_limits *limits, struct disk_done done)
 {
-    return &disk->limits;
+    struct new_limits *new = malloc(sizeof(*new));
+
+    if (!new)
+        return -ENOMEM;
+    *new = (struct new_limits){
+        .question = {.look = set_limits, .answered = limits_hold},
+        .disk = disk,
+        .limits = *limits,
+        .done = done,
+    };
+    disk_ask(disk, &new->question);
+    return 0;
 }
 
-/* ---- closing --------------------------------------------------------------------------------- */
+/* ---- closing
+ * ---------------------------------------------------------------------------------
+ */
 
 static void set_state(struct disk *disk, bool attached, bool closing)
 {

@@ -20,6 +20,7 @@
 #include "block/throttle.h"
 #include "vmm/config/config.h"
 #include "vmm/disk_questions.h"
+#include "vmm/disk_queue.h"
 
 struct disk;
 
@@ -41,9 +42,13 @@ void disk_cancel(struct disk *disk);
 /* Another guest comes: requests are carried out again. None is in flight. */
 void disk_resume(struct disk *disk);
 
-/* How fast the guest may use the disk, from now on; throttle_limits_check has passed them. */
-void disk_set_limits(struct disk *disk, const struct throttle_limits *limits);
-const struct throttle_limits *disk_limits(const struct disk *disk);
+/*
+ * How fast the guest may use the disk, from now on; throttle_limits_check has passed them. Returns
+ * at once, whatever the disk is at. 0: `done` is called when they hold, as a question is answered;
+ * or -ENOMEM.
+ */
+int disk_set_limits(struct disk *disk, const struct throttle_limits *limits,
+                    struct disk_done done) MUST_CHECK;
 
 /* See disk_questions.h. Open questions are answered when the disk is closed, at the latest. */
 void disk_ask(struct disk *disk, struct disk_question *question);

@@ -226,10 +226,10 @@ int disk_snapshot_delete(struct disk *disk, const char *id, const char *name,
 
 struct overlay {
     struct op *op;
-    struct block_info info; /* of the present image */
-    char *backing;          /* its path, from the root */
-    uint64_t id[2];         /* and its file */
-    struct block *block;    /* the new image */
+    struct block_info info;       /* of the present image */
+    struct block_details present; /* likewise; the operation under way does not change them */
+    char *backing;                /* its path, from the root */
+    struct block *block;          /* the new image */
     uint64_t block_id[2];
     int result;
 };
@@ -244,22 +244,28 @@ static int identify(const char *path, uint64_t ret_id[2])
     return 0;
 }
 
+static int look_at_present(struct overlay *o)
+{
+    block_get_info(block_of(o->op), &o->info);
+    block_get_details(block_of(o->op), &o->present);
+    if (o->info.readonly)
+        return err_set(&o->op->base.err, -EROFS, "%s: it is read only, and does not change",
+                       o->present.path);
+    return 0;
+}
+
 /* Which file will the overlay have to name? */
 static int find_present(struct overlay *o)
 {
-    struct block *block = block_of(o->op);
-    struct err *err = &o->op->base.err;
-    struct block_details details;
+    const char *path = o->present.path;
+    uint64_t id[2];
 
-    block_get_info(block, &o->info);
-    block_get_details(block, &details);
-    if (o->info.readonly)
-        return err_set(err, -EROFS, "%s: it is read only, and does not change", details.path);
-    o->backing = realpath(details.path, NULL);
-    if (!o->backing || identify(o->backing, o->id) < 0 || !block_uses_file(block, o->id))
-        return err_set(err, -ENOENT, "%s: the image of the disk has no such name any more",
-                       details.path);
-    return 0;
+    o->backing = realpath(path, NULL);
+    if (o->backing && identify(o->backing, id) == 0 &&
+        memcmp(id, o->present.file_id, sizeof(id)) == 0)
+        return 0;
+    return err_set(&o->op->base.err, -ENOENT, "%s: the image of the disk has no such name any more",
+                   path);
 }
 
 static void forget(const struct overlay *o)
@@ -268,10 +274,8 @@ static void forget(const struct overlay *o)
     (void)unlink(o->op->path);
 }
 
-/* The rest on another thread: making a file means syncing it, and its folder. */
-static void make(void *opaque)
+static int make(struct overlay *o)
 {
-    struct overlay *o = opaque;
     const struct disk *disk = o->op->disk;
     const struct disk_image image = {
         .vm = disk->vm, .index = disk->index, .files = disk->files, .overlay = o->op->path};
@@ -285,21 +289,31 @@ static void make(void *opaque)
         .backing_unchecked = true, /* it is open for writing */
     };
     struct err *err = &o->op->base.err;
+    int r;
 
-    if (access(o->op->path, F_OK) == 0) {
-        o->result = err_set(err, -EEXIST, "%s: is there already: expected a new file", o->op->path);
-        return;
-    }
-    o->result = block_create(&options, err);
-    if (o->result < 0)
-        return;
-    o->result = identify(o->op->path, o->block_id);
-    if (o->result < 0)
-        (void)err_set_errno(err, o->result, "%s: cannot be found again", o->op->path);
+    if (access(o->op->path, F_OK) == 0)
+        return err_set(err, -EEXIST, "%s: is there already: expected a new file", o->op->path);
+    r = block_create(&options, err);
+    if (r < 0)
+        return r;
+    r = identify(o->op->path, o->block_id);
+    if (r < 0)
+        (void)err_set_errno(err, r, "%s: cannot be found again", o->op->path);
     else
-        o->result = disk_image_open(&image, &o->block, err);
-    if (o->result < 0)
+        r = disk_image_open(&image, &o->block, err);
+    if (r < 0)
         forget(o);
+    return r;
+}
+
+/* On another thread: names are looked up, and to make a file means to sync it and its folder. */
+static void find_and_make(void *opaque)
+{
+    struct overlay *o = opaque;
+
+    o->result = find_present(o);
+    if (o->result == 0)
+        o->result = make(o);
 }
 
 /* It was not put to use. */
@@ -326,17 +340,17 @@ static int put(struct overlay *o)
     }
     switch_to(disk, o->block);
     use = disk_image_use(disk->index, o->backing, false, false);
-    open_files_change(disk->files, o->id, &use);
+    open_files_change(disk->files, o->present.file_id, &use);
     return 0;
 }
 
 static int put_overlay(struct disk_op *base)
 {
     struct overlay o = {.op = op_of(base)};
-    int r = find_present(&o);
+    int r = look_at_present(&o);
 
     if (r == 0) {
-        block_live_elsewhere(block_of(o.op), make, &o);
+        block_live_elsewhere(block_of(o.op), find_and_make, &o);
         r = o.result;
     }
     if (r == 0) {

@@ -25,7 +25,6 @@ struct disk {
     char name[DISK_NAME_MAX];
     char *label;
     struct block_port port; /* its image may change while attached: with the lock held */
-    struct throttle_limits limits;
     struct loop *loop;
     pthread_t thread;
     struct disk_queue queue;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a disk is asked, and what changes nothing: its thread answers at once, whatever operation is
- * under way (disk_queue.h). Nobody waits: a disk that hangs leaves its questions open.
+ * What a disk is asked or told that leaves its image as it is: its thread answers at once, whatever
+ * operation is under way (disk_queue.h). Nobody waits: a disk that hangs leaves its questions open.
  *
  * Main thread, but for what says otherwise.
  */
@@ -14,7 +14,7 @@
 
 /* Embedded in the object of whoever asks, and valid until it is answered. */
 struct disk_question {
-    /* Look and note what there is to see; on the disk's thread. */
+    /* Look and note what there is to see, or do what is to be done; on the disk's thread. */
     void (*look)(struct disk_question *question, const struct block_port *port);
     /* On the main loop, or when the disk is closed: it has been looked at. */
     void (*answered)(struct disk_question *question);

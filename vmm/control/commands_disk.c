@@ -72,8 +72,7 @@ static void run_throttle(struct qmp_request *request)
         qmp_fail(request, QMP_GENERIC_ERROR, "%s", err.msg);
         return;
     }
-    disk_set_limits(disk, &limits);
-    qmp_return(request, NULL);
+    disk_asked(request, disk, disk_set_limits(disk, &limits, disk_answers(request)));
 }
 
 /* ---- snapshots ------------------------------------------------------------------------------- */

@@ -6,6 +6,7 @@
 #include "vmm/disk_ops.h"
 
 #include <errno.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -353,6 +354,41 @@ START_TEST(snapshots_that_cannot_be_say_so)
     ck_assert_int_eq(disk_snapshot_create(vm.disk, "a", when_done), 0);
     ck_assert_int_eq(wait_done(), -ENOTSUP);
     end_and_check("disk.raw", false);
+}
+END_TEST
+
+/* ---- limits ---------------------------------------------------------------------------------- */
+
+static sem_t host_answers;
+
+static void wait_for_host(struct loop_work *work)
+{
+    while (sem_wait(&host_answers) < 0)
+        ; /* EINTR */
+}
+
+/* The main thread serves all clients, and a host that hangs is no reason to keep it waiting. */
+START_TEST(limits_do_not_wait_for_a_disk_that_hangs)
+{
+    struct loop_work work = {.run = wait_for_host};
+    struct throttle_limits limits;
+
+    ck_assert_int_eq(sem_init(&host_answers, 0, 0), 0);
+    throttle_limits_init(&limits);
+    limits.kinds[THROTTLE_IOPS].avg = 7;
+    make("disk.qcow2", layouts[0]);
+    open_disk("disk.qcow2", BLOCK_FORMAT_QCOW2, false);
+    loop_post(disk_port(vm.disk)->loop, &work);
+    ck_assert_int_eq(disk_set_limits(vm.disk, &limits, when_done), 0);
+    limits.kinds[THROTTLE_IOPS].avg = 8;
+    ck_assert_int_eq(disk_set_limits(vm.disk, &limits, when_done), 0);
+    ck_assert_uint_eq(vm.ndone, 0);
+    sem_post(&host_answers);
+    while (vm.ndone < 2)
+        ck_assert_int_eq(loop_run(vm.main), 0);
+    ck_assert_int_eq(vm.result, 0);
+    ck_assert_uint_eq(disk_port(vm.disk)->throttle.limits.kinds[THROTTLE_IOPS].avg, 8);
+    close_disk();
 }
 END_TEST
 
@@ -814,8 +850,8 @@ static void add_tests(Suite *suite)
               the_image_below_an_overlay_can_be_read_by_others,
               what_has_no_backing_file_is_not_streamed, a_commit_that_cannot_be_says_so));
     add(suite, "asking", TESTS(NULL),
-        TESTS(operations_come_one_after_the_other, each_operation_begins_once,
-              operations_report_when_the_disk_is_closed,
+        TESTS(limits_do_not_wait_for_a_disk_that_hangs, operations_come_one_after_the_other,
+              each_operation_begins_once, operations_report_when_the_disk_is_closed,
               the_end_of_a_guest_waits_for_the_operation));
     tcase_add_checked_fixture(tcase, scratch_set_up, scratch_tear_down);
     tcase_set_timeout(tcase, 300);

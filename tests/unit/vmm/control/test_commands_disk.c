@@ -239,7 +239,7 @@ START_TEST(limits_are_set)
     do_ask("block_set_io_throttle",
            "{\"device\":\"vda\",\"bps\":1000,\"iops\":20," NO_LIMITS
            ",\"bps_max\":2000,\"bps_max_length\":3,\"iops_max\":30,\"iops_size\":4096}");
-    limits = disk_limits(t.disk);
+    limits = &disk_port(t.disk)->throttle.limits;
     ck_assert_uint_eq(limits->kinds[THROTTLE_BPS].avg, 1000);
     ck_assert_uint_eq(limits->kinds[THROTTLE_BPS].max, 2000);
     ck_assert_uint_eq(limits->kinds[THROTTLE_BPS].max_length, 3);
