@@ -26,6 +26,13 @@ void gate_add(struct gate *gate, struct gate_thread *thread)
     list_add_tail(&gate->threads, &thread->link);
 }
 
+void gate_expect(struct gate_thread *thread)
+{
+    pthread_mutex_lock(&thread->gate->lock);
+    thread->expected = true;
+    pthread_mutex_unlock(&thread->gate->lock);
+}
+
 /* ---- with the lock held ---------------------------------------------------------------------- */
 
 static bool is_owner(const struct gate *gate)
@@ -185,6 +192,7 @@ void gate_leave(struct gate_thread *thread)
             wait_outside(gate, thread);
     set_inside(thread, false);
     thread->running = false;
+    thread->expected = false;
     pthread_cond_broadcast(&gate->changed);
     pthread_mutex_unlock(&gate->lock);
 }
@@ -298,7 +306,7 @@ static bool queue_work(struct gate_thread *thread, struct gate_work *work)
 {
     struct gate *gate = thread->gate;
 
-    if (!thread->running)
+    if (!thread->expected)
         return false;
     if (work->queued)
         return true;
@@ -317,46 +325,5 @@ bool gate_post(struct gate_thread *thread, struct gate_work *work)
     pthread_mutex_lock(&thread->gate->lock);
     queued = queue_work(thread, work);
     pthread_mutex_unlock(&thread->gate->lock);
-    return queued;
-}
-
-struct call {
-    struct gate_work work;
-    struct gate *gate;
-    void (*fn)(void *opaque);
-    void *opaque;
-    bool done; /* lock */
-};
-
-static void run_call(struct gate_work *work)
-{
-    struct call *call = container_of(work, struct call, work);
-
-    call->fn(call->opaque);
-    pthread_mutex_lock(&call->gate->lock);
-    call->done = true;
-    pthread_cond_broadcast(&call->gate->changed);
-    pthread_mutex_unlock(&call->gate->lock);
-}
-
-bool gate_call(struct gate_thread *thread, void (*fn)(void *opaque), void *opaque)
-{
-    struct gate *gate = thread->gate;
-    struct call call = {.work.run = run_call, .gate = gate, .fn = fn, .opaque = opaque};
-    struct gate_thread *caller;
-    bool queued;
-
-    pthread_mutex_lock(&gate->lock);
-    caller = self(gate);
-    if (caller == thread) {
-        pthread_mutex_unlock(&gate->lock);
-        fn(opaque);
-        return true;
-    }
-    queued = queue_work(thread, &call.work);
-    while (queued && !call.done)
-        wait_outside(gate, caller);
-    go_on(gate, caller);
-    pthread_mutex_unlock(&gate->lock);
     return queued;
 }

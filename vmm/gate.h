@@ -43,6 +43,7 @@ struct gate_thread {
     bool inside;        /* lock */
     bool ending;        /* lock: it shall not go in again */
     bool kept;          /* lock: it alone is held, whatever the others may do */
+    bool expected;      /* lock: it does what is queued: it will begin, or has, and not yet left */
     bool running;       /* lock: its function has begun, and not yet left */
     pthread_t id;       /* lock: while running */
     /*
@@ -66,9 +67,12 @@ void gate_done(struct gate *gate);
 /* Before any thread is started; fill in `call`. */
 void gate_add(struct gate *gate, struct gate_thread *thread);
 
+/* It is about to be started: work can be queued for it. If that fails: gate_leave. */
+void gate_expect(struct gate_thread *thread);
+
 /* ---- the thread itself ----------------------------------------------------------------------- */
 
-/* First of all. */
+/* First of all, after gate_expect. */
 void gate_enter(struct gate_thread *thread);
 
 /*
@@ -119,11 +123,5 @@ void gate_end_exclusive(struct gate *gate);
  * False: the thread does not run, and the work will not. Any thread.
  */
 bool gate_post(struct gate_thread *thread, struct gate_work *work) MUST_CHECK;
-
-/*
- * Run `fn(opaque)` on a thread outside the guest and wait until it returned. False: the thread does
- * not run, and fn did not. Any thread, vCPUs' own too, also two that call each other.
- */
-bool gate_call(struct gate_thread *thread, void (*fn)(void *opaque), void *opaque) MUST_CHECK;
 
 #endif

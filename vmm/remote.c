@@ -62,40 +62,22 @@ static unsigned get_cpu_counters(struct control_vm *vm, unsigned index,
     return VCPU_EXITS;
 }
 
-struct stats_call {
-    struct vcpu *vcpu;
-    int stats_fd;
-};
-
-static void open_stats(void *opaque)
-{
-    struct stats_call *call = opaque;
-
-    call->stats_fd = kvm_stats_open(vcpu_fd(call->vcpu));
-}
-
-/* A descriptor, or a negative number. */
-static int open_stats_of(const struct machine *machine, int cpu)
-{
-    struct stats_call call = {.stats_fd = -1};
-
-    if (cpu < 0)
-        return kvm_stats_open(machine_view(machine).vm->fd);
-    call.vcpu = machine_vcpu(machine, (unsigned)cpu);
-    return vcpu_call(call.vcpu, open_stats, &call) ? call.stats_fd : -1;
-}
-
 static bool get_kvm_stats(struct control_vm *vm, int cpu,
                           void (*each)(void *opaque, const struct kvm_stat *stat), void *opaque)
 {
     const struct machine *machine = remote_of(vm)->machine;
-    int fd = machine ? open_stats_of(machine, cpu) : -1;
+    int fd;
     int r;
 
-    if (fd < 0)
+    if (!machine)
         return false;
+    if (cpu >= 0)
+        return kvm_stats_read(vcpu_stats_fd(machine_vcpu(machine, (unsigned)cpu)), each, opaque) ==
+               0;
+    fd = kvm_stats_open(machine_view(machine).vm->fd);
     r = kvm_stats_read(fd, each, opaque);
-    close(fd);
+    if (fd >= 0)
+        close(fd);
     return r == 0;
 }
 
@@ -124,6 +106,17 @@ static bool translate(struct control_vm *vm, unsigned cpu, uint64_t va, uint64_t
     const struct remote *remote = remote_of(vm);
 
     return remote->machine && remote_translate(remote->machine, cpu, va, ret_gpa);
+}
+
+static void ask_cpu(struct control_vm *vm, unsigned cpu, struct cpu_question *question)
+{
+    struct remote *remote = remote_of(vm);
+
+    if (remote->machine)
+        cpu_questions_ask(&remote->cpu_questions,
+                          vcpu_gate_thread(machine_vcpu(remote->machine, cpu)), question);
+    else
+        question->answered(question);
 }
 
 static struct disk *find_disk(struct control_vm *vm, unsigned index)
@@ -156,6 +149,7 @@ static const struct vm_queries queries = {
     .show = show,
     .read_memory = read_memory,
     .translate = translate,
+    .ask_cpu = ask_cpu,
     .disk = find_disk,
     .get_disk = get_disk,
     .ask_disk = ask_disk,
@@ -189,6 +183,7 @@ int remote_init(struct remote *remote, const struct machine_parts *parts,
     const struct config *config = parts->config;
 
     remote->parts = parts;
+    cpu_questions_init(&remote->cpu_questions, parts->loop);
     /* Whoever wants that knows it: it is not told as a pause. */
     remote->prelaunch = remote->wants_pause = remote->paused = config->paused;
     remote->serial_port = serial_port_of(config);
@@ -215,6 +210,12 @@ void remote_set_pty(struct remote *remote, const char *name)
     free(remote->serial_port);
     remote->serial_port = text;
     remote->vm.serial_port = text;
+}
+
+void remote_forget_machine(struct remote *remote)
+{
+    remote->machine = NULL;
+    cpu_questions_end(&remote->cpu_questions);
 }
 
 void remote_done(struct remote *remote)

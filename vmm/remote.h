@@ -15,6 +15,7 @@ struct remote {
     struct control_vm vm;
     const struct machine_parts *parts;
     char *serial_port;
+    struct cpu_questions cpu_questions;
 
     /* The runner keeps these. */
     struct machine *machine; /* NULL: no guest is there */
@@ -30,6 +31,9 @@ int remote_init(struct remote *remote, const struct machine_parts *parts,
 
 /* The serial port is this pseudo-terminal, which has its name only when it was opened. */
 void remote_set_pty(struct remote *remote, const char *name);
+
+/* Its vCPUs have stopped for good, and no client asks about it any more. */
+void remote_forget_machine(struct remote *remote);
 
 /* Harmless on one that is all zero. */
 void remote_done(struct remote *remote);

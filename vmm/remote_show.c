@@ -9,53 +9,19 @@
 
 /* ---- what a vCPU tells on its own thread ----------------------------------------------------- */
 
-struct question {
-    struct vcpu *vcpu;
-    unsigned id;
-    FILE *out;
-    uint64_t va;
-    uint64_t gpa;
-    struct arch_paging paging;
-    int result;
-};
-
-static void show_registers(void *opaque)
-{
-    const struct question *question = opaque;
-
-    arch_vcpu_show_registers(vcpu_fd(question->vcpu), question->id, question->out);
-}
-
-static void translate(void *opaque)
-{
-    struct question *question = opaque;
-
-    question->result = arch_vcpu_translate(vcpu_fd(question->vcpu), question->va, &question->gpa);
-}
-
-static void get_paging(void *opaque)
-{
-    struct question *question = opaque;
-
-    question->result = arch_vcpu_get_paging(vcpu_fd(question->vcpu), &question->paging);
-}
-
-static bool ask(struct question *question, const struct machine *machine, unsigned cpu,
-                void (*fn)(void *opaque))
-{
-    question->vcpu = machine_vcpu(machine, cpu);
-    question->id = cpu;
-    return vcpu_call(question->vcpu, fn, question);
-}
-
 bool remote_translate(const struct machine *machine, unsigned cpu, uint64_t va, uint64_t *ret_gpa)
 {
-    struct question question = {.va = va};
+    return arch_vcpu_translate(vcpu_fd(machine_vcpu(machine, cpu)), va, ret_gpa) == 0;
+}
 
-    if (!ask(&question, machine, cpu, translate) || question.result < 0)
-        return false;
-    *ret_gpa = question.gpa;
-    return true;
+static void show_mappings(const struct machine *machine, unsigned cpu, FILE *out)
+{
+    struct arch_paging paging;
+
+    if (arch_vcpu_get_paging(vcpu_fd(machine_vcpu(machine, cpu)), &paging) == 0)
+        arch_show_mappings(&paging, machine_view(machine).mem, out);
+    else
+        fprintf(out, "KVM does not tell\n");
 }
 
 /* ---- what lies where ------------------------------------------------------------------------- */
@@ -102,26 +68,18 @@ static const char *name_of_line(void *opaque, unsigned gsi)
 void remote_show(const struct machine_parts *parts, const struct machine *machine,
                  enum vm_topic topic, unsigned cpu, FILE *out)
 {
-    const struct machine_view view = machine_view(machine);
-    struct question question = {.out = out};
-    bool told = true;
-
     switch (topic) {
     case VM_TOPIC_REGISTERS:
-        told = ask(&question, machine, cpu, show_registers);
+        arch_vcpu_show_registers(vcpu_fd(machine_vcpu(machine, cpu)), cpu, out);
         break;
     case VM_TOPIC_MAPPINGS:
-        told = ask(&question, machine, cpu, get_paging) && question.result == 0;
-        if (told)
-            arch_show_mappings(&question.paging, view.mem, out);
+        show_mappings(machine, cpu, out);
         break;
     case VM_TOPIC_MEMORY_TREE:
         show_memory_tree(machine, out);
         break;
     case VM_TOPIC_INTERRUPTS:
-        arch_show_interrupts(view.vm, name_of_line, (void *)(uintptr_t)parts, out);
+        arch_show_interrupts(machine_view(machine).vm, name_of_line, (void *)(uintptr_t)parts, out);
         break;
     }
-    if (!told)
-        fprintf(out, "the CPU does not run, or KVM does not tell\n");
 }

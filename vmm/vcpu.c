@@ -22,6 +22,7 @@
 #include "base/trace.h"
 #include "vmm/arch.h"
 #include "vmm/gate.h"
+#include "vmm/kvm_stats.h"
 
 /* Interrupts KVM_RUN; its handler does nothing. */
 #define VCPU_SIGNAL SIGRTMIN
@@ -30,6 +31,7 @@ struct vcpu {
     const struct vcpu_env *env;
     unsigned id;
     int fd;
+    int stats_fd;        /* negative: none */
     struct kvm_run *run; /* shared with the kernel */
     pthread_t thread;
     bool started;
@@ -101,6 +103,8 @@ int vcpu_new(const struct vcpu_env *env, unsigned id, struct vcpu **ret_vcpu, st
         r = err_set_errno(err, -errno, "vCPU %u: cannot map its shared area", id);
         goto close_fd;
     }
+    /* Now: KVM would make whoever does this later wait until the thread is outside the guest. */
+    vcpu->stats_fd = kvm_stats_open(vcpu->fd);
     vcpu->gate.call = call_out;
     gate_add(env->gate, &vcpu->gate);
     *ret_vcpu = vcpu;
@@ -118,6 +122,8 @@ void vcpu_free(struct vcpu *vcpu)
     if (!vcpu)
         return;
     munmap(vcpu->run, vcpu->env->vm->kvm->vcpu_map_len);
+    if (vcpu->stats_fd >= 0)
+        close(vcpu->stats_fd);
     close(vcpu->fd);
     free(vcpu);
 }
@@ -435,9 +441,9 @@ int vcpu_thread_id(const struct vcpu *vcpu)
     return atomic_load_explicit(&vcpu->thread_id, memory_order_relaxed);
 }
 
-bool vcpu_call(struct vcpu *vcpu, void (*fn)(void *opaque), void *opaque)
+int vcpu_stats_fd(const struct vcpu *vcpu)
 {
-    return gate_call(&vcpu->gate, fn, opaque);
+    return vcpu->stats_fd;
 }
 
 uint64_t vcpu_exits(const struct vcpu *vcpu, enum vcpu_exit kind)
@@ -461,9 +467,12 @@ int vcpu_start(struct vcpu *vcpu, struct err *err)
         return err_set_errno(err, -errno, "vCPU %u: cannot handle its signal", vcpu->id);
 
     snprintf(name, sizeof(name), "vcpu%u", vcpu->id);
+    gate_expect(&vcpu->gate);
     r = thread_start(&vcpu->thread, name, vcpu_main, vcpu);
-    if (r < 0)
+    if (r < 0) {
+        gate_leave(&vcpu->gate);
         return err_set_errno(err, r, "vCPU %u: cannot start its thread", vcpu->id);
+    }
     vcpu->started = true;
     return 0;
 }

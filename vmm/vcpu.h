@@ -61,8 +61,8 @@ int vcpu_fd(const struct vcpu *vcpu);
 /* Of its thread, as the kernel numbers them; 0: it has not begun. Any thread. */
 int vcpu_thread_id(const struct vcpu *vcpu);
 
-/* See gate_call: run `fn` on the thread, outside the guest, and wait. Any thread. */
-bool vcpu_call(struct vcpu *vcpu, void (*fn)(void *opaque), void *opaque) MUST_CHECK;
+/* For kvm_stats_read; negative: this KVM does not tell. Any thread. */
+int vcpu_stats_fd(const struct vcpu *vcpu);
 
 /* Exits of the guest that brought it to this process: what it wanted. */
 enum vcpu_exit {
@@ -81,7 +81,7 @@ uint64_t vcpu_exits(const struct vcpu *vcpu, enum vcpu_exit kind);
 /* Before the start, or while it is held. NULL: none. */
 void vcpu_set_debugger(struct vcpu *vcpu, struct vcpu_debugger *debugger);
 
-/* To hold it alone. */
+/* To hold it alone, and to give it work. */
 struct gate_thread *vcpu_gate_thread(struct vcpu *vcpu);
 
 /* Let it run on a thread of its own. 0, or a negative errno with *err filled. */

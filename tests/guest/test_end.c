@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/virtio_blk.h>
+#include <linux/virtio_mmio.h>
 #include <pty.h>
 #include <signal.h>
 #include <string.h>
@@ -19,6 +20,7 @@
 #include "memory/layout_x86.h"
 #include "tests/lib/guest/guest_disk.h"
 #include "tests/lib/guest/guest_test.h"
+#include "tests/lib/guest/qmp_client.h"
 #include "tests/lib/tty.h"
 #include "vmm/config/config.h"
 #include "vmm/process/ending_rules.h"
@@ -36,6 +38,7 @@
 
 static struct guest guest;
 static struct vm vm;
+static struct qmp_client client, second;
 
 /* Write the guest and start it with `extra` arguments after the common ones. */
 static void start_with(const char *const extra[], const struct vm_setup *setup)
@@ -57,11 +60,15 @@ static void expect_end(int code)
 
 static void set_up(void)
 {
+    client.fd = -1;
+    second.fd = -1;
     guest_init(&guest);
 }
 
 static void tear_down(void)
 {
+    qmp_client_close(&client);
+    qmp_client_close(&second);
     vm_done(&vm);
     guest_done(&guest);
 }
@@ -467,6 +474,51 @@ START_TEST(signal_ends_a_tear_down_that_hangs)
 }
 END_TEST
 
+static void expect_status(const char *status)
+{
+    char *text = qmp_client_text(&second, "query-status", "status");
+
+    ck_assert_str_eq(text, status);
+    free(text);
+}
+
+/* What a client asks about that CPU waits with it; nobody else does, nor what KVM counts. */
+START_TEST(cpu_that_waits_for_its_disk_keeps_no_client)
+{
+    static const char *const lines[] = {"info registers", "info mem", "x 0x100000"};
+    char arguments[100], address[300];
+    const char *image = scratch_path("image");
+    const char *const args[] = {"--disk", image, "--qmp", address, NULL};
+    struct guest_disk guest_disk;
+    pid_t disk_thread;
+
+    make_image(image);
+    snprintf(address, sizeof(address), "unix:%s", scratch_path("qmp"));
+    wait_with_disk(&guest_disk);
+    guest_op(&guest, GUEST_ST32, guest_disk.regs + VIRTIO_MMIO_STATUS, 0, 0); /* reset */
+    guest_op(&guest, GUEST_HALT, 0, 0, 0);
+    start(args);
+    qmp_client_open(&client, scratch_path("qmp"));
+    qmp_client_open(&second, scratch_path("qmp"));
+    ck_assert(vm_wait_output(&vm, "ready"));
+    disk_thread = find_thread("disk0");
+    if (!stop_thread(disk_thread))
+        return;
+    vm_send(&vm, "g", 1);
+    usleep(100000); /* the vCPU gets there, or else the test sees less */
+
+    snprintf(arguments, sizeof(arguments), "{\"command-line\":\"%s\"}", lines[_i]);
+    qmp_client_begin(&client, "human-monitor-command", arguments);
+    expect_status("running");
+    qmp_client_do(&second, "query-stats", "{\"target\":\"vcpu\"}");
+    expect_status("running");
+    ck_assert_int_eq(ptrace(PTRACE_DETACH, disk_thread, NULL, NULL), 0);
+    json_decref(qmp_client_answer(&client));
+    qmp_client_do(&client, "quit", NULL);
+    expect_end(EXIT_KILLED);
+}
+END_TEST
+
 /* The guest's log lies on a disk that hangs: the button is pressed all the same. */
 START_TEST(serial_file_that_hangs_does_not_keep_the_button)
 {
@@ -510,6 +562,7 @@ static void add_tests(Suite *suite)
         tcase_add_test(tcase, set_up_that_hangs_ends_by_a_signal);
     tcase_add_test(tcase, disk_that_hangs_does_not_keep_the_process);
     tcase_add_test(tcase, signal_ends_a_tear_down_that_hangs);
+    tcase_add_loop_test(tcase, cpu_that_waits_for_its_disk_keeps_no_client, 0, 3);
     tcase_add_test(tcase, serial_file_that_hangs_does_not_keep_the_button);
     suite_add_tcase(suite, tcase);
 }

@@ -92,11 +92,12 @@ static void return_block(struct qmp_request *request, json_t *seen)
 static const struct {
     const char *name;
     enum vm_topic topic;
+    bool of_cpu; /* its thread alone can tell */
 } topics[] = {
-    {"registers", VM_TOPIC_REGISTERS},
-    {"mem", VM_TOPIC_MAPPINGS},
-    {"mtree", VM_TOPIC_MEMORY_TREE},
-    {"irq", VM_TOPIC_INTERRUPTS},
+    {"registers", VM_TOPIC_REGISTERS, true},
+    {"mem", VM_TOPIC_MAPPINGS, true},
+    {"mtree", VM_TOPIC_MEMORY_TREE, false},
+    {"irq", VM_TOPIC_INTERRUPTS, false},
 };
 
 /* False: there is no such command. */
@@ -146,6 +147,64 @@ static void show_line(struct control_vm *vm, unsigned cpu, const char *line, FIL
                 line);
 }
 
+/* ---- what a CPU has to tell ------------------------------------------------------------------ */
+
+struct look {
+    struct qmp_request *request;
+    unsigned cpu;
+    const char *line; /* of the request */
+    struct text text;
+    struct cpu_question question;
+};
+
+/* Is it about what only the CPU's own thread can tell? */
+static bool is_for_cpu(const char *line)
+{
+    const char *info = after_word(line, "info");
+
+    for (size_t i = 0; info && i < ARRAY_SIZE(topics); i++)
+        if (strcmp(info, topics[i].name) == 0)
+            return topics[i].of_cpu;
+    return after_word(line, "x") != NULL;
+}
+
+/* On the CPU's thread. */
+static void look_at_cpu(struct cpu_question *question)
+{
+    struct look *look = container_of(question, struct look, question);
+
+    show_line(vm_of(look->request), look->cpu, look->line, look->text.out);
+}
+
+static void return_look(struct cpu_question *question)
+{
+    struct look *look = container_of(question, struct look, question);
+    struct control_vm *vm = vm_of(look->request);
+
+    if (!question->looked)
+        fprintf(look->text.out, "%s\n",
+                vm->queries->state(vm) == VM_NO_GUEST ? "no guest runs" : "the CPU does not run");
+    qmp_return(look->request, end_text(&look->text));
+    free(look);
+}
+
+static void ask_cpu(struct qmp_request *request, unsigned cpu, const char *line)
+{
+    struct control_vm *vm = vm_of(request);
+    struct look *look = calloc(1, sizeof(*look));
+
+    if (!look || !begin_text(&look->text)) {
+        free(look);
+        qmp_fail(request, QMP_GENERIC_ERROR, "out of memory");
+        return;
+    }
+    look->request = request;
+    look->cpu = cpu;
+    look->line = line;
+    look->question = (struct cpu_question){.look = look_at_cpu, .answered = return_look};
+    vm->queries->ask_cpu(vm, cpu, &look->question);
+}
+
 static void run_monitor(struct qmp_request *request)
 {
     struct control_vm *vm = vm_of(request);
@@ -160,6 +219,8 @@ static void run_monitor(struct qmp_request *request)
         qmp_fail(request, QMP_GENERIC_ERROR, "'cpu-index' must be from 0 to %u", vm->ncpus - 1);
     } else if (info && strcmp(info, "block") == 0) {
         disk_survey(request, look_at_disk, return_block);
+    } else if (is_for_cpu(line)) {
+        ask_cpu(request, (unsigned)cpu, line);
     } else if (begin_text(&text)) {
         show_line(vm, (unsigned)cpu, line, text.out);
         qmp_return(request, end_text(&text));

@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #include "base/list.h"
+#include "vmm/cpu_questions.h"
 #include "vmm/disk_questions.h"
 #include "vmm/kvm_stats.h"
 
@@ -35,7 +36,7 @@ struct vm_counter {
 
 #define VM_COUNTERS_MAX 16
 
-/* What can be shown to people, as lines. */
+/* What can be shown to people, as lines; the first two are known on the CPU's thread alone. */
 enum vm_topic {
     VM_TOPIC_REGISTERS,   /* of a CPU */
     VM_TOPIC_MAPPINGS,    /* its virtual memory */
@@ -54,7 +55,7 @@ struct vm_disk {
 struct control_vm;
 struct disk;
 
-/* What can be found out at once. */
+/* What can be found out. None of these waits. */
 struct vm_queries {
     enum vm_state (*state)(struct control_vm *vm);
     /* False: there is no guest. */
@@ -63,17 +64,19 @@ struct vm_queries {
     unsigned (*get_cpu_counters)(struct control_vm *vm, unsigned index,
                                  struct vm_counter ret_counters[VM_COUNTERS_MAX]);
     /*
-     * What KVM counts, of a CPU or of the whole VM (-1); a CPU comes out of the guest for a moment.
-     * False: it does not tell, or there is no guest.
+     * What KVM counts, of a CPU or of the whole VM (-1). False: it does not tell, or there is no
+     * guest.
      */
     bool (*get_kvm_stats)(struct control_vm *vm, int cpu,
                           void (*each)(void *opaque, const struct kvm_stat *stat), void *opaque);
-    /* Print it. Waits for the CPU to come out of the guest. False: there is no guest. */
+    /* Print it. False: there is no guest. */
     bool (*show)(struct control_vm *vm, enum vm_topic topic, unsigned cpu, FILE *out);
-    /* RAM at a physical address. False: not all of it is RAM, or there is no guest. */
+    /* RAM at a physical address. Any thread. False: not all of it is RAM, or there is no guest. */
     bool (*read_memory)(struct control_vm *vm, uint64_t gpa, void *buf, size_t len);
-    /* Where an address leads, as a CPU sees it. False: nowhere, or there is no guest. */
+    /* Where an address leads, as a CPU sees it; on its thread. False: nowhere. */
     bool (*translate)(struct control_vm *vm, unsigned cpu, uint64_t va, uint64_t *ret_gpa);
+    /* Answered later, on the main loop, or when the guest has ended; without a guest at once. */
+    void (*ask_cpu)(struct control_vm *vm, unsigned cpu, struct cpu_question *question);
     struct disk *(*disk)(struct control_vm *vm, unsigned index);
     void (*get_disk)(struct control_vm *vm, unsigned index, struct vm_disk *ret_disk);
     /* Answered later, on the main loop, or when the disks are closed. */

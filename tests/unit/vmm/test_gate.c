@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <execinfo.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -31,9 +32,10 @@ struct fake_vcpu {
     void (*next_exit)(struct fake_vcpu *vcpu); /* lock: what the next exit does; NULL: nothing */
     uint64_t dice;                             /* 0: its exits ask for nothing */
     atomic_ulong entries;
-    unsigned long works; /* on its thread */
-    bool called_out;     /* lock */
-    bool sleeps;         /* until called; otherwise it exits at once */
+    struct gate_work errand; /* that it posts to others */
+    unsigned long works;     /* on its thread */
+    bool called_out;         /* lock */
+    bool sleeps;             /* until called; otherwise it exits at once */
     /* It runs guest code or deals with an exit; nobody may see that in a section. */
     atomic_bool is_inside;
 };
@@ -41,7 +43,7 @@ struct fake_vcpu {
 static struct gate gate;
 static struct fake_vcpu vcpus[NVCPUS];
 static atomic_uint in_section;
-static atomic_ulong calls_of_vcpus;
+static atomic_ulong errands;
 
 static void fake_call(struct gate_thread *thread, bool on)
 {
@@ -94,6 +96,41 @@ static void check_section(void)
     atomic_fetch_sub(&in_section, 1);
 }
 
+struct call {
+    struct gate_work work;
+    void (*fn)(void *opaque);
+    void *opaque;
+    sem_t done;
+};
+
+static void run_call(struct gate_work *work)
+{
+    struct call *call = container_of(work, struct call, work);
+
+    call->fn(call->opaque);
+    sem_post(&call->done);
+}
+
+/* Post work and wait until it is done. False: the thread does not run. Not on a vCPU's thread. */
+static bool do_on(struct gate_thread *thread, void (*fn)(void *opaque), void *opaque)
+{
+    struct call call = {.work.run = run_call, .fn = fn, .opaque = opaque};
+
+    bool posted;
+
+    sem_init(&call.done, 0, 0);
+    posted = gate_post(thread, &call.work);
+    while (posted && sem_wait(&call.done) < 0)
+        ; /* EINTR */
+    sem_destroy(&call.done);
+    return posted;
+}
+
+static void run_errand(struct gate_work *work)
+{
+    ck_assert_uint_eq(atomic_load(&in_section), 0);
+}
+
 static void count_work(void *opaque)
 {
     struct fake_vcpu *vcpu = opaque;
@@ -106,23 +143,17 @@ static void count_work(void *opaque)
 static void fake_exit(struct fake_vcpu *vcpu)
 {
     struct fake_vcpu *other = &vcpus[dice_roll(&vcpu->dice, NVCPUS)];
+    unsigned roll = dice_roll(&vcpu->dice, 256);
 
-    switch (dice_roll(&vcpu->dice, 16)) {
-    case 0:
+    if (roll < 16) {
         atomic_store(&vcpu->is_inside, false);
         gate_begin_exclusive(&gate);
         check_section();
         gate_end_exclusive(&gate);
         atomic_store(&vcpu->is_inside, true);
-        break;
-    case 1:
-        atomic_store(&vcpu->is_inside, false);
-        if (gate_call(&other->gate, count_work, other))
-            atomic_fetch_add(&calls_of_vcpus, 1);
-        atomic_store(&vcpu->is_inside, true);
-        break;
-    default:
-        break;
+    } else if (roll < 24 && gate_post(&other->gate, &vcpu->errand)) {
+        atomic_fetch_add(&errands, 1);
+        usleep(100); /* guests that never rest would keep the clients from this machine's CPUs */
     }
 }
 
@@ -146,6 +177,12 @@ static void *fake_main(void *arg)
     return NULL;
 }
 
+static void start_vcpu(struct fake_vcpu *vcpu)
+{
+    gate_expect(&vcpu->gate);
+    ck_assert_int_eq(pthread_create(&vcpu->thread, NULL, fake_main, vcpu), 0);
+}
+
 static void start_vcpus(bool sleep, uint64_t seed)
 {
     memset(vcpus, 0, sizeof(vcpus));
@@ -154,12 +191,13 @@ static void start_vcpus(bool sleep, uint64_t seed)
         pthread_mutex_init(&vcpus[i].lock, NULL);
         pthread_cond_init(&vcpus[i].wake, NULL);
         vcpus[i].gate.call = fake_call;
+        vcpus[i].errand.run = run_errand;
         vcpus[i].sleeps = sleep;
         vcpus[i].dice = seed ? seed + i : 0;
         gate_add(&gate, &vcpus[i].gate);
     }
     for (unsigned i = 0; i < NVCPUS; i++)
-        ck_assert_int_eq(pthread_create(&vcpus[i].thread, NULL, fake_main, &vcpus[i]), 0);
+        start_vcpu(&vcpus[i]);
     for (unsigned i = 0; i < NVCPUS; i++)
         while (atomic_load(&vcpus[i].entries) == 0)
             sched_yield();
@@ -210,10 +248,10 @@ END_TEST
 
 START_TEST(call_reaches_a_thread_asleep_in_the_guest_and_a_held_one)
 {
-    ck_assert(gate_call(&vcpus[1].gate, count_work, &vcpus[1]));
+    ck_assert(do_on(&vcpus[1].gate, count_work, &vcpus[1]));
     ck_assert_uint_eq(vcpus[1].works, 1);
     gate_hold(&gate);
-    ck_assert(gate_call(&vcpus[1].gate, count_work, &vcpus[1]));
+    ck_assert(do_on(&vcpus[1].gate, count_work, &vcpus[1]));
     ck_assert_uint_eq(vcpus[1].works, 2);
     gate_release(&gate);
 }
@@ -226,7 +264,7 @@ START_TEST(sections_nest_and_their_owner_has_work_done)
     check_section();
     gate_end_exclusive(&gate);
     check_section();
-    ck_assert(gate_call(&vcpus[2].gate, count_work, &vcpus[2]));
+    ck_assert(do_on(&vcpus[2].gate, count_work, &vcpus[2]));
     check_section();
     gate_end_exclusive(&gate);
     ck_assert_uint_eq(vcpus[2].works, 1);
@@ -263,12 +301,12 @@ START_TEST(work_of_others_waits_for_the_end_of_a_section)
     gate_begin_exclusive(&gate);
     ck_assert_int_eq(pthread_create(&thread, NULL, post_main, &post), 0);
     pthread_join(thread, NULL);
-    ck_assert(gate_call(&vcpus[0].gate, count_work, &vcpus[0]));
+    ck_assert(do_on(&vcpus[0].gate, count_work, &vcpus[0]));
     ck_assert_uint_eq(atomic_load(&post.runs), 0);
     gate_end_exclusive(&gate);
     while (atomic_load(&post.runs) == 0)
         sched_yield();
-    ck_assert(gate_call(&vcpus[0].gate, count_work, &vcpus[0]));
+    ck_assert(do_on(&vcpus[0].gate, count_work, &vcpus[0]));
     ck_assert_uint_eq(atomic_load(&post.runs), 1);
 }
 END_TEST
@@ -278,36 +316,54 @@ START_TEST(end_reaches_a_held_thread_and_nobody_waits_for_one_that_left)
     gate_hold(&gate);
     gate_end(&vcpus[3].gate);
     pthread_join(vcpus[3].thread, NULL);
-    ck_assert(!gate_call(&vcpus[3].gate, count_work, &vcpus[3]));
+    ck_assert(!do_on(&vcpus[3].gate, count_work, &vcpus[3]));
     gate_release(&gate);
     gate_begin_exclusive(&gate);
     gate_end_exclusive(&gate);
-    ck_assert_int_eq(pthread_create(&vcpus[3].thread, NULL, fake_main, &vcpus[3]), 0);
+    start_vcpu(&vcpus[3]);
 }
 END_TEST
 
-static atomic_bool work_begun, work_may_end, went_on;
-
-static void long_work(void *opaque)
+/* A thread that is about to be started does it first of all; one that could not be, does none. */
+START_TEST(work_for_a_thread_that_has_not_begun_is_done)
 {
-    atomic_store(&work_begun, true);
-    while (!atomic_load(&work_may_end))
+    struct post post = {.work.run = run_post};
+
+    gate_end(&vcpus[3].gate);
+    pthread_join(vcpus[3].thread, NULL);
+    vcpus[3].gate.ending = false;
+    ck_assert(!gate_post(&vcpus[3].gate, &post.work));
+    gate_expect(&vcpus[3].gate);
+    gate_leave(&vcpus[3].gate);
+    ck_assert(!gate_post(&vcpus[3].gate, &post.work));
+    gate_expect(&vcpus[3].gate);
+    ck_assert(gate_post(&vcpus[3].gate, &post.work));
+    ck_assert_uint_eq(atomic_load(&post.runs), 0);
+    start_vcpu(&vcpus[3]);
+    while (atomic_load(&post.runs) == 0)
         sched_yield();
 }
+END_TEST
 
-static void call_from_an_exit(struct fake_vcpu *vcpu)
+static atomic_bool section_begun, section_may_end, went_on;
+
+static void begin_section_in_an_exit(struct fake_vcpu *vcpu)
 {
-    ck_assert(gate_call(&vcpus[1].gate, long_work, NULL));
+    gate_begin_exclusive(&gate);
+    atomic_store(&section_begun, true);
+    while (!atomic_load(&section_may_end))
+        sched_yield();
+    gate_end_exclusive(&gate);
     atomic_store(&went_on, true);
 }
 
-START_TEST(exit_that_waited_for_another_vcpu_does_not_go_on_while_held)
+START_TEST(exit_that_ends_its_section_does_not_go_on_while_held)
 {
-    let_exit(&vcpus[0], call_from_an_exit);
-    while (!atomic_load(&work_begun))
+    let_exit(&vcpus[0], begin_section_in_an_exit);
+    while (!atomic_load(&section_begun))
         sched_yield();
     gate_hold(&gate);
-    atomic_store(&work_may_end, true);
+    atomic_store(&section_may_end, true);
     gate_wait_clear(&gate);
     usleep(10000);
     ck_assert(!atomic_load(&went_on));
@@ -348,7 +404,7 @@ START_TEST(thread_that_is_kept_stays_out_while_the_others_run)
     wait_for_entry(&vcpus[1], entries[1]);
     usleep(10000);
     ck_assert_uint_eq(atomic_load(&vcpus[0].entries), entries[0]);
-    ck_assert(gate_call(&vcpus[0].gate, count_work, &vcpus[0]));
+    ck_assert(do_on(&vcpus[0].gate, count_work, &vcpus[0]));
     gate_keep(&vcpus[0].gate, false);
     wait_for_entry(&vcpus[0], entries[0]);
 }
@@ -368,7 +424,7 @@ START_TEST(thread_that_is_kept_comes_out_and_can_end)
     pthread_join(vcpus[0].thread, NULL);
     vcpus[0].gate.kept = false;
     vcpus[0].gate.ending = false;
-    ck_assert_int_eq(pthread_create(&vcpus[0].thread, NULL, fake_main, &vcpus[0]), 0);
+    start_vcpu(&vcpus[0]);
 }
 END_TEST
 
@@ -413,11 +469,11 @@ static void random_step(uint64_t *dice)
         gate_release(&gate);
         break;
     case 1:
-        ck_assert(gate_call(&vcpu->gate, count_work, vcpu));
+        ck_assert(do_on(&vcpu->gate, count_work, vcpu));
         break;
     case 2:
         gate_keep(&vcpu->gate, true);
-        ck_assert(gate_call(&vcpu->gate, count_work, vcpu));
+        ck_assert(do_on(&vcpu->gate, count_work, vcpu));
         gate_keep(&vcpu->gate, false);
         break;
     default:
@@ -425,7 +481,7 @@ static void random_step(uint64_t *dice)
             gate_begin_exclusive(&gate);
         check_section();
         if (dice_roll(dice, 2))
-            ck_assert(gate_call(&vcpu->gate, count_work, vcpu));
+            ck_assert(do_on(&vcpu->gate, count_work, vcpu));
         for (unsigned i = 0; i < depth; i++)
             gate_end_exclusive(&gate);
         break;
@@ -473,7 +529,7 @@ static void stress(bool sleep)
         ck_assert_int_eq(pthread_create(&clients[i], NULL, client_main, (void *)i), 0);
     wait_for_clients(clients);
     end_vcpus();
-    ck_assert_uint_gt(atomic_load(&calls_of_vcpus), 0);
+    ck_assert_uint_gt(atomic_load(&errands), 0);
 }
 
 START_TEST(random_requests_of_clients_and_vcpus_that_run)
@@ -496,7 +552,8 @@ static void add_tests(Suite *suite)
         call_reaches_a_thread_asleep_in_the_guest_and_a_held_one,
         sections_nest_and_their_owner_has_work_done, work_of_others_waits_for_the_end_of_a_section,
         end_reaches_a_held_thread_and_nobody_waits_for_one_that_left,
-        exit_that_waited_for_another_vcpu_does_not_go_on_while_held,
+        work_for_a_thread_that_has_not_begun_is_done,
+        exit_that_ends_its_section_does_not_go_on_while_held,
         who_asked_is_told_when_all_are_outside, thread_that_is_kept_stays_out_while_the_others_run,
         thread_that_is_kept_comes_out_and_can_end);
     unit_case(suite, "random", random_requests_of_clients_and_vcpus_that_run,

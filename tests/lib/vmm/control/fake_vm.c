@@ -84,6 +84,26 @@ static bool translate(struct control_vm *vm, unsigned cpu, uint64_t va, uint64_t
     return true;
 }
 
+static void ask_cpu(struct control_vm *vm, unsigned cpu, struct cpu_question *question)
+{
+    struct fake_vm *fake = fake_of(vm);
+
+    if (fake->hung_cpu) {
+        fake->asked = question;
+        return;
+    }
+    question->looked = fake->state != VM_NO_GUEST;
+    if (question->looked)
+        question->look(question);
+    question->answered(question);
+}
+
+void fake_vm_let_cpu_answer(struct fake_vm *fake)
+{
+    fake->hung_cpu = false;
+    ask_cpu(&fake->vm, 0, fake->asked);
+}
+
 static void get_disk(struct control_vm *vm, unsigned index, struct vm_disk *ret_disk)
 {
     *ret_disk = (struct vm_disk){.direct = index == 1};
@@ -103,6 +123,7 @@ static const struct vm_queries queries = {
     .show = show,
     .read_memory = read_memory,
     .translate = translate,
+    .ask_cpu = ask_cpu,
     .get_disk = get_disk,
     .ask_disk = ask_disk,
 };

@@ -25,6 +25,9 @@ struct fake_vm {
     bool has_button;
     char actions[64]; /* a letter for each, in order: b(utton) r(eset) q(uit) p(ause) c(ont) */
 
+    bool hung_cpu;              /* questions wait for fake_vm_let_cpu_answer */
+    struct cpu_question *asked; /* the one that waits */
+
     uint8_t ram[FAKE_VM_RAM_LEN];
     struct block_port ports[FAKE_VM_DISKS_MAX];
     struct disk_questions questions[FAKE_VM_DISKS_MAX];
@@ -35,6 +38,9 @@ void fake_vm_init(struct fake_vm *fake);
 
 /* Images are closed, and questions are answered first. */
 void fake_vm_done(struct fake_vm *fake);
+
+/* The CPU does not hang any more, and answers what it was asked meanwhile. */
+void fake_vm_let_cpu_answer(struct fake_vm *fake);
 
 /* Add the disk that is the image `path`. */
 void fake_vm_add_disk(struct fake_vm *fake, struct loop *loop, const char *path);

@@ -88,6 +88,36 @@ START_TEST(topics_are_shown_of_the_cpu_that_is_asked_for)
 }
 END_TEST
 
+START_TEST(cpu_that_hangs_keeps_only_who_asks_about_it)
+{
+    int other = qmp_rig_connect_negotiated(&rig);
+    static const char *const lines[] = {"info registers", "info mem", "x 0xffff800000000000"};
+    char text[200];
+
+    for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
+        fake.hung_cpu = true;
+        snprintf(text, sizeof(text),
+                 "{\"execute\":\"human-monitor-command\",\"arguments\":{\"command-line\":\"%s\"}}",
+                 lines[i]);
+        ck_assert_str_eq(qmp_rig_ask(&rig, other, text), "");
+        ck_assert_str_eq(say("info irq"), "topic 3 of CPU 0\n");
+        ck_assert_ptr_nonnull(strstr(say("xp 0x10000"), "0x03020100"));
+        fake_vm_let_cpu_answer(&fake);
+        ck_assert_ptr_nonnull(strstr(qmp_rig_receive(&rig, other), "\"return\""));
+    }
+    close(other);
+}
+END_TEST
+
+/* The guest ends first. */
+START_TEST(cpu_that_is_gone_is_told)
+{
+    fake.state = VM_NO_GUEST;
+    ck_assert_str_eq(say("info registers"), "no guest runs\n");
+    ck_assert_str_eq(say("x 0"), "no guest runs\n");
+}
+END_TEST
+
 START_TEST(disks_are_listed_with_their_backing_files)
 {
     const struct block_create_options base = {
@@ -189,6 +219,7 @@ static void add_tests(Suite *suite)
 {
     unit_case_with(suite, "info", set_up, tear_down, status_is_told_as_people_know_it,
                    topics_are_shown_of_the_cpu_that_is_asked_for,
+                   cpu_that_hangs_keeps_only_who_asks_about_it, cpu_that_is_gone_is_told,
                    disks_are_listed_with_their_backing_files, unknown_commands_say_what_there_is);
     unit_case_with(suite, "memory", set_up, tear_down, memory_is_shown_in_each_format,
                    virtual_memory_is_read_page_by_page, memory_that_is_not_there_is_told,
