@@ -110,18 +110,20 @@ static int open_serial(const char *filename, pid_t pid, int *ret_fd, struct err 
 static int find_serial(const struct args *args, int *ret_fd, struct err *err)
 {
     struct link *link;
-    json_t *facts;
+    json_t *chardevs = NULL;
     const char *filename;
     int r = target_open(args->target, args->timeout_ms ? args->timeout_ms : ANSWER_MS, &link, err);
 
     if (r < 0)
         return r;
-    facts = facts_ask(link, NULL);
-    filename = answer_text(facts, "serial");
-    r = filename ? open_serial(filename, link_pid(link), ret_fd, err)
-                 : err_set(err, CTL_REMOTE_ERROR, "the VM does not tell where its serial port is");
+    r = link_ask(link, "query-chardev", NULL, &chardevs, err);
+    filename = facts_serial(chardevs);
+    if (r == 0)
+        r = filename
+                ? open_serial(filename, link_pid(link), ret_fd, err)
+                : err_set(err, CTL_REMOTE_ERROR, "the VM does not tell where its serial port is");
     link_close(link);
-    json_decref(facts);
+    json_decref(chardevs);
     return r;
 }
 

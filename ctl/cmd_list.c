@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "ctl/amount.h"
 #include "ctl/answer.h"
 #include "ctl/command.h"
@@ -30,6 +31,7 @@ struct inquiry {
 
 static json_t *look(const struct inquiry *inquiry)
 {
+    uint64_t deadline_ns = monotonic_ns() + inquiry->timeout_ms * NS_PER_MS;
     const char *name = inquiry->target->name;
     struct link *link = NULL;
     json_t *facts = NULL;
@@ -38,8 +40,10 @@ static json_t *look(const struct inquiry *inquiry)
 
     if (r == -ENOENT || r == -ECONNREFUSED)
         return NULL;
-    if (r == 0)
+    if (r == 0) {
+        link_set_deadline(link, deadline_ns);
         r = link_negotiate(link, &err);
+    }
     /* It ended meanwhile. */
     if (r != -ECONNRESET)
         facts =

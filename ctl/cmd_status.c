@@ -4,6 +4,7 @@
  */
 #include <string.h>
 
+#include "base/clock.h"
 #include "ctl/amount.h"
 #include "ctl/answer.h"
 #include "ctl/command.h"
@@ -85,12 +86,15 @@ static void print_disks(const json_t *disks)
 
 static int run(const struct args *args)
 {
+    unsigned timeout_ms = args->timeout_ms ? args->timeout_ms : ANSWER_MS;
+    uint64_t deadline_ns = monotonic_ns() + timeout_ms * NS_PER_MS;
     struct link *link;
     struct err err;
     json_t *facts;
 
-    if (target_open(args->target, args->timeout_ms ? args->timeout_ms : ANSWER_MS, &link, &err) < 0)
+    if (target_open(args->target, timeout_ms, &link, &err) < 0)
         return ctl_fail(&err);
+    link_set_deadline(link, deadline_ns);
     facts = facts_ask(link, NULL);
     link_close(link);
     if (args->json) {

@@ -81,7 +81,7 @@ static json_t *disks_of(const json_t *answer)
     return disks;
 }
 
-static const char *serial_of(const json_t *answer)
+const char *facts_serial(const json_t *answer)
 {
     size_t i;
     const json_t *entry;
@@ -116,7 +116,7 @@ static void put_machine(struct link *link, int *r, json_t *facts)
     put(facts, "memory", number_or_null(memory, "base-memory"));
     put(facts, "cpus",
         json_is_array(cpus) ? json_integer((json_int_t)json_array_size(cpus)) : NULL);
-    put(facts, "serial", text_or_null(serial_of(serial)));
+    put(facts, "serial", text_or_null(facts_serial(serial)));
     put(facts, "disks", disks_of(blocks));
     json_decref(memory);
     json_decref(cpus);
@@ -129,13 +129,11 @@ json_t *facts_ask(struct link *link, const char *name)
     json_t *facts = json_object();
     int r = 0;
     json_t *status = ask(link, &r, "query-status");
+    const char *state = r < 0 ? "unresponsive" : answer_text(status, "status");
     json_t *own_name = name ? NULL : ask(link, &r, "query-name");
 
     put(facts, "name", text_or_null(name ? name : answer_text(own_name, "name")));
-    if (r < 0)
-        put(facts, "state", json_string("unresponsive"));
-    else
-        put(facts, "state", text_or_null(answer_text(status, "status")));
+    put(facts, "state", text_or_null(state));
     put_process(facts, link_pid(link));
     put_machine(link, &r, facts); /* a disk that hangs may keep it from answering all of it */
     json_decref(status);

@@ -28,6 +28,7 @@ struct link {
     pid_t pid;
     unsigned timeout_ms;
     uint64_t deadline_ns; /* of the call that is under way */
+    uint64_t last_ns;     /* of all of them */
     struct byte_queue received;
     size_t nscanned; /* of `received`, without a line end */
     size_t ntaken;   /* at its front: the line of the message that was returned last */
@@ -39,7 +40,7 @@ struct link {
 
 static void begin_call(struct link *link)
 {
-    link->deadline_ns = monotonic_ns() + link->timeout_ms * NS_PER_MS;
+    link->deadline_ns = min_u64(monotonic_ns() + link->timeout_ms * NS_PER_MS, link->last_ns);
 }
 
 /* Wait for the socket. 0, -ETIMEDOUT or another -errno. */
@@ -234,36 +235,9 @@ int link_connect(const char *address, unsigned timeout_ms, struct link **ret_lin
     }
     link->fd = -1;
     link->timeout_ms = timeout_ms;
+    link->last_ns = UINT64_MAX;
     begin_call(link);
     r = connect_to(link, address, err);
-    if (r < 0)
-        link_close(link);
-    else
-        *ret_link = link;
-    return r;
-}
-
-int link_negotiate(struct link *link, struct err *err)
-{
-    json_t *greeting = NULL;
-    int r;
-
-    begin_call(link);
-    r = next_message(link, &greeting);
-    if (r == 0 && !json_object_get(greeting, "QMP"))
-        r = -EPROTO;
-    json_decref(greeting);
-    return r < 0 ? fail(r, err) : link_ask(link, "qmp_capabilities", NULL, NULL, err);
-}
-
-int link_open(const char *address, unsigned timeout_ms, struct link **ret_link, struct err *err)
-{
-    struct link *link = NULL;
-    int r = link_connect(address, timeout_ms, &link, err);
-
-    if (r < 0)
-        return r;
-    r = link_negotiate(link, err);
     if (r < 0)
         link_close(link);
     else
@@ -290,6 +264,11 @@ pid_t link_pid(const struct link *link)
 void link_set_timeout(struct link *link, unsigned timeout_ms)
 {
     link->timeout_ms = timeout_ms;
+}
+
+void link_set_deadline(struct link *link, uint64_t deadline_ns)
+{
+    link->last_ns = deadline_ns;
 }
 
 /* ---- asking ---------------------------------------------------------------------------------- */
@@ -358,14 +337,13 @@ static int read_answer(const json_t *answer, json_t **ret_value, struct err *err
     return 0;
 }
 
-int link_ask(struct link *link, const char *command, json_t *arguments, json_t **ret_value,
-             struct err *err)
+/* As link_ask, within the call that is under way. */
+static int ask(struct link *link, const char *command, json_t *arguments, json_t **ret_value,
+               struct err *err)
 {
     json_t *answer = NULL;
-    int r;
+    int r = send_request(link, command, arguments);
 
-    begin_call(link);
-    r = send_request(link, command, arguments);
     if (r == 0)
         r = next_answer(link, &answer);
     if (r < 0)
@@ -373,6 +351,13 @@ int link_ask(struct link *link, const char *command, json_t *arguments, json_t *
     r = read_answer(answer, ret_value, err);
     json_decref(answer);
     return r;
+}
+
+int link_ask(struct link *link, const char *command, json_t *arguments, json_t **ret_value,
+             struct err *err)
+{
+    begin_call(link);
+    return ask(link, command, arguments, ret_value, err);
 }
 
 int link_next_event(struct link *link, json_t **ret_event, struct err *err)
@@ -391,4 +376,39 @@ int link_next_event(struct link *link, json_t **ret_event, struct err *err)
     }
     *ret_event = event;
     return 0;
+}
+
+/* ---- agreeing on the protocol ---------------------------------------------------------------- */
+
+/* Within the call that is under way. */
+static int negotiate(struct link *link, struct err *err)
+{
+    json_t *greeting = NULL;
+    int r = next_message(link, &greeting);
+
+    if (r == 0 && !json_object_get(greeting, "QMP"))
+        r = -EPROTO;
+    json_decref(greeting);
+    return r < 0 ? fail(r, err) : ask(link, "qmp_capabilities", NULL, NULL, err);
+}
+
+int link_negotiate(struct link *link, struct err *err)
+{
+    begin_call(link);
+    return negotiate(link, err);
+}
+
+int link_open(const char *address, unsigned timeout_ms, struct link **ret_link, struct err *err)
+{
+    struct link *link = NULL;
+    int r = link_connect(address, timeout_ms, &link, err);
+
+    if (r < 0)
+        return r;
+    r = negotiate(link, err);
+    if (r < 0)
+        link_close(link);
+    else
+        *ret_link = link;
+    return r;
 }

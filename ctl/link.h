@@ -9,6 +9,7 @@
 #define MINIVMM_CTL_LINK_H
 
 #include <jansson.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "base/compiler.h"
@@ -42,6 +43,9 @@ void link_close(struct link *link);
 pid_t link_pid(const struct link *link);
 
 void link_set_timeout(struct link *link, unsigned timeout_ms);
+
+/* From now on all calls together end by then, on the clock of monotonic_ns. */
+void link_set_deadline(struct link *link, uint64_t deadline_ns);
 
 /*
  * Have a command carried out. `arguments` is stolen; NULL: none. *ret_value, to be freed, is what

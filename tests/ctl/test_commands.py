@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 
-from fake_vm import CtlTest, FakeVm, Refusal, event, send
+from fake_vm import ANSWERS, CtlTest, FakeVm, Refusal, event, send
 
 SHUTDOWN = ("SHUTDOWN", {"guest": True, "reason": "guest-shutdown"})
 
@@ -55,6 +55,20 @@ class List(CtlTest):
         self.assertEqual([line.split()[:3] for line in lines[1:6]],
                          [[f"hung{i}", "unresponsive", str(os.getpid())] for i in range(5)])
         self.assertEqual(lines[6].split()[:2], ["web", "running"])
+
+    def test_a_vm_that_is_slow_has_one_limit_for_all_it_is_asked(self):
+        def slow(value):
+            def answer(_arguments, _connection):
+                time.sleep(0.7)
+                return value
+            return answer
+        self.vm("web", {name: slow(value) for name, value in ANSWERS.items()
+                        if name != "qmp_capabilities"})
+        for args in (("list",), ("web", "status")):
+            begin = time.monotonic()
+            out = self.out("--timeout", "1", *args)
+            self.assertLess(time.monotonic() - begin, 2.2)
+            self.assertIn("running", out)
 
     def test_what_a_vm_does_not_know_is_left_open(self):
         def refuse(_arguments, _connection):
