@@ -19,27 +19,52 @@ void text_replace_control(char *text)
     }
 }
 
-/* ---- for terminals --------------------------------------------------------------------------- */
+/* ---- UTF-8 ----------------------------------------------------------------------------------- */
 
-/* Bytes of the character that `text` begins with; 0: it is none, or one that controls. */
-static size_t printable_len(const unsigned char *text)
+/* Bytes of the character that `text` begins with; 0: it is none. */
+static size_t char_len(const unsigned char *text)
 {
     size_t len = text[0] < 0x80 ? 1 : text[0] < 0xe0 ? 2 : text[0] < 0xf0 ? 3 : 4;
 
     if (len == 1)
-        return text[0] >= ' ' && text[0] != 0x7f;
+        return len;
     if (text[0] < 0xc2 || text[0] > 0xf4)
         return 0;
     for (size_t i = 1; i < len; i++)
         if ((text[i] & 0xc0) != 0x80)
             return 0;
-    if (text[0] == 0xc2 && text[1] < 0xa0) /* U+0080 to U+009F */
-        return 0;
     /* Longer than need be, halves of surrogate pairs, and beyond the last character. */
     if ((text[0] == 0xe0 && text[1] < 0xa0) || (text[0] == 0xed && text[1] >= 0xa0) ||
         (text[0] == 0xf0 && text[1] < 0x90) || (text[0] == 0xf4 && text[1] >= 0x90))
         return 0;
     return len;
+}
+
+void text_replace_non_utf8(char *text)
+{
+    while (*text) {
+        size_t len = char_len((const unsigned char *)text);
+
+        if (len == 0) {
+            *text = '?';
+            len = 1;
+        }
+        text += len;
+    }
+}
+
+/* ---- for terminals --------------------------------------------------------------------------- */
+
+static bool controls(const unsigned char *text)
+{
+    return text[0] < ' ' || text[0] == 0x7f ||
+           (text[0] == 0xc2 && text[1] < 0xa0); /* U+0080 to U+009F */
+}
+
+/* Bytes of the character that `text` begins with; 0: it is none, or one that controls. */
+static size_t printable_len(const unsigned char *text)
+{
+    return controls(text) ? 0 : char_len(text);
 }
 
 /* `to` has room for ESCAPE_LEN times the text, and its end. */

@@ -14,6 +14,11 @@
 void text_replace_control(char *text);
 
 /*
+ * Replace each byte that is no part of a character in UTF-8 by '?': also of one that was cut off.
+ */
+void text_replace_non_utf8(char *text);
+
+/*
  * A copy, to be freed, that a terminal shows and does not obey: control characters are written as
  * \x1b, and so is what is no UTF-8. Line ends stay if `lines`. NULL without memory.
  */

@@ -67,8 +67,8 @@ static void run_query_memory(struct qmp_request *request)
 
 static void run_query_chardev(struct qmp_request *request)
 {
-    qmp_return(request, json_pack("[{s:s,s:s,s:b}]", "label", "serial0", "filename",
-                                  vm_of(request)->serial_port, "frontend-open", 1));
+    qmp_return(request, json_pack("[{s:s,s:o,s:b}]", "label", "serial0", "filename",
+                                  qmp_text(vm_of(request)->serial_port), "frontend-open", 1));
 }
 
 /* ---- whether it runs ------------------------------------------------------------------------- */

@@ -16,6 +16,7 @@
 #include "base/err.h"
 #include "base/idle_memory.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "vmm/control/framer.h"
 #include "vmm/control/wire.h"
 
@@ -105,9 +106,10 @@ static void send_json(struct session *session, json_t *message)
     send_text(session, text_of(message));
 }
 
+/* A text that was cut off may end in the middle of a character. */
 static json_t *error_json(enum qmp_error class, const char *text)
 {
-    return json_pack("{s:{s:s,s:s}}", "error", "class", class_names[class], "desc", text);
+    return json_pack("{s:{s:s,s:o}}", "error", "class", class_names[class], "desc", qmp_text(text));
 }
 
 static void send_error(struct session *session, const char *text)
@@ -573,9 +575,7 @@ json_t *qmp_text(const char *text)
 
     if (json || !copy)
         return json;
-    for (char *c = copy; *c; c++)
-        if (*c & 0x80)
-            *c = '?';
+    text_replace_non_utf8(copy);
     json = json_string(copy);
     free(copy);
     return json;

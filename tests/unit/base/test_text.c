@@ -43,6 +43,26 @@ START_TEST(what_is_no_utf8_is_written_out)
 }
 END_TEST
 
+static void check_replaced(const char *text, const char *expected)
+{
+    char copy[32];
+
+    snprintf(copy, sizeof(copy), "%s", text);
+    text_replace_non_utf8(copy);
+    ck_assert_str_eq(copy, expected);
+}
+
+START_TEST(only_what_is_no_utf8_is_replaced)
+{
+    check_replaced("a\xff\xc3\xa4\n", "a?\xc3\xa4\n");
+    check_replaced("\xe2\x82\xac\xe2\x82", "\xe2\x82\xac??");
+    check_replaced("\xf0\x9f\x98\x80\xf0", "\xf0\x9f\x98\x80?");
+    check_replaced("\xed\xa0\x80", "???");
+    check_replaced("\xc2\x9b", "\xc2\x9b");
+    check_replaced("", "");
+}
+END_TEST
+
 START_TEST(line_ends_stay_where_they_are_wanted)
 {
     char *escaped = text_escaped("a\nb\r", true);
@@ -55,7 +75,8 @@ END_TEST
 static void add_tests(Suite *suite)
 {
     unit_case(suite, "text", what_a_terminal_would_obey_is_written_out, letters_of_all_lengths_stay,
-              what_is_no_utf8_is_written_out, line_ends_stay_where_they_are_wanted);
+              what_is_no_utf8_is_written_out, only_what_is_no_utf8_is_replaced,
+              line_ends_stay_where_they_are_wanted);
 }
 
 UNIT_MAIN("text", add_tests)

@@ -68,6 +68,9 @@ START_TEST(queries_are_answered_in_qemus_words)
         ck_assert_str_eq(ask(cases[i].command), cases[i].answer);
     fake.vm.name = "web";
     ck_assert_str_eq(ask("query-name"), "{\"return\":{\"name\":\"web\"}}\r\n");
+    fake.vm.serial_port = "file:/\xc3\xa4\xff";
+    ck_assert_str_eq(ask("query-chardev"), "{\"return\":[{\"label\":\"serial0\",\"filename\":"
+                                           "\"file:/\xc3\xa4?\",\"frontend-open\":true}]}\r\n");
     ck_assert_str_eq(fake.actions, "");
 }
 END_TEST

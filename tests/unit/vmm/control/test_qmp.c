@@ -35,6 +35,11 @@ static void run_fail(struct qmp_request *request)
     qmp_fail(request, QMP_DEVICE_NOT_FOUND, "no %s", "such thing");
 }
 
+static void run_repeat(struct qmp_request *request)
+{
+    qmp_fail(request, QMP_GENERIC_ERROR, "%s", qmp_string(request, "text"));
+}
+
 /* An answer as large as one may be. */
 static void run_long(struct qmp_request *request)
 {
@@ -59,10 +64,13 @@ static void run_endless(struct qmp_request *request)
 static const struct qmp_arg echo_args[] = {
     {"text", QMP_STRING, false}, {"number", QMP_INTEGER, true}, {"flag", QMP_BOOLEAN, true}};
 
+static const struct qmp_arg repeat_args[] = {{"text", QMP_STRING, false}};
+
 static const struct qmp_command test_commands[] = {
     {"echo", run_echo, echo_args, ARRAY_SIZE(echo_args)},
     {"later", run_later, NULL, 0},
     {"fail", run_fail, NULL, 0},
+    {"repeat", run_repeat, repeat_args, ARRAY_SIZE(repeat_args)},
     {"long", run_long, NULL, 0},
     {"endless", run_endless, NULL, 0},
 };
@@ -183,6 +191,37 @@ START_TEST(requests_that_are_none_get_errors_and_the_session_goes_on)
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
         ck_assert(strstr(ask(fd, cases[i].request), cases[i].answer));
     ck_assert(strstr(ask(fd, "{\"execute\":\"query-version\"}"), "\"return\""));
+    close(fd);
+}
+END_TEST
+
+/* A byte longer each time: the place where it is cut goes through a character. */
+START_TEST(long_texts_are_cut_and_answered)
+{
+    static const struct {
+        const char *before;
+        const char *after;
+        const char *answer;
+    } cases[] = {
+        {"{\"execute\":\"", "\"}", "there is no command 'a"},
+        {"{\"execute\":\"fail\",\"", "\":1}", "a request has no member 'a"},
+        {"{\"execute\":\"echo\",\"arguments\":{\"", "\":1}}", "echo takes no argument 'a"},
+        {"{\"execute\":\"repeat\",\"arguments\":{\"text\":\"", "\"}}", "\"desc\":\"a"},
+    };
+    int fd = qmp_rig_connect_negotiated(&rig);
+    char text[1024], request[2048];
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases) * 4; i++) {
+        size_t len = i % 4 + 1;
+
+        memset(text, 'a', len);
+        for (; len + 4 < 900; len += 4)
+            memcpy(text + len, "\xf0\x9f\x92\xbe", 4);
+        text[len] = '\0';
+        snprintf(request, sizeof(request), "%s%s%s", cases[i / 4].before, text, cases[i / 4].after);
+        ck_assert(strstr(ask(fd, request), cases[i / 4].answer));
+        ck_assert(strstr(ask(fd, "{\"execute\":\"query-version\"}"), "\"return\""));
+    }
     close(fd);
 }
 END_TEST
@@ -375,7 +414,7 @@ static void add_tests(Suite *suite)
     unit_case_with(
         suite, "sessions", set_up, tear_down, session_begins_with_capabilities,
         commands_are_listed_with_their_arguments, arguments_arrive_and_wrong_ones_do_not,
-        requests_that_are_none_get_errors_and_the_session_goes_on,
+        requests_that_are_none_get_errors_and_the_session_goes_on, long_texts_are_cut_and_answered,
         requests_at_once_are_answered_in_order, stopped_server_answers_and_begins_nothing,
         client_that_ends_its_direction_gets_its_answers,
         client_that_goes_away_leaves_its_request_to_end_alone, events_go_to_all_that_negotiated);
