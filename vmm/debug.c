@@ -34,6 +34,7 @@ struct debug {
     struct debug_cpu *cpus;
     unsigned ncpus;
     bool stands_still; /* and was told so */
+    bool waits;        /* the first machine has not begun */
 
     pthread_mutex_t lock; /* before that of the gate */
     bool holds;           /* lock: vCPUs are held, or will be from their start */
@@ -66,6 +67,16 @@ static void hold(struct debug *debug)
         gate_hold(debug->machine->gate);
     debug->holds = true;
     pthread_mutex_unlock(&debug->lock);
+}
+
+static bool holds(struct debug *debug)
+{
+    bool held;
+
+    pthread_mutex_lock(&debug->lock);
+    held = debug->holds;
+    pthread_mutex_unlock(&debug->lock);
+    return held;
 }
 
 static bool has_breakpoint(struct vcpu_debugger *debugger, uint64_t address)
@@ -202,12 +213,8 @@ static void look(struct loop_work *work)
 {
     struct debug *debug = container_of(work, struct debug, look);
     struct gdb_stop stop;
-    bool holds;
 
-    pthread_mutex_lock(&debug->lock);
-    holds = debug->holds;
-    pthread_mutex_unlock(&debug->lock);
-    if (!debug->tells || !holds || debug->ncpus == 0 || !gate_is_clear(debug->machine->gate))
+    if (!debug->tells || !holds(debug) || debug->ncpus == 0 || !gate_is_clear(debug->machine->gate))
         return;
     if (!debug->stands_still)
         debug->machine->holds(debug->machine, true);
@@ -293,6 +300,7 @@ static void release(struct debug *debug)
     if (debug->stands_still)
         debug->machine->holds(debug->machine, false);
     debug->stands_still = false;
+    debug->waits = false;
     pthread_mutex_lock(&debug->lock);
     held = debug->holds;
     debug->holds = false;
@@ -500,7 +508,7 @@ int debug_new(const struct kvm *kvm, struct loop *loop, bool waits, struct debug
     warn_of_missing(&debug->abilities);
     debug->target.ops = &target_ops;
     debug->loop = loop;
-    debug->holds = waits;
+    debug->holds = debug->waits = waits;
     debug->look.run = look;
     pthread_mutex_init(&debug->lock, NULL);
     *ret_debug = debug;
@@ -519,6 +527,13 @@ void debug_free(struct debug *debug)
 void debug_set_user(struct debug *debug, struct debug_user *user)
 {
     debug->user = user;
+}
+
+enum debug_hold debug_hold(struct debug *debug)
+{
+    if (debug->waits)
+        return DEBUG_WAITS;
+    return holds(debug) ? DEBUG_HOLDS : DEBUG_RUNS;
 }
 
 struct gdb_target *debug_target(struct debug *debug)

@@ -41,6 +41,15 @@ void debug_free(struct debug *debug);
 
 void debug_set_user(struct debug *debug, struct debug_user *user);
 
+/* What keeps the guest from running. */
+enum debug_hold {
+    DEBUG_RUNS,  /* nothing */
+    DEBUG_WAITS, /* it has not begun, because nobody let it */
+    DEBUG_HOLDS, /* whoever debugs */
+};
+
+enum debug_hold debug_hold(struct debug *debug);
+
 struct gdb_target *debug_target(struct debug *debug);
 
 /* ---- from the machine; a debug that is NULL is nobody ---------------------------------------- */

@@ -72,6 +72,11 @@ struct debug *debug_server_debug(struct debug_server *server)
     return server ? server->debug : NULL;
 }
 
+enum debug_hold debug_server_hold(struct debug_server *server)
+{
+    return server ? debug_hold(server->debug) : DEBUG_RUNS;
+}
+
 void debug_server_exited(struct debug_server *server, unsigned code)
 {
     if (server)

@@ -33,6 +33,9 @@ int debug_server_new(const struct debug_server_options *options, struct debug_se
 /* For the machines. NULL for a server that is NULL. */
 struct debug *debug_server_debug(struct debug_server *server);
 
+/* Does gdb keep the guest from running? NULL is fine. */
+enum debug_hold debug_server_hold(struct debug_server *server);
+
 /* The last guest has ended, and the process will, with this exit code. NULL is fine. */
 void debug_server_exited(struct debug_server *server, unsigned code);
 

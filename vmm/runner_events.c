@@ -65,7 +65,8 @@ static void on_repeat_button(struct loop_timer *timer)
 
     if (!machine_repeat_power_button(runner->remote.machine))
         return;
-    if (!runner->remote.wants_pause && ++runner->nrepeats == BUTTON_UNNOTICED_S / REPEAT_BUTTON_S)
+    if (!runner->remote.wants_pause && debug_server_hold(runner->debug_server) == DEBUG_RUNS &&
+        ++runner->nrepeats == BUTTON_UNNOTICED_S / REPEAT_BUTTON_S)
         log_say("the guest has not noticed its power button so far: it is told again");
     loop_arm(runner->loop, &runner->repeat_button, REPEAT_BUTTON_S * NS_PER_S);
 }
@@ -99,9 +100,10 @@ static void resume(struct runner *runner)
 void runner_asked(void *opaque, unsigned signo)
 {
     struct runner *runner = opaque;
+    enum debug_hold hold = debug_server_hold(runner->debug_server);
 
     runner->asked_to_power_off = true;
-    if (runner->remote.prelaunch) {
+    if (runner->remote.prelaunch || hold == DEBUG_WAITS) {
         log_say("signal %u: ended before the guest ran", signo);
         insist(runner, CONTROL_HOST_SIGNAL);
         return;
@@ -113,6 +115,8 @@ void runner_asked(void *opaque, unsigned signo)
         return;
     }
     machine_report_disk_errors(runner->remote.machine);
+    if (hold == DEBUG_HOLDS)
+        log_say("signal %u: gdb holds the guest: `continue` lets it power off", signo);
     if (runner->remote.wants_pause)
         log_say("signal %u: the guest was paused: it goes on, so that it can power off", signo);
     resume(runner);

@@ -22,6 +22,7 @@
 #include "vmm/config/config.h"
 #include "vmm/gdb/breakpoints.h"
 #include "vmm/gdb/registers_x86.h"
+#include "vmm/process/ending_rules.h"
 
 /* Code that the tests' guests jump to: a loop that counts up to 3, prints, and starts over. */
 #define CODE GUEST_DATA
@@ -117,7 +118,8 @@ static void start_in_loop(void)
 static void end_by_signal(void)
 {
     kill(vm.pid, SIGTERM);
-    usleep(1100000);
+    ck_assert(vm_wait_error(&vm, "power button pressed"));
+    usleep(ENDING_PAUSE_NS / 1000);
     kill(vm.pid, SIGTERM);
     assert_exit_code(&vm, vm_wait(&vm), EXIT_KILLED);
 }
@@ -273,11 +275,57 @@ START_TEST(guest_that_waits_for_gdb_has_not_begun)
 }
 END_TEST
 
-START_TEST(signals_end_a_guest_that_waits_for_gdb)
+START_TEST(signal_ends_a_guest_that_waits_for_gdb_at_once)
+{
+    guest_power_off(&guest);
+    start_vm((const char *const[]){"--wait-gdb", NULL});
+    while (access(scratch_path("gdb"), F_OK) < 0)
+        usleep(1000);
+    kill(vm.pid, SIGTERM);
+    assert_exit_code(&vm, vm_wait(&vm), EXIT_KILLED);
+    ck_assert_ptr_nonnull(strstr(vm_errors(&vm), "ended before the guest ran"));
+}
+END_TEST
+
+START_TEST(signal_ends_a_guest_that_gdb_has_not_let_begin)
 {
     guest_power_off(&guest);
     start_waiting();
-    end_by_signal();
+    kill(vm.pid, SIGTERM);
+    ck_assert_str_eq(gdb_client_receive(&client), "W04");
+    assert_exit_code(&vm, vm_wait(&vm), EXIT_KILLED);
+    ck_assert_ptr_nonnull(strstr(vm_errors(&vm), "ended before the guest ran"));
+}
+END_TEST
+
+/* A guest that waits for its power button, held by gdb in that. */
+static void hold_guest_with_button(const char *const more[])
+{
+    guest_route_irq(&guest, X86_GSI_GED, GUEST_VECTOR_FIRST);
+    guest_put_text(&guest, "ready");
+    guest_op(&guest, GUEST_WAIT_IRQ, 1, 0, 0);
+    guest_power_off(&guest);
+    start_vm(more);
+    ck_assert(vm_wait_output(&vm, "ready"));
+    gdb_client_open(&client, scratch_path("gdb"));
+}
+
+START_TEST(guest_that_gdb_holds_powers_off_when_it_goes_on)
+{
+    hold_guest_with_button((const char *const[]){NULL});
+    kill(vm.pid, SIGTERM);
+    ck_assert(vm_wait_error(&vm, "gdb holds the guest: `continue` lets it power off"));
+    gdb_client_expect(&client, "vCont;c", "W00");
+    assert_exit_code(&vm, vm_wait(&vm), EXIT_POWER_OFF);
+}
+END_TEST
+
+START_TEST(guest_that_gdb_holds_is_ended_in_time)
+{
+    hold_guest_with_button((const char *const[]){"--shutdown-timeout", "1", NULL});
+    kill(vm.pid, SIGTERM);
+    ck_assert_str_eq(gdb_client_receive(&client), "W04");
+    assert_exit_code(&vm, vm_wait(&vm), EXIT_KILLED);
 }
 END_TEST
 
@@ -697,7 +745,10 @@ static void add_tests(Suite *suite)
         breakpoint_instruction_of_the_guest_is_its_own,
         detach_lets_the_guest_run_without_breakpoints, gdb_that_vanishes_leaves_no_breakpoint);
     unit_case_with(suite, "running", set_up, tear_down, guest_that_waits_for_gdb_has_not_begun,
-                   signals_end_a_guest_that_waits_for_gdb,
+                   signal_ends_a_guest_that_waits_for_gdb_at_once,
+                   signal_ends_a_guest_that_gdb_has_not_let_begin,
+                   guest_that_gdb_holds_powers_off_when_it_goes_on,
+                   guest_that_gdb_holds_is_ended_in_time,
                    connecting_stops_and_interrupt_stops_again, time_stands_still_with_the_guest,
                    reset_and_failure_are_told_by_exit_code, reset_keeps_gdb_and_its_breakpoints,
                    reset_by_a_client_keeps_breakpoints_of_a_gdb_that_holds_the_guest,

@@ -155,12 +155,12 @@ void gdb_session_restarted(struct gdb_session *session)
 
 void gdb_session_exited(struct gdb_session *session, unsigned code)
 {
-    bool waits = session->state == GDB_RUNNING;
+    bool hears = session->state == GDB_RUNNING || session->state == GDB_STOPPED;
 
     if (session->state == GDB_OVER)
         return;
     session->state = GDB_OVER;
-    if (waits) {
+    if (hears) {
         gdb_reply_begin(&session->reply);
         gdb_reply_format(&session->reply, "W%02x", code & 0xff);
         send_reply(session);

@@ -608,10 +608,11 @@ START_TEST(exit_of_the_guest_is_told_to_who_waits)
 }
 END_TEST
 
-START_TEST(exit_is_no_answer_to_something_else)
+/* No packet asks for it; gdb finds it when it sends the next one. */
+START_TEST(exit_of_the_guest_is_told_to_who_holds_it)
 {
-    gdb_session_exited(session, 0);
-    ck_assert_uint_eq(nsent, 0);
+    gdb_session_exited(session, 4);
+    ck_assert_str_eq(sent, "$W04#bb");
     ck_assert(over);
 }
 END_TEST
@@ -716,7 +717,7 @@ static void add_tests(Suite *suite)
                    gdb_that_vanishes_while_stopped_is_a_detach,
                    gdb_that_vanishes_while_running_first_stops_the_machine, kill_ends_the_machine,
                    vkill_is_answered, exit_of_the_guest_is_told_to_who_waits,
-                   exit_is_no_answer_to_something_else, breakpoints_survive_a_reset,
+                   exit_of_the_guest_is_told_to_who_holds_it, breakpoints_survive_a_reset,
                    gdb_that_holds_the_guest_over_a_reset_sees_its_beginning);
     unit_case_with(suite, "others", set_up, tear_down, post_is_no_gdb,
                    nonsense_ends_no_gdb_that_sent_a_packet);
