@@ -39,8 +39,8 @@ static char *socket_path(const char *filename, pid_t pid)
     const char *path = filename + strlen(UNIX_PREFIX);
     int len = (int)strcspn(path, ",");
     char *whole = NULL;
-    int n = path[0] == '/' || pid == 0 ? asprintf(&whole, "%.*s", len, path)
-                                       : asprintf(&whole, "/proc/%d/cwd/%.*s", pid, len, path);
+    int n = path[0] == '/' ? asprintf(&whole, "%.*s", len, path)
+                           : asprintf(&whole, "/proc/%d/cwd/%.*s", pid, len, path);
 
     return n < 0 ? NULL : whole;
 }
@@ -107,21 +107,28 @@ static int open_serial(const char *filename, pid_t pid, int *ret_fd, struct err 
         filename);
 }
 
+static int open_known(const char *filename, pid_t pid, int *ret_fd, struct err *err)
+{
+    if (!filename)
+        return err_set(err, CTL_REMOTE_ERROR, "the VM does not tell where its serial port is");
+    if (pid == 0)
+        return err_set(err, -EINVAL,
+                       "over TCP it is not known which process the VM is, and keys go to no other: "
+                       "use its name, or a unix socket");
+    return open_serial(filename, pid, ret_fd, err);
+}
+
 static int find_serial(const struct args *args, int *ret_fd, struct err *err)
 {
     struct link *link;
     json_t *chardevs = NULL;
-    const char *filename;
     int r = target_open(args->target, args->timeout_ms ? args->timeout_ms : ANSWER_MS, &link, err);
 
     if (r < 0)
         return r;
     r = link_ask(link, "query-chardev", NULL, &chardevs, err);
-    filename = facts_serial(chardevs);
     if (r == 0)
-        r = filename
-                ? open_serial(filename, link_pid(link), ret_fd, err)
-                : err_set(err, CTL_REMOTE_ERROR, "the VM does not tell where its serial port is");
+        r = open_known(facts_serial(chardevs), link_pid(link), ret_fd, err);
     link_close(link);
     json_decref(chardevs);
     return r;

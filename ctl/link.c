@@ -19,7 +19,7 @@
 #include "ctl/message.h"
 #include "ctl/socket.h"
 
-#define TCP_PREFIX "tcp:127.0.0.1:"
+#define TCP_PREFIX "tcp:"
 
 #define CHUNK 8192u
 
@@ -196,31 +196,49 @@ static json_t *kept_event(struct link *link)
 
 /* ---- connecting ------------------------------------------------------------------------------ */
 
-static int connect_tcp(struct link *link, const char *port_text, struct err *err)
+/* The port in tcp:127.0.0.1:PORT. */
+static int parse_tcp(const char *address, uint16_t *ret_port, struct err *err)
+{
+    static const char *const hosts[] = {TCP_PREFIX "127.0.0.1:", TCP_PREFIX "localhost:"};
+    uint64_t port;
+
+    for (size_t i = 0; i < ARRAY_SIZE(hosts); i++) {
+        size_t len = strlen(hosts[i]);
+
+        if (strncmp(address, hosts[i], len) == 0 && parse_u64(address + len, &port) == 0 &&
+            port > 0 && port <= UINT16_MAX) {
+            *ret_port = (uint16_t)port;
+            return 0;
+        }
+    }
+    return err_set(err, -EINVAL, "%s: expected tcp:127.0.0.1:PORT", address);
+}
+
+static int connect_tcp(struct link *link, const char *address, struct err *err)
 {
     struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof(int);
-    uint64_t port;
+    uint16_t port;
     int error = 0;
-    int r = 0;
+    int r = parse_tcp(address, &port, err);
 
-    if (parse_u64(port_text, &port) < 0 || port == 0 || port > UINT16_MAX)
-        return err_set(err, -EINVAL, "%s: expected a port from 1 to 65535", port_text);
-    addr.sin_port = htons((uint16_t)port);
+    if (r < 0)
+        return r;
+    addr.sin_port = htons(port);
     link->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (link->fd < 0)
-        return err_set_errno(err, -errno, "port %s", port_text);
+        return err_set_errno(err, -errno, "%s", address);
     if (connect(link->fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
         r = errno == EINPROGRESS ? wait_for(link, POLLOUT) : -errno;
     if (r == 0)
         r = getsockopt(link->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0 ? -errno : -error;
-    return r < 0 ? err_set_errno(err, r, "port %s", port_text) : 0;
+    return r < 0 ? err_set_errno(err, r, "%s", address) : 0;
 }
 
 static int connect_to(struct link *link, const char *address, struct err *err)
 {
     if (strncmp(address, TCP_PREFIX, strlen(TCP_PREFIX)) == 0)
-        return connect_tcp(link, address + strlen(TCP_PREFIX), err);
+        return connect_tcp(link, address, err);
     return socket_connect(address, link->deadline_ns, &link->fd, &link->pid, err);
 }
 

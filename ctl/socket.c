@@ -2,9 +2,11 @@
 #include "ctl/socket.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -28,8 +30,17 @@ static int connect_until(int fd, const struct sockaddr_un *addr, uint64_t deadli
     return 0;
 }
 
+static bool is_something_else(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 && !S_ISSOCK(st.st_mode);
+}
+
 static int fail(int r, const char *path, struct err *err)
 {
+    if (r == -ECONNREFUSED && is_something_else(path))
+        return err_set(err, -ENOENT, "%s: that is no socket", path);
     switch (r) {
     case -ENOENT:
     case -ENOTDIR:

@@ -110,6 +110,9 @@ class Status(CtlTest):
         port = vm.socket.getsockname()[1]
         vm = self.json(f"tcp:127.0.0.1:{port}", "status")
         self.assertEqual((vm["name"], vm["pid"], vm["uptime"]), ("web", None, None))
+        self.assertIn("running", self.out(f"tcp:localhost:{port}", "status"))
+        self.assertIn("over TCP it is not known which process the VM is",
+                      self.error(2, f"tcp:127.0.0.1:{port}", "console"))
         self.vms.pop().close()
         self.error(3, f"tcp:127.0.0.1:{port}", "status")
 
@@ -344,6 +347,17 @@ class CommandLine(CtlTest):
     def test_options_may_follow_the_command(self):
         self.vm()
         self.assertEqual(json.loads(self.out("web", "status", "--json"))["name"], "web")
+
+    def test_addresses_that_are_none(self):
+        for address in ("tcp:1.2.3.4:1", "tcp:", "tcp:127.0.0.1", "tcp:127.0.0.1:65536",
+                        "tcp:127.0.0.1:x"):
+            self.assertEqual(self.error(2, address, "status"),
+                             f"minivmm-ctl: {address}: expected tcp:127.0.0.1:PORT")
+
+    def test_what_is_no_socket(self):
+        for path in (self.runtime, self.program):
+            self.assertEqual(self.error(3, path, "status"),
+                             f"minivmm-ctl: {path}: that is no socket")
 
     def test_no_such_vm(self):
         self.vm("gone").close()
