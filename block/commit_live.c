@@ -5,7 +5,6 @@
 #include <stdlib.h>
 
 #include "base/bytes.h"
-#include "base/log.h"
 #include "block/dirty.h"
 #include "block/driver.h"
 #include "block/stack.h"
@@ -30,6 +29,7 @@ struct commit {
     struct block_dirty *dirty;
     void *buf;
     bool refused; /* the base takes no such first sector */
+    bool broken;  /* the top could not be emptied, and takes no write any more */
 };
 
 /*
@@ -116,23 +116,6 @@ static int copy_while_in_use(struct commit *c)
     return r;
 }
 
-/*
- * If that fails at the last step, nobody knows what the header says, and the image takes no write
- * any more. The backing file has all, so the disk goes on there.
- */
-static int empty_top(const struct commit *c)
-{
-    struct block_req flush = {.op = BLOCK_FLUSH};
-    int r = c->top->driver->make_empty(c->top);
-
-    if (r == 0 || block_execute(c->top, &flush) == 0)
-        return r;
-    log_warn("%s: committed, but it could not be emptied: do not use it any more, it may hide what "
-             "%s has",
-             c->top->path, c->base->path);
-    return 0;
-}
-
 /* Held: nothing changes any more. */
 static int finish(struct commit *c)
 {
@@ -143,8 +126,10 @@ static int finish(struct commit *c)
         r = c->base->driver->flush(c->base);
     if (r == 0)
         r = block_execute(c->top, &flush);
-    if (r == 0)
-        r = empty_top(c);
+    if (r == 0) {
+        r = c->top->driver->make_empty(c->top);
+        c->broken = r < 0 && block_execute(c->top, &flush) < 0;
+    }
     if (r < 0)
         return r;
     c->base->written = false;
@@ -195,6 +180,11 @@ static int explain(const struct commit *c, int error, struct err *err)
                        "of another format, as a guest could wish; minivmm-img commits it all the "
                        "same, if it is to be opened with format=raw only",
                        c->top->path, c->base->path);
+    if (c->broken)
+        return err_set_errno(err, error,
+                             "%s: could not be emptied after all of it was committed, and takes no "
+                             "write until it is opened again",
+                             c->top->path);
     return err_set_errno(err, error, "%s: cannot be committed to its backing file", c->top->path);
 }
 

@@ -126,7 +126,8 @@ struct block_driver {
 
     /*
      * Forget, in one step, all that the image itself has, so that it shows its backing file. What
-     * was written before is flushed.
+     * was written before is flushed. 0: the file is empty, durably, although the image may not be
+     * of use any more before it is opened again. Or -errno: all is there.
      */
     int (*make_empty)(struct block *block);
 

@@ -238,9 +238,11 @@ static int switch_to_less(struct qcow2 *q, struct qcow2_ledger *ledger, uint64_t
 
 /*
  * Cut once. The new tables lie in space that the old state did not use, so maybe at the end of the
- * file: *move_from says from where on, and another round moves them to the front.
+ * file: *move_from says from where on, and another round moves them to the front. *switched becomes
+ * true once the file has less, durably.
  */
-static int cut_once(struct qcow2 *q, uint64_t keep, uint64_t len, uint64_t *move_from)
+static int cut_once(struct qcow2 *q, uint64_t keep, uint64_t len, uint64_t *move_from,
+                    bool *switched)
 {
     struct qcow2_ledger *ledger;
     int r = qcow2_ledger_new(q, &ledger);
@@ -251,6 +253,7 @@ static int cut_once(struct qcow2 *q, uint64_t keep, uint64_t len, uint64_t *move
     r = qcow2_ledger_load(ledger);
     if (r == 0)
         r = switch_to_less(q, ledger, keep, len);
+    *switched |= ledger->switched;
     if (r == 0) {
         *move_from = qcow2_new_end(ledger);
         qcow2_punch_unused(ledger);
@@ -260,26 +263,35 @@ static int cut_once(struct qcow2 *q, uint64_t keep, uint64_t len, uint64_t *move
     return r;
 }
 
-/* Forget all clusters from `keep` on, and set the disk's length. */
-static int cut(struct qcow2 *q, uint64_t keep, uint64_t len)
+/*
+ * Forget all clusters from `keep` on, and set the disk's length. *switched: the file does, even if
+ * something fails afterwards.
+ */
+static int cut(struct qcow2 *q, uint64_t keep, uint64_t len, bool *switched)
 {
     uint64_t move_from = UINT64_MAX;
-    int r = cut_once(q, keep, len, &move_from);
+    int r;
 
+    *switched = false;
+    r = cut_once(q, keep, len, &move_from, switched);
     if (r == 0 && move_from < UINT64_MAX)
-        r = cut_once(q, keep, len, &move_from);
+        r = cut_once(q, keep, len, &move_from, switched);
     return r;
 }
 
 int qcow2_make_empty(struct block *block)
 {
     struct qcow2 *q = qcow2_of(block);
-    int r = cut(q, 0, block->len);
+    bool is_empty;
+    int r = cut(q, 0, block->len, &is_empty);
 
     /* The disk no longer shows what an external data file has; its space could be used again. */
     if (r == 0 && qcow2_has_data_file(q))
         r = qcow2_data_zero_fast(q, 0, align_up(block->len, q->cluster_size), true);
-    return r == -EOPNOTSUPP ? 0 : r;
+    if (r == 0 || r == -EOPNOTSUPP || !is_empty)
+        return r == -EOPNOTSUPP ? 0 : r;
+    log_warn("%s: is empty now, but its space could not be given back (error %d)", q->path, -r);
+    return 0;
 }
 
 /* Give an external data file the length of the disk. */
@@ -290,7 +302,8 @@ static int set_data_len(struct qcow2 *q, uint64_t len)
 
 static int shrink(struct qcow2 *q, uint64_t len, struct err *err)
 {
-    int r = cut(q, len, len);
+    bool switched;
+    int r = cut(q, len, len, &switched);
 
     if (r == 0)
         qcow2_bitmaps_saved(q);
@@ -358,6 +371,7 @@ static int grow(struct qcow2 *q, uint64_t len, enum block_prealloc prealloc, boo
                 struct err *err)
 {
     uint64_t old = q->block.len;
+    bool switched;
     int r;
 
     q->block.len = len;
@@ -367,7 +381,7 @@ static int grow(struct qcow2 *q, uint64_t len, enum block_prealloc prealloc, boo
     if (r == 0)
         return 0;
     q->block.len = old;
-    if (r != -EFBIG && !q->corrupt && cut(q, old, old) < 0)
+    if (r != -EFBIG && !q->corrupt && cut(q, old, old, &switched) < 0)
         log_warn("%s: space that was meant for a longer disk is still taken", q->path);
     if (r == -EFBIG)
         return err_set(err, r, "%s: the image size is too large for clusters of %llu bytes",

@@ -33,6 +33,7 @@ struct qcow2_ledger {
     struct qcow2_set dropped; /* counted up and down since, but not in the file: not free either */
     uint64_t next;            /* where to look for free clusters */
     uint64_t move_from;       /* refcount blocks from here on are placed anew; UINT64_MAX: none */
+    bool switched;            /* the new state is in the file, durably */
 };
 
 /* Begin with empty counts. A writable image is written back first. Returns 0 or -errno. */

@@ -360,12 +360,19 @@ int qcow2_switch_init(struct qcow2 *q, struct qcow2_switch *ret_next)
     return 0;
 }
 
-/* Write all fields at once: they lie in one sector, so all of them change or none. */
+/* The fields lie in one sector, so all of them change or none. Durably. */
+static int write_fields(struct qcow2 *q, const uint8_t *hdr)
+{
+    size_t end = q->version < 3 ? HDR_V2_LEN : HDR_HEADER_LEN;
+    int r = qcow2_meta_write(q, HDR_SIZE, hdr + HDR_SIZE, end - HDR_SIZE);
+
+    return r < 0 ? r : qcow2_barrier(q);
+}
+
 static int write_header(const struct plan *plan, const struct qcow2_switch *next)
 {
     struct qcow2 *q = plan->ledger->q;
     uint8_t hdr[SECTOR_LEN];
-    size_t end = q->version < 3 ? HDR_V2_LEN : HDR_HEADER_LEN;
     int r = qcow2_meta_read(q, 0, hdr, sizeof(hdr));
 
     if (r < 0)
@@ -383,9 +390,10 @@ static int write_header(const struct plan *plan, const struct qcow2_switch *next
         store_be64(hdr + HDR_AUTOCLEAR, next->autoclear);
         store_be32(hdr + HDR_REFCOUNT_ORDER, next->refcount_order);
     }
-    if (next->set_bitmaps)
-        return qcow2_change_bitmaps(q, hdr, &next->bitmaps);
-    return qcow2_meta_write(q, HDR_SIZE, hdr + HDR_SIZE, end - HDR_SIZE);
+    if (!next->set_bitmaps)
+        return write_fields(q, hdr);
+    r = qcow2_change_bitmaps(q, hdr, &next->bitmaps);
+    return r < 0 ? r : qcow2_barrier(q);
 }
 
 /* ---- the image in memory --------------------------------------------------------------------- */
@@ -439,18 +447,26 @@ static int reload(const struct plan *plan, const struct qcow2_switch *next)
 
 /* ---- the switch ------------------------------------------------------------------------------ */
 
+/*
+ * If the header cannot be written, the old one is put back. If that fails, too, the file may have
+ * the old state or the new one.
+ */
 static int write_and_reload(const struct plan *plan, const struct qcow2_switch *next)
 {
     struct qcow2 *q = plan->ledger->q;
-    int r = write_header(plan, next);
+    uint8_t old[HDR_HEADER_LEN];
+    int r = qcow2_meta_read(q, 0, old, sizeof(old));
 
-    if (r == 0)
-        r = qcow2_barrier(q);
+    if (r < 0)
+        return r;
+    r = write_header(plan, next);
+    if (r < 0 && !next->set_bitmaps && write_fields(q, old) == 0)
+        return r;
+    plan->ledger->switched = r == 0;
     if (r == 0)
         r = reload(plan, next);
     if (r < 0) {
-        /* The file may have the old state or the new one: what is in memory cannot be trusted. */
-        q->corrupt = true;
+        q->corrupt = true; /* what is in memory cannot be trusted */
         log_error("%s: changing the image failed at the last step: nothing is written any more; "
                   "open it again",
                   q->path);
