@@ -17,8 +17,7 @@ static void *disk_main(void *arg)
     struct disk *disk = arg;
     int r = loop_run(disk->loop);
 
-    /* epoll_wait does not fail on a descriptor and a buffer that are ours; the
-   * ring only wakes. */
+    /* epoll_wait does not fail on a descriptor and a buffer that are ours; the ring only wakes. */
     assert(r == 0);
     (void)r;
     return NULL;
@@ -145,9 +144,7 @@ void disk_resume(struct disk *disk)
     pthread_mutex_unlock(&disk->lock);
 }
 
-/* ---- limits
- * ----------------------------------------------------------------------------------
- */
+/* ---- limits ---------------------------------------------------------------------------------- */
 
 struct new_limits {
     struct disk_question question;
@@ -189,9 +186,7 @@ int disk_set_limits(struct disk *disk, const struct throttle_limits *limits, str
     return 0;
 }
 
-/* ---- closing
- * ---------------------------------------------------------------------------------
- */
+/* ---- closing --------------------------------------------------------------------------------- */
 
 static void set_state(struct disk *disk, bool attached, bool closing)
 {
