@@ -10,8 +10,7 @@
 #include "block/stack.h"
 
 /* Copied at a time, at most. */
-#define PIECE_UNITS 16u
-#define PIECE ((size_t)PIECE_UNITS * BLOCK_DIRTY_UNIT)
+#define PIECE ((size_t)1 << 20)
 #define PIECE_ALIGN 4096u
 
 /*
@@ -19,7 +18,7 @@
  * it come to that: after so many passes that left hardly less than they found, its requests wait
  * for the rest.
  */
-#define REST_UNITS 64u
+#define REST (4u << 20)
 #define FUTILE_MAX 3u
 
 struct commit {
@@ -56,6 +55,7 @@ static int copy_extent(struct commit *c, uint64_t off, uint64_t len, uint64_t *r
     *ret_len = min_u64(status.len, len);
     if (!(status.flags & BLOCK_STATUS_ALLOCATED))
         return 0; /* the base has it already */
+    *ret_len = min_u64(*ret_len, PIECE);
     if (status.flags & BLOCK_STATUS_ZERO)
         return c->base->driver->write_zeroes(c->base, off, *ret_len, BLOCK_REQ_UNMAP);
     iov.iov_len = *ret_len;
@@ -63,20 +63,30 @@ static int copy_extent(struct commit *c, uint64_t off, uint64_t len, uint64_t *r
     return r < 0 ? r : write_base(c, off, *ret_len, &iov);
 }
 
-static int copy_range(struct commit *c, uint64_t off, uint64_t end)
+/* `rest` of what was taken is still to be copied. */
+static uint64_t done_so_far(const struct commit *c, uint64_t rest)
 {
+    return c->top->len - min_u64(c->top->len, c->dirty->ndirty * c->dirty->unit + rest);
+}
+
+/* A long extent that the base has already is looked at once, and counts as a piece. */
+static int copy_range(struct commit *c, uint64_t off, uint64_t end, bool last)
+{
+    uint64_t moved = 0;
     uint64_t len = 0;
     int r = 0;
 
     c->base->written = true;
-    for (; r == 0 && off < end; off += len)
+    while (r == 0 && off < end) {
         r = copy_extent(c, off, end - off, &len);
+        off += len;
+        moved += len;
+        if (r == 0 && !last && (moved >= PIECE || off == end)) {
+            r = block_job_step(c->job, c->top, done_so_far(c, end - off), min_u64(moved, PIECE));
+            moved = 0;
+        }
+    }
     return r;
-}
-
-static uint64_t done_so_far(const struct commit *c)
-{
-    return c->top->len - min_u64(c->top->len, c->dirty->ndirty * BLOCK_DIRTY_UNIT);
 }
 
 /*
@@ -85,17 +95,16 @@ static uint64_t done_so_far(const struct commit *c)
  */
 static int copy_marked(struct commit *c, bool last)
 {
+    const uint64_t max = max_u64(PIECE / c->dirty->unit, 1);
     uint64_t unit = 0;
     uint64_t n;
     int r = 0;
 
-    while (r == 0 && (n = block_dirty_take(c->dirty, &unit, PIECE_UNITS)) > 0) {
-        uint64_t off = unit * BLOCK_DIRTY_UNIT;
-        uint64_t end = min_u64(off + n * BLOCK_DIRTY_UNIT, c->top->len);
+    while (r == 0 && (n = block_dirty_take(c->dirty, &unit, max)) > 0) {
+        uint64_t off = unit * c->dirty->unit;
+        uint64_t end = min_u64(off + n * c->dirty->unit, c->top->len);
 
-        r = copy_range(c, off, end);
-        if (r == 0 && !last)
-            r = block_job_step(c->job, c->top, done_so_far(c), end - off);
+        r = copy_range(c, off, end, last);
         unit += n;
     }
     return r;
@@ -103,10 +112,11 @@ static int copy_marked(struct commit *c, bool last)
 
 static int copy_while_in_use(struct commit *c)
 {
+    const uint64_t rest = max_u64(REST / c->dirty->unit, 1);
     unsigned futile = 0;
     int r = 0;
 
-    while (r == 0 && futile < FUTILE_MAX && c->dirty->ndirty > REST_UNITS) {
+    while (r == 0 && futile < FUTILE_MAX && c->dirty->ndirty > rest) {
         uint64_t before = c->dirty->ndirty;
 
         r = copy_marked(c, false);

@@ -2,6 +2,7 @@
 #include "block/dirty.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/bytes.h"
 
@@ -20,24 +21,31 @@ static void set(struct block_dirty *dirty, uint64_t unit, bool marked)
     dirty->ndirty += marked ? 1 : -1ull;
 }
 
+/* The loop of the disk waits: each word is written once, and there are few. */
 struct block_dirty *block_dirty_new(uint64_t len)
 {
-    uint64_t nunits = div_round_up(len, BLOCK_DIRTY_UNIT);
-    uint64_t nwords = div_round_up(nunits, WORD_BITS);
-    struct block_dirty *dirty = calloc(1, sizeof(*dirty) + nwords * sizeof(uint64_t));
+    struct block_dirty *dirty;
+    uint64_t unit = BLOCK_DIRTY_UNIT_MIN;
+    uint64_t nunits;
+    size_t size;
 
+    while (div_round_up(len, unit) > BLOCK_DIRTY_UNITS_MAX)
+        unit *= 2;
+    nunits = div_round_up(len, unit);
+    size = div_round_up(nunits, WORD_BITS) * sizeof(uint64_t);
+    dirty = malloc(sizeof(*dirty) + size);
     if (!dirty)
         return NULL;
-    dirty->nunits = nunits;
-    block_dirty_mark(dirty, 0, len);
+    *dirty = (struct block_dirty){.unit = unit, .nunits = nunits, .ndirty = nunits};
+    memset(dirty->bits, 0xff, size); /* nobody looks at the bits past the last unit */
     return dirty;
 }
 
 void block_dirty_mark(struct block_dirty *dirty, uint64_t off, uint64_t len)
 {
-    uint64_t end = div_round_up(off + len, BLOCK_DIRTY_UNIT);
+    uint64_t end = div_round_up(off + len, dirty->unit);
 
-    for (uint64_t unit = off / BLOCK_DIRTY_UNIT; unit < end; unit++)
+    for (uint64_t unit = off / dirty->unit; unit < end; unit++)
         set(dirty, unit, true);
 }
 

@@ -10,10 +10,12 @@
 
 #include "base/compiler.h"
 
-/* Parts are of this size. */
-#define BLOCK_DIRTY_UNIT (64u << 10)
+/* The shortest parts. They are longer on a disk that would have more than UNITS_MAX of them. */
+#define BLOCK_DIRTY_UNIT_MIN (64u << 10)
+#define BLOCK_DIRTY_UNITS_MAX (16u << 20)
 
 struct block_dirty {
+    uint64_t unit; /* the length of the parts, a power of two */
     uint64_t nunits;
     uint64_t ndirty;
     uint64_t bits[];

@@ -12,7 +12,7 @@
 #include "tests/lib/unit.h"
 
 #define UNITS ((uint64_t)1000)
-#define LEN (UNITS * BLOCK_DIRTY_UNIT - 512) /* the last unit is not whole */
+#define LEN (UNITS * BLOCK_DIRTY_UNIT_MIN - 512) /* the last unit is not whole */
 
 static struct block_dirty *dirty;
 static bool expected[UNITS];
@@ -84,16 +84,43 @@ START_TEST(marks_come_and_go)
             continue;
         }
         block_dirty_mark(dirty, off, len);
-        for (uint64_t unit = off / BLOCK_DIRTY_UNIT;
-             unit < div_round_up(off + len, BLOCK_DIRTY_UNIT); unit++)
+        for (uint64_t unit = off / BLOCK_DIRTY_UNIT_MIN;
+             unit < div_round_up(off + len, BLOCK_DIRTY_UNIT_MIN); unit++)
             expected[unit] = true;
+    }
+}
+END_TEST
+
+/* Any disk is marked at once, with little memory, and its end as well as its beginning. */
+START_TEST(a_large_disk_has_longer_units)
+{
+    static const uint64_t lens[] = {1ull << 40, (1ull << 40) + 512, 64ull << 40, INT64_MAX - 511};
+
+    for (size_t i = 0; i < ARRAY_SIZE(lens); i++) {
+        struct block_dirty *large = block_dirty_new(lens[i]);
+        uint64_t unit;
+
+        ck_assert_ptr_nonnull(large);
+        ck_assert_uint_le(large->nunits, BLOCK_DIRTY_UNITS_MAX);
+        ck_assert_uint_gt(large->nunits, BLOCK_DIRTY_UNITS_MAX / 2);
+        ck_assert_uint_eq(large->ndirty, large->nunits);
+        ck_assert_uint_eq(div_round_up(lens[i], large->unit), large->nunits);
+        unit = 0;
+        ck_assert_uint_eq(block_dirty_take(large, &unit, UINT64_MAX), large->nunits);
+        ck_assert_uint_eq(large->ndirty, 0);
+        block_dirty_mark(large, lens[i] - 512, 512);
+        unit = 0;
+        ck_assert_uint_eq(block_dirty_take(large, &unit, 1), 1);
+        ck_assert_uint_eq(unit, large->nunits - 1);
+        free(large);
     }
 }
 END_TEST
 
 static void add_tests(Suite *suite)
 {
-    unit_case_with(suite, "dirty", set_up, tear_down, all_is_marked_at_first, marks_come_and_go);
+    unit_case_with(suite, "dirty", set_up, tear_down, all_is_marked_at_first, marks_come_and_go,
+                   a_large_disk_has_longer_units);
 }
 
 UNIT_MAIN("block_dirty", add_tests)

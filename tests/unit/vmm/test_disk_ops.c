@@ -688,6 +688,35 @@ START_TEST(an_overlay_is_committed_to_a_raw_base_under_load)
 }
 END_TEST
 
+/* So long that a mark stands for more than is copied at once. */
+START_TEST(an_overlay_of_a_huge_disk_is_committed_under_load)
+{
+    const struct block_create_options options = {.path = scratch_path("disk.qcow2"),
+                                                 .format = BLOCK_FORMAT_QCOW2,
+                                                 .len = 17ull << 40,
+                                                 .cluster_size = 2 * MIB};
+    struct err err = {0};
+    struct block *block;
+
+    ck_assert_msg(block_create(&options, &err) == 0, "%s", err.msg);
+    open_disk("disk.qcow2", BLOCK_FORMAT_QCOW2, false);
+    start_load(LEN, false);
+    ck_assert_int_eq(disk_snapshot_overlay(vm.disk, scratch_path("o.qcow2"), when_done), 0);
+    ck_assert_msg(wait_done() == 0, "%s", vm.err.msg);
+    disk_load_wait(vm.load, 300);
+    ck_assert_int_eq(disk_commit(vm.disk, NULL, 0, when_done), 0);
+    ck_assert_msg(wait_done() == 0, "%s", vm.err.msg);
+    disk_load_wait(vm.load, 300);
+    disk_load_end(vm.load);
+    close_disk();
+    image_assert_sound("disk.qcow2");
+    block = image_open("disk.qcow2", BLOCK_FORMAT_QCOW2, true);
+    image_assert_shows(block, vm.load->model, LEN);
+    ck_assert_int_eq(block_close(block), 0);
+    disk_load_free(vm.load);
+}
+END_TEST
+
 /* It was opened for reading only, as a backing file is, and is shorter. */
 START_TEST(a_base_is_opened_for_writing_and_becomes_longer)
 {
@@ -843,6 +872,7 @@ static void add_tests(Suite *suite)
               a_disk_that_is_closed_ends_its_job));
     add(suite, "commit", TESTS(an_overlay_is_committed_under_load),
         TESTS(an_overlay_is_committed_to_a_raw_base_under_load,
+              an_overlay_of_a_huge_disk_is_committed_under_load,
               a_base_is_opened_for_writing_and_becomes_longer));
     add(suite, "refused", TESTS(NULL),
         TESTS(a_disk_does_not_become_shorter, what_cannot_grow_says_so_and_goes_on,
