@@ -3,7 +3,8 @@
  * A virtual CPU and its thread.
  *
  * The thread runs the guest until it is told to stop or cannot go on. Accesses to registers go to
- * the buses on this thread; devices hand I/O to other threads and never block it.
+ * the buses on this thread; devices hand I/O to other threads, and block it only while the guest
+ * resets a device or stops a queue of it: until the requests in flight are over.
  */
 #ifndef MINIVMM_VCPU_H
 #define MINIVMM_VCPU_H

@@ -259,6 +259,20 @@ START_TEST(gdb_that_vanishes_leaves_no_breakpoint)
 }
 END_TEST
 
+/* The guest has to stop once more before the next one can have it. */
+START_TEST(gdb_that_vanishes_makes_room_for_the_next)
+{
+    guest_op(&guest, GUEST_SPIN, 0, 0, 0);
+    start_waiting();
+    for (unsigned i = 0; i < 50; i++) {
+        gdb_client_send(&client, i % 2 ? "vCont;c" : "?");
+        gdb_client_close(&client);
+        gdb_client_open(&client, scratch_path("gdb"));
+    }
+    kill_by_gdb();
+}
+END_TEST
+
 /* ---- running and stopping -------------------------------------------------------------------- */
 
 START_TEST(guest_that_waits_for_gdb_has_not_begun)
@@ -743,7 +757,8 @@ static void add_tests(Suite *suite)
         suite, "breakpoints", set_up, tear_down, software_breakpoint_stops_each_time,
         hardware_breakpoint_stops_in_front_of_its_instruction, watchpoint_stops_behind_the_access,
         breakpoint_instruction_of_the_guest_is_its_own,
-        detach_lets_the_guest_run_without_breakpoints, gdb_that_vanishes_leaves_no_breakpoint);
+        detach_lets_the_guest_run_without_breakpoints, gdb_that_vanishes_leaves_no_breakpoint,
+        gdb_that_vanishes_makes_room_for_the_next);
     unit_case_with(suite, "running", set_up, tear_down, guest_that_waits_for_gdb_has_not_begun,
                    signal_ends_a_guest_that_waits_for_gdb_at_once,
                    signal_ends_a_guest_that_gdb_has_not_let_begin,

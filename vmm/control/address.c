@@ -30,7 +30,7 @@ static int parse_tcp(const char *text, const char *host_port, uint16_t *ret_port
         port = after_prefix(host_port, "localhost:");
     if (!port)
         return err_set(err, -EINVAL,
-                       TEXT ": a control socket is for this machine only: expected "
+                       TEXT ": sockets for clients are for this machine only: expected "
                             "tcp:127.0.0.1:PORT",
                        text);
     if (parse_u64(port, &number) < 0 || number == 0 || number > UINT16_MAX)

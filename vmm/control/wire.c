@@ -2,6 +2,7 @@
 #include "vmm/control/wire.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -13,6 +14,13 @@
 bool wire_is_busy(const struct wire *wire)
 {
     return wire->out.len > WIRE_OUT_BUSY;
+}
+
+bool wire_is_ending(const struct wire *wire)
+{
+    struct pollfd poll_fd = {.fd = wire->watch.fd, .events = POLLRDHUP};
+
+    return wire->broken || wire->finishing || poll(&poll_fd, 1, 0) > 0;
 }
 
 static bool wants_input(const struct wire *wire)

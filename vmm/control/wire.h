@@ -56,6 +56,9 @@ void wire_send(struct wire *wire, const char *data, size_t len);
 
 bool wire_is_busy(const struct wire *wire);
 
+/* Is it about to be closed, by the owner or because the client has gone? */
+bool wire_is_ending(const struct wire *wire);
+
 /* Take no input for a while. What was received in the same call before is the owner's to keep. */
 void wire_pause(struct wire *wire, bool paused);
 

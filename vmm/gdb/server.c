@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/log.h"
 #include "vmm/control/listener.h"
 #include "vmm/control/wire.h"
 #include "vmm/gdb/session.h"
@@ -24,6 +25,7 @@ struct gdb_server {
     struct gdb_session *session; /* NULL: nobody is connected */
     struct wire wire;
     bool connected;         /* the wire is open */
+    int next_fd;            /* of who came while the one before was leaving; -1: nobody */
     struct loop_work clean; /* frees what is over */
 };
 
@@ -59,14 +61,6 @@ static void user_over(struct gdb_session_user *user)
         wire_finish(&server->wire);
     else
         loop_post(server->loop, &server->clean);
-}
-
-static void clean(struct loop_work *work)
-{
-    struct gdb_server *server = container_of(work, struct gdb_server, clean);
-
-    gdb_session_free(server->session);
-    server->session = NULL;
 }
 
 /* ---- the wire's side ------------------------------------------------------------------------- */
@@ -130,14 +124,10 @@ static int turn_away(int fd)
     return 0;
 }
 
-static int on_client(int fd, void *opaque)
+static int take(struct gdb_server *server, int fd)
 {
-    struct gdb_server *server = opaque;
-    int r;
+    int r = wire_open(&server->wire, &wire_ops, server->loop, fd);
 
-    if (server->session)
-        return turn_away(fd);
-    r = wire_open(&server->wire, &wire_ops, server->loop, fd);
     if (r < 0)
         return r;
     server->connected = true;
@@ -147,6 +137,32 @@ static int on_client(int fd, void *opaque)
         wire_close(&server->wire);
     }
     return r;
+}
+
+/* One that is leaving makes room soon: it is no reason to turn the next one away. */
+static int on_client(int fd, void *opaque)
+{
+    struct gdb_server *server = opaque;
+    bool leaving = !server->connected || wire_is_ending(&server->wire);
+
+    if (!server->session)
+        return take(server, fd);
+    if (!leaving || server->next_fd >= 0)
+        return turn_away(fd);
+    server->next_fd = fd;
+    return 0;
+}
+
+static void clean(struct loop_work *work)
+{
+    struct gdb_server *server = container_of(work, struct gdb_server, clean);
+    int fd = server->next_fd;
+
+    gdb_session_free(server->session);
+    server->session = NULL;
+    server->next_fd = -1;
+    if (fd >= 0 && take(server, fd) < 0)
+        log_warn("gdb: out of memory: a client is sent away");
 }
 
 /* ---- the target's side ----------------------------------------------------------------------- */
@@ -184,6 +200,7 @@ int gdb_server_new(struct loop *loop, const char *address, struct gdb_target *ta
     server->user =
         (struct gdb_session_user){.send = user_send, .listen = user_listen, .over = user_over};
     server->clean.run = clean;
+    server->next_fd = -1;
     r = listener_new(loop, address, on_client, server, &server->listener, err);
     if (r < 0) {
         free(server);
@@ -201,6 +218,8 @@ void gdb_server_free(struct gdb_server *server)
     listener_free(server->listener);
     if (server->connected)
         wire_close(&server->wire);
+    if (server->next_fd >= 0)
+        close(server->next_fd);
     loop_cancel(server->loop, &server->clean);
     gdb_session_free(server->session);
     free(server);
