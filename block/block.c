@@ -222,18 +222,23 @@ static void tidy(struct block *block)
     block_submit(block, &block->tidying);
 }
 
-/* An idle disk has no timer: once this has tidied up, the next finished request arms it again. */
+/*
+ * An idle disk has no timer: once this has tidied up, the next finished request arms it again. An
+ * operation may go on for days, and keeps the memory that it works with, but no write of the guest
+ * from being flushed.
+ */
 static void idle_expired(struct loop_timer *timer)
 {
     struct block *block = container_of(timer, struct block, idle);
+    bool idle = !block->busy && block->in_flight == 0;
 
-    if (block->busy || block->in_flight > 0 || block->live) {
-        block->busy = false;
-        loop_arm(block->loop, timer, IDLE_NS);
-    } else {
+    block->busy = false;
+    if (idle && !block->live)
         release_memory(block);
+    else
+        loop_arm(block->loop, timer, IDLE_NS);
+    if (idle && !block->held)
         tidy(block);
-    }
 }
 
 bool block_is_quiet(const struct block *block)

@@ -153,8 +153,42 @@ START_TEST(cancelled_disk_is_flushed_without_being_closed)
 }
 END_TEST
 
-static struct block *hog_block;
-static struct loop *hog_loop;
+/* A job may go on for days, or be paused: what the guest wrote is not left to its end. */
+START_TEST(idle_disk_is_flushed_while_it_has_a_job)
+{
+    struct loop_timer timer = {.expired = stop_idle_loop};
+    struct block_live job = {0};
+    uint8_t data[512] = {1};
+    struct iovec iov = {data, sizeof(data)};
+    struct block_req req = {
+        .op = BLOCK_WRITE, .len = sizeof(data), .iov = &iov, .niov = 1, .done = count_cancelled};
+    struct block *block;
+    struct err err = {0};
+
+    add_image(0, &(struct qcow2_image_options){.refcount_order = 4, .size = DISK_SIZE});
+    block = mem_env_open(&env, "i0", BLOCK_FORMAT_QCOW2, false);
+    host_calls_reset();
+    ck_assert_int_eq(loop_new(&idle_loop), 0);
+    ck_assert_int_eq(block_attach(block, idle_loop, &err), 0);
+    job.block = block;
+    block->live = &job;
+    block_submit(block, &req);
+    while (block_in_flight(block) > 0)
+        aio_wait(block->aio);
+    loop_arm(idle_loop, &timer, LONG_IDLE_NS);
+    ck_assert_int_eq(loop_run(idle_loop), 0);
+    ck_assert(!block->written);
+    ck_assert_uint_eq(host_calls[HOST_TRIM].count, 0); /* the job uses its memory */
+    block->live = NULL;
+    loop_arm(idle_loop, &timer, LONG_IDLE_NS);
+    ck_assert_int_eq(loop_run(idle_loop), 0);
+    ck_assert_uint_eq(host_calls[HOST_TRIM].count, 1);
+    ck_assert_int_eq(block_detach(block), 0);
+    ck_assert_int_eq(block_close(block), 0);
+    loop_free(idle_loop);
+}
+END_TEST
+
 static struct block *hog_block;
 static struct loop *hog_loop;
 static unsigned hog_rounds;
@@ -340,6 +374,7 @@ static void add_tests(Suite *suite)
     tcase_add_test(tcase, cancelled_disk_is_flushed_without_being_closed);
     tcase_add_loop_test(tcase, endless_requests_leave_the_loop_to_others_and_can_be_cancelled, 0,
                         ARRAY_SIZE(hogs));
+    tcase_add_test(tcase, idle_disk_is_flushed_while_it_has_a_job);
     tcase_add_test(tcase, copying_of_large_clusters_leaves_the_loop_to_others);
     tcase_add_test(tcase, inflating_of_large_clusters_leaves_the_loop_to_others);
     tcase_add_test(tcase, search_in_a_full_image_leaves_the_loop_to_others_and_can_be_cancelled);
