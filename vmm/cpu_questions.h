@@ -18,7 +18,7 @@
 struct cpu_question {
     /* Look and note what there is to see; on the CPU's thread, outside the guest. */
     void (*look)(struct cpu_question *question);
-    /* On the main loop, or when the guest has ended; at once if the CPU does not run. */
+    /* On the main loop, or when the VM has ended; at once if the CPU does not run. */
     void (*answered)(struct cpu_question *question);
 
     bool looked; /* for `answered`: false: the CPU does not run */

@@ -212,10 +212,10 @@ void remote_set_pty(struct remote *remote, const char *name)
     remote->vm.serial_port = text;
 }
 
-void remote_forget_machine(struct remote *remote)
+void remote_end_questions(struct remote *remote)
 {
-    remote->machine = NULL;
-    cpu_questions_end(&remote->cpu_questions);
+    if (remote->parts)
+        cpu_questions_end(&remote->cpu_questions);
 }
 
 void remote_done(struct remote *remote)

@@ -32,8 +32,11 @@ int remote_init(struct remote *remote, const struct machine_parts *parts,
 /* The serial port is this pseudo-terminal, which has its name only when it was opened. */
 void remote_set_pty(struct remote *remote, const char *name);
 
-/* Its vCPUs have stopped for good, and no client asks about it any more. */
-void remote_forget_machine(struct remote *remote);
+/*
+ * Answer what is open: the main loop will not run any more. The last machine has stopped, and
+ * clients' requests are not carried out any more. Harmless on one that is all zero.
+ */
+void remote_end_questions(struct remote *remote);
 
 /* Harmless on one that is all zero. */
 void remote_done(struct remote *remote);

@@ -163,7 +163,6 @@ static enum exit_code start_and_wait(struct runner *runner, struct err *err)
 static enum exit_code run_guest(struct runner *runner, struct err *err)
 {
     struct remote *remote = &runner->remote;
-    struct machine *machine;
     enum exit_code code;
 
     runner->ended = false;
@@ -173,9 +172,8 @@ static enum exit_code run_guest(struct runner *runner, struct err *err)
     if (remote->wants_pause) /* as the guest before it was */
         machine_pause(remote->machine);
     code = start_and_wait(runner, err);
-    machine = remote->machine;
-    remote_forget_machine(remote);
-    machine_free(machine);
+    machine_free(remote->machine);
+    remote->machine = NULL;
     return code;
 }
 

@@ -209,6 +209,7 @@ static int close_parts(struct runner *runner, struct err *err)
     if (runner->ending)
         ending_begin_closing(runner->ending);
     control_stop(runner->control);
+    remote_end_questions(&runner->remote);
     close_console(runner);
     result = close_disks(runner, err);
     boot_close(runner->boot);

@@ -75,7 +75,7 @@ struct vm_queries {
     bool (*read_memory)(struct control_vm *vm, uint64_t gpa, void *buf, size_t len);
     /* Where an address leads, as a CPU sees it; on its thread. False: nowhere. */
     bool (*translate)(struct control_vm *vm, unsigned cpu, uint64_t va, uint64_t *ret_gpa);
-    /* Answered later, on the main loop, or when the guest has ended; without a guest at once. */
+    /* Answered later, on the main loop, or when the VM has ended; without a guest at once. */
     void (*ask_cpu)(struct control_vm *vm, unsigned cpu, struct cpu_question *question);
     struct disk *(*disk)(struct control_vm *vm, unsigned index);
     void (*get_disk)(struct control_vm *vm, unsigned index, struct vm_disk *ret_disk);
