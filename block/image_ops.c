@@ -20,6 +20,7 @@ void block_get_details(const struct block *block, struct block_details *ret_deta
     *ret_details = (struct block_details){
         .path = block->path,
         .file_id = block->file->id,
+        .data_id = block->data_file ? block->data_file->id : NULL,
         .backing_name = block->backing_name,
         .backing_format = block->backing_format,
         .data_name = block->data_name,

@@ -26,6 +26,7 @@ struct block_details {
     const char *backing_format;
     const char *data_name; /* what it says about the external data file, likewise */
     const char *data_path; /* as it was opened; NULL: it is not */
+    const uint64_t *data_id;
     bool data_file_raw;
     const struct block *backing; /* NULL: there is none, or it was not opened */
     uint64_t part_off;           /* where in the file the image begins */

@@ -4,13 +4,17 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include "block/image_ops.h"
 
 void disk_image_name(unsigned index, char name[DISK_NAME_MAX])
 {
     snprintf(name, DISK_NAME_MAX, "vd%c", index < 26 ? 'a' + (int)index : '?');
 }
 
-struct open_file_use disk_image_use(unsigned index, const char *path, bool is_top, bool writable)
+/* How a disk uses a file. */
+static struct open_file_use use_of(unsigned index, const char *path, bool is_top, bool writable)
 {
     struct open_file_use use = {.path = path, .writable = writable};
     char name[DISK_NAME_MAX];
@@ -21,13 +25,35 @@ struct open_file_use disk_image_use(unsigned index, const char *path, bool is_to
     return use;
 }
 
+/* Each image may have a data file. */
+#define FILES_MAX (2 * BLOCK_CHAIN_MAX)
+
+struct opening {
+    const struct disk_image *image;
+    uint64_t added[FILES_MAX][2];
+    unsigned nadded;
+};
+
 static int admit(void *opaque, const struct block_file *file, struct err *err)
 {
-    const struct disk_image *image = opaque;
-    const struct open_file_use use =
-        disk_image_use(image->index, file->path, file->is_top, file->writable);
+    struct opening *opening = opaque;
+    const struct disk_image *image = opening->image;
+    const struct open_file_use use = use_of(image->index, file->path, file->is_top, file->writable);
+    int r;
 
-    return open_files_add(image->files, file->id, &use, err);
+    if (opening->nadded == FILES_MAX)
+        return err_set(err, -ELOOP, "more than %u files", FILES_MAX);
+    r = open_files_add(image->files, file->id, &use, err);
+    if (r == 0)
+        memcpy(opening->added[opening->nadded++], file->id, sizeof(opening->added[0]));
+    return r;
+}
+
+/* What others have added stays: what was refused may be theirs. */
+static void remove_added(const struct opening *opening)
+{
+    for (unsigned i = 0; i < opening->nadded; i++)
+        open_files_remove(opening->image->files, opening->added[i]);
 }
 
 /* What one disk and all disks are allowed, in an array to be freed. NULL without memory. */
@@ -49,6 +75,7 @@ int disk_image_open(const struct disk_image *image, struct block **ret_block, st
     const struct config_disk *config = &image->vm->disks[image->index];
     const struct config_places *for_all = &image->vm->backing;
     const char **allowed = join_places(&config->backing, for_all);
+    struct opening opening = {.image = image};
     const struct block_options options = {
         .path = image->overlay ? image->overlay : config->path,
         .format = image->overlay ? BLOCK_FORMAT_QCOW2 : config->format,
@@ -58,7 +85,7 @@ int disk_image_open(const struct disk_image *image, struct block **ret_block, st
         .discard = config->discard,
         .flags = image->overlay ? BLOCK_OPEN_NO_BACKING : 0,
         .admit = admit,
-        .admit_opaque = (void *)(uintptr_t)image,
+        .admit_opaque = &opening,
         .confined = !config->backing.any && !for_all->any,
         .allowed = allowed,
         .nallowed = config->backing.n + for_all->n,
@@ -69,5 +96,32 @@ int disk_image_open(const struct disk_image *image, struct block **ret_block, st
         return err_set(err, -ENOMEM, "%s: out of memory", options.path);
     r = block_open(&options, ret_block, err);
     free(allowed);
+    if (r < 0)
+        remove_added(&opening);
     return r;
+}
+
+void disk_image_note_use(struct open_files *files, unsigned index, const struct block *layer,
+                         bool is_top)
+{
+    struct block_details details;
+    struct open_file_use use;
+
+    block_get_details(layer, &details);
+    use = use_of(index, details.path, is_top, is_top);
+    open_files_change(files, details.file_id, &use);
+    if (!details.data_id)
+        return;
+    use = use_of(index, details.data_path, false, is_top);
+    open_files_change(files, details.data_id, &use);
+}
+
+void disk_image_forget(struct open_files *files, const struct block *layer)
+{
+    struct block_details details;
+
+    block_get_details(layer, &details);
+    open_files_remove(files, details.file_id);
+    if (details.data_id)
+        open_files_remove(files, details.data_id);
 }

@@ -22,9 +22,6 @@
  */
 void disk_image_name(unsigned index, char name[DISK_NAME_MAX]);
 
-/* How a disk uses a file. */
-struct open_file_use disk_image_use(unsigned index, const char *path, bool is_top, bool writable);
-
 struct disk_image {
     const struct config *vm;
     unsigned index;
@@ -34,9 +31,19 @@ struct disk_image {
 
 /*
  * Open the image of a disk with its backing files, or an overlay without, as the user wants it, and
- * add the files to the list. 0, or a negative errno with *err filled.
+ * add the files to the list. 0, or a negative errno with *err filled and the list as it was.
  */
 int disk_image_open(const struct disk_image *image, struct block **ret_block,
                     struct err *err) MUST_CHECK;
+
+/*
+ * An image without those below it, with its data file, if it has one: the list says that it is the
+ * disk's, which writes to it, or that it is only read by now.
+ */
+void disk_image_note_use(struct open_files *files, unsigned index, const struct block *layer,
+                         bool is_top);
+
+/* It is not used any more. */
+void disk_image_forget(struct open_files *files, const struct block *layer);
 
 #endif

@@ -230,7 +230,6 @@ struct overlay {
     struct block_details present; /* likewise; the operation under way does not change them */
     char *backing;                /* its path, from the root */
     struct block *block;          /* the new image */
-    uint64_t block_id[2];
     int result;
 };
 
@@ -268,12 +267,6 @@ static int find_present(struct overlay *o)
                    path);
 }
 
-static void forget(const struct overlay *o)
-{
-    open_files_remove(o->op->disk->files, o->block_id);
-    (void)unlink(o->op->path);
-}
-
 static int make(struct overlay *o)
 {
     const struct disk *disk = o->op->disk;
@@ -296,13 +289,9 @@ static int make(struct overlay *o)
     r = block_create(&options, err);
     if (r < 0)
         return r;
-    r = identify(o->op->path, o->block_id);
+    r = disk_image_open(&image, &o->block, err);
     if (r < 0)
-        (void)err_set_errno(err, r, "%s: cannot be found again", o->op->path);
-    else
-        r = disk_image_open(&image, &o->block, err);
-    if (r < 0)
-        forget(o);
+        (void)unlink(o->op->path);
     return r;
 }
 
@@ -321,15 +310,15 @@ static void unmake(void *opaque)
 {
     struct overlay *o = opaque;
 
+    disk_image_forget(o->op->disk->files, o->block);
     (void)block_close(o->block); /* nothing was written */
-    forget(o);
+    (void)unlink(o->op->path);
 }
 
 static int put(struct overlay *o)
 {
     struct disk *disk = o->op->disk;
     struct block *old = block_of(o->op);
-    struct open_file_use use;
     int r;
 
     block_hold(old);
@@ -339,8 +328,7 @@ static int put(struct overlay *o)
         return r;
     }
     switch_to(disk, o->block);
-    use = disk_image_use(disk->index, o->backing, false, false);
-    open_files_change(disk->files, o->present.file_id, &use);
+    disk_image_note_use(disk->files, disk->index, old, false);
     return 0;
 }
 
@@ -378,7 +366,7 @@ static void forget_files(const struct disk *disk, const struct block *layer)
 
     for (; layer; layer = details.backing) {
         block_get_details(layer, &details);
-        open_files_remove(disk->files, details.file_id);
+        disk_image_forget(disk->files, layer);
     }
 }
 
@@ -421,7 +409,6 @@ static int commit(struct disk_op *base)
     struct disk *disk = op->disk;
     struct block *top = block_of(op);
     struct block_details details;
-    struct open_file_use use;
     struct block *below;
     int r;
 
@@ -433,10 +420,8 @@ static int commit(struct disk_op *base)
     if (r < 0)
         return r;
     switch_to(disk, below);
-    open_files_remove(disk->files, details.file_id);
-    block_get_details(below, &details);
-    use = disk_image_use(disk->index, details.path, true, true);
-    open_files_change(disk->files, details.file_id, &use);
+    disk_image_forget(disk->files, top);
+    disk_image_note_use(disk->files, disk->index, below, true);
     block_live_elsewhere(below, close_dropped, top);
     return 0;
 }

@@ -20,6 +20,7 @@
 #include "tests/lib/unit.h"
 #include "vmm/config/config.h"
 #include "vmm/disk.h"
+#include "vmm/disk_image.h"
 
 #define LEN (16u * MIB)
 #define LEN_MAX (64u * MIB)
@@ -534,6 +535,83 @@ START_TEST(the_image_below_an_overlay_can_be_read_by_others)
 }
 END_TEST
 
+/* ---- which files are in use ------------------------------------------------------------------ */
+
+/* May something that only reads the file use it as well? */
+static int ask_to_read(const char *name)
+{
+    struct open_files files = vm.files;
+    const struct open_file_use use = {.path = scratch_path(name)};
+    struct err err = {0};
+    int r = open_files_add_path(&files, &use, &err);
+
+    if (r == 0)
+        files.n--;
+    vm.files = files;
+    return r;
+}
+
+START_TEST(external_data_files_are_listed_as_their_images_are)
+{
+    make("disk.qcow2",
+         (struct block_create_options){.format = BLOCK_FORMAT_QCOW2, .data_file = "data"});
+    open_disk("disk.qcow2", BLOCK_FORMAT_QCOW2, false);
+    ck_assert_uint_eq(vm.files.n, 2);
+    ck_assert_int_eq(ask_to_read("data"), -EBUSY);
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert_int_eq(disk_snapshot_overlay(vm.disk, scratch_path("o.qcow2"), when_done), 0);
+        ck_assert_msg(wait_done() == 0, "%s", vm.err.msg);
+        ck_assert_uint_eq(vm.files.n, 3);
+        ck_assert_int_eq(ask_to_read("data"), 0);
+        ck_assert_int_eq(ask_to_read("disk.qcow2"), 0);
+        ck_assert_int_eq(ask_to_read("o.qcow2"), -EBUSY);
+        if (i > 0)
+            continue;
+        ck_assert_int_eq(disk_commit(vm.disk, NULL, 0, when_done), 0);
+        ck_assert_msg(wait_done() == 0, "%s", vm.err.msg);
+        ck_assert_uint_eq(vm.files.n, 2);
+        ck_assert_int_eq(ask_to_read("data"), -EBUSY);
+        ck_assert_int_eq(ask_to_read("disk.qcow2"), -EBUSY);
+        ck_assert_int_eq(ask_to_read("o.qcow2"), 0);
+        scratch_ok("rm o.qcow2");
+    }
+    ck_assert_int_eq(disk_stream(vm.disk, 0, when_done), 0);
+    ck_assert_msg(wait_done() == 0, "%s", vm.err.msg);
+    ck_assert_uint_eq(vm.files.n, 1);
+    ck_assert_int_eq(ask_to_read("o.qcow2"), -EBUSY);
+    close_disk();
+}
+END_TEST
+
+/* What belongs to others stays theirs. */
+START_TEST(an_image_that_is_refused_leaves_the_list_as_it_was)
+{
+    struct block_create_options overlay = layouts[0];
+    const struct open_file_use kernel = {.path = scratch_path("disk.qcow2"), .writable = true};
+    struct disk_image image = {.vm = &vm.config, .files = &vm.files};
+    struct block *block;
+    struct err err = {0};
+
+    make("disk.qcow2", layouts[0]);
+    overlay.backing_file = "disk.qcow2";
+    overlay.backing_format = BLOCK_FORMAT_QCOW2;
+    make("o.qcow2", overlay);
+    make("other.qcow2", layouts[0]);
+    open_disk("other.qcow2", BLOCK_FORMAT_QCOW2, false);
+    ck_assert_int_eq(open_files_add_path(&vm.files, &kernel, &err), 0);
+    image.overlay = scratch_path("disk.qcow2");
+    ck_assert_int_eq(disk_image_open(&image, &block, &err), -EBUSY);
+    free(vm.disk_config.path);
+    image.overlay = NULL;
+    vm.disk_config.path = strdup(scratch_path("o.qcow2"));
+    ck_assert_int_eq(disk_image_open(&image, &block, &err), -EBUSY);
+    ck_assert_uint_eq(vm.files.n, 2);
+    ck_assert_int_eq(ask_to_read("o.qcow2"), 0);
+    ck_assert_int_eq(ask_to_read("disk.qcow2"), -EBUSY);
+    close_disk();
+}
+END_TEST
+
 /* ---- streaming ------------------------------------------------------------------------------- */
 
 /* A guest at work on a disk of three images. */
@@ -878,6 +956,8 @@ static void add_tests(Suite *suite)
         TESTS(a_disk_does_not_become_shorter, what_cannot_grow_says_so_and_goes_on,
               snapshots_that_cannot_be_say_so, an_overlay_that_cannot_be_says_so,
               the_image_below_an_overlay_can_be_read_by_others,
+              external_data_files_are_listed_as_their_images_are,
+              an_image_that_is_refused_leaves_the_list_as_it_was,
               what_has_no_backing_file_is_not_streamed, a_commit_that_cannot_be_says_so));
     add(suite, "asking", TESTS(NULL),
         TESTS(limits_do_not_wait_for_a_disk_that_hangs, operations_come_one_after_the_other,
