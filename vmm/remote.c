@@ -18,6 +18,11 @@ static struct remote *remote_of(struct control_vm *vm)
     return container_of(vm, struct remote, vm);
 }
 
+static bool is_debugged(const struct remote *remote)
+{
+    return remote->parts->debug && debug_hold(remote->parts->debug) != DEBUG_RUNS;
+}
+
 static enum vm_state get_state(struct control_vm *vm)
 {
     const struct remote *remote = remote_of(vm);
@@ -25,7 +30,7 @@ static enum vm_state get_state(struct control_vm *vm)
     if (!remote->machine)
         return VM_NO_GUEST;
     if (!remote->wants_pause)
-        return VM_RUNNING;
+        return is_debugged(remote) ? VM_DEBUG : VM_RUNNING;
     if (!remote->paused)
         return VM_PAUSING;
     if (remote->prelaunch)

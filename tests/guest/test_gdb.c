@@ -455,6 +455,40 @@ START_TEST(reset_by_a_client_keeps_breakpoints_of_a_gdb_that_holds_the_guest)
 }
 END_TEST
 
+static void expect_status(struct qmp_client *qmp, const char *status)
+{
+    char *text = qmp_client_text(qmp, "query-status", "status");
+
+    ck_assert_str_eq(text, status);
+    free(text);
+}
+
+START_TEST(clients_are_told_that_gdb_holds_the_guest)
+{
+    struct qmp_client qmp;
+    char address[256];
+
+    put_loop();
+    snprintf(address, sizeof(address), "unix:%s", scratch_path("qmp"));
+    start_vm((const char *const[]){"--wait-gdb", "--qmp", address, NULL});
+    qmp_client_open(&qmp, scratch_path("qmp"));
+    expect_status(&qmp, "debug");
+    json_decref(qmp_client_ask_wrong(&qmp, "cont", NULL));
+    qmp_client_do(&qmp, "stop", NULL);
+    expect_status(&qmp, "paused");
+    qmp_client_do(&qmp, "cont", NULL);
+    expect_status(&qmp, "debug");
+    gdb_client_open(&client, scratch_path("gdb"));
+    gdb_client_reach(&client, CODE);
+    expect_status(&qmp, "debug");
+    gdb_client_send(&client, "vCont;c");
+    usleep(100000);
+    expect_status(&qmp, "running");
+    qmp_client_close(&qmp);
+    end_by_signal();
+}
+END_TEST
+
 /* ---- threads --------------------------------------------------------------------------------- */
 
 START_TEST(other_vcpus_stand_still_while_one_steps)
@@ -767,6 +801,7 @@ static void add_tests(Suite *suite)
                    connecting_stops_and_interrupt_stops_again, time_stands_still_with_the_guest,
                    reset_and_failure_are_told_by_exit_code, reset_keeps_gdb_and_its_breakpoints,
                    reset_by_a_client_keeps_breakpoints_of_a_gdb_that_holds_the_guest,
+                   clients_are_told_that_gdb_holds_the_guest,
                    other_vcpus_stand_still_while_one_steps);
     unit_case_with(suite, "registers", set_up, tear_down, registers_keep_what_is_written);
     unit_case_with(suite, "clients", set_up, tear_down, second_gdb_is_told_and_sent_away,

@@ -94,6 +94,7 @@ static void run_stop(struct qmp_request *request)
         qmp_return(request, NULL);
         return;
     case VM_RUNNING:
+    case VM_DEBUG:
     case VM_PAUSING:
         qmp_wait(&vm->stopping, request);
         vm->actions->pause(vm);
@@ -105,12 +106,18 @@ static void run_cont(struct qmp_request *request)
 {
     struct control_vm *vm = vm_of(request);
 
-    if (vm->queries->state(vm) == VM_NO_GUEST) {
+    switch (vm->queries->state(vm)) {
+    case VM_NO_GUEST:
         fail_without_guest(request);
         return;
+    case VM_DEBUG:
+        qmp_fail(request, QMP_GENERIC_ERROR, "a debugger holds the guest: it has to let it go on");
+        return;
+    default:
+        vm->actions->resume(vm);
+        qmp_return(request, NULL);
+        return;
     }
-    vm->actions->resume(vm);
-    qmp_return(request, NULL);
 }
 
 void commands_machine_end_stopping(struct control_vm *vm, const char *why_not)

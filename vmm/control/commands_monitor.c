@@ -46,7 +46,7 @@ static void show_status(struct control_vm *vm, FILE *out)
     enum vm_state state = vm->queries->state(vm);
     const char *name = vm_state_name(state);
 
-    if (state == VM_PRELAUNCH || state == VM_IO_ERROR)
+    if (state == VM_PRELAUNCH || state == VM_IO_ERROR || state == VM_DEBUG)
         fprintf(out, "VM status: paused (%s)\n", name);
     else
         fprintf(out, "VM status: %s\n", name);

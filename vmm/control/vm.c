@@ -9,6 +9,8 @@ const char *vm_state_name(enum vm_state state)
     case VM_RUNNING:
     case VM_PAUSING:
         return "running";
+    case VM_DEBUG:
+        return "debug";
     case VM_PAUSED:
         return "paused";
     case VM_PRELAUNCH:

@@ -18,6 +18,7 @@
 
 enum vm_state {
     VM_RUNNING,
+    VM_DEBUG,   /* a debugger holds it, or will from its beginning, and nobody else does */
     VM_PAUSING, /* asked for, and not done yet */
     VM_PAUSED,
     VM_PRELAUNCH, /* paused before its first instruction */

@@ -84,7 +84,8 @@ START_TEST(states_have_qemus_names)
     } cases[] = {
         {VM_RUNNING, "running", "true"},    {VM_PAUSING, "running", "true"},
         {VM_PAUSED, "paused", "false"},     {VM_PRELAUNCH, "prelaunch", "false"},
-        {VM_IO_ERROR, "io-error", "false"}, {VM_NO_GUEST, "shutdown", "false"},
+        {VM_DEBUG, "debug", "false"},       {VM_IO_ERROR, "io-error", "false"},
+        {VM_NO_GUEST, "shutdown", "false"},
     };
     char answer[128];
 

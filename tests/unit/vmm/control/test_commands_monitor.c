@@ -72,6 +72,8 @@ START_TEST(status_is_told_as_people_know_it)
     ck_assert_str_eq(say("  info   status"), "VM status: paused\n");
     fake.state = VM_IO_ERROR;
     ck_assert_str_eq(say("info status"), "VM status: paused (io-error)\n");
+    fake.state = VM_DEBUG;
+    ck_assert_str_eq(say("info status"), "VM status: paused (debug)\n");
 }
 END_TEST
 
