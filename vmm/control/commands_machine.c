@@ -158,9 +158,11 @@ static void run_reset(struct qmp_request *request)
 static void run_quit(struct qmp_request *request)
 {
     struct control_vm *vm = vm_of(request);
+    struct qmp *qmp = qmp_of(request);
 
     qmp_return(request, NULL);
     vm->actions->quit(vm);
+    qmp_stop(qmp); /* a reset, say, which would come to its end first */
 }
 
 static const struct qmp_command commands[] = {

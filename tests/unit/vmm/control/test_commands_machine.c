@@ -142,10 +142,22 @@ START_TEST(power_is_a_button_a_reset_and_the_end)
 {
     ck_assert_str_eq(ask("system_powerdown"), OK);
     ck_assert_str_eq(ask("system_reset"), OK);
-    ck_assert_str_eq(ask("quit"), OK);
-    ck_assert_str_eq(fake.actions, "brq");
     fake.has_button = false;
     ck_assert(strstr(ask("system_powerdown"), "no power button"));
+    ck_assert_str_eq(ask("quit"), OK);
+    ck_assert_str_eq(fake.actions, "brbq");
+}
+END_TEST
+
+START_TEST(nothing_is_done_after_quit)
+{
+    int second = qmp_rig_connect_negotiated(&rig);
+
+    ck_assert_str_eq(qmp_rig_ask(&rig, fd, "{\"execute\":\"quit\"}{\"execute\":\"system_reset\"}"),
+                     OK);
+    ck_assert_str_eq(qmp_rig_ask(&rig, second, "{\"execute\":\"system_reset\"}"), "");
+    ck_assert_str_eq(fake.actions, "q");
+    close(second);
 }
 END_TEST
 
@@ -168,7 +180,7 @@ static void add_tests(Suite *suite)
                    states_have_qemus_names, stop_is_answered_when_the_guest_is_paused,
                    stop_that_comes_to_nothing_is_an_error,
                    client_that_leaves_while_it_waits_for_a_pause_is_forgotten,
-                   power_is_a_button_a_reset_and_the_end,
+                   power_is_a_button_a_reset_and_the_end, nothing_is_done_after_quit,
                    without_a_guest_there_is_nothing_to_pause_or_to_ask);
 }
 
