@@ -485,6 +485,13 @@ static int open_existing(const struct host_path *path, const struct file_host_op
     return r;
 }
 
+static int refuse_new(const char *name, int error, struct err *err)
+{
+    if (error == -EEXIST)
+        return err_set(err, error, "%s: is there already: expected a new file", name);
+    return err_set_errno(err, error, "Could not create '%s'", name);
+}
+
 static int open_new(const char *name, const struct file_host_options *options,
                     struct host_file **ret_host, struct err *err)
 {
@@ -499,10 +506,8 @@ static int open_new(const char *name, const struct file_host_options *options,
         if (fd < 0)
             fd = -errno;
     }
-    if (fd < 0) {
-        err_set_errno(err, fd, "Could not create '%s'", name);
-        return fd;
-    }
+    if (fd < 0)
+        return refuse_new(name, fd, err);
     path.fd = fd;
     (void)fstat(fd, &path.st); /* cannot fail */
     r = wrap_fd(fd, &path, options, ret_host, err);
@@ -537,8 +542,13 @@ static int create(const char *path, const char *name, const struct file_host_opt
                   struct host_file **ret_host, struct err *err)
 {
     struct host_path found;
-    int r = host_path_find(path, &found);
+    struct stat st;
+    int r;
 
+    if (options->exclusive)
+        return lstat(path, &st) == 0 ? refuse_new(path, -EEXIST, err)
+                                     : open_new(name, options, ret_host, err);
+    r = host_path_find(path, &found);
     if (r == -ENOENT)
         return open_new(name, options, ret_host, err);
     if (r < 0) {
@@ -580,7 +590,7 @@ int file_host_keep(struct file *file, const char *path, struct err *err)
         return 0;
     (void)snprintf(self, sizeof(self), "/proc/self/fd/%d", host->fd);
     if (host->unnamed && linkat(AT_FDCWD, self, AT_FDCWD, host->name, AT_SYMLINK_FOLLOW) < 0)
-        return err_set_errno(err, -errno, "Could not create '%s'", path);
+        return refuse_new(path, -errno, err);
     host->unnamed = false;
     r = folder_sync(host->name, host->fd);
     return r < 0 ? err_set_errno(err, r, "Could not make the name '%s' durable", path) : 0;

@@ -23,9 +23,10 @@ struct file_host_hints {
 
 struct file_host_options {
     bool writable;
-    bool direct;  /* O_DIRECT: past the host's page cache */
-    bool no_sync; /* FILE_SYNC does nothing */
-    bool threads; /* let other threads copy what is long, where there are processors for them */
+    bool direct;    /* O_DIRECT: past the host's page cache */
+    bool no_sync;   /* FILE_SYNC does nothing */
+    bool threads;   /* let other threads copy what is long, where there are processors for them */
+    bool exclusive; /* of file_host_create: nothing has that name yet */
     enum aio_kind aio;
     struct file_host_hints hints;     /* of file_host_create */
     const struct host_places *places; /* where it has to lie, for file_host_open; NULL: anywhere */
@@ -44,8 +45,10 @@ int file_host_open(const char *name, const struct file_host_options *options,
  *
  * Where `path` names nothing yet, nor the link that it may be, the file has no name until it is
  * kept (as far as the file system can do that), so nothing is left of it however the process ends.
- * A file that exists is locked and loses its contents; -EAGAIN if it is in use. 0, or -errno with
- * *err filled.
+ * A file that exists is locked and loses its contents; -EAGAIN if it is in use. If it is to be
+ * exclusive, whatever has the name already is left alone, also a link that leads nowhere, and of
+ * several that make it at the same time one succeeds: -EEXIST here or when it is kept. 0, or -errno
+ * with *err filled.
  */
 int file_host_create(const char *path, const struct file_host_options *options,
                      struct file **ret_file, struct err *err) MUST_CHECK;

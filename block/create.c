@@ -107,6 +107,7 @@ static int create_file(struct creation *c, const char *path, struct file **ret_f
 {
     const struct file_host_options options = {
         .writable = true,
+        .exclusive = c->options.exclusive,
         .hints = {.nocow = c->options.nocow, .extent_size = (uint32_t)c->options.extent_size_hint},
     };
 

@@ -29,6 +29,7 @@ struct block_create_options {
     enum block_format format; /* RAW or QCOW2 */
     uint64_t len;             /* bytes, rounded up to whole sectors; or BLOCK_LEN_BACKING */
     enum block_prealloc prealloc;
+    bool exclusive;            /* no file is replaced: -EEXIST */
     bool nocow;                /* hints for the file system: struct file_host_hints */
     uint64_t extent_size_hint; /* bytes, less than 2^32 */
 
@@ -50,7 +51,8 @@ struct block_create_options {
 };
 
 /*
- * Make an image. Files at `path` and `data_file` are replaced; -EAGAIN if somebody uses them.
+ * Make an image. Files at `path` and `data_file` are replaced; -EAGAIN if somebody uses them. Or
+ * they are not, as file_host_create says it.
  *
  * 0, or a negative errno with *err filled: files that were made or emptied are removed then.
  * -EFBIG: the format cannot hold a disk of that size, with these clusters.

@@ -450,6 +450,20 @@ bool block_name_is_json(const char *text)
 
 /* ---- names in images ------------------------------------------------------------------------- */
 
+static bool has_protocol(const char *name)
+{
+    return name[strcspn(name, ":/")] == ':';
+}
+
+int block_name_check_path(const char *text, struct err *err)
+{
+    if (!has_protocol(text))
+        return 0;
+    return err_set(err, -ENOTSUP,
+                   "'%s': a path is expected, without a protocol: if it is one, write './%s'", text,
+                   text);
+}
+
 /*
  * A mere path is relative to the folder of the image that names it. QEMU's "protocol:name" is
  * understood for "file:" only, and its path is relative to the process's working directory, as with
@@ -457,12 +471,11 @@ bool block_name_is_json(const char *text)
  */
 int block_name_resolve(const char *image, const char *name, char **ret_path, struct err *err)
 {
-    size_t prefix = strcspn(name, ":/");
     const char *slash = strrchr(image, '/');
     size_t dir_len = slash ? (size_t)(slash - image) + 1 : 0;
     char *path;
 
-    if (name[prefix] == ':') {
+    if (has_protocol(name)) {
         if (strncmp(name, "file:", 5) != 0)
             return err_set(err, -ENOTSUP,
                            "'%s': a file of the host is expected: protocols are not supported",

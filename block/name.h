@@ -63,6 +63,12 @@ void block_name_apply(const struct block_name *name, struct block_options *optio
 bool block_name_is_json(const char *text);
 
 /*
+ * For what takes a path and nothing else: refuse a name that means something else elsewhere, a
+ * description or QEMU's "protocol:name". 0, or -ENOTSUP with *err filled.
+ */
+int block_name_check_path(const char *text, struct err *err) MUST_CHECK;
+
+/*
  * The path of a file that the image at `image` names as its backing or data file; to be freed.
  * -ENOTSUP if that is no file of this host.
  */

@@ -11,6 +11,7 @@
 #include "block/commit_live.h"
 #include "block/image.h"
 #include "block/live.h"
+#include "block/name.h"
 #include "block/stack.h"
 #include "block/stream.h"
 #include "vmm/disk.h"
@@ -276,17 +277,15 @@ static int make(struct overlay *o)
         .path = o->op->path,
         .format = BLOCK_FORMAT_QCOW2,
         .len = o->info.len,
+        .exclusive = true,
         .backing_file = o->backing,
         .backing_format =
             strcmp(o->info.format, "raw") == 0 ? BLOCK_FORMAT_RAW : BLOCK_FORMAT_QCOW2,
         .backing_unchecked = true, /* it is open for writing */
     };
     struct err *err = &o->op->base.err;
-    int r;
+    int r = block_create(&options, err);
 
-    if (access(o->op->path, F_OK) == 0)
-        return err_set(err, -EEXIST, "%s: is there already: expected a new file", o->op->path);
-    r = block_create(&options, err);
     if (r < 0)
         return r;
     r = disk_image_open(&image, &o->block, err);
@@ -335,8 +334,10 @@ static int put(struct overlay *o)
 static int put_overlay(struct disk_op *base)
 {
     struct overlay o = {.op = op_of(base)};
-    int r = look_at_present(&o);
+    int r = block_name_check_path(o.op->path, &base->err);
 
+    if (r == 0)
+        r = look_at_present(&o);
     if (r == 0) {
         block_live_elsewhere(block_of(o.op), find_and_make, &o);
         r = o.result;

@@ -85,6 +85,39 @@ START_TEST(name_that_is_gone_is_durably_so)
 }
 END_TEST
 
+START_TEST(of_two_that_make_a_new_file_one_does)
+{
+    const struct file_host_options options = {.writable = true, .exclusive = true};
+    const char *image = scratch_path("image");
+    struct err err = {0};
+    struct file *first;
+    struct file *second;
+
+    ck_assert_int_eq(file_host_create(image, &options, &first, &err), 0);
+    ck_assert_int_eq(file_host_create(image, &options, &second, &err), 0);
+    ck_assert_int_eq(file_host_keep(first, image, &err), 0);
+    ck_assert_int_eq(file_write(first, 0, "x", 1), 0);
+    ck_assert_int_eq(file_host_keep(second, image, &err), -EEXIST);
+    ck_assert_ptr_nonnull(strstr(err.msg, "is there already: expected a new file"));
+    file_host_drop(second);
+    ck_assert(exists());
+    ck_assert_int_eq(file_host_create(image, &options, &second, &err), -EEXIST);
+    file_free(first);
+    scratch_ok("[ \"$(cat image)\" = x ]");
+}
+END_TEST
+
+START_TEST(what_a_link_leads_to_is_no_new_file)
+{
+    const struct file_host_options options = {.writable = true, .exclusive = true};
+    struct err err = {0};
+    struct file *file;
+
+    scratch_ok("ln -s nowhere image");
+    ck_assert_int_eq(file_host_create(scratch_path("image"), &options, &file, &err), -EEXIST);
+}
+END_TEST
+
 START_TEST(failed_sync_of_the_folder_fails_the_creation)
 {
     static const int errors[] = {EIO, ENOSPC, EDQUOT};
@@ -168,6 +201,8 @@ static void add_tests(Suite *suite)
     tcase_add_checked_fixture(tcase, setup, scratch_tear_down);
     tcase_add_test(tcase, name_of_a_new_image_is_durable);
     tcase_add_test(tcase, name_that_is_gone_is_durably_so);
+    tcase_add_test(tcase, of_two_that_make_a_new_file_one_does);
+    tcase_add_test(tcase, what_a_link_leads_to_is_no_new_file);
     tcase_add_loop_test(tcase, failed_sync_of_the_folder_fails_the_creation, 0, 3);
     tcase_add_test(tcase, interrupted_sync_of_the_folder_is_repeated);
     tcase_add_loop_test(tcase, where_folders_cannot_be_synced_the_file_system_is, 0,

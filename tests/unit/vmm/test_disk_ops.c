@@ -467,6 +467,10 @@ START_TEST(an_overlay_can_have_snapshots_and_become_longer)
 }
 END_TEST
 
+/* To QEMU they are none. */
+static const char *const no_paths[] = {"json:{\"driver\":\"qcow2\"}", "nbd:localhost:10809",
+                                       "file:o.qcow2", "nbd+unix:///disk?socket=s"};
+
 /* Whatever is in the way, the guest goes on in the present image. */
 START_TEST(an_overlay_that_cannot_be_says_so)
 {
@@ -479,10 +483,20 @@ START_TEST(an_overlay_that_cannot_be_says_so)
     ck_assert_int_eq(disk_snapshot_overlay(vm.disk, scratch_path("there"), when_done), 0);
     ck_assert_int_eq(wait_done(), -EEXIST);
     ck_assert_int_eq(disk_snapshot_overlay(vm.disk, scratch_path("disk.qcow2"), when_done), 0);
-    ck_assert_int_eq(wait_done(), -EEXIST);
+    ck_assert_int_eq(wait_done(), -EINVAL); /* its own backing file */
     ck_assert_int_eq(disk_snapshot_overlay(vm.disk, "/nowhere/o.qcow2", when_done), 0);
     ck_assert_int_eq(wait_done(), -ENOENT);
     ck_assert_int_eq(access(scratch_path("there"), F_OK), 0);
+    scratch_ok("ln -s target link");
+    ck_assert_int_eq(disk_snapshot_overlay(vm.disk, scratch_path("link"), when_done), 0);
+    ck_assert_int_eq(wait_done(), -EEXIST);
+    ck_assert_int_ne(access(scratch_path("target"), F_OK), 0);
+    for (size_t i = 0; i < ARRAY_SIZE(no_paths); i++) {
+        ck_assert_int_eq(disk_snapshot_overlay(vm.disk, no_paths[i], when_done), 0);
+        ck_assert_int_eq(wait_done(), -ENOTSUP);
+        ck_assert_ptr_nonnull(strstr(vm.err.msg, "a path is expected"));
+        ck_assert_int_ne(access(no_paths[i], F_OK), 0);
+    }
     ck_assert_uint_eq(vm.files.n, 1);
     scratch_ok("mv disk.qcow2 moved.qcow2");
     ck_assert_int_eq(disk_snapshot_overlay(vm.disk, scratch_path("o.qcow2"), when_done), 0);
