@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "base/clock.h"
 #include "memory/layout_x86.h"
 #include "tests/lib/guest/gdb_client.h"
 #include "tests/lib/guest/guest_test.h"
@@ -25,7 +24,7 @@
 #define ROUNDS_COUNT COUNTS
 #define TIMER_COUNT (COUNTS + 8)
 #define FLAGS_SEEN (COUNTS + 16) /* all bits that pushf showed */
-#define PERIOD (COUNTS + 24)     /* of the timer, in its ticks */
+#define DELAY (COUNTS + 24)      /* of the timer, in its ticks */
 #define IDT_POINTER (COUNTS + 32)
 #define BUFFER (COUNTS + 64)
 
@@ -37,8 +36,14 @@
 #define BOOT_CS 0x10u
 #define RFLAGS_TF (1u << 8)
 
-/* How many steps lie between two interrupts, about. */
-#define STEPS_PER_PERIOD 25u
+/*
+ * How many steps shall lie between two interrupts: more than the handler has. The timer is made
+ * slower when there are less, and faster when there are more, so that the guest gets on however
+ * slow a step is. It begins with what passes before the next step.
+ */
+#define STEPS_BETWEEN_MIN 20u
+#define STEPS_BETWEEN_MAX 40u
+#define DELAY_FIRST 1000u
 
 extern const uint8_t steps_code[], steps_code_end[];
 extern const uint32_t steps_offsets[], steps_offsets_end[];
@@ -70,7 +75,7 @@ __asm__(".macro I text:vararg\n"
         ".pushsection .rodata\n"
         ".code64\n"
         "steps_code:\n"
-        /* Switch the APIC and its periodic timer on. */
+        /* Switch the APIC and its timer on. */
         "    I cli\n"
         "    I lidt 0x220020\n" /* IDT_POINTER */
         "    I movl $0xfee000f0, %eax\n"
@@ -78,8 +83,8 @@ __asm__(".macro I text:vararg\n"
         "    I movl $0xfee003e0, %eax\n"
         "    I movl $0xb, (%rax)\n" /* divide by 1 */
         "    I movl $0xfee00320, %eax\n"
-        "    I movl $0x20050, (%rax)\n" /* periodic, vector 0x50 */
-        "    I movl 0x220018, %ecx\n"   /* PERIOD */
+        "    I movl $0x50, (%rax)\n"  /* fires once, vector 0x50 */
+        "    I movl 0x220018, %ecx\n" /* DELAY */
         "    I movl $0xfee00380, %eax\n"
         "    I movl %ecx, (%rax)\n"
         "    I movl $25, %r12d\n" /* NROUNDS */
@@ -118,11 +123,15 @@ __asm__(".macro I text:vararg\n"
         "    I decl %r12d\n"
         "    I jnz 2b\n"
         "    I jmp .\n"
-        /* The timer. */
+        /* The timer, which is set again. */
         "    I pushq %rax\n"
+        "    I pushq %rcx\n"
         "    I incq 0x220008\n" /* TIMER_COUNT */
         "    I movl $0xfee000b0, %eax\n"
         "    I movl $0, (%rax)\n"
+        "    I movl 0x220018, %ecx\n" /* DELAY */
+        "    I movl %ecx, 0x2d0(%rax)\n"
+        "    I popq %rcx\n"
         "    I popq %rax\n"
         "    I iretq\n"
         /* A page fault, at an instruction of 3 bytes. */
@@ -155,7 +164,7 @@ enum {
     ROUND_LOOP = ROUND_CLI_3 + 2,
     THE_END,
     TIMER,
-    TIMER_RETURN = TIMER + 5,
+    TIMER_RETURN = TIMER + 9,
     PAGE_FAULT,
     PAGE_FAULT_RETURN = PAGE_FAULT + 2,
     SOFTWARE,
@@ -367,28 +376,20 @@ static unsigned step(void)
     return insn_at(gdb_client_register(&client, GDB_CLIENT_RIP));
 }
 
-/* So that a busy machine, or a slow one, gets as many interrupts. */
-static uint64_t measure_step_ns(void)
+static void set_delay(uint32_t ticks)
 {
-    uint64_t begin_ns = monotonic_ns();
     char packet[64];
 
-    for (unsigned i = 0; i < 5; i++)
-        (void)step();
-    begin_ns = (monotonic_ns() - begin_ns) / 5;
-    snprintf(packet, sizeof(packet), "P%x=%016" PRIx64, GDB_CLIENT_RIP,
-             __builtin_bswap64((uint64_t)CODE));
+    snprintf(packet, sizeof(packet), "M%x,4:%08x", DELAY, __builtin_bswap32(ticks));
     gdb_client_expect(&client, packet, "OK");
-    return begin_ns;
 }
 
-static void set_period(uint64_t ns)
+/* The timer has fired after so many steps. */
+static uint32_t next_delay(uint32_t ticks, unsigned nsteps)
 {
-    char packet[64];
-    uint32_t period = (uint32_t)min_u64(ns, UINT32_MAX);
-
-    snprintf(packet, sizeof(packet), "M%x,4:%08x", PERIOD, __builtin_bswap32(period));
-    gdb_client_expect(&client, packet, "OK");
+    if (nsteps < STEPS_BETWEEN_MIN && ticks <= UINT32_MAX / 2)
+        return ticks * 2;
+    return nsteps > STEPS_BETWEEN_MAX && ticks >= 2 * DELAY_FIRST ? ticks / 2 : ticks;
 }
 
 /* An instruction that this host cannot carry out, or step: a nop with prefixes takes its place. */
@@ -407,7 +408,8 @@ static void leave_out(unsigned insn, const char *why)
 static void run_steps(bool interrupts_come)
 {
     struct model model = {.interrupts_come = interrupts_come, .reps_left = REP_COUNT};
-    unsigned at, now;
+    uint32_t ticks = DELAY_FIRST;
+    unsigned at, now, fired = 0;
 
     start();
     model.sees_handlers = gdb_client_supports(&client, GDB_BREAK_SOFTWARE);
@@ -423,13 +425,18 @@ static void run_steps(bool interrupts_come)
         leave_out(ROUND_FAULT, "its handler would run unseen");
     }
     gdb_client_expect(&client, interrupts_come ? "Qqemu.sstep=1" : "Qqemu.sstep=3", "OK");
-    set_period(STEPS_PER_PERIOD * measure_step_ns());
+    set_delay(ticks);
     at = insn_at(gdb_client_register(&client, GDB_CLIENT_RIP));
     ck_assert_uint_eq(at, 0);
     for (unsigned i = 0; at != THE_END; i++) {
         now = step();
         check(&model, at, now, i);
         at = now;
+        if (now != TIMER)
+            continue;
+        ticks = next_delay(ticks, i - fired);
+        set_delay(ticks);
+        fired = i;
     }
     ck_assert_uint_eq(model.depth, 0);
     ck_assert_uint_eq(gdb_client_memory(&client, ROUNDS_COUNT), NROUNDS);

@@ -138,11 +138,14 @@ void gdb_client_meet(struct guest *guest)
 
 void gdb_client_reach(struct gdb_client *client, uint64_t code)
 {
+    useconds_t moment_us = 1000;
     char packet[64];
 
+    /* Longer each time: a busy machine may not run the guest at all for a while. */
     do {
         gdb_client_send(client, "vCont;c");
-        usleep(2000);
+        usleep(moment_us);
+        moment_us *= moment_us < 200000 ? 2 : 1;
         gdb_client_interrupt(client);
         ck_assert_str_eq(gdb_client_receive(client), "T02thread:1;");
     } while (gdb_client_memory(client, MEETING_THERE) != 1);

@@ -24,7 +24,7 @@ struct gdb_client {
 };
 
 /*
- * Connect as soon as the socket is there, and nobody else; do without acknowledgements. fd is -1.
+ * Connect as soon as the socket is there; do without acknowledgements. fd is -1.
  */
 void gdb_client_open(struct gdb_client *client, const char *path);
 void gdb_client_close(struct gdb_client *client);
