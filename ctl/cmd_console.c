@@ -30,6 +30,14 @@
 #define PTY_FOLDER "/dev/pts/"
 #define WAITING_PREFIX "disconnected:" /* as QEMU says that nobody is there yet */
 
+/* Bytes, with colours and the like. */
+#define SCREENFUL 8192
+
+struct serial {
+    int fd;
+    json_t *shown; /* what is printed first, or NULL */
+};
+
 /*
  * The path in "unix:PATH,server=on", as the VM's process means it; to be freed. A comma in it is
  * taken for the end of it, as what QEMU says is not unambiguous.
@@ -94,8 +102,6 @@ static int open_pty(const char *filename, pid_t pid, int *ret_fd, struct err *er
 
 static int open_serial(const char *filename, pid_t pid, int *ret_fd, struct err *err)
 {
-    if (strncmp(filename, WAITING_PREFIX, strlen(WAITING_PREFIX)) == 0)
-        filename += strlen(WAITING_PREFIX);
     if (strncmp(filename, UNIX_PREFIX, strlen(UNIX_PREFIX)) == 0)
         return open_unix(filename, pid, ret_fd, err);
     if (strncmp(filename, PTY_PREFIX, strlen(PTY_PREFIX)) == 0)
@@ -107,18 +113,45 @@ static int open_serial(const char *filename, pid_t pid, int *ret_fd, struct err 
         filename);
 }
 
-static int open_known(const char *filename, pid_t pid, int *ret_fd, struct err *err)
+/*
+ * The last screenful of what a pseudo-terminal showed, to be freed; NULL: it is not known. A socket
+ * sends that itself.
+ */
+static json_t *ask_shown(struct link *link, const char *filename)
 {
+    json_t *arguments;
+    json_t *shown = NULL;
+    struct err err;
+
+    if (strncmp(filename, PTY_PREFIX, strlen(PTY_PREFIX)) != 0)
+        return NULL;
+    arguments = json_pack("{s:s,s:i}", "device", "serial0", "size", SCREENFUL);
+    return link_ask(link, "ringbuf-read", arguments, &shown, &err) < 0 ? NULL : shown;
+}
+
+/* It is asked for what was shown first: what comes after that is read by us. */
+static int open_known(struct link *link, const char *filename, struct serial *ret_serial,
+                      struct err *err)
+{
+    pid_t pid = link_pid(link);
+    int r;
+
     if (!filename)
         return err_set(err, CTL_REMOTE_ERROR, "the VM does not tell where its serial port is");
     if (pid == 0)
         return err_set(err, -EINVAL,
                        "over TCP it is not known which process the VM is, and keys go to no other: "
                        "use its name, or a unix socket");
-    return open_serial(filename, pid, ret_fd, err);
+    if (strncmp(filename, WAITING_PREFIX, strlen(WAITING_PREFIX)) == 0)
+        filename += strlen(WAITING_PREFIX);
+    ret_serial->shown = ask_shown(link, filename);
+    r = open_serial(filename, pid, &ret_serial->fd, err);
+    if (r < 0)
+        json_decref(ret_serial->shown);
+    return r;
 }
 
-static int find_serial(const struct args *args, int *ret_fd, struct err *err)
+static int find_serial(const struct args *args, struct serial *ret_serial, struct err *err)
 {
     struct link *link;
     json_t *chardevs = NULL;
@@ -128,10 +161,20 @@ static int find_serial(const struct args *args, int *ret_fd, struct err *err)
         return r;
     r = link_ask(link, "query-chardev", NULL, &chardevs, err);
     if (r == 0)
-        r = open_known(facts_serial(chardevs), link_pid(link), ret_fd, err);
+        r = open_known(link, facts_serial(chardevs), ret_serial, err);
     link_close(link);
     json_decref(chardevs);
     return r;
+}
+
+static void show(struct serial *serial)
+{
+    if (serial->shown) {
+        (void)fwrite(json_string_value(serial->shown), 1, json_string_length(serial->shown),
+                     stdout);
+        (void)fflush(stdout); /* what is lost is noticed at the end */
+    }
+    json_decref(serial->shown);
 }
 
 static int run(const struct args *args)
@@ -142,13 +185,17 @@ static int run(const struct args *args)
         .detach_key = args->options & OPTION_DETACH ? args->detach_key : DETACH_KEY,
     };
     bool terminal = isatty(STDIN_FILENO);
+    struct serial serial = {.fd = -1};
     struct err err;
-    int r = find_serial(args, &relay.serial_fd, &err);
+    int r = find_serial(args, &serial, &err);
 
     if (r == 0 && terminal)
         ctl_note("%s: attached; Ctrl-%c detaches", args->target, relay.detach_key + 0x40);
-    if (r == 0)
+    if (r == 0) {
+        show(&serial);
+        relay.serial_fd = serial.fd;
         r = relay_run(&relay, &err);
+    }
     if (r < 0) {
         err_prefix(&err, "%s", args->target);
         return ctl_fail(&err);

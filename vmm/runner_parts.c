@@ -169,13 +169,17 @@ int runner_open(struct runner *runner, struct err *err)
         .ndisks = runner->ndisks,
     };
     runner_watch_guests(runner);
-    return remote_init(&runner->remote, &runner->parts, &runner_client_actions, err);
+    r = remote_init(&runner->remote, &runner->parts, &runner_client_actions, err);
+    if (r == 0)
+        runner->remote.vm.serial_shown = console_shown(runner->console);
+    return r;
 }
 
 static void close_console(struct runner *runner)
 {
     const uint64_t begin_ns = trace_begin();
 
+    runner->remote.vm.serial_shown = NULL;
     console_close(runner->console);
     trace_span("close the console", begin_ns);
 }

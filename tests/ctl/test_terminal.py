@@ -210,6 +210,21 @@ class Console(CtlTest):
         self.assertEqual(process.wait(TIMEOUT_S), 0)
         process.stdout.close()
 
+    def test_pseudo_terminal_begins_with_what_was_shown(self):
+        master, slave = pty.openpty()
+        vm = self.vm("web", chardev("pty:" + os.ttyname(slave)) | {"ringbuf-read": "\x1b[1mlogin: "})
+        tty.setraw(slave)
+        os.close(slave)
+        terminal = Terminal(self, "web", "console")
+        terminal.expect(b"detaches")
+        terminal.expect(re.escape(b"\x1b[1mlogin: "))
+        os.write(master, b"root")
+        terminal.expect(b"root")
+        self.assertEqual(vm.asked("ringbuf-read"), [{"device": "serial0", "size": 8192}])
+        terminal.send(b"\x1d")
+        self.assertEqual(terminal.wait(), 0)
+        os.close(master)
+
     def test_pseudo_terminal(self):
         master, slave = pty.openpty()
         self.vm("web", chardev("pty:" + os.ttyname(slave)))

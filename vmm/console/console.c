@@ -77,6 +77,11 @@ const char *console_pty_name(const struct console *console)
     return console->pty_name;
 }
 
+const struct byte_queue *console_shown(const struct console *console)
+{
+    return &console->shown;
+}
+
 struct chardev *console_chardev(struct console *console)
 {
     return &console->chardev;

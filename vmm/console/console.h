@@ -8,7 +8,7 @@
  * slow the reader is; only a guest that ignores the busy bit for a very long time overruns it.
  * While nobody is connected (pty, unix socket), the guest is never held up: the latest
  * CONSOLE_BUFFER_FULL bytes are kept for whoever comes. On a unix socket, that is preceded by the
- * latest CONSOLE_SHOWN_MAX bytes that others were sent before.
+ * latest CONSOLE_SHOWN_MAX bytes that others were sent before; of a pty, console_shown has them.
  *
  * Two steps, so that a VM which cannot be set up leaves no trace: console_new only makes the object
  * that the UART is connected to, and console_start does all that others can see. Before that, the
@@ -23,6 +23,7 @@
 #ifndef MINIVMM_CONSOLE_CONSOLE_H
 #define MINIVMM_CONSOLE_CONSOLE_H
 
+#include "base/byte_queue.h"
 #include "base/compiler.h"
 #include "base/err.h"
 #include "base/loop.h"
@@ -76,6 +77,12 @@ void console_close(struct console *console);
 
 /* The pseudo-terminal's path, from console_start on; NULL: it is something else. */
 const char *console_pty_name(const struct console *console);
+
+/*
+ * The end of what readers were sent; empty where that is not kept. It stays at this place, and
+ * changes on the main thread.
+ */
+const struct byte_queue *console_shown(const struct console *console);
 
 struct chardev *console_chardev(struct console *console);
 

@@ -370,8 +370,10 @@ void console_connect(struct console *console, int in_fd, int out_fd)
     console->input_eof = false;
     console->input_unwatchable = false;
     console->output.fd = out_fd;
-    console->sending = console->shown; /* it was empty */
-    console->shown = (struct byte_queue){0};
+    if (console->repeats) {
+        console->sending = console->shown; /* it was empty */
+        console->shown = (struct byte_queue){0};
+    }
 
     pthread_mutex_lock(&console->lock);
     console->nunsent += console->sending.len;

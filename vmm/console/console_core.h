@@ -60,6 +60,7 @@ struct console {
     size_t backlog_max;        /* what is kept while not connected */
     struct byte_queue shown;   /* the latest output that somebody was sent, for the next one */
     size_t shown_max;          /* 0: it is not kept */
+    bool repeats;              /* the next one is sent that again */
     atomic_bool full;          /* the UART reports itself busy */
     bool stalled;              /* at the end: the reader took too little, so do not wait again */
 
@@ -85,7 +86,7 @@ void console_done(struct console *console);
 /*
  * Read input from `in_fd` and write output to `out_fd` from now on; -1: none. Two descriptors, as
  * they are watched separately. Output should not block. They stay the back end's. What was shown
- * before, and is kept, comes first.
+ * before comes first, if it is kept and repeated.
  */
 void console_connect(struct console *console, int in_fd, int out_fd);
 

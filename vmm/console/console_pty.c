@@ -4,6 +4,9 @@
  *
  * While nobody has it open, the master only hangs up, again and again, so it cannot be watched
  * then. inotify tells when somebody opens the slave: an idle VM is not woken up.
+ *
+ * What was shown is not sent again to the next one, who may be the same program, but kept for those
+ * who ask.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -165,6 +168,7 @@ struct console *console_pty_new(struct loop *loop)
         return NULL;
     console_init(&pty->console, &pty_ops, loop);
     pty->console.backlog_max = CONSOLE_BUFFER_FULL;
+    pty->console.shown_max = CONSOLE_SHOWN_MAX;
     pty->master_fds[0] = -1;
     pty->master_fds[1] = -1;
     pty->opened = (struct loop_fd){.fd = -1, .events = EPOLLIN, .ready = on_opened};

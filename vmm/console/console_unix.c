@@ -173,6 +173,7 @@ struct console *console_unix_new(const char *path, struct loop *loop)
     console_init(&un->console, &unix_ops, loop);
     un->console.backlog_max = CONSOLE_BUFFER_FULL;
     un->console.shown_max = CONSOLE_SHOWN_MAX;
+    un->console.repeats = true;
     un->path = path;
     un->socket.fd = -1;
     un->listener = (struct loop_fd){.fd = -1, .events = EPOLLIN, .ready = on_client};

@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/control/commands_machine.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #include "base/bytes.h"
+
+#define SERIAL "serial0"
 
 static struct control_vm *vm_of(const struct qmp_request *request)
 {
@@ -67,8 +72,45 @@ static void run_query_memory(struct qmp_request *request)
 
 static void run_query_chardev(struct qmp_request *request)
 {
-    qmp_return(request, json_pack("[{s:s,s:o,s:b}]", "label", "serial0", "filename",
+    qmp_return(request, json_pack("[{s:s,s:o,s:b}]", "label", SERIAL, "filename",
                                   qmp_text(vm_of(request)->serial_port), "frontend-open", 1));
+}
+
+/* What a terminal would not show is left out: zeroes, which C takes for an end. */
+static json_t *latest_text(const struct byte_queue *queue, size_t max)
+{
+    size_t len = queue ? min_u64(queue->len, max) : 0;
+    const uint8_t *data = len > 0 ? byte_queue_front(queue) + (queue->len - len) : NULL;
+    char *text = malloc(len + 1);
+    json_t *json;
+    size_t n = 0;
+
+    if (!text)
+        return NULL;
+    for (size_t i = 0; i < len; i++)
+        if (data[i] != '\0')
+            text[n++] = (char)data[i];
+    text[n] = '\0';
+    json = qmp_text(text);
+    free(text);
+    return json;
+}
+
+/* Nothing is taken away by that, because there are others who may ask. */
+static void run_ringbuf_read(struct qmp_request *request)
+{
+    const char *device = qmp_string(request, "device");
+    const char *format = qmp_string(request, "format");
+    json_int_t size = qmp_integer(request, "size", 0);
+
+    if (strcmp(device, SERIAL) != 0)
+        qmp_fail(request, QMP_GENERIC_ERROR, "Device '%s' not found", device);
+    else if (size <= 0)
+        qmp_fail(request, QMP_GENERIC_ERROR, "size must be greater than zero");
+    else if (format && strcmp(format, "utf8") != 0)
+        qmp_fail(request, QMP_GENERIC_ERROR, "ringbuf-read: 'format' must be \"utf8\"");
+    else
+        qmp_return(request, latest_text(vm_of(request)->serial_shown, (size_t)size));
 }
 
 /* ---- whether it runs ------------------------------------------------------------------------- */
@@ -165,6 +207,9 @@ static void run_quit(struct qmp_request *request)
     qmp_stop(qmp); /* a reset, say, which would come to its end first */
 }
 
+static const struct qmp_arg ringbuf_read_args[] = {
+    {"device", QMP_STRING, false}, {"size", QMP_INTEGER, false}, {"format", QMP_STRING, true}};
+
 static const struct qmp_command commands[] = {
     {"query-status", run_query_status, NULL, 0},
     {"query-name", run_query_name, NULL, 0},
@@ -173,6 +218,7 @@ static const struct qmp_command commands[] = {
     {"query-cpus-fast", run_query_cpus, NULL, 0},
     {"query-memory-size-summary", run_query_memory, NULL, 0},
     {"query-chardev", run_query_chardev, NULL, 0},
+    {"ringbuf-read", run_ringbuf_read, ringbuf_read_args, ARRAY_SIZE(ringbuf_read_args)},
     {"stop", run_stop, NULL, 0},
     {"cont", run_cont, NULL, 0},
     {"system_powerdown", run_powerdown, NULL, 0},

@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "base/byte_queue.h"
 #include "base/list.h"
 #include "vmm/cpu_questions.h"
 #include "vmm/disk_questions.h"
@@ -103,6 +104,8 @@ struct control_vm {
     unsigned ndisks;
     uint64_t memory;         /* bytes */
     const char *serial_port; /* in QEMU's words: "stdio", "pty:/dev/pts/3" */
+    /* The end of what it showed to somebody; NULL: none. */
+    const struct byte_queue *serial_shown;
 
     struct list jobs;     /* of disks, that clients began; owner: commands_job.c */
     struct list stopping; /* requests that wait for a pause; owner: commands_machine.c */

@@ -165,6 +165,37 @@ START_TEST(pty_reader_may_come_back)
 }
 END_TEST
 
+/* A program that opens it again would see things twice: who wants them asks. */
+START_TEST(pty_keeps_what_was_shown_and_does_not_repeat_it)
+{
+    const struct byte_queue *shown;
+    char name[64];
+    int fd;
+
+    open_pty(name, sizeof(name));
+    shown = console_shown(rig.console);
+    fd = open_slave(name);
+    rig_assert_prints(fd, "shown\n");
+    close(fd);
+    rig_settle();
+    rig_print("not yet\n");
+    ck_assert_uint_eq(shown->len, 6);
+    fd = open_slave(name);
+    rig_assert_reads(fd, "not yet\n");
+    ck_assert_uint_eq(shown->len, 14);
+    ck_assert_mem_eq(byte_queue_front(shown), "shown\nnot yet\n", 14);
+    close(fd);
+    for (size_t pos = 0; pos < 3 * CONSOLE_SHOWN_MAX;) {
+        fd = open_slave(name);
+        ck_assert(rig_print_pattern(&pos, 256));
+        rig_settle();
+        close(fd);
+        rig_settle();
+        ck_assert_uint_le(shown->len, CONSOLE_SHOWN_MAX);
+    }
+}
+END_TEST
+
 START_TEST(pty_without_reader_never_holds_the_guest_up)
 {
     size_t pos = 0;
@@ -196,6 +227,7 @@ static void add_tests(Suite *suite)
     tcase_add_test(tcase, pty_reader_gets_output_and_sends_input);
     tcase_add_test(tcase, pty_without_reader_does_not_wake_the_loop);
     tcase_add_test(tcase, pty_reader_may_come_back);
+    tcase_add_test(tcase, pty_keeps_what_was_shown_and_does_not_repeat_it);
     tcase_add_test(tcase, pty_without_reader_never_holds_the_guest_up);
     suite_add_tcase(suite, tcase);
 }

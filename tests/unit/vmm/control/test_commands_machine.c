@@ -174,6 +174,37 @@ START_TEST(without_a_guest_there_is_nothing_to_pause_or_to_ask)
 }
 END_TEST
 
+static const char *read_ring(const char *arguments)
+{
+    char text[256];
+
+    snprintf(text, sizeof(text), "{\"execute\":\"ringbuf-read\",\"arguments\":{%s}}", arguments);
+    return qmp_rig_ask(&rig, fd, text);
+}
+
+/* As often as one likes, and as JSON can have it. */
+START_TEST(latest_output_of_the_serial_port)
+{
+    static const char text[] = "gone\r\n\x1b[1mlogin\xff\0:";
+    struct byte_queue shown = {0};
+
+    ck_assert_str_eq(read_ring("\"device\":\"serial0\",\"size\":5"), "{\"return\":\"\"}\r\n");
+    byte_queue_append(&shown, (const uint8_t *)text, sizeof(text) - 1, SIZE_MAX);
+    fake.vm.serial_shown = &shown;
+    for (unsigned i = 0; i < 2; i++)
+        ck_assert_str_eq(read_ring("\"device\":\"serial0\",\"size\":12,\"format\":\"utf8\""),
+                         "{\"return\":\"\\u001B[1mlogin?:\"}\r\n");
+    ck_assert_str_eq(read_ring("\"device\":\"serial0\",\"size\":9223372036854775807"),
+                     "{\"return\":\"gone\\r\\n\\u001B[1mlogin?:\"}\r\n");
+    ck_assert_ptr_nonnull(strstr(read_ring("\"device\":\"x\",\"size\":1"), "not found"));
+    ck_assert_ptr_nonnull(strstr(read_ring("\"device\":\"serial0\",\"size\":0"), "zero"));
+    ck_assert_ptr_nonnull(strstr(read_ring("\"device\":\"serial0\",\"size\":-1"), "zero"));
+    ck_assert_ptr_nonnull(
+        strstr(read_ring("\"device\":\"serial0\",\"size\":1,\"format\":\"base64\""), "utf8"));
+    byte_queue_done(&shown);
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     unit_case_with(suite, "machine", set_up, tear_down, queries_are_answered_in_qemus_words,
@@ -181,6 +212,7 @@ static void add_tests(Suite *suite)
                    stop_that_comes_to_nothing_is_an_error,
                    client_that_leaves_while_it_waits_for_a_pause_is_forgotten,
                    power_is_a_button_a_reset_and_the_end, nothing_is_done_after_quit,
+                   latest_output_of_the_serial_port,
                    without_a_guest_there_is_nothing_to_pause_or_to_ask);
 }
 
