@@ -75,15 +75,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const char negotiation[] = "{\"execute\":\"qmp_capabilities\"}";
     const struct qmp_commands tables[] = {qmp_builtin_commands, {commands, ARRAY_SIZE(commands)}};
+    struct qmp_options options = {.tables = tables, .ntables = ARRAY_SIZE(tables)};
     struct qmp *qmp;
     int fds[2];
 
     if (size == 0 || size > SAID_MAX)
         return 0;
     stop.run = stop_loop;
-    if (loop_new(&loop) < 0 || qmp_new(loop, tables, ARRAY_SIZE(tables), NULL, &qmp) < 0 ||
+    if (loop_new(&loop) < 0)
+        abort();
+    options.loop = loop;
+    if (qmp_new(&options, &qmp) < 0 ||
         socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) < 0 ||
-        qmp_add_client(qmp, fds[0]) < 0)
+        qmp_add_client(qmp, QMP_DOOR_ADDRESS, fds[0]) < 0)
         abort();
     if (data[0] & 1)
         say(fds[1], (const uint8_t *)negotiation, strlen(negotiation), strlen(negotiation));

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/vm_names.h"
 #include "vmm/control/commands_block.h"
 #include "vmm/control/commands_disk.h"
@@ -26,11 +27,21 @@ struct control {
     struct listener *name_listener; /* the same */
 };
 
-static int on_client(int fd, void *opaque)
-{
-    struct control *control = opaque;
+/* How long a client that is stuck keeps its place from another one. */
+#define PATIENCE_NS (5 * NS_PER_S)
 
-    return qmp_add_client(control->qmp, fd);
+static int on_client_of_address(int fd, void *opaque)
+{
+    const struct control *control = opaque;
+
+    return qmp_add_client(control->qmp, QMP_DOOR_ADDRESS, fd);
+}
+
+static int on_client_of_name(int fd, void *opaque)
+{
+    const struct control *control = opaque;
+
+    return qmp_add_client(control->qmp, QMP_DOOR_NAME, fd);
 }
 
 static int listen_by_name(struct control *control, const struct control_options *options,
@@ -41,7 +52,7 @@ static int listen_by_name(struct control *control, const struct control_options 
 
     if (r < 0)
         return r;
-    r = listener_new_unix(options->loop, path, options->name, on_client, control,
+    r = listener_new_unix(options->loop, path, options->name, on_client_of_name, control,
                           &control->name_listener, err);
     if (r == -EADDRINUSE)
         err_set(err, r, "a VM with this name runs already: %s", path);
@@ -51,6 +62,13 @@ static int listen_by_name(struct control *control, const struct control_options 
 
 static int start(struct control *control, const struct control_options *options, struct err *err)
 {
+    const struct qmp_options served = {
+        .loop = options->loop,
+        .tables = control->tables,
+        .ntables = NTABLES,
+        .opaque = control->vm,
+        .patience_ns = PATIENCE_NS,
+    };
     int r;
 
     control->tables[0] = qmp_builtin_commands;
@@ -60,7 +78,7 @@ static int start(struct control *control, const struct control_options *options,
     control->tables[4] = commands_monitor;
     control->tables[5] = commands_disk;
     control->tables[6] = commands_job;
-    r = qmp_new(options->loop, control->tables, NTABLES, control->vm, &control->qmp);
+    r = qmp_new(&served, &control->qmp);
     if (r < 0)
         return err_set(err, r, "out of memory");
     if (options->name)
@@ -70,8 +88,8 @@ static int start(struct control *control, const struct control_options *options,
         return r;
     }
     if (options->qmp)
-        r = listener_new(options->loop, options->qmp, on_client, control, &control->qmp_listener,
-                         err);
+        r = listener_new(options->loop, options->qmp, on_client_of_address, control,
+                         &control->qmp_listener, err);
     if (r < 0)
         err_prefix(err, "--qmp");
     return r;

@@ -34,6 +34,11 @@ static bool append(struct framer *framer, char c)
     return true;
 }
 
+bool framer_is_inside(const struct framer *framer)
+{
+    return framer->depth > 0;
+}
+
 /* Inside a text: where strings and brackets begin and end. False: nested too deep. */
 static bool follow(struct framer *framer, char c)
 {

@@ -32,6 +32,9 @@ struct framer {
     bool skips_line;
 };
 
+/* Has a text begun that is not complete? */
+bool framer_is_inside(const struct framer *framer);
+
 void framer_done(struct framer *framer);
 
 /* Go on with `len` bytes at `data`; *ret_taken is how many of them were used. */

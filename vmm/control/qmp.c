@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -27,13 +28,10 @@
 #define TIDY_NS (2 * NS_PER_S)
 
 struct qmp {
-    struct loop *loop;
-    const struct qmp_commands *tables;
-    size_t ntables;
-    void *opaque;
+    struct qmp_options options;
     bool stopped; /* no request is carried out any more */
     struct list sessions;
-    unsigned nsessions;
+    unsigned nsessions[QMP_DOORS];
     unsigned nrequests;     /* not answered yet, of sessions that are gone too */
     struct loop_timer tidy; /* armed while there were requests lately */
     bool busy;              /* there was one since it was armed */
@@ -41,8 +39,10 @@ struct qmp {
 
 struct session {
     struct qmp *qmp;
+    enum qmp_door door;
     struct list link;
     struct wire wire;
+    uint64_t since_ns; /* when it connected, or began a request after it has negotiated */
     struct framer framer;
     struct byte_queue unread;
     struct qmp_request *request; /* being carried out; NULL: none */
@@ -154,7 +154,7 @@ static void note_work(struct qmp *qmp)
     if (qmp->tidy.loop)
         return;
     idle_memory_work_begins();
-    loop_arm(qmp->loop, &qmp->tidy, TIDY_NS);
+    loop_arm(qmp->options.loop, &qmp->tidy, TIDY_NS);
 }
 
 /* Answers take memory by the hundred KiB: what nobody needs any more goes back to the host. */
@@ -164,7 +164,7 @@ static void on_tidy(struct loop_timer *timer)
 
     if (qmp->busy) {
         qmp->busy = false;
-        loop_arm(qmp->loop, timer, TIDY_NS);
+        loop_arm(qmp->options.loop, timer, TIDY_NS);
         return;
     }
     idle_memory_work_ends();
@@ -238,10 +238,12 @@ void qmp_fail(struct qmp_request *request, enum qmp_error class, const char *fmt
 
 static const struct qmp_command *find_command(const struct qmp *qmp, const char *name)
 {
-    for (size_t i = 0; i < qmp->ntables; i++)
-        for (size_t k = 0; k < qmp->tables[i].ncommands; k++)
-            if (strcmp(qmp->tables[i].commands[k].name, name) == 0)
-                return &qmp->tables[i].commands[k];
+    const struct qmp_commands *tables = qmp->options.tables;
+
+    for (size_t i = 0; i < qmp->options.ntables; i++)
+        for (size_t k = 0; k < tables[i].ncommands; k++)
+            if (strcmp(tables[i].commands[k].name, name) == 0)
+                return &tables[i].commands[k];
     return NULL;
 }
 
@@ -426,6 +428,8 @@ static bool read_step(struct session *session)
     if (session->qmp->stopped || session->request || session->unread.len == 0 ||
         session->wire.broken || session->wire.finishing || wire_is_busy(&session->wire))
         return false;
+    if (session->negotiated && !framer_is_inside(&session->framer))
+        session->since_ns = monotonic_ns();
     result = framer_feed(&session->framer, (const char *)byte_queue_front(&session->unread),
                          session->unread.len, &taken);
     byte_queue_consume(&session->unread, taken);
@@ -487,7 +491,7 @@ static void free_session(struct session *session)
 {
     if (session->request)
         session->request->session = NULL;
-    session->qmp->nsessions--;
+    session->qmp->nsessions[session->door]--;
     list_remove(&session->link);
     byte_queue_done(&session->unread);
     framer_done(&session->framer);
@@ -506,40 +510,81 @@ static const struct wire_ops session_ops = {
     .closed = on_closed,
 };
 
-int qmp_add_client(struct qmp *qmp, int fd)
+/* ---- clients come ---------------------------------------------------------------------------- */
+
+static bool is_stuck(const struct session *session, uint64_t now_ns)
 {
-    struct session *session = qmp->nsessions < QMP_CLIENTS_MAX ? calloc(1, sizeof(*session)) : NULL;
+    return !session->wire.broken && (!session->negotiated || framer_is_inside(&session->framer)) &&
+           now_ns - session->since_ns >= session->qmp->options.patience_ns;
+}
+
+/* Send one away that is stuck. False: there is none. */
+static bool make_room(struct qmp *qmp, enum qmp_door door)
+{
+    const uint64_t now_ns = monotonic_ns();
+
+    list_for_each (link, &qmp->sessions) {
+        struct session *session = container_of(link, struct session, link);
+
+        if (session->door != door || !is_stuck(session, now_ns))
+            continue;
+        send_error(session, "others want to connect, and this client has been waited for");
+        wire_drop(&session->wire);
+        return true;
+    }
+    return false;
+}
+
+/* Without a session: what the socket does not take at once is lost. */
+static void refuse(int fd, const char *text)
+{
+    char *line = text_of(error_json(QMP_GENERIC_ERROR, text));
+
+    if (line) {
+        (void)!send(fd, line, strlen(line), MSG_NOSIGNAL | MSG_DONTWAIT);
+        (void)!send(fd, "\r\n", 2, MSG_NOSIGNAL | MSG_DONTWAIT);
+    }
+    free(line);
+    close(fd);
+}
+
+int qmp_add_client(struct qmp *qmp, enum qmp_door door, int fd)
+{
+    struct session *session;
     int r;
 
+    if (qmp->nsessions[door] >= QMP_CLIENTS_MAX && !make_room(qmp, door)) {
+        refuse(fd, "too many clients are connected");
+        return -EUSERS;
+    }
+    session = calloc(1, sizeof(*session));
     if (!session) {
         close(fd);
-        return qmp->nsessions < QMP_CLIENTS_MAX ? -ENOMEM : -EUSERS;
+        return -ENOMEM;
     }
-    r = wire_open(&session->wire, &session_ops, qmp->loop, fd);
+    r = wire_open(&session->wire, &session_ops, qmp->options.loop, fd);
     if (r < 0) {
         free(session);
         return r;
     }
     session->qmp = qmp;
+    session->door = door;
+    session->since_ns = monotonic_ns();
     list_add_tail(&qmp->sessions, &session->link);
-    qmp->nsessions++;
+    qmp->nsessions[door]++;
     greet(session);
     return 0;
 }
 
 /* ---- the server ------------------------------------------------------------------------------ */
 
-int qmp_new(struct loop *loop, const struct qmp_commands *tables, size_t ntables, void *opaque,
-            struct qmp **ret_qmp)
+int qmp_new(const struct qmp_options *options, struct qmp **ret_qmp)
 {
     struct qmp *qmp = calloc(1, sizeof(*qmp));
 
     if (!qmp)
         return -ENOMEM;
-    qmp->loop = loop;
-    qmp->tables = tables;
-    qmp->ntables = ntables;
-    qmp->opaque = opaque;
+    qmp->options = *options;
     qmp->tidy.expired = on_tidy;
     list_init(&qmp->sessions);
     *ret_qmp = qmp;
@@ -590,7 +635,7 @@ struct qmp *qmp_of(const struct qmp_request *request)
 
 void *qmp_opaque(const struct qmp_request *request)
 {
-    return request->qmp->opaque;
+    return request->qmp->options.opaque;
 }
 
 json_t *qmp_any(const struct qmp_request *request, const char *name)
@@ -638,7 +683,7 @@ void qmp_each_command(const struct qmp_request *request,
 {
     const struct qmp *qmp = request->qmp;
 
-    for (size_t i = 0; i < qmp->ntables; i++)
-        for (size_t k = 0; k < qmp->tables[i].ncommands; k++)
-            each(&qmp->tables[i].commands[k], opaque);
+    for (size_t i = 0; i < qmp->options.ntables; i++)
+        for (size_t k = 0; k < qmp->options.tables[i].ncommands; k++)
+            each(&qmp->options.tables[i].commands[k], opaque);
 }

@@ -15,12 +15,20 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/compiler.h"
 #include "base/list.h"
 #include "base/loop.h"
 
-/* Clients at the same time; further ones are told and sent away. */
+/* Where clients come from: those of the one take no place from those of the other. */
+enum qmp_door {
+    QMP_DOOR_ADDRESS, /* --qmp */
+    QMP_DOOR_NAME,    /* --name */
+    QMP_DOORS,
+};
+
+/* Clients at the same time, by each door. A further one takes the place of one that is stuck. */
 #define QMP_CLIENTS_MAX 16u
 
 /* Classes of errors, as clients tell them apart. */
@@ -66,12 +74,20 @@ struct qmp_commands {
 
 struct qmp;
 
-/*
- * `tables` outlive the server; no name is in two of them. `opaque` is for the commands.
- * 0 or -ENOMEM.
- */
-int qmp_new(struct loop *loop, const struct qmp_commands *tables, size_t ntables, void *opaque,
-            struct qmp **ret_qmp) MUST_CHECK;
+struct qmp_options {
+    struct loop *loop;
+    const struct qmp_commands *tables; /* outlive the server; no name is in two of them */
+    size_t ntables;
+    void *opaque; /* for the commands */
+    /*
+     * A client is stuck that has not negotiated for so long, or has not ended a request that it
+     * began. It may stay as long as there is room.
+     */
+    uint64_t patience_ns;
+};
+
+/* 0 or -ENOMEM. */
+int qmp_new(const struct qmp_options *options, struct qmp **ret_qmp) MUST_CHECK;
 
 /*
  * Carry out no more requests, not even when those before them are answered: what they are about is
@@ -84,8 +100,11 @@ void qmp_stop(struct qmp *qmp);
  */
 void qmp_free(struct qmp *qmp);
 
-/* Serve a client on a connected socket, taken over in any case. 0; -errno: it is closed. */
-int qmp_add_client(struct qmp *qmp, int fd) MUST_CHECK;
+/*
+ * Serve a client on a connected socket, taken over in any case. 0; -errno: it is closed, and the
+ * client was told (-EUSERS: too many are there).
+ */
+int qmp_add_client(struct qmp *qmp, enum qmp_door door, int fd) MUST_CHECK;
 
 /* Tell all clients that have negotiated. `data` is stolen; NULL: the event has none. */
 void qmp_event(struct qmp *qmp, const char *name, json_t *data);

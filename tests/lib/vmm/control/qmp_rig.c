@@ -29,10 +29,14 @@ void qmp_rig_settle(struct qmp_rig *rig)
 
 void qmp_rig_init(struct qmp_rig *rig, const struct qmp_commands *commands, void *opaque)
 {
+    struct qmp_options options = {
+        .tables = rig->tables, .ntables = 2, .opaque = opaque, .patience_ns = QMP_RIG_PATIENCE_NS};
+
     rig->tables[0] = qmp_builtin_commands;
     rig->tables[1] = *commands;
     ck_assert_int_eq(loop_new(&rig->loop), 0);
-    ck_assert_int_eq(qmp_new(rig->loop, rig->tables, 2, opaque, &rig->qmp), 0);
+    options.loop = rig->loop;
+    ck_assert_int_eq(qmp_new(&options, &rig->qmp), 0);
 }
 
 void qmp_rig_done(struct qmp_rig *rig)
@@ -46,7 +50,7 @@ int qmp_rig_connect(struct qmp_rig *rig)
     int fds[2];
 
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
-    ck_assert_int_eq(qmp_add_client(rig->qmp, fds[0]), 0);
+    ck_assert_int_eq(qmp_add_client(rig->qmp, QMP_DOOR_ADDRESS, fds[0]), 0);
     return fds[1];
 }
 

@@ -5,8 +5,12 @@
 #ifndef MINIVMM_TESTS_QMP_RIG_H
 #define MINIVMM_TESTS_QMP_RIG_H
 
+#include "base/clock.h"
 #include "base/loop.h"
 #include "vmm/control/qmp.h"
+
+/* After so long a client is stuck. */
+#define QMP_RIG_PATIENCE_NS (100 * NS_PER_MS)
 
 struct qmp_rig {
     struct loop *loop;

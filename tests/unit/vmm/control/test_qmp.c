@@ -390,22 +390,70 @@ START_TEST(post_is_no_client)
 }
 END_TEST
 
+/* The client's end of a connection by a door that may be full. */
+static int knock(enum qmp_door door, int expected)
+{
+    int fds[2];
+
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+    ck_assert_int_eq(qmp_add_client(rig.qmp, door, fds[0]), expected);
+    return fds[1];
+}
+
+static void expect_refusal(int fd, const char *why)
+{
+    ck_assert_ptr_nonnull(strstr(receive(fd), why));
+    ck_assert_str_eq(receive(fd), "EOF");
+    close(fd);
+}
+
 START_TEST(too_many_clients_are_sent_away)
 {
-    int fds[QMP_CLIENTS_MAX];
-    int pair[2];
+    int fds[QMP_CLIENTS_MAX], by_name;
 
     for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
-        fds[i] = qmp_rig_connect(&rig);
-    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
-    ck_assert_int_eq(qmp_add_client(rig.qmp, pair[0]), -EUSERS);
-    ck_assert_str_eq(receive(pair[1]), "EOF");
-    close(pair[1]);
+        fds[i] = qmp_rig_connect_negotiated(&rig);
+    usleep(QMP_RIG_PATIENCE_NS / 1000);
+    expect_refusal(knock(QMP_DOOR_ADDRESS, -EUSERS),
+                   "{\"error\":{\"class\":\"GenericError\",\"desc\":\"too many clients are "
+                   "connected\"}}\r\n");
+    by_name = knock(QMP_DOOR_NAME, 0);
+    ck_assert_ptr_nonnull(strstr(receive(by_name), "QMP"));
+    close(by_name);
     close(fds[0]);
     qmp_rig_settle(&rig);
     fds[0] = qmp_rig_connect(&rig);
-    for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
+    for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+        ck_assert_str_ne(receive(fds[i]), "EOF");
         close(fds[i]);
+    }
+}
+END_TEST
+
+/* Half of them have negotiated and begun a request; they may stay while nobody else comes. */
+START_TEST(clients_that_are_stuck_keep_nobody_out)
+{
+    int fds[QMP_CLIENTS_MAX], others[QMP_CLIENTS_MAX];
+
+    for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+        fds[i] = i % 2 ? qmp_rig_connect(&rig) : qmp_rig_connect_negotiated(&rig);
+        if (i % 2 == 0)
+            ck_assert_str_eq(ask(fds[i], "{\"execute\":"), "");
+    }
+    usleep(QMP_RIG_PATIENCE_NS / 1000);
+    /* One goes on at last. */
+    ck_assert_ptr_nonnull(strstr(ask(fds[0], "\"query-version\"}"), "return"));
+    ck_assert_ptr_nonnull(strstr(receive(fds[1]), "QMP"));
+    for (size_t i = 1; i < ARRAY_SIZE(fds); i++) {
+        others[i] = knock(QMP_DOOR_ADDRESS, 0);
+        ck_assert(strstr(ask(others[i], "{\"execute\":\"qmp_capabilities\"}"), "return"));
+        expect_refusal(fds[i], "others want to connect");
+    }
+    expect_refusal(knock(QMP_DOOR_ADDRESS, -EUSERS), "too many clients");
+    ck_assert_ptr_nonnull(strstr(ask(fds[0], "{\"execute\":\"query-version\"}"), "return"));
+    for (size_t i = 1; i < ARRAY_SIZE(fds); i++)
+        close(others[i]);
+    close(fds[0]);
 }
 END_TEST
 
@@ -422,7 +470,8 @@ static void add_tests(Suite *suite)
                    client_that_never_reads_is_dropped_and_others_are_served,
                    client_that_asks_without_reading_is_not_listened_to,
                    endless_text_ends_the_session, answer_that_is_too_long_is_an_error,
-                   post_is_no_client, too_many_clients_are_sent_away);
+                   post_is_no_client, too_many_clients_are_sent_away,
+                   clients_that_are_stuck_keep_nobody_out);
 }
 
 UNIT_MAIN("qmp", add_tests)
