@@ -73,14 +73,6 @@ static void detach(void *opaque)
     job->result = block_detach(job->disk->port.block);
 }
 
-static int make_label(struct disk *disk, struct err *err)
-{
-    if (asprintf(&disk->label, "disk %s (%s)", disk->name, disk->config->path) >= 0)
-        return 0;
-    disk->label = NULL;
-    return err_set(err, -ENOMEM, "%s: out of memory", disk->config->path);
-}
-
 int disk_open(const struct config *vm, unsigned index, struct open_files *files, struct loop *main,
               struct disk **ret_disk, struct err *err)
 {
@@ -101,9 +93,11 @@ int disk_open(const struct config *vm, unsigned index, struct open_files *files,
     disk_queue_init(&disk->queue, main, &disk->port);
     disk_questions_init(&disk->questions, main, &disk->port);
     pthread_mutex_init(&disk->lock, NULL);
-    r = make_label(disk, err);
-    if (r < 0)
+    r = disk_labels_set(&disk->labels, disk->name, config->path);
+    if (r < 0) {
+        err_set(err, r, "%s: out of memory", config->path);
         goto free_disk;
+    }
     r = disk_image_open(&which, &block, err);
     if (r < 0)
         goto free_disk;
@@ -212,7 +206,8 @@ int disk_close(struct disk *disk, struct err *err)
     if (job.result < 0)
         r = job.result;
     if (r < 0)
-        err_set_errno(err, r, "%s: cannot flush: writes of the guest may be lost", disk->label);
+        err_set_errno(err, r, "%s: cannot flush: writes of the guest may be lost",
+                      disk_label(disk));
     set_state(disk, false, false);
     return r;
 }
@@ -227,7 +222,7 @@ void disk_free(struct disk *disk)
     if (!disk)
         return;
     pthread_mutex_destroy(&disk->lock);
-    free(disk->label);
+    disk_labels_done(&disk->labels);
     free(disk);
 }
 
@@ -268,5 +263,10 @@ const char *disk_name(const struct disk *disk)
 
 const char *disk_label(const struct disk *disk)
 {
-    return disk->label;
+    return __atomic_load_n(&disk->labels.now, __ATOMIC_ACQUIRE);
+}
+
+const char *const *disk_label_place(const struct disk *disk)
+{
+    return &disk->labels.now;
 }

@@ -77,7 +77,11 @@ const struct config_disk *disk_config(const struct disk *disk);
 /* What the guest and clients call it: "vda". */
 const char *disk_name(const struct disk *disk);
 
-/* What messages call it: "disk vda (root.qcow2)". */
+/*
+ * What messages call it: "disk vda (root.qcow2)", after the image that it writes to at present; any
+ * thread. The text is valid until disk_free. For its device, where that is found (atomic).
+ */
 const char *disk_label(const struct disk *disk);
+const char *const *disk_label_place(const struct disk *disk);
 
 #endif

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/file_host.h"
+#include "base/log.h"
 #include "block/commit_live.h"
 #include "block/image.h"
 #include "block/live.h"
@@ -84,6 +85,11 @@ static struct block *block_of(const struct op *op)
 /* Another image, which is held, has the requests. */
 static void switch_to(struct disk *disk, struct block *block)
 {
+    struct block_details details;
+
+    block_get_details(block, &details);
+    if (disk_labels_set(&disk->labels, disk->name, details.path) < 0)
+        log_warn("%s: out of memory: messages go on to name that image", disk_label(disk));
     pthread_mutex_lock(&disk->lock);
     block_port_switch(&disk->port, block);
     pthread_mutex_unlock(&disk->lock);

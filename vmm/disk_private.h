@@ -14,6 +14,7 @@
 #include "block/port.h"
 #include "vmm/config/config.h"
 #include "vmm/disk_image.h"
+#include "vmm/disk_label.h"
 #include "vmm/disk_questions.h"
 #include "vmm/disk_queue.h"
 
@@ -23,8 +24,8 @@ struct disk {
     struct open_files *files; /* of the VM */
     unsigned index;
     char name[DISK_NAME_MAX];
-    char *label;
-    struct block_port port; /* its image may change while attached: with the lock held */
+    struct disk_labels labels; /* set on the disk's thread, once that runs */
+    struct block_port port;    /* its image may change while attached: with the lock held */
     struct loop *loop;
     pthread_t thread;
     struct disk_queue queue;

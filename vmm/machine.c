@@ -376,7 +376,7 @@ static int add_disk(struct machine *machine, struct disk *disk, struct err *err)
     struct disk_watch *watch = watch_disk(machine, disk);
     const struct virtio_blk_options blk = {
         .port = disk_port(disk),
-        .label = disk_label(disk),
+        .label = disk_label_place(disk),
         .serial = config->serial ? config->serial : "",
         .nqueues = config->nqueues,
         .on_write_error = config->on_write_error,

@@ -61,9 +61,9 @@ struct virtio_blk {
     struct virtio_dev dev;
     struct block_port *port;
     struct loop *loop;
-    const char *label;
-    struct log_limit errors; /* owner: loop thread */
-    struct block_info info;  /* constant but for `len`, which is the loop thread's */
+    const char *const *label; /* atomic */
+    struct log_limit errors;  /* owner: loop thread */
+    struct block_info info;   /* constant but for `len`, which is the loop thread's */
     struct block_port_user user;
     uint64_t
         capacity; /* little-endian, as the driver reads it; atomic, written on the loop thread */
@@ -125,7 +125,8 @@ static bool handle_failure(struct blk_request *request, int result)
         .error = result,
     };
 
-    virtio_blk_log_error(&blk->errors, blk->label, &request->req, result, failure.kept);
+    virtio_blk_log_error(&blk->errors, __atomic_load_n(blk->label, __ATOMIC_ACQUIRE), &request->req,
+                         result, failure.kept);
     if (failure.kept)
         blk_stall_add(&blk->stall, request);
     if (blk->failed)

@@ -24,9 +24,13 @@ struct virtio_blk_failure {
 
 struct virtio_blk_options {
     struct block_port *port; /* not owned; outlives the device; its loop runs while that exists */
-    const char *label;       /* for messages: "disk vda (root.qcow2)"; outlives the device */
-    const char *serial;      /* at most VIRTIO_BLK_SERIAL_MAX bytes, copied; "" for none */
-    unsigned nqueues;        /* 1 to VIRTIO_QUEUES_MAX */
+    /*
+     * For messages: "disk vda (root.qcow2)". Atomic; it may become another one. What it was and the
+     * place where it is found outlive the device.
+     */
+    const char *const *label;
+    const char *serial; /* at most VIRTIO_BLK_SERIAL_MAX bytes, copied; "" for none */
+    unsigned nqueues;   /* 1 to VIRTIO_QUEUES_MAX */
     enum virtio_blk_on_error on_write_error; /* of all requests that are not reads */
     enum virtio_blk_on_error on_read_error;
     /*

@@ -40,7 +40,7 @@ static void flushed(struct block_req *req, int result)
     if (result < 0 && result != -ECANCELED) /* the guest has ended meanwhile; others flush */
         log_warn("%s: flush failed while the VM pauses: %s: the image may lack what the guest "
                  "wrote last",
-                 pause->label, strerror(-result));
+                 __atomic_load_n(pause->label, __ATOMIC_ACQUIRE), strerror(-result));
     pause->told = true;
     pause->pauser->paused(pause->pauser, pause->ticket);
 }

@@ -22,7 +22,7 @@
 struct blk_pause {
     struct block_port *port;
     struct loop *loop;
-    const char *label;
+    const char *const *label; /* atomic */
     /* Is no request in flight, and everything that is done shown to the driver? Loop's thread. */
     bool (*is_idle)(struct blk_pause *pause);
     /* Requests may begin, again or as before: the end of a pause was asked for. Loop's thread. */

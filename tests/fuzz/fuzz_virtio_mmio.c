@@ -112,7 +112,8 @@ static void bring_up(struct virtio_mmio *mmio)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct virtio_blk_options options = {.label = "disk", .serial = "fuzz", .nqueues = 2};
+    static const char *const label = "disk";
+    struct virtio_blk_options options = {.label = &label, .serial = "fuzz", .nqueues = 2};
     struct block_port port;
     struct virtio_mmio *mmio;
     struct virtio_dev *dev;

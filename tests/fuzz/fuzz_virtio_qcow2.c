@@ -305,8 +305,9 @@ static void finish(struct machine *machine)
 
 static void run_machine(struct machine *machine)
 {
+    static const char *const label = "disk";
     const struct virtio_blk_options options = {
-        .port = &machine->port, .label = "disk", .serial = "fuzz", .nqueues = NQUEUES};
+        .port = &machine->port, .label = &label, .serial = "fuzz", .nqueues = NQUEUES};
     struct virtio_dev *dev;
 
     loop_call(loop, attach, machine->image.block);

@@ -523,6 +523,34 @@ START_TEST(an_overlay_that_cannot_be_says_so)
 }
 END_TEST
 
+static void assert_named_after(const char *name)
+{
+    char label[512];
+
+    (void)snprintf(label, sizeof(label), "disk vda (%s)", scratch_path(name));
+    ck_assert_str_eq(disk_label(vm.disk), label);
+}
+
+START_TEST(messages_name_the_image_that_is_written)
+{
+    const char *before;
+
+    make("disk.qcow2", layouts[0]);
+    open_disk("disk.qcow2", BLOCK_FORMAT_QCOW2, false);
+    assert_named_after("disk.qcow2");
+    before = disk_label(vm.disk);
+    ck_assert_int_eq(disk_snapshot_overlay(vm.disk, scratch_path("o.qcow2"), when_done), 0);
+    ck_assert_msg(wait_done() == 0, "%s", vm.err.msg);
+    assert_named_after("o.qcow2");
+    ck_assert_str_ne(before, disk_label(vm.disk)); /* somebody may be about to print it */
+    ck_assert_int_eq(disk_commit(vm.disk, NULL, 0, when_done), 0);
+    ck_assert_msg(wait_done() == 0, "%s", vm.err.msg);
+    assert_named_after("disk.qcow2");
+    ck_assert_ptr_eq(disk_label(vm.disk), before);
+    close_disk();
+}
+END_TEST
+
 /* The present image is a backing file then: others may read it, and nobody may write it. */
 START_TEST(the_image_below_an_overlay_can_be_read_by_others)
 {
@@ -970,6 +998,7 @@ static void add_tests(Suite *suite)
         TESTS(a_disk_does_not_become_shorter, what_cannot_grow_says_so_and_goes_on,
               snapshots_that_cannot_be_say_so, an_overlay_that_cannot_be_says_so,
               the_image_below_an_overlay_can_be_read_by_others,
+              messages_name_the_image_that_is_written,
               external_data_files_are_listed_as_their_images_are,
               an_image_that_is_refused_leaves_the_list_as_it_was,
               what_has_no_backing_file_is_not_streamed, a_commit_that_cannot_be_says_so));

@@ -24,9 +24,10 @@ static void set_up(void)
 
 void blk_start(unsigned nqueues)
 {
+    static const char *const label = "disk vda";
     const struct virtio_blk_options options = {
         .port = &blk.port,
-        .label = "disk vda",
+        .label = &label,
         .serial = "root-disk",
         .nqueues = nqueues,
         .on_write_error = blk.on_write_error,
