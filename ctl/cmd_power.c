@@ -126,9 +126,13 @@ static int press_button(struct link *link, const struct args *args, struct err *
     if (r == 0 && stands_still) {
         const char *state = answer_text(status, "status");
 
-        ctl_note("%s: the guest stood still (%s): it goes on, so that it can power off",
-                 args->target, state ? state : "-");
+        state = state ? state : "-";
         r = link_ask(link, "cont", NULL, NULL, err);
+        if (r == 0)
+            ctl_note("%s: the guest stood still (%s): it goes on, so that it can power off",
+                     args->target, state);
+        else
+            err_prefix(err, "the button is pressed, but the guest stands still (%s)", state);
     }
     json_decref(status);
     return r;

@@ -23,13 +23,15 @@ static void print_help(void)
     for (size_t i = 0; commands[i]; i++)
         printf("  %s%s%s\n      %s\n", commands[i]->name, commands[i]->synopsis[0] ? " " : "",
                commands[i]->synopsis, commands[i]->help);
-    printf("\n"
-           "  --json             the result as JSON\n"
-           "  --timeout SECONDS  how long an answer, or power-off, may take\n"
-           "  --help, --version\n"
-           "\n"
-           "Exit status: 0 done; 1 the VM refused; 2 usage; 3 no such VM; 4 no answer, or not in\n"
-           "time; 5 something failed on this side.\n");
+    printf(
+        "\n"
+        "  --json             the result as JSON\n"
+        "  --timeout SECONDS  how long an answer may take; all of a VM's for list and status; the\n"
+        "                     guest for power-off\n"
+        "  --help, --version\n"
+        "\n"
+        "Exit status: 0 done; 1 the VM refused; 2 usage; 3 no such VM; 4 no answer, or not in\n"
+        "time; 5 something failed on this side.\n");
 }
 
 static int run(int argc, char **argv)

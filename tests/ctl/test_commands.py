@@ -159,6 +159,15 @@ class Power(CtlTest):
                          "it can power off\n")
         self.assertEqual([name for name, _ in vm.requests][-2:], ["system_powerdown", "cont"])
 
+    def test_power_off_of_a_guest_that_does_not_go_on(self):
+        def refuse(_arguments, _connection):
+            raise Refusal("gdb holds the guest")
+        self.vm("web", {"query-status": {"status": "debug", "running": False},
+                        "system_powerdown": {}, "cont": refuse})
+        self.assertEqual(self.error(1, "web", "power-off"),
+                         "minivmm-ctl: web: the button is pressed, but the guest stands still "
+                         "(debug): gdb holds the guest")
+
     def test_power_off_leaves_a_guest_without_a_button_paused(self):
         def refuse(_arguments, _connection):
             raise Refusal("the guest has no power button")
