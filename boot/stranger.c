@@ -12,13 +12,13 @@
 #define AS_DISK "give it as --disk, and the kernel as a file"
 #define FOREIGN "give the kernel for x86-64"
 
-/* By a few bytes near the beginning; the first one that fits. */
+/* By a few bytes near the beginning; the first one that fits. No pointers: see config_settings.h. */
 static const struct {
-    size_t off;
-    size_t len;
-    const char *magic;
-    const char *what;
-    const char *advice;
+    uint16_t off;
+    uint16_t len;
+    char magic[8];
+    char what[36];
+    char advice[92];
 } marks[] = {
     {0, 2, "\x1f\x8b", "a gzip-compressed file", UNPACK("gzip -dc")},
     {0, 4, "\x28\xb5\x2f\xfd", "a zstd-compressed file", UNPACK("zstd -dc")},

@@ -57,11 +57,13 @@ static enum exit_code end_of_output(struct err *err)
 /* All of it is written at once, at the end, so that a failure has its reason. */
 static enum exit_code print_help(struct err *err)
 {
-    /* The text has more than the 4 KiB that stdio has by itself. */
-    static char room[16384];
+    const size_t len = 16384; /* the text has more than the 4 KiB that stdio has by itself */
+    char *room = malloc(len); /* for the rest of the process: stdio uses it to the end */
 
-    (void)setvbuf(stdout, room, _IOFBF, sizeof(room)); /* of an unused stream: cannot fail */
+    if (room)
+        (void)setvbuf(stdout, room, _IOFBF, len); /* of an unused stream: cannot fail */
     options_print_help();
+    // cppcheck-suppress memleak
     return end_of_output(err);
 }
 

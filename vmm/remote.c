@@ -191,6 +191,7 @@ int remote_init(struct remote *remote, const struct machine_parts *parts,
     cpu_questions_init(&remote->cpu_questions, parts->loop);
     /* Whoever wants that knows it: it is not told as a pause. */
     remote->prelaunch = remote->wants_pause = remote->paused = config->paused;
+    remote->by_client = config->paused;
     remote->serial_port = serial_port_of(config);
     if (!remote->serial_port)
         return err_set(err, -ENOMEM, "out of memory");

@@ -22,7 +22,8 @@ struct remote {
     bool wants_pause;
     bool paused;
     bool prelaunch; /* it has not begun yet, which is why */
-    bool io_error;  /* a disk's failure is why */
+    bool by_client; /* a client asked for it, or --paused; else only a disk's failure is why */
+    bool io_error;  /* a disk failed */
 };
 
 /* `parts` outlive it. 0, or a negative errno with *err filled. */

@@ -48,7 +48,8 @@ static void tell_end(struct runner *runner)
 {
     enum exit_code code = exit_code_of(runner);
 
-    if (starts_again(runner, code))
+    runner->told_reset = starts_again(runner, code);
+    if (runner->told_reset)
         control_tell_reset(runner->control, cause_of(runner, code));
     else
         control_tell_shutdown(runner->control, cause_of(runner, code));
@@ -160,6 +161,19 @@ static enum exit_code start_and_wait(struct runner *runner, struct err *err)
     return code;
 }
 
+/* What failed is gone with the guest that asked for it. A pause that a client wants goes on. */
+static void forget_disk_failure(struct runner *runner)
+{
+    struct remote *remote = &runner->remote;
+
+    if (remote->io_error && !remote->by_client) {
+        remote->wants_pause = false;
+        control_tell_resumed(runner->control, remote->paused);
+        remote->paused = false;
+    }
+    remote->io_error = false;
+}
+
 static enum exit_code run_guest(struct runner *runner, struct err *err)
 {
     struct remote *remote = &runner->remote;
@@ -174,6 +188,7 @@ static enum exit_code run_guest(struct runner *runner, struct err *err)
     code = start_and_wait(runner, err);
     machine_free(remote->machine);
     remote->machine = NULL;
+    forget_disk_failure(runner);
     return code;
 }
 
@@ -214,10 +229,8 @@ static enum exit_code run_guests(struct runner *runner, struct err *err)
         if (!ending_is_asked(runner->ending) &&
             pause_before_restart(runner, monotonic_ns() - start_ns, err) < 0)
             return EXIT_VMM;
-        if (ending_is_asked(runner->ending)) {
-            control_tell_shutdown(runner->control, runner->killed_by);
+        if (ending_is_asked(runner->ending))
             return EXIT_KILLED;
-        }
     }
 }
 
@@ -238,6 +251,8 @@ enum exit_code runner_run(const struct config *config, struct err *err)
         code = run_guests(&runner, err);
     else if (r > 0)
         code = EXIT_KILLED;
+    if (runner.told_reset) /* the next guest could not be started */
+        control_tell_shutdown(runner.control, cause_of(&runner, code));
 
     debug_server_exited(runner.debug_server, code);
     if (runner_close(&runner, &close_err) < 0) {

@@ -77,6 +77,7 @@ static bool press_power_button(struct runner *runner)
     if (!machine_press_power_button(runner->remote.machine))
         return false;
     control_tell_powerdown(runner->control);
+    runner->nrepeats = 0;
     loop_arm(runner->loop, &runner->repeat_button, REPEAT_BUTTON_S * NS_PER_S);
     return true;
 }
@@ -89,6 +90,7 @@ static void resume(struct runner *runner)
         return;
     loop_disarm(&runner->retry_disk);
     remote->wants_pause = false;
+    remote->by_client = false;
     remote->io_error = false;
     remote->prelaunch = false;
     machine_resume(remote->machine);
@@ -222,6 +224,7 @@ static void pause_for_client(struct control_vm *vm)
 {
     struct remote *remote = &runner_of(vm)->remote;
 
+    remote->by_client = true;
     remote->wants_pause = true;
     machine_pause(remote->machine);
 }

@@ -55,6 +55,7 @@ struct runner {
     bool killed;
     enum control_cause killed_by;
     bool ended;           /* the guest that ran last */
+    bool told_reset;      /* clients wait for the next guest */
     bool reset_by_client; /* if so: it did not do that itself */
     enum machine_end how; /* unless killed: how it ended */
 };

@@ -43,7 +43,7 @@ struct vcpu {
 };
 
 /* Exit reasons that this program does not ask for and no x86 guest can cause by itself. */
-static const char *const exit_names[] = {
+static const char exit_names[][20] = {
     [KVM_EXIT_UNKNOWN] = "UNKNOWN",
     [KVM_EXIT_EXCEPTION] = "EXCEPTION",
     [KVM_EXIT_HYPERCALL] = "HYPERCALL",
@@ -250,7 +250,7 @@ static __attribute__((noinline)) bool handle_unexpected(struct vcpu *vcpu)
 {
     const struct kvm_run *run = vcpu->run;
     const char *name =
-        run->exit_reason < ARRAY_SIZE(exit_names) ? exit_names[run->exit_reason] : NULL;
+        run->exit_reason < ARRAY_SIZE(exit_names) ? exit_names[run->exit_reason] : "";
 
     if (run->exit_reason == KVM_EXIT_UNKNOWN)
         return fail(vcpu, "unexpected exit UNKNOWN (hardware reason %#" PRIx64 ")",
@@ -258,7 +258,7 @@ static __attribute__((noinline)) bool handle_unexpected(struct vcpu *vcpu)
     if (run->exit_reason == KVM_EXIT_X86_RDMSR || run->exit_reason == KVM_EXIT_X86_WRMSR)
         return fail(vcpu, "unexpected exit %s for MSR %#x", name, run->msr.index);
     return fail(vcpu, "unexpected exit %s (reason %u)",
-                name ? name : "of a kind newer than this VMM", run->exit_reason);
+                name[0] ? name : "of a kind newer than this VMM", run->exit_reason);
 }
 
 /* ---- exits ----------------------------------------------------------------------------------- */

@@ -210,6 +210,32 @@ START_TEST(guest_is_paused_and_loses_nothing)
 }
 END_TEST
 
+/* Without clients nobody else would let it go on. */
+START_TEST(next_guest_is_not_paused_for_the_one_before)
+{
+    if (!start(true, ""))
+        return;
+    for (unsigned i = 0; i < 3; i++) {
+        expect_io_error();
+        qmp_client_do(&client, "system_reset", NULL);
+        json_decref(qmp_client_event(&client, "RESET"));
+        json_decref(qmp_client_event(&client, "RESUME"));
+    }
+    /* What a client wants holds for the next guest, too. */
+    expect_io_error();
+    qmp_client_do(&client, "stop", NULL);
+    qmp_client_do(&client, "system_reset", NULL);
+    json_decref(qmp_client_event(&client, "RESET"));
+    expect_status("paused");
+    qmp_client_do(&client, "cont", NULL);
+    expect_io_error();
+    qmp_client_do(&client, "quit", NULL);
+    qmp_client_close(&client);
+    assert_exit_code(&vm, vm_wait(&vm), EXIT_KILLED);
+    vm_done(&vm);
+}
+END_TEST
+
 START_TEST(without_a_client_it_is_tried_again)
 {
     if (!start(false, ""))
@@ -262,8 +288,9 @@ END_TEST
 static void add_tests(Suite *suite)
 {
     unit_case_with(suite, "full disk", scratch_set_up, scratch_tear_down,
-                   guest_is_paused_and_loses_nothing, without_a_client_it_is_tried_again,
-                   guest_that_shall_end_is_told, guest_is_told_where_the_user_wants_that);
+                   guest_is_paused_and_loses_nothing, next_guest_is_not_paused_for_the_one_before,
+                   without_a_client_it_is_tried_again, guest_that_shall_end_is_told,
+                   guest_is_told_where_the_user_wants_that);
 }
 
 GUEST_TEST_MAIN("guest disk full", add_tests)

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -228,6 +229,27 @@ START_TEST(client_resets_the_guest_and_stays_connected)
 END_TEST
 
 /* Far more often than a guest may reset itself without being slowed down. */
+/* Descriptors are what the host denies the next guest. */
+START_TEST(end_is_told_when_the_next_guest_cannot_start)
+{
+    const struct rlimit few = {.rlim_cur = 8, .rlim_max = 8};
+    json_t *data;
+    int guest_did = 1;
+
+    guest_op(&guest, GUEST_HALT, 0, 0, 0);
+    start_and_connect(NULL);
+    json_decref(qmp_client_ask(&client, "query-status", NULL));
+    ck_assert_int_eq(prlimit(vm.pid, RLIMIT_NOFILE, &few, NULL), 0);
+    qmp_client_do(&client, "system_reset", NULL);
+    json_decref(qmp_client_event(&client, "RESET"));
+    data = qmp_client_event(&client, "SHUTDOWN");
+    ck_assert_int_eq(json_unpack(data, "{s:b}", "guest", &guest_did), 0);
+    ck_assert(!guest_did);
+    json_decref(data);
+    expect_end(EXIT_SETUP);
+}
+END_TEST
+
 START_TEST(client_resets_as_often_as_it_likes)
 {
     make_idle();
@@ -785,7 +807,8 @@ static void add_tests(Suite *suite)
     unit_case_with(suite, "power", set_up, tear_down,
                    guest_is_asked_to_power_off_and_all_clients_hear_of_it,
                    guest_without_a_button_is_told_of, client_resets_the_guest_and_stays_connected,
-                   client_resets_as_often_as_it_likes, client_ends_a_guest_that_has_just_begun);
+                   client_resets_as_often_as_it_likes, client_ends_a_guest_that_has_just_begun,
+                   end_is_told_when_the_next_guest_cannot_start);
     unit_case_with(suite, "pauses", set_up, tear_down,
                    paused_guest_does_nothing_and_goes_on_where_it_was, two_clients_pause_at_once,
                    reset_of_a_paused_guest_leaves_the_next_one_paused, paused_guest_is_ended,

@@ -67,7 +67,7 @@ static int set_value(const struct reader *reader, const struct setting *setting,
     value.text = value_text(json, type, buf, sizeof(buf));
     if (!value.text)
         return wrong_type(reader, key, type_names[type]);
-    r = setting->set(setting, object, &value, reader->err);
+    r = setting_set(setting, object, &value, reader->err);
     if (r < 0)
         err_prefix(reader->err, "%s: %s", reader->name, key);
     return r;

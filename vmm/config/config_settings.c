@@ -24,6 +24,14 @@ static int no_memory(struct err *err)
     return err_set(err, -ENOMEM, "out of memory");
 }
 
+/* One word of a setting that is a choice, and the value it stands for. */
+struct setting_choice {
+    char word[12]; /* "" ends a table */
+    int value;
+};
+
+static const struct setting_choice *choices_of(const struct setting *setting);
+
 static void *field_of(const struct setting *setting, void *object)
 {
     return (char *)object + setting->field;
@@ -106,7 +114,7 @@ static int set_number(const struct setting *setting, void *object,
 
     if (parse_u64(value->text, &number) < 0 || number < setting->min || number > setting->max)
         return err_set(err, -EINVAL, VALUE ": expected a number from %u to %u", value->text,
-                       (unsigned)setting->min, (unsigned)setting->max);
+                       setting->min, setting->max);
     *field = (unsigned)number;
     return 0;
 }
@@ -150,7 +158,7 @@ static int set_on_off(const struct setting *setting, void *object,
 static int find_choice(const struct setting *setting, const struct setting_value *value,
                        int *ret_value, struct err *err)
 {
-    for (const struct setting_choice *choice = setting->choices; choice->word; choice++) {
+    for (const struct setting_choice *choice = choices_of(setting); choice->word[0]; choice++) {
         if (strcmp(choice->word, value->text) == 0) {
             *ret_value = choice->value;
             return 0;
@@ -370,7 +378,7 @@ static int set_disk_key(struct config_disk *disk, char *field, struct err *err)
                        VALUE ": expected a key that --help lists (a comma in a file name is "
                              "written ,,)",
                        field);
-    r = setting->set(setting, disk, &value, err);
+    r = setting_set(setting, disk, &value, err);
     if (r < 0)
         err_prefix(err, "%s", setting->name);
     return r;
@@ -380,7 +388,7 @@ static int parse_disk_fields(char *text, struct config_disk *disk, struct err *e
 {
     const struct setting *file = &config_disk_settings[0];
     const struct setting_value path = {.text = next_field(&text)};
-    int r = file->set(file, disk, &path, err);
+    int r = setting_set(file, disk, &path, err);
 
     while (r == 0 && text) {
         r = set_disk_key(disk, next_field(&text), err);
@@ -412,128 +420,188 @@ int config_parse_disk(const char *text, struct config_disk *ret_disk, struct err
 /* ---- the tables ------------------------------------------------------------------------------ */
 
 static const struct setting_choice formats[] = {
-    {"qcow2", BLOCK_FORMAT_QCOW2}, {"raw", BLOCK_FORMAT_RAW}, {0}};
+    {"qcow2", BLOCK_FORMAT_QCOW2}, {"raw", BLOCK_FORMAT_RAW}, {"", 0}};
 static const struct setting_choice caches[] = {{"writeback", BLOCK_CACHE_WRITEBACK},
                                                {"none", BLOCK_CACHE_NONE},
                                                {"unsafe", BLOCK_CACHE_UNSAFE},
-                                               {0}};
+                                               {"", 0}};
 static const struct setting_choice aios[] = {
-    {"io_uring", BLOCK_AIO_URING}, {"threads", BLOCK_AIO_THREADS}, {0}};
+    {"io_uring", BLOCK_AIO_URING}, {"threads", BLOCK_AIO_THREADS}, {"", 0}};
 static const struct setting_choice write_errors[] = {{"enospc", VIRTIO_BLK_ERROR_STOP_IF_FULL},
                                                      {"report", VIRTIO_BLK_ERROR_REPORT},
                                                      {"stop", VIRTIO_BLK_ERROR_STOP},
-                                                     {0}};
+                                                     {"", 0}};
 static const struct setting_choice read_errors[] = {
-    {"report", VIRTIO_BLK_ERROR_REPORT}, {"stop", VIRTIO_BLK_ERROR_STOP}, {0}};
+    {"report", VIRTIO_BLK_ERROR_REPORT}, {"stop", VIRTIO_BLK_ERROR_STOP}, {"", 0}};
 static const struct setting_choice pages[] = {
-    {"thp", GUEST_PAGES_THP}, {"host", GUEST_PAGES_HOST}, {"2M", GUEST_PAGES_2M}, {0}};
-static const struct setting_choice reboots[] = {{"exit", 0}, {"restart", 1}, {0}};
+    {"thp", GUEST_PAGES_THP}, {"host", GUEST_PAGES_HOST}, {"2M", GUEST_PAGES_2M}, {"", 0}};
+static const struct setting_choice reboots[] = {{"exit", 0}, {"restart", 1}, {"", 0}};
 static const struct setting_choice log_levels[] = {
-    {"error", LOG_ERROR}, {"warn", LOG_WARN}, {"info", LOG_INFO}, {"debug", LOG_DEBUG}, {0}};
+    {"error", LOG_ERROR}, {"warn", LOG_WARN}, {"info", LOG_INFO}, {"debug", LOG_DEBUG}, {"", 0}};
+
+/* What settings take: how it is set, how the file's is forgotten, and among which words. */
+enum type {
+    TYPE_NONE = SETTING_IS_NONE,
+    TYPE_KERNEL,
+    TYPE_INITRD,
+    TYPE_CMDLINE,
+    TYPE_DISK,
+    TYPE_PLACES,
+    TYPE_MEMORY,
+    TYPE_PAGES,
+    TYPE_ON_OFF,
+    TYPE_NUMBER,
+    TYPE_SERIAL,
+    TYPE_REBOOT,
+    TYPE_KERNEL_CACHE,
+    TYPE_PATH,
+    TYPE_NAME,
+    TYPE_ADDRESS,
+    TYPE_LOG_LEVEL,
+    TYPE_FORMAT,
+    TYPE_CACHE,
+    TYPE_AIO,
+    TYPE_DISK_PLACE,
+    TYPE_DISK_SERIAL,
+    TYPE_WRITE_ERROR,
+    TYPE_READ_ERROR,
+    TYPE_LIMIT,
+};
+
+static const struct {
+    int (*set)(const struct setting *setting, void *object, const struct setting_value *value,
+               struct err *err);
+    void (*reset)(struct config *config); /* NULL: setting it again does that */
+    const struct setting_choice *choices;
+} types[] = {
+    [TYPE_KERNEL] = {.set = set_kernel},
+    [TYPE_INITRD] = {.set = add_initrd, .reset = reset_initrds},
+    [TYPE_CMDLINE] = {.set = set_text, .reset = reset_cmdline},
+    [TYPE_DISK] = {.set = add_disk, .reset = reset_disks},
+    [TYPE_PLACES] = {.set = add_place, .reset = reset_backing},
+    [TYPE_MEMORY] = {.set = set_memory},
+    [TYPE_PAGES] = {.set = set_choice, .choices = pages},
+    [TYPE_ON_OFF] = {.set = set_on_off},
+    [TYPE_NUMBER] = {.set = set_number},
+    [TYPE_SERIAL] = {.set = set_serial},
+    [TYPE_REBOOT] = {.set = set_on_reboot, .choices = reboots},
+    [TYPE_KERNEL_CACHE] = {.set = set_kernel_cache},
+    [TYPE_PATH] = {.set = set_path},
+    [TYPE_NAME] = {.set = set_name},
+    [TYPE_ADDRESS] = {.set = set_address},
+    [TYPE_LOG_LEVEL] = {.set = set_choice, .choices = log_levels},
+    [TYPE_FORMAT] = {.set = set_choice, .choices = formats},
+    [TYPE_CACHE] = {.set = set_choice, .choices = caches},
+    [TYPE_AIO] = {.set = set_choice, .choices = aios},
+    [TYPE_DISK_PLACE] = {.set = add_place},
+    [TYPE_DISK_SERIAL] = {.set = set_disk_serial},
+    [TYPE_WRITE_ERROR] = {.set = set_choice, .choices = write_errors},
+    [TYPE_READ_ERROR] = {.set = set_choice, .choices = read_errors},
+    [TYPE_LIMIT] = {.set = set_limit},
+};
+
+static const struct setting_choice *choices_of(const struct setting *setting)
+{
+    return types[setting->type].choices;
+}
 
 #define VM_FIELD(member) .field = offsetof(struct config, member)
 #define DISK_FIELD(member) .field = offsetof(struct config_disk, member)
 
 #define LIMIT(key, takes, member, text)                                                            \
     {                                                                                              \
-        .name = key, .value = takes, .json = SETTING_JSON_SIZE, .set = set_limit,                  \
+        .name = key, .value = takes, .json = SETTING_JSON_SIZE, .type = TYPE_LIMIT,                \
         DISK_FIELD(limits.member), .help = text                                                    \
     }
 
 /* clang-format off */
 const struct setting config_settings[] = {
-    {.name = "kernel", .value = "FILE", .set = set_kernel, VM_FIELD(kernel),
+    {.name = "kernel", .value = "FILE", .type = TYPE_KERNEL, VM_FIELD(kernel),
      .help = "Linux kernel: bzImage or ELF vmlinux"},
     {.name = "initrd", .value = "FILE", .json = SETTING_JSON_STRINGS,
-     .set = add_initrd, .reset = reset_initrds,
+     .type = TYPE_INITRD,
      .help = "initial ramdisk; several are concatenated"},
-    {.name = "append", .value = "TEXT", .set = set_text, VM_FIELD(append), .reset = reset_cmdline,
+    {.name = "append", .value = "TEXT", .type = TYPE_CMDLINE, VM_FIELD(append),
      .help = "add to the default kernel command line"},
-    {.name = "cmdline", .value = "TEXT", .set = set_text, VM_FIELD(cmdline), .reset = reset_cmdline,
+    {.name = "cmdline", .value = "TEXT", .type = TYPE_CMDLINE, VM_FIELD(cmdline),
      .help = "replace the default kernel command line but pci=off"},
     {.name = "disk", .value = "FILE[,KEY=VALUE]...", .json = SETTING_JSON_DISKS,
-     .set = add_disk, .reset = reset_disks,
+     .type = TYPE_DISK,
      .help = "disk image: /dev/vda, vdb, ... in order"},
-    {.name = "backing", .value = "FOLDER|any", .json = SETTING_JSON_STRINGS, .set = add_place,
-     VM_FIELD(backing), .reset = reset_backing,
+    {.name = "backing", .value = "FOLDER|any", .json = SETTING_JSON_STRINGS, .type = TYPE_PLACES,
+     VM_FIELD(backing),
      .help = "where else all disks' backing files may lie"},
-    {.name = "memory", .value = "SIZE", .json = SETTING_JSON_SIZE, .set = set_memory,
+    {.name = "memory", .value = "SIZE", .json = SETTING_JSON_SIZE, .type = TYPE_MEMORY,
      VM_FIELD(memory),
      .help = "RAM, from 32M to 4T (default: 512M)"},
-    {.name = "hugepages", .value = "thp|host|2M", .set = set_choice, VM_FIELD(pages),
-     .choices = pages,
+    {.name = "hugepages", .value = "thp|host|2M", .type = TYPE_PAGES, VM_FIELD(pages),
      .help = "the host's pages for RAM (default: thp)"},
-    {.name = "prealloc", .value = "on|off", .json = SETTING_JSON_BOOLEAN, .set = set_on_off,
+    {.name = "prealloc", .value = "on|off", .json = SETTING_JSON_BOOLEAN, .type = TYPE_ON_OFF,
      VM_FIELD(prealloc),
      .help = "provide all RAM before the start (default: off)"},
-    {.name = "cpus", .value = "N", .json = SETTING_JSON_INTEGER, .set = set_number, VM_FIELD(ncpus),
+    {.name = "cpus", .value = "N", .json = SETTING_JSON_INTEGER, .type = TYPE_NUMBER, VM_FIELD(ncpus),
      .min = 1, .max = CONFIG_CPUS_MAX,
      .help = "number of CPUs (default: 1)"},
-    {.name = "serial", .value = "stdio|null|pty|file:PATH|unix:PATH", .set = set_serial,
+    {.name = "serial", .value = "stdio|null|pty|file:PATH|unix:PATH", .type = TYPE_SERIAL,
      .help = "serial port (default: stdio)"},
-    {.name = "on-reboot", .value = "exit|restart", .set = set_on_reboot, .choices = reboots,
+    {.name = "on-reboot", .value = "exit|restart", .type = TYPE_REBOOT,
      .help = "when the guest reboots (default: exit)"},
     {.name = "shutdown-timeout", .value = "SECONDS", .json = SETTING_JSON_INTEGER,
-     .set = set_number, VM_FIELD(shutdown_timeout_s), .max = CONFIG_SHUTDOWN_TIMEOUT_S_MAX,
+     .type = TYPE_NUMBER, VM_FIELD(shutdown_timeout_s), .max = CONFIG_SHUTDOWN_TIMEOUT_S_MAX,
      .help = "for a guest asked to power off (default: 60)"},
-    {.name = "acpi", .option = "no-acpi", .json = SETTING_JSON_BOOLEAN, .set = set_on_off,
+    {.name = "acpi", .option = "no-acpi", .json = SETTING_JSON_BOOLEAN, .type = TYPE_ON_OFF,
      VM_FIELD(acpi),
      .help = "MP table and command line instead of ACPI"},
-    {.name = "kaslr", .value = "on|off", .json = SETTING_JSON_BOOLEAN, .set = set_on_off,
+    {.name = "kaslr", .value = "on|off", .json = SETTING_JSON_BOOLEAN, .type = TYPE_ON_OFF,
      VM_FIELD(kaslr),
      .help = "random addresses of the kernel (default: on)"},
-    {.name = "kernel-cache", .value = "FOLDER|off", .set = set_kernel_cache,
+    {.name = "kernel-cache", .value = "FOLDER|off", .type = TYPE_KERNEL_CACHE,
      .help = "unpacked kernels (default: ~/.cache/minivmm)"},
-    {.name = "boot-trace", .value = "FILE", .set = set_path, VM_FIELD(boot_trace),
+    {.name = "boot-trace", .value = "FILE", .type = TYPE_PATH, VM_FIELD(boot_trace),
      .help = "timeline of the VM, for Perfetto"},
-    {.name = "name", .value = "NAME", .set = set_name, VM_FIELD(name),
+    {.name = "name", .value = "NAME", .type = TYPE_NAME, VM_FIELD(name),
      .help = "name of the VM: where its control socket is"},
-    {.name = "qmp", .value = "unix:PATH|tcp:127.0.0.1:PORT", .set = set_address, VM_FIELD(qmp),
+    {.name = "qmp", .value = "unix:PATH|tcp:127.0.0.1:PORT", .type = TYPE_ADDRESS, VM_FIELD(qmp),
      .help = "control socket, for clients of QEMU's protocol"},
-    {.name = "paused", .value = "on|off", .json = SETTING_JSON_BOOLEAN, .set = set_on_off,
+    {.name = "paused", .value = "on|off", .json = SETTING_JSON_BOOLEAN, .type = TYPE_ON_OFF,
      VM_FIELD(paused),
      .help = "begin when a client says `cont` (default: off)"},
-    {.name = "gdb", .value = "unix:PATH|tcp:127.0.0.1:PORT", .set = set_address, VM_FIELD(gdb),
+    {.name = "gdb", .value = "unix:PATH|tcp:127.0.0.1:PORT", .type = TYPE_ADDRESS, VM_FIELD(gdb),
      .help = "socket for gdb, which debugs the guest"},
-    {.name = "wait-gdb", .json = SETTING_JSON_BOOLEAN, .set = set_on_off, VM_FIELD(wait_gdb),
+    {.name = "wait-gdb", .json = SETTING_JSON_BOOLEAN, .type = TYPE_ON_OFF, VM_FIELD(wait_gdb),
      .help = "let the guest wait for gdb before it starts"},
-    {.name = "log", .value = "error|warn|info|debug", .set = set_choice, VM_FIELD(log_level),
-     .choices = log_levels,
+    {.name = "log", .value = "error|warn|info|debug", .type = TYPE_LOG_LEVEL, VM_FIELD(log_level),
      .help = "what to report on stderr (default: warn)"},
-    {0},
+    {.name = ""},
 };
 
 const struct setting config_disk_settings[] = {
-    {.name = "file", .value = "FILE", .set = set_path, DISK_FIELD(path),
+    {.name = "file", .value = "FILE", .type = TYPE_PATH, DISK_FIELD(path),
      .help = "image file or block device"},
-    {.name = "format", .value = "qcow2|raw", .set = set_choice, DISK_FIELD(format),
-     .choices = formats,
+    {.name = "format", .value = "qcow2|raw", .type = TYPE_FORMAT, DISK_FIELD(format),
      .help = "image format (default: by its first bytes)"},
-    {.name = "readonly", .value = "on|off", .json = SETTING_JSON_BOOLEAN, .set = set_on_off,
+    {.name = "readonly", .value = "on|off", .json = SETTING_JSON_BOOLEAN, .type = TYPE_ON_OFF,
      DISK_FIELD(readonly),
      .help = "refuse writes (default: off)"},
-    {.name = "cache", .value = "writeback|none|unsafe", .set = set_choice, DISK_FIELD(cache),
-     .choices = caches,
+    {.name = "cache", .value = "writeback|none|unsafe", .type = TYPE_CACHE, DISK_FIELD(cache),
      .help = "use of the host's cache (default: writeback)"},
-    {.name = "aio", .value = "io_uring|threads", .set = set_choice, DISK_FIELD(aio),
-     .choices = aios,
+    {.name = "aio", .value = "io_uring|threads", .type = TYPE_AIO, DISK_FIELD(aio),
      .help = "how to do I/O (default: io_uring if allowed)"},
-    {.name = "backing", .value = "FOLDER|any", .json = SETTING_JSON_STRINGS, .set = add_place,
+    {.name = "backing", .value = "FOLDER|any", .json = SETTING_JSON_STRINGS, .type = TYPE_DISK_PLACE,
      DISK_FIELD(backing),
      .help = "where else its backing files may lie"},
-    {.name = "serial", .value = "ID", .set = set_disk_serial, DISK_FIELD(serial),
+    {.name = "serial", .value = "ID", .type = TYPE_DISK_SERIAL, DISK_FIELD(serial),
      .help = "serial number, up to 20 characters"},
-    {.name = "queues", .value = "N", .json = SETTING_JSON_INTEGER, .set = set_number,
+    {.name = "queues", .value = "N", .json = SETTING_JSON_INTEGER, .type = TYPE_NUMBER,
      DISK_FIELD(nqueues), .min = 1, .max = CONFIG_QUEUES_MAX,
      .help = "number of request queues (default: 1)"},
-    {.name = "discard", .value = "on|off", .json = SETTING_JSON_BOOLEAN, .set = set_on_off,
+    {.name = "discard", .value = "on|off", .json = SETTING_JSON_BOOLEAN, .type = TYPE_ON_OFF,
      DISK_FIELD(discard),
      .help = "pass discards on to the image (default: on)"},
-    {.name = "werror", .value = "enospc|report|stop", .set = set_choice,
-     DISK_FIELD(on_write_error), .choices = write_errors,
+    {.name = "werror", .value = "enospc|report|stop", .type = TYPE_WRITE_ERROR,
+     DISK_FIELD(on_write_error),
      .help = "pause the VM when a write fails (default: enospc)"},
-    {.name = "rerror", .value = "report|stop", .set = set_choice, DISK_FIELD(on_read_error),
-     .choices = read_errors,
+    {.name = "rerror", .value = "report|stop", .type = TYPE_READ_ERROR, DISK_FIELD(on_read_error),
      .help = "pause the VM when a read fails (default: report)"},
     LIMIT("bps", "N", kinds[THROTTLE_BPS].avg, "bytes per second (default: no limit)"),
     LIMIT("bps_max", "N", kinds[THROTTLE_BPS].max, "bytes per second, in a burst"),
@@ -561,15 +629,27 @@ const struct setting config_disk_settings[] = {
     LIMIT("iops_wr_max_length", "SECONDS", kinds[THROTTLE_IOPS_WR].max_length,
           "how long a burst lasts (default: 1)"),
     LIMIT("iops_size", "BYTES", iops_size, "what counts as one operation (default: any)"),
-    {0},
+    {.name = ""},
 };
 /* clang-format on */
 
 const struct setting *setting_find(const struct setting *table, const char *name)
 {
-    for (const struct setting *setting = table; setting->name; setting++) {
+    for (const struct setting *setting = table; setting->name[0]; setting++) {
         if (strcmp(setting->name, name) == 0)
             return setting;
     }
     return NULL;
+}
+
+int setting_set(const struct setting *setting, void *object, const struct setting_value *value,
+                struct err *err)
+{
+    return types[setting->type].set(setting, object, value, err);
+}
+
+void setting_reset(const struct setting *setting, struct config *config)
+{
+    if (types[setting->type].reset)
+        types[setting->type].reset(config);
 }

@@ -32,40 +32,24 @@ struct setting_value {
     const char *dir; /* where a relative path in it starts, without '/'; NULL: here */
 };
 
-/* One word of a setting that is a choice, and the value it stands for. */
-struct setting_choice {
-    const char *word; /* NULL ends a table */
-    int value;
-};
-
+/*
+ * A setting. Without pointers: the tables need no memory of their own in each process, and after the
+ * start nobody looks at them.
+ */
 struct setting {
-    const char *name;   /* JSON key, key of --disk, and long option unless `option` is given */
-    const char *option; /* long option; NULL: the same as `name` */
-    const char *value;  /* what it takes, for people; NULL: an option without a value */
-    const char *help;
+    char name[20];   /* JSON key, key of --disk, and long option unless `option` is given */
+    char option[12]; /* long option; "": the same as `name` */
+    char value[40];  /* what it takes, for people; "": an option without a value */
+    char help[56];
     enum setting_json json;
-
-    /*
-     * Set it in `object`, a struct config or struct config_disk, which then owns a copy.
-     * 0, or a negative errno with *err filled: the value and what was expected.
-     */
-    int (*set)(const struct setting *setting, void *object, const struct setting_value *value,
-               struct err *err);
-
-    /*
-     * Forget what the file said, because the command line says something else. NULL: setting it
-     * again does that.
-     */
-    void (*reset)(struct config *config);
-
-    /* What `set` works on. */
-    size_t field; /* offset in the object */
-    const struct setting_choice *choices;
-    uint64_t min;
-    uint64_t max;
+    unsigned type;         /* private to config_settings.c, but for the next */
+#define SETTING_IS_NONE 0u /* an option that sets nothing */
+    unsigned field;        /* offset in the object */
+    unsigned min;          /* of a number */
+    unsigned max;
 };
 
-/* The settings of a VM, in the order of --help; a NULL name ends each table. */
+/* The settings of a VM, in the order of --help; an empty name ends each table. */
 extern const struct setting config_settings[];
 
 /* The settings of a disk. The first is the image file, which is no key on the command line. */
@@ -73,6 +57,16 @@ extern const struct setting config_disk_settings[];
 
 /* The setting called `name` in a table; NULL: none. */
 const struct setting *setting_find(const struct setting *table, const char *name);
+
+/*
+ * Set it in `object`, a struct config or struct config_disk, which then owns a copy.
+ * 0, or a negative errno with *err filled: the value and what was expected.
+ */
+int setting_set(const struct setting *setting, void *object, const struct setting_value *value,
+                struct err *err) MUST_CHECK;
+
+/* Forget what the file said, because the command line says something else. */
+void setting_reset(const struct setting *setting, struct config *config);
 
 /* Add a disk that is filled already; it belongs to `config` on success. 0 or -ENOMEM. */
 int config_add_disk(struct config *config, const struct config_disk *disk) MUST_CHECK;

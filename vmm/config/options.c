@@ -21,7 +21,7 @@ static const struct setting other_options[] = {
                                .help = "unpack a kernel into the cache and exit"},
     [OPTION_HELP] = {.name = "help", .help = "print this help and exit (also -h)"},
     [OPTION_VERSION] = {.name = "version", .help = "print the version and exit"},
-    {0},
+    {.name = ""},
 };
 
 /* Where in argv we are, and the option that was read last. */
@@ -35,12 +35,12 @@ struct cursor {
 
 static const char *option_name(const struct setting *option)
 {
-    return option->option ? option->option : option->name;
+    return option->option[0] ? option->option : option->name;
 }
 
 static const struct setting *find_in(const struct setting *table, const char *name, size_t len)
 {
-    for (const struct setting *option = table; option->name; option++) {
+    for (const struct setting *option = table; option->name[0]; option++) {
         const char *known = option_name(option);
 
         if (strncmp(known, name, len) == 0 && known[len] == '\0')
@@ -77,7 +77,7 @@ static int take_value(struct cursor *cursor, const char *arg, struct err *err)
     const struct setting *option = cursor->option;
     const char *equals = strchr(arg, '=');
 
-    if (!option->value) {
+    if (!option->value[0]) {
         if (equals)
             return err_set(err, -EINVAL, "--%s: '%.200s': expected no value", option_name(option),
                            equals + 1);
@@ -152,10 +152,8 @@ static int reset_given(int argc, char **argv, struct config *config, struct err 
     struct cursor cursor = {.argc = argc, .argv = argv, .next = 1};
     int r;
 
-    while ((r = next_option(&cursor, err)) > 0) {
-        if (cursor.option->reset)
-            cursor.option->reset(config);
-    }
+    while ((r = next_option(&cursor, err)) > 0)
+        setting_reset(cursor.option, config);
     return r;
 }
 
@@ -167,9 +165,9 @@ static int apply(int argc, char **argv, struct config *config, struct err *err)
     while ((r = next_option(&cursor, err)) > 0) {
         const struct setting_value value = {.text = cursor.value};
 
-        if (!cursor.option->set)
+        if (cursor.option->type == SETTING_IS_NONE)
             continue;
-        r = cursor.option->set(cursor.option, config, &value, err);
+        r = setting_set(cursor.option, config, &value, err);
         if (r < 0) {
             err_prefix(err, "--%s", option_name(cursor.option));
             return r;
@@ -233,11 +231,11 @@ static void print_help_line(const char *name, const char *value, const char *hel
 
 static void print_options(const struct setting *table)
 {
-    for (const struct setting *option = table; option->name; option++) {
+    for (const struct setting *option = table; option->name[0]; option++) {
         char name[32];
 
-        snprintf(name, sizeof(name), "--%s%s", option_name(option), option->value ? " " : "");
-        print_help_line(name, option->value ? option->value : "", option->help);
+        snprintf(name, sizeof(name), "--%s%s", option_name(option), option->value[0] ? " " : "");
+        print_help_line(name, option->value, option->help);
     }
 }
 
@@ -251,7 +249,7 @@ void options_print_help(void)
     print_options(other_options);
 
     printf("\nKeys of --disk (a comma in a file name is written ,,):\n");
-    for (const struct setting *key = config_disk_settings + 1; key->name; key++) {
+    for (const struct setting *key = config_disk_settings + 1; key->name[0]; key++) {
         char name[32];
 
         snprintf(name, sizeof(name), "%s=", key->name);

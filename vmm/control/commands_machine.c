@@ -132,7 +132,10 @@ static void run_stop(struct qmp_request *request)
         return;
     case VM_PAUSED:
     case VM_PRELAUNCH:
-    case VM_IO_ERROR:
+        qmp_return(request, NULL);
+        return;
+    case VM_IO_ERROR: /* it stays paused when the disk's failure is no reason any more */
+        vm->actions->pause(vm);
         qmp_return(request, NULL);
         return;
     case VM_RUNNING:

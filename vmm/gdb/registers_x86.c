@@ -10,7 +10,7 @@
 #define AT(field) offsetof(struct gdb_registers, field)
 #define REGISTER(name_, bits_, type_, group_, field)                                               \
     {                                                                                              \
-        .name = (name_), .type = (type_), .group = (group_), .bits = (bits_), .offset = AT(field)  \
+        .name = name_, .type = type_, .group = group_, .bits = (bits_), .offset = AT(field)        \
     }
 #define GENERAL(name_, type_, field) REGISTER(name_, 64, type_, "general", field)
 #define SEGMENT(name_, index) REGISTER(name_, 32, "int32", "general", segment[index])
@@ -107,7 +107,7 @@ static const struct gdb_register avx_upper[] = {
 /* ---- types that gdb does not know ------------------------------------------------------------ */
 
 struct flag {
-    const char *name; /* NULL ends a list */
+    char name[12];
     unsigned bit;
 };
 
@@ -115,38 +115,39 @@ struct flags {
     const char *id;
     unsigned len; /* in bytes */
     const struct flag *list;
+    size_t n;
 };
 
 /* Intel SDM 1, 3.4.3 and 11.6.4; 3A, 2.5 and 2.2.1. */
 static const struct flag eflags_list[] = {
     {"CF", 0},  {"", 1},    {"PF", 2},   {"AF", 4},   {"ZF", 6},  {"SF", 7},
     {"TF", 8},  {"IF", 9},  {"DF", 10},  {"OF", 11},  {"NT", 14}, {"RF", 16},
-    {"VM", 17}, {"AC", 18}, {"VIF", 19}, {"VIP", 20}, {"ID", 21}, {NULL, 0},
+    {"VM", 17}, {"AC", 18}, {"VIF", 19}, {"VIP", 20}, {"ID", 21},
 };
 static const struct flag mxcsr_list[] = {
-    {"IE", 0}, {"DE", 1}, {"ZE", 2},  {"OE", 3},  {"UE", 4},  {"PE", 5},  {"DAZ", 6}, {"IM", 7},
-    {"DM", 8}, {"ZM", 9}, {"OM", 10}, {"UM", 11}, {"PM", 12}, {"FZ", 15}, {NULL, 0},
+    {"IE", 0}, {"DE", 1}, {"ZE", 2}, {"OE", 3},  {"UE", 4},  {"PE", 5},  {"DAZ", 6},
+    {"IM", 7}, {"DM", 8}, {"ZM", 9}, {"OM", 10}, {"UM", 11}, {"PM", 12}, {"FZ", 15},
 };
 static const struct flag cr0_list[] = {
     {"PE", 0},  {"MP", 1},  {"EM", 2},  {"TS", 3},  {"ET", 4},  {"NE", 5},
-    {"WP", 16}, {"AM", 18}, {"NW", 29}, {"CD", 30}, {"PG", 31}, {NULL, 0},
+    {"WP", 16}, {"AM", 18}, {"NW", 29}, {"CD", 30}, {"PG", 31},
 };
 static const struct flag cr4_list[] = {
     {"VME", 0},   {"PVI", 1},   {"TSD", 2},   {"DE", 3},        {"PSE", 4},         {"PAE", 5},
     {"MCE", 6},   {"PGE", 7},   {"PCE", 8},   {"OSFXSR", 9},    {"OSXMMEXCPT", 10}, {"UMIP", 11},
     {"LA57", 12}, {"VMXE", 13}, {"SMXE", 14}, {"FSGSBASE", 16}, {"PCIDE", 17},      {"OSXSAVE", 18},
-    {"SMEP", 20}, {"SMAP", 21}, {"PKE", 22},  {"CET", 23},      {"PKS", 24},        {NULL, 0},
+    {"SMEP", 20}, {"SMAP", 21}, {"PKE", 22},  {"CET", 23},      {"PKS", 24},
 };
 static const struct flag efer_list[] = {
-    {"SCE", 0}, {"LME", 8}, {"LMA", 10}, {"NXE", 11}, {"SVME", 12}, {"FFXSR", 14}, {NULL, 0},
+    {"SCE", 0}, {"LME", 8}, {"LMA", 10}, {"NXE", 11}, {"SVME", 12}, {"FFXSR", 14},
 };
 
-static const struct flags eflags_type = {"i386_eflags", 4, eflags_list};
-static const struct flags mxcsr_type = {"i386_mxcsr", 4, mxcsr_list};
+static const struct flags eflags_type = {"i386_eflags", 4, eflags_list, ARRAY_SIZE(eflags_list)};
+static const struct flags mxcsr_type = {"i386_mxcsr", 4, mxcsr_list, ARRAY_SIZE(mxcsr_list)};
 static const struct flags control_types[] = {
-    {"x64_cr0", 8, cr0_list},
-    {"x64_cr4", 8, cr4_list},
-    {"x64_efer", 8, efer_list},
+    {"x64_cr0", 8, cr0_list, ARRAY_SIZE(cr0_list)},
+    {"x64_cr4", 8, cr4_list, ARRAY_SIZE(cr4_list)},
+    {"x64_efer", 8, efer_list, ARRAY_SIZE(efer_list)},
 };
 
 /* An xmm register is shown as whatever somebody may keep in it. */
@@ -221,9 +222,9 @@ const struct gdb_register *gdb_register_find(const char *name, bool avx)
 static void print_flags(FILE *out, const struct flags *flags)
 {
     fprintf(out, "<flags id=\"%s\" size=\"%u\">\n", flags->id, flags->len);
-    for (const struct flag *flag = flags->list; flag->name; flag++)
-        fprintf(out, "<field name=\"%s\" start=\"%u\" end=\"%u\"/>\n", flag->name, flag->bit,
-                flag->bit);
+    for (size_t i = 0; i < flags->n; i++)
+        fprintf(out, "<field name=\"%s\" start=\"%u\" end=\"%u\"/>\n", flags->list[i].name,
+                flags->list[i].bit, flags->list[i].bit);
     fprintf(out, "</flags>\n");
 }
 

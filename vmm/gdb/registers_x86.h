@@ -73,10 +73,11 @@ struct gdb_registers {
     uint8_t ymmh[16][16]; /* only with AVX */
 };
 
+/* Without pointers: a table of these needs no memory of its own in each process. */
 struct gdb_register {
-    const char *name;
-    const char *type; /* for gdb */
-    const char *group;
+    char name[12];
+    char type[16]; /* for gdb */
+    char group[8];
     unsigned bits;
     size_t offset; /* in struct gdb_registers */
 };

@@ -150,9 +150,9 @@ END_TEST
 /* The names of settings are found by strcmp: one name, one meaning. */
 START_TEST(names_of_settings_are_unique)
 {
-    for (const struct setting *s = config_settings; s->name; s++)
+    for (const struct setting *s = config_settings; s->name[0]; s++)
         ck_assert_ptr_eq(setting_find(config_settings, s->name), s);
-    for (const struct setting *s = config_disk_settings; s->name; s++)
+    for (const struct setting *s = config_disk_settings; s->name[0]; s++)
         ck_assert_ptr_eq(setting_find(config_disk_settings, s->name), s);
     ck_assert_ptr_null(setting_find(config_settings, "kern"));
     ck_assert_ptr_null(setting_find(config_settings, ""));

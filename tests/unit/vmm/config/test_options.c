@@ -484,13 +484,13 @@ START_TEST(help_names_every_setting_and_fits_a_terminal)
     const char *path = captured_help();
     const char *text = slurp(path);
 
-    for (const struct setting *s = config_settings; s->name; s++) {
+    for (const struct setting *s = config_settings; s->name[0]; s++) {
         char name[64];
 
-        snprintf(name, sizeof(name), "\n  --%s", s->option ? s->option : s->name);
+        snprintf(name, sizeof(name), "\n  --%s", s->option[0] ? s->option : s->name);
         ck_assert_msg(strstr(text, name) && strstr(text, s->help), "%s", name);
     }
-    for (const struct setting *s = config_disk_settings + 1; s->name; s++) {
+    for (const struct setting *s = config_disk_settings + 1; s->name[0]; s++) {
         char name[64];
 
         snprintf(name, sizeof(name), "\n  %s=%s", s->name, s->value);
@@ -506,13 +506,13 @@ START_TEST(manual_describes_every_setting)
 {
     const char *text = slurp("docs/minivmm.1");
 
-    for (const struct setting *s = config_settings; s->name; s++) {
+    for (const struct setting *s = config_settings; s->name[0]; s++) {
         char name[64];
 
-        snprintf(name, sizeof(name), ".It Fl -%s", s->option ? s->option : s->name);
+        snprintf(name, sizeof(name), ".It Fl -%s", s->option[0] ? s->option : s->name);
         ck_assert_msg(strstr(text, name), "%s", name);
     }
-    for (const struct setting *s = config_disk_settings + 1; s->name; s++) {
+    for (const struct setting *s = config_disk_settings + 1; s->name[0]; s++) {
         char name[64];
 
         snprintf(name, sizeof(name), ".It Cm %s Ns =", s->name);
@@ -523,7 +523,7 @@ END_TEST
 
 static void check_keys(const char *text, const struct setting *table)
 {
-    for (const struct setting *s = table; s->name; s++) {
+    for (const struct setting *s = table; s->name[0]; s++) {
         char row[64];
 
         snprintf(row, sizeof(row), "| `%s` |", s->name);
