@@ -111,8 +111,8 @@ static void queue(struct pool *pool, struct list *item, unsigned max)
 }
 
 /*
- * With the lock held: start a thread for `item`, the last one in `todo`, if it takes one more. True:
- * none could be started, the item was carried out, and the loop is to be told.
+ * With the lock held: start a thread for `item`, the last one in `todo`, if it takes one more.
+ * True: none could be started, the item was carried out, and the loop is to be told.
  */
 static bool start_thread_for(struct pool *pool, struct list *item)
 {

@@ -5,8 +5,8 @@
 #include "base/aio_pool.h"
 
 /*
- * Enough to keep a disk busy at the depths of a guest; each costs a stack while it lives. With eight,
- * direct reads 128 at a time reach 0.8 of what they do with these; more gain nothing.
+ * Enough to keep a disk busy at the depths of a guest; each costs a stack while it lives. With
+ * eight, direct reads 128 at a time reach 0.8 of what they do with these; more gain nothing.
  */
 #define FILE_THREADS_MAX 32u
 

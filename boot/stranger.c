@@ -12,7 +12,7 @@
 #define AS_DISK "give it as --disk, and the kernel as a file"
 #define FOREIGN "give the kernel for x86-64"
 
-/* By a few bytes near the beginning; the first one that fits. No pointers: see config_settings.h. */
+/* By a few bytes near the beginning; the first one that fits. Without pointers, as settings are. */
 static const struct {
     uint16_t off;
     uint16_t len;

@@ -797,16 +797,15 @@ static void add_tests(Suite *suite)
         breakpoint_instruction_of_the_guest_is_its_own,
         detach_lets_the_guest_run_without_breakpoints, gdb_that_vanishes_leaves_no_breakpoint,
         gdb_that_vanishes_makes_room_for_the_next);
-    unit_case_with(suite, "running", set_up, tear_down, guest_that_waits_for_gdb_has_not_begun,
-                   signal_ends_a_guest_that_waits_for_gdb_at_once,
-                   signal_ends_a_guest_that_gdb_has_not_let_begin,
-                   guest_that_gdb_holds_powers_off_when_it_goes_on,
-                   guest_that_gdb_holds_is_ended_in_time,
-                   connecting_stops_and_interrupt_stops_again, time_stands_still_with_the_guest,
-                   reset_and_failure_are_told_by_exit_code, reset_keeps_gdb_and_its_breakpoints,
-                   reset_by_a_client_keeps_breakpoints_of_a_gdb_that_holds_the_guest,
-                   clients_are_told_that_gdb_holds_the_guest,
-                   other_vcpus_stand_still_while_one_steps);
+    unit_case_with(
+        suite, "running", set_up, tear_down, guest_that_waits_for_gdb_has_not_begun,
+        signal_ends_a_guest_that_waits_for_gdb_at_once,
+        signal_ends_a_guest_that_gdb_has_not_let_begin,
+        guest_that_gdb_holds_powers_off_when_it_goes_on, guest_that_gdb_holds_is_ended_in_time,
+        connecting_stops_and_interrupt_stops_again, time_stands_still_with_the_guest,
+        reset_and_failure_are_told_by_exit_code, reset_keeps_gdb_and_its_breakpoints,
+        reset_by_a_client_keeps_breakpoints_of_a_gdb_that_holds_the_guest,
+        clients_are_told_that_gdb_holds_the_guest, other_vcpus_stand_still_while_one_steps);
     unit_case_with(suite, "registers", set_up, tear_down, registers_keep_what_is_written);
     unit_case_with(suite, "clients", set_up, tear_down, second_gdb_is_told_and_sent_away,
                    clients_that_send_nonsense_hurt_nobody,

@@ -33,8 +33,8 @@ struct setting_value {
 };
 
 /*
- * A setting. Without pointers: the tables need no memory of their own in each process, and after the
- * start nobody looks at them.
+ * A setting. Without pointers: the tables need no memory of their own in each process, and after
+ * the start nobody looks at them.
  */
 struct setting {
     char name[20];   /* JSON key, key of --disk, and long option unless `option` is given */
