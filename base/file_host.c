@@ -488,8 +488,10 @@ static int open_existing(const struct host_path *path, const struct file_host_op
 static int refuse_new(const char *name, int error, struct err *err)
 {
     if (error == -EEXIST)
-        return err_set(err, error, "%s: is there already: expected a new file", name);
-    return err_set_errno(err, error, "Could not create '%s'", name);
+        err_set(err, error, "%s: is there already: expected a new file", name);
+    else
+        err_set_errno(err, error, "Could not create '%s'", name);
+    return error;
 }
 
 static int open_new(const char *name, const struct file_host_options *options,
