@@ -367,6 +367,16 @@ static void target_detach(struct gdb_target *target)
     run_all(debug);
 }
 
+static void target_withdraw(struct gdb_target *target)
+{
+    struct debug *debug = debug_of(target);
+
+    if (debug->waits)
+        debug->tells = false;
+    else
+        target_detach(target);
+}
+
 static void target_kill(struct gdb_target *target)
 {
     struct debug *debug = debug_of(target);
@@ -476,6 +486,7 @@ static const struct gdb_target_ops target_ops = {
     .stop = target_stop,
     .resume = target_resume,
     .detach = target_detach,
+    .withdraw = target_withdraw,
     .kill = target_kill,
 };
 

@@ -289,6 +289,27 @@ START_TEST(guest_that_waits_for_gdb_has_not_begun)
 }
 END_TEST
 
+/* Somebody who tries ports, a web page, and then a gdb. */
+START_TEST(guest_goes_on_waiting_for_a_gdb_after_who_is_none)
+{
+    static const char post[] = "POST / HTTP/1.1\r\n\r\n$k#6b";
+    struct gdb_client other = {.fd = -1};
+
+    guest_power_off(&guest);
+    start_vm((const char *const[]){"--wait-gdb", NULL});
+    other.fd = gdb_client_connect(scratch_path("gdb"));
+    gdb_client_close(&other);
+    other.fd = gdb_client_connect(scratch_path("gdb"));
+    ck_assert_int_eq(send(other.fd, post, sizeof(post) - 1, MSG_NOSIGNAL), sizeof(post) - 1);
+    ck_assert_ptr_null(gdb_client_receive(&other));
+    gdb_client_close(&other);
+    gdb_client_open(&client, scratch_path("gdb"));
+    ck_assert_uint_eq(gdb_client_register(&client, GDB_CLIENT_RIP), 0x100000);
+    gdb_client_expect(&client, "vCont;c", "W00");
+    assert_exit_code(&vm, vm_wait(&vm), EXIT_POWER_OFF);
+}
+END_TEST
+
 START_TEST(signal_ends_a_guest_that_waits_for_gdb_at_once)
 {
     guest_power_off(&guest);
@@ -799,6 +820,7 @@ static void add_tests(Suite *suite)
         gdb_that_vanishes_makes_room_for_the_next);
     unit_case_with(
         suite, "running", set_up, tear_down, guest_that_waits_for_gdb_has_not_begun,
+        guest_goes_on_waiting_for_a_gdb_after_who_is_none,
         signal_ends_a_guest_that_waits_for_gdb_at_once,
         signal_ends_a_guest_that_gdb_has_not_let_begin,
         guest_that_gdb_holds_powers_off_when_it_goes_on, guest_that_gdb_holds_is_ended_in_time,

@@ -108,7 +108,10 @@ static void leave(struct gdb_session *session)
 {
     gdb_breakpoints_remove_all(&session->breakpoints, session->target);
     session->state = GDB_OVER;
-    session->target->ops->detach(session->target);
+    if (session->trusted)
+        session->target->ops->detach(session->target);
+    else
+        session->target->ops->withdraw(session->target);
     session->user->over(session->user);
 }
 

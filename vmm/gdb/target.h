@@ -88,6 +88,9 @@ struct gdb_target_ops {
     /* Forget breakpoints, and let all run for good. */
     void (*detach)(struct gdb_target *target);
 
+    /* The same of somebody who was no gdb: a guest that waits for one goes on waiting. */
+    void (*withdraw)(struct gdb_target *target);
+
     /* End the VM. */
     void (*kill)(struct gdb_target *target);
 };

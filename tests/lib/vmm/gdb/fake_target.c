@@ -95,6 +95,11 @@ static void fake_detach(struct gdb_target *target)
     fake_of(target)->ndetaches++;
 }
 
+static void fake_withdraw(struct gdb_target *target)
+{
+    fake_of(target)->nwithdrawals++;
+}
+
 static void fake_kill(struct gdb_target *target)
 {
     fake_of(target)->nkills++;
@@ -113,6 +118,7 @@ static const struct gdb_target_ops fake_ops = {
     .stop = fake_stop,
     .resume = fake_resume,
     .detach = fake_detach,
+    .withdraw = fake_withdraw,
     .kill = fake_kill,
 };
 

@@ -27,6 +27,7 @@ struct fake_target {
     unsigned nstops; /* calls */
     unsigned nresumes;
     unsigned ndetaches;
+    unsigned nwithdrawals;
     unsigned nkills;
     enum gdb_action actions[FAKE_NCPUS]; /* of the last resume */
     bool masks_interrupts;

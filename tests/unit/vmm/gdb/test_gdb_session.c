@@ -551,6 +551,7 @@ START_TEST(detach_removes_breakpoints_and_lets_the_guest_run)
     expect("D", "OK");
     ck_assert_uint_eq(fake.mem[0x101], 1);
     ck_assert_uint_eq(fake.ndetaches, 1);
+    ck_assert_uint_eq(fake.nwithdrawals, 0);
     ck_assert(over && gdb_session_is_over(session));
     gdb_session_hang_up(session);
 }
@@ -657,7 +658,8 @@ START_TEST(post_is_no_gdb)
     ck_assert_uint_eq(nsent, 0);
     ck_assert_uint_eq(fake.mem[0x101], 1);
     ck_assert_uint_eq(fake.nkills, 0);
-    ck_assert_uint_eq(fake.ndetaches, 1);
+    ck_assert_uint_eq(fake.ndetaches, 0);
+    ck_assert_uint_eq(fake.nwithdrawals, 1);
 }
 END_TEST
 
