@@ -218,7 +218,7 @@ static int connect_tcp(struct link *link, const char *address, struct err *err)
 {
     struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof(int);
-    uint16_t port;
+    uint16_t port = 0;
     int error = 0;
     int r = parse_tcp(address, &port, err);
 

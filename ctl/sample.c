@@ -256,7 +256,7 @@ json_t *sample_rates(const struct sample *before, const struct sample *after)
         (void)json_object_set_new(rates, "disks",
                                   all_disk_rates(before, after, seconds, &ndisks_left));
         (void)json_object_set_new(rates, "left-out",
-                                  json_integer((json_int_t)(ncpus_left + ndisks_left)));
+                                  json_integer((json_int_t)ncpus_left + (json_int_t)ndisks_left));
     }
     return rates;
 }
