@@ -172,6 +172,8 @@ static int carry_out(struct block *block, const struct block_req *req)
     block->written = true; /* only now: a flush during the request did not cover it */
     if (block->dirty)
         block_dirty_mark(block->dirty, req->off, req->len);
+    if (block->follow)
+        block->follow(block->follow_opaque, req->off, req->len);
     return r == 0 && durable ? flush(block) : r;
 }
 
@@ -383,6 +385,13 @@ int block_execute(struct block *block, struct block_req *req)
 
     assert(block_is_quiet(block));
     return r < 0 ? r : carry_out(block, req);
+}
+
+void block_follow(struct block *block, void (*fn)(void *opaque, uint64_t off, uint64_t len),
+                  void *opaque)
+{
+    block->follow = fn;
+    block->follow_opaque = opaque;
 }
 
 unsigned block_in_flight(const struct block *block)

@@ -58,6 +58,13 @@ void block_release(struct block *block);
 bool block_is_quiet(const struct block *block);
 
 /*
+ * Call fn(opaque, off, len), in the request's coroutine, when a request has changed something and
+ * it is marked in block->dirty; the request is done afterwards. NULL: no more. Private to block/.
+ */
+void block_follow(struct block *block, void (*fn)(void *opaque, uint64_t off, uint64_t len),
+                  void *opaque);
+
+/*
  * The requests of `from`, which is held and attached, are `to`'s from now on, and so is the
  * operation under way: `to` is held, `from` is not attached any more. `to` is the top of a chain,
  * whose files belong to the loop then. Private to block/.

@@ -181,11 +181,13 @@ struct block {
     bool cancel;               /* atomic, written on any thread */
     unsigned workers;          /* coroutines that carry out requests */
     struct block_dirty *dirty; /* what requests change is noted here; NULL: not */
-    struct block_live *live;   /* the operation under way; NULL: none */
-    bool held;             /* no request begins: an operation has the image for itself, or will */
-    struct co_queue quiet; /* operations that wait until no request is being carried out */
-    struct list pending;   /* requests that wait for one */
-    struct list finished;  /* requests whose `done` is to be called */
+    void (*follow)(void *opaque, uint64_t off, uint64_t len); /* see block_follow */
+    void *follow_opaque;
+    struct block_live *live; /* the operation under way; NULL: none */
+    bool held;               /* no request begins: an operation has the image for itself, or will */
+    struct co_queue quiet;   /* operations that wait until no request is being carried out */
+    struct list pending;     /* requests that wait for one */
+    struct list finished;    /* requests whose `done` is to be called */
     struct aio_task finish;
     struct loop_timer idle;   /* armed while there were requests lately */
     bool busy;                /* a request was finished since it was armed */

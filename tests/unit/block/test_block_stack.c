@@ -447,6 +447,85 @@ START_TEST(a_committed_image_is_whole_after_a_power_cut)
 }
 END_TEST
 
+/* ---- a guest that writes faster than is copied ----------------------------------------------- */
+
+#define HOGS 8u
+#define HOG_LEN ((size_t)1 << 20)
+#define HOG_DISK (48 * HOG_LEN)
+#define HOG_WARM_UP 200u
+
+static struct hog {
+    struct block_req req;
+    struct iovec iov;
+} hogs[HOGS];
+static unsigned copied_held; /* pieces that the base got while requests waited */
+static unsigned hog_writes;
+
+static void note_copy(void)
+{
+    copied_held += rig.top->held;
+}
+
+static void hog_submit(struct hog *hog)
+{
+    static uint8_t data[HOG_LEN];
+
+    hog->iov = (struct iovec){data, HOG_LEN};
+    hog->req.off = dice_roll(&rig.dice, HOG_DISK / HOG_LEN) * HOG_LEN;
+    block_submit(rig.top, &hog->req);
+}
+
+static void hog_done(struct block_req *req, int result)
+{
+    rig.nfailed += result < 0;
+    hog_writes++;
+    if (rig.top->live || hog_writes < HOG_WARM_UP)
+        hog_submit(container_of(req, struct hog, req));
+}
+
+/* It is not the job that it waits for, but each write for itself. */
+START_TEST(a_guest_that_writes_all_the_time_does_not_wait_for_the_rest)
+{
+    init(&layouts[0], unit_seed());
+    rig.disks[OLD].len = HOG_DISK;
+    qcow2_image_make(&rig.disks[NEW], &(struct qcow2_image_options){.cluster_bits = 16,
+                                                                    .refcount_order = 4,
+                                                                    .backing = "old",
+                                                                    .backing_format = "raw",
+                                                                    .size = HOG_DISK});
+    rig.top = open_with(&rig.env, "new", 0, false);
+    ck_assert_int_eq(loop_new(&rig.loop), 0);
+    ck_assert_int_eq(block_attach(rig.top, rig.loop, &rig.err), 0);
+    for (unsigned i = 0; i < DISKS; i++) {
+        rig.disks[i].shuffle = true;
+        rig.disks[i].seed = (unsigned)dice_next(&rig.dice);
+    }
+    copied_held = 0;
+    hog_writes = 0;
+    for (unsigned i = 0; i < HOGS; i++) {
+        hogs[i].req = (struct block_req){
+            .op = BLOCK_WRITE, .len = HOG_LEN, .iov = &hogs[i].iov, .niov = 1, .done = hog_done};
+        hog_submit(&hogs[i]);
+    }
+    while (hog_writes < HOG_WARM_UP - HOGS)
+        aio_wait(rig.top->aio);
+    rig.disks[OLD].before_write = note_copy;
+    job = (struct block_job){0};
+    ck_assert_int_eq(block_live_start(rig.top, commit, NULL), 0);
+    while (rig.top->live)
+        aio_wait(rig.top->aio);
+    rig.disks[OLD].before_write = NULL;
+    wait_all();
+    ck_assert_msg(rig.result == 0, "%s", rig.err.msg);
+    ck_assert_uint_eq(rig.nfailed, 0);
+    ck_assert_uint_gt(hog_writes, HOG_WARM_UP + 2 * HOG_DISK / HOG_LEN);
+    ck_assert_uint_le(copied_held, 4 + 2 * HOGS); /* MiB, with those of requests under way */
+    ck_assert_int_eq(block_close(rig.overlay), 0);
+    detach();
+    end();
+}
+END_TEST
+
 /* ---- a guest that would turn the base into another format ------------------------------------ */
 
 static void done_first(struct block_req *req, int result)
@@ -695,6 +774,7 @@ END_TEST
 static void add_tests(Suite *suite)
 {
     TCase *tcase = tcase_create("stack");
+    TCase *hog = tcase_create("hog");
 
     tcase_set_timeout(tcase, 300);
     tcase_add_loop_test(tcase, what_was_flushed_is_there_after_a_power_cut, 0, ARRAY_SIZE(layouts));
@@ -712,7 +792,10 @@ static void add_tests(Suite *suite)
     tcase_add_loop_test(tcase, an_operation_of_the_host_fails_while_streaming, 0,
                         ARRAY_SIZE(layouts));
     tcase_add_loop_test(tcase, a_sync_fails, 0, ARRAY_SIZE(layouts));
+    tcase_set_timeout(hog, 100);
+    tcase_add_test(hog, a_guest_that_writes_all_the_time_does_not_wait_for_the_rest);
     suite_add_tcase(suite, tcase);
+    suite_add_tcase(suite, hog);
 }
 
 UNIT_MAIN("block_stack", add_tests)
