@@ -19,6 +19,10 @@ struct block_job {
     uint64_t speed;  /* bytes per second at most; 0: no limit */
     bool paused;
     bool cancelled;
+
+    /* Owner: the operation. */
+    double debt;      /* bytes that were moved before their time; below 0: that may be */
+    uint64_t debt_ns; /* when it was reckoned */
 };
 
 static inline uint64_t block_job_get(const uint64_t *field)
@@ -42,8 +46,8 @@ static inline void block_job_let(bool *field, bool value)
 }
 
 /*
- * In an operation, between two pieces: `offset` is reached, and the last piece moved `moved` bytes.
- * Waits for as long as the speed asks for, or while paused. 0, or -ECANCELED.
+ * In an operation, between two pieces: `offset` is reached, and the last piece moved `moved` bytes,
+ * 0 if it only looked. Waits for as long as the speed asks for, or while paused. 0, or -ECANCELED.
  */
 int block_job_step(struct block_job *job, struct block *block, uint64_t offset,
                    uint64_t moved) MUST_CHECK;
