@@ -72,11 +72,8 @@ static int test_byte(int fd, off_t at)
     return lock.l_type == F_UNLCK ? 0 : -EAGAIN;
 }
 
-/*
- * Announce what we do first, then look at the others: of two that start at once, one sees the
- * other.
- */
-static int lock_perms(int fd, unsigned used, unsigned unshared)
+/* Others do not make this fail: they read-lock the same bytes. */
+static int announce(int fd, unsigned used, unsigned unshared)
 {
     int r = 0;
 
@@ -86,6 +83,17 @@ static int lock_perms(int fd, unsigned used, unsigned unshared)
         if (r == 0 && (unshared & (1u << i)))
             r = lock_byte(fd, LOCK_UNSHARED + i);
     }
+    return r;
+}
+
+/*
+ * Announce what we do first, then look at the others: of two that start at once, one sees the
+ * other.
+ */
+static int lock_perms(int fd, unsigned used, unsigned unshared)
+{
+    int r = announce(fd, used, unshared);
+
     for (int i = 0; i < PERM_BITS && r == 0; i++) {
         if (used & (1u << i))
             r = test_byte(fd, LOCK_UNSHARED + i);
@@ -173,21 +181,27 @@ static void unlock(int fd)
     (void)fcntl(fd, F_OFD_SETLK, &lock);
 }
 
-/* Locks belong to the descriptor: the reader's goes before the writer's is asked for. */
+/*
+ * Locks belong to the descriptor, and the reader's would keep the writer out. So they are given up
+ * when the writer has announced itself and before it looks at others: at any moment one of the two
+ * keeps other writers out.
+ */
 static int own_by(struct file *file, int fd, const char *path, struct err *err)
 {
     struct host_file *host = of_file(file);
+    const unsigned written = PERM_WRITE | PERM_RESIZE;
     int reader = host->fd;
     int r;
 
+    (void)announce(fd, PERM_CONSISTENT_READ | written, written); /* host_lock says if it fails */
     unlock(reader);
     host->fd = fd;
     r = host_lock(file, path, err);
     host->fd = reader;
-    if (r == 0)
-        return dup3(fd, reader, O_CLOEXEC) < 0 ? err_set_errno(err, -errno, "%s", path) : 0;
-    file->writable = false;
-    (void)host_lock(file, path, NULL); /* as it was a moment ago */
+    if (r == 0 && dup3(fd, reader, O_CLOEXEC) < 0)
+        r = err_set_errno(err, -errno, "%s", path);
+    if (r < 0 && announce(reader, PERM_CONSISTENT_READ, written) < 0)
+        log_warn("%s: cannot lock the image again: make sure that nothing else writes to it", path);
     return r;
 }
 
