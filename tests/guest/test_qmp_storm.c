@@ -77,6 +77,7 @@ static const char *const wishes[] = {
     "\"system_reset\"",
 };
 
+/* NOLINTBEGIN(bugprone-suspicious-missing-comma) */
 static const char *const disk_wishes[] = {
     "\"stop\"",
     "\"cont\"",
@@ -98,6 +99,7 @@ static const char *const disk_wishes[] = {
     "\"block-job-cancel\",\"arguments\":{\"device\":\"vda\"}",
     "\"system_reset\"",
 };
+/* NOLINTEND(bugprone-suspicious-missing-comma) */
 
 static void ask_for(struct storm_client *client, const char *wish)
 {

@@ -508,11 +508,13 @@ static const struct setting_choice *choices_of(const struct setting *setting)
 #define VM_FIELD(member) .field = offsetof(struct config, member)
 #define DISK_FIELD(member) .field = offsetof(struct config_disk, member)
 
+/* NOLINTBEGIN(bugprone-macro-parentheses): strings that become arrays */
 #define LIMIT(key, takes, member, text)                                                            \
     {                                                                                              \
         .name = key, .value = takes, .json = SETTING_JSON_SIZE, .type = TYPE_LIMIT,                \
         DISK_FIELD(limits.member), .help = text                                                    \
     }
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 /* clang-format off */
 const struct setting config_settings[] = {

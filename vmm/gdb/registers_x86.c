@@ -8,10 +8,12 @@
 #include "base/bytes.h"
 
 #define AT(field) offsetof(struct gdb_registers, field)
+/* NOLINTBEGIN(bugprone-macro-parentheses): strings that become arrays */
 #define REGISTER(name_, bits_, type_, group_, field)                                               \
     {                                                                                              \
         .name = name_, .type = type_, .group = group_, .bits = (bits_), .offset = AT(field)        \
     }
+/* NOLINTEND(bugprone-macro-parentheses) */
 #define GENERAL(name_, type_, field) REGISTER(name_, 64, type_, "general", field)
 #define SEGMENT(name_, index) REGISTER(name_, 32, "int32", "general", segment[index])
 #define ST(index) REGISTER("st" #index, 80, "i387_ext", "float", st[index])

@@ -238,7 +238,7 @@ START_TEST(requests_are_counted)
     ck_assert_uint_eq(kinds[ACCOUNT_UNMAP].bytes, 4096);
     ck_assert_uint_eq(kinds[ACCOUNT_FLUSH].done, 0);
     ck_assert_uint_eq(kinds[ACCOUNT_FLUSH].failed, 1);
-    ck_assert_uint_eq(blk.port.account.highest, 9 * 512);
+    ck_assert_uint_eq(blk.port.account.highest, 4608);
     ck_assert_uint_gt(kinds[ACCOUNT_READ].total_ns, 0);
     ck_assert_uint_ge(blk.port.account.kicks, 1);
     ck_assert_uint_ge(blk.port.account.interrupts, 1);
