@@ -146,12 +146,16 @@ static int snapshot_to_file(struct session *session)
     json_t *arguments = path ? json_pack("{s:s,s:s,s:s}", "device", session->disk, "snapshot-file",
                                          path, "format", "qcow2")
                              : NULL;
+    int r;
 
     free(path);
     if (!arguments)
         return err_set(&session->err, -ENOMEM, "%s: expected a path in UTF-8",
                        session->args->operands[1]);
-    return order(session, "blockdev-snapshot-sync", arguments);
+    r = order(session, "blockdev-snapshot-sync", arguments);
+    if (r == 0 && !session->args->json)
+        printf("%s is in the new image: name that at the next start\n", session->disk);
+    return r;
 }
 
 static int snapshot_inside(struct session *session, const char *command, const char *name)

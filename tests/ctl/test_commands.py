@@ -220,8 +220,8 @@ class Disks(CtlTest):
                     "blockdev-snapshot-delete-internal-sync", "block_set_io_throttle")
         self.fake = self.vm("web", dict.fromkeys(commands, {}))
 
-    def asks(self, command, arguments, *args):
-        self.assertEqual(self.out("web", *args), "")
+    def asks(self, command, arguments, *args, says=""):
+        self.assertEqual(self.out("web", *args), says)
         self.assertEqual(self.fake.asked(command)[-1], arguments)
 
     def test_resize(self):
@@ -243,7 +243,8 @@ class Disks(CtlTest):
         for name, path in (("/a/b.qcow2", "/a/b.qcow2"), ("b.qcow2", os.getcwd() + "/b.qcow2")):
             self.asks("blockdev-snapshot-sync",
                       {"device": "disk0", "snapshot-file": path, "format": "qcow2"},
-                      "snapshot", "disk0", name)
+                      "snapshot", "disk0", name,
+                      says="disk0 is in the new image: name that at the next start\n")
 
     def test_snapshots_inside(self):
         for option, command in (("--internal", "blockdev-snapshot-internal-sync"),

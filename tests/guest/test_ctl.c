@@ -255,7 +255,8 @@ START_TEST(disks_are_changed)
     scratch_ok("qemu-img snapshot -l -U disk.qcow2 | grep -q before");
     ck_assert_str_eq(ctl("web snapshot vda --delete before"), "");
     scratch_ok("! qemu-img snapshot -l -U disk.qcow2 | grep before");
-    ck_assert_str_eq(ctl("web snapshot vda overlay.qcow2"), "");
+    ck_assert_str_eq(ctl("web snapshot vda overlay.qcow2"),
+                     "vda is in the new image: name that at the next start\n");
     assert_prints("web status", "overlay.qcow2");
     ck_assert_ptr_nonnull(strstr(ctl_error(1, "web resize vda 1M"), "minivmm-ctl: web: "));
     ctl("web power-off --force");

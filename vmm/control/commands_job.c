@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/log.h"
 #include "vmm/control/disk_find.h"
 #include "vmm/control/vm.h"
 #include "vmm/disk.h"
@@ -59,8 +60,10 @@ static void ended(void *opaque, int result, const struct err *err)
     struct client_job *client = opaque;
     json_t *data = describe(client, disk_job(client->disk));
 
-    if (result < 0 && result != -ECANCELED)
+    if (result < 0 && result != -ECANCELED) {
+        log_warn("%s of disk %s failed: %s", client->type, disk_name(client->disk), err->msg);
         json_object_set_new(data, "error", qmp_text(err->msg));
+    }
     qmp_event(client->qmp, result == -ECANCELED ? "BLOCK_JOB_CANCELLED" : "BLOCK_JOB_COMPLETED",
               data);
     list_remove(&client->link);
