@@ -4,8 +4,8 @@
  *
  * While it is asked for, no request begins. When none is in flight any more and the image is
  * flushed, whoever asked is told: the image on the host then has all that the guest was told is
- * there, and the guest changes nothing until the pause ends. A job of the host (block/job.h) goes on
- * meanwhile: it changes the images, but not what they show. A pause can be ended, and asked for
+ * there, and the guest changes nothing until the pause ends. A job of the host (block/job.h) goes
+ * on meanwhile: it changes the images, but not what they show. A pause can be ended, and asked for
  * again, at any time, also while it waits for a host that does not answer.
  */
 #ifndef MINIVMM_DEVICES_VIRTIO_VIRTIO_BLK_PAUSE_H
