@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/bytes.h"
@@ -10,7 +11,7 @@ static void describe(const char *stream, size_t step, char *ret, size_t size)
 {
     struct framer framer = {.text = NULL};
     size_t len = strlen(stream);
-    size_t pos = 0;
+    size_t pos = 0, end;
 
     ret[0] = '\0';
     while (pos < len) {
@@ -20,14 +21,11 @@ static void describe(const char *stream, size_t step, char *ret, size_t size)
 
         ck_assert_uint_le(taken, part);
         pos += taken;
+        end = strlen(ret);
         if (result == FRAMER_TEXT)
-            strncat(ret, framer.text, framer.len);
-        else if (result == FRAMER_GARBAGE)
-            strncat(ret, "~", size);
-        else if (result == FRAMER_TOO_LONG)
-            strncat(ret, "!", size);
-        if (result != FRAMER_MORE)
-            strncat(ret, "|", size);
+            snprintf(ret + end, size - end, "%.*s|", (int)framer.len, framer.text);
+        else if (result != FRAMER_MORE)
+            snprintf(ret + end, size - end, "%s", result == FRAMER_GARBAGE ? "~|" : "!|");
     }
     framer_done(&framer);
 }
