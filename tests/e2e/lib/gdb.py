@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A client of a VM's socket for gdb: packets, without gdb."""
 
-import socket
-import time
+from lib.connect import connect
 
-TIMEOUT_S = 180
 RSP, RIP = 7, 16
 
 
@@ -17,24 +15,9 @@ class Gdb:
 
     def __init__(self, path):
         self.buffer = b""
-        self.socket = self.connect(path)
+        self.socket = connect(path)
         self.expect("QStartNoAckMode", "OK")
         self.ask("qSupported:swbreak+;hwbreak+")
-
-    @staticmethod
-    def connect(path):
-        deadline = time.monotonic() + TIMEOUT_S
-        while True:
-            client = socket.socket(socket.AF_UNIX)
-            client.settimeout(TIMEOUT_S)
-            try:
-                client.connect(path)
-                return client
-            except OSError as error:
-                client.close()
-                if time.monotonic() > deadline:
-                    raise GdbError(f"{path}: {error}") from error
-                time.sleep(0.05)
 
     def __enter__(self):
         return self

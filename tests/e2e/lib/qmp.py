@@ -2,10 +2,8 @@
 """A client of a VM's control socket, as anybody could write one."""
 
 import json
-import socket
-import time
 
-TIMEOUT_S = 180
+from lib.connect import connect
 
 
 class QmpError(Exception):
@@ -18,24 +16,9 @@ class Qmp:
     def __init__(self, path):
         self.events = []
         self.buffer = b""
-        self.socket = self.connect(path)
-        self.socket.settimeout(TIMEOUT_S)
+        self.socket = connect(path)
         self.receive()
         self.ask("qmp_capabilities")
-
-    @staticmethod
-    def connect(path):
-        deadline = time.monotonic() + TIMEOUT_S
-        while True:
-            client = socket.socket(socket.AF_UNIX)
-            try:
-                client.connect(path)
-                return client
-            except OSError as error:
-                client.close()
-                if time.monotonic() > deadline:
-                    raise QmpError(f"{path}: {error}") from error
-                time.sleep(0.05)
 
     def __enter__(self):
         return self

@@ -3,10 +3,10 @@
 
 import os
 import re
-import socket
 import termios
 import time
 
+from lib.connect import connect
 from lib.testing import scenario
 from lib.vm import Vm
 
@@ -95,12 +95,7 @@ def serial_on_a_socket(t):
     """--serial unix: a client talks to the guest."""
     path = t.path("s")
     with t.busybox("--serial", "unix:" + path, do="shell", console="none") as vm:
-        deadline = time.monotonic() + 30
-        while not os.path.exists(path):
-            t.check(time.monotonic() < deadline, "no socket")
-            time.sleep(0.1)
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect(path)
+        with connect(path) as client:
             client.settimeout(240)
             client.sendall(b"\n")
             echo_over(t, lambda: client.recv(65536), client.sendall)
