@@ -134,10 +134,21 @@ void step_begin(struct debug_step *step, bool traps)
             set_trap(step, tables->syscalls[i]);
 }
 
+/* What the step or a disk wrote there meanwhile stays. */
+static void remove_trap(const struct debug_step *step, const struct step_place *place)
+{
+    uint8_t int3 = INT3;
+    void *at;
+
+    if (guest_mem_at(step->mem, place->gpa, 1, &at) == 0)
+        (void)__atomic_compare_exchange_n((uint8_t *)at, &int3, place->original, false,
+                                          __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
 void step_end(struct debug_step *step)
 {
     for (size_t i = 0; i < step->nplaces; i++)
-        put_byte(step, step->places[i].gpa, step->places[i].original);
+        remove_trap(step, &step->places[i]);
     step->nplaces = 0;
 }
 

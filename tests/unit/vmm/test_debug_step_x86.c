@@ -130,6 +130,17 @@ START_TEST(vectors_may_share_a_handler_and_a_handler_may_be_an_int3)
 }
 END_TEST
 
+/* The guest's own code is put there, or a disk reads into it. */
+START_TEST(what_is_written_over_a_trap_stays)
+{
+    step_begin(&step, true);
+    put(HANDLERS + 16, "\x55", 1);
+    step_end(&step);
+    ck_assert_uint_eq(byte_at(HANDLERS + 16), 0x55);
+    ck_assert_uint_eq(byte_at(HANDLERS), NOP);
+}
+END_TEST
+
 START_TEST(gates_that_lead_nowhere_are_left_alone)
 {
     put_gate(0, HANDLERS, 0x0e);      /* not present */
@@ -299,8 +310,9 @@ static void add_tests(Suite *suite)
     unit_case_with(suite, "places", set_up, tear_down, traps_are_at_all_handlers_until_the_end,
                    without_kvms_help_there_are_no_traps, instruction_that_is_stepped_stays,
                    vectors_may_share_a_handler_and_a_handler_may_be_an_int3,
-                   gates_that_lead_nowhere_are_left_alone, gates_of_other_modes_are_shorter,
-                   return_address_of_iret_is_a_place, what_follows_sti_is_a_place);
+                   what_is_written_over_a_trap_stays, gates_that_lead_nowhere_are_left_alone,
+                   gates_of_other_modes_are_shorter, return_address_of_iret_is_a_place,
+                   what_follows_sti_is_a_place);
     unit_case_with(suite, "trap flag", set_up, tear_down, trap_flag_is_taken_out_of_frames,
                    what_only_looks_like_a_frame_is_left_alone,
                    trap_flag_is_taken_out_of_what_pushf_pushed,
