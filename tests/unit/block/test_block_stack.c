@@ -91,6 +91,14 @@ static void done(struct block_req *req, int result)
         history_end(&rig.history, slot->event, rig.record.n);
 }
 
+static void submit_flush(struct slot *slot)
+{
+    slot->begin = mem_record_mark(&rig.record);
+    slot->req = (struct block_req){.op = BLOCK_FLUSH, .done = done};
+    rig.nsubmitted++;
+    block_submit(rig.top, &slot->req);
+}
+
 /* A write to a part of the disk that is this slot's, or a flush. */
 static void submit(unsigned i)
 {
@@ -99,13 +107,12 @@ static void submit(unsigned i)
     uint64_t n = 1 + dice_roll(&rig.dice, LONGEST);
     uint64_t first = i * part + dice_roll(&rig.dice, part - (unsigned)n + 1);
 
-    slot->begin = mem_record_mark(&rig.record);
-    rig.nsubmitted++;
     if (dice_roll(&rig.dice, 5) == 0) {
-        slot->req = (struct block_req){.op = BLOCK_FLUSH, .done = done};
-        block_submit(rig.top, &slot->req);
+        submit_flush(slot);
         return;
     }
+    slot->begin = mem_record_mark(&rig.record);
+    rig.nsubmitted++;
     slot->event = history_begin(&rig.history, HISTORY_SURE, slot->begin);
     for (uint64_t at = 0; at < n; at++) {
         history_put(&rig.history, slot->event, first + at, ++rig.stamp);
@@ -135,6 +142,52 @@ static void some_rounds(unsigned n)
             submit(i);
         wait_all();
     }
+}
+
+/* ---- operations ------------------------------------------------------------------------------ */
+
+static struct block_job job;
+
+static void start(void (*operation)(void *opaque))
+{
+    job = (struct block_job){0};
+    ck_assert_int_eq(block_live_start(rig.top, operation, NULL), 0);
+}
+
+static void run_at_rest(void (*operation)(void *opaque))
+{
+    start(operation);
+    wait_all();
+}
+
+/* Requests all the time, until it is done. */
+static void run_under_load(void (*operation)(void *opaque))
+{
+    start(operation);
+    do {
+        for (unsigned i = 0; i < REQS; i++)
+            submit(i);
+        while (block_in_flight(rig.top) > 0)
+            aio_wait(rig.top->aio);
+    } while (rig.top->live && rig.nflushes < ARRAY_SIZE(rig.flushes) - REQS);
+    wait_all();
+}
+
+/*
+ * The host fails once: an operation on a file of these kinds, after so many others. Returns whether
+ * it came to that.
+ */
+static bool run_and_fail(void (*operation)(void *opaque), unsigned kinds, long after)
+{
+    rig.fault = (struct mem_fault){.after = after, .kinds = kinds, .result = -EIO};
+    run_at_rest(operation);
+    rig.fault.after = -1;
+    return rig.fault.happened;
+}
+
+static void assert_done(void)
+{
+    ck_assert_msg(rig.result == 0, "%s", rig.err.msg);
 }
 
 /* ---- images ---------------------------------------------------------------------------------- */
@@ -182,7 +235,20 @@ static struct block *open_with(struct mem_env *env, const char *name, unsigned f
     return block;
 }
 
-/* From here on what happens to the disks is recorded. */
+static void attach_top(void)
+{
+    ck_assert_int_eq(loop_new(&rig.loop), 0);
+    ck_assert_int_eq(block_attach(rig.top, rig.loop, &rig.err), 0);
+}
+
+/* The overlay has its backing file from the start. */
+static void attach_pair(void)
+{
+    rig.top = open_with(&rig.env, "new", 0, false);
+    attach_top();
+}
+
+/* The old image alone. From here on what happens to the disks is recorded. */
 static void attach(void)
 {
     for (unsigned i = 0; i < DISKS; i++) {
@@ -193,8 +259,7 @@ static void attach(void)
     }
     rig.top = open_with(&rig.env, "old", 0, false);
     rig.overlay = open_with(&rig.env, "new", BLOCK_OPEN_NO_BACKING, false);
-    ck_assert_int_eq(loop_new(&rig.loop), 0);
-    ck_assert_int_eq(block_attach(rig.top, rig.loop, &rig.err), 0);
+    attach_top();
 }
 
 static void put(void *opaque)
@@ -214,7 +279,7 @@ static void put_under_load(void)
     for (unsigned i = 0; i < REQS / 2; i++)
         submit(i);
     aio_wait(rig.top->aio);
-    ck_assert_int_eq(block_live_start(rig.top, put, NULL), 0);
+    start(put);
     for (unsigned i = REQS / 2; i < REQS; i++)
         submit(i);
     wait_all();
@@ -285,40 +350,55 @@ static void check_counts(struct mem_disk *disks, bool leaks_too)
     }
 }
 
-/* The overlay shows the disk at any time; the old image as long as it has the requests. */
-static void check_cut(size_t at, void *opaque)
-{
-    struct power_cut *cut = opaque;
+/* ---- power cuts ------------------------------------------------------------------------------ */
 
-    check_image(cut->state, "new", at, settled(at));
+static struct power_cut power_cut;
+
+static void begin_to_record(const struct layout *layout)
+{
+    struct mem_disk *disks[DISKS] = {&rig.disks[OLD], &rig.disks[NEW]};
+
+    init(layout, unit_seed());
+    power_cut_init(&power_cut, &rig.record, disks, DISKS, unit_seed());
+    attach();
+}
+
+/* The overlay shows the disk at any time. */
+static void check_overlay(size_t at, void *opaque)
+{
+    check_image(power_cut.state, "new", at, settled(at));
+    check_counts(power_cut.state, false);
+}
+
+/* The old image does as long as it has the requests. */
+static void check_both(size_t at, void *opaque)
+{
+    check_overlay(at, opaque);
     if (at <= rig.put_at)
-        check_image(cut->state, "old", at, settled(at));
-    check_counts(cut->state, false);
+        check_image(power_cut.state, "old", at, settled(at));
+}
+
+static void check_all_cuts(void (*check)(size_t at, void *opaque))
+{
+    ck_assert_uint_eq(rig.nfailed, 0);
+    detach();
+    power_cut_all(&power_cut, check, NULL);
+    check_image(rig.disks, "new", rig.record.n, rig.record.n);
+    check_counts(rig.disks, true);
+    power_cut_done(&power_cut);
 }
 
 START_TEST(what_was_flushed_is_there_after_a_power_cut)
 {
-    static struct power_cut cut;
-    struct mem_disk *disks[DISKS] = {&rig.disks[OLD], &rig.disks[NEW]};
-
-    init(&layouts[_i], unit_seed());
-    power_cut_init(&cut, &rig.record, disks, DISKS, unit_seed());
-    attach();
+    begin_to_record(&layouts[_i]);
     some_rounds(2);
     put_under_load();
-    ck_assert_msg(rig.result == 0, "%s", rig.err.msg);
+    assert_done();
     some_rounds(2);
-    ck_assert_uint_eq(rig.nfailed, 0);
-    detach();
-    power_cut_all(&cut, check_cut, &cut);
-    check_image(rig.disks, "new", rig.record.n, rig.record.n);
-    check_counts(rig.disks, true);
-    power_cut_done(&cut);
+    check_all_cuts(check_both);
     end();
 }
 END_TEST
-
-static struct block_job job;
 
 static void stream(void *opaque)
 {
@@ -329,56 +409,27 @@ static void stream(void *opaque)
         (void)block_close(dropped); /* only read */
 }
 
-/* Requests all the time, until the job is done. */
-static void stream_under_load(void)
-{
-    job = (struct block_job){0};
-    ck_assert_int_eq(block_live_start(rig.top, stream, NULL), 0);
-    do {
-        for (unsigned i = 0; i < REQS; i++)
-            submit(i);
-        while (block_in_flight(rig.top) > 0)
-            aio_wait(rig.top->aio);
-    } while (rig.top->live && rig.nflushes < ARRAY_SIZE(rig.flushes) - REQS);
-    wait_all();
-}
-
 /* Nothing but the job writes: only it knows that there is something to flush. */
 static void stream_at_rest(void)
 {
-    rig.slots[0].req = (struct block_req){.op = BLOCK_FLUSH, .done = done};
-    rig.slots[0].begin = mem_record_mark(&rig.record);
-    rig.nsubmitted++;
-    block_submit(rig.top, &rig.slots[0].req);
+    submit_flush(&rig.slots[0]);
     wait_all();
-    job = (struct block_job){0};
-    ck_assert_int_eq(block_live_start(rig.top, stream, NULL), 0);
-    wait_all();
+    run_at_rest(stream);
 }
 
 START_TEST(a_streamed_image_is_whole_after_a_power_cut)
 {
-    static struct power_cut cut;
-    struct mem_disk *disks[DISKS] = {&rig.disks[OLD], &rig.disks[NEW]};
-
-    init(&layouts[_i / 2], unit_seed());
-    power_cut_init(&cut, &rig.record, disks, DISKS, unit_seed());
-    attach();
+    begin_to_record(&layouts[_i / 2]);
     some_rounds(2);
     put_under_load();
     if (_i % 2)
         stream_at_rest();
     else
-        stream_under_load();
-    ck_assert_msg(rig.result == 0, "%s", rig.err.msg);
+        run_under_load(stream);
+    assert_done();
     ck_assert_ptr_null(rig.top->backing);
     some_rounds(1);
-    ck_assert_uint_eq(rig.nfailed, 0);
-    detach();
-    power_cut_all(&cut, check_cut, &cut);
-    check_image(rig.disks, "new", rig.record.n, rig.record.n);
-    check_counts(rig.disks, true);
-    power_cut_done(&cut);
+    check_all_cuts(check_both);
     end();
 }
 END_TEST
@@ -397,52 +448,26 @@ static void commit(void *opaque)
     rig.top = base;
 }
 
-/* Requests until the job is done; the image that had them is closed then. */
+/* The image that had the requests is closed then. */
 static void commit_under_load(void)
 {
-    job = (struct block_job){0};
-    ck_assert_int_eq(block_live_start(rig.top, commit, NULL), 0);
-    do {
-        for (unsigned i = 0; i < REQS; i++)
-            submit(i);
-        while (block_in_flight(rig.top) > 0)
-            aio_wait(rig.top->aio);
-    } while (rig.top->live && rig.nflushes < ARRAY_SIZE(rig.flushes) - REQS);
-    wait_all();
+    run_under_load(commit);
     if (rig.result == 0)
         ck_assert_int_eq(block_close(rig.overlay), 0);
-}
-
-static void check_overlay(size_t at, void *opaque)
-{
-    struct power_cut *cut = opaque;
-
-    check_image(cut->state, "new", at, settled(at));
-    check_counts(cut->state, false);
 }
 
 /* The overlay shows the disk at any time: at the end it is empty, and what is below it does. */
 START_TEST(a_committed_image_is_whole_after_a_power_cut)
 {
-    static struct power_cut cut;
-    struct mem_disk *disks[DISKS] = {&rig.disks[OLD], &rig.disks[NEW]};
-
-    init(&layouts[_i], unit_seed());
-    power_cut_init(&cut, &rig.record, disks, DISKS, unit_seed());
-    attach();
+    begin_to_record(&layouts[_i]);
     some_rounds(1);
     put_under_load();
     some_rounds(1);
     commit_under_load();
-    ck_assert_msg(rig.result == 0, "%s", rig.err.msg);
+    assert_done();
     some_rounds(1);
-    ck_assert_uint_eq(rig.nfailed, 0);
-    detach();
-    power_cut_all(&cut, check_overlay, &cut);
-    check_image(rig.disks, "new", rig.record.n, rig.record.n);
+    check_all_cuts(check_overlay);
     check_image(rig.disks, "old", rig.record.n, rig.record.n);
-    check_counts(rig.disks, true);
-    power_cut_done(&cut);
     end();
 }
 END_TEST
@@ -493,9 +518,7 @@ START_TEST(a_guest_that_writes_all_the_time_does_not_wait_for_the_rest)
                                                                     .backing = "old",
                                                                     .backing_format = "raw",
                                                                     .size = HOG_DISK});
-    rig.top = open_with(&rig.env, "new", 0, false);
-    ck_assert_int_eq(loop_new(&rig.loop), 0);
-    ck_assert_int_eq(block_attach(rig.top, rig.loop, &rig.err), 0);
+    attach_pair();
     for (unsigned i = 0; i < DISKS; i++) {
         rig.disks[i].shuffle = true;
         rig.disks[i].seed = (unsigned)dice_next(&rig.dice);
@@ -510,13 +533,12 @@ START_TEST(a_guest_that_writes_all_the_time_does_not_wait_for_the_rest)
     while (hog_writes < HOG_WARM_UP - HOGS)
         aio_wait(rig.top->aio);
     rig.disks[OLD].before_write = note_copy;
-    job = (struct block_job){0};
-    ck_assert_int_eq(block_live_start(rig.top, commit, NULL), 0);
+    start(commit);
     while (rig.top->live)
         aio_wait(rig.top->aio);
     rig.disks[OLD].before_write = NULL;
     wait_all();
-    ck_assert_msg(rig.result == 0, "%s", rig.err.msg);
+    assert_done();
     ck_assert_uint_eq(rig.nfailed, 0);
     ck_assert_uint_gt(hog_writes, HOG_WARM_UP + 2 * HOG_DISK / HOG_LEN);
     ck_assert_uint_le(copied_held, 4 + 2 * HOGS); /* MiB, with those of requests under way */
@@ -552,9 +574,7 @@ static int write_first_sector(const char *text)
 
 static void commit_now(void)
 {
-    job = (struct block_job){0};
-    ck_assert_int_eq(block_live_start(rig.top, commit, NULL), 0);
-    wait_all();
+    run_at_rest(commit);
     if (rig.result == 0)
         ck_assert_int_eq(block_close(rig.overlay), 0);
 }
@@ -563,9 +583,7 @@ static void commit_now(void)
 START_TEST(a_raw_base_that_an_image_names_keeps_its_format)
 {
     init(&layouts[0], unit_seed());
-    rig.top = open_with(&rig.env, "new", 0, false);
-    ck_assert_int_eq(loop_new(&rig.loop), 0);
-    ck_assert_int_eq(block_attach(rig.top, rig.loop, &rig.err), 0);
+    attach_pair();
     ck_assert_int_eq(write_first_sector("QFI\xfb"), 0);
     commit_now();
     ck_assert_int_eq(rig.result, -EPERM);
@@ -573,7 +591,7 @@ START_TEST(a_raw_base_that_an_image_names_keeps_its_format)
     ck_assert_uint_eq(rig.disks[OLD].data[0], 0);
     ck_assert_int_eq(write_first_sector("harmless"), 0);
     commit_now();
-    ck_assert_msg(rig.result == 0, "%s", rig.err.msg);
+    assert_done();
     ck_assert_int_lt(write_first_sector("QFI\xfb"), 0);
     ck_assert_int_eq(rig.disks[OLD].data[0], 'h');
     detach();
@@ -586,11 +604,10 @@ START_TEST(a_base_that_the_user_called_raw_takes_any_sector)
 {
     init(&layouts[0], unit_seed());
     attach();
-    ck_assert_int_eq(block_live_start(rig.top, put, NULL), 0);
-    wait_all();
+    run_at_rest(put);
     ck_assert_int_eq(write_first_sector("QFI\xfb"), 0);
     commit_now();
-    ck_assert_msg(rig.result == 0, "%s", rig.err.msg);
+    assert_done();
     ck_assert_int_eq(rig.disks[OLD].data[0], 'Q');
     ck_assert_int_eq(write_first_sector("QFI"), 0);
     detach();
@@ -599,6 +616,24 @@ START_TEST(a_base_that_the_user_called_raw_takes_any_sector)
 END_TEST
 
 /* ---- failures of jobs ------------------------------------------------------------------------ */
+
+/* The operation has succeeded, at last, and no request has failed. */
+static void go_on_and_end(void)
+{
+    assert_done();
+    some_rounds(1);
+    ck_assert_uint_eq(rig.nfailed, 0);
+    detach();
+}
+
+static void begin_on_overlay(const struct layout *layout, uint64_t seed)
+{
+    init(layout, seed);
+    attach();
+    some_rounds(1);
+    put_under_load();
+    some_rounds(1);
+}
 
 /*
  * A job that fails leaves the image as it was, and the next one succeeds. One that could not give
@@ -611,28 +646,15 @@ START_TEST(an_operation_of_the_host_fails_while_committing)
     for (long after = 0; happened; after++) {
         bool untidy;
 
-        init(&layouts[_i], unit_seed() + (unsigned)after);
-        attach();
-        some_rounds(1);
-        put_under_load();
-        some_rounds(1);
-        rig.fault = (struct mem_fault){
-            .after = after, .kinds = 1u << FILE_WRITE | 1u << FILE_READ, .result = -EIO};
-        job = (struct block_job){0};
-        ck_assert_int_eq(block_live_start(rig.top, commit, NULL), 0);
-        wait_all();
-        happened = rig.fault.happened;
-        rig.fault.after = -1;
+        begin_on_overlay(&layouts[_i], unit_seed() + (unsigned)after);
+        happened = run_and_fail(commit, 1u << FILE_WRITE | 1u << FILE_READ, after);
         untidy = happened && rig.result == 0;
         if (rig.result == 0)
             (void)block_close(rig.overlay);
         some_rounds(1);
         if (rig.result < 0)
             commit_under_load();
-        ck_assert_msg(rig.result == 0, "%s", rig.err.msg);
-        some_rounds(1);
-        ck_assert_uint_eq(rig.nfailed, 0);
-        detach();
+        go_on_and_end();
         check_image(rig.disks, "old", rig.record.n, rig.record.n);
         check_image(rig.disks, "new", rig.record.n, rig.record.n);
         check_counts(rig.disks, !untidy);
@@ -650,17 +672,11 @@ START_TEST(the_host_of_an_overlay_fails_while_committing)
     bool happened = true;
 
     for (long after = 0; happened; after++) {
-        init(&layouts[_i], unit_seed() + (unsigned)after);
-        attach();
+        begin_on_overlay(&layouts[_i], unit_seed() + (unsigned)after);
         rig.disks[OLD].fault = NULL;
-        some_rounds(1);
-        put_under_load();
-        some_rounds(1);
         rig.fault = (struct mem_fault){
             .after = after, .more = 100000, .kinds = 1u << FILE_WRITE, .result = -EIO};
-        job = (struct block_job){0};
-        ck_assert_int_eq(block_live_start(rig.top, commit, NULL), 0);
-        wait_all();
+        run_at_rest(commit);
         happened = rig.fault.happened;
         rig.fault.more = 0;
         rig.fault.after = -1;
@@ -686,25 +702,12 @@ START_TEST(an_operation_of_the_host_fails_while_streaming)
     bool happened = true;
 
     for (long after = 0; happened; after++) {
-        init(&layouts[_i], unit_seed() + (unsigned)after);
-        attach();
-        some_rounds(1);
-        put_under_load();
-        some_rounds(1);
-        rig.fault = (struct mem_fault){
-            .after = after, .kinds = 1u << FILE_WRITE | 1u << FILE_READ, .result = -EIO};
-        job = (struct block_job){0};
-        ck_assert_int_eq(block_live_start(rig.top, stream, NULL), 0);
-        wait_all();
-        happened = rig.fault.happened;
-        rig.fault.after = -1;
+        begin_on_overlay(&layouts[_i], unit_seed() + (unsigned)after);
+        happened = run_and_fail(stream, 1u << FILE_WRITE | 1u << FILE_READ, after);
         some_rounds(1);
         if (rig.result < 0)
-            stream_under_load();
-        ck_assert_msg(rig.result == 0, "%s", rig.err.msg);
-        some_rounds(1);
-        ck_assert_uint_eq(rig.nfailed, 0);
-        detach();
+            run_under_load(stream);
+        go_on_and_end();
         check_image(rig.disks, "new", rig.record.n, rig.record.n);
         check_counts(rig.disks, true);
         end();
@@ -721,20 +724,12 @@ START_TEST(an_operation_of_the_host_fails)
         init(&layouts[_i], unit_seed() + (unsigned)after);
         attach();
         some_rounds(1);
-        rig.fault = (struct mem_fault){
-            .after = after, .kinds = 1u << FILE_WRITE | 1u << FILE_READ, .result = -EIO};
-        ck_assert_int_eq(block_live_start(rig.top, put, NULL), 0);
-        wait_all();
-        happened = rig.fault.happened;
-        rig.fault.after = -1;
+        happened = run_and_fail(put, 1u << FILE_WRITE | 1u << FILE_READ, after);
         ck_assert_int_eq(rig.result < 0, happened);
         some_rounds(1);
         if (rig.result < 0)
             put_under_load();
-        ck_assert_msg(rig.result == 0, "%s", rig.err.msg);
-        some_rounds(1);
-        ck_assert_uint_eq(rig.nfailed, 0);
-        detach();
+        go_on_and_end();
         check_image(rig.disks, "new", rig.record.n, rig.record.n);
         check_counts(rig.disks, true);
         end();
@@ -751,15 +746,10 @@ START_TEST(a_sync_fails)
     rig.nfailed = 0;
     submit(0);
     wait_all();
-    rig.fault = (struct mem_fault){.after = 0, .kinds = 1u << FILE_SYNC, .result = -EIO};
-    ck_assert_int_eq(block_live_start(rig.top, put, NULL), 0);
-    wait_all();
-    if (rig.fault.happened) {
+    if (run_and_fail(put, 1u << FILE_SYNC, 0)) {
         ck_assert_int_lt(rig.result, 0);
         ck_assert_ptr_eq(rig.top->backing, NULL);
-        rig.slots[0].req = (struct block_req){.op = BLOCK_FLUSH, .done = done};
-        block_submit(rig.top, &rig.slots[0].req);
-        rig.nsubmitted++;
+        submit_flush(&rig.slots[0]);
         wait_all();
         ck_assert_uint_eq(rig.nfailed, 1);
         ck_assert_int_eq(block_close(rig.overlay), 0);
