@@ -154,9 +154,18 @@ void step_end(struct debug_step *step)
 
 /* ---- the trap flag --------------------------------------------------------------------------- */
 
+/* What an interrupt pushes at once. */
 static size_t slot_len(const struct debug_step *step)
 {
-    return step->tables.mode == STEP_LONG ? 8 : 4;
+    static const size_t len[] = {[STEP_REAL] = 2, [STEP_PROTECTED] = 4, [STEP_LONG] = 8};
+
+    return len[step->tables.mode];
+}
+
+/* Outside real mode, segments are taken to begin at 0. */
+static uint64_t linear(const struct debug_step *step, uint32_t segment, uint64_t offset)
+{
+    return step->tables.mode == STEP_REAL ? (uint64_t)segment * 16 + (uint16_t)offset : offset;
 }
 
 static int read_slot(const struct debug_step *step, uint64_t va, uint64_t *ret_value)
@@ -183,12 +192,12 @@ static void clear_in_memory(const struct debug_step *step, uint64_t va)
  * What an interrupt or exception pushed: the instruction that was stepped or the one behind it, its
  * code segment, the flags. Some exceptions push an error code on top.
  */
-static void tidy_frame(const struct debug_step *step, const struct gdb_registers *now)
+static void tidy_frame(const struct debug_step *step, uint64_t top)
 {
     const size_t len = slot_len(step);
 
     for (unsigned i = 0; i < 2; i++) {
-        uint64_t frame = now->gpr[GDB_RSP] + i * len, rip, cs;
+        uint64_t frame = top + i * len, rip, cs;
 
         if (read_slot(step, frame, &rip) < 0 || read_slot(step, frame + len, &cs) < 0)
             return;
@@ -207,6 +216,7 @@ static bool is_prefix(const struct debug_step *step, uint8_t byte)
 
 bool step_tidy(const struct debug_step *step, struct gdb_registers *now)
 {
+    const uint64_t top = linear(step, now->segment[GDB_SS], now->gpr[GDB_RSP]);
     const uint8_t *code = step->code;
 
     if ((step->before.rflags & RFLAGS_TF) != 0)
@@ -215,10 +225,10 @@ bool step_tidy(const struct debug_step *step, struct gdb_registers *now)
         code++;
     if (now->gpr[GDB_RSP] != step->before.gpr[GDB_RSP]) {
         /* Only there has it pushed a frame: a call may have pushed what looks like one. */
-        if (step_has(step, now->rip))
-            tidy_frame(step, now);
+        if (step_has(step, linear(step, now->segment[GDB_CS], now->rip)))
+            tidy_frame(step, top);
         else if (code[0] == OPCODE_PUSHF)
-            clear_in_memory(step, now->gpr[GDB_RSP]);
+            clear_in_memory(step, top);
     }
     if (code[0] == OPCODE_TWO_BYTES && code[1] == OPCODE_SYSCALL &&
         now->gpr[GDB_R8 + 3] & RFLAGS_TF) {

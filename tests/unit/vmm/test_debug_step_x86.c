@@ -276,6 +276,39 @@ START_TEST(trap_flag_is_taken_out_of_what_pushf_pushed)
 }
 END_TEST
 
+/* As a processor is when Linux starts it: its segments do not begin at 0. */
+START_TEST(trap_flag_is_taken_out_of_the_stack_of_real_mode)
+{
+    static const uint8_t frame[] = {0x00, 0x10, 0x00, 0x05, 0x02, 0x03}; /* ip, cs, flags */
+    struct gdb_registers now;
+
+    step.tables.mode = STEP_REAL;
+    step.tables.idt_limit = 3;
+    put(IDT, "\x10\x00\x00\x20", 4); /* 2000:0010 */
+    step.before.rip = 0x1000;
+    step.before.segment[GDB_CS] = 0x500;
+    step.before.segment[GDB_SS] = 0x700;
+    step.before.gpr[GDB_RSP] = 0x1008;
+    now = after(0x10, 0x1002);
+    now.segment[GDB_CS] = 0x2000;
+    step_begin(&step, true);
+    put(0x7000 + 0x1002, frame, sizeof(frame));
+    ck_assert(!step_tidy(&step, &now));
+    step_end(&step);
+    ck_assert_uint_eq(get64(0x7000 + 0x1002) >> 32 & 0xffff, 0x0202);
+
+    now = after(0x1001, 0x1006);
+    put(CODE, "\x9c", 1);
+    put(0x1006, frame + 4, 2);
+    put(0x7000 + 0x1006, frame + 4, 2);
+    step_begin(&step, true);
+    ck_assert(!step_tidy(&step, &now));
+    step_end(&step);
+    ck_assert_uint_eq(get64(0x7000 + 0x1006) & 0xffff, 0x0202);
+    ck_assert_uint_eq(get64(0x1006) & 0xffff, 0x0302);
+}
+END_TEST
+
 START_TEST(trap_flag_is_taken_out_of_what_syscall_keeps)
 {
     struct gdb_registers now = after(SYSCALL, STACK);
@@ -316,6 +349,7 @@ static void add_tests(Suite *suite)
     unit_case_with(suite, "trap flag", set_up, tear_down, trap_flag_is_taken_out_of_frames,
                    what_only_looks_like_a_frame_is_left_alone,
                    trap_flag_is_taken_out_of_what_pushf_pushed,
+                   trap_flag_is_taken_out_of_the_stack_of_real_mode,
                    trap_flag_is_taken_out_of_what_syscall_keeps, trap_flag_of_the_guest_stays);
 }
 
