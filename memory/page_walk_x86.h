@@ -28,7 +28,7 @@ struct page_walk_x86 {
 int page_walk_x86(const struct guest_mem *mem, const struct page_walk_x86 *how, uint64_t va,
                   uint64_t *ret_gpa, uint64_t *ret_len) MUST_CHECK;
 
-/* Copy out of or into memory at virtual addresses. 0, or -EFAULT: part of it may be copied. */
+/* Copy out of memory at virtual addresses. 0, or -EFAULT: part of it may be copied. */
 int page_walk_x86_read(const struct guest_mem *mem, const struct page_walk_x86 *how, uint64_t va,
                        void *buf, size_t len) MUST_CHECK;
 
