@@ -2,7 +2,6 @@
 #include "vmm/gdb/server.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -11,11 +10,11 @@
 #include "base/log.h"
 #include "vmm/control/listener.h"
 #include "vmm/control/wire.h"
+#include "vmm/gdb/packet.h"
 #include "vmm/gdb/session.h"
 
 /* What a second gdb shows its user: an error whose text follows the dot. */
-#define BUSY "$E.another gdb debugs this guest#"
-#define BUSY_SUM_DIGITS 2u
+#define BUSY "E.another gdb debugs this guest"
 
 struct gdb_server {
     struct loop *loop;
@@ -110,15 +109,13 @@ static const struct wire_ops wire_ops = {
  */
 static int turn_away(int fd)
 {
-    static const char text[] = BUSY;
-    uint8_t sum = 0;
-    char packet[sizeof(text) + BUSY_SUM_DIGITS], sent[256];
-    int len;
+    static struct gdb_reply reply; /* too large for the stack */
+    char sent[256];
 
-    for (const char *c = text + 1; *c != '#'; c++)
-        sum = (uint8_t)(sum + (uint8_t)*c);
-    len = snprintf(packet, sizeof(packet), "%s%02x", text, sum);
-    (void)!send(fd, packet, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    gdb_reply_begin(&reply);
+    gdb_reply_text(&reply, BUSY);
+    gdb_reply_end(&reply);
+    (void)!send(fd, reply.data, reply.len, MSG_DONTWAIT | MSG_NOSIGNAL);
     (void)!recv(fd, sent, sizeof(sent), MSG_DONTWAIT);
     close(fd);
     return 0;
