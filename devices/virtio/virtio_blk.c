@@ -226,7 +226,8 @@ static int get_id(const struct virtio_blk *blk, const struct virtq_chain *chain)
 
 /*
  * What does the chain ask for? 0 with op, flags and range set, or with the answer in its buffers;
- * -EINVAL: the driver broke a rule; -EROFS; -EOPNOTSUPP.
+ * -EINVAL: the driver broke a rule; -EOPNOTSUPP; -EROFS: 5.2.6.2: all that would write to a
+ * read-only disk is an error, offered or not.
  */
 static int parse_request(const struct virtio_blk *blk, const struct virtq_chain *chain,
                          struct block_req *req)
@@ -240,28 +241,29 @@ static int parse_request(const struct virtio_blk *blk, const struct virtq_chain 
     type = le32toh(header.type);
     sector = le64toh(header.sector);
 
-    /* 5.2.6.2: all that would write to a read-only disk is an error, offered or not. */
-    if (blk->info.readonly && (type == VIRTIO_BLK_T_OUT || type == VIRTIO_BLK_T_DISCARD ||
-                               type == VIRTIO_BLK_T_WRITE_ZEROES))
-        return -EROFS;
-
     switch (type) {
     case VIRTIO_BLK_T_IN:
         req->op = BLOCK_READ;
         return set_range(blk, req, sector, chain->in_len - 1);
     case VIRTIO_BLK_T_OUT:
         req->op = BLOCK_WRITE;
+        if (blk->info.readonly)
+            return -EROFS;
         return set_range(blk, req, sector, chain->out_len - sizeof(header));
     case VIRTIO_BLK_T_FLUSH:
         req->op = BLOCK_FLUSH;
         return 0;
     case VIRTIO_BLK_T_DISCARD:
+        req->op = BLOCK_DISCARD;
+        if (blk->info.readonly)
+            return -EROFS;
         if (!blk->info.discard)
             return -EOPNOTSUPP;
-        req->op = BLOCK_DISCARD;
         return parse_segment(blk, chain, 0, req);
     case VIRTIO_BLK_T_WRITE_ZEROES:
         req->op = BLOCK_WRITE_ZEROES;
+        if (blk->info.readonly)
+            return -EROFS;
         return parse_segment(blk, chain, VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP, req);
     case VIRTIO_BLK_T_GET_ID:
         req->op = BLOCK_READ; /* of nothing from the image */
@@ -332,7 +334,7 @@ static void handle_chain(struct blk_queue *queue, const struct virtq_chain *chai
         submit(queue, chain, &req, &reply);
         return;
     }
-    if (r < 0)
+    if (r < 0 && r != -EOPNOTSUPP) /* that is none of the kinds that are counted */
         account_refused(&queue->blk->port->account, req.op);
     answer(queue, &reply, r, &req); /* an error, a result, or a range of length 0 */
 }

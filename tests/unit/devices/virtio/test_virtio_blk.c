@@ -221,6 +221,7 @@ START_TEST(requests_are_counted)
     ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_OUT, 8, 512, NULL), VIRTIO_BLK_S_OK);
     ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_OUT, 2, 512, NULL), VIRTIO_BLK_S_OK);
     ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_OUT, DISK_SECTORS, 512, NULL), VIRTIO_BLK_S_IOERR);
+    ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_SECURE_ERASE, 0, 16, NULL), VIRTIO_BLK_S_UNSUPP);
     ck_assert_uint_eq(segment_request(VIRTIO_BLK_T_DISCARD, 16, 8, 0), VIRTIO_BLK_S_OK);
     blk_settle();
     blk.disk->fail = -EIO;
@@ -230,6 +231,7 @@ START_TEST(requests_are_counted)
 
     ck_assert_uint_eq(kinds[ACCOUNT_READ].done, 1);
     ck_assert_uint_eq(kinds[ACCOUNT_READ].bytes, 1024);
+    ck_assert_uint_eq(kinds[ACCOUNT_READ].refused, 0);
     ck_assert_uint_eq(kinds[ACCOUNT_WRITE].done, 2);
     ck_assert_uint_eq(kinds[ACCOUNT_WRITE].bytes, 1024);
     ck_assert_uint_eq(kinds[ACCOUNT_WRITE].refused, 1);
@@ -393,6 +395,9 @@ START_TEST(readonly_disk_is_never_written)
     ck_assert_uint_eq(segment_request(VIRTIO_BLK_T_WRITE_ZEROES, 0, 1, 0), VIRTIO_BLK_S_IOERR);
     blk_settle();
     ck_assert_uint_eq(blk.disk->nsubmitted, 0);
+    ck_assert_uint_eq(blk.port.account.kinds[ACCOUNT_WRITE].refused, 1);
+    ck_assert_uint_eq(blk.port.account.kinds[ACCOUNT_UNMAP].refused, 2);
+    ck_assert_uint_eq(blk.port.account.kinds[ACCOUNT_READ].refused, 0);
     ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_IN, 0, 512, NULL), VIRTIO_BLK_S_OK);
     ck_assert_uint_eq(blk_request(VIRTIO_BLK_T_FLUSH, 0, 0, NULL), VIRTIO_BLK_S_OK);
 }
