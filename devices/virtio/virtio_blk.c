@@ -49,6 +49,7 @@ struct blk_queue {
     unsigned index;
     struct loop_fd kick;
     struct blk_pool pool;
+    struct blk_stall stall;   /* owner: always the loop's thread */
     struct loop_work more;    /* pop on: a round ended with chains left */
     struct loop_work publish; /* show the driver what was completed in this round of the loop */
     struct loop_work stop;
@@ -65,15 +66,15 @@ struct virtio_blk {
     struct log_limit errors;  /* owner: loop thread */
     struct block_info info;   /* constant but for `len`, which is the loop thread's */
     struct block_port_user user;
-    uint64_t
-        capacity; /* little-endian, as the driver reads it; atomic, written on the loop thread */
+    uint64_t capacity; /* as the driver reads it, little-endian; atomic, the loop thread writes */
     uint64_t features; /* offered */
     char serial[VIRTIO_BLK_ID_BYTES];
     struct virtio_blk_config config; /* owner: vCPU threads, under the transport's lock */
     bool broken;                     /* owner: loop thread; cleared while no queue runs */
     struct virtq_chain *chain;       /* scratch; owner: loop thread */
     struct blk_pause pause;
-    struct blk_stall stall; /* owner: loop thread */
+    enum virtio_blk_on_error on_write_error; /* owner: loop thread, as the next */
+    enum virtio_blk_on_error on_read_error;
     struct loop_work report_errors;
     void (*failed)(void *opaque, const struct virtio_blk_failure *failure);
     void *opaque;
@@ -117,18 +118,20 @@ static void answer(struct blk_queue *queue, const struct blk_reply *reply, int r
 /* Tell whom it concerns; true: the request is kept, and not answered. */
 static bool handle_failure(struct blk_request *request, int result)
 {
-    struct virtio_blk *blk = request->queue->blk;
+    struct blk_queue *queue = request->queue;
+    struct virtio_blk *blk = queue->blk;
+    bool read = request->req.op == BLOCK_READ;
     const struct virtio_blk_failure failure = {
-        .read = request->req.op == BLOCK_READ,
-        .kept = blk->failed && !request->queue->stopping &&
-                blk_stall_wants(&blk->stall, &request->req, result),
+        .read = read,
+        .kept = blk->failed && !queue->stopping &&
+                blk_stall_wants(read ? blk->on_read_error : blk->on_write_error, result),
         .error = result,
     };
 
     virtio_blk_log_error(&blk->errors, __atomic_load_n(blk->label, __ATOMIC_ACQUIRE), &request->req,
                          result, failure.kept);
     if (failure.kept)
-        blk_stall_add(&blk->stall, request);
+        blk_stall_add(&queue->stall, request);
     if (blk->failed)
         blk->failed(blk->opaque, &failure);
     return failure.kept;
@@ -155,18 +158,20 @@ static void request_done(struct block_req *req, int result)
 /* Try again what failed before. */
 static void retry(struct virtio_blk *blk)
 {
-    struct blk_request *request;
+    for (unsigned i = 0; i < blk->dev.nqueues; i++) {
+        struct blk_request *request;
 
-    while ((request = blk_stall_take(&blk->stall, NULL)))
-        block_port_submit(blk->port, &request->req);
+        while ((request = blk_stall_take(&blk->queues[i].stall)))
+            block_port_submit(blk->port, &request->req);
+    }
 }
 
 static void report_errors(struct loop_work *work)
 {
     struct virtio_blk *blk = container_of(work, struct virtio_blk, report_errors);
 
-    blk->stall.on_read_error = VIRTIO_BLK_ERROR_REPORT;
-    blk->stall.on_write_error = VIRTIO_BLK_ERROR_REPORT;
+    blk->on_read_error = VIRTIO_BLK_ERROR_REPORT;
+    blk->on_write_error = VIRTIO_BLK_ERROR_REPORT;
     if (!blk_pause_is_on(&blk->pause))
         retry(blk);
 }
@@ -428,7 +433,7 @@ static bool is_idle(struct blk_pause *pause)
     for (unsigned i = 0; i < blk->dev.nqueues; i++) {
         const struct blk_queue *queue = &blk->queues[i];
 
-        if (is_running(queue) && (queue->vq->in_flight > blk_stall_count(&blk->stall, queue) ||
+        if (is_running(queue) && (queue->vq->in_flight > queue->stall.n ||
                                   queue->vq->published_used != queue->vq->next_used))
             return false;
     }
@@ -533,7 +538,7 @@ static void stop_on_loop(struct loop_work *work)
         queue->blk->port->user = NULL;
     queue->stopping = true;
     block_port_withdraw(queue->blk->port, comes_from, queue); /* a vCPU waits */
-    while ((request = blk_stall_take(&queue->blk->stall, queue)))
+    while ((request = blk_stall_take(&queue->stall)))
         finish_request(request, -EIO);
     finish_stop(queue);
 }
@@ -743,8 +748,8 @@ int virtio_blk_new(const struct virtio_blk_options *options, const struct guest_
         .ended = pause_ended,
     };
     blk_pause_init(&blk->pause);
-    blk->stall.on_write_error = options->on_write_error;
-    blk->stall.on_read_error = options->on_read_error;
+    blk->on_write_error = options->on_write_error;
+    blk->on_read_error = options->on_read_error;
     blk->report_errors.run = report_errors;
     blk->failed = options->failed;
     blk->opaque = options->opaque;

@@ -13,22 +13,19 @@
 #include "devices/virtio/virtio_blk.h"
 #include "devices/virtio/virtio_blk_pool.h"
 
+/* Those of one queue, in the order in which they failed. All zero is none. */
 struct blk_stall {
-    enum virtio_blk_on_error on_write_error;
-    enum virtio_blk_on_error on_read_error;
-    struct blk_request *first; /* in the order in which they failed */
+    struct blk_request *first;
     struct blk_request *last;
+    unsigned n;
 };
 
-/* Is a request that failed with `result` to be kept? */
-bool blk_stall_wants(const struct blk_stall *stall, const struct block_req *req, int result);
+/* Is a request that failed with `result` to be kept, if that is the wish for such errors? */
+bool blk_stall_wants(enum virtio_blk_on_error on_error, int result);
 
 void blk_stall_add(struct blk_stall *stall, struct blk_request *request);
 
-/* Take the next one out: of `queue`, or with NULL of any. NULL: there is none. */
-struct blk_request *blk_stall_take(struct blk_stall *stall, const struct blk_queue *queue);
-
-/* Of `queue`. */
-unsigned blk_stall_count(const struct blk_stall *stall, const struct blk_queue *queue);
+/* Take the next one out; NULL: there is none. */
+struct blk_request *blk_stall_take(struct blk_stall *stall);
 
 #endif
