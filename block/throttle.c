@@ -70,6 +70,8 @@ int throttle_limits_check(const struct throttle_limits *limits, struct err *err)
         return err_set(err, -EINVAL,
                        "bps/iops/max total values and read/write values cannot be used at the "
                        "same time");
+    if (limits->iops_size > THROTTLE_VALUE_MAX)
+        return err_set(err, -EINVAL, "iops size must be within [0, %llu]", THROTTLE_VALUE_MAX);
     if (limits->iops_size > 0 && iops[0].avg == 0 && iops[1].avg == 0 && iops[2].avg == 0)
         return err_set(err, -EINVAL, "iops size requires an iops value to be set");
     for (int i = 0; i < THROTTLE_KINDS; i++) {

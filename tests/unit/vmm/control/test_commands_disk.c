@@ -253,6 +253,9 @@ START_TEST(limits_are_set)
                  "{\"device\":\"vda\",\"bps\":-5,\"iops\":0," NO_LIMITS "}", "GenericError",
                  "must be within");
     assert_fails("block_set_io_throttle",
+                 "{\"device\":\"vda\",\"bps\":0,\"iops\":1,\"iops_size\":-1," NO_LIMITS "}",
+                 "GenericError", "iops size must be within");
+    assert_fails("block_set_io_throttle",
                  "{\"device\":\"vda\",\"bps\":5,\"iops\":0,\"bps_rd\":1,\"bps_wr\":0,"
                  "\"iops_rd\":0,\"iops_wr\":0}",
                  "GenericError", "cannot be used at the same time");
