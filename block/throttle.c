@@ -15,6 +15,11 @@
 
 enum { READS, WRITES };
 
+const char *const throttle_kind_names[THROTTLE_KINDS] = {
+    [THROTTLE_BPS] = "bps",   [THROTTLE_BPS_RD] = "bps_rd",   [THROTTLE_BPS_WR] = "bps_wr",
+    [THROTTLE_IOPS] = "iops", [THROTTLE_IOPS_RD] = "iops_rd", [THROTTLE_IOPS_WR] = "iops_wr",
+};
+
 static bool is_bytes(enum throttle_kind kind)
 {
     return kind <= THROTTLE_BPS_WR;

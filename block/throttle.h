@@ -38,6 +38,9 @@ enum throttle_kind {
     THROTTLE_KINDS,
 };
 
+/* What users call them: "bps_rd". */
+extern const char *const throttle_kind_names[THROTTLE_KINDS];
+
 #define THROTTLE_VALUE_MAX 1000000000000000ull
 
 struct throttle_limit {

@@ -64,21 +64,17 @@ static json_t *image_json(const struct block *block, bool chain)
 
 static void add_limits(json_t *node, const struct throttle_limits *limits)
 {
-    static const char *const names[] = {
-        [THROTTLE_BPS] = "bps",   [THROTTLE_BPS_RD] = "bps_rd",   [THROTTLE_BPS_WR] = "bps_wr",
-        [THROTTLE_IOPS] = "iops", [THROTTLE_IOPS_RD] = "iops_rd", [THROTTLE_IOPS_WR] = "iops_wr",
-    };
-
-    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+    for (size_t i = 0; i < THROTTLE_KINDS; i++) {
         const struct throttle_limit *limit = &limits->kinds[i];
+        const char *kind = throttle_kind_names[i];
         char name[32];
 
-        json_object_set_new(node, names[i], json_integer((json_int_t)limit->avg));
+        json_object_set_new(node, kind, json_integer((json_int_t)limit->avg));
         if (limit->max == 0)
             continue;
-        (void)snprintf(name, sizeof(name), "%s_max", names[i]);
+        (void)snprintf(name, sizeof(name), "%s_max", kind);
         json_object_set_new(node, name, json_integer((json_int_t)limit->max));
-        (void)snprintf(name, sizeof(name), "%s_max_length", names[i]);
+        (void)snprintf(name, sizeof(name), "%s_max_length", kind);
         json_object_set_new(node, name, json_integer((json_int_t)limit->max_length));
     }
     if (limits->iops_size > 0)

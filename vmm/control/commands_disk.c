@@ -31,11 +31,6 @@ static void run_resize(struct qmp_request *request)
 
 /* ---- limits ---------------------------------------------------------------------------------- */
 
-static const char *const kinds[] = {
-    [THROTTLE_BPS] = "bps",   [THROTTLE_BPS_RD] = "bps_rd",   [THROTTLE_BPS_WR] = "bps_wr",
-    [THROTTLE_IOPS] = "iops", [THROTTLE_IOPS_RD] = "iops_rd", [THROTTLE_IOPS_WR] = "iops_wr",
-};
-
 /* Negative numbers become some that are too large. */
 static uint64_t number(const struct qmp_request *request, const char *kind, const char *suffix,
                        json_int_t otherwise)
@@ -61,12 +56,15 @@ static void run_throttle(struct qmp_request *request)
     disk = disk_find(request, id ? id : device);
     if (!disk)
         return;
-    for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++)
+    for (unsigned i = 0; i < THROTTLE_KINDS; i++) {
+        const char *kind = throttle_kind_names[i];
+
         limits.kinds[i] = (struct throttle_limit){
-            .avg = number(request, kinds[i], "", 0),
-            .max = number(request, kinds[i], "_max", 0),
-            .max_length = number(request, kinds[i], "_max_length", 1),
+            .avg = number(request, kind, "", 0),
+            .max = number(request, kind, "_max", 0),
+            .max_length = number(request, kind, "_max_length", 1),
         };
+    }
     limits.iops_size = (uint64_t)qmp_integer(request, "iops_size", 0);
     if (throttle_limits_check(&limits, &err) < 0) {
         qmp_fail(request, QMP_GENERIC_ERROR, "%s", err.msg);
