@@ -20,11 +20,6 @@ struct client_job {
     char *id; /* what clients call it */
 };
 
-static struct control_vm *vm_of(const struct qmp_request *request)
-{
-    return qmp_opaque(request);
-}
-
 static struct client_job *job_of(struct list *link)
 {
     return container_of(link, struct client_job, link);

@@ -8,11 +8,6 @@
 
 #define SERIAL "serial0"
 
-static struct control_vm *vm_of(const struct qmp_request *request)
-{
-    return qmp_opaque(request);
-}
-
 /* ---- what it is ------------------------------------------------------------------------------ */
 
 static void run_query_status(struct qmp_request *request)

@@ -10,11 +10,6 @@
 #include "vmm/control/disk_survey.h"
 #include "vmm/control/monitor_memory.h"
 
-static struct control_vm *vm_of(const struct qmp_request *request)
-{
-    return qmp_opaque(request);
-}
-
 /* ---- texts ----------------------------------------------------------------------------------- */
 
 /* What an answer is printed into. */

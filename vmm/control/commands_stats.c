@@ -10,11 +10,6 @@
 #define OURS "minivmm"
 #define KVMS "kvm"
 
-static struct control_vm *vm_of(const struct qmp_request *request)
-{
-    return qmp_opaque(request);
-}
-
 /* ---- what is asked for ----------------------------------------------------------------------- */
 
 static bool has_text(const json_t *texts, const char *text)

@@ -21,7 +21,7 @@ static struct disk *find(struct control_vm *vm, const char *name)
 
 struct disk *disk_find(struct qmp_request *request, const char *device)
 {
-    struct disk *disk = find(qmp_opaque(request), device);
+    struct disk *disk = find(vm_of(request), device);
 
     if (!disk)
         qmp_fail(request, QMP_DEVICE_NOT_FOUND, "Device '%.64s' not found", device);
@@ -40,7 +40,7 @@ struct disk *disk_find_node(struct qmp_request *request)
     }
     if (device)
         return disk_find(request, device);
-    disk = node[0] == '#' ? find(qmp_opaque(request), node + 1) : NULL;
+    disk = node[0] == '#' ? find(vm_of(request), node + 1) : NULL;
     if (!disk)
         qmp_fail(request, QMP_DEVICE_NOT_FOUND,
                  "Cannot find device='' nor node-name='%.64s' with a disk on top", node);

@@ -51,7 +51,7 @@ void disk_survey(struct qmp_request *request,
                  json_t *(*look_at)(const struct vm_disk *disk, const struct block_port *port),
                  void (*finish_with)(struct qmp_request *request, json_t *seen))
 {
-    struct control_vm *vm = qmp_opaque(request);
+    struct control_vm *vm = vm_of(request);
     struct survey *survey = calloc(1, sizeof(*survey) + vm->ndisks * sizeof(survey->parts[0]));
 
     if (!survey) {

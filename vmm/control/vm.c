@@ -3,6 +3,13 @@
 
 #include <stdio.h>
 
+#include "vmm/control/qmp.h"
+
+struct control_vm *vm_of(const struct qmp_request *request)
+{
+    return qmp_opaque(request);
+}
+
 const char *vm_state_name(enum vm_state state)
 {
     switch (state) {

@@ -56,6 +56,7 @@ struct vm_disk {
 
 struct control_vm;
 struct disk;
+struct qmp_request;
 
 /* What can be found out. None of these waits. */
 struct vm_queries {
@@ -110,6 +111,9 @@ struct control_vm {
     struct list jobs;     /* of disks, that clients began; owner: commands_job.c */
     struct list stopping; /* requests that wait for a pause; owner: commands_machine.c */
 };
+
+/* The VM that a request is about: what the owner of the server gave for its commands. */
+struct control_vm *vm_of(const struct qmp_request *request);
 
 /* As query-status says it. */
 const char *vm_state_name(enum vm_state state);
