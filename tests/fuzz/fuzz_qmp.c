@@ -74,7 +74,8 @@ static void say(int fd, const uint8_t *data, size_t size, size_t step)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const char negotiation[] = "{\"execute\":\"qmp_capabilities\"}";
-    const struct qmp_commands tables[] = {qmp_builtin_commands, {commands, ARRAY_SIZE(commands)}};
+    static const struct qmp_commands own = {commands, ARRAY_SIZE(commands)};
+    const struct qmp_commands *const tables[] = {&qmp_builtin_commands, &own};
     struct qmp_options options = {.tables = tables, .ntables = ARRAY_SIZE(tables)};
     struct qmp *qmp;
     int fds[2];

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/clock.h"
 #include "base/vm_names.h"
 #include "vmm/control/commands_block.h"
@@ -17,11 +18,14 @@
 #include "vmm/control/qmp.h"
 #include "vmm/control/qmp_builtin.h"
 
-#define NTABLES 7
+/* One for each subject. */
+static const struct qmp_commands *const tables[] = {
+    &qmp_builtin_commands, &commands_machine, &commands_block, &commands_stats,
+    &commands_monitor,     &commands_disk,    &commands_job,
+};
 
 struct control {
     struct control_vm *vm;
-    struct qmp_commands tables[NTABLES]; /* one for each subject */
     struct qmp *qmp;
     struct listener *qmp_listener;  /* NULL: none */
     struct listener *name_listener; /* the same */
@@ -64,20 +68,13 @@ static int start(struct control *control, const struct control_options *options,
 {
     const struct qmp_options served = {
         .loop = options->loop,
-        .tables = control->tables,
-        .ntables = NTABLES,
+        .tables = tables,
+        .ntables = ARRAY_SIZE(tables),
         .opaque = control->vm,
         .patience_ns = PATIENCE_NS,
     };
     int r;
 
-    control->tables[0] = qmp_builtin_commands;
-    control->tables[1] = commands_machine;
-    control->tables[2] = commands_block;
-    control->tables[3] = commands_stats;
-    control->tables[4] = commands_monitor;
-    control->tables[5] = commands_disk;
-    control->tables[6] = commands_job;
     r = qmp_new(&served, &control->qmp);
     if (r < 0)
         return err_set(err, r, "out of memory");

@@ -238,12 +238,13 @@ void qmp_fail(struct qmp_request *request, enum qmp_error class, const char *fmt
 
 static const struct qmp_command *find_command(const struct qmp *qmp, const char *name)
 {
-    const struct qmp_commands *tables = qmp->options.tables;
+    for (size_t i = 0; i < qmp->options.ntables; i++) {
+        const struct qmp_commands *table = qmp->options.tables[i];
 
-    for (size_t i = 0; i < qmp->options.ntables; i++)
-        for (size_t k = 0; k < tables[i].ncommands; k++)
-            if (strcmp(tables[i].commands[k].name, name) == 0)
-                return &tables[i].commands[k];
+        for (size_t k = 0; k < table->ncommands; k++)
+            if (strcmp(table->commands[k].name, name) == 0)
+                return &table->commands[k];
+    }
     return NULL;
 }
 
@@ -655,13 +656,6 @@ json_int_t qmp_integer(const struct qmp_request *request, const char *name, json
     return value ? json_integer_value(value) : otherwise;
 }
 
-bool qmp_boolean(const struct qmp_request *request, const char *name, bool otherwise)
-{
-    json_t *value = qmp_any(request, name);
-
-    return value ? json_is_true(value) : otherwise;
-}
-
 void qmp_wait(struct list *waiting, struct qmp_request *request)
 {
     list_add_tail(waiting, &request->link);
@@ -684,6 +678,6 @@ void qmp_each_command(const struct qmp_request *request,
     const struct qmp *qmp = request->qmp;
 
     for (size_t i = 0; i < qmp->options.ntables; i++)
-        for (size_t k = 0; k < qmp->options.tables[i].ncommands; k++)
-            each(&qmp->options.tables[i].commands[k], opaque);
+        for (size_t k = 0; k < qmp->options.tables[i]->ncommands; k++)
+            each(&qmp->options.tables[i]->commands[k], opaque);
 }

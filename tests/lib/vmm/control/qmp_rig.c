@@ -32,8 +32,8 @@ void qmp_rig_init(struct qmp_rig *rig, const struct qmp_commands *commands, void
     struct qmp_options options = {
         .tables = rig->tables, .ntables = 2, .opaque = opaque, .patience_ns = QMP_RIG_PATIENCE_NS};
 
-    rig->tables[0] = qmp_builtin_commands;
-    rig->tables[1] = *commands;
+    rig->tables[0] = &qmp_builtin_commands;
+    rig->tables[1] = commands;
     ck_assert_int_eq(loop_new(&rig->loop), 0);
     options.loop = rig->loop;
     ck_assert_int_eq(qmp_new(&options, &rig->qmp), 0);

@@ -15,7 +15,7 @@
 struct qmp_rig {
     struct loop *loop;
     struct qmp *qmp;
-    struct qmp_commands tables[2]; /* the protocol's own, and the test's */
+    const struct qmp_commands *tables[2]; /* the protocol's own, and the test's */
 };
 
 void qmp_rig_init(struct qmp_rig *rig, const struct qmp_commands *commands, void *opaque);

@@ -21,7 +21,7 @@ static void run_echo(struct qmp_request *request)
     ncalls++;
     qmp_return(request, json_pack("{s:s,s:I,s:b}", "text", qmp_string(request, "text"), "number",
                                   qmp_integer(request, "number", -1), "flag",
-                                  qmp_boolean(request, "flag", true)));
+                                  !json_is_false(qmp_any(request, "flag"))));
 }
 
 static void run_later(struct qmp_request *request)
