@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What differs between processor architectures, as kvm.c, vcpu.c and machine.c see it. One file
- * implements it for the architecture that the program is built for: arch_x86.c; the clock's part is
- * in arch_x86_clock.c, and what is shown to people in arch_x86_show.c.
+ * What differs between processor architectures, as the rest of the VMM sees it; what a debugger
+ * needs is in arch_x86_debug.h. For x86 it is in arch_x86.c, arch_x86_clock.c and, for what people
+ * are shown, arch_x86_show.c.
  *
- * Set-up only, except arch_vcpu_report, which the vCPU's own thread calls, the clock, and what is
- * shown.
+ * Set-up only, except the clock, what is shown, and what a vCPU says on its own thread when it
+ * cannot go on: arch_vcpu_report, arch_has_virtualization.
  */
 #ifndef MINIVMM_ARCH_H
 #define MINIVMM_ARCH_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The VM as clients of its control sockets see it (vmm/control/vm.h): what they can find out. What
- * they can do to it is the runner's. The main thread only.
+ * they can do to it is the runner's. The main thread only, except what vm.h says of CPUs.
  */
 #ifndef MINIVMM_REMOTE_H
 #define MINIVMM_REMOTE_H

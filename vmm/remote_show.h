@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What people are shown of a machine by human-monitor-command. The main thread only.
+ * What people are shown of a machine by human-monitor-command.
  */
 #ifndef MINIVMM_REMOTE_SHOW_H
 #define MINIVMM_REMOTE_SHOW_H
@@ -10,7 +10,7 @@
 #include "vmm/control/vm.h"
 #include "vmm/machine.h"
 
-/* Waits, for what a CPU has to tell, until it has come out of the guest. */
+/* On the thread of the CPU if the topic is about one, else on the main thread. */
 void remote_show(const struct machine_parts *parts, const struct machine *machine,
                  enum vm_topic topic, unsigned cpu, FILE *out);
 

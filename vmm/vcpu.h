@@ -43,7 +43,7 @@ struct vcpu_debugger {
      */
     bool steps;
     uint64_t steps_from;
-    /* KVM stopped the vCPU. */
+    /* KVM stopped the vCPU, or its step has ended without that. */
     void (*exited)(struct vcpu_debugger *debugger, const struct arch_debug_exit *exit);
     /* Is there an int3 of the debugger's at this linear address? */
     bool (*has_breakpoint)(struct vcpu_debugger *debugger, uint64_t address);
@@ -56,7 +56,7 @@ int vcpu_new(const struct vcpu_env *env, unsigned id, struct vcpu **ret_vcpu,
 /* Must have been stopped, if it was started. */
 void vcpu_free(struct vcpu *vcpu);
 
-/* For arch_*.c: before the start, or while the vCPU is held. */
+/* For arch_*.c: before the start, while the vCPU is held, or on its thread outside the guest. */
 int vcpu_fd(const struct vcpu *vcpu);
 
 /* Of its thread, as the kernel numbers them; 0: it has not begun. Any thread. */

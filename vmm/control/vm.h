@@ -2,7 +2,8 @@
 /*
  * The VM as commands of clients see it. vmm/remote.c is the real one; tests have their own.
  *
- * A guest that is reset is another one of the same VM. The main thread only.
+ * A guest that is reset is another one of the same VM. The main thread only, except where
+ * noted.
  */
 #ifndef MINIVMM_CONTROL_VM_H
 #define MINIVMM_CONTROL_VM_H
@@ -72,7 +73,7 @@ struct vm_queries {
      */
     bool (*get_kvm_stats)(struct control_vm *vm, int cpu,
                           void (*each)(void *opaque, const struct kvm_stat *stat), void *opaque);
-    /* Print it. False: there is no guest. */
+    /* Print it; what is about a CPU on its thread. False: there is no guest. */
     bool (*show)(struct control_vm *vm, enum vm_topic topic, unsigned cpu, FILE *out);
     /* RAM at a physical address. Any thread. False: not all of it is RAM, or there is no guest. */
     bool (*read_memory)(struct control_vm *vm, uint64_t gpa, void *buf, size_t len);
