@@ -208,7 +208,11 @@ static int set_serial(const struct setting *setting, void *object,
         if (strncmp(value->text, kinds[i].word, len) != 0 || (*rest != '\0') != kinds[i].has_path)
             continue;
         config->serial = kinds[i].kind;
-        return kinds[i].has_path ? replace_path(&config->serial_path, rest, value, err) : 0;
+        if (kinds[i].has_path)
+            return replace_path(&config->serial_path, rest, value, err);
+        free(config->serial_path);
+        config->serial_path = NULL;
+        return 0;
     }
     return err_set(err, -EINVAL, VALUE ": expected one of %s", value->text, setting->value);
 }

@@ -255,6 +255,7 @@ START_TEST(last_of_a_repeated_option_wins)
     ck_assert_uint_eq(config.ncpus, 3);
     ck_assert_uint_eq(config.disks[0].nqueues, 3);
     ck_assert_int_eq(config.serial, SERIAL_NULL);
+    ck_assert_ptr_null(config.serial_path);
 }
 END_TEST
 
