@@ -113,6 +113,44 @@ static int quit(struct link *link, struct end *end, struct err *err)
     return end->is_closed ? 0 : r;
 }
 
+static const char *state_of(const json_t *status)
+{
+    const char *state = answer_text(status, "status");
+
+    return state ? state : "-";
+}
+
+/* It may be held by somebody else as well, or fail again. Whether it has ended shows later. */
+static int check_goes_on(struct link *link, struct err *err)
+{
+    json_t *status = NULL;
+    int r = link_ask(link, "query-status", NULL, &status, err);
+
+    if (r == -ECONNRESET)
+        r = 0;
+    if (json_is_false(json_object_get(status, "running")) &&
+        strcmp(state_of(status), "shutdown") != 0)
+        r = err_set(err, CTL_REMOTE_ERROR,
+                    "the button is pressed, but the guest does not go on (%s)", state_of(status));
+    json_decref(status);
+    return r;
+}
+
+static int go_on(struct link *link, const struct args *args, const char *state, struct err *err)
+{
+    int r = link_ask(link, "cont", NULL, NULL, err);
+
+    if (r < 0) {
+        err_prefix(err, "the button is pressed, but the guest stands still (%s)", state);
+        return r;
+    }
+    r = check_goes_on(link, err);
+    if (r == 0)
+        ctl_note("%s: the guest stood still (%s): it goes on, so that it can power off",
+                 args->target, state);
+    return r;
+}
+
 /* A guest that stands still sees no button, so it goes on. Without one it stays as it is. */
 static int press_button(struct link *link, const struct args *args, struct err *err)
 {
@@ -123,17 +161,8 @@ static int press_button(struct link *link, const struct args *args, struct err *
     stands_still = json_is_false(json_object_get(status, "running"));
     if (r == 0)
         r = link_ask(link, "system_powerdown", NULL, NULL, err);
-    if (r == 0 && stands_still) {
-        const char *state = answer_text(status, "status");
-
-        state = state ? state : "-";
-        r = link_ask(link, "cont", NULL, NULL, err);
-        if (r == 0)
-            ctl_note("%s: the guest stood still (%s): it goes on, so that it can power off",
-                     args->target, state);
-        else
-            err_prefix(err, "the button is pressed, but the guest stands still (%s)", state);
-    }
+    if (r == 0 && stands_still)
+        r = go_on(link, args, state_of(status), err);
     json_decref(status);
     return r;
 }

@@ -151,13 +151,40 @@ class Power(CtlTest):
         self.vm("web", {"system_powerdown": self.press()})
         self.assertEqual(self.json("web", "power-off"), {"reason": None, "closed": True})
 
+    @staticmethod
+    def states(*states):
+        """What query-status answers, one after the other."""
+        left = list(states)
+        return lambda _arguments, _connection: {"status": left[0], "running": left.pop(0) == "running"}
+
     def test_power_off_lets_a_paused_guest_go_on(self):
-        vm = self.vm("web", {"query-status": {"status": "io-error", "running": False},
+        vm = self.vm("web", {"query-status": self.states("io-error", "running"),
                              "system_powerdown": {}, "cont": self.press(SHUTDOWN)})
         self.assertEqual(self.ctl("--timeout", "10", "web", "power-off")[1],
                          "minivmm-ctl: web: the guest stood still (io-error): it goes on, so that "
                          "it can power off\n")
-        self.assertEqual([name for name, _ in vm.requests][-2:], ["system_powerdown", "cont"])
+        self.assertEqual([name for name, _ in vm.requests][-4:],
+                         ["query-status", "system_powerdown", "cont", "query-status"])
+
+    def test_power_off_of_a_guest_that_ends_as_soon_as_it_goes_on(self):
+        self.vm("web", {"query-status": self.states("paused", "shutdown"),
+                        "system_powerdown": {}, "cont": self.press(SHUTDOWN)})
+        self.assertIn("it goes on", self.ctl("--timeout", "10", "web", "power-off")[1])
+
+        def leave(_arguments, connection):
+            connection.shutdown(socket.SHUT_RDWR)
+        answers = [lambda *_: {"status": "paused", "running": False}, leave]
+        self.vm("gone", {"query-status": lambda *args: answers.pop(0)(*args),
+                         "system_powerdown": {}, "cont": {}})
+        self.assertIn("it goes on", self.ctl("--timeout", "10", "gone", "power-off")[1])
+
+    def test_power_off_of_a_paused_guest_that_is_held_as_well(self):
+        for state in ("debug", "io-error"):
+            self.vm(state, {"query-status": self.states("paused", state),
+                            "system_powerdown": {}, "cont": {}})
+            self.assertEqual(self.error(1, state, "power-off"),
+                             f"minivmm-ctl: {state}: the button is pressed, but the guest does not "
+                             f"go on ({state})")
 
     def test_power_off_of_a_guest_that_does_not_go_on(self):
         def refuse(_arguments, _connection):

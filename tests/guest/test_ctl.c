@@ -149,6 +149,23 @@ START_TEST(paused_guest_powers_off)
 }
 END_TEST
 
+START_TEST(paused_guest_that_gdb_holds_does_not_power_off)
+{
+    const char *const extra[] = {"--gdb", "unix:gdb", "--wait-gdb", NULL};
+
+    make_obedient();
+    start(extra);
+    while (!strstr(ctl("list"), "debug"))
+        usleep(1000);
+    ctl("web pause");
+    ck_assert_str_eq(ctl_error(1, "web power-off"),
+                     "minivmm-ctl: web: the button is pressed, but the guest does not go on "
+                     "(debug)\n");
+    ctl("web power-off --force");
+    expect_end(EXIT_KILLED);
+}
+END_TEST
+
 START_TEST(guest_without_a_button_is_ended_by_force)
 {
     const char *const extra[] = {"--no-acpi", NULL};
@@ -298,10 +315,10 @@ END_TEST
 static void add_tests(Suite *suite)
 {
     unit_case_with(suite, "ctl", set_up, tear_down, vms_are_listed_while_they_run,
-                   paused_guest_powers_off, guest_without_a_button_is_ended_by_force,
-                   guest_is_paused_and_reset, console_attaches_early_and_late,
-                   console_attaches_to_a_pseudo_terminal, disks_are_changed,
-                   console_on_stdio_says_what_to_do, top_counts_exits);
+                   paused_guest_powers_off, paused_guest_that_gdb_holds_does_not_power_off,
+                   guest_without_a_button_is_ended_by_force, guest_is_paused_and_reset,
+                   console_attaches_early_and_late, console_attaches_to_a_pseudo_terminal,
+                   disks_are_changed, console_on_stdio_says_what_to_do, top_counts_exits);
 }
 
 GUEST_TEST_MAIN("ctl", add_tests)
