@@ -24,7 +24,7 @@
 /* Idle disks give memory back after 2 to 4 s without requests. */
 #define SETTLE_S 6
 
-/* What README promises, in KiB: resident; private dirty; both for another CPU or disk. */
+/* What docs/design.md promises, in KiB: resident; private dirty; both for another CPU or disk. */
 #define RSS_KIB 1024u
 #define DIRTY_KIB 128u
 #define MORE_KIB 64u
