@@ -164,6 +164,12 @@ class Load(RunTestCase):
         self.assertEqual(self.titles({"kernel": "vmlinuz 1"}, {"kernel": "vmlinuz 2"}),
                          ["boot-time, kernel vmlinuz 1", "boot-time, kernel vmlinuz 2"])
 
+    def test_runs_without_a_setting_say_so(self):
+        for without in ({"disk": ""}, {}):
+            with self.subTest(settings=without):
+                self.assertEqual(self.titles(without, {"disk": "d.qcow2 1"}),
+                                 ["boot-time, disk none", "boot-time, disk d.qcow2"])
+
     def test_runs_that_no_single_setting_tells_apart_have_all_of_them(self):
         self.assertEqual(self.titles({"kernel": "a", "memory_mib": 256},
                                      {"kernel": "a", "memory_mib": 512},

@@ -156,17 +156,21 @@ def twins(part, parts):
 
 def setting_texts(parts, keys, words):
     """Of each part, these settings; `words` is how many words of each value."""
-    return [", ".join(f"{clean(key)} {' '.join(clean(part.settings.get(key, '')).split()[:words])}"
-                      for key in keys) for part in parts]
+    def text(part, key):
+        value = clean(part.settings.get(key, "")).split()[:words]
+        return f"{clean(key)} {' '.join(value) or 'none'}"
+
+    return [", ".join(text(part, key) for key in keys) for part in parts]
 
 
 def tell_apart(parts):
     """A text for each of several parts, of the settings in which they differ; None without any."""
-    differing = [key for key in parts[0].settings
-                 if len({clean(part.settings.get(key, "")) for part in parts}) > 1]
+    known = dict.fromkeys(key for part in parts for key in part.settings)
+    differ = [key for key in known
+              if len({clean(part.settings.get(key, "")) for part in parts}) > 1]
     # Kernels come with initrds of their own, which say less.
-    single = sorted(differing, key=lambda key: key != "kernel")
-    for keys in [*([key] for key in single), differing]:
+    single = sorted(differ, key=lambda key: key != "kernel")
+    for keys in [*([key] for key in single), differ]:
         # Of a file, its name; its checksum follows, which is seldom needed.
         for words in (1, None):
             texts = setting_texts(parts, keys, words)
