@@ -34,10 +34,12 @@ static void add_places(struct named *named, const struct config_places *places)
         add_named(named, places->paths[i]);
 }
 
-/* Configuration file, kernel, serial port, and as many as there are of the others. */
+/* Settings of one path, as inherited_close lists them. */
+#define NSINGLE 5
+
 static size_t count_names(const struct config *config)
 {
-    size_t n = 3 + config->ninitrds + config->ndisks + config->backing.n;
+    size_t n = NSINGLE + config->ninitrds + config->ndisks + config->backing.n;
 
     for (size_t i = 0; i < config->ndisks; i++)
         n += config->disks[i].backing.n;
@@ -46,13 +48,14 @@ static size_t count_names(const struct config *config)
 
 int inherited_close(const struct config *config, struct err *err)
 {
+    const char *const single[NSINGLE] = {config->file, config->kernel, config->kernel_cache,
+                                         config->serial_path, config->boot_trace};
     struct named named = {.fds = calloc(count_names(config), sizeof(unsigned))};
 
     if (!named.fds)
         return err_set(err, -ENOMEM, "out of memory");
-    add_named(&named, config->file);
-    add_named(&named, config->kernel);
-    add_named(&named, config->serial_path);
+    for (size_t i = 0; i < NSINGLE; i++)
+        add_named(&named, single[i]);
     for (size_t i = 0; i < config->ninitrds; i++)
         add_named(&named, config->initrds[i]);
     add_places(&named, &config->backing);
