@@ -107,9 +107,9 @@ static int start_debug_server(struct runner *runner, struct err *err)
 }
 
 /*
- * The first guest can start: only now touch the control sockets, the terminal, the file or socket
- * of the serial port, and that of the boot trace. A VM that cannot be set up leaves them as they
- * were.
+ * The first guest can start: only now touch the sockets for control and gdb, the terminal, the file
+ * or socket of the serial port, and the file of the boot trace. A VM that cannot be set up leaves
+ * them as they were.
  */
 static int start_outputs(struct runner *runner, struct err *err)
 {
