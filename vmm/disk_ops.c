@@ -52,8 +52,8 @@ static bool copy_text(char **copy, const char *text)
     return *copy || !text;
 }
 
-/* Ask for what `wish` says: the texts are copied. */
-static int ask(struct disk *disk, const struct op *wish)
+/* What `wish` says: the texts are copied. 0, -EBUSY or -ENOMEM. */
+static int new_op(struct disk *disk, const struct op *wish, struct op **ret_op)
 {
     struct op *op;
     bool copied;
@@ -73,8 +73,18 @@ static int ask(struct disk *disk, const struct op *wish)
         free_op(&op->base);
         return -ENOMEM;
     }
-    disk_queue_add(&disk->queue, &op->base);
+    *ret_op = op;
     return 0;
+}
+
+static int ask(struct disk *disk, const struct op *wish)
+{
+    struct op *op;
+    int r = new_op(disk, wish, &op);
+
+    if (r == 0)
+        disk_queue_add(&disk->queue, &op->base);
+    return r;
 }
 
 static struct block *block_of(const struct op *op)
@@ -443,23 +453,14 @@ static void job_done(void *opaque, int result, const struct err *err)
     disk->has_job = false;
 }
 
-static int ask_for_job(struct disk *disk, int (*carry_out)(struct disk_op *base), uint64_t speed,
-                       const char *path, struct disk_done done)
+static int ask_for_job(struct disk *disk, const struct op *wish, uint64_t speed)
 {
     struct op *op;
+    int r = new_op(disk, wish, &op);
 
-    if (disk->has_job)
-        return -EBUSY;
-    op = calloc(1, sizeof(*op));
-    if (!op)
-        return -ENOMEM;
-    if (!copy_text(&op->path, path)) {
-        free(op);
-        return -ENOMEM;
-    }
-    op->disk = disk;
-    op->job_done = done;
-    op->base = (struct disk_op){.carry_out = carry_out, .free = free_op, .done = {job_done, op}};
+    if (r < 0)
+        return r;
+    op->base.done = (struct disk_done){job_done, op};
     disk->job = (struct block_job){.speed = speed};
     disk->has_job = true;
     disk_queue_add(&disk->queue, &op->base);
@@ -468,12 +469,17 @@ static int ask_for_job(struct disk *disk, int (*carry_out)(struct disk_op *base)
 
 int disk_stream(struct disk *disk, uint64_t speed, struct disk_done done)
 {
-    return ask_for_job(disk, stream, speed, NULL, done);
+    const struct op op = {.base.carry_out = stream, .job_done = done};
+
+    return ask_for_job(disk, &op, speed);
 }
 
 int disk_commit(struct disk *disk, const char *base, uint64_t speed, struct disk_done done)
 {
-    return ask_for_job(disk, commit, speed, base, done);
+    const struct op op = {
+        .base.carry_out = commit, .job_done = done, .path = (char *)(uintptr_t)base};
+
+    return ask_for_job(disk, &op, speed);
 }
 
 struct block_job *disk_job(struct disk *disk)
