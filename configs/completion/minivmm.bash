@@ -13,7 +13,7 @@ _minivmm() {
     COMPREPLY=()
     if [[ $cur == -* ]]; then
         list=$("$program" --help 2>/dev/null | sed -nE 's/^  (--[a-z-]+).*/\1/p')
-    elif [[ $prev == --* ]]; then
+    elif [[ $prev == --* && $prev != *[^a-z-]* ]]; then
         # Words in capitals stand for something.
         list=$(_minivmm_choices "$program" "$prev" | grep -E '^[a-z0-9]+M?:?$')
     fi

@@ -55,6 +55,12 @@ class Shells:
         self.assertIn("--kernel-cache", self.minivmm("--k"))
         self.assertEqual(self.minivmm("--on-reboot", "ex"), ["exit"])
 
+    def test_words_of_minivmm_are_no_patterns(self):
+        for word in ("--kernel=/boot/x", "--kaslr/", "--ka.*", "--[a"):
+            with self.subTest(word=word):
+                self.assertEqual(self.minivmm(word, ""), self.files)
+                self.assertNotIn("sed", self.errors)
+
     def test_commands_and_vms(self):
         self.vm("web")
         self.vm("web2")
@@ -92,6 +98,7 @@ class Bash(Shells, CtlTest):
         done = subprocess.run(["bash", "-c", BASH, "bash", completion(program + ".bash"),
                                "_" + program.replace("-", "_"), path, *words], env=self.env, capture_output=True,
                               timeout=10, check=True, text=True)
+        self.errors = done.stderr
         self.options = done.stderr.split("\n")[:-1]
         return done.stdout.split("\n")[:-1]
 
@@ -114,4 +121,5 @@ class Zsh(Shells, CtlTest):
         done = subprocess.run(["zsh", "-f", "-c", ZSH, "zsh", completion("_" + program), path,
                                *words], env=self.env, capture_output=True,
                               timeout=10, check=True, text=True)
+        self.errors = done.stderr
         return done.stdout.split("\n")[:-1]
