@@ -16,7 +16,7 @@
 #define CACHE_FOLDER_BOOT_ID_LEN 36u
 #define CACHE_FOLDER_NAME_END ".kernel"
 
-/* As many are kept; as large as the kernels are, 60 MB each. */
+/* As many are kept; as large as the kernels are, some 40 MB each. */
 #define CACHE_FOLDER_ENTRIES_MAX 8u
 
 #define CACHE_FOLDER_NEW_NAME_MAX 32u
