@@ -74,9 +74,23 @@ static void note_event(const json_t *event, struct end *end)
     (void)snprintf(end->reason, sizeof(end->reason), "%s", reason ? reason : "");
 }
 
-/* Wait until the VM is gone. 0, or -ETIMEDOUT or the like with *err filled. */
-static int wait_for_end(struct link *link, unsigned timeout_ms, struct end *end, struct err *err)
+static int not_in_time(const struct args *args, unsigned timeout_ms, struct err *err)
 {
+    double seconds = timeout_ms / 1000.0;
+
+    if (args->options & OPTION_FORCE)
+        return err_set(err, -ETIMEDOUT, "the VM has not ended within %g s", seconds);
+    return err_set(err, -ETIMEDOUT,
+                   "the guest has not powered off within %g s: --timeout waits longer, --force "
+                   "ends it",
+                   seconds);
+}
+
+/* Wait until the VM is gone. 0, or -ETIMEDOUT or the like with *err filled. */
+static int wait_for_end(struct link *link, const struct args *args, struct end *end,
+                        struct err *err)
+{
+    unsigned timeout_ms = args->timeout_ms ? args->timeout_ms : POWER_OFF_MS;
     uint64_t deadline_ns = monotonic_ns() + timeout_ms * NS_PER_MS;
 
     for (;;) {
@@ -85,8 +99,7 @@ static int wait_for_end(struct link *link, unsigned timeout_ms, struct end *end,
         int r;
 
         if (now >= deadline_ns)
-            return end->is_over ? 0
-                                : err_set(err, -ETIMEDOUT, "the guest has not powered off in time");
+            return end->is_over ? 0 : not_in_time(args, timeout_ms, err);
         link_set_timeout(link, (unsigned)((deadline_ns - now) / NS_PER_MS) + 1);
         r = link_next_event(link, &event, err);
         if (r == -ECONNRESET) {
@@ -173,7 +186,7 @@ static int power_off(struct link *link, const struct args *args, struct end *end
 
     if (r < 0 || end->is_closed)
         return r;
-    return wait_for_end(link, args->timeout_ms ? args->timeout_ms : POWER_OFF_MS, end, err);
+    return wait_for_end(link, args, end, err);
 }
 
 static void report(const struct args *args, const struct end *end)

@@ -205,8 +205,14 @@ class Power(CtlTest):
 
     def test_power_off_that_does_not_come(self):
         self.vm("web", {"system_powerdown": self.press(("RESET", {}), closes=False)})
-        self.assertIn("web: the guest has not powered off in time",
-                      self.error(4, "--timeout", "0.6", "web", "power-off"))
+        self.assertEqual(self.error(4, "--timeout", "0.6", "web", "power-off"),
+                         "minivmm-ctl: web: the guest has not powered off within 0.6 s: --timeout "
+                         "waits longer, --force ends it")
+
+    def test_force_that_does_not_end_it(self):
+        self.vm("web", {"quit": {}})
+        self.assertEqual(self.error(4, "--timeout", "0.3", "web", "power-off", "--force"),
+                         "minivmm-ctl: web: the VM has not ended within 0.3 s")
 
     def test_events_without_end_do_not_keep_power_off(self):
         def flood(_arguments, connection):
