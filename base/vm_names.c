@@ -18,6 +18,21 @@ bool vm_name_is_valid(const char *name)
            strspn(name, LETTERS_AND_DIGITS "-_.") == len;
 }
 
+/* XDG_RUNTIME_DIR; NULL: it is not set, or no absolute path. */
+static const char *runtime_folder(void)
+{
+    const char *folder = getenv("XDG_RUNTIME_DIR");
+
+    return folder && folder[0] == '/' ? folder : NULL;
+}
+
+const char *vm_names_missing_runtime(void)
+{
+    const char *folder = runtime_folder();
+
+    return folder && access(folder, F_OK) < 0 && errno == ENOENT ? folder : NULL;
+}
+
 static char *fallback(void)
 {
     char *folder = NULL;
@@ -29,12 +44,12 @@ static char *fallback(void)
 
 void vm_names_folders(char *ret_folders[VM_FOLDERS_MAX])
 {
-    const char *runtime = getenv("XDG_RUNTIME_DIR");
+    const char *runtime = runtime_folder();
     size_t n = 0;
 
     for (size_t i = 0; i < VM_FOLDERS_MAX; i++)
         ret_folders[i] = NULL;
-    if (runtime && runtime[0] == '/' && asprintf(&ret_folders[n], "%s/minivmm", runtime) >= 0)
+    if (runtime && asprintf(&ret_folders[n], "%s/minivmm", runtime) >= 0)
         n++;
     ret_folders[n] = fallback();
     if (n == 1 && ret_folders[1] && strcmp(ret_folders[0], ret_folders[1]) == 0) {

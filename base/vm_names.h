@@ -38,6 +38,12 @@ bool vm_name_is_valid(const char *name);
 #define VM_FOLDERS_MAX 2
 void vm_names_folders(char *ret_folders[VM_FOLDERS_MAX]);
 
+/*
+ * What XDG_RUNTIME_DIR names, if that is not there: VMs that were started with another value are
+ * not found. NULL: it is there, or the variable is of no use.
+ */
+const char *vm_names_missing_runtime(void);
+
 /* 0; -ENOENT: it is not there; or another -errno: it is not this user's alone. *err is filled. */
 int vm_names_check_folder(const char *folder, struct err *err) MUST_CHECK;
 

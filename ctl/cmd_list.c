@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "base/vm_names.h"
 #include "ctl/amount.h"
 #include "ctl/answer.h"
 #include "ctl/command.h"
@@ -143,6 +144,7 @@ static void print(const json_t *list, bool as_json)
 static int run(const struct args *args)
 {
     unsigned timeout_ms = args->timeout_ms ? args->timeout_ms : LIST_MS;
+    const char *missing = vm_names_missing_runtime();
     struct target *targets = NULL;
     size_t n = 0;
     struct err err;
@@ -150,6 +152,9 @@ static int run(const struct args *args)
 
     if (targets_find(&targets, &n, &err) < 0)
         return ctl_fail(&err);
+    if (missing)
+        ctl_note("XDG_RUNTIME_DIR: there is no %s: VMs started with another value are not found",
+                 missing);
     list = json_array();
     for (size_t i = 0; i < n; i += CREW_MAX)
         ask_some(&targets[i], min_u64(n - i, CREW_MAX), timeout_ms, list);

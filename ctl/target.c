@@ -64,11 +64,16 @@ static int open_in(const char *folder, void *opaque, struct err *err)
 static int open_name(const char *name, unsigned timeout_ms, struct link **ret_link, struct err *err)
 {
     struct search search = {.name = name, .timeout_ms = timeout_ms};
+    const char *missing = vm_names_missing_runtime();
     int r;
 
     if (!vm_name_is_valid(name))
         return err_set(err, -EINVAL, "%s: " VM_NAME_EXPECTED ", or the path of a socket", name);
     r = each_folder(open_in, &search, err);
+    if (r == 0 && missing)
+        return err_set(err, -ENOENT,
+                       "%s: no VM of this name is found: XDG_RUNTIME_DIR: there is no %s", name,
+                       missing);
     if (r == 0)
         return err_set(err, -ENOENT, "%s: no VM of this name runs", name);
     if (r < 0) {

@@ -78,6 +78,23 @@ class List(CtlTest):
         self.assertRegex(self.out("list").splitlines()[1], r"^web +running +\d+ +- +- +- +\w")
         self.assertIsNone(self.json("list")[0]["disks"])
 
+    def test_a_runtime_folder_that_is_not_there_is_said(self):
+        missing = self.path("missing")
+        self.env["XDG_RUNTIME_DIR"] = missing
+        out, err = self.ctl("list", "--json")
+        self.assertIsInstance(json.loads(out), list)
+        self.assertEqual(err, f"minivmm-ctl: XDG_RUNTIME_DIR: there is no {missing}: VMs started with "
+                              "another value are not found\n")
+        self.assertEqual(self.error(3, "nobody-has-this-name", "status"),
+                         "minivmm-ctl: nobody-has-this-name: no VM of this name is found: "
+                         f"XDG_RUNTIME_DIR: there is no {missing}")
+        self.assertNotIn("XDG", self.ctl("--complete", "")[1])
+
+    def test_without_a_runtime_folder_nothing_is_said(self):
+        for value in ("here", ""):
+            self.env["XDG_RUNTIME_DIR"] = value
+            self.assertEqual(self.ctl("list")[1], "")
+
     def test_a_folder_that_others_can_write_to_is_refused(self):
         os.chmod(self.folder, 0o770)
         self.assertIn("mode 0700", self.error(5, "list"))

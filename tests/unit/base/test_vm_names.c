@@ -130,11 +130,17 @@ START_TEST(what_cannot_be_had_is_said)
     char *path;
 
     ck_assert_int_eq(vm_names_check_folder(scratch_path("run/minivmm"), &err), -ENOENT);
+    ck_assert_ptr_null(vm_names_missing_runtime());
     ck_assert_int_eq(vm_names_new_socket("a/b", &path, &err), -EINVAL);
     ck_assert_ptr_nonnull(strstr(err.msg, "a/b: expected up to 48 letters"));
     setenv("XDG_RUNTIME_DIR", scratch_path("missing"), 1);
     ck_assert_int_eq(vm_names_new_socket("vm", &path, &err), -ENOENT);
     ck_assert_ptr_nonnull(strstr(err.msg, "missing/minivmm: cannot make the folder"));
+    ck_assert_str_eq(vm_names_missing_runtime(), scratch_path("missing"));
+    setenv("XDG_RUNTIME_DIR", "missing", 1);
+    ck_assert_ptr_null(vm_names_missing_runtime());
+    unsetenv("XDG_RUNTIME_DIR");
+    ck_assert_ptr_null(vm_names_missing_runtime());
 }
 END_TEST
 
