@@ -320,8 +320,8 @@ const struct command command_snapshot = {
     .options = OPTION_INTERNAL | OPTION_DELETE,
     .takes_disk = true,
     .synopsis = "DISK [FILE | --internal TAG | --delete TAG]",
-    .help =
-        "go on in a new overlay FILE, keep or delete a snapshot inside the image, or list those",
+    .help = "go on in a new overlay FILE, or keep or delete a snapshot inside the image; without\n"
+            "      any, list those, as far as the VM tells of them: QEMU does, minivmm does not",
 };
 
 const struct command command_throttle = {

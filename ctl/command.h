@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The commands of minivmm-ctl: in cmd_*.c, by subject, and one line each in main.c's table.
+ * The commands of minivmm-ctl: in cmd_*.c, by subject, and one line each in commands.c.
  *
  * A command gets a command line that was checked for what it takes, connects to the VM, and ends
  * with an exit status (message.h), having said what is wrong.

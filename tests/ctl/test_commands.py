@@ -393,6 +393,7 @@ class Top(CtlTest):
 class CommandLine(CtlTest):
     def test_help(self):
         self.assertIn("power-off [--force]\n", self.out("--help"))
+        self.assertIn("list those, as far as the VM tells of them", self.out("--help"))
         self.assertRegex(self.out("--version"), r"^minivmm-ctl version \d")
 
     def test_usage(self):
