@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/compiler.h"
 #include "ctl/answer.h"
 #include "ctl/commands.h"
 #include "ctl/facts.h"
@@ -15,6 +16,21 @@
 
 /* A person waits. */
 #define COMPLETE_MS 500u
+
+static const struct {
+    const char *text;
+    unsigned option; /* 0: all commands take it */
+    bool takes_value;
+} options[] = {
+    {"--json", 0, false},
+    {"--timeout", 0, true},
+    {"--force", OPTION_FORCE, false},
+    {"--internal", OPTION_INTERNAL, true},
+    {"--delete", OPTION_DELETE, true},
+    {"--interval", OPTION_INTERVAL, true},
+    {"--count", OPTION_COUNT, true},
+    {"--detach-key", OPTION_DETACH, true},
+};
 
 /*
  * A line of its own, if it begins like `word`. Names of disks come from outside, and the line goes
@@ -99,35 +115,26 @@ static void offer_qmp(const char *target, const char *word)
 
 static void offer_options(const struct command *command, const char *word)
 {
-    static const struct {
-        unsigned option;
-        const char *text;
-    } options[] = {
-        {OPTION_FORCE, "--force"},   {OPTION_INTERNAL, "--internal"},
-        {OPTION_DELETE, "--delete"}, {OPTION_INTERVAL, "--interval"},
-        {OPTION_COUNT, "--count"},   {OPTION_DETACH, "--detach-key"},
-    };
-
-    offer(word, "--json", "");
-    offer(word, "--timeout", "");
-    for (size_t i = 0; command && i < sizeof(options) / sizeof(options[0]); i++)
-        if (command->options & options[i].option)
+    for (size_t i = 0; i < ARRAY_SIZE(options); i++)
+        if (options[i].option == 0 || (command && command->options & options[i].option))
             offer(word, options[i].text, "");
+}
+
+static bool takes_value(const char *word)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(options); i++)
+        if (strcmp(word, options[i].text) == 0)
+            return options[i].takes_value;
+    return false;
 }
 
 /* Words that are no options, nor their values. */
 static int take_plain_words(int nwords, char **words, const char *ret_plain[], int max)
 {
-    static const char *const with_value[] = {"--timeout",  "--internal", "--delete",
-                                             "--interval", "--count",    "--detach-key"};
     int n = 0;
 
     for (int i = 0; i + 1 < nwords; i++) {
-        bool skip = false;
-
-        for (size_t k = 0; k < sizeof(with_value) / sizeof(with_value[0]); k++)
-            skip = skip || strcmp(words[i], with_value[k]) == 0;
-        if (skip)
+        if (takes_value(words[i]))
             i++;
         else if (words[i][0] != '-' && n < max)
             ret_plain[n++] = words[i];
