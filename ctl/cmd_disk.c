@@ -70,7 +70,7 @@ static int find_medium(struct session *session, json_t **ret_inserted)
     {
         const char *name = facts_disk_name(entry);
 
-        if (name && strcmp(name, session->disk) == 0)
+        if (!*ret_inserted && name && strcmp(name, session->disk) == 0)
             *ret_inserted = json_incref(json_object_get(entry, "inserted"));
     }
     json_decref(blocks);
@@ -148,9 +148,13 @@ static int snapshot_to_file(struct session *session)
                              : NULL;
     int r;
 
+    if (!path)
+        return err_set(&session->err, -EIO,
+                       "%s: expected a whole path, as the folder here has none: %s",
+                       session->args->operands[1], strerror(errno));
     free(path);
     if (!arguments)
-        return err_set(&session->err, -ENOMEM, "%s: expected a path in UTF-8",
+        return err_set(&session->err, -EINVAL, "%s: expected a path in UTF-8",
                        session->args->operands[1]);
     r = order(session, "blockdev-snapshot-sync", arguments);
     if (r == 0 && !session->args->json)

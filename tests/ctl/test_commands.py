@@ -296,6 +296,19 @@ class Disks(CtlTest):
                       "snapshot", "disk0", name,
                       says="disk0 is in the new image: name that at the next start\n")
 
+    def test_snapshot_into_a_file_without_a_name(self):
+        self.assertIn("expected a path in UTF-8",
+                      self.error(2, "web", "snapshot", "disk0", b"/a/\xff.qcow2"))
+        gone = os.path.join(self.runtime, "gone")
+        os.mkdir(gone)
+        done = subprocess.run(["sh", "-c", 'cd "$1" && rmdir "$1" && exec "$2" web snapshot disk0 b',
+                               "sh", gone, self.program], env=self.env, capture_output=True,
+                              timeout=10, check=False)
+        self.assertEqual((done.returncode, done.stderr),
+                         (5, b"minivmm-ctl: web: b: expected a whole path, as the folder here has "
+                             b"none: No such file or directory\n"))
+        self.assertEqual(self.fake.asked("blockdev-snapshot-sync"), [])
+
     def test_snapshots_inside(self):
         for option, command in (("--internal", "blockdev-snapshot-internal-sync"),
                                 ("--delete", "blockdev-snapshot-delete-internal-sync")):
