@@ -146,6 +146,8 @@ static int open_known(struct link *link, const char *filename, struct serial *re
         filename += strlen(WAITING_PREFIX);
     ret_serial->shown = ask_shown(link, filename);
     r = open_serial(filename, pid, &ret_serial->fd, err);
+    if (r == -ENOENT || r == -ECONNREFUSED)
+        r = err->code = -EPROTO; /* unlike the VM, which is there */
     if (r < 0)
         json_decref(ret_serial->shown);
     return r;

@@ -245,6 +245,14 @@ class Console(CtlTest):
             self.assertIn(f"the serial port is at '{filename}'", line)
             self.assertIn("--serial unix:PATH", line)
 
+    def test_serial_port_that_is_gone_is_no_vm_that_is_gone(self):
+        path = os.path.join(self.runtime, "serial")
+        self.vm("web", chardev(f"unix:{path},server=on"))
+        self.assertIn("there is no such socket", self.error(4, "web", "console"))
+        with socket.socket(socket.AF_UNIX) as left_behind:
+            left_behind.bind(path)
+        self.assertIn("nobody listens there", self.error(4, "web", "console"))
+
     def test_somebody_elses_socket_gets_no_keys(self):
         path = os.path.join(self.runtime, "agent")
         listener = subprocess.Popen([sys.executable, "-c", LISTENER, path], stdout=subprocess.PIPE)
