@@ -589,7 +589,6 @@ static void blk_features_ok(struct virtio_dev *dev)
 static void blk_config_read(struct virtio_dev *dev, uint32_t off, void *buf, uint32_t len)
 {
     struct virtio_blk *blk = blk_of(dev);
-
     struct virtio_blk_config config = blk->config;
 
     config.capacity = __atomic_load_n(&blk->capacity, __ATOMIC_RELAXED);
