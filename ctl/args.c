@@ -2,6 +2,7 @@
 #include "ctl/args.h"
 
 #include <getopt.h>
+#include <jansson.h>
 #include <limits.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -111,6 +112,19 @@ static int take(int opt, char **argv, struct args *args)
     }
 }
 
+/* What the VM is told is JSON, which is UTF-8. */
+static int check_operands(const struct args *args)
+{
+    for (int i = 0; i < args->noperands; i++) {
+        json_t *text = json_string(args->operands[i]);
+
+        if (!text)
+            return ctl_usage("%s: expected UTF-8", args->operands[i]);
+        json_decref(text);
+    }
+    return 0;
+}
+
 /* What is left: list, or a VM, a command and its operands. */
 static int take_words(int nwords, char **words, const struct command **ret_command,
                       struct args *args)
@@ -135,7 +149,7 @@ static int take_words(int nwords, char **words, const struct command **ret_comma
     if (args->options & ~command->options)
         return ctl_usage("%s: takes no such option", command->name);
     *ret_command = command;
-    return 0;
+    return check_operands(args);
 }
 
 int args_parse(int argc, char **argv, enum args_what *ret_what, const struct command **ret_command,
