@@ -2,7 +2,7 @@
 /*
  * minivmm-ctl NAME status: one VM, and its disks.
  */
-#include <string.h>
+#include <stdbool.h>
 
 #include "base/clock.h"
 #include "ctl/amount.h"
@@ -57,6 +57,15 @@ static void print_machine(const json_t *facts)
     table_done(&table);
 }
 
+/* An image may well take 0 bytes. */
+static void add_disk_size(struct table *table, const json_t *disk, const char *key)
+{
+    bool is_known = json_is_integer(json_object_get(disk, key));
+    char buf[AMOUNT_MAX];
+
+    table_add(table, "%s", is_known ? amount_size(answer_number(disk, key), buf) : "-");
+}
+
 static void print_disks(const json_t *disks)
 {
     struct table table;
@@ -70,12 +79,11 @@ static void print_disks(const json_t *disks)
     {
         const char *format = answer_text(disk, "format");
         const char *file = answer_text(disk, "file");
-        char buf[AMOUNT_MAX];
 
         table_add(&table, "%s", answer_text(disk, "device") ? answer_text(disk, "device") : "-");
         table_add(&table, "%s", format ? format : "-");
-        table_add(&table, "%s", amount_size(answer_number(disk, "size"), buf));
-        table_add(&table, "%s", amount_size(answer_number(disk, "used"), buf));
+        add_disk_size(&table, disk, "size");
+        add_disk_size(&table, disk, "used");
         table_add(&table, "%s", json_is_true(json_object_get(disk, "readonly")) ? "ro" : "rw");
         table_add(&table, "%s", file ? file : "-");
     }

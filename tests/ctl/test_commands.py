@@ -111,6 +111,13 @@ class Status(CtlTest):
         self.assertIn("disk0  qcow2   10 GiB  1.5 GiB  rw    /vm/root.qcow2\n", out)
         self.assertIn("disk1  raw      1 GiB    1 MiB  ro    /vm/data.raw\n", out)
 
+    def test_disk_whose_size_is_not_told(self):
+        self.vm("web", {"query-block": [
+            {"device": "cd0"}, {"device": "new", "inserted": {"image": {"actual-size": 0}}}]})
+        out = self.out("web", "status")
+        self.assertRegex(out, r"(?m)^cd0 +- +- +- +rw +-$")
+        self.assertRegex(out, r"(?m)^new +- +- +0 B +rw +-$")
+
     def test_json(self):
         self.vm()
         self.assertEqual(self.json("web", "status")["serial"], "stdio")
