@@ -36,6 +36,7 @@ void sample_done(struct sample *sample);
  *
  *   state, seconds (between the samples), uptime, resident, swapped (bytes),
  *   cpu (CPUs of the host that were in use, as a fraction: 1.5),
+ *     these four are 0 where it is not known which process the VM is,
  *   vcpus: [{cpu, exits (per second), reasons: {NAME: per second}}],
  *   disks: [{device, rd_bytes, rd_operations, wr_bytes, wr_operations, flush_operations}], all per
  *   second,

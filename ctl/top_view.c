@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ctl/top_view.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,19 +33,32 @@ static double rate_of(const json_t *object, const char *key)
 
 /* ---- how it is as a whole -------------------------------------------------------------------- */
 
+/* What the host knows; over TCP it is not known which process the VM is. */
+static void add_process(struct table *table, const json_t *rates)
+{
+    uint64_t resident = answer_number(rates, "resident");
+    uint64_t swapped = answer_number(rates, "swapped");
+    char size[AMOUNT_MAX], swap[AMOUNT_MAX];
+
+    if (resident == 0)
+        table_add(table, "host CPU -, resident -");
+    else
+        table_add(table, "host CPU %.0f %%, resident %s%s%s", 100 * rate_of(rates, "cpu"),
+                  amount_size(resident, size), swapped ? ", swapped " : "",
+                  swapped ? amount_size(swapped, swap) : "");
+}
+
 static void print_summary(const char *name, const json_t *rates, unsigned width, FILE *out)
 {
     const char *state = answer_text(rates, "state");
-    uint64_t swapped = answer_number(rates, "swapped");
-    char span[AMOUNT_MAX], resident[AMOUNT_MAX], swap[AMOUNT_MAX];
+    bool is_known = answer_number(rates, "resident") > 0;
+    char span[AMOUNT_MAX];
     struct table table;
 
     table_init(&table, 1, "");
     table_add(&table, "%s: %s, up %s", name, state ? state : "?",
-              amount_span(answer_number(rates, "uptime"), span));
-    table_add(&table, "host CPU %.0f %%, resident %s%s%s", 100 * rate_of(rates, "cpu"),
-              amount_size(answer_number(rates, "resident"), resident), swapped ? ", swapped " : "",
-              swapped ? amount_size(swapped, swap) : "");
+              is_known ? amount_span(answer_number(rates, "uptime"), span) : "-");
+    add_process(&table, rates);
     table_print(&table, width, out);
     table_done(&table);
 }

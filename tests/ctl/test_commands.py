@@ -401,6 +401,13 @@ class Top(CtlTest):
         self.assertRegex(out, r"(?m)^CPU  EXITS/s +io  mmio$")
         self.assertRegex(out, r"(?m)^disk0 +[\d.]+ MiB +0 ")
 
+    def test_process_that_is_not_known(self):
+        vm = FakeVm(("127.0.0.1", 0))
+        self.vms.append(vm)
+        address = f"tcp:127.0.0.1:{vm.socket.getsockname()[1]}"
+        self.assertEqual(self.out(address, "top", "--interval", "0.05").splitlines()[:2],
+                         [f"{address}: running, up -", "host CPU -, resident -"])
+
     def test_count(self):
         out = self.out("web", "top", "--interval", "0.05", "--count", "3")
         self.assertEqual(out.count("web: running"), 3)
