@@ -84,8 +84,8 @@ static void release_shared(void)
 
 void idle_memory_release(void)
 {
-    thread_trim_stack();
     release_shared();
+    thread_trim_stack(); /* last: the other takes some of it */
 }
 
 /* ---- parts that work now and then ------------------------------------------------------------ */
@@ -100,9 +100,9 @@ void idle_memory_work_begins(void)
 /* One that begins just after the last has ended is disturbed once, which does no harm. */
 void idle_memory_work_ends(void)
 {
-    thread_trim_stack();
     if (atomic_fetch_sub(&working, 1) == 1)
         release_shared();
+    thread_trim_stack();
 }
 
 void idle_memory_work_leaves(void)
