@@ -9,12 +9,18 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import traceback
 
 from lib.vm import Vm
 
 KEPT_FILE_BYTES = 64 << 20
+# Longer than any scenario takes on a busy machine; what it waits for has failed before.
+SCENARIO_LIMIT_S = 600
+# How often a run says that it goes on, see ALIVE.
+ALIVE_S = 20
+ALIVE = "ALIVE"
 TOOL_TIMEOUT_S = 300
 
 
@@ -171,21 +177,52 @@ def run_one(item, logs, guest):
     return result, reason
 
 
+def give_up_on(started):
+    """
+    Report scenarios that do not end: {name: (thread, when it started)}. What they hold cannot be taken
+    back, so that the run ends here; others that were not finished are run again by the caller.
+    """
+    now = time.monotonic()
+    frames = sys._current_frames()
+    for name, (thread, start) in started.items():
+        if now - start < SCENARIO_LIMIT_S:
+            continue
+        stack = traceback.extract_stack(frames[thread])
+        here = [frame for frame in stack if os.sep + "scenarios" + os.sep in frame.filename][-1:]
+        where = "".join(f", at line {frame.lineno} of {os.path.basename(frame.filename)}"
+                        for frame in here)
+        print(f"FAIL {name}: has not ended after {now - start:.0f} s{where}")
+    sys.stdout.flush()
+    os._exit(1)
+
+
 def run_all(scenarios, logs, guest):
-    """Run scenarios, as many at a time as there are processors, long ones first."""
+    """
+    Run scenarios, as many at a time as there are processors, long ones first. A line "ALIVE" from
+    time to time tells the caller that this machine has not frozen.
+    """
     failed = False
+    started = {}
 
     def timed(item):
         start = time.monotonic()
-        return item, *run_one(item, logs, guest), time.monotonic() - start
+        started[item.name] = threading.get_ident(), start
+        result = run_one(item, logs, guest)
+        del started[item.name]
+        return item, *result, time.monotonic() - start
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        jobs = [pool.submit(timed, item)
-                for item in sorted(scenarios, key=lambda s: -s.seconds)]
-        for job in concurrent.futures.as_completed(jobs):
-            item, result, reason, seconds = job.result()
-            failed = failed or result == "FAIL"
-            sys.stdout.write(f"{result} {item.name}: {reason}\n" if reason else
-                             f"{result} {item.name} ({seconds:.0f} s)\n")
-            sys.stdout.flush()
+        jobs = {pool.submit(timed, item) for item in sorted(scenarios, key=lambda s: -s.seconds)}
+        while jobs:
+            done, jobs = concurrent.futures.wait(jobs, ALIVE_S,
+                                                 concurrent.futures.FIRST_COMPLETED)
+            print(ALIVE, flush=True)
+            for job in done:
+                item, result, reason, seconds = job.result()
+                failed = failed or result == "FAIL"
+                print(f"{result} {item.name}: {reason}" if reason else
+                      f"{result} {item.name} ({seconds:.0f} s)", flush=True)
+            now = time.monotonic()
+            if any(now - start >= SCENARIO_LIMIT_S for _, start in list(started.values())):
+                give_up_on(dict(started))
     return 1 if failed else 0

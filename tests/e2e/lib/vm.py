@@ -14,6 +14,7 @@ import time
 # Generous: emulated hosts on busy machines are slow, and a time-out is only ever a failure.
 BOOT_TIMEOUT_S = 240
 TIMEOUT_S = 180
+DRAINED_S = 0.2
 TAIL = 300
 F_SETPIPE_SZ = 1031  # not in Python 3.9's fcntl
 
@@ -99,6 +100,11 @@ class Vm:
         self.log.write(data)
         self.log.flush()
         return bool(data)
+
+    def drain(self):
+        """Read until nothing comes for a moment."""
+        while select.select([self.reader], [], [], DRAINED_S)[0] and self.read_some(0):
+            pass
 
     def expect(self, pattern, timeout=TIMEOUT_S):
         """Wait until a regular expression matches after what was matched last; the match."""
@@ -213,8 +219,7 @@ class Vm:
         """SIGKILL, then the rest of what it had printed."""
         self.process.kill()
         self.process.wait()
-        while self.read_some(0.1) and select.select([self.reader], [], [], 0)[0]:
-            pass
+        self.drain()
 
     def wait(self, timeout=TIMEOUT_S):
         """Read until it ends. Returns the exit status."""

@@ -43,8 +43,7 @@ def pauses_under_disk_load_lose_nothing(t):
                 vm.read_some(generator.uniform(0, 0.05))
             vm.expect(r"synced \d+\s")
             qmp.ask("stop")
-        while vm.read_some(0) and vm.read_some(0.2) and vm.output[-1:] != b"\n":
-            pass
+        vm.drain()
         vm.kill()
     synced = int(records.SYNCED.findall(vm.output)[-1])
     t.check_qcow2("a.qcow2", leaks_allowed=True)
