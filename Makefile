@@ -56,7 +56,7 @@ CFLAGS_ALL = -std=gnu11 -fPIE -pthread -fno-strict-aliasing $(WARNINGS) $(CFLAGS
 # Largest frames, in bytes, of what is shipped. block/ runs on the stacks of coroutines; img/ and ctl/
 # on that of a whole process.
 $(B)/block/%.o: FRAME_MAX := 1024
-$(B)/base/%.o $(B)/vmm/%.o $(B)/memory/%.o $(B)/devices/%.o $(B)/boot/%.o: FRAME_MAX := 8192
+$(B)/base/%.o $(B)/net/%.o $(B)/vmm/%.o $(B)/memory/%.o $(B)/devices/%.o $(B)/boot/%.o: FRAME_MAX := 8192
 $(B)/img/%.o $(B)/ctl/%.o: FRAME_MAX := 16384
 frame_warning = $(if $(filter release,$(CONFIG)),$(FRAME_MAX:%=-Wframe-larger-than=%))
 
@@ -86,9 +86,10 @@ SRC_img := $(filter-out img/main.c,$(wildcard img/*.c))
 SRC_ctl := $(filter-out ctl/main.c,$(wildcard ctl/*.c))
 SRC_devices := $(wildcard devices/*.c devices/*/*.c)
 SRC_memory := $(wildcard memory/*.c)
+SRC_net := $(wildcard net/*.c)
 SRC_boot := $(wildcard boot/*.c)
 SRC_vmm := $(filter-out vmm/main.c,$(wildcard vmm/*.c vmm/*/*.c))
-ARCHIVES := vmm boot devices memory block base
+ARCHIVES := vmm boot devices memory net block base
 IMG_LIBS = $(B)/libimg.a $(B)/libblock.a $(B)/libbase.a
 CTL_LIBS = $(B)/libctl.a $(B)/libbase.a
 PROGRAMS := minivmm minivmm-img minivmm-ctl
