@@ -11,7 +11,7 @@
 #include "base/compiler.h"
 
 #define MAC_LEN 6u
-#define MAC_TEXT_LEN (3 * MAC_LEN) /* with the NUL */
+#define MAC_TEXT_LEN 18u /* with the NUL */
 
 struct mac {
     uint8_t octets[MAC_LEN];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where the frames of a network card go to and come from: the contract between the device
- * (devices/virtio/virtio_net.h) and a back end, which is one `const struct net_ops`.
+ * Where the frames of a network card go to and come from: the contract between the virtio-net
+ * device and a back end, which is one `const struct net_ops`.
  *
  * A back end outlives its users: each guest brings a device of its own, which attaches itself. The
  * main thread makes and closes it. Everything else happens on the thread of the loop that it is
@@ -92,8 +92,8 @@ struct net_ops {
     unsigned (*send)(struct net *net, struct net_frame *frames, unsigned nframes);
     /*
      * Receive one frame into `iov`: the header, then room for NET_FRAME_MAX bytes or, if frames
-     * are not merged by the other side, for all that the driver can take. Its num_buffers is the
-     * user's to fill in.
+     * are not merged by the other side, for all that the driver can take. How many buffers
+     * that were is the user's to say in the header.
      *
      * Returns the length without the header, at least NET_FRAME_MIN; 0: there is none; -EMSGSIZE:
      * the next one was dropped, for it is too long or too short, and there may be more. An end or
