@@ -67,7 +67,7 @@ static void add_com1(struct bytebuf *buf)
     aml_name_integer(buf, "_UID", 0);
     aml_crs_init(&crs);
     aml_crs_io(&crs, X86_PORT_COM1, 8);
-    aml_crs_edge_interrupt(&crs, X86_GSI_COM1);
+    aml_crs_edge_interrupt(&crs, X86_GSI_COM1, false);
     aml_name_crs(buf, &crs);
     aml_end(buf, device);
 }
@@ -87,7 +87,7 @@ static void add_virtio(struct bytebuf *buf, const struct boot_virtio_mmio *virti
     aml_name_integer(buf, "_CCA", 1); /* DMA is coherent */
     aml_crs_init(&crs);
     aml_crs_memory(&crs, (uint32_t)virtio->gpa, (uint32_t)virtio->len);
-    aml_crs_edge_interrupt(&crs, virtio->gsi);
+    aml_crs_edge_interrupt(&crs, virtio->gsi, true);
     aml_name_crs(buf, &crs);
     aml_end(buf, device);
 }
@@ -110,7 +110,7 @@ static void add_power_button(struct bytebuf *buf)
     aml_name_string(buf, "_HID", "ACPI0013");
     aml_name_integer(buf, "_UID", 0);
     aml_crs_init(&crs);
-    aml_crs_edge_interrupt(&crs, X86_GSI_GED);
+    aml_crs_edge_interrupt(&crs, X86_GSI_GED, false);
     aml_name_crs(buf, &crs);
     aml_io_byte(buf, "EREG", "EVTS", X86_PORT_ACPI_PM + ACPI_PM_GED_EVENTS);
     method = aml_begin_method(buf, "_EVT", 1);

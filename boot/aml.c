@@ -49,6 +49,7 @@ enum aml_ext_op {
 
 /* Consumer, edge-triggered; not set: active-low, shared. */
 #define INTERRUPT_CONSUMER_EDGE 0x03
+#define INTERRUPT_SHARED 0x08
 
 static void put_name(struct bytebuf *buf, const char *name)
 {
@@ -236,11 +237,11 @@ void aml_crs_io(struct aml_crs *crs, uint16_t base, uint8_t len)
 }
 
 /* 6.4.3.6: extended interrupt. */
-void aml_crs_edge_interrupt(struct aml_crs *crs, uint32_t gsi)
+void aml_crs_edge_interrupt(struct aml_crs *crs, uint32_t gsi, bool shared)
 {
     bytebuf_put_u8(&crs->resources, RESOURCE_EXTENDED_INTERRUPT);
     bytebuf_put_u16(&crs->resources, 6);
-    bytebuf_put_u8(&crs->resources, INTERRUPT_CONSUMER_EDGE);
+    bytebuf_put_u8(&crs->resources, INTERRUPT_CONSUMER_EDGE | (shared ? INTERRUPT_SHARED : 0));
     bytebuf_put_u8(&crs->resources, 1);
     bytebuf_put_u32(&crs->resources, gsi);
 }

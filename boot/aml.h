@@ -51,7 +51,8 @@ struct aml_crs {
 void aml_crs_init(struct aml_crs *crs);
 void aml_crs_memory(struct aml_crs *crs, uint32_t base, uint32_t len);
 void aml_crs_io(struct aml_crs *crs, uint16_t base, uint8_t len);
-void aml_crs_edge_interrupt(struct aml_crs *crs, uint32_t gsi);
+/* `shared`: other devices may have the same line. */
+void aml_crs_edge_interrupt(struct aml_crs *crs, uint32_t gsi, bool shared);
 void aml_name_crs(struct bytebuf *buf, struct aml_crs *crs);
 
 #endif

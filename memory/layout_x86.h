@@ -43,12 +43,15 @@
 #define X86_GSI_COM1 4u
 #define X86_GSI_GED 9u
 #define X86_NIRQ_PINS 24u
-#define X86_VIRTIO_DEVICES_MAX 17u
+#define X86_VIRTIO_DEVICES_MAX 64u
+#define X86_VIRTIO_LINES 17u
 
-/* GSI of virtio device i: 5, 6, 7, 10, 11, … 23. */
+/* GSI of virtio device i: 5, 6, 7, 10, 11, … 23, and again from 5 on. */
 static inline uint32_t x86_virtio_gsi(unsigned i)
 {
-    return i < 3 ? 5 + i : 10 + (i - 3);
+    unsigned line = i % X86_VIRTIO_LINES;
+
+    return line < 3 ? 5 + line : 10 + (line - 3);
 }
 
 #endif

@@ -10,7 +10,11 @@
 
 void disk_image_name(unsigned index, char name[DISK_NAME_MAX])
 {
-    snprintf(name, DISK_NAME_MAX, "vd%c", index < 26 ? 'a' + (int)index : '?');
+    if (index < 26)
+        snprintf(name, DISK_NAME_MAX, "vd%c", 'a' + (int)index);
+    else
+        snprintf(name, DISK_NAME_MAX, "vd%c%c", 'a' + (int)((index / 26 - 1) % 26),
+                 'a' + (int)(index % 26));
 }
 
 /* How a disk uses a file. */

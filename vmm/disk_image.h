@@ -17,8 +17,8 @@
 #define DISK_NAME_MAX 8
 
 /*
- * The guest's name of disk `index`: "vda" for the first one. The machine has room for fewer disks
- * than there are letters.
+ * The guest's name of disk `index`: "vda" for the first one, "vdaa" after "vdz". The machine has
+ * room for fewer disks than there are pairs of letters.
  */
 void disk_image_name(unsigned index, char name[DISK_NAME_MAX]);
 

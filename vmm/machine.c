@@ -2,7 +2,6 @@
 #include "vmm/machine.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -15,7 +14,6 @@
 #include "base/trace.h"
 #include "devices/bus.h"
 #include "devices/virtio/virtio_blk.h"
-#include "devices/virtio/virtio_mmio.h"
 #include "memory/guest_mem.h"
 #include "memory/guest_mem_populate.h"
 #include "vmm/arch.h"
@@ -24,23 +22,16 @@
 #include "vmm/gate.h"
 #include "vmm/pause.h"
 #include "vmm/vcpu.h"
+#include "vmm/virtio_slots.h"
 
 _Static_assert(CONFIG_QUEUES_MAX <= VIRTIO_QUEUES_MAX, "a disk has the queues it is given");
 _Static_assert(CONFIG_DISK_SERIAL_MAX <= VIRTIO_BLK_SERIAL_MAX, "nothing is cut off");
-
-/* A virtio device in its slot. */
-struct slot {
-    struct irq irq;
-    struct virtio_dev *dev; /* owner: mmio */
-    struct virtio_mmio *mmio;
-    bool shows_registers; /* the guest reads them without this process */
-};
 
 /* What a disk reports of its requests. */
 struct disk_watch {
     struct machine *machine;
     struct disk *disk;
-    struct virtio_dev *dev; /* the slot's */
+    struct virtio_dev *dev; /* owner: the slots */
     struct disk_failures failures;
 };
 
@@ -54,10 +45,7 @@ struct machine {
     struct bus mmio;
 
     struct board *board;
-    struct boot_virtio_mmio *virtio; /* where the slots are: nslots_planned of them */
-    struct slot *slots;
-    size_t nslots_planned;
-    size_t nslots;
+    struct virtio_slots virtio;
     struct disk_watch *disk_watches;
     size_t ndisk_watches;
 
@@ -242,18 +230,12 @@ static int prepare_pauses(struct machine *machine, struct err *err)
         .paused = on_paused,
     };
     machine->gate.cleared = on_gate_cleared;
-    if (pause_init(&machine->pause, machine->nslots_planned) < 0)
+    if (pause_init(&machine->pause, machine->virtio.nplaces) < 0)
         return err_set(err, -ENOMEM, "out of memory");
     return 0;
 }
 
 /* ---- devices --------------------------------------------------------------------------------- */
-
-/*
- * A device is made in two steps. When KVM has to wait until no vCPU uses what it had before, and
- * has begun to wait for something else, it takes some 10 ms: a memory slot behind an interrupt or a
- * kick does. So all memory slots come first.
- */
 
 static int add_board(struct machine *machine, struct err *err)
 {
@@ -269,86 +251,13 @@ static int add_board(struct machine *machine, struct err *err)
     return board_new(&options, &machine->board, err);
 }
 
-/*
- * Let the guest read registers and acknowledge interrupts without this process. A KVM that cannot
- * do that brings every access here, which is as right and slower.
- */
-static void show_registers(struct machine *machine, unsigned index)
-{
-    struct slot *slot = &machine->slots[index];
-    struct err err = {0};
-    int r = kvm_vm_add_readable(&machine->vm, index, machine->virtio[index].gpa,
-                                virtio_mmio_page(slot->mmio), VIRTIO_MMIO_LEN, &err);
-
-    slot->shows_registers = r == 0;
-    if (r < 0)
-        log_info("%s: registers are read by exits: %s", slot->dev->ops->name, err.msg);
-}
-
-/* The first step of a virtio device: it has a place, and its memory slot. */
-static int place_virtio(struct machine *machine, unsigned index, struct err *err)
-{
-    const struct boot_virtio_mmio *place = &machine->virtio[index];
-    const struct slot *slot = &machine->slots[index];
-    const struct bus_range range = {
-        .base = place->gpa,
-        .len = place->len,
-        .ops = &virtio_mmio_bus_ops,
-        .dev = slot->mmio,
-        .name = slot->dev->ops->name,
-    };
-    int r = bus_add(&machine->mmio, &range);
-
-    if (r < 0)
-        return err_set_errno(err, r, "%s: cannot place it at %#" PRIx64, slot->dev->ops->name,
-                             place->gpa);
-    show_registers(machine, index);
-    return 0;
-}
-
-/* The second step: its interrupt, a kick for each queue, and one for acknowledgements. */
-static int connect_virtio(struct machine *machine, unsigned index, struct err *err)
-{
-    uint64_t gpa = machine->virtio[index].gpa;
-    const struct slot *slot = &machine->slots[index];
-    int r = kvm_vm_add_irq(&machine->vm, &slot->irq, err);
-
-    if (r == 0 && slot->shows_registers)
-        r = kvm_vm_add_kick(&machine->vm, gpa + VIRTIO_MMIO_INTERRUPT_ACK_OFF, VIRTIO_MMIO_ACK_USED,
-                            virtio_mmio_ack_fd(slot->mmio), err);
-    for (unsigned i = 0; r == 0 && i < slot->dev->nqueues; i++)
-        r = kvm_vm_add_kick(&machine->vm, gpa + VIRTIO_MMIO_QUEUE_NOTIFY_OFF, i,
-                            slot->dev->kick_fds[i], err);
-    return r;
-}
-
-/* Give `dev` the next slot; takes ownership of it, also on failure. */
+/* Takes ownership of `dev`, also on failure. */
 static int add_virtio(struct machine *machine, struct virtio_dev *dev, struct err *err)
 {
-    unsigned index = (unsigned)machine->nslots;
-    struct slot *slot = &machine->slots[index];
-    int r;
+    int r = virtio_slots_add(&machine->virtio, dev, &machine->vm, &machine->mmio, err);
 
-    slot->dev = dev;
-    r = irq_init(&slot->irq, machine->virtio[index].gsi);
-    if (r < 0) {
-        err_set_errno(err, r, "%s: cannot make an eventfd", dev->ops->name);
-        goto free_dev;
-    }
-    r = virtio_mmio_new(dev, &slot->irq, &slot->mmio);
-    if (r < 0) {
-        err_set_errno(err, r, "%s: cannot make its transport", dev->ops->name);
-        goto irq_done;
-    }
-    /* From here on the slot owns everything. */
-    machine->nslots++;
-    pause_add_device(&machine->pause, dev);
-    return place_virtio(machine, index, err);
-
-irq_done:
-    irq_done(&slot->irq);
-free_dev:
-    dev->ops->free(dev);
+    if (r == 0)
+        pause_add_device(&machine->pause, dev);
     return r;
 }
 
@@ -425,23 +334,13 @@ static int connect_devices(struct machine *machine, struct err *err)
 {
     int r = add_board(machine, err);
 
-    for (unsigned i = 0; r == 0 && i < machine->nslots; i++)
-        r = connect_virtio(machine, i, err);
-    return r;
+    return r == 0 ? virtio_slots_connect(&machine->virtio, &machine->vm, err) : r;
 }
 
-/*
- * Later devices first. A device that runs is stopped: no request is in flight afterwards, and the
- * disks are ready for another machine.
- */
+/* The disks are ready for another machine afterwards. */
 static void free_devices(struct machine *machine)
 {
-    while (machine->nslots > 0) {
-        struct slot *slot = &machine->slots[--machine->nslots];
-
-        virtio_mmio_free(slot->mmio);
-        irq_done(&slot->irq);
-    }
+    virtio_slots_free_devices(&machine->virtio);
     while (machine->ndisk_watches > 0)
         disk_failures_done(&machine->disk_watches[--machine->ndisk_watches].failures);
     for (size_t i = 0; i < machine->parts->ndisks; i++)
@@ -449,21 +348,14 @@ static void free_devices(struct machine *machine)
     board_free(machine->board);
 }
 
-/* Decide where virtio devices will be: the guest's tables say so before the devices exist. */
-static int plan_slots(struct machine *machine, struct err *err)
+static int plan_devices(struct machine *machine, struct err *err)
 {
-    size_t n = machine->parts->ndisks;
+    size_t ndisks = machine->parts->ndisks;
 
-    machine->virtio = calloc(n + 1, sizeof(*machine->virtio)); /* never 0, which may give NULL */
-    machine->slots = calloc(n + 1, sizeof(*machine->slots));
-    machine->disk_watches = calloc(n + 1, sizeof(*machine->disk_watches));
-    if (!machine->virtio || !machine->slots || !machine->disk_watches)
+    machine->disk_watches = calloc(ndisks + 1, sizeof(*machine->disk_watches));
+    if (!machine->disk_watches)
         return err_set(err, -ENOMEM, "out of memory");
-    for (unsigned i = 0; i < n; i++)
-        if (!arch_virtio_slot(i, &machine->virtio[i]))
-            return err_set(err, -ENOSPC, "%zu disks: this machine has room for %u", n, i);
-    machine->nslots_planned = n;
-    return 0;
+    return virtio_slots_plan(&machine->virtio, ndisks, err);
 }
 
 /* ---- memory, VM, vCPUs ----------------------------------------------------------------------- */
@@ -555,8 +447,8 @@ static void *load_main(void *arg)
     const struct boot_machine description = {
         .ncpus = machine->parts->config->ncpus,
         .acpi = machine->parts->config->acpi,
-        .virtio = machine->virtio,
-        .nvirtio = machine->nslots_planned,
+        .virtio = machine->virtio.places,
+        .nvirtio = machine->virtio.nplaces,
         .kaslr = machine->parts->config->kaslr,
         .cmdline = machine->parts->cmdline,
     };
@@ -596,7 +488,7 @@ static int make(const char *name, int (*step)(struct machine *machine, struct er
     return r;
 }
 
-/* In this order: see `devices` above, and KVM wants its chips before vCPUs. */
+/* In this order: see virtio_slots.h, and KVM wants its chips before vCPUs. */
 static const struct step {
     const char *name;
     int (*make)(struct machine *machine, struct err *err);
@@ -614,7 +506,7 @@ static int build(struct machine *machine, struct err *err)
 
     r = watch_end(machine, err);
     if (r == 0)
-        r = plan_slots(machine, err);
+        r = plan_devices(machine, err);
     if (r == 0)
         r = prepare_pauses(machine, err);
     if (r == 0)
@@ -712,8 +604,7 @@ void machine_free(struct machine *machine)
     free_devices(machine);
     pause_done(&machine->pause);
     free(machine->disk_watches);
-    free(machine->slots);
-    free(machine->virtio);
+    virtio_slots_done(&machine->virtio);
     arch_vm_free(machine->arch);
     if (machine->vm.fd >= 0)
         kvm_vm_close(&machine->vm);

@@ -348,9 +348,9 @@ TEST_REFUSALS(own_descriptor_is_no_output, own_descriptors)
 START_TEST(more_disks_than_slots_are_refused)
 {
     struct refusal refusal = {
-        .args = {KERNEL}, .code = EXIT_SETUP, .says = {"18 disks", "room for 17"}};
+        .args = {KERNEL}, .code = EXIT_SETUP, .says = {"65 disks", "room for 64"}};
 
-    for (size_t i = 0; i < 18; i++) {
+    for (size_t i = 0; i < 65; i++) {
         refusal.args[2 + 2 * i] = "--disk";
         refusal.args[3 + 2 * i] = "disk.raw,readonly=on";
     }

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "memory/layout_x86.h"
 #include "tests/lib/guest/guest_disk.h"
 #include "tests/lib/guest/guest_test.h"
 #include "vmm/config/config.h"
@@ -300,6 +301,32 @@ START_TEST(completion_raises_the_disks_interrupt)
 }
 END_TEST
 
+/* Disks 0 and 17 have one line: each of them is heard, in turns. */
+START_TEST(disks_that_share_a_line_are_both_heard)
+{
+    struct guest_disk second;
+    const char *args[VM_ARGS_MAX] = {"--kernel", scratch_path("kernel"), "--memory", GUEST_MEMORY};
+    size_t n = 4;
+
+    for (unsigned i = 0; i <= X86_VIRTIO_LINES; i++) {
+        args[n++] = "--disk";
+        args[n++] = with_options("format=raw,readonly=on");
+    }
+    guest_disk_init(&second, &guest, X86_VIRTIO_LINES);
+    ck_assert_uint_eq(second.gsi, disk.gsi);
+    guest_route_irq(&guest, disk.gsi, VECTOR);
+    for (unsigned i = 0; i < 20; i++) {
+        guest_disk_request(i % 2 == 0 ? &disk : &second, VIRTIO_BLK_T_IN, i, BUFFER, 512);
+        guest_op(&guest, GUEST_WAIT_IRQ, i + 1, 0, 0);
+        guest_op(&guest, GUEST_PUT, BUFFER, 1, 0);
+    }
+    run_with(args);
+    ck_assert_uint_eq(vm.out.len, 20);
+    for (unsigned i = 0; i < 20; i++)
+        ck_assert_int_eq(vm.out.data[i], (char)i);
+}
+END_TEST
+
 /* The first life writes and resets; the second finds the mark on the disk and powers off. */
 START_TEST(disk_stays_open_across_a_restart)
 {
@@ -346,6 +373,7 @@ static void add_tests(Suite *suite)
     tcase_add_test(tcase, requests_outside_the_disk_fail);
     tcase_add_test(tcase, disks_come_in_order_with_their_serial_numbers);
     tcase_add_test(tcase, completion_raises_the_disks_interrupt);
+    tcase_add_test(tcase, disks_that_share_a_line_are_both_heard);
     tcase_add_test(tcase, interrupts_are_served_inside_the_guest);
     tcase_add_test(tcase, disk_stays_open_across_a_restart);
     tcase_add_test(tcase, unflushed_write_survives_power_off);

@@ -14,7 +14,7 @@
 /* Far more than anything here needs, on a busy machine without hardware virtualisation too. */
 #define VM_TIMEOUT_S 60
 
-#define VM_ARGS_MAX 64
+#define VM_ARGS_MAX 144
 
 /* What came out of a pipe so far; always followed by a NUL byte. */
 struct vm_stream {

@@ -75,7 +75,7 @@ START_TEST(iasl_reads_all_devices)
                        X86_VIRTIO_MMIO_BASE + i * X86_VIRTIO_MMIO_STRIDE);
         expect_text(part);
         (void)snprintf(part, sizeof(part),
-                       "Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive, ,, ) { "
+                       "Interrupt (ResourceConsumer, Edge, ActiveHigh, Shared, ,, ) { "
                        "0x%08X, }",
                        x86_virtio_gsi(i));
         expect_text(part);
