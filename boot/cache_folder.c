@@ -12,13 +12,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/random.h"
 
 #define NEW_NAME_BEGIN "new-"
 #define NEW_NAME_DIGITS 16u
@@ -99,7 +99,7 @@ static int choose_name(char ret_name[CACHE_FOLDER_NEW_NAME_MAX], struct err *err
 {
     uint64_t random;
 
-    if (getrandom(&random, sizeof(random), GRND_NONBLOCK) != (ssize_t)sizeof(random))
+    if (!random_bytes(&random, sizeof(random)))
         return err_set(err, -EAGAIN, "the host has no random numbers yet");
     (void)snprintf(ret_name, CACHE_FOLDER_NEW_NAME_MAX,
                    NEW_NAME_BEGIN "%016" PRIx64 CACHE_FOLDER_NAME_END, random);

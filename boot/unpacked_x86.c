@@ -2,9 +2,9 @@
 #include "boot/unpacked_x86.h"
 
 #include <errno.h>
-#include <sys/random.h>
 
 #include "base/log.h"
+#include "base/random.h"
 #include "boot/kaslr_x86.h"
 #include "boot/kernel_blocks.h"
 #include "boot/kernel_cache.h"
@@ -21,16 +21,6 @@ struct place {
     uint64_t delta; /* of virtual addresses */
     bool random;
 };
-
-static bool get_random(uint64_t ret_random[2], struct err *err)
-{
-    size_t len = 2 * sizeof(ret_random[0]);
-
-    if (getrandom(ret_random, len, GRND_NONBLOCK) == (ssize_t)len)
-        return true;
-    err_set(err, -EAGAIN, "the host has no random numbers yet");
-    return false;
-}
 
 /* False with *err filled: there is none. */
 static bool choose_place(const struct kernel_image *image, const struct ram_map *map,
@@ -53,8 +43,10 @@ static bool choose_place(const struct kernel_image *image, const struct ram_map 
         err_set(err, -EINVAL, "there are words for its stub on the command line");
         return false;
     }
-    if (!get_random(random, err))
+    if (!random_bytes(random, sizeof(random))) {
+        err_set(err, -EAGAIN, "the host has no random numbers yet");
         return false;
+    }
     if (!ram_map_choose(map, own->gpa, &places, random[0], &gpa) ||
         guest_mem_at(map->mem, gpa - PLAIN_KERNEL_HEAD, PLAIN_KERNEL_HEAD + own->mem_len, &host) <
             0) {

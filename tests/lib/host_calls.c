@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -66,6 +67,8 @@ void *__real_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off
 void *__wrap_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off);
 void *__real_mremap(void *addr, size_t len, size_t new_len, int flags, ...);
 void *__wrap_mremap(void *addr, size_t len, size_t new_len, int flags, ...);
+ssize_t __real_getrandom(void *buf, size_t len, unsigned flags);
+ssize_t __wrap_getrandom(void *buf, size_t len, unsigned flags);
 
 int __wrap_io_uring_submit(struct io_uring *ring)
 {
@@ -129,5 +132,10 @@ void *__wrap_mremap(void *addr, size_t len, size_t new_len, int flags, ...)
     place = va_arg(args, void *);
     va_end(args);
     return fails(HOST_MREMAP) ? MAP_FAILED : __real_mremap(addr, len, new_len, flags, place);
+}
+
+ssize_t __wrap_getrandom(void *buf, size_t len, unsigned flags)
+{
+    return fails(HOST_RANDOM) ? -1 : __real_getrandom(buf, len, flags);
 }
 /* NOLINTEND(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp) */

@@ -19,6 +19,7 @@ enum host_call_kind {
     HOST_TRIM, /* malloc_trim; it cannot fail */
     HOST_MMAP, /* of the program's own calls, not of the C library's */
     HOST_MREMAP,
+    HOST_RANDOM, /* getrandom */
     HOST_CALLS,
 };
 
