@@ -132,9 +132,26 @@ static void add_pvpanic(struct bytebuf *buf)
     aml_end(buf, device);
 }
 
+/*
+ * Where the guest finds 16 bytes that are others for each run of a VM (Microsoft's "Virtual Machine
+ * Generation ID"). A guest that goes on from a state from which other guests go on, too, sees by
+ * them that its random numbers would be theirs.
+ */
+static void add_vm_generation(struct bytebuf *buf)
+{
+    static const uint32_t address[] = {X86_VM_GENERATION, 0}; /* low and high half */
+    struct aml_block device = aml_begin_device(buf, "VGEN");
+
+    aml_name_string(buf, "_HID", "MVMM0001");
+    aml_name_string(buf, "_CID", "VM_Gen_Counter"); /* what drivers know it by, as the next */
+    aml_name_string(buf, "_DDN", "VM_Gen_Counter");
+    aml_name_package(buf, "ADDR", address, ARRAY_SIZE(address));
+    aml_end(buf, device);
+}
+
 static uint64_t build_dsdt(struct acpi_builder *b, const struct boot_machine *machine)
 {
-    static const uint8_t s5[] = {ACPI_PM_SLP_TYP_S5, 0, 0, 0};
+    static const uint32_t s5[] = {ACPI_PM_SLP_TYP_S5, 0, 0, 0};
     size_t start = begin_table(b, "DSDT", 2); /* revision 2: 64-bit integers */
     struct bytebuf *buf = &b->buf;
     struct aml_block scope;
@@ -145,8 +162,9 @@ static uint64_t build_dsdt(struct acpi_builder *b, const struct boot_machine *ma
         add_virtio(buf, &machine->virtio[i], i);
     add_power_button(buf);
     add_pvpanic(buf);
+    add_vm_generation(buf);
     aml_end(buf, scope);
-    aml_name_package(buf, "_S5_", s5, sizeof(s5));
+    aml_name_package(buf, "_S5_", s5, ARRAY_SIZE(s5));
     return end_table(b, start);
 }
 

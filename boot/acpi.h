@@ -13,6 +13,9 @@
 
 #include "boot/boot.h"
 
+/* Bytes at X86_VM_GENERATION, for whoever writes them. */
+#define ACPI_VM_GENERATION_SIZE 16u
+
 /*
  * Build all tables at `area`, zeroed memory of `size` bytes that the guest sees at `gpa`. The RSDP
  * comes first, so `gpa` is its address too. Returns the number of bytes used.

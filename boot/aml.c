@@ -158,7 +158,7 @@ void aml_name_integer(struct bytebuf *buf, const char *name, uint64_t value)
     put_integer(buf, value);
 }
 
-void aml_name_package(struct bytebuf *buf, const char *name, const uint8_t *values, size_t nvalues)
+void aml_name_package(struct bytebuf *buf, const char *name, const uint32_t *values, size_t nvalues)
 {
     struct aml_block package;
 

@@ -33,7 +33,8 @@ void aml_name_string(struct bytebuf *buf, const char *name, const char *value);
 void aml_name_integer(struct bytebuf *buf, const char *name, uint64_t value);
 
 /* Name (name, Package () {values…}): at most 255 integers. */
-void aml_name_package(struct bytebuf *buf, const char *name, const uint8_t *values, size_t nvalues);
+void aml_name_package(struct bytebuf *buf, const char *name, const uint32_t *values,
+                      size_t nvalues);
 
 /* A byte in port I/O space that AML can read as `field`. */
 void aml_io_byte(struct bytebuf *buf, const char *region, const char *field, uint16_t port);

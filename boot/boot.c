@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "base/random.h"
 #include "base/trace.h"
 #include "boot/acpi.h"
 #include "boot/cmdline.h"
@@ -20,6 +21,7 @@
 #include "boot/pvh_x86.h"
 #include "boot/ram_map.h"
 #include "boot/reset_vector_x86.h"
+#include "boot/seed_x86.h"
 #include "boot/unpacked_x86.h"
 #include "boot/zero_page_x86.h"
 #include "memory/layout_x86.h"
@@ -56,6 +58,7 @@ struct session {
     uint8_t *gdt;
     uint8_t *pvh_info;
     uint8_t *zero_page;
+    uint8_t *setup_data;
     uint8_t *page_tables;
     uint8_t *cmdline;
     uint8_t *legacy_area; /* X86_EBDA_START to 1 MiB */
@@ -169,6 +172,7 @@ static int take_low_memory(struct session *s, struct err *err)
         {X86_GDT, LONGMODE_GDT_SIZE, "the boot GDT", &s->gdt},
         {X86_PVH_INFO, PVH_INFO_SIZE, "the PVH start info", &s->pvh_info},
         {X86_ZERO_PAGE, ZERO_PAGE_SIZE, "the zero page", &s->zero_page},
+        {X86_SETUP_DATA, SEED_ENTRY_SIZE, "the random seed", &s->setup_data},
         {X86_PAGE_TABLES, LONGMODE_TABLES_SIZE, "the page tables", &s->page_tables},
         {X86_CMDLINE, X86_CMDLINE_MAX, "the command line", &s->cmdline},
         {X86_EBDA_START, X86_KERNEL_START - X86_EBDA_START, "the legacy area", &s->legacy_area},
@@ -282,17 +286,29 @@ static void add_kernel_loads(struct session *s)
 static void write_firmware(struct session *s)
 {
     uint8_t *area = s->legacy_area + (X86_FIRMWARE_TABLES - X86_EBDA_START);
-    size_t size = X86_RESET_VECTOR - X86_FIRMWARE_TABLES;
+    size_t size = X86_VM_GENERATION - X86_FIRMWARE_TABLES;
 
     /* The area is reserved as a whole: how much of it is used does not matter. */
     if (s->machine->acpi) {
         (void)acpi_build(s->machine, X86_FIRMWARE_TABLES, area, size);
         s->info.rsdp_gpa = X86_FIRMWARE_TABLES;
+        if (!random_bytes(s->legacy_area + (X86_VM_GENERATION - X86_EBDA_START),
+                          ACPI_VM_GENERATION_SIZE))
+            log_info("the VM's generation is not told: the host has no random numbers yet");
     } else {
         (void)mptable_build(s->machine->ncpus, area, size);
         mptable_build_pointer(X86_FIRMWARE_TABLES, s->legacy_area);
     }
     reset_vector_fill(s->legacy_area + (X86_RESET_VECTOR - X86_EBDA_START));
+}
+
+/* Fresh at every start: guests that restart or are copies of one disk have nothing in common. */
+static void write_seed(struct session *s)
+{
+    if (seed_fill(s->setup_data))
+        s->info.setup_data_gpa = X86_SETUP_DATA;
+    else
+        log_info("the guest gets no random seed: the host has no random numbers yet");
 }
 
 static void write_entry(struct session *s, struct boot_plan *plan)
@@ -309,6 +325,7 @@ static void write_entry(struct session *s, struct boot_plan *plan)
     switch (kernel->entry) {
     case BOOT_ENTRY_LINUX64:
         longmode_fill_tables(X86_PAGE_TABLES, s->kernel_gpa, s->page_tables);
+        write_seed(s);
         zero_page_fill(kernel, &s->info, s->zero_page);
         plan->params_gpa = X86_ZERO_PAGE;
         plan->cr3 = X86_PAGE_TABLES;

@@ -36,7 +36,7 @@ static void fill_header(struct setup_header *hdr, const struct guest_info *info)
     hdr->ramdisk_image = (uint32_t)info->initrd_gpa;
     hdr->ramdisk_size = (uint32_t)info->initrd_len;
     hdr->cmd_line_ptr = (uint32_t)info->cmdline_gpa;
-    hdr->setup_data = 0;
+    hdr->setup_data = info->setup_data_gpa;
 }
 
 void zero_page_fill(const struct kernel_image *image, const struct guest_info *info,

@@ -16,11 +16,13 @@
 #define X86_GDT 0x500u
 #define X86_ZERO_PAGE 0x7000u
 #define X86_PVH_INFO 0x6000u
+#define X86_SETUP_DATA 0x8000u
 #define X86_PAGE_TABLES 0x9000u /* 10 pages */
 #define X86_CMDLINE 0x20000u
 #define X86_CMDLINE_MAX 0x10000u     /* room kept; the kernel's own limit is usually 2047 */
 #define X86_EBDA_START 0x9fc00u      /* MP floating pointer: its last KiB is where kernels look */
 #define X86_FIRMWARE_TABLES 0xe0000u /* RSDP and ACPI tables, or the MP table */
+#define X86_VM_GENERATION 0xfffe0u   /* 16 bytes, in the page of the next */
 #define X86_RESET_VECTOR 0xffff0u    /* ffff:0000 */
 #define X86_KERNEL_START 0x100000u
 

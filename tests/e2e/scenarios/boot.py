@@ -145,6 +145,32 @@ def debian_13_kernel_boots_with_a_disk(t):
         t.equal(vm.wait(), GUEST_OFF, "exit status")
 
 
+def is_seeded_before_anything_else(t, kernel):
+    """A kernel that trusts no processor says that its random numbers are ready, as one of its first."""
+    with t.busybox(kernel=kernel, do="shell", append="random.trust_cpu=off") as vm:
+        vm.boot()
+        vm.shell()
+        first = vm.sh("dmesg | grep ' Memory: \\|crng init done' | head -n 1 | tr -d '[]'")[1]
+        t.check("random: crng init done" in first, f"what the kernel did first: {first!r}")
+        generation = vm.sh("ls /sys/bus/*/drivers/vmgenid")[1]
+        vm.send("poweroff -f\n")
+        t.equal(vm.wait(), GUEST_OFF, "exit status")
+    return generation
+
+
+@scenario()
+def random_numbers_are_ready_from_the_start(t):
+    """Debian 12's kernel gets a seed with its boot parameters: getrandom never waits."""
+    is_seeded_before_anything_else(t, "")
+
+
+@scenario(guest=["trixie"])
+def debian_13_kernel_is_seeded_and_knows_its_generation(t):
+    """Debian 13's kernel gets a seed too, and its driver finds the VM's generation."""
+    generation = is_seeded_before_anything_else(t, "-13")
+    t.check("MVMM0001" in generation, f"the driver has {generation!r}")
+
+
 def kernel_addresses(t, kernel, *args):
     """_text of a guest's kernel, where its code is in physical memory, and its error messages."""
     with t.busybox(*args, kernel=kernel, do="shell", memory="256M") as vm:

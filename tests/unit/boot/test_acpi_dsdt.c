@@ -85,6 +85,9 @@ START_TEST(iasl_reads_all_devices)
     expect_text("IO (Decode16, 0x03F8, // Range Minimum 0x03F8, // Range Maximum 0x01, // Alignment"
                 " 0x08, // Length )");
     expect_text("Device (PEVT) { Name (_HID, \"QEMU0001\"");
+    expect_text("Device (VGEN) { Name (_HID, \"MVMM0001\")");
+    expect_text("Name (_CID, \"VM_Gen_Counter\")");
+    expect_text("Name (ADDR, Package (0x02) { 0x000FFFE0, Zero })");
     expect_text("Device (PWRB) { Name (_HID, \"PNP0C0C\"");
     expect_text("Device (GED) { Name (_HID, \"ACPI0013\"");
     expect_text("OperationRegion (EREG, SystemIO, 0x0603, One)");

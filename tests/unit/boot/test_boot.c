@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -263,6 +264,116 @@ START_TEST(a_guest_can_be_loaded_again_into_fresh_memory)
     }
     boot_close(boot);
     test_file_free(&file);
+}
+END_TEST
+
+/* ---- random numbers that guests begin with --------------------------------------------------- */
+
+#define SEED_LEN 32
+
+static const struct boot_params *zero_page(const struct guest_mem *mem,
+                                           const struct boot_plan *plan)
+{
+    return (const struct boot_params *)at(mem, plan->params_gpa, sizeof(struct boot_params));
+}
+
+static bool is_zero(const uint8_t *data, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (data[i] != 0)
+            return false;
+    return true;
+}
+
+/* Load test kernels into two guests, one after the other. */
+static void load_twice(const struct boot_machine *m, struct guest_mem *mem[2],
+                       struct boot_plan plans[2])
+{
+    struct test_bzimage image;
+
+    test_bzimage_init(&image);
+    for (int i = 0; i < 2; i++)
+        ck_assert_int_eq(load_bytes(&image, sizeof(image), m, 64 * MIB, &mem[i], &plans[i]), 0);
+}
+
+START_TEST(each_start_has_a_seed_of_its_own)
+{
+    struct guest_mem *mem[2];
+    struct boot_plan plans[2];
+    const uint8_t *seeds[2];
+
+    load_twice(&machine, mem, plans);
+    for (int i = 0; i < 2; i++) {
+        uint64_t gpa = zero_page(mem[i], &plans[i])->hdr.setup_data;
+        const uint8_t *entry = at(mem[i], gpa, 16 + SEED_LEN);
+
+        ck_assert_uint_eq(load_le64(entry), 0); /* the last entry */
+        ck_assert_uint_eq(load_le32(entry + 8), 9);
+        ck_assert_uint_eq(load_le32(entry + 12), SEED_LEN);
+        seeds[i] = entry + 16;
+        ck_assert(!is_zero(seeds[i], SEED_LEN / 2) &&
+                  !is_zero(seeds[i] + SEED_LEN / 2, SEED_LEN / 2));
+    }
+    ck_assert_mem_ne(seeds[0], seeds[1], SEED_LEN);
+    guest_mem_free(mem[0]);
+    guest_mem_free(mem[1]);
+}
+END_TEST
+
+START_TEST(each_start_is_another_generation)
+{
+    struct guest_mem *mem[2];
+    struct boot_plan plans[2];
+
+    load_twice(&machine, mem, plans);
+    ck_assert(!is_zero(at(mem[0], X86_VM_GENERATION, 16), 16));
+    ck_assert_mem_ne(at(mem[0], X86_VM_GENERATION, 16), at(mem[1], X86_VM_GENERATION, 16), 16);
+    guest_mem_free(mem[0]);
+    guest_mem_free(mem[1]);
+}
+END_TEST
+
+START_TEST(a_guest_without_acpi_has_a_seed_and_no_generation)
+{
+    struct boot_machine m = machine;
+    struct guest_mem *mem[2];
+    struct boot_plan plans[2];
+
+    m.acpi = false;
+    load_twice(&m, mem, plans);
+    ck_assert_uint_ne(zero_page(mem[0], &plans[0])->hdr.setup_data, 0);
+    ck_assert(is_zero(at(mem[0], X86_VM_GENERATION, 16), 16));
+    guest_mem_free(mem[0]);
+    guest_mem_free(mem[1]);
+}
+END_TEST
+
+START_TEST(a_host_without_random_numbers_starts_a_guest_without_a_seed)
+{
+    struct guest_mem *mem[2];
+    struct boot_plan plans[2];
+
+    host_calls[HOST_RANDOM] = (struct host_call){.fail = UINT_MAX, .error = EAGAIN};
+    load_twice(&machine, mem, plans);
+    host_calls_reset();
+    ck_assert_uint_eq(zero_page(mem[0], &plans[0])->hdr.setup_data, 0);
+    ck_assert(is_zero(at(mem[0], X86_SETUP_DATA, 4096), 4096));
+    guest_mem_free(mem[0]);
+    guest_mem_free(mem[1]);
+}
+END_TEST
+
+START_TEST(pvh_has_no_place_for_a_seed)
+{
+    struct test_elf elf;
+    struct guest_mem *mem;
+    struct boot_plan plan;
+
+    test_elf_init(&elf);
+    ck_assert_int_eq(load_bytes(&elf, sizeof(elf), &machine, 64 * MIB, &mem, &plan), 0);
+    ck_assert_int_eq(plan.entry, BOOT_ENTRY_PVH);
+    ck_assert(is_zero(at(mem, X86_SETUP_DATA, 4096), 4096));
+    guest_mem_free(mem);
 }
 END_TEST
 
@@ -533,15 +644,6 @@ START_TEST(a_kernel_without_a_table_runs_where_it_was_linked_for)
     free(file);
 }
 END_TEST
-
-static bool is_zero(const uint8_t *data, size_t len)
-{
-    while (len > 0 && *data == 0) {
-        data++;
-        len--;
-    }
-    return len == 0;
-}
 
 /* The kernel's own stub is in place and entered, and nothing else is there. */
 static void check_stub(const struct packed_guest *guest, const uint8_t *file, size_t len)
@@ -824,6 +926,10 @@ static void add_tests(Suite *suite)
               a_jump_to_the_bios_resets_by_the_keyboard_controller,
               a_guest_can_be_loaded_again_into_fresh_memory,
               a_kernel_of_several_megabytes_is_loaded_whole, the_kernels_of_this_machine_load);
+    unit_case(suite, "random", each_start_has_a_seed_of_its_own, each_start_is_another_generation,
+              a_guest_without_acpi_has_a_seed_and_no_generation,
+              a_host_without_random_numbers_starts_a_guest_without_a_seed,
+              pvh_has_no_place_for_a_seed);
     unit_case(suite, "unpacked", packed_kernels_are_unpacked_and_entered_at_their_own_entry,
               each_start_has_its_own_addresses, a_kernel_above_4_gib_is_mapped,
               an_unpacked_kernel_comes_from_the_cache_the_next_time,

@@ -13,6 +13,7 @@ static const struct guest_info info = {
     .initrd_gpa = 0x1f2345000,
     .initrd_len = 0x187654321,
     .rsdp_gpa = 0xe0000,
+    .setup_data_gpa = 0x8000,
     .e820 = {{0, 0x9fc00, E820_RAM}, {0x9fc00, 0x400, E820_RESERVED}, {1 * MIB, GIB, E820_RAM}},
     .ne820 = 3,
 };
@@ -49,7 +50,7 @@ START_TEST(the_loader_fills_in_its_fields)
     ck_assert_uint_eq(page.params.ext_ramdisk_image, 1);
     ck_assert_uint_eq(page.params.hdr.ramdisk_size, 0x87654321);
     ck_assert_uint_eq(page.params.ext_ramdisk_size, 1);
-    ck_assert_uint_eq(page.params.hdr.setup_data, 0);
+    ck_assert_uint_eq(page.params.hdr.setup_data, 0x8000);
     ck_assert_uint_eq(page.params.hdr.loadflags & KASLR_FLAG, 0);
     ck_assert_uint_eq(page.params.acpi_rsdp_addr, 0xe0000);
     ck_assert_uint_eq(page.params.sentinel, 0);
