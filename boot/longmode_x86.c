@@ -2,13 +2,11 @@
 #include "boot/longmode_x86.h"
 
 #include "base/bytes.h"
+#include "memory/bits_x86.h"
 
 #define LOW_GIBS 4ull
 #define KERNEL_GIBS 2ull
 #define ENTRIES 512ull
-
-#define PTE_PRESENT_WRITE 0x3u
-#define PTE_2M 0x80u
 
 /* Intel SDM 3A, 3.4.5: flat, present, ring 0; execute/read in 64-bit mode, and read/write. */
 #define GDT_CODE64 0x00af9b000000ffffull
@@ -30,7 +28,7 @@ static uint64_t table_below(struct tables *tables, uint64_t off, uint64_t i)
     uint8_t *entry = tables->host + off + 8 * i;
 
     if (load_le64(entry) == 0) {
-        store_le64(entry, (tables->gpa + tables->used) | PTE_PRESENT_WRITE);
+        store_le64(entry, (tables->gpa + tables->used) | PTE_PRESENT | PTE_WRITE);
         tables->used += LONGMODE_PAGE;
     }
     return align_down(load_le64(entry), LONGMODE_PAGE) - tables->gpa;
@@ -43,7 +41,7 @@ static void map_gib(struct tables *tables, uint64_t gib)
 
     for (uint64_t i = 0; i < ENTRIES; i++)
         store_le64(tables->host + directory + 8 * i,
-                   (gib * GIB + i * 2 * MIB) | PTE_2M | PTE_PRESENT_WRITE);
+                   (gib * GIB + i * 2 * MIB) | PTE_LARGE | PTE_PRESENT | PTE_WRITE);
 }
 
 void longmode_fill_tables(uint64_t gpa, uint64_t kernel_gpa, uint8_t tables[LONGMODE_TABLES_SIZE])

@@ -5,18 +5,9 @@
 #include <stdbool.h>
 
 #include "base/bytes.h"
+#include "memory/bits_x86.h"
 
 /* Intel SDM 3A, chapter 4; AMD APM 2, chapter 5. */
-#define CR0_PG (1ull << 31)
-#define CR4_PSE (1ull << 4)
-#define CR4_PAE (1ull << 5)
-#define CR4_LA57 (1ull << 12)
-#define EFER_LMA (1ull << 10)
-
-#define ENTRY_PRESENT (1ull << 0)
-#define ENTRY_LARGE (1ull << 7)
-#define ENTRY_GPA 0x000ffffffffff000ull
-
 #define PAGE_BITS 12u
 #define INDEX_BITS 9u         /* of a table with entries of 8 bytes */
 #define INDEX_BITS_LEGACY 10u /* of 4 bytes */
@@ -43,14 +34,18 @@ static struct format format_of(const struct page_walk_x86 *how)
     return (struct format){2, INDEX_BITS_LEGACY, 4, (how->cr4 & CR4_PSE) != 0 ? 2 : 1};
 }
 
-/* Addresses that are not canonical are translated by no processor. */
-static bool is_valid(const struct format *format, const struct page_walk_x86 *how, uint64_t va)
+/* In 64-bit mode, an address is sign-extended from the highest bit that the tables translate. */
+static uint64_t canonical(const struct format *format, uint64_t va)
 {
     unsigned unused = 64 - (PAGE_BITS + format->levels * format->index_bits);
 
-    if ((how->efer & EFER_LMA) == 0)
-        return va <= UINT32_MAX;
-    return (uint64_t)((int64_t)(va << unused) >> unused) == va;
+    return (uint64_t)((int64_t)(va << unused) >> unused);
+}
+
+/* Addresses that are not canonical are translated by no processor. */
+static bool is_valid(const struct format *format, const struct page_walk_x86 *how, uint64_t va)
+{
+    return (how->efer & EFER_LMA) == 0 ? va <= UINT32_MAX : canonical(format, va) == va;
 }
 
 static uint64_t root_of(const struct format *format, const struct page_walk_x86 *how)
@@ -58,7 +53,7 @@ static uint64_t root_of(const struct format *format, const struct page_walk_x86 
     /* The four entries of PAE's first level are aligned to 32 bytes only. */
     if (format->levels == 3)
         return how->cr3 & 0xffffffe0u;
-    return how->cr3 & ENTRY_GPA;
+    return how->cr3 & PTE_GPA;
 }
 
 static int read_entry(const struct guest_mem *mem, uint64_t gpa, unsigned len, uint64_t *ret_entry)
@@ -70,11 +65,16 @@ static int read_entry(const struct guest_mem *mem, uint64_t gpa, unsigned len, u
     return r;
 }
 
+static bool is_page(const struct format *format, unsigned level, uint64_t entry)
+{
+    return level == 1 || (level <= format->largest && (entry & PTE_LARGE) != 0);
+}
+
 static uint64_t page_of(const struct format *format, uint64_t entry, uint64_t page_len)
 {
     if (format->entry_len == 4 && page_len > (1u << PAGE_BITS))
         return (entry & LEGACY_LARGE_LOW) | (entry & LEGACY_LARGE_HIGH) << LEGACY_LARGE_SHIFT;
-    return align_down(entry & ENTRY_GPA, page_len);
+    return align_down(entry & PTE_GPA, page_len);
 }
 
 int page_walk_x86(const struct guest_mem *mem, const struct page_walk_x86 *how, uint64_t va,
@@ -97,14 +97,14 @@ int page_walk_x86(const struct guest_mem *mem, const struct page_walk_x86 *how, 
         uint64_t entry;
 
         if (read_entry(mem, table + index * format.entry_len, format.entry_len, &entry) < 0 ||
-            (entry & ENTRY_PRESENT) == 0)
+            (entry & PTE_PRESENT) == 0)
             return -EFAULT;
-        if (level == 1 || (level <= format.largest && (entry & ENTRY_LARGE) != 0)) {
+        if (is_page(&format, level, entry)) {
             *ret_gpa = page_of(&format, entry, page_len) + (va & (page_len - 1));
             *ret_len = page_len - (va & (page_len - 1));
             return 0;
         }
-        table = entry & ENTRY_GPA;
+        table = entry & PTE_GPA;
     }
     return -EFAULT;
 }
@@ -129,4 +129,78 @@ int page_walk_x86_read(const struct guest_mem *mem, const struct page_walk_x86 *
         len -= n;
     }
     return 0;
+}
+
+/* ---- all pages ------------------------------------------------------------------------------- */
+
+#define ALL_RIGHTS (PTE_WRITE | PTE_USER)
+
+struct survey {
+    const struct guest_mem *mem;
+    const struct page_walk_x86 *how;
+    struct format format;
+    page_walk_x86_fn *each;
+    void *opaque;
+    unsigned ntables;
+};
+
+/* PAE's first table has four entries, which say nothing of rights. */
+static bool is_pae_root(const struct survey *survey, unsigned level)
+{
+    return survey->format.levels == 3 && level == 3;
+}
+
+static bool tell_page(const struct survey *survey, uint64_t va, uint64_t len, uint64_t rights)
+{
+    const struct page_x86 page = {
+        .va = (survey->how->efer & EFER_LMA) != 0 ? canonical(&survey->format, va) : va,
+        .len = len,
+        .writable = (rights & PTE_WRITE) != 0,
+        .user = (rights & PTE_USER) != 0,
+    };
+
+    return survey->each(survey->opaque, &page);
+}
+
+/* No deeper than `level`, which is at most 5. False: enough. */
+static bool survey_table(struct survey *survey, uint64_t table, unsigned level, uint64_t va,
+                         uint64_t rights)
+{
+    const struct format *format = &survey->format;
+    const uint64_t len = 1ull << (PAGE_BITS + (level - 1) * format->index_bits);
+    const unsigned n = is_pae_root(survey, level) ? 4 : 1u << format->index_bits;
+
+    if (survey->ntables++ >= PAGE_WALK_X86_TABLES_MAX)
+        return false;
+    for (unsigned i = 0; i < n; i++, va += len) {
+        uint64_t allowed = rights;
+        bool goes_on;
+        uint64_t entry;
+
+        if (read_entry(survey->mem, table + (uint64_t)i * format->entry_len, format->entry_len,
+                       &entry) < 0)
+            return true; /* no table is there */
+        if ((entry & PTE_PRESENT) == 0)
+            continue;
+        if (!is_pae_root(survey, level))
+            allowed &= entry;
+        if (is_page(format, level, entry))
+            goes_on = tell_page(survey, va, len, allowed);
+        else
+            goes_on = survey_table(survey, entry & PTE_GPA, level - 1, va, allowed);
+        if (!goes_on)
+            return false;
+    }
+    return true;
+}
+
+bool page_walk_x86_each(const struct guest_mem *mem, const struct page_walk_x86 *how,
+                        page_walk_x86_fn *each, void *opaque)
+{
+    struct survey survey = {
+        .mem = mem, .how = how, .format = format_of(how), .each = each, .opaque = opaque};
+
+    if ((how->cr0 & CR0_PG) == 0)
+        return true;
+    return survey_table(&survey, root_of(&survey.format, how), survey.format.levels, 0, ALL_RIGHTS);
 }

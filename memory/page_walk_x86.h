@@ -8,6 +8,7 @@
 #ifndef MINIVMM_MEMORY_PAGE_WALK_X86_H
 #define MINIVMM_MEMORY_PAGE_WALK_X86_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/compiler.h"
@@ -31,5 +32,26 @@ int page_walk_x86(const struct guest_mem *mem, const struct page_walk_x86 *how, 
 /* Copy out of memory at virtual addresses. 0, or -EFAULT: part of it may be copied. */
 int page_walk_x86_read(const struct guest_mem *mem, const struct page_walk_x86 *how, uint64_t va,
                        void *buf, size_t len) MUST_CHECK;
+
+/* A page, with what all the entries that lead to it allow. */
+struct page_x86 {
+    uint64_t va;
+    uint64_t len;
+    bool writable;
+    bool user;
+};
+
+/* False: that is enough. */
+typedef bool page_walk_x86_fn(void *opaque, const struct page_x86 *page);
+
+/* Of a guest's tables, each may be in all others: so many of them are looked at, one or often. */
+#define PAGE_WALK_X86_TABLES_MAX 8192u
+
+/*
+ * Call `each` for all pages, in the order in which the tables have them; none without paging.
+ * False: there are more, because `each` or PAGE_WALK_X86_TABLES_MAX said that it is enough.
+ */
+bool page_walk_x86_each(const struct guest_mem *mem, const struct page_walk_x86 *how,
+                        page_walk_x86_fn *each, void *opaque);
 
 #endif

@@ -68,19 +68,14 @@ int arch_clock_start(const struct kvm_vm *vm, const struct arch_clock *clock, co
                      unsigned nvcpus, struct err *err) MUST_CHECK;
 
 /*
- * For people, as QEMU's monitor shows it: registers, and where an address leads (0 or -errno), on
- * the vCPU's own thread; what virtual memory is mapped, with the root of the tables from there; and
- * the interrupts of the board, with the name of each that has one. The guest may run meanwhile.
+ * For people, as QEMU's monitor shows it: registers, where an address leads (0 or -errno), and what
+ * virtual memory is mapped, all on the vCPU's own thread; and the interrupts of the board, with the
+ * name of each that has one. The guest may run meanwhile.
  */
-struct arch_paging {
-    uint64_t root;   /* physical address of the first table */
-    unsigned levels; /* 0: addresses are physical; 4, 5; else one that is not walked here */
-};
-
 void arch_vcpu_show_registers(int vcpu_fd, unsigned id, FILE *out);
-int arch_vcpu_translate(int vcpu_fd, uint64_t va, uint64_t *ret_gpa) MUST_CHECK;
-int arch_vcpu_get_paging(int vcpu_fd, struct arch_paging *ret_paging) MUST_CHECK;
-void arch_show_mappings(const struct arch_paging *paging, const struct guest_mem *mem, FILE *out);
+int arch_vcpu_translate(int vcpu_fd, const struct guest_mem *mem, uint64_t va,
+                        uint64_t *ret_gpa) MUST_CHECK;
+void arch_vcpu_show_mappings(int vcpu_fd, const struct guest_mem *mem, FILE *out);
 void arch_show_interrupts(const struct kvm_vm *vm,
                           const char *(*name_of)(void *opaque, unsigned gsi), void *opaque,
                           FILE *out);

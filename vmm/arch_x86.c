@@ -13,19 +13,11 @@
 #include "base/log.h"
 #include "boot/longmode_x86.h"
 #include "devices/virtio/virtio_mmio.h"
+#include "memory/bits_x86.h"
 #include "memory/layout_x86.h"
+#include "memory/page_walk_x86.h"
 #include "vmm/arch.h"
 #include "vmm/arch_x86_cpuid.h"
-
-#define CR0_PE (1u << 0)
-#define CR0_MP (1u << 1)
-#define CR0_ET (1u << 4)
-#define CR0_NE (1u << 5)
-#define CR0_PG (1u << 31)
-#define CR4_PAE (1u << 5)
-#define EFER_LME (1u << 8)
-#define EFER_LMA (1u << 10)
-#define RFLAGS_FIXED 0x2u /* bit 1 is always set; interrupts are off */
 
 #define MSR_MISC_ENABLE 0x1a0u
 #define MISC_ENABLE_FAST_STRINGS 1u
@@ -314,7 +306,10 @@ static void set_flat_segments(struct kvm_sregs *sregs)
     sregs->ss = data;
 }
 
-/* Linux x86 boot protocol, "64-bit Boot Protocol": 64-bit mode, identity-mapped pages. */
+/*
+ * Linux x86 boot protocol, "64-bit Boot Protocol": 64-bit mode, identity-mapped pages, interrupts
+ * off.
+ */
 static void set_linux64(struct kvm_sregs *sregs, struct kvm_regs *regs,
                         const struct boot_plan *plan)
 {
@@ -361,17 +356,18 @@ int arch_vcpu_enter(int vcpu_fd, const struct boot_plan *plan, struct err *err)
 
 /* ---- what is said of a vCPU that stopped ----------------------------------------------------- */
 
-static void report_instruction(int vcpu_fd, const struct guest_mem *mem, uint64_t linear)
+static void report_instruction(const struct kvm_sregs *sregs, const struct guest_mem *mem,
+                               uint64_t linear)
 {
-    struct kvm_translation at = {.linear_address = linear};
+    const struct page_walk_x86 paging = {
+        .cr0 = sregs->cr0, .cr3 = sregs->cr3, .cr4 = sregs->cr4, .efer = sregs->efer};
     char text[3 * INSN_BYTES + 1] = "";
     uint8_t bytes[INSN_BYTES];
     size_t len;
 
     /* Up to the end of the page: the next one may be elsewhere. */
     len = min_u64(sizeof(bytes), 0x1000 - (linear & 0xfff));
-    if (ioctl(vcpu_fd, KVM_TRANSLATE, &at) < 0 || !at.valid ||
-        guest_mem_read(mem, at.physical_address, bytes, len) < 0) {
+    if (page_walk_x86_read(mem, &paging, linear, bytes, len) < 0) {
         log_error("  instruction bytes at %#" PRIx64 ": not in RAM", linear);
         return;
     }
@@ -405,5 +401,5 @@ void arch_vcpu_report(int vcpu_fd, const struct guest_mem *mem)
               sregs.idt.base, sregs.idt.limit, sregs.tr.selector, sregs.ss.selector,
               sregs.ds.selector);
     /* Segment bases do not count in 64-bit mode; KVM reports 0 for CS there. */
-    report_instruction(vcpu_fd, mem, sregs.cs.base + regs.rip);
+    report_instruction(&sregs, mem, sregs.cs.base + regs.rip);
 }

@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 
 #include "base/bytes.h"
+#include "memory/bits_x86.h"
 
 #define VECTOR_DB 1u
 #define VECTOR_BP 3u
@@ -29,10 +30,6 @@
 #define MSR_LSTAR 0xc0000082u
 #define MSR_CSTAR 0xc0000083u
 #define MSR_KERNEL_GS_BASE 0xc0000102u
-
-#define CR0_PE (1ull << 0)
-#define EFER_SCE (1ull << 0)
-#define EFER_LMA (1ull << 10)
 
 /* The XSAVE area in its standard form (Intel SDM 1, 13.4). */
 #define XSAVE_FCW 0u

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "memory/bits_x86.h"
 #include "memory/layout_x86.h"
 #include "vmm/arch_x86_debug.h"
 
@@ -33,10 +34,8 @@ static const uint8_t code[] = {
     0xf4,                         /* hlt */
 };
 
-#define CR0_PE 1u
 #define SEGMENT_CODE 0xbu /* execute, read, accessed */
 #define SEGMENT_DATA 0x3u /* read, write, accessed */
-#define RFLAGS_FIXED 2u
 
 /* A signal may come in between, but not for ever. */
 #define TRIES_MAX 100u

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/arch_x86_show.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <linux/kvm.h>
@@ -6,13 +8,10 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-#include "base/bytes.h"
+#include "memory/bits_x86.h"
 #include "memory/layout_x86.h"
 #include "vmm/arch.h"
-
-#define CR0_PG (1ull << 31)
-#define CR4_LA57 (1ull << 12)
-#define EFER_LMA (1ull << 10)
+#include "vmm/arch_x86_debug.h"
 
 /* ---- registers ------------------------------------------------------------------------------- */
 
@@ -76,132 +75,77 @@ void arch_vcpu_show_registers(int vcpu_fd, unsigned id, FILE *out)
 
 /* ---- virtual memory -------------------------------------------------------------------------- */
 
-int arch_vcpu_translate(int vcpu_fd, uint64_t va, uint64_t *ret_gpa)
+int arch_vcpu_translate(int vcpu_fd, const struct guest_mem *mem, uint64_t va, uint64_t *ret_gpa)
 {
-    struct kvm_translation translation = {.linear_address = va};
+    struct page_walk_x86 paging;
+    uint64_t len;
+    int r = arch_debug_get_paging(vcpu_fd, &paging);
 
-    if (ioctl(vcpu_fd, KVM_TRANSLATE, &translation) < 0)
-        return -errno;
-    if (!translation.valid)
-        return -EFAULT;
-    *ret_gpa = translation.physical_address;
-    return 0;
+    return r < 0 ? r : page_walk_x86(mem, &paging, va, ret_gpa, &len);
 }
 
-int arch_vcpu_get_paging(int vcpu_fd, struct arch_paging *ret_paging)
-{
-    struct kvm_sregs sregs;
-
-    if (ioctl(vcpu_fd, KVM_GET_SREGS, &sregs) < 0)
-        return -errno;
-    ret_paging->root = sregs.cr3;
-    if (!(sregs.cr0 & CR0_PG))
-        ret_paging->levels = 0;
-    else if (!(sregs.efer & EFER_LMA))
-        ret_paging->levels = 2;
-    else
-        ret_paging->levels = sregs.cr4 & CR4_LA57 ? 5 : 4;
-    return 0;
-}
-
-#define ENTRIES 512u
-#define ENTRY_PRESENT (1ull << 0)
-#define ENTRY_WRITE (1ull << 1)
-#define ENTRY_USER (1ull << 2)
-#define ENTRY_LARGE (1ull << 7)
-#define ENTRY_RIGHTS (ENTRY_WRITE | ENTRY_USER)
-#define ENTRY_ADDRESS 0x000ffffffffff000ull
-#define PAGE_SHIFT 12u
-
-/* A guest makes tables as it likes, and each may be in all others. */
-#define TABLES_MAX 8192u
+/* Enough for people. */
 #define RANGES_MAX 2000u
 
-struct walk {
-    const struct guest_mem *mem;
+/* The range that goes on: what is mapped with the same rights, page after page. */
+struct mappings {
     FILE *out;
-    unsigned nlevels;
-    unsigned ntables;
+    struct page_x86 range;
     unsigned nranges;
-    /* The range that goes on: what is mapped with the same rights, page after page. */
-    uint64_t start;
-    uint64_t len;
-    uint64_t rights;
 };
 
-/* Addresses are sign-extended from the highest bit that the tables translate. */
-static uint64_t canonical(const struct walk *walk, uint64_t va)
+static void end_range(struct mappings *mappings)
 {
-    unsigned unused = 64 - (PAGE_SHIFT + 9 * walk->nlevels);
+    const struct page_x86 *range = &mappings->range;
 
-    return (uint64_t)((int64_t)(va << unused) >> unused);
+    if (range->len > 0)
+        fprintf(mappings->out, "%016" PRIx64 "-%016" PRIx64 " %016" PRIx64 " %cr%c\n", range->va,
+                range->va + range->len, range->len, range->user ? 'u' : '-',
+                range->writable ? 'w' : '-');
+    mappings->range.len = 0;
 }
 
-static void end_range(struct walk *walk)
+static bool add_page(void *opaque, const struct page_x86 *page)
 {
-    if (walk->len > 0 && walk->nranges++ < RANGES_MAX)
-        fprintf(walk->out, "%016" PRIx64 "-%016" PRIx64 " %016" PRIx64 " %cr%c\n",
-                canonical(walk, walk->start), canonical(walk, walk->start) + walk->len, walk->len,
-                walk->rights & ENTRY_USER ? 'u' : '-', walk->rights & ENTRY_WRITE ? 'w' : '-');
-    walk->len = 0;
-}
+    struct mappings *mappings = opaque;
+    struct page_x86 *range = &mappings->range;
 
-static void add_page(struct walk *walk, uint64_t va, uint64_t len, uint64_t rights)
-{
-    if (walk->len == 0 || walk->start + walk->len != va || walk->rights != rights) {
-        end_range(walk);
-        walk->start = va;
-        walk->rights = rights;
+    if (range->len > 0 && range->va + range->len == page->va && range->user == page->user &&
+        range->writable == page->writable) {
+        range->len += page->len;
+        return true;
     }
-    walk->len += len;
+    end_range(mappings);
+    if (mappings->nranges++ == RANGES_MAX)
+        return false;
+    *range = *page;
+    return true;
 }
 
-static bool is_cut_off(const struct walk *walk)
+void arch_x86_show_mappings(const struct page_walk_x86 *paging, const struct guest_mem *mem,
+                            FILE *out)
 {
-    return walk->ntables >= TABLES_MAX || walk->nranges >= RANGES_MAX;
-}
+    struct mappings mappings = {.out = out};
+    bool all;
 
-/* No deeper than `level`, which is at most 5. */
-static void walk_table(struct walk *walk, uint64_t table, unsigned level, uint64_t va,
-                       uint64_t rights)
-{
-    const uint64_t len = 1ull << (PAGE_SHIFT + 9 * (level - 1)); /* of what an entry maps */
-    void *host;
-
-    if (guest_mem_at(walk->mem, table & ENTRY_ADDRESS, ENTRIES * 8ul, &host) < 0 ||
-        is_cut_off(walk))
-        return;
-    walk->ntables++;
-    for (unsigned i = 0; i < ENTRIES; i++, va += len) {
-        uint64_t entry;
-
-        guest_mem_fetch(&entry, (const uint8_t *)host + (size_t)i * 8, sizeof(entry));
-        entry = le64toh(entry);
-        if (!(entry & ENTRY_PRESENT))
-            continue;
-        if (level == 1 || (level <= 3 && (entry & ENTRY_LARGE)))
-            add_page(walk, va, len, rights & entry);
-        else
-            walk_table(walk, entry, level - 1, va, rights & entry);
-    }
-}
-
-void arch_show_mappings(const struct arch_paging *paging, const struct guest_mem *mem, FILE *out)
-{
-    struct walk walk = {.mem = mem, .out = out, .nlevels = paging->levels};
-
-    if (paging->levels == 0) {
+    if ((paging->cr0 & CR0_PG) == 0) {
         fprintf(out, "paging is off: addresses are physical\n");
         return;
     }
-    if (paging->levels < 4) {
-        fprintf(out, "only tables of the 64-bit mode are shown\n");
-        return;
-    }
-    walk_table(&walk, paging->root, paging->levels, 0, ENTRY_RIGHTS);
-    end_range(&walk);
-    if (is_cut_off(&walk))
+    all = page_walk_x86_each(mem, paging, add_page, &mappings);
+    end_range(&mappings);
+    if (!all)
         fprintf(out, "(cut off)\n");
+}
+
+void arch_vcpu_show_mappings(int vcpu_fd, const struct guest_mem *mem, FILE *out)
+{
+    struct page_walk_x86 paging;
+
+    if (arch_debug_get_paging(vcpu_fd, &paging) == 0)
+        arch_x86_show_mappings(&paging, mem, out);
+    else
+        fprintf(out, "KVM does not tell\n");
 }
 
 /* ---- the board ------------------------------------------------------------------------------- */

@@ -2,9 +2,9 @@
 #include "vmm/debug_step_x86.h"
 
 #include "base/bytes.h"
+#include "memory/bits_x86.h"
 
 #define INT3 0xccu
-#define RFLAGS_TF (1u << 8)
 #define INSN_MAX 15u
 
 /* Gates (Intel SDM 3A, 6.11 and 6.14.1): bytes 5: present, and the type. */
@@ -232,7 +232,7 @@ bool step_tidy(const struct debug_step *step, struct gdb_registers *now)
     }
     if (code[0] == OPCODE_TWO_BYTES && code[1] == OPCODE_SYSCALL &&
         now->gpr[GDB_R8 + 3] & RFLAGS_TF) {
-        now->gpr[GDB_R8 + 3] &= ~(uint64_t)RFLAGS_TF;
+        now->gpr[GDB_R8 + 3] &= ~RFLAGS_TF;
         return true;
     }
     return false;

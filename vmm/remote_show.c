@@ -11,17 +11,8 @@
 
 bool remote_translate(const struct machine *machine, unsigned cpu, uint64_t va, uint64_t *ret_gpa)
 {
-    return arch_vcpu_translate(vcpu_fd(machine_vcpu(machine, cpu)), va, ret_gpa) == 0;
-}
-
-static void show_mappings(const struct machine *machine, unsigned cpu, FILE *out)
-{
-    struct arch_paging paging;
-
-    if (arch_vcpu_get_paging(vcpu_fd(machine_vcpu(machine, cpu)), &paging) == 0)
-        arch_show_mappings(&paging, machine_view(machine).mem, out);
-    else
-        fprintf(out, "KVM does not tell\n");
+    return arch_vcpu_translate(vcpu_fd(machine_vcpu(machine, cpu)), machine_view(machine).mem, va,
+                               ret_gpa) == 0;
 }
 
 /* ---- what lies where ------------------------------------------------------------------------- */
@@ -73,7 +64,8 @@ void remote_show(const struct machine_parts *parts, const struct machine *machin
         arch_vcpu_show_registers(vcpu_fd(machine_vcpu(machine, cpu)), cpu, out);
         break;
     case VM_TOPIC_MAPPINGS:
-        show_mappings(machine, cpu, out);
+        arch_vcpu_show_mappings(vcpu_fd(machine_vcpu(machine, cpu)), machine_view(machine).mem,
+                                out);
         break;
     case VM_TOPIC_MEMORY_TREE:
         show_memory_tree(machine, out);

@@ -6,13 +6,14 @@
 
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "memory/bits_x86.h"
 #include "tests/lib/unit.h"
-#include "vmm/arch.h"
+#include "vmm/arch_x86_show.h"
 
-#define PRESENT 1ull
-#define WRITE 2ull
-#define USER 4ull
-#define LARGE 0x80ull
+#define PRESENT PTE_PRESENT
+#define WRITE PTE_WRITE
+#define USER PTE_USER
+#define LARGE PTE_LARGE
 
 #define ROOT 0x1000ull
 #define RAM_LEN (4 * MIB)
@@ -41,16 +42,24 @@ static void set_entry(uint64_t table, unsigned index, uint64_t entry)
     memcpy(host, &entry, 8);
 }
 
-static const char *show(unsigned levels)
+static const char *show_as(const struct page_walk_x86 *paging)
 {
     static char text[1 << 20];
-    const struct arch_paging paging = {.root = ROOT, .levels = levels};
     FILE *out = fmemopen(text, sizeof(text), "w");
 
     ck_assert_ptr_nonnull(out);
-    arch_show_mappings(&paging, mem, out);
+    arch_x86_show_mappings(paging, mem, out);
     ck_assert_int_eq(fclose(out), 0);
     return text;
+}
+
+/* As in 64-bit mode. */
+static const char *show(unsigned levels)
+{
+    return show_as(&(struct page_walk_x86){.cr0 = CR0_PG,
+                                           .cr3 = ROOT,
+                                           .cr4 = CR4_PAE | (levels == 5 ? CR4_LA57 : 0),
+                                           .efer = EFER_LMA});
 }
 
 START_TEST(pages_with_the_same_rights_are_one_range)
@@ -78,10 +87,36 @@ START_TEST(five_levels_are_one_more)
 }
 END_TEST
 
-START_TEST(what_is_not_walked_is_said)
+START_TEST(paging_that_is_off_is_said)
 {
-    ck_assert_str_eq(show(0), "paging is off: addresses are physical\n");
-    ck_assert_str_eq(show(2), "only tables of the 64-bit mode are shown\n");
+    ck_assert_str_eq(show_as(&(struct page_walk_x86){.cr3 = ROOT}),
+                     "paging is off: addresses are physical\n");
+}
+END_TEST
+
+/* The four entries of the first table say nothing of rights: those bits are reserved. */
+START_TEST(pae_has_three_levels)
+{
+    set_entry(ROOT, 3, 0x2000 | PRESENT);
+    set_entry(ROOT, 4, 0x2000 | PRESENT | WRITE); /* not of this table */
+    set_entry(0x2000, 0, 0x3000 | PRESENT | WRITE);
+    set_entry(0x2000, 1, PRESENT | LARGE | WRITE | USER);
+    set_entry(0x3000, 511, 0x7000 | PRESENT | WRITE | USER);
+    ck_assert_str_eq(show_as(&(struct page_walk_x86){.cr0 = CR0_PG, .cr3 = ROOT, .cr4 = CR4_PAE}),
+                     "00000000c01ff000-00000000c0200000 0000000000001000 -rw\n"
+                     "00000000c0200000-00000000c0400000 0000000000200000 urw\n");
+}
+END_TEST
+
+/* Two entries of four bytes in each of these. */
+START_TEST(two_levels_have_short_entries)
+{
+    const uint64_t second = 1ull << 32;
+
+    set_entry(ROOT, 0, 0x2000 | PRESENT | WRITE | second * (PRESENT | LARGE | WRITE));
+    set_entry(0x2000, 511, second * (0x7000 | PRESENT | WRITE));
+    ck_assert_str_eq(show_as(&(struct page_walk_x86){.cr0 = CR0_PG, .cr3 = ROOT, .cr4 = CR4_PSE}),
+                     "00000000003ff000-0000000000800000 0000000000401000 -rw\n");
 }
 END_TEST
 
@@ -93,26 +128,38 @@ START_TEST(tables_outside_ram_are_nothing)
 }
 END_TEST
 
-/* The table is in itself 512 times: 2^36 pages, each second one with other rights. */
-START_TEST(tables_in_themselves_are_cut_off_soon)
+/* The table is in itself 512 times: 2^45 pages. Every second entry has other rights. */
+static void show_table_in_itself(uint64_t rights, uint64_t other_rights)
 {
     const uint64_t start_ns = monotonic_ns();
     const char *text;
 
     for (unsigned i = 0; i < 512; i++)
-        set_entry(ROOT, i, ROOT | PRESENT | (i % 2 == 0 ? WRITE : USER));
+        set_entry(ROOT, i, ROOT | PRESENT | (i % 2 == 0 ? rights : other_rights));
     text = show(5);
     ck_assert(strstr(text, "(cut off)\n"));
     ck_assert_uint_lt(strlen(text), 200000);
     ck_assert_uint_lt(monotonic_ns() - start_ns, 5 * NS_PER_S);
+}
+
+START_TEST(too_many_ranges_are_cut_off)
+{
+    show_table_in_itself(WRITE, USER);
+}
+END_TEST
+
+START_TEST(too_many_tables_are_cut_off)
+{
+    show_table_in_itself(WRITE, WRITE);
 }
 END_TEST
 
 static void add_tests(Suite *suite)
 {
     unit_case_with(suite, "mappings", set_up, tear_down, pages_with_the_same_rights_are_one_range,
-                   five_levels_are_one_more, what_is_not_walked_is_said,
-                   tables_outside_ram_are_nothing, tables_in_themselves_are_cut_off_soon);
+                   five_levels_are_one_more, paging_that_is_off_is_said, pae_has_three_levels,
+                   two_levels_have_short_entries, tables_outside_ram_are_nothing,
+                   too_many_ranges_are_cut_off, too_many_tables_are_cut_off);
 }
 
 UNIT_MAIN("arch_x86_show", add_tests)
