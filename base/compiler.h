@@ -12,6 +12,7 @@
 #define NORETURN __attribute__((noreturn))
 #define UNUSED __attribute__((unused))
 #define PACKED __attribute__((packed))
+#define NO_SANITIZE __attribute__((no_sanitize("address", "thread")))
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
