@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/disk.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -12,40 +11,23 @@
 #include "vmm/disk_image.h"
 #include "vmm/disk_private.h"
 
-static void *disk_main(void *arg)
-{
-    struct disk *disk = arg;
-    int r = loop_run(disk->loop);
-
-    /* epoll_wait does not fail on a descriptor and a buffer that are ours; the ring only wakes. */
-    assert(r == 0);
-    (void)r;
-    return NULL;
-}
-
 static int start_thread(struct disk *disk, unsigned index, struct err *err)
 {
     char name[THREAD_NAME_MAX + 1];
     int r;
 
-    r = loop_new(&disk->loop);
-    if (r < 0)
-        return err_set_errno(err, r, "%s: cannot make an event loop", disk->config->path);
     snprintf(name, sizeof(name), "disk%u", index);
-    r = thread_start(&disk->thread, name, disk_main, disk);
-    if (r < 0) {
-        err_set_errno(err, r, "%s: cannot start its I/O thread", disk->config->path);
-        loop_free(disk->loop);
-    }
+    r = loop_thread_start(&disk->thread, name, err);
+    if (r < 0)
+        err_prefix(err, "%s", disk->config->path);
     return r;
 }
 
 static void end_thread(struct disk *disk)
 {
-    loop_stop(disk->loop);
-    pthread_join(disk->thread, NULL);
+    loop_thread_stop(&disk->thread);
     block_port_done(&disk->port);
-    loop_free(disk->loop);
+    loop_thread_free(&disk->thread);
 }
 
 /* block_attach and block_detach run on the disk's thread. */
@@ -60,7 +42,7 @@ static void attach(void *opaque)
     struct hand_over *job = opaque;
 
     block_port_set_limits(&job->disk->port, &job->disk->config->limits);
-    job->result = block_attach(job->disk->port.block, job->disk->loop, job->err);
+    job->result = block_attach(job->disk->port.block, job->disk->thread.loop, job->err);
 }
 
 static void detach(void *opaque)
@@ -104,8 +86,8 @@ int disk_open(const struct config *vm, unsigned index, struct open_files *files,
     r = start_thread(disk, index, err);
     if (r < 0)
         goto close_block;
-    block_port_init(&disk->port, block, disk->loop);
-    loop_call(disk->loop, attach, &job);
+    block_port_init(&disk->port, block, disk->thread.loop);
+    loop_call(disk->thread.loop, attach, &job);
     r = job.result;
     if (r < 0)
         goto end_thread;
@@ -197,7 +179,7 @@ int disk_close(struct disk *disk, struct err *err)
 
     set_state(disk, true, true);
     block_job_let(&disk->job.cancelled, true);
-    loop_call(disk->loop, detach, &job);
+    loop_call(disk->thread.loop, detach, &job);
     set_state(disk, false, true);
     disk_queue_end(&disk->queue);
     end_thread(disk);

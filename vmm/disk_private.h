@@ -8,7 +8,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 
-#include "base/loop.h"
+#include "base/loop_thread.h"
 #include "base/open_files.h"
 #include "block/job.h"
 #include "block/port.h"
@@ -26,8 +26,7 @@ struct disk {
     char name[DISK_NAME_MAX];
     struct disk_labels labels; /* set on the disk's thread, once that runs */
     struct block_port port;    /* its image may change while attached: with the lock held */
-    struct loop *loop;
-    pthread_t thread;
+    struct loop_thread thread;
     struct disk_queue queue;
     struct disk_questions questions;
     struct block_job job; /* the long operation that was asked for, if there is one */

@@ -311,23 +311,21 @@ static int add_disks(struct machine *machine, struct err *err)
     return 0;
 }
 
-/* The device table: one line per type, in the order in which slots are given out. */
-static const struct device_type {
-    const char *name;
-    int (*add)(struct machine *machine, struct err *err);
-} device_types[] = {
-    {"virtio-blk", add_disks},
-};
+static int add_attached(struct machine *machine, struct attached *attached, struct err *err)
+{
+    struct virtio_dev *dev;
+    int r = attached->ops->make_device(attached, machine->mem, &dev, err);
+
+    return r < 0 ? r : add_virtio(machine, dev, err);
+}
 
 static int add_devices(struct machine *machine, struct err *err)
 {
-    for (size_t i = 0; i < ARRAY_SIZE(device_types); i++) {
-        int r = device_types[i].add(machine, err);
+    int r = add_disks(machine, err);
 
-        if (r < 0)
-            return r;
-    }
-    return 0;
+    for (size_t i = 0; r == 0 && i < machine->parts->nattached; i++)
+        r = add_attached(machine, machine->parts->attached[i], err);
+    return r;
 }
 
 static int connect_devices(struct machine *machine, struct err *err)
@@ -355,7 +353,7 @@ static int plan_devices(struct machine *machine, struct err *err)
     machine->disk_watches = calloc(ndisks + 1, sizeof(*machine->disk_watches));
     if (!machine->disk_watches)
         return err_set(err, -ENOMEM, "out of memory");
-    return virtio_slots_plan(&machine->virtio, ndisks, err);
+    return virtio_slots_plan(&machine->virtio, ndisks + machine->parts->nattached, err);
 }
 
 /* ---- memory, VM, vCPUs ----------------------------------------------------------------------- */
@@ -576,7 +574,13 @@ int machine_start(struct machine *machine, struct err *err)
     return r;
 }
 
-/* A vCPU may be waiting for its disk's requests; whatever they are, nobody wants them any more. */
+static void cancel_attached(struct attached *attached)
+{
+    if (attached->ops->cancel)
+        attached->ops->cancel(attached);
+}
+
+/* A vCPU may be waiting for a device's requests; whatever they are, nobody wants them any more. */
 void machine_stop(struct machine *machine)
 {
     const uint64_t begin_ns = trace_begin();
@@ -585,6 +589,8 @@ void machine_stop(struct machine *machine)
         vcpu_request_stop(machine->vcpus[i]);
     for (size_t i = 0; i < machine->parts->ndisks; i++)
         disk_cancel(machine->parts->disks[i]);
+    for (size_t i = 0; i < machine->parts->nattached; i++)
+        cancel_attached(machine->parts->attached[i]);
     for (unsigned i = 0; i < machine->nvcpus; i++)
         vcpu_wait(machine->vcpus[i]);
     debug_detach(machine->parts->debug);

@@ -18,6 +18,7 @@
 #include "devices/bus.h"
 #include "devices/chardev.h"
 #include "devices/virtio/virtio_blk.h"
+#include "vmm/attached/attached.h"
 #include "vmm/config/config.h"
 #include "vmm/debug.h"
 #include "vmm/disk.h"
@@ -44,6 +45,8 @@ struct machine_parts {
     struct chardev *serial;
     struct disk *const *disks;
     size_t ndisks;
+    struct attached *const *attached; /* devices after the disks, in this order */
+    size_t nattached;
     struct debug *debug; /* NULL: nobody debugs the guest */
     /* The guest's life is over: on the main loop, once; call machine_stop then. */
     void (*ended)(const struct machine_parts *parts, enum machine_end how);

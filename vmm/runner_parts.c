@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/trace.h"
+#include "vmm/attached/kinds.h"
 #include "vmm/runner_private.h"
 
 /* Called on the thread of ending.c, while the main thread hangs. */
@@ -97,6 +98,12 @@ static int open_disks(struct runner *runner, struct err *err)
     return 0;
 }
 
+static int open_attachments(struct runner *runner, struct err *err)
+{
+    attachments_init(&runner->attachments, runner->config, &runner->files, runner->loop);
+    return kinds_attach(&runner->attachments, err);
+}
+
 static int check_outputs(struct runner *runner, struct err *err)
 {
     return boot_trace_check(&runner->trace, &runner->files, err);
@@ -131,11 +138,9 @@ static const struct part {
     int (*open)(struct runner *runner, struct err *err);
     const char *name;
 } parts[] = {
-    {open_kvm, "open KVM"},
-    {open_boot, "open the kernel"},
-    {open_disks, "open disks"},
-    {check_outputs, "check outputs"},
-    {make_console, "make the console"},
+    {open_kvm, "open KVM"},           {open_boot, "open the kernel"},
+    {open_disks, "open disks"},       {open_attachments, "open what is attached"},
+    {check_outputs, "check outputs"}, {make_console, "make the console"},
 };
 
 /* 0; a negative errno with *err filled; 1: the end was asked for meanwhile. */
@@ -167,6 +172,8 @@ int runner_open(struct runner *runner, struct err *err)
         .serial = console_chardev(runner->console),
         .disks = runner->disks,
         .ndisks = runner->ndisks,
+        .attached = runner->attachments.list,
+        .nattached = runner->attachments.n,
     };
     runner_watch_guests(runner);
     r = remote_init(&runner->remote, &runner->parts, &runner_client_actions, err);
@@ -215,6 +222,7 @@ static int close_parts(struct runner *runner, struct err *err)
     control_stop(runner->control);
     remote_end_questions(&runner->remote);
     close_console(runner);
+    attachments_close(&runner->attachments);
     result = close_disks(runner, err);
     boot_close(runner->boot);
     if (runner->kvm.fd >= 0)

@@ -14,6 +14,7 @@
 #include "base/loop.h"
 #include "base/open_files.h"
 #include "boot/boot.h"
+#include "vmm/attached/attached.h"
 #include "vmm/console/console.h"
 #include "vmm/control/control.h"
 #include "vmm/debug_server.h"
@@ -35,6 +36,7 @@ struct runner {
     struct open_files files;
     struct disk **disks;
     size_t ndisks;
+    struct attachments attachments;
     struct console *console;
     bool console_started;
     struct control *control; /* NULL: nobody wants one, or the first guest cannot start yet */

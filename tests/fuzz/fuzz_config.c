@@ -8,6 +8,7 @@
 
 #include "vmm/config/config_json.h"
 #include "vmm/config/config_settings.h"
+#include "vmm/config/config_values.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -23,13 +24,15 @@ static void parse_json(const char *text, size_t len)
     config_done(&config);
 }
 
-static void parse_disk(const char *text)
+static void parse_groups(const char *text)
 {
-    struct config_disk disk;
+    struct config config;
     struct err err;
 
-    if (config_parse_disk(text, &disk, &err) == 0)
-        config_disk_done(&disk);
+    config_init(&config);
+    for (const struct config_group *group = config_groups; group->name[0]; group++)
+        (void)config_group_parse(group, &config, text, &err);
+    config_done(&config);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -41,7 +44,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(text, data, size);
     text[size] = '\0';
     parse_json(text, size);
-    parse_disk(text);
+    parse_groups(text);
     free(text);
     return 0;
 }

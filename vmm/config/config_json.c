@@ -12,6 +12,7 @@
 
 #include "base/host_path.h"
 #include "vmm/config/config_settings.h"
+#include "vmm/config/config_values.h"
 
 /* A machine with every disk it can have takes a few kilobytes. */
 #define CONFIG_FILE_MAX (256u << 10)
@@ -31,7 +32,7 @@ static const char *const type_names[] = {
     [SETTING_JSON_BOOLEAN] = "true or false",
     [SETTING_JSON_SIZE] = "a string such as \"512M\", or a number of bytes",
     [SETTING_JSON_STRINGS] = "an array of strings",
-    [SETTING_JSON_DISKS] = "an array of objects",
+    [SETTING_JSON_GROUP] = "an array of objects",
 };
 
 static int wrong_type(const struct reader *reader, const char *key, const char *expected)
@@ -101,77 +102,75 @@ static int set_strings(const struct reader *reader, const struct setting *settin
     return 0;
 }
 
-/* ---- disks ----------------------------------------------------------------------------------- */
+/* ---- groups ---------------------------------------------------------------------------------- */
 
-static int set_disk_values(const struct reader *reader, const char *where, json_t *json,
-                           struct config_disk *disk)
+static int set_group_values(const struct reader *reader, const struct config_group *group,
+                            const char *where, json_t *json, void *object)
 {
     const char *key;
     json_t *member;
+    int r;
 
     json_object_foreach(json, key, member)
     {
-        const struct setting *setting = setting_find(config_disk_settings, key);
+        const struct setting *setting = setting_find(group->settings, key);
         char path[KEY_PATH_MAX];
-        int r;
 
         snprintf(path, sizeof(path), "%.50s.%.70s", where, key); /* enough to find it */
         if (!setting)
-            return unknown_key(reader, path, "disk");
+            return unknown_key(reader, path, group->name);
         if (setting->json == SETTING_JSON_STRINGS)
-            r = set_strings(reader, setting, path, disk, member);
+            r = set_strings(reader, setting, path, object, member);
         else
-            r = set_value(reader, setting, setting->json, path, disk, member);
+            r = set_value(reader, setting, setting->json, path, object, member);
         if (r < 0)
             return r;
     }
-    if (!disk->path)
-        return err_set(reader->err, -EINVAL, "%s: %s.file is missing: expected an image file",
-                       reader->name, where);
-    return 0;
-}
-
-static int add_disk(const struct reader *reader, const char *where, json_t *json,
-                    struct config *config)
-{
-    struct config_disk disk;
-    int r;
-
-    if (!json_is_object(json))
-        return wrong_type(reader, where, "an object with the settings of a disk");
-    config_disk_init(&disk);
-    r = set_disk_values(reader, where, json, &disk);
-    if (r == 0) {
-        r = config_add_disk(config, &disk);
-        if (r < 0)
-            err_set(reader->err, r, "out of memory");
-    }
+    r = config_group_check(group, object, reader->err);
     if (r < 0)
-        config_disk_done(&disk);
+        err_prefix(reader->err, "%s: %s", reader->name, where);
     return r;
 }
 
-/* ---- the VM ---------------------------------------------------------------------------------- */
-
-static int add_disks(const struct reader *reader, struct config *config, json_t *array)
+static int add_to_group(const struct reader *reader, const struct config_group *group,
+                        const char *where, json_t *json, struct config *config)
 {
+    void *object;
+
+    if (!json_is_object(json))
+        return err_set(reader->err, -EINVAL, "%s: %s: expected an object with the settings of a %s",
+                       reader->name, where, group->name);
+    object = config_group_add(group, config, reader->err);
+    if (!object) {
+        err_prefix(reader->err, "%s: %s", reader->name, where);
+        return -EINVAL;
+    }
+    return set_group_values(reader, group, where, json, object);
+}
+
+static int add_group(const struct reader *reader, const struct setting *setting,
+                     struct config *config, json_t *array)
+{
+    const struct config_group *group = config_group_find(setting->name);
     json_t *element;
     size_t i;
 
     if (!json_is_array(array))
-        return wrong_type(reader, "disk", type_names[SETTING_JSON_DISKS]);
+        return wrong_type(reader, setting->name, type_names[SETTING_JSON_GROUP]);
     json_array_foreach(array, i, element)
     {
         char where[KEY_PATH_MAX];
         int r;
 
-        snprintf(where, sizeof(where), "disk[%zu]", i);
-        r = add_disk(reader, where, element, config);
+        snprintf(where, sizeof(where), "%s[%zu]", group->name, i);
+        r = add_to_group(reader, group, where, element, config);
         if (r < 0)
             return r;
     }
     return 0;
 }
+
+/* ---- the VM ---------------------------------------------------------------------------------- */
 
 static int set_vm_values(const struct reader *reader, struct config *config, json_t *root)
 {
@@ -190,8 +189,8 @@ static int set_vm_values(const struct reader *reader, struct config *config, jso
             return unknown_key(reader, key, "VM");
         if (setting->json == SETTING_JSON_STRINGS)
             r = set_strings(reader, setting, setting->name, config, member);
-        else if (setting->json == SETTING_JSON_DISKS)
-            r = add_disks(reader, config, member);
+        else if (setting->json == SETTING_JSON_GROUP)
+            r = add_group(reader, setting, config, member);
         else
             r = set_value(reader, setting, setting->json, key, config, member);
         if (r < 0)

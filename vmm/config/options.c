@@ -8,6 +8,7 @@
 
 #include "vmm/config/config_json.h"
 #include "vmm/config/config_settings.h"
+#include "vmm/config/config_values.h"
 
 /* Options that are no settings of a VM, so a configuration file cannot have them. */
 enum { OPTION_CONFIG, OPTION_PREPARE_KERNEL, OPTION_HELP, OPTION_VERSION };
@@ -239,6 +240,18 @@ static void print_options(const struct setting *table)
     }
 }
 
+static void print_keys(const struct config_group *group)
+{
+    printf("\nKeys of --%s (a comma in a value is written ,,):\n", group->name);
+    for (const struct setting *key = group->settings + (group->first_is_unnamed ? 1 : 0);
+         key->name[0]; key++) {
+        char name[32];
+
+        snprintf(name, sizeof(name), "%s=", key->name);
+        print_help_line(name, key->value, key->help);
+    }
+}
+
 void options_print_help(void)
 {
     printf("Usage: minivmm --kernel FILE [OPTION]...\n"
@@ -248,13 +261,8 @@ void options_print_help(void)
     print_options(config_settings);
     print_options(other_options);
 
-    printf("\nKeys of --disk (a comma in a file name is written ,,):\n");
-    for (const struct setting *key = config_disk_settings + 1; key->name[0]; key++) {
-        char name[32];
-
-        snprintf(name, sizeof(name), "%s=", key->name);
-        print_help_line(name, key->value, key->help);
-    }
+    for (const struct config_group *group = config_groups; group->name[0]; group++)
+        print_keys(group);
 
     printf("\nOn a terminal, Ctrl-A x ends the VM and Ctrl-A h lists more keys.\n"
            "Exit status: 0 guest powered off, 1 set-up failed, 2 usage, 3 guest rebooted,\n"

@@ -6,6 +6,7 @@
 #include "tests/lib/unit.h"
 #include "vmm/config/config.h"
 #include "vmm/config/config_settings.h"
+#include "vmm/config/config_values.h"
 
 static struct config config;
 
@@ -21,10 +22,7 @@ static void teardown(void)
 
 static void add_disk(const char *text)
 {
-    struct config_disk disk;
-
-    ck_assert_int_eq(config_parse_disk(text, &disk, NULL), 0);
-    ck_assert_int_eq(config_add_disk(&config, &disk), 0);
+    ck_assert_int_eq(config_group_parse(config_group_find("disk"), &config, text, NULL), 0);
 }
 
 static void check_cmdline(const char *expected)
@@ -152,8 +150,11 @@ START_TEST(names_of_settings_are_unique)
 {
     for (const struct setting *s = config_settings; s->name[0]; s++)
         ck_assert_ptr_eq(setting_find(config_settings, s->name), s);
-    for (const struct setting *s = config_disk_settings; s->name[0]; s++)
-        ck_assert_ptr_eq(setting_find(config_disk_settings, s->name), s);
+    for (const struct config_group *group = config_groups; group->name[0]; group++) {
+        ck_assert_ptr_eq(config_group_find(group->name), group);
+        for (const struct setting *s = group->settings; s->name[0]; s++)
+            ck_assert_ptr_eq(setting_find(group->settings, s->name), s);
+    }
     ck_assert_ptr_null(setting_find(config_settings, "kern"));
     ck_assert_ptr_null(setting_find(config_settings, ""));
 }

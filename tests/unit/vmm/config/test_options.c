@@ -7,6 +7,7 @@
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
 #include "vmm/config/config_settings.h"
+#include "vmm/config/config_values.h"
 #include "vmm/config/options.h"
 
 #define ARGS_MAX 24
@@ -218,12 +219,13 @@ START_TEST(commas_in_file_names_are_doubled)
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
-        struct config_disk disk;
+        int r;
 
-        ck_assert_msg(config_parse_disk(table[i].text, &disk, &err) == 0, "%s: %s", table[i].text,
-                      err.msg);
-        ck_assert_str_eq(disk.path, table[i].path);
-        config_disk_done(&disk);
+        config_init(&config);
+        r = config_group_parse(config_group_find("disk"), &config, table[i].text, &err);
+        ck_assert_msg(r == 0, "%s: %s", table[i].text, err.msg);
+        ck_assert_str_eq(config.disks[0].path, table[i].path);
+        config_done(&config);
     }
 }
 END_TEST
@@ -480,6 +482,12 @@ static const char *captured_help(void)
     return path;
 }
 
+/* What has a key on the command line. */
+static const struct setting *keys_of(const struct config_group *group)
+{
+    return group->settings + (group->first_is_unnamed ? 1 : 0);
+}
+
 START_TEST(help_names_every_setting_and_fits_a_terminal)
 {
     const char *path = captured_help();
@@ -491,12 +499,13 @@ START_TEST(help_names_every_setting_and_fits_a_terminal)
         snprintf(name, sizeof(name), "\n  --%s", s->option[0] ? s->option : s->name);
         ck_assert_msg(strstr(text, name) && strstr(text, s->help), "%s", name);
     }
-    for (const struct setting *s = config_disk_settings + 1; s->name[0]; s++) {
-        char name[64];
+    for (const struct config_group *group = config_groups; group->name[0]; group++)
+        for (const struct setting *s = keys_of(group); s->name[0]; s++) {
+            char name[64];
 
-        snprintf(name, sizeof(name), "\n  %s=%s", s->name, s->value);
-        ck_assert_msg(strstr(text, name) && strstr(text, s->help), "%s", name);
-    }
+            snprintf(name, sizeof(name), "\n  %s=%s", s->name, s->value);
+            ck_assert_msg(strstr(text, name) && strstr(text, s->help), "%s", name);
+        }
     for (const char *line = text; *line; line += strcspn(line, "\n") + 1)
         ck_assert_uint_le(strcspn(line, "\n"), 80);
 }
@@ -513,12 +522,13 @@ START_TEST(manual_describes_every_setting)
         snprintf(name, sizeof(name), ".It Fl -%s", s->option[0] ? s->option : s->name);
         ck_assert_msg(strstr(text, name), "%s", name);
     }
-    for (const struct setting *s = config_disk_settings + 1; s->name[0]; s++) {
-        char name[64];
+    for (const struct config_group *group = config_groups; group->name[0]; group++)
+        for (const struct setting *s = keys_of(group); s->name[0]; s++) {
+            char name[64];
 
-        snprintf(name, sizeof(name), ".It Cm %s Ns =", s->name);
-        ck_assert_msg(strstr(text, name), "%s", name);
-    }
+            snprintf(name, sizeof(name), ".It Cm %s Ns =", s->name);
+            ck_assert_msg(strstr(text, name), "%s", name);
+        }
 }
 END_TEST
 
@@ -537,7 +547,8 @@ START_TEST(schema_describes_every_setting)
     const char *text = slurp("docs/config.md");
 
     check_keys(text, config_settings);
-    check_keys(text, config_disk_settings);
+    for (const struct config_group *group = config_groups; group->name[0]; group++)
+        check_keys(text, group->settings);
 }
 END_TEST
 
