@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "devices/virtio/virtio_rings.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/bytes.h"
+
+/*
+ * Descriptors of a ring that are looked at in a round of the loop: so many take some tenths of a
+ * millisecond.
+ */
+#define ROUND_DESCS 4096u
+
+/* ---- the loop's thread ----------------------------------------------------------------------- */
+
+static bool is_started(const struct virtio_ring *ring)
+{
+    return ring->kick.loop != NULL;
+}
+
+bool virtio_ring_runs(const struct virtio_ring *ring)
+{
+    return is_started(ring) && !ring->rings->broken && !ring->rings->pause.on;
+}
+
+struct virtq_chain *virtio_ring_next(struct virtio_ring *ring)
+{
+    struct virtio_rings *rings = ring->rings;
+    int r;
+
+    if (!virtio_ring_runs(ring))
+        return NULL;
+    if (ring->ndescs >= ROUND_DESCS) {
+        virtio_ring_again(ring);
+        return NULL;
+    }
+    do {
+        virtq_disable_kicks(ring->vq);
+        r = virtq_pop(ring->vq, rings->chain);
+    } while (r == 0 && virtq_enable_kicks(ring->vq));
+
+    if (r > 0) {
+        ring->ndescs += rings->chain->ndescs;
+        return rings->chain;
+    }
+    if (r < 0) {
+        /* 2.1.2: no queue of the device is served until the driver has reset it. */
+        rings->broken = true;
+        rings->dev->transport->needs_reset(rings->dev->transport);
+    }
+    return NULL;
+}
+
+static void look(struct virtio_ring *ring)
+{
+    struct virtio_transport *transport = ring->rings->dev->transport;
+
+    if (!virtio_ring_runs(ring))
+        return;
+    ring->ndescs = 0;
+    ring->rings->work(ring);
+    if (virtq_publish(ring->vq))
+        transport->notify_used(transport, ring->index);
+}
+
+static void look_again(struct loop_work *work)
+{
+    look(container_of(work, struct virtio_ring, again));
+}
+
+static void kicked(struct loop_fd *watch, uint32_t events)
+{
+    look(container_of(watch, struct virtio_ring, kick));
+}
+
+void virtio_ring_again(struct virtio_ring *ring)
+{
+    if (is_started(ring))
+        loop_post(ring->rings->loop, &ring->again);
+}
+
+/* Kicks that came meanwhile were not looked at. */
+static void pause_changed(struct virtio_pause *pause, bool on)
+{
+    struct virtio_rings *rings = container_of(pause, struct virtio_rings, pause);
+
+    for (unsigned i = 0; i < rings->dev->nqueues; i++) {
+        if (!on)
+            virtio_ring_again(&rings->all[i]);
+        else if (rings->rest)
+            rings->rest(&rings->all[i]);
+    }
+}
+
+/* ---- vCPU threads, under the transport's lock; the main thread ------------------------------- */
+
+void virtio_rings_features_ok(struct virtio_rings *rings)
+{
+    rings->broken = false; /* no queue runs: nobody else looks */
+}
+
+struct start_call {
+    struct virtio_ring *ring;
+    int result;
+};
+
+static void start_on_loop(void *opaque)
+{
+    struct start_call *call = opaque;
+    struct virtio_ring *ring = call->ring;
+
+    virtq_start(ring->vq, ring->rings->dev->features);
+    call->result = loop_add_fd(ring->rings->loop, &ring->kick);
+    /* The driver may have filled the ring before DRIVER_OK and need not kick again (3.1.1). */
+    if (call->result == 0)
+        virtio_ring_again(ring);
+}
+
+int virtio_rings_start(struct virtio_rings *rings, unsigned queue)
+{
+    struct start_call call = {.ring = &rings->all[queue]};
+
+    loop_call(rings->loop, start_on_loop, &call);
+    return call.result;
+}
+
+static void stop_on_loop(void *opaque)
+{
+    struct virtio_ring *ring = opaque;
+    struct virtio_rings *rings = ring->rings;
+
+    loop_remove_fd(&ring->kick);
+    loop_cancel(rings->loop, &ring->again);
+    if (rings->rest)
+        rings->rest(ring);
+}
+
+void virtio_rings_stop(struct virtio_rings *rings, unsigned queue)
+{
+    loop_call(rings->loop, stop_on_loop, &rings->all[queue]);
+}
+
+void virtio_rings_pause(struct virtio_rings *rings, struct virtio_pauser *pauser, uint64_t ticket)
+{
+    virtio_pause_ask(&rings->pause, pauser, ticket);
+}
+
+void virtio_rings_resume(struct virtio_rings *rings)
+{
+    virtio_pause_ask(&rings->pause, NULL, 0);
+}
+
+/* ---- setting up ------------------------------------------------------------------------------ */
+
+int virtio_rings_init(struct virtio_rings *rings)
+{
+    struct virtio_dev *dev = rings->dev;
+
+    rings->all = calloc(dev->nqueues, sizeof(rings->all[0]));
+    /* Not cleared: of its room for the longest chain, most pages are never touched. */
+    rings->chain = malloc(sizeof(*rings->chain));
+    if (!rings->all || !rings->chain) {
+        free(rings->all);
+        free(rings->chain);
+        return -ENOMEM;
+    }
+    for (unsigned i = 0; i < dev->nqueues; i++) {
+        rings->all[i] = (struct virtio_ring){
+            .rings = rings,
+            .vq = &dev->queues[i],
+            .index = i,
+            .kick =
+                {
+                    .fd = dev->kick_fds[i],
+                    /* Each kick is told of once, so that nobody needs to read the eventfd. */
+                    .events = EPOLLIN | EPOLLET,
+                    .ready = kicked,
+                },
+            .again = {.run = look_again},
+        };
+    }
+    rings->broken = false;
+    rings->pause.loop = rings->loop;
+    rings->pause.changed = pause_changed;
+    virtio_pause_init(&rings->pause);
+    return 0;
+}
+
+static void leave_loop(void *opaque)
+{
+    struct virtio_rings *rings = opaque;
+
+    virtio_pause_done(&rings->pause);
+}
+
+void virtio_rings_done(struct virtio_rings *rings)
+{
+    loop_call(rings->loop, leave_loop, rings);
+    free(rings->chain);
+    free(rings->all);
+}

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The rings of a device that keeps no chain: what it pops it pushes in the same round of its loop.
+ * Between two rounds nothing is in flight, so that queues can be stopped and the device paused at
+ * once, whatever it waits for.
+ *
+ * The device provides `work`, which looks at one ring on the loop's thread:
+ *
+ *     while ((chain = virtio_ring_next(ring)))
+ *         … virtq_push(ring->vq, chain->head, written) …
+ *
+ * It may stop before the ring is empty, and have the ring looked at again later. A driver that
+ * refills its ring for ever, or whose chains are as long as they can be, does not keep the loop
+ * from other work: after some tenths of a millisecond virtio_ring_next finds nothing, and the ring
+ * is looked at again in the next round.
+ *
+ * A driver that breaks the rules of the ring is told to reset the device, and no ring is looked at
+ * until it has done so.
+ */
+#ifndef MINIVMM_DEVICES_VIRTIO_VIRTIO_RINGS_H
+#define MINIVMM_DEVICES_VIRTIO_VIRTIO_RINGS_H
+
+#include <stdbool.h>
+
+#include "base/compiler.h"
+#include "base/loop.h"
+#include "devices/virtio/virtio.h"
+#include "devices/virtio/virtio_pause.h"
+
+struct virtio_rings;
+
+/* Owner: the loop's thread; the vCPU while it starts and stops the queue. */
+struct virtio_ring {
+    struct virtio_rings *rings;
+    struct virtq *vq;
+    unsigned index;
+    struct loop_fd kick;
+    struct loop_work again;
+    unsigned ndescs; /* descriptors that were looked at in this round */
+};
+
+struct virtio_rings {
+    struct virtio_dev *dev;
+    struct loop *loop;
+    /* Look at a ring: kicked, just started, the pause is over, or it was asked for. */
+    void (*work)(struct virtio_ring *ring);
+    /* The ring is stopped, or a pause begins: it is not looked at for a while. May be NULL. */
+    void (*rest)(struct virtio_ring *ring);
+
+    /* Owner: the loop's thread. */
+    struct virtio_ring *all; /* dev->nqueues of them */
+    struct virtq_chain *chain;
+    struct virtio_pause pause;
+    bool broken;
+};
+
+/* Fill in dev, its queues made, loop, work and rest first. 0, or -ENOMEM and nothing to be undone. */
+int virtio_rings_init(struct virtio_rings *rings) MUST_CHECK;
+
+/* All queues are stopped. Not on the loop's thread. */
+void virtio_rings_done(struct virtio_rings *rings);
+
+/* What the device's virtio_ops of these names do. */
+void virtio_rings_features_ok(struct virtio_rings *rings);
+int virtio_rings_start(struct virtio_rings *rings, unsigned queue) MUST_CHECK;
+void virtio_rings_stop(struct virtio_rings *rings, unsigned queue);
+void virtio_rings_pause(struct virtio_rings *rings, struct virtio_pauser *pauser, uint64_t ticket);
+void virtio_rings_resume(struct virtio_rings *rings);
+
+/* ---- the loop's thread ----------------------------------------------------------------------- */
+
+/* Can the ring be looked at? It was started, the driver obeys, and the device is not paused. */
+bool virtio_ring_runs(const struct virtio_ring *ring);
+
+/*
+ * Take the next chain; NULL: there is none. Then a kick will tell of the next, or the ring is looked
+ * at again by itself. The chain is valid until the next call.
+ */
+struct virtq_chain *virtio_ring_next(struct virtio_ring *ring);
+
+/* Look at the ring in the next round, if it runs. */
+void virtio_ring_again(struct virtio_ring *ring);
+
+#endif
