@@ -54,7 +54,7 @@ struct virtio_rings {
     bool broken;
 };
 
-/* Fill in dev, its queues made, loop, work and rest first. 0, or -ENOMEM and nothing to be undone. */
+/* Fill in dev (its queues are made), loop, work and rest first. 0 or -ENOMEM. */
 int virtio_rings_init(struct virtio_rings *rings) MUST_CHECK;
 
 /* All queues are stopped. Not on the loop's thread. */
@@ -73,8 +73,8 @@ void virtio_rings_resume(struct virtio_rings *rings);
 bool virtio_ring_runs(const struct virtio_ring *ring);
 
 /*
- * Take the next chain; NULL: there is none. Then a kick will tell of the next, or the ring is looked
- * at again by itself. The chain is valid until the next call.
+ * Take the next chain; NULL: there is none. Then a kick will tell of the next, or the ring is
+ * looked at again by itself. The chain is valid until the next call.
  */
 struct virtq_chain *virtio_ring_next(struct virtio_ring *ring);
 

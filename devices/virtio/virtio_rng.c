@@ -67,7 +67,7 @@ static void spend(uint32_t *left, uint32_t len)
     *left -= cost < *left ? cost : *left;
 }
 
-/* Fill the chain's writable buffers, as far as *left reaches. Returns how many bytes were written. */
+/* Fill the chain's writable buffers, as far as *left reaches. Returns how many bytes it wrote. */
 static uint32_t fill(const struct virtq_chain *chain, uint32_t *left)
 {
     uint32_t done = 0;

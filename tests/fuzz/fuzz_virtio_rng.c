@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A virtio-rng device on rings that are the input (hostile_rings.h); nothing outside guest memory is
- * written, and the device ends.
+ * A virtio-rng device on rings that are the input (hostile_rings.h): nothing outside guest memory
+ * is written, and the device ends.
  */
 #include <stdlib.h>
 

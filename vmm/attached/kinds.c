@@ -2,12 +2,14 @@
 #include "vmm/attached/kinds.h"
 
 #include "base/trace.h"
+#include "vmm/attached/rng.h"
 
 /* One line for each kind, in the order in which the guest finds their devices. */
 static const struct kind {
     const char *name;
     int (*attach)(struct attachments *attachments, struct err *err);
 } kinds[] = {
+    {"attach virtio-rng", rng_attach},
     {NULL, NULL},
 };
 

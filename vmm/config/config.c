@@ -27,6 +27,7 @@ void config_done(struct config *config)
         config_disk_done(&config->disks[i]);
     free(config->initrds);
     free(config->disks);
+    free(config->rngs);
     config_places_done(&config->backing);
     free(config->name);
     free(config->file);
@@ -47,6 +48,12 @@ void config_places_done(struct config_places *places)
         free(places->paths[i]);
     free(places->paths);
     *places = (struct config_places){0};
+}
+
+/* Fast enough for whoever waits for random bytes, and nothing to keep a processor busy with. */
+void config_rng_init(struct config_rng *rng)
+{
+    *rng = (struct config_rng){.on = true, .bps = CONFIG_RNG_BPS};
 }
 
 /*

@@ -30,7 +30,8 @@
 #define CONFIG_QUEUES_MAX 16u          /* per disk */
 #define CONFIG_SHUTDOWN_TIMEOUT_S 60u
 #define CONFIG_SHUTDOWN_TIMEOUT_S_MAX 86400u /* a day: who wants more wants no limit */
-#define CONFIG_DISK_SERIAL_MAX 20u           /* bytes; virtio 1.2, 5.2.6: the device ID string */
+#define CONFIG_RNG_BPS (1ull << 20)
+#define CONFIG_DISK_SERIAL_MAX 20u /* bytes; virtio 1.2, 5.2.6: the device ID string */
 
 /* Exit codes of the process: documented in docs/minivmm.1. */
 enum exit_code {
@@ -66,6 +67,11 @@ struct config_disk {
     char *serial; /* 1 to CONFIG_DISK_SERIAL_MAX printable ASCII characters; NULL: none */
 };
 
+struct config_rng {
+    bool on;
+    uint64_t bps; /* bytes per second; 0: no limit */
+};
+
 struct config {
     char *name; /* vm_name_is_valid; NULL: none */
     char *file; /* that settings were read from; NULL: none */
@@ -77,6 +83,8 @@ struct config {
     char *cmdline; /* replaces it; NULL: default */
     struct config_disk *disks;
     size_t ndisks;
+    struct config_rng *rngs; /* at most one */
+    size_t nrngs;
     struct config_places backing; /* for all disks */
     uint64_t memory;              /* bytes, a multiple of 1 MiB */
     enum guest_pages pages;
@@ -102,6 +110,8 @@ void config_init(struct config *config);
 void config_done(struct config *config);
 
 void config_places_done(struct config_places *places);
+
+void config_rng_init(struct config_rng *rng);
 
 void config_disk_init(struct config_disk *disk);
 void config_disk_done(struct config_disk *disk);

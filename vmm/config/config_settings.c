@@ -4,6 +4,7 @@
 #include <string.h>
 
 #define VM_FIELD(member) .field = offsetof(struct config, member)
+#define RNG_FIELD(member) .field = offsetof(struct config_rng, member)
 #define DISK_FIELD(member) .field = offsetof(struct config_disk, member)
 
 /* NOLINTBEGIN(bugprone-macro-parentheses): strings that become arrays */
@@ -32,6 +33,9 @@ const struct setting config_settings[] = {
      .type = SETTING_IS_PLACES,
      VM_FIELD(backing),
      .help = "where else all disks' backing files may lie"},
+    {.name = "rng", .value = "on|off[,KEY=VALUE]...", .json = SETTING_JSON_GROUP,
+     .type = SETTING_IS_GROUP,
+     .help = "random bytes of the host, as /dev/hwrng"},
     {.name = "memory", .value = "SIZE", .json = SETTING_JSON_SIZE, .type = SETTING_IS_MEMORY,
      VM_FIELD(memory),
      .help = "RAM, from 32M to 4T (default: 512M)"},
@@ -139,6 +143,16 @@ static const struct setting disk_settings[] = {
     LIMIT("iops_size", "BYTES", iops_size, "what counts as one operation (default: any)"),
     {.name = ""},
 };
+
+static const struct setting rng_settings[] = {
+    {.name = "on", .value = "on|off", .json = SETTING_JSON_BOOLEAN, .type = SETTING_IS_ON_OFF,
+     RNG_FIELD(on),
+     .help = "is there one"},
+    {.name = "bps", .value = "N", .json = SETTING_JSON_SIZE, .type = SETTING_IS_LIMIT,
+     RNG_FIELD(bps),
+     .help = "bytes per second (default: 1M; 0: no limit)"},
+    {.name = ""},
+};
 /* clang-format on */
 
 /* ---- groups ---------------------------------------------------------------------------------- */
@@ -160,6 +174,16 @@ static int check_disk(const void *object, struct err *err)
     return disk->path ? 0 : err_set(err, -EINVAL, "file is missing: expected an image file");
 }
 
+static void init_rng(void *rng)
+{
+    config_rng_init(rng);
+}
+
+/* For groups whose elements own nothing. */
+static void own_nothing(void *object)
+{
+}
+
 /* Array and count in struct config, and the size of an element. */
 #define GROUP_FIELDS(elements, n)                                                                  \
     .array = offsetof(struct config, elements), .count = offsetof(struct config, n),               \
@@ -174,6 +198,13 @@ const struct config_group config_groups[] = {
      .init = init_disk,
      .done = finish_disk,
      .check = check_disk},
+    {.name = "rng",
+     .settings = rng_settings,
+     .first_is_unnamed = true,
+     .max = 1,
+     GROUP_FIELDS(rngs, nrngs),
+     .init = init_rng,
+     .done = own_nothing},
     {.name = ""},
 };
 

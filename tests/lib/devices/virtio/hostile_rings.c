@@ -12,7 +12,7 @@
 #include "devices/virtio/virtio_mmio.h"
 #include "tests/lib/devices/virtio/virtio_driver.h"
 
-#define QUEUE_HEADER 3u
+#define QUEUE_HEADER ((size_t)3)
 
 static struct hostile_rings world;
 

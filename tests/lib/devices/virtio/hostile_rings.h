@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A guest whose rings, descriptors and buffers are the input of a fuzz target: it brings a device up
- * on them, kicks, lets something happen, kicks again, and resets.
+ * A guest whose rings, descriptors and buffers are the input of a fuzz target: it brings a device
+ * up on them, kicks, lets something happen, kicks again, and resets.
  *
- * Input: a byte for features, one for the size of the queues as a power of two, three for each queue
- * that place its rings in units of 256, and after them the contents of guest memory.
+ * Input: a byte for features, one for the size of the queues as a power of two, three for each
+ * queue that place its rings in units of 256, and after them the contents of guest memory.
  */
 #ifndef MINIVMM_TESTS_HOSTILE_RINGS_H
 #define MINIVMM_TESTS_HOSTILE_RINGS_H

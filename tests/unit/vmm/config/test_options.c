@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
 #include "vmm/config/config_settings.h"
@@ -199,6 +200,21 @@ START_TEST(every_limit_on_a_disk_is_taken)
 }
 END_TEST
 
+START_TEST(a_source_of_random_bytes_has_a_rate)
+{
+    ck_assert_int_eq(parse_args("--kernel=k"), 0);
+    ck_assert_uint_eq(config.nrngs, 0);
+    config_done(&config);
+    ck_assert_int_eq(parse_args("--kernel=k", "--rng=on"), 0);
+    ck_assert(config.rngs[0].on);
+    ck_assert_uint_eq(config.rngs[0].bps, 1 * MIB);
+    config_done(&config);
+    ck_assert_int_eq(parse_args("--kernel=k", "--rng", "off,bps=64K"), 0);
+    ck_assert(!config.rngs[0].on);
+    ck_assert_uint_eq(config.rngs[0].bps, 64 * KIB);
+}
+END_TEST
+
 START_TEST(commas_in_file_names_are_doubled)
 {
     static const struct {
@@ -327,6 +343,11 @@ static const struct {
     {{"--cpus=-1"}, "--cpus: '-1': expected a number from 1 to 255"},
     {{"--cpus=4294967297"}, "--cpus: '4294967297': expected a number from 1 to 255"},
     {{"--cpus="}, "--cpus: '': expected a number from 1 to 255"},
+    {{"--rng"}, "--rng: value missing: expected on|off[,KEY=VALUE]..."},
+    {{"--rng=yes"}, "--rng: 'yes': expected on or off"},
+    {{"--rng=on,bps=x"},
+     "--rng: on: bps: 'x': expected a number up to 1000000000000000, such as 10M"},
+    {{"--rng=on", "--rng=off"}, "--rng: given 2 times: expected at most 1"},
     {{"--memory=31M"},
      "--memory: '31M': expected a size from 32M to 4T in whole megabytes, such as 512M"},
     {{"--memory=512"},
@@ -567,13 +588,13 @@ static void add_tests(Suite *suite)
     tcase_add_test(tcase, error_in_the_file_names_the_file);
     suite_add_tcase(suite, tcase);
 
-    unit_case(suite, "good", kernel_alone_gives_the_defaults, every_option_is_taken,
-              a_socket_for_gdb_is_taken, a_boot_trace_is_taken, control_socket_is_taken,
-              name_is_a_word, places_for_all_disks_add_up, every_disk_key_is_taken,
-              every_limit_on_a_disk_is_taken, commas_in_file_names_are_doubled, sizes_are_taken,
-              last_of_a_repeated_option_wins, value_may_look_like_an_option_behind_equals,
-              a_kernel_to_prepare_takes_the_place_of_one_to_boot,
-              help_and_version_need_nothing_else);
+    unit_case(
+        suite, "good", kernel_alone_gives_the_defaults, every_option_is_taken,
+        a_socket_for_gdb_is_taken, a_boot_trace_is_taken, control_socket_is_taken, name_is_a_word,
+        places_for_all_disks_add_up, every_disk_key_is_taken, every_limit_on_a_disk_is_taken,
+        a_source_of_random_bytes_has_a_rate, commas_in_file_names_are_doubled, sizes_are_taken,
+        last_of_a_repeated_option_wins, value_may_look_like_an_option_behind_equals,
+        a_kernel_to_prepare_takes_the_place_of_one_to_boot, help_and_version_need_nothing_else);
     unit_case(suite, "documents", help_names_every_setting_and_fits_a_terminal,
               manual_describes_every_setting, schema_describes_every_setting);
 }
