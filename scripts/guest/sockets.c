@@ -156,7 +156,7 @@ struct connection {
 /* What connection `i` sends as byte number `at`. */
 static char content(unsigned i, size_t at)
 {
-    return (char)((i * 131u) ^ (at * 7u) ^ (at >> 8));
+    return (char)((size_t)i * 131 ^ at * 7 ^ at >> 8);
 }
 
 static void send_some(struct connection *c, unsigned i, size_t bytes)
@@ -246,8 +246,8 @@ static void turns(const struct place *place, double seconds)
         times[n++] = next - at;
     }
     qsort(times, n, sizeof(times[0]), compare_times);
-    printf("turns %zu median %.2f p99 %.2f us\n", n, (double)times[n / 2] / 1e3,
-           (double)times[n * 99 / 100] / 1e3);
+    uint64_t median = times[n / 2], p99 = times[n * 99 / 100];
+    printf("turns %zu median %.2f p99 %.2f us\n", n, (double)median / 1e3, (double)p99 / 1e3);
 }
 
 int main(int argc, char **argv)
