@@ -69,8 +69,8 @@ int arch_clock_start(const struct kvm_vm *vm, const struct arch_clock *clock, co
 
 /*
  * For people, as QEMU's monitor shows it: registers, where an address leads (0 or -errno), and what
- * virtual memory is mapped, all on the vCPU's own thread; and the interrupts of the board, with the
- * name of each that has one. The guest may run meanwhile.
+ * virtual memory is mapped, all of a vCPU that is outside the guest; and the interrupts of the
+ * board, with the name of each that has one. The guest may run meanwhile.
  */
 void arch_vcpu_show_registers(int vcpu_fd, unsigned id, FILE *out);
 int arch_vcpu_translate(int vcpu_fd, const struct guest_mem *mem, uint64_t va,

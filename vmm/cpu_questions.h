@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a CPU is asked, on whose thread alone it can be found out. Nobody waits: a CPU that waits
- * for a disk that hangs leaves its questions open.
+ * What a CPU is asked, on whose thread alone it can be found out, or what is about all CPUs and
+ * the memory that they change, which one of them finds out while the others stand still. Nobody
+ * else waits: a CPU that waits for a disk that hangs leaves open what is asked of it or of all.
  *
  * Main thread, but for what says otherwise.
  */
@@ -18,11 +19,13 @@
 struct cpu_question {
     /* Look and note what there is to see; on the CPU's thread, outside the guest. */
     void (*look)(struct cpu_question *question);
+    bool of_all; /* and all other CPUs are outside the guest meanwhile */
     /* On the main loop, or when the VM has ended; at once if the CPU does not run. */
     void (*answered)(struct cpu_question *question);
 
     bool looked; /* for `answered`: false: the CPU does not run */
     struct cpu_questions *questions;
+    struct gate *gate;
     struct list link;
     struct gate_work there;
     struct loop_work back;
@@ -35,7 +38,7 @@ struct cpu_questions {
 
 void cpu_questions_init(struct cpu_questions *questions, struct loop *main);
 
-/* Fill in look and answered first. */
+/* Fill in look, of_all and answered first. */
 void cpu_questions_ask(struct cpu_questions *questions, struct gate_thread *cpu,
                        struct cpu_question *question);
 

@@ -102,14 +102,17 @@ static bool run_work(struct gate_thread *thread)
 {
     struct gate *gate = thread->gate;
     struct gate_work *work = take_work(thread);
+    bool nested = thread->working;
 
     if (!work)
         return false;
     if (gate->depth == 0)
         set_inside(thread, true);
+    thread->working = true;
     pthread_mutex_unlock(&gate->lock);
     work->run(work);
     pthread_mutex_lock(&gate->lock);
+    thread->working = nested;
     return true;
 }
 
@@ -133,13 +136,14 @@ static bool is_held(const struct gate_thread *thread)
 /*
  * A thread of the gate that waited in the midst of an exit touches devices as soon as it goes on:
  * not while somebody holds it, except for its own section. One that shall end does so after a pause
- * that nobody ends, but not in the midst of a section.
+ * that nobody ends, but not in the midst of a section. Work touches no devices, and a pause may
+ * last: whoever waits for it would wait for ever.
  */
 static void go_on(struct gate *gate, struct gate_thread *thread)
 {
     if (!thread || is_owner(gate))
         return;
-    while (gate->depth > 0 || is_held(thread))
+    while (gate->depth > 0 || (is_held(thread) && !thread->working))
         wait_outside(gate, thread);
     set_inside(thread, true);
 }

@@ -41,6 +41,7 @@ struct gate_thread {
     struct list works;  /* lock: struct gate_work */
     atomic_bool called; /* something was asked for; written with the lock held */
     bool inside;        /* lock */
+    bool working;       /* lock: it does what was queued */
     bool ending;        /* lock: it shall not go in again */
     bool kept;          /* lock: it alone is held, whatever the others may do */
     bool expected;      /* lock: it does what is queued: it will begin, or has, and not yet left */
@@ -112,7 +113,8 @@ bool gate_is_clear(struct gate *gate);
  * Bring all threads outside, wait for that, and be the only one who does so until
  * gate_end_exclusive. Sections of one thread nest. On a vCPU's thread too, in the midst of an exit:
  * it counts as outside while it waits for its turn, and afterwards it goes on only when nobody
- * holds it.
+ * holds it. Or in the midst of work, which is done while somebody holds it, and so goes on at once;
+ * but not in work that a section's owner waits for.
  */
 void gate_begin_exclusive(struct gate *gate);
 void gate_end_exclusive(struct gate *gate);

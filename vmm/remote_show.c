@@ -7,7 +7,7 @@
 #include "vmm/board.h"
 #include "vmm/vcpu.h"
 
-/* ---- what a vCPU tells on its own thread ----------------------------------------------------- */
+/* ---- what a vCPU tells ----------------------------------------------------------------------- */
 
 bool remote_translate(const struct machine *machine, unsigned cpu, uint64_t va, uint64_t *ret_gpa)
 {

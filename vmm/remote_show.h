@@ -10,7 +10,7 @@
 #include "vmm/control/vm.h"
 #include "vmm/machine.h"
 
-/* On the thread of the CPU if the topic is about one, else on the main thread. */
+/* As struct vm_queries says. */
 void remote_show(const struct machine_parts *parts, const struct machine *machine,
                  enum vm_topic topic, unsigned cpu, FILE *out);
 

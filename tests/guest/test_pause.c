@@ -257,25 +257,31 @@ END_TEST
 #define CLIENTS 4u
 #define REQUESTS 600u
 
-/* Where each thread of a process that hangs is; for whoever reads the failure. */
-static void print_threads(pid_t pid)
-{
-    char command[128];
-
-    snprintf(command, sizeof(command),
-             "for t in /proc/%d/task/*; do echo $t $(cat $t/comm $t/wchan $t/syscall); done >&2",
-             (int)pid);
-    (void)!system(command);
-}
+/* What clients ask for; those of the monitor are work for a vCPU, and exclusive sections of it. */
+struct wish {
+    const char *command;
+    const char *arguments;
+};
 
 /* A reset takes as long as a start: seldom. */
-static const char *random_wish(uint64_t *dice)
+static struct wish random_wish(uint64_t *dice)
 {
-    static const char *const wishes[] = {
-        "stop", "cont", "stop", "cont", "query-status", "query-cpus-fast",
+    static const struct wish reset = {"system_reset", NULL};
+    static const struct wish wishes[] = {
+        {"stop", NULL},
+        {"cont", NULL},
+        {"stop", NULL},
+        {"cont", NULL},
+        {"query-status", NULL},
+        {"query-cpus-fast", NULL},
+        {"human-monitor-command", "{\"command-line\":\"info registers\",\"cpu-index\":0}"},
+        {"human-monitor-command", "{\"command-line\":\"info registers\",\"cpu-index\":2}"},
+        {"human-monitor-command", "{\"command-line\":\"info registers -a\",\"cpu-index\":1}"},
+        {"human-monitor-command", "{\"command-line\":\"x /8xg 0x200000\",\"cpu-index\":0}"},
+        {"human-monitor-command", "{\"command-line\":\"xp /8xg 0x200000\",\"cpu-index\":2}"},
     };
 
-    return dice_roll(dice, 30) == 0 ? "system_reset" : wishes[dice_roll(dice, ARRAY_SIZE(wishes))];
+    return dice_roll(dice, 50) == 0 ? reset : wishes[dice_roll(dice, ARRAY_SIZE(wishes))];
 }
 
 struct stress_client {
@@ -291,8 +297,10 @@ static void *ask_at_random(void *arg)
 
     qmp_client_open(&mine, scratch_path("qmp"));
     while (atomic_load(&me->ndone) < REQUESTS) {
+        struct wish wish = random_wish(&me->dice);
+
         /* An answer, whatever it is: what others ask for may come between. */
-        qmp_client_begin(&mine, random_wish(&me->dice), NULL);
+        qmp_client_begin(&mine, wish.command, wish.arguments);
         json_decref(qmp_client_answer(&mine));
         atomic_fetch_add(&me->ndone, 1);
     }
@@ -333,7 +341,7 @@ START_TEST(requests_of_many_clients_at_any_moment)
         nslept = now == last ? nslept + 1 : 0;
         last = now;
         if (nslept == VM_TIMEOUT_S * 10) {
-            print_threads(vm.pid);
+            vm_print_threads(&vm);
             ck_abort_msg("it hangs after %u requests; stderr: %s", now, vm_errors(&vm));
         }
     } while (now < CLIENTS * REQUESTS);

@@ -5,6 +5,7 @@
 #include <linux/virtio_blk.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -613,6 +614,44 @@ START_TEST(monitor_looks_into_the_guest)
 }
 END_TEST
 
+#define FIRST GUEST_DATA
+#define SPAN 16384u
+#define LAST (FIRST + SPAN - 8)
+
+/*
+ * One CPU counts in two places, the first one first; another one is asked what is there. If the
+ * guest ran meanwhile, the second place would be ahead, as the look from the one to the other takes
+ * long.
+ */
+START_TEST(memory_is_that_of_one_moment)
+{
+    char arguments[200];
+    size_t again;
+
+    guest_start_cpus(&guest);
+    guest_op(&guest, GUEST_WAIT16, GUEST_CPU_COUNT_LOW, 1, 0);
+    guest_put_text(&guest, "ready");
+    again = guest_op(&guest, GUEST_ADD64, FIRST, 1, 0);
+    guest_op(&guest, GUEST_ADD64, LAST, 1, 0);
+    guest_op(&guest, GUEST_GOTO, again, 0, 0);
+    start_and_connect((const char *const[]){"--cpus", "2", NULL});
+    ck_assert(vm_wait_output(&vm, "ready"));
+    snprintf(arguments, sizeof(arguments), "{\"command-line\":\"xp /%uug %#x\",\"cpu-index\":1}",
+             SPAN / 8, FIRST);
+    for (unsigned i = 0; i < 20; i++) {
+        json_t *answer = qmp_client_ask(&client, "human-monitor-command", arguments);
+        const char *text = json_string_value(answer);
+        unsigned long long first = strtoull(strchr(text, ':') + 1, NULL, 10);
+        unsigned long long last = strtoull(strrchr(text, ' '), NULL, 10);
+
+        ck_assert_msg(first == last || first == last + 1, "%llu and %llu", first, last);
+        json_decref(answer);
+    }
+    qmp_client_do(&client, "quit", NULL);
+    expect_end(EXIT_KILLED);
+}
+END_TEST
+
 /* ---- clients that are wrong ------------------------------------------------------------------ */
 
 START_TEST(wrong_requests_get_errors_of_the_known_classes)
@@ -816,7 +855,7 @@ static void add_tests(Suite *suite)
                    button_of_a_paused_guest_is_noticed_when_it_goes_on,
                    signal_lets_a_paused_guest_go_on, signals_end_a_guest_with_clients);
     unit_case_with(suite, "told", set_up, tear_down, counters_say_what_the_guest_did,
-                   monitor_looks_into_the_guest);
+                   monitor_looks_into_the_guest, memory_is_that_of_one_moment);
     unit_case_with(suite, "clients", set_up, tear_down,
                    wrong_requests_get_errors_of_the_known_classes,
                    clients_that_are_broken_hurt_nobody);

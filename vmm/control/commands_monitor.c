@@ -26,9 +26,11 @@ static bool begin_text(struct text *text)
     return text->out != NULL;
 }
 
+/* NULL: out of memory. */
 static json_t *end_text(struct text *text)
 {
-    json_t *json = fclose(text->out) == 0 ? qmp_text(text->data) : NULL;
+    bool whole = !ferror(text->out);
+    json_t *json = fclose(text->out) == 0 && whole ? qmp_text(text->data) : NULL;
 
     free(text->data);
     return json;
@@ -84,144 +86,268 @@ static void return_block(struct qmp_request *request, json_t *seen)
     qmp_return(request, end_text(&text));
 }
 
-static const struct {
-    const char *name;
-    enum vm_topic topic;
-    bool of_cpu; /* its thread alone can tell */
-} topics[] = {
-    {"registers", VM_TOPIC_REGISTERS, true},
-    {"mem", VM_TOPIC_MAPPINGS, true},
-    {"mtree", VM_TOPIC_MEMORY_TREE, false},
-    {"irq", VM_TOPIC_INTERRUPTS, false},
+static void show_topic(struct control_vm *vm, enum vm_topic topic, unsigned cpu, FILE *out)
+{
+    if (!vm->queries->show(vm, topic, cpu, out))
+        fprintf(out, "no guest runs\n");
+}
+
+/* ---- the lines that there are ---------------------------------------------------------------- */
+
+/* What is shown of, and who can tell. */
+enum subject {
+    OF_VM,
+    OF_DISKS, /* their threads */
+    OF_CPU,   /* its thread alone */
+    OF_ALL,   /* of memory or all CPUs, while none is in the guest: the CPU's thread sees to that */
 };
 
-/* False: there is no such command. */
-static bool show_info(struct control_vm *vm, unsigned cpu, const char *what, FILE *out)
+struct line {
+    struct control_vm *vm;
+    unsigned cpu;
+    const char *args; /* what comes after the name, without blanks around it */
+};
+
+static void show_help(const struct line *line, FILE *out);
+
+static void show_vm_status(const struct line *line, FILE *out)
 {
-    if (strcmp(what, "status") == 0) {
-        show_status(vm, out);
-        return true;
-    }
-    for (size_t i = 0; i < ARRAY_SIZE(topics); i++) {
-        if (strcmp(what, topics[i].name) != 0)
+    show_status(line->vm, out);
+}
+
+static void show_registers(const struct line *line, FILE *out)
+{
+    show_topic(line->vm, VM_TOPIC_REGISTERS, line->cpu, out);
+}
+
+static void show_all_registers(const struct line *line, FILE *out)
+{
+    for (unsigned i = 0; i < line->vm->ncpus; i++)
+        show_topic(line->vm, VM_TOPIC_REGISTERS, i, out);
+}
+
+static void show_mappings(const struct line *line, FILE *out)
+{
+    show_topic(line->vm, VM_TOPIC_MAPPINGS, line->cpu, out);
+}
+
+static void show_memory_tree(const struct line *line, FILE *out)
+{
+    show_topic(line->vm, VM_TOPIC_MEMORY_TREE, line->cpu, out);
+}
+
+static void show_interrupts(const struct line *line, FILE *out)
+{
+    show_topic(line->vm, VM_TOPIC_INTERRUPTS, line->cpu, out);
+}
+
+static void show_virtual(const struct line *line, FILE *out)
+{
+    monitor_memory_show(line->vm, (int)line->cpu, line->args, out);
+}
+
+static void show_physical(const struct line *line, FILE *out)
+{
+    monitor_memory_show(line->vm, -1, line->args, out);
+}
+
+/* Where one name begins with another one, it comes first. */
+static const struct monitor_line {
+    const char *name;
+    const char *args; /* "": none */
+    const char *help;
+    enum subject subject;
+    void (*show)(const struct line *line, FILE *out);
+} monitor_lines[] = {
+    {"help", "[NAME]", "what there is", OF_VM, show_help},
+    {"info status", "", "whether the guest runs", OF_VM, show_vm_status},
+    {"info block", "", "disks and their image files", OF_DISKS, NULL},
+    {"info registers -a", "", "registers of all CPUs, at the same moment", OF_ALL,
+     show_all_registers},
+    {"info registers", "", "registers of the CPU", OF_CPU, show_registers},
+    {"info mem", "", "what virtual memory the CPU has mapped", OF_ALL, show_mappings},
+    {"info mtree", "", "what lies where in physical memory and among ports", OF_VM,
+     show_memory_tree},
+    {"info irq", "", "interrupts of devices, and where they lead", OF_VM, show_interrupts},
+    {"xp", "[/FORMAT] ADDRESS", "physical memory", OF_ALL, show_physical},
+    {"x", "[/FORMAT] ADDRESS", "virtual memory, as the CPU sees it", OF_ALL, show_virtual},
+};
+
+static bool begins_with(const char *text, const char *start)
+{
+    return strncmp(text, start, strlen(start)) == 0;
+}
+
+/* All lines, or those whose names begin with the words. */
+static void show_help(const struct line *line, FILE *out)
+{
+    bool any = false;
+
+    for (size_t i = 0; i < ARRAY_SIZE(monitor_lines); i++) {
+        const struct monitor_line *each = &monitor_lines[i];
+
+        if (!begins_with(each->name, line->args))
             continue;
-        if (!vm->queries->show(vm, topics[i].topic, cpu, out))
-            fprintf(out, "no guest runs\n");
-        return true;
+        any = true;
+        fprintf(out, "%s%s%s -- %s\n", each->name, each->args[0] ? " " : "", each->args,
+                each->help);
     }
-    return false;
+    if (!any)
+        fprintf(out, "unknown command: '%.64s': `help` lists what there is\n", line->args);
 }
 
 /* ---- the command line ------------------------------------------------------------------------ */
 
-/* The rest of `line` after a word and blanks; NULL: it does not begin with that word. */
-static const char *after_word(const char *line, const char *word)
+/* One blank between words, and none around them. */
+static void tidy(char *text)
 {
-    size_t len = strlen(word);
+    char *to = text;
 
-    if (strncmp(line, word, len) != 0 ||
-        (line[len] != ' ' && line[len] != '/' && line[len] != '\0'))
+    for (const char *from = text; *from; from++)
+        if (*from != ' ' && *from != '\t')
+            *to++ = *from;
+        else if (to > text && to[-1] != ' ')
+            *to++ = ' ';
+    if (to > text && to[-1] == ' ')
+        to--;
+    *to = '\0';
+}
+
+/* What comes after the name; NULL: the text is about something else. `x/4xw 0` is fine. */
+static const char *args_of(const char *text, const struct monitor_line *each)
+{
+    const char *rest = text + strlen(each->name);
+
+    if (!begins_with(text, each->name) || (*rest != '\0' && *rest != ' ' && *rest != '/'))
         return NULL;
-    return line + len + strspn(line + len, " ");
+    if (*rest == ' ')
+        rest++;
+    return *rest == '\0' || each->args[0] ? rest : NULL;
 }
 
-static void show_line(struct control_vm *vm, unsigned cpu, const char *line, FILE *out)
+static const struct monitor_line *find_line(const char *text, const char **ret_args)
 {
-    const char *info = after_word(line, "info");
-    const char *virtual = after_word(line, "x");
-    const char *physical = after_word(line, "xp");
-
-    if (physical)
-        monitor_memory_show(vm, -1, physical, out);
-    else if (virtual)
-        monitor_memory_show(vm, (int)cpu, virtual, out);
-    else if (!info || !show_info(vm, cpu, info, out))
-        fprintf(out,
-                "unknown command: '%.64s': expected info status|block|registers|mem|mtree|irq, x "
-                "or xp\n",
-                line);
+    for (size_t i = 0; i < ARRAY_SIZE(monitor_lines); i++) {
+        *ret_args = args_of(text, &monitor_lines[i]);
+        if (*ret_args)
+            return &monitor_lines[i];
+    }
+    return NULL;
 }
 
-/* ---- what a CPU has to tell ------------------------------------------------------------------ */
+static void show_unknown(const char *text, FILE *out)
+{
+    const struct line all_of_info = {.args = "info"};
+
+    if (strcmp(text, "info") == 0)
+        show_help(&all_of_info, out);
+    else
+        fprintf(out, "unknown command: '%.64s': `help` lists what there is\n", text);
+}
+
+/* ---- what CPUs have to tell ------------------------------------------------------------------ */
 
 struct look {
     struct qmp_request *request;
-    unsigned cpu;
-    const char *line; /* of the request */
+    const struct monitor_line *what;
+    struct line line;
+    char *words; /* owner of line.args */
     struct text text;
     struct cpu_question question;
 };
-
-/* Is it about what only the CPU's own thread can tell? */
-static bool is_for_cpu(const char *line)
-{
-    const char *info = after_word(line, "info");
-
-    for (size_t i = 0; info && i < ARRAY_SIZE(topics); i++)
-        if (strcmp(info, topics[i].name) == 0)
-            return topics[i].of_cpu;
-    return after_word(line, "x") != NULL;
-}
 
 /* On the CPU's thread. */
 static void look_at_cpu(struct cpu_question *question)
 {
     struct look *look = container_of(question, struct look, question);
 
-    show_line(vm_of(look->request), look->cpu, look->line, look->text.out);
+    look->what->show(&look->line, look->text.out);
 }
 
 static void return_look(struct cpu_question *question)
 {
     struct look *look = container_of(question, struct look, question);
-    struct control_vm *vm = vm_of(look->request);
+    struct control_vm *vm = look->line.vm;
 
     if (!question->looked)
         fprintf(look->text.out, "%s\n",
                 vm->queries->state(vm) == VM_NO_GUEST ? "no guest runs" : "the CPU does not run");
     qmp_return(look->request, end_text(&look->text));
+    free(look->words);
     free(look);
 }
 
-static void ask_cpu(struct qmp_request *request, unsigned cpu, const char *line)
+static void ask_cpu(struct qmp_request *request, const struct monitor_line *what,
+                    const struct line *line)
 {
-    struct control_vm *vm = vm_of(request);
     struct look *look = calloc(1, sizeof(*look));
 
-    if (!look || !begin_text(&look->text)) {
+    if (look)
+        look->words = strdup(line->args);
+    if (!look || !look->words || !begin_text(&look->text)) {
+        if (look)
+            free(look->words);
         free(look);
         qmp_fail(request, QMP_GENERIC_ERROR, "out of memory");
         return;
     }
     look->request = request;
-    look->cpu = cpu;
-    look->line = line;
-    look->question = (struct cpu_question){.look = look_at_cpu, .answered = return_look};
-    vm->queries->ask_cpu(vm, cpu, &look->question);
+    look->what = what;
+    look->line = *line;
+    look->line.args = look->words;
+    look->question = (struct cpu_question){
+        .look = look_at_cpu, .answered = return_look, .of_all = what->subject == OF_ALL};
+    line->vm->queries->ask_cpu(line->vm, line->cpu, &look->question);
+}
+
+/* `what` is NULL if the words are about nothing that there is. */
+static void show_now(struct qmp_request *request, const struct monitor_line *what,
+                     const struct line *line, const char *words)
+{
+    struct text text;
+
+    if (!begin_text(&text)) {
+        qmp_fail(request, QMP_GENERIC_ERROR, "out of memory");
+        return;
+    }
+    if (what)
+        what->show(line, text.out);
+    else
+        show_unknown(words, text.out);
+    qmp_return(request, end_text(&text));
+}
+
+static void run_line(struct qmp_request *request, unsigned cpu, const char *words)
+{
+    struct line line = {.vm = vm_of(request), .cpu = cpu};
+    const struct monitor_line *what = find_line(words, &line.args);
+
+    if (what && what->subject == OF_DISKS)
+        disk_survey(request, look_at_disk, return_block);
+    else if (what && what->subject != OF_VM)
+        ask_cpu(request, what, &line);
+    else
+        show_now(request, what, &line, words);
 }
 
 static void run_monitor(struct qmp_request *request)
 {
     struct control_vm *vm = vm_of(request);
     json_int_t cpu = qmp_integer(request, "cpu-index", 0);
-    const char *line = qmp_string(request, "command-line");
-    const char *info;
-    struct text text;
+    char *words;
 
-    line += strspn(line, " ");
-    info = after_word(line, "info");
     if (cpu < 0 || cpu >= (json_int_t)vm->ncpus) {
         qmp_fail(request, QMP_GENERIC_ERROR, "'cpu-index' must be from 0 to %u", vm->ncpus - 1);
-    } else if (info && strcmp(info, "block") == 0) {
-        disk_survey(request, look_at_disk, return_block);
-    } else if (is_for_cpu(line)) {
-        ask_cpu(request, (unsigned)cpu, line);
-    } else if (begin_text(&text)) {
-        show_line(vm, (unsigned)cpu, line, text.out);
-        qmp_return(request, end_text(&text));
-    } else {
-        qmp_fail(request, QMP_GENERIC_ERROR, "out of memory");
+        return;
     }
+    words = strdup(qmp_string(request, "command-line"));
+    if (!words) {
+        qmp_fail(request, QMP_GENERIC_ERROR, "out of memory");
+        return;
+    }
+    tidy(words);
+    run_line(request, (unsigned)cpu, words);
+    free(words);
 }
 
 static const struct qmp_arg monitor_args[] = {{"command-line", QMP_STRING, false},

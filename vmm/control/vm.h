@@ -39,7 +39,7 @@ struct vm_counter {
 
 #define VM_COUNTERS_MAX 16
 
-/* What can be shown to people, as lines; the first two are known on the CPU's thread alone. */
+/* What can be shown to people, as lines; the first two are about a CPU. */
 enum vm_topic {
     VM_TOPIC_REGISTERS,   /* of a CPU */
     VM_TOPIC_MAPPINGS,    /* its virtual memory */
@@ -73,13 +73,19 @@ struct vm_queries {
      */
     bool (*get_kvm_stats)(struct control_vm *vm, int cpu,
                           void (*each)(void *opaque, const struct kvm_stat *stat), void *opaque);
-    /* Print it; what is about a CPU on its thread. False: there is no guest. */
+    /*
+     * Print it; what is about a CPU on its thread, or on that of another one while all are outside
+     * the guest. False: there is no guest.
+     */
     bool (*show)(struct control_vm *vm, enum vm_topic topic, unsigned cpu, FILE *out);
     /* RAM at a physical address. Any thread. False: not all of it is RAM, or there is no guest. */
     bool (*read_memory)(struct control_vm *vm, uint64_t gpa, void *buf, size_t len);
     /* Where an address leads, as a CPU sees it; on its thread. False: nowhere. */
     bool (*translate)(struct control_vm *vm, unsigned cpu, uint64_t va, uint64_t *ret_gpa);
-    /* Answered later, on the main loop, or when the VM has ended; without a guest at once. */
+    /*
+     * Answered later, on the main loop, or when the VM has ended; without a guest at once. The CPU
+     * also looks at what is about all of them.
+     */
     void (*ask_cpu)(struct control_vm *vm, unsigned cpu, struct cpu_question *question);
     struct disk *(*disk)(struct control_vm *vm, unsigned index);
     void (*get_disk)(struct control_vm *vm, unsigned index, struct vm_disk *ret_disk);

@@ -116,6 +116,8 @@ static void exec_child(int in, int out, int err, const char *const args[],
         setup->in_child();
     /* Does not outlive a test that is stopped half-way. Changing the user would clear this. */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    /* For the debugger of vm_print_threads, where the host lets only parents debug. */
+    prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY);
     if (setup->in_child)
         fexecve(fd, (char *const *)argv, environ);
     else
@@ -246,6 +248,22 @@ bool vm_wait_output_len(struct vm *vm, size_t len)
     return true;
 }
 
+/* Their stacks if a debugger is there, and what each waits for in the kernel. */
+void vm_print_threads(const struct vm *vm)
+{
+    char command[512];
+
+    snprintf(command, sizeof(command),
+             "{ pid=%d; for t in /proc/$pid/task/*; do"
+             " echo $t $(cat $t/comm $t/wchan $t/syscall); done;"
+             " if command -v gdb >/dev/null;"
+             " then gdb -nx -batch -p $pid -ex 'thread apply all backtrace';"
+             " elif command -v eu-stack >/dev/null; then eu-stack -p $pid;"
+             " else echo 'no gdb and no eu-stack: no stacks'; fi; } >&2 2>&1",
+             (int)vm->pid);
+    (void)!system(command);
+}
+
 int vm_wait(struct vm *vm)
 {
     uint64_t until = deadline();
@@ -256,6 +274,7 @@ int vm_wait(struct vm *vm)
         ;
     /* Its streams end when it ends; open ones mean that time is up. */
     if (vm->out.fd >= 0 || vm->err.fd >= 0) {
+        vm_print_threads(vm);
         kill(vm->pid, SIGKILL);
         hangs = true;
     }

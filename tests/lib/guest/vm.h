@@ -66,6 +66,9 @@ const char *vm_errors(const struct vm *vm);
 /* Read until stdout has brought `len` bytes. */
 bool vm_wait_output_len(struct vm *vm, size_t len);
 
+/* For whoever reads the failure of one that hangs: where each of its threads is. To stderr. */
+void vm_print_threads(const struct vm *vm);
+
 /*
  * Wait for the end of the process and of its streams. The exit code; -N if signal N ended it;
  * -1000 if it did not end in VM_TIMEOUT_S and was killed.

@@ -126,9 +126,19 @@ static bool do_on(struct gate_thread *thread, void (*fn)(void *opaque), void *op
     return posted;
 }
 
+/* Work may have a section of its own. */
+static void run_section(void *opaque)
+{
+    gate_begin_exclusive(&gate);
+    check_section();
+    gate_end_exclusive(&gate);
+}
+
 static void run_errand(struct gate_work *work)
 {
     ck_assert_uint_eq(atomic_load(&in_section), 0);
+    if (atomic_load(&errands) % 4 == 0)
+        run_section(NULL);
 }
 
 static void count_work(void *opaque)
@@ -373,6 +383,18 @@ START_TEST(exit_that_ends_its_section_does_not_go_on_while_held)
 }
 END_TEST
 
+/* Who holds the threads may hold them for long, and wait for what is asked of one. */
+START_TEST(work_with_a_section_is_done_while_held)
+{
+    gate_hold(&gate);
+    gate_wait_clear(&gate);
+    for (unsigned i = 0; i < NVCPUS; i++)
+        ck_assert(do_on(&vcpus[i].gate, run_section, NULL));
+    check_outside();
+    gate_release(&gate);
+}
+END_TEST
+
 static atomic_uint nclears;
 
 static void count_clear(struct gate *cleared)
@@ -554,7 +576,8 @@ static void add_tests(Suite *suite)
         end_reaches_a_held_thread_and_nobody_waits_for_one_that_left,
         work_for_a_thread_that_has_not_begun_is_done,
         exit_that_ends_its_section_does_not_go_on_while_held,
-        who_asked_is_told_when_all_are_outside, thread_that_is_kept_stays_out_while_the_others_run,
+        work_with_a_section_is_done_while_held, who_asked_is_told_when_all_are_outside,
+        thread_that_is_kept_stays_out_while_the_others_run,
         thread_that_is_kept_comes_out_and_can_end);
     unit_case(suite, "random", random_requests_of_clients_and_vcpus_that_run,
               random_requests_of_clients_and_vcpus_that_sleep);

@@ -88,6 +88,7 @@ static void ask_cpu(struct control_vm *vm, unsigned cpu, struct cpu_question *qu
 {
     struct fake_vm *fake = fake_of(vm);
 
+    fake->asked_of_all = question->of_all;
     if (fake->hung_cpu) {
         fake->asked = question;
         return;

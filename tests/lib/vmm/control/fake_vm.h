@@ -27,6 +27,7 @@ struct fake_vm {
 
     bool hung_cpu;              /* questions wait for fake_vm_let_cpu_answer */
     struct cpu_question *asked; /* the one that waits */
+    bool asked_of_all;          /* the last one */
 
     uint8_t ram[FAKE_VM_RAM_LEN];
     struct block_port ports[FAKE_VM_DISKS_MAX];
