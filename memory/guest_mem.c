@@ -2,11 +2,13 @@
 #include "memory/guest_mem.h"
 
 #include <errno.h>
+#include <linux/memfd.h>
 #include <linux/mman.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 
@@ -23,6 +25,12 @@
  * was provided beforehand shall be there. Of this process, which has one guest at a time.
  */
 static atomic_bool keeps_pages;
+
+/* Nothing outside of [begin, end) is mapped from a file; of this process, too. */
+static struct {
+    atomic_uintptr_t begin;
+    atomic_uintptr_t end;
+} file_pages;
 
 static int check_ranges(const struct mem_range *ranges, size_t nranges, struct err *err)
 {
@@ -43,6 +51,40 @@ static int check_ranges(const struct mem_range *ranges, size_t nranges, struct e
                            (unsigned long long)range->len, (unsigned long long)range->gpa);
         min_gpa = end + 1; /* regions that touch should have been one */
     }
+    return 0;
+}
+
+/* A file that consists of memory, with holes where nobody wrote. Its descriptor or -errno. */
+static int make_memory_file(uint64_t len, unsigned flags)
+{
+    int fd = memfd_create("guest memory", MFD_CLOEXEC | flags);
+    int r;
+
+    if (fd < 0)
+        return -errno;
+    if (len <= INT64_MAX && ftruncate(fd, (off_t)len) == 0)
+        return fd;
+    r = len <= INT64_MAX ? -errno : -EFBIG;
+    close(fd);
+    return r;
+}
+
+static int share_region(struct mem_region *region, struct err *err)
+{
+    int fd = make_memory_file(region->len, 0);
+
+    /* In place of what is there: where that fails, there is no guest. */
+    if (fd < 0 || mmap(region->host, region->len, PROT_READ | PROT_WRITE,
+                       MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0) == MAP_FAILED) {
+        int r = fd < 0 ? fd : -errno;
+
+        if (fd >= 0)
+            close(fd);
+        return err_set_errno(err, r, "guest memory: cannot share %llu MiB",
+                             (unsigned long long)(region->len / MIB));
+    }
+    region->fd = fd;
+    (void)madvise(region->host, region->len, MADV_DONTDUMP); /* advice */
     return 0;
 }
 
@@ -73,12 +115,12 @@ static int map_region(struct mem_region *region, const struct mem_range *range, 
     host += head;
     (void)madvise(host, range->len, MADV_DONTDUMP); /* advice */
 
-    *region = (struct mem_region){.gpa = range->gpa, .len = range->len, .host = host};
+    *region = (struct mem_region){.gpa = range->gpa, .len = range->len, .host = host, .fd = -1};
     return 0;
 }
 
-int guest_mem_new(const struct mem_range *ranges, size_t nranges, struct guest_mem **ret_mem,
-                  struct err *err)
+static int make(const struct mem_range *ranges, size_t nranges, bool shared,
+                struct guest_mem **ret_mem, struct err *err)
 {
     struct guest_mem *mem;
     int r;
@@ -91,22 +133,42 @@ int guest_mem_new(const struct mem_range *ranges, size_t nranges, struct guest_m
         return err_set(err, -ENOMEM, "guest memory: out of memory");
     for (size_t i = 0; i < nranges; i++) {
         r = map_region(&mem->regions[i], &ranges[i], err);
+        if (r == 0)
+            mem->nregions++;
+        if (r == 0 && shared)
+            r = share_region(&mem->regions[i], err);
         if (r < 0) {
             guest_mem_free(mem);
             return r;
         }
-        mem->nregions++;
     }
+    atomic_store(&file_pages.begin, 0);
+    atomic_store(&file_pages.end, 0);
     *ret_mem = mem;
     return 0;
+}
+
+int guest_mem_new(const struct mem_range *ranges, size_t nranges, struct guest_mem **ret_mem,
+                  struct err *err)
+{
+    return make(ranges, nranges, false, ret_mem, err);
+}
+
+int guest_mem_new_shared(const struct mem_range *ranges, size_t nranges, struct guest_mem **ret_mem,
+                         struct err *err)
+{
+    return make(ranges, nranges, true, ret_mem, err);
 }
 
 void guest_mem_free(struct guest_mem *mem)
 {
     if (!mem)
         return;
-    for (size_t i = 0; i < mem->nregions; i++)
+    for (size_t i = 0; i < mem->nregions; i++) {
         (void)munmap(mem->regions[i].host, mem->regions[i].len); /* ours, so it cannot fail */
+        if (mem->regions[i].fd >= 0)
+            close(mem->regions[i].fd);
+    }
     free(mem);
 }
 
@@ -130,10 +192,34 @@ static unsigned long long pool_free_pages(void)
 
 /*
  * Without MAP_NORESERVE the host sets the pages aside, so that none is missing while the VM runs.
+ * Returns MAP_FAILED with errno set; *ret_fd is the file of shared memory, or -1.
  */
+static void *map_pool(const struct mem_region *region, int *ret_fd)
+{
+    void *host;
+    int fd;
+
+    *ret_fd = -1;
+    if (region->fd < 0)
+        return mmap(NULL, region->len, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_2MB, -1, 0);
+    fd = make_memory_file(region->len, MFD_HUGETLB | MFD_HUGE_2MB);
+    if (fd < 0) {
+        errno = -fd;
+        return MAP_FAILED;
+    }
+    host = mmap(NULL, region->len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (host == MAP_FAILED)
+        close(fd); /* which leaves errno alone: there is nothing to write back */
+    else
+        *ret_fd = fd;
+    return host;
+}
+
 static int use_pool(struct mem_region *region, struct err *err)
 {
     void *host;
+    int fd;
 
     if (!is_aligned(region->len, HUGE_PAGE_SIZE))
         return err_set(err, -EINVAL,
@@ -142,14 +228,16 @@ static int use_pool(struct mem_region *region, struct err *err)
     /*
      * Not in place of what is there: a failure might leave a hole, which another thread could fill.
      */
-    host = mmap(NULL, region->len, PROT_READ | PROT_WRITE,
-                MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_2MB, -1, 0);
+    host = map_pool(region, &fd);
     if (host == MAP_FAILED)
         return err_set_errno(err, -errno,
                              "guest memory: cannot have %llu huge pages of 2 MiB (the host has "
                              "%llu free; `sysctl vm.nr_hugepages=N` sets how many there are)",
                              (unsigned long long)(region->len / HUGE_PAGE_SIZE), pool_free_pages());
     (void)munmap(region->host, region->len); /* ours, so it cannot fail */
+    if (region->fd >= 0)
+        close(region->fd);
+    region->fd = fd;
     region->host = host;
     (void)madvise(region->host, region->len, MADV_DONTDUMP); /* advice */
     return 0;
@@ -238,6 +326,48 @@ void guest_mem_clear(uint8_t *host, size_t len)
     memset(host + head + pages, 0, len - head - pages);
 }
 
+static bool is_shared(const struct guest_mem *mem, const uint8_t *host)
+{
+    for (size_t i = 0; i < mem->nregions; i++) {
+        const struct mem_region *region = &mem->regions[i];
+
+        if (host >= region->host && host < region->host + region->len)
+            return region->fd >= 0;
+    }
+    return false;
+}
+
+void guest_mem_discard(const struct guest_mem *mem, uint8_t *host, size_t len)
+{
+    /* Of shared memory the file gets a hole; otherwise other mappings would still have the page. */
+    const int advice = is_shared(mem, host) ? MADV_REMOVE : MADV_DONTNEED;
+    const uintptr_t begin = align_up((uintptr_t)host, PAGE_SIZE);
+    const uintptr_t end = align_down((uintptr_t)host + len, PAGE_SIZE);
+    const uintptr_t file_begin = max_u64(begin, atomic_load(&file_pages.begin));
+    const uintptr_t file_end = min_u64(end, atomic_load(&file_pages.end));
+
+    /* What the host does not take is kept. */
+    if (file_begin >= file_end) {
+        if (begin < end)
+            (void)madvise((void *)begin, end - begin, advice);
+        return;
+    }
+    if (begin < file_begin)
+        (void)madvise((void *)begin, file_begin - begin, advice);
+    if (file_end < end)
+        (void)madvise((void *)file_end, end - file_end, advice);
+}
+
+static void note_file_pages(const uint8_t *host, size_t len)
+{
+    uintptr_t begin = atomic_load(&file_pages.begin), end = atomic_load(&file_pages.end);
+
+    if (begin == end || (uintptr_t)host < begin)
+        atomic_store(&file_pages.begin, (uintptr_t)host);
+    if ((uintptr_t)host + len > end)
+        atomic_store(&file_pages.end, (uintptr_t)host + len);
+}
+
 /*
  * The host makes room before it knows that a mapping can be made, so one that is made in its place
  * can leave a hole, which another thread would fill. A file is therefore mapped elsewhere and moved
@@ -251,6 +381,7 @@ int guest_mem_map_file(uint8_t *host, size_t len, int fd, uint64_t off)
     if (elsewhere == MAP_FAILED)
         return -errno;
     (void)madvise(elsewhere, len, MADV_DONTDUMP); /* advice */
+    note_file_pages(host, len);
     if (mremap(elsewhere, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, host) == host)
         return 0;
     (void)munmap(elsewhere, len); /* ours, so it cannot fail */

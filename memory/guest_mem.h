@@ -22,6 +22,7 @@ struct mem_region {
     uint64_t gpa;
     uint64_t len;
     uint8_t *host;
+    int fd; /* of shared memory: a file of `len` bytes, all of it mapped at `host`; else -1 */
 };
 
 #define GUEST_MEM_REGIONS_MAX 8
@@ -42,6 +43,14 @@ struct mem_range {
  */
 int guest_mem_new(const struct mem_range *ranges, size_t nranges, struct guest_mem **ret_mem,
                   struct err *err) MUST_CHECK;
+
+/*
+ * The same in memory that another process can map: each region is a file without a name, which is
+ * passed on by its descriptor. All mappings of it shall have the same, so guest_mem_map_file must
+ * not be used, and guest_mem_keep_pages is to be set.
+ */
+int guest_mem_new_shared(const struct mem_range *ranges, size_t nranges, struct guest_mem **ret_mem,
+                         struct err *err) MUST_CHECK;
 void guest_mem_free(struct guest_mem *mem);
 
 /* Which pages of the host guest memory consists of. */
@@ -59,7 +68,8 @@ int guest_mem_use_pages(struct guest_mem *mem, enum guest_pages pages, struct er
 
 /*
  * Does guest_mem_clear leave pages to the guest instead of giving them back to the host? For a
- * pool's pages and those that are provided beforehand. Before anything is cleared.
+ * pool's pages, those that are provided beforehand, and shared ones, which would not read as zeros.
+ * Before anything is cleared.
  */
 void guest_mem_keep_pages(bool keep);
 
@@ -98,6 +108,13 @@ void guest_mem_prefer_huge(uint8_t *host, size_t len);
  * host. Before the guest runs.
  */
 void guest_mem_clear(uint8_t *host, size_t len);
+
+/*
+ * Give back to the host what of [host, host + len), a piece of one region, is whole pages; they
+ * read as zeros then. Pages that the host does not take, and those around what is mapped from a
+ * file, which would read as that file, keep their contents. While the guest runs, on any thread.
+ */
+void guest_mem_discard(const struct guest_mem *mem, uint8_t *host, size_t len);
 
 /*
  * Let `len` bytes of guest memory at `host`, whole pages, be those of a file from `off` on; what

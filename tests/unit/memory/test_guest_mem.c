@@ -5,12 +5,15 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
 #include "memory/guest_mem_populate.h"
 #include "tests/lib/host_calls.h"
 #include "tests/lib/unit.h"
+
+#define PAGE 4096ul
 
 /* 1 MiB at 0, a hole, 2 MiB at 16 MiB. */
 static const struct mem_range two_ranges[] = {
@@ -281,8 +284,6 @@ START_TEST(a_mapping_that_fails_half_way_is_told_apart)
 }
 END_TEST
 
-/* ---- pages of the host ----------------------------------------------------------------------- */
-
 /* What the host says of the mapping that begins at `host`: its flags, such as " hg ". */
 static void read_flags(const void *host, char ret_flags[512])
 {
@@ -316,6 +317,112 @@ static size_t count_resident(uint8_t *host, size_t len)
     }
     return n;
 }
+
+/* ---- memory that goes back while the guest runs ---------------------------------------------- */
+
+static bool is_filled(const uint8_t *host, size_t len, uint8_t byte)
+{
+    for (size_t i = 0; i < len; i++)
+        if (host[i] != byte)
+            return false;
+    return true;
+}
+
+static void check_discarding(struct guest_mem *mem)
+{
+    uint8_t *host = mem->regions[0].host;
+
+    memset(host, 0x33, 64 * KIB);
+    guest_mem_discard(mem, host + PAGE - 1, 2 * PAGE + 2); /* two pages of it are whole */
+    ck_assert(is_filled(host, PAGE, 0x33));
+    ck_assert_uint_eq(count_resident(host + PAGE, 2 * PAGE), 0);
+    ck_assert(is_filled(host + PAGE, 2 * PAGE, 0));
+    ck_assert(is_filled(host + 3 * PAGE, PAGE, 0x33));
+    guest_mem_discard(mem, host + 1, PAGE - 1);
+    guest_mem_discard(mem, host, 0);
+    ck_assert(is_filled(host, PAGE, 0x33));
+}
+
+START_TEST(discarded_pages_read_as_zeroes)
+{
+    struct guest_mem *mem = new_mem(two_ranges, 2);
+
+    check_discarding(mem);
+    guest_mem_free(mem);
+}
+END_TEST
+
+/* Given back, they would read as the file and not as zeroes. */
+START_TEST(pages_of_files_are_not_discarded)
+{
+    struct guest_mem *mem = new_mem(two_ranges, 2);
+    uint8_t *host = mem->regions[0].host;
+    FILE *file = tmpfile();
+
+    memset(host, 0x33, 64 * KIB);
+    ck_assert_int_eq(ftruncate(fileno(file), 2 * PAGE), 0);
+    ck_assert_int_eq(guest_mem_map_file(host + 2 * PAGE, PAGE, fileno(file), 0), 0);
+    ck_assert_int_eq(guest_mem_map_file(host + 4 * PAGE, PAGE, fileno(file), 0), 0);
+    memset(host + 2 * PAGE, 0x44, PAGE);
+    memset(host + 4 * PAGE, 0x44, PAGE);
+    guest_mem_discard(mem, host, 64 * KIB);
+    ck_assert(is_filled(host, 2 * PAGE, 0));
+    ck_assert(is_filled(host + 2 * PAGE, PAGE, 0x44));
+    ck_assert(is_filled(host + 4 * PAGE, PAGE, 0x44));
+    ck_assert(is_filled(host + 5 * PAGE, 64 * KIB - 5 * PAGE, 0));
+
+    memset(host, 0x33, 2 * PAGE);
+    guest_mem_discard(mem, host, PAGE);
+    guest_mem_discard(mem, host + 2 * PAGE, 3 * PAGE);
+    ck_assert(is_filled(host, PAGE, 0) && is_filled(host + PAGE, PAGE, 0x33));
+    ck_assert(is_filled(host + 2 * PAGE, PAGE, 0x44));
+    guest_mem_free(mem);
+    (void)fclose(file);
+}
+END_TEST
+
+START_TEST(shared_memory_is_in_its_file)
+{
+    struct guest_mem *mem = NULL;
+    const struct mem_region *region;
+    uint8_t *other;
+    char flags[512];
+
+    ck_assert_int_eq(guest_mem_new_shared(two_ranges, 2, &mem, NULL), 0);
+    region = &mem->regions[0];
+    ck_assert_int_ne(region->fd, mem->regions[1].fd);
+    ck_assert(is_aligned((uintptr_t)region->host, 2 * MIB));
+    ck_assert_uint_eq(count_resident(region->host, region->len), 0);
+    read_flags(region->host, flags);
+    ck_assert_ptr_nonnull(strstr(flags, " dd "));
+    other = mmap(NULL, region->len, PROT_READ | PROT_WRITE, MAP_SHARED, region->fd, 0);
+    ck_assert_ptr_ne(other, MAP_FAILED);
+    region->host[PAGE] = 0x55;
+    ck_assert_uint_eq(other[PAGE], 0x55);
+    check_discarding(mem);
+    ck_assert(is_filled(other, PAGE, 0x33) && is_filled(other + PAGE, 2 * PAGE, 0));
+    ck_assert_int_eq(munmap(other, region->len), 0);
+    guest_mem_free(mem);
+}
+END_TEST
+
+START_TEST(memory_that_cannot_be_shared_is_an_error)
+{
+    struct rlimit limit;
+    struct guest_mem *mem = NULL;
+    struct err err = {0};
+
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = 0;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    ck_assert_int_eq(guest_mem_new_shared(two_ranges, 2, &mem, &err), -EMFILE);
+    limit.rlim_cur = limit.rlim_max;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    ck_assert_ptr_nonnull(strstr(err.msg, "cannot share"));
+}
+END_TEST
+
+/* ---- pages of the host ----------------------------------------------------------------------- */
 
 START_TEST(cleared_pages_go_back_unless_they_are_kept)
 {
@@ -429,6 +536,8 @@ static void add_tests(Suite *suite)
               memory_is_zero_and_keeps_what_is_written, access_outside_copies_nothing,
               cleared_memory_is_zero_and_its_neighbours_stay,
               a_mapped_file_is_read_and_never_written, a_mapping_that_fails_half_way_is_told_apart);
+    unit_case(suite, "going back", discarded_pages_read_as_zeroes, pages_of_files_are_not_discarded,
+              shared_memory_is_in_its_file, memory_that_cannot_be_shared_is_an_error);
     unit_case(suite, "mapping", host_addresses_allow_huge_pages,
               large_memory_costs_nothing_until_touched, bad_ranges_are_refused_by_name,
               no_address_space_says_how_much_was_wanted,
