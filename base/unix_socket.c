@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +15,8 @@
 
 #include "base/folder.h"
 #include "base/folder_walk.h"
+
+#define PATH_LEN_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
 
 /* Who waits in the socket's queue while one client is served. */
 #define QUEUE_LEN 1
@@ -36,37 +37,46 @@ struct draft {
 
 /* ---- what has the name ----------------------------------------------------------------------- */
 
+/* The path fits. */
 static struct sockaddr_un address_of(const char *path)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
 
-    /* unix_socket_listen has seen to it that it fits. */
     (void)snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
     return addr;
 }
 
 /*
- * Is it a socket that a process left behind? The kernel refuses a datagram socket for want of an
+ * The error of a look at a socket, 0 for none. The kernel refuses a datagram socket for want of an
  * owner, but tells one of another type by an error of its own. So whoever has the socket notices
  * nothing: a client would take the place of the next one, and output that is kept for him. And a
  * process that has bound it, but does not listen yet, has it.
  */
+static int look_at(const char *path)
+{
+    const struct sockaddr_un addr = address_of(path);
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int r;
+
+    if (fd < 0)
+        return -errno;
+    r = connect(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : 0;
+    close(fd);
+    return r;
+}
+
+bool unix_socket_is_used(const char *path)
+{
+    return strlen(path) <= PATH_LEN_MAX && look_at(path) == -EPROTOTYPE;
+}
+
+/* Is it a socket that a process left behind? */
 static bool is_stale(const struct draft *draft)
 {
-    const struct sockaddr_un addr = address_of(draft->path);
     struct stat st;
-    bool refused;
-    int fd;
 
-    if (fstatat(draft->folder, draft->name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISSOCK(st.st_mode))
-        return false;
-    fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return false;
-    refused =
-        connect(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0 && errno == ECONNREFUSED;
-    close(fd);
-    return refused;
+    return fstatat(draft->folder, draft->name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+           S_ISSOCK(st.st_mode) && look_at(draft->path) == -ECONNREFUSED;
 }
 
 /* Returns a descriptor that holds the lock until it is closed, or -errno. */
@@ -190,14 +200,13 @@ static int make(struct draft *draft, struct err *err)
 
 int unix_socket_listen(const char *path, struct unix_socket *ret_socket, struct err *err)
 {
-    const size_t max = sizeof(((struct sockaddr_un *)0)->sun_path) - 1;
     struct draft draft = {.path = path};
     int r;
 
     ret_socket->fd = -1;
-    if (strlen(path) > max)
+    if (strlen(path) > PATH_LEN_MAX)
         return err_set(err, -ENAMETOOLONG, "%.200s: expected a socket path of at most %zu bytes",
-                       path, max);
+                       path, PATH_LEN_MAX);
     draft.folder = folder_open(path, &draft.name);
     if (draft.folder == -ELOOP)
         return err_set(err, -ELOOP, "%s: " FOLDER_LOOP, path);

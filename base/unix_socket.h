@@ -13,6 +13,7 @@
 #ifndef MINIVMM_BASE_UNIX_SOCKET_H
 #define MINIVMM_BASE_UNIX_SOCKET_H
 
+#include <stdbool.h>
 #include <sys/stat.h>
 
 #include "base/compiler.h"
@@ -27,6 +28,9 @@ struct unix_socket {
 /* 0, or a negative errno with *err filled: nothing was made then, and ret_socket->fd is -1. */
 int unix_socket_listen(const char *path, struct unix_socket *ret_socket,
                        struct err *err) MUST_CHECK;
+
+/* Has a process the stream socket of this name? It notices nothing of the question. */
+bool unix_socket_is_used(const char *path);
 
 /* Remove the name, if it is still ours, and stop listening. Harmless without a socket. */
 void unix_socket_close(struct unix_socket *sock);

@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/unix_socket.h"
+
 #define LETTERS_AND_DIGITS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 bool vm_name_is_valid(const char *name)
@@ -42,6 +44,36 @@ static char *fallback(void)
     return asprintf(&folder, "/tmp/minivmm-%u", geteuid()) < 0 ? NULL : folder;
 }
 
+static char *folder_below(const char *runtime)
+{
+    char *folder = NULL;
+
+    return asprintf(&folder, "%s/minivmm", runtime) < 0 ? NULL : folder;
+}
+
+/* What the variable usually leads to: see pam_systemd(8). */
+static char *usual_folder(void)
+{
+    char *folder = NULL;
+
+    return asprintf(&folder, "/run/user/%u/minivmm", geteuid()) < 0 ? NULL : folder;
+}
+
+/* Takes it over, unless it is one of the `n` that are there. How many there are now. */
+static size_t add_folder(char *folders[VM_FOLDERS_MAX], size_t n, char *folder)
+{
+    for (size_t i = 0; folder && i < n; i++) {
+        if (strcmp(folders[i], folder) == 0) {
+            free(folder);
+            folder = NULL;
+        }
+    }
+    if (!folder)
+        return n;
+    folders[n] = folder;
+    return n + 1;
+}
+
 void vm_names_folders(char *ret_folders[VM_FOLDERS_MAX])
 {
     const char *runtime = runtime_folder();
@@ -49,13 +81,10 @@ void vm_names_folders(char *ret_folders[VM_FOLDERS_MAX])
 
     for (size_t i = 0; i < VM_FOLDERS_MAX; i++)
         ret_folders[i] = NULL;
-    if (runtime && asprintf(&ret_folders[n], "%s/minivmm", runtime) >= 0)
-        n++;
-    ret_folders[n] = fallback();
-    if (n == 1 && ret_folders[1] && strcmp(ret_folders[0], ret_folders[1]) == 0) {
-        free(ret_folders[1]);
-        ret_folders[1] = NULL;
-    }
+    if (runtime)
+        n = add_folder(ret_folders, n, folder_below(runtime));
+    n = add_folder(ret_folders, n, fallback());
+    (void)add_folder(ret_folders, n, usual_folder());
 }
 
 int vm_names_check_folder(const char *folder, struct err *err)
@@ -79,6 +108,28 @@ char *vm_names_socket(const char *folder, const char *name)
     char *path = NULL;
 
     return asprintf(&path, "%s/%s" VM_NAMES_SUFFIX, folder, name) < 0 ? NULL : path;
+}
+
+char *vm_names_other_socket(const char *name)
+{
+    char *folders[VM_FOLDERS_MAX];
+    char *path = NULL;
+
+    vm_names_folders(folders);
+    for (size_t i = 1; i < VM_FOLDERS_MAX && folders[i] && !path; i++) {
+        struct err ignored; /* what is in its place may be anybody's, and says nothing */
+
+        if (vm_names_check_folder(folders[i], &ignored) < 0)
+            continue;
+        path = vm_names_socket(folders[i], name);
+        if (path && !unix_socket_is_used(path)) {
+            free(path);
+            path = NULL;
+        }
+    }
+    for (size_t i = 0; i < VM_FOLDERS_MAX; i++)
+        free(folders[i]);
+    return path;
 }
 
 /* What another process makes at the same time is as good. */

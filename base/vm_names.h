@@ -31,11 +31,11 @@ bool vm_name_is_valid(const char *name);
     "expected up to 48 letters, digits, '-', '_' and '.', with a letter or digit first"
 
 /*
- * The folders where VMs of this user may be. The first is where new ones go; the other one may have
- * VMs that were started with or without the variable. To be freed; NULL from the first that is not
- * there on, or without memory.
+ * The folders where VMs of this user may be. The first is where new ones go; the others may have
+ * VMs that were started without the variable, or with its usual value, /run/user/UID. To be freed;
+ * NULL behind the last one, or without memory.
  */
-#define VM_FOLDERS_MAX 2
+#define VM_FOLDERS_MAX 3
 void vm_names_folders(char *ret_folders[VM_FOLDERS_MAX]);
 
 /*
@@ -51,7 +51,14 @@ int vm_names_check_folder(const char *folder, struct err *err) MUST_CHECK;
 char *vm_names_socket(const char *folder, const char *name);
 
 /*
- * The same for a VM that is about to start: the name is checked, and the folder made if need be.
+ * The socket of a VM of this name that runs and is not in the first folder, to be freed; NULL: there
+ * is none. Looked for by one who has the name in the first folder already: of two VMs that start at
+ * the same time, none overlooks the other.
+ */
+char *vm_names_other_socket(const char *name);
+
+/*
+ * The path of the socket for a VM that is about to start: the name is checked, and the folder made if need be.
  * 0, or a negative errno with *err filled.
  */
 int vm_names_new_socket(const char *name, char **ret_path, struct err *err) MUST_CHECK;

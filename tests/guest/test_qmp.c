@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/vm_names.h"
 #include "block/create.h"
 #include "devices/acpi_pm.h"
 #include "memory/layout_x86.h"
@@ -806,6 +807,60 @@ START_TEST(name_leads_to_the_vm_and_is_its_alone)
 }
 END_TEST
 
+static void expect_name_in_use(const char *name)
+{
+    const char *const args[] = {"--kernel", scratch_path("kernel"), "--name", name, NULL};
+    struct vm second;
+
+    assert_exit_code(&second, vm_run(&second, args), EXIT_SETUP);
+    ck_assert_ptr_nonnull(strstr(vm_errors(&second), "a VM with this name runs already: /"));
+    vm_done(&second);
+}
+
+/* With the folder that the variable says now, or that is used without it. */
+static void start_named_anywhere(const char *name)
+{
+    const char *kernel = scratch_path("kernel");
+    const char *const args[] = {"--kernel", kernel, "--memory", GUEST_MEMORY, "--name", name, NULL};
+    char *folders[VM_FOLDERS_MAX];
+
+    vm_names_folders(folders);
+    snprintf(socket_path, sizeof(socket_path), "%s/%s.qmp", folders[0], name);
+    for (size_t i = 0; i < VM_FOLDERS_MAX; i++)
+        free(folders[i]);
+    guest_write_kernel(&guest, kernel);
+    vm_start(&vm, args);
+    qmp_client_open(&client, socket_path);
+}
+
+/* One VM was started without the variable, or with its usual value, and the next one is not. */
+START_TEST(name_in_another_folder_is_in_use)
+{
+    const bool is_usual = _i == 1;
+    char name[32], usual[32];
+
+    snprintf(usual, sizeof(usual), "/run/user/%u", geteuid());
+    if (is_usual && access(usual, W_OK) < 0) {
+        printf("%s: not there: a name in it is not tested\n", usual);
+        return;
+    }
+    snprintf(name, sizeof(name), "test-%d-%d", getpid(), _i);
+    make_idle();
+    ck_assert_int_eq(is_usual ? setenv("XDG_RUNTIME_DIR", usual, 1) : unsetenv("XDG_RUNTIME_DIR"),
+                     0);
+    start_named_anywhere(name);
+
+    use_runtime_folder("other");
+    expect_name_in_use(name);
+    ck_assert_int_eq(rmdir(scratch_path("other/minivmm")), 0); /* no socket stays in it */
+    ck_assert_int_eq(rmdir(scratch_path("other")), 0);
+    ck_assert_int_eq(unsetenv("XDG_RUNTIME_DIR"), 0);
+    expect_name_in_use(name);
+    qmp_client_do(&client, "quit", NULL);
+    expect_end(EXIT_KILLED);
+}
+END_TEST
+
 START_TEST(name_of_a_vm_that_was_killed_is_free)
 {
     make_idle();
@@ -841,6 +896,7 @@ static void add_tests(Suite *suite)
     tcase_add_checked_fixture(tcase, set_up, tear_down);
     tcase_add_loop_test(tcase, reset_of_the_guest_itself_is_told, 0, 2);
     tcase_add_loop_test(tcase, client_asks_between_two_guests, 0, 2);
+    tcase_add_loop_test(tcase, name_in_another_folder_is_in_use, 0, 2);
     suite_add_tcase(suite, tcase);
 
     unit_case_with(suite, "power", set_up, tear_down,

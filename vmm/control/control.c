@@ -48,6 +48,20 @@ static int on_client_of_name(int fd, void *opaque)
     return qmp_add_client(control->qmp, QMP_DOOR_NAME, fd);
 }
 
+#define RUNS_ALREADY "a VM with this name runs already: %s"
+
+/* A VM may have been started with another value of the variable that the folder depends on. */
+static int check_other_folders(const char *name, struct err *err)
+{
+    char *other = vm_names_other_socket(name);
+
+    if (!other)
+        return 0;
+    err_set(err, -EADDRINUSE, RUNS_ALREADY, other);
+    free(other);
+    return -EADDRINUSE;
+}
+
 static int listen_by_name(struct control *control, const struct control_options *options,
                           struct err *err)
 {
@@ -58,8 +72,10 @@ static int listen_by_name(struct control *control, const struct control_options 
         return r;
     r = listener_new_unix(options->loop, path, options->name, on_client_of_name, control,
                           &control->name_listener, err);
-    if (r == -EADDRINUSE)
-        err_set(err, r, "a VM with this name runs already: %s", path);
+    if (r == 0)
+        r = check_other_folders(options->name, err);
+    else if (r == -EADDRINUSE)
+        err_set(err, r, RUNS_ALREADY, path);
     free(path);
     return r;
 }

@@ -42,37 +42,42 @@ START_TEST(names_are_words)
 }
 END_TEST
 
-static void check_folders(const char *first, const char *second)
+static void check_folders(const char *first, const char *second, const char *third)
 {
     char *folders[VM_FOLDERS_MAX];
 
     vm_names_folders(folders);
     ck_assert_str_eq(folders[0], first);
-    ck_assert_pstr_eq(folders[1], second);
+    ck_assert_str_eq(folders[1], second);
+    ck_assert_pstr_eq(folders[2], third);
     for (size_t i = 0; i < VM_FOLDERS_MAX; i++)
         free(folders[i]);
 }
 
 START_TEST(folder_of_the_session_comes_first)
 {
-    char own[64];
+    char own[64], usual_runtime[32], usual[64];
 
+    snprintf(usual_runtime, sizeof(usual_runtime), "/run/user/%u", geteuid());
+    snprintf(usual, sizeof(usual), "%s/minivmm", usual_runtime);
     if (geteuid() == 0)
         strcpy(own, "/run/minivmm");
     else
         snprintf(own, sizeof(own), "/tmp/minivmm-%u", geteuid());
 
-    setenv("XDG_RUNTIME_DIR", "/run/user/7", 1);
-    check_folders("/run/user/7/minivmm", own);
+    setenv("XDG_RUNTIME_DIR", "/run/user/9999999", 1);
+    check_folders("/run/user/9999999/minivmm", own, usual);
+    setenv("XDG_RUNTIME_DIR", usual_runtime, 1);
+    check_folders(usual, own, NULL);
     setenv("XDG_RUNTIME_DIR", "here", 1);
-    check_folders(own, NULL);
+    check_folders(own, usual, NULL);
     setenv("XDG_RUNTIME_DIR", "", 1);
-    check_folders(own, NULL);
+    check_folders(own, usual, NULL);
     unsetenv("XDG_RUNTIME_DIR");
-    check_folders(own, NULL);
+    check_folders(own, usual, NULL);
     if (geteuid() == 0) {
         setenv("XDG_RUNTIME_DIR", "/run", 1);
-        check_folders(own, NULL);
+        check_folders(own, usual, NULL);
     }
 }
 END_TEST
