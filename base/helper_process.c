@@ -56,7 +56,7 @@ struct launch {
     int error; /* out: errno, if the program was not executed */
 };
 
-/* What rt_sigaction takes and gives. */
+/* What the system call behind sigaction takes and gives. */
 struct kernel_action {
     void (*handler)(int signo);
     unsigned long flags;

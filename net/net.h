@@ -21,6 +21,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+#include "base/err.h"
 #include "base/loop.h"
 
 #define NET_HDR_LEN ((size_t)sizeof(struct virtio_net_hdr_v1))
@@ -69,6 +70,12 @@ struct net_user {
 
 struct net_ops {
     /*
+     * What was begun when it was opened has come to an end: does it work? Main thread, before the
+     * first attach; as late as possible, since it may wait. NULL: there is nothing to wait for. 0,
+     * or a negative errno with *err filled.
+     */
+    int (*wait_ready)(struct net *net, struct err *err);
+    /*
      * Begin to work on a loop, for a user. Nothing is watched, and no offload is agreed on. 0 or
      * -errno: then it is not attached.
      */
@@ -98,6 +105,9 @@ struct net_ops {
      * Returns the length without the header, at least NET_FRAME_MIN; 0: there is none; -EMSGSIZE:
      * the next one was dropped, for it is too long or too short, and there may be more. An end or
      * an error on the other side is no frame: the link goes down.
+     *
+     * After 0, a part of a frame may be in the buffers. The next call brings the same ones, with
+     * the same room or more, unless set_offloads or detach comes before it.
      */
     ssize_t (*receive)(struct net *net, const struct iovec *iov, unsigned niov);
     /* Does the user want to be told that there is something? Off, no wake-up is spent on it. */
