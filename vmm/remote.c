@@ -7,10 +7,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "memory/guest_mem.h"
 #include "vmm/remote_show.h"
 #include "vmm/vcpu.h"
 
+_Static_assert(VIRTIO_BALLOON_NSTATS <= VM_COUNTERS_MAX, "there is room for all figures");
 _Static_assert((unsigned)VCPU_EXITS <= VM_COUNTERS_MAX, "there is room for all counters");
 
 static struct remote *remote_of(struct control_vm *vm)
@@ -146,6 +148,36 @@ static void ask_disk(struct control_vm *vm, unsigned index, struct disk_question
     disk_ask(remote_of(vm)->parts->disks[index], question);
 }
 
+static bool get_balloon(struct control_vm *vm, uint64_t *ret_memory)
+{
+    const struct balloon *balloon = remote_of(vm)->balloon;
+
+    if (balloon)
+        *ret_memory = balloon_get_memory(balloon);
+    return balloon;
+}
+
+static int get_balloon_stats(struct control_vm *vm, struct vm_counter ret_counters[VM_COUNTERS_MAX],
+                             uint64_t *ret_age_ms)
+{
+    struct balloon *balloon = remote_of(vm)->balloon;
+    struct virtio_balloon_stats stats;
+    int n = 0;
+
+    if (!balloon)
+        return -1;
+    if (!balloon_get_stats(balloon, &stats))
+        return 0;
+    for (unsigned tag = 0; tag < VIRTIO_BALLOON_NSTATS; tag++)
+        if (stats.known & 1u << tag)
+            ret_counters[n++] = (struct vm_counter){
+                .name = balloon_stat_name(tag),
+                .value = stats.value[tag],
+            };
+    *ret_age_ms = (monotonic_ns() - stats.told_ns) / NS_PER_MS;
+    return n;
+}
+
 static const struct vm_queries queries = {
     .state = get_state,
     .get_cpu = get_cpu,
@@ -158,6 +190,8 @@ static const struct vm_queries queries = {
     .disk = find_disk,
     .get_disk = get_disk,
     .ask_disk = ask_disk,
+    .get_balloon = get_balloon,
+    .get_balloon_stats = get_balloon_stats,
 };
 
 static char *serial_port_of(const struct config *config)

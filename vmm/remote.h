@@ -8,6 +8,7 @@
 
 #include "base/compiler.h"
 #include "base/err.h"
+#include "vmm/attached/balloon.h"
 #include "vmm/control/vm.h"
 #include "vmm/machine.h"
 
@@ -16,6 +17,7 @@ struct remote {
     const struct machine_parts *parts;
     char *serial_port;
     struct cpu_questions cpu_questions;
+    struct balloon *balloon; /* the runner's; NULL: none */
 
     /* The runner keeps these. */
     struct machine *machine; /* NULL: no guest is there */

@@ -192,6 +192,13 @@ static void on_panicked(const struct machine_parts *parts, enum machine_panic pa
     control_tell_panicked(runner->control, crash_loaded);
 }
 
+static void on_balloon_changed(void *opaque)
+{
+    struct runner *runner = opaque;
+
+    control_tell_balloon(runner->control, balloon_get_memory(runner->remote.balloon));
+}
+
 /* ---- what clients of the control sockets ask for --------------------------------------------- */
 
 static struct runner *runner_of(struct control_vm *vm)
@@ -234,12 +241,22 @@ static void resume_for_client(struct control_vm *vm)
     resume(runner_of(vm));
 }
 
+static bool set_balloon_for_client(struct control_vm *vm, uint64_t memory)
+{
+    struct balloon *balloon = runner_of(vm)->remote.balloon;
+
+    if (balloon)
+        balloon_set_memory(balloon, memory);
+    return balloon;
+}
+
 const struct vm_actions runner_client_actions = {
     .press_power_button = press_for_client,
     .reset = reset_for_client,
     .quit = quit_for_client,
     .pause = pause_for_client,
     .resume = resume_for_client,
+    .set_balloon = set_balloon_for_client,
 };
 
 void runner_watch_guests(struct runner *runner)
@@ -250,4 +267,6 @@ void runner_watch_guests(struct runner *runner)
     runner->parts.paused = on_paused;
     runner->parts.disk_failed = on_disk_failed;
     runner->parts.panicked = on_panicked;
+    if (runner->remote.balloon)
+        balloon_watch(runner->remote.balloon, on_balloon_changed, runner);
 }

@@ -175,11 +175,13 @@ int runner_open(struct runner *runner, struct err *err)
         .attached = runner->attachments.list,
         .nattached = runner->attachments.n,
     };
-    runner_watch_guests(runner);
     r = remote_init(&runner->remote, &runner->parts, &runner_client_actions, err);
-    if (r == 0)
-        runner->remote.vm.serial_shown = console_shown(runner->console);
-    return r;
+    if (r < 0)
+        return r;
+    runner->remote.vm.serial_shown = console_shown(runner->console);
+    runner->remote.balloon = runner->attachments.balloon;
+    runner_watch_guests(runner);
+    return 0;
 }
 
 static void close_console(struct runner *runner)
@@ -222,6 +224,7 @@ static int close_parts(struct runner *runner, struct err *err)
     control_stop(runner->control);
     remote_end_questions(&runner->remote);
     close_console(runner);
+    runner->remote.balloon = NULL;
     attachments_close(&runner->attachments);
     result = close_disks(runner, err);
     boot_close(runner->boot);

@@ -47,6 +47,8 @@ struct attached {
     const struct attached_ops *ops;
 };
 
+struct balloon;
+
 struct attachments {
     const struct config *config;
     struct open_files *files; /* of the VM */
@@ -55,6 +57,7 @@ struct attachments {
     size_t n;
     struct loop_thread shared;
     bool has_shared;
+    struct balloon *balloon; /* one of them; NULL: none */
 };
 
 /* The arguments outlive the attachments. */

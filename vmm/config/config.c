@@ -95,6 +95,11 @@ int config_check(const struct config *config, struct err *err)
         strcmp(config->boot_trace, config->serial_path) == 0)
         return err_set(err, -EINVAL, "boot-trace: %s: the serial port has it: expected another one",
                        config->boot_trace);
+    if (config->balloon && (config->prealloc || config->pages == GUEST_PAGES_2M))
+        return err_set(err, -EINVAL,
+                       "balloon: RAM that is provided beforehand, by %s, does not go back to the "
+                       "host: expected only one of them",
+                       config->prealloc ? "prealloc" : "hugepages 2M");
     if (config->wait_gdb && !config->gdb)
         return err_set(err, -EINVAL, "wait-gdb is given without gdb: expected both");
     for (size_t i = 0; i < config->ndisks; i++) {

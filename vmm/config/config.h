@@ -88,6 +88,7 @@ struct config {
     struct config_places backing; /* for all disks */
     uint64_t memory;              /* bytes, a multiple of 1 MiB */
     enum guest_pages pages;
+    bool balloon;  /* guests give memory back to the host */
     bool prealloc; /* the host provides all of the memory before the guest starts */
     unsigned ncpus;
     enum serial_kind serial;

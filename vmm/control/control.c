@@ -8,6 +8,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/vm_names.h"
+#include "vmm/control/commands_balloon.h"
 #include "vmm/control/commands_block.h"
 #include "vmm/control/commands_disk.h"
 #include "vmm/control/commands_job.h"
@@ -21,7 +22,7 @@
 /* One for each subject. */
 static const struct qmp_commands *const tables[] = {
     &qmp_builtin_commands, &commands_machine, &commands_block, &commands_stats,
-    &commands_monitor,     &commands_disk,    &commands_job,
+    &commands_monitor,     &commands_disk,    &commands_job,   &commands_balloon,
 };
 
 struct control {
@@ -197,6 +198,12 @@ void control_tell_disk_failed(struct control *control, const struct control_disk
                         failure->read ? "read" : "write", "action",
                         failure->stops ? "stop" : "report", "nospace", failure->error == -ENOSPC,
                         "reason", strerror(-failure->error)));
+}
+
+void control_tell_balloon(struct control *control, uint64_t memory)
+{
+    if (control)
+        qmp_event(control->qmp, "BALLOON_CHANGE", json_pack("{s:I}", "actual", (json_int_t)memory));
 }
 
 void control_tell_panicked(struct control *control, bool crash_loaded)

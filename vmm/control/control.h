@@ -7,6 +7,8 @@
 #ifndef MINIVMM_CONTROL_CONTROL_H
 #define MINIVMM_CONTROL_CONTROL_H
 
+#include <stdint.h>
+
 #include "base/compiler.h"
 #include "base/err.h"
 #include "base/loop.h"
@@ -55,6 +57,9 @@ struct control_disk_failure {
     int error; /* -errno */
 };
 void control_tell_disk_failed(struct control *control, const struct control_disk_failure *failure);
+
+/* The guest's memory is another one, by its balloon: so many bytes. */
+void control_tell_balloon(struct control *control, uint64_t memory);
 
 /* The guest's kernel panicked; `crash_loaded`: another one is about to look into that. */
 void control_tell_panicked(struct control *control, bool crash_loaded);

@@ -91,6 +91,11 @@ struct vm_queries {
     void (*get_disk)(struct control_vm *vm, unsigned index, struct vm_disk *ret_disk);
     /* Answered later, on the main loop, or when the disks are closed. */
     void (*ask_disk)(struct control_vm *vm, unsigned index, struct disk_question *question);
+    /* Bytes of RAM that the guest has with its balloon. False: it has none. */
+    bool (*get_balloon)(struct control_vm *vm, uint64_t *ret_memory);
+    /* What the guest told of its memory last: how many figures, or -1: there is no balloon. */
+    int (*get_balloon_stats)(struct control_vm *vm, struct vm_counter ret_counters[VM_COUNTERS_MAX],
+                             uint64_t *ret_age_ms);
 };
 
 /* What can be done to it. Each returns at once; events tell what came of it. */
@@ -102,6 +107,8 @@ struct vm_actions {
     /* control_tell_paused follows, unless `resume` or the guest's end comes before. */
     void (*pause)(struct control_vm *vm);
     void (*resume)(struct control_vm *vm);
+    /* Bytes of RAM that guests shall have. False: there is no balloon. */
+    bool (*set_balloon)(struct control_vm *vm, uint64_t memory);
 };
 
 struct control_vm {

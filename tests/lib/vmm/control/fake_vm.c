@@ -116,6 +116,23 @@ static void ask_disk(struct control_vm *vm, unsigned index, struct disk_question
     disk_questions_ask(&fake_of(vm)->questions[index], question);
 }
 
+static bool get_balloon(struct control_vm *vm, uint64_t *ret_memory)
+{
+    *ret_memory = fake_of(vm)->balloon_memory;
+    return fake_of(vm)->has_balloon;
+}
+
+static int get_balloon_stats(struct control_vm *vm, struct vm_counter ret_counters[VM_COUNTERS_MAX],
+                             uint64_t *ret_age_ms)
+{
+    static const char *const names[] = {"stat-a", "stat-b"};
+
+    *ret_age_ms = 5000;
+    for (int i = 0; i < fake_of(vm)->nballoon_stats; i++)
+        ret_counters[i] = (struct vm_counter){.name = names[i], .value = (uint64_t)i + 1};
+    return fake_of(vm)->has_balloon ? fake_of(vm)->nballoon_stats : -1;
+}
+
 static const struct vm_queries queries = {
     .state = get_state,
     .get_cpu = get_cpu,
@@ -127,6 +144,8 @@ static const struct vm_queries queries = {
     .ask_cpu = ask_cpu,
     .get_disk = get_disk,
     .ask_disk = ask_disk,
+    .get_balloon = get_balloon,
+    .get_balloon_stats = get_balloon_stats,
 };
 
 /* ---- actions --------------------------------------------------------------------------------- */
@@ -168,12 +187,19 @@ static void resume(struct control_vm *vm)
     note(vm, 'c');
 }
 
+static bool set_balloon(struct control_vm *vm, uint64_t memory)
+{
+    fake_of(vm)->balloon_memory = memory;
+    return fake_of(vm)->has_balloon;
+}
+
 static const struct vm_actions actions = {
     .press_power_button = press,
     .reset = reset,
     .quit = quit,
     .pause = begin_pause,
     .resume = resume,
+    .set_balloon = set_balloon,
 };
 
 /* ---- life ------------------------------------------------------------------------------------ */

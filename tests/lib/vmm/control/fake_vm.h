@@ -24,6 +24,9 @@ struct fake_vm {
     enum vm_state state;
     bool has_button;
     char actions[64]; /* a letter for each, in order: b(utton) r(eset) q(uit) p(ause) c(ont) */
+    bool has_balloon;
+    uint64_t balloon_memory;
+    int nballoon_stats; /* stat-a, stat-b with 1, 2, five seconds old */
 
     bool hung_cpu;              /* questions wait for fake_vm_let_cpu_answer */
     struct cpu_question *asked; /* the one that waits */

@@ -50,6 +50,7 @@ START_TEST(kernel_alone_gives_the_defaults)
     ck_assert_uint_eq(config.ncpus, 1);
     ck_assert_int_eq(config.pages, GUEST_PAGES_THP);
     ck_assert(!config.prealloc);
+    ck_assert(!config.balloon);
     ck_assert_int_eq(config.serial, SERIAL_STDIO);
     ck_assert(config.acpi);
     ck_assert(!config.restart_on_reboot);
@@ -200,6 +201,13 @@ START_TEST(every_limit_on_a_disk_is_taken)
 }
 END_TEST
 
+START_TEST(a_balloon_and_memory_that_stays_exclude_each_other)
+{
+    ck_assert_int_eq(parse_args("--kernel=k", "--balloon", "on", "--hugepages=host"), 0);
+    ck_assert(config.balloon);
+}
+END_TEST
+
 START_TEST(a_source_of_random_bytes_has_a_rate)
 {
     ck_assert_int_eq(parse_args("--kernel=k"), 0);
@@ -343,6 +351,12 @@ static const struct {
     {{"--cpus=-1"}, "--cpus: '-1': expected a number from 1 to 255"},
     {{"--cpus=4294967297"}, "--cpus: '4294967297': expected a number from 1 to 255"},
     {{"--cpus="}, "--cpus: '': expected a number from 1 to 255"},
+    {{"--kernel=k", "--balloon=on", "--prealloc=on"},
+     "balloon: RAM that is provided beforehand, by prealloc, does not go back to the host: "
+     "expected only one of them"},
+    {{"--kernel=k", "--hugepages=2M", "--balloon=on"},
+     "balloon: RAM that is provided beforehand, by hugepages 2M, does not go back to the host: "
+     "expected only one of them"},
     {{"--rng"}, "--rng: value missing: expected on|off[,KEY=VALUE]..."},
     {{"--rng=yes"}, "--rng: 'yes': expected on or off"},
     {{"--rng=on,bps=x"},
@@ -592,8 +606,9 @@ static void add_tests(Suite *suite)
         suite, "good", kernel_alone_gives_the_defaults, every_option_is_taken,
         a_socket_for_gdb_is_taken, a_boot_trace_is_taken, control_socket_is_taken, name_is_a_word,
         places_for_all_disks_add_up, every_disk_key_is_taken, every_limit_on_a_disk_is_taken,
-        a_source_of_random_bytes_has_a_rate, commas_in_file_names_are_doubled, sizes_are_taken,
-        last_of_a_repeated_option_wins, value_may_look_like_an_option_behind_equals,
+        a_balloon_and_memory_that_stays_exclude_each_other, a_source_of_random_bytes_has_a_rate,
+        commas_in_file_names_are_doubled, sizes_are_taken, last_of_a_repeated_option_wins,
+        value_may_look_like_an_option_behind_equals,
         a_kernel_to_prepare_takes_the_place_of_one_to_boot, help_and_version_need_nothing_else);
     unit_case(suite, "documents", help_names_every_setting_and_fits_a_terminal,
               manual_describes_every_setting, schema_describes_every_setting);
