@@ -10,9 +10,6 @@
 /* A bucket without bursts holds what comes in this part of a second. */
 #define PARTS_OF_SECOND 10
 
-/* Nobody is told to wait longer: the limits may change meanwhile, and time is looked at again. */
-#define WAIT_MAX_NS (3600 * NS_PER_S)
-
 enum { READS, WRITES };
 
 const char *const throttle_kind_names[THROTTLE_KINDS] = {
@@ -90,11 +87,6 @@ int throttle_limits_check(const struct throttle_limits *limits, struct err *err)
 
 /* ---- buckets --------------------------------------------------------------------------------- */
 
-static double less(double level, double by)
-{
-    return level > by ? level - by : 0;
-}
-
 static void leak(struct throttle *throttle, uint64_t now_ns)
 {
     double seconds = (double)(now_ns - throttle->leaked_ns) / (double)NS_PER_S;
@@ -104,25 +96,14 @@ static void leak(struct throttle *throttle, uint64_t now_ns)
     throttle->leaked_ns = now_ns;
     for (int i = 0; i < THROTTLE_KINDS; i++) {
         const struct throttle_limit *limit = &throttle->limits.kinds[i];
-        struct throttle_bucket *bucket = &throttle->buckets[i];
 
-        bucket->level = less(bucket->level, (double)limit->avg * seconds);
-        bucket->burst = less(bucket->burst, (double)limit->max * seconds);
+        bucket_leak(&throttle->buckets[i].avg, (double)limit->avg, seconds);
+        bucket_leak(&throttle->buckets[i].burst, (double)limit->max, seconds);
     }
 }
 
-/* How long until `over` has leaked at a rate. */
-static uint64_t leak_ns(double over, double rate)
-{
-    double ns = over / rate * (double)NS_PER_S;
-
-    if (ns < 1)
-        return 0;
-    return ns < (double)WAIT_MAX_NS ? (uint64_t)ns + 1 : WAIT_MAX_NS;
-}
-
-static uint64_t bucket_wait_ns(const struct throttle_limit *limit,
-                               const struct throttle_bucket *bucket)
+static uint64_t limit_wait_ns(const struct throttle_limit *limit,
+                              const struct throttle_buckets *buckets)
 {
     double avg = (double)limit->avg;
     double max = (double)limit->max;
@@ -131,9 +112,9 @@ static uint64_t bucket_wait_ns(const struct throttle_limit *limit,
 
     if (limit->avg == 0)
         return 0;
-    wait_ns = leak_ns(bucket->level - size, avg);
+    wait_ns = bucket_wait_ns(&buckets->avg, avg, size);
     if (limit->max_length > 1)
-        wait_ns = max_u64(wait_ns, leak_ns(bucket->burst - max / PARTS_OF_SECOND, max));
+        wait_ns = max_u64(wait_ns, bucket_wait_ns(&buckets->burst, max, max / PARTS_OF_SECOND));
     return wait_ns;
 }
 
@@ -159,7 +140,7 @@ static uint64_t direction_wait_ns(const struct throttle *throttle, unsigned dire
     for (int i = 0; i < THROTTLE_KINDS; i++)
         if (concerns(i, direction))
             wait_ns =
-                max_u64(wait_ns, bucket_wait_ns(&throttle->limits.kinds[i], &throttle->buckets[i]));
+                max_u64(wait_ns, limit_wait_ns(&throttle->limits.kinds[i], &throttle->buckets[i]));
     return wait_ns;
 }
 
@@ -180,8 +161,8 @@ static void count(struct throttle *throttle, const struct block_req *req, unsign
 
         if (!concerns(i, direction))
             continue;
-        throttle->buckets[i].level += units;
-        throttle->buckets[i].burst += units;
+        bucket_fill(&throttle->buckets[i].avg, units);
+        bucket_fill(&throttle->buckets[i].burst, units);
     }
 }
 
@@ -201,7 +182,7 @@ void throttle_set(struct throttle *throttle, const struct throttle_limits *limit
     throttle->on = throttle_limits_any(limits);
     throttle->leaked_ns = now_ns;
     for (int i = 0; i < THROTTLE_KINDS; i++)
-        throttle->buckets[i] = (struct throttle_bucket){0};
+        throttle->buckets[i] = (struct throttle_buckets){0};
 }
 
 void throttle_add(struct throttle *throttle, struct block_req *req)

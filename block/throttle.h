@@ -6,12 +6,10 @@
  * Nothing here knows the time or waits: the caller says what time it is, and is told how long the
  * next request has to wait. One thread.
  *
- * A limit is a leaky bucket. Each request fills it; it leaks at the rate `avg`. A request is let
- * in while the bucket is not overfull, and may overfill it, so that a request of any size comes
- * through, and the next one waits for it. Without `max` the bucket holds a tenth of a second. With
- * `max` it holds what `max_length` seconds at the rate `max` bring: so much may come at once, after
- * a time of quiet. If max_length is above 1, a second bucket sees to it that a burst is no faster
- * than `max`.
+ * A limit is a leaky bucket (base/bucket.h) that leaks at the rate `avg`. Without `max` it holds a
+ * tenth of a second. With `max` it holds what `max_length` seconds at the rate `max` bring: so much
+ * may come at once, after a time of quiet. If max_length is above 1, a second bucket sees to it
+ * that a burst is no faster than `max`.
  *
  * Reads, and everything else, wait in a queue each. They take turns where both may go.
  */
@@ -21,6 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/bucket.h"
 #include "base/compiler.h"
 #include "base/err.h"
 #include "base/list.h"
@@ -62,15 +61,15 @@ int throttle_limits_check(const struct throttle_limits *limits, struct err *err)
 
 bool throttle_limits_any(const struct throttle_limits *limits);
 
-struct throttle_bucket {
-    double level;
-    double burst; /* the second bucket */
+struct throttle_buckets {
+    struct bucket avg;
+    struct bucket burst;
 };
 
 struct throttle {
     struct throttle_limits limits;
     bool on; /* there are limits */
-    struct throttle_bucket buckets[THROTTLE_KINDS];
+    struct throttle_buckets buckets[THROTTLE_KINDS];
     uint64_t leaked_ns;     /* when the buckets leaked last */
     struct list waiting[2]; /* reads; the rest */
     unsigned turn;          /* whose turn it is */
