@@ -62,7 +62,7 @@ struct net;
 struct net_user {
     /* While `receive` is watched, once in each round of the loop in which there is something. */
     void (*readable)(struct net_user *user);
-    /* After a `send` that did not take everything, once: it can take more. */
+    /* Once after a `send` that left something, unless the link goes down: it takes more. */
     void (*writable)(struct net_user *user);
     /* `link_up` has changed. */
     void (*link_changed)(struct net_user *user);
@@ -86,15 +86,15 @@ struct net_ops {
      */
     void (*detach)(struct net *net);
     /*
-     * What the driver agreed to, a part of `offloads`: from now on frames come in this form. The
-     * user has no frame of the driver before it in its hands. 0 or -errno, and the user drops
-     * what comes.
+     * What the driver agreed to, a part of `offloads`: from now on frames come in this form. It may
+     * be called again at any time. 0 or -errno, and all is as it was.
      */
     int (*set_offloads)(struct net *net, uint64_t offloads);
     /*
      * Send frames, in their order; returns how many were taken, from the first on. Fewer than all
-     * means that it is full: `writable` comes, and the rest is offered again. What was taken does
-     * not lie in the caller's memory any more. Never called while the link is down.
+     * means that it is full: `writable` comes, and the rest is offered again, or something else.
+     * What was taken does not lie in the caller's memory any more. Never called while the link is
+     * down, or between a full back end and `writable`.
      */
     unsigned (*send)(struct net *net, struct net_frame *frames, unsigned nframes);
     /*

@@ -14,14 +14,9 @@
 
 /* ---- the loop's thread ----------------------------------------------------------------------- */
 
-static bool is_started(const struct virtio_ring *ring)
-{
-    return ring->kick.loop != NULL;
-}
-
 bool virtio_ring_runs(const struct virtio_ring *ring)
 {
-    return is_started(ring) && !ring->rings->broken && !ring->rings->pause.on;
+    return virtio_ring_is_started(ring) && !ring->rings->broken && !ring->rings->pause.on;
 }
 
 struct virtq_chain *virtio_ring_next(struct virtio_ring *ring)
@@ -44,39 +39,59 @@ struct virtq_chain *virtio_ring_next(struct virtio_ring *ring)
         ring->ndescs += rings->chain->ndescs;
         return rings->chain;
     }
-    if (r < 0) {
-        /* 2.1.2: no queue of the device is served until the driver has reset it. */
-        rings->broken = true;
-        rings->dev->transport->needs_reset(rings->dev->transport);
-    }
+    if (r < 0)
+        virtio_rings_break(rings);
     return NULL;
 }
 
-static void look(struct virtio_ring *ring)
+void virtio_rings_break(struct virtio_rings *rings)
 {
-    struct virtio_transport *transport = ring->rings->dev->transport;
+    rings->broken = true;
+    rings->dev->transport->needs_reset(rings->dev->transport);
+}
 
+static void count(uint64_t *counter)
+{
+    __atomic_store_n(counter, *counter + 1, __ATOMIC_RELAXED);
+}
+
+void virtio_ring_publish(struct virtio_ring *ring)
+{
+    struct virtio_rings *rings = ring->rings;
+
+    if (!virtq_publish(ring->vq))
+        return;
+    if (rings->counters)
+        count(&rings->counters->interrupts);
+    rings->dev->transport->notify_used(rings->dev->transport, ring->index);
+}
+
+void virtio_ring_look(struct virtio_ring *ring)
+{
     if (!virtio_ring_runs(ring))
         return;
     ring->ndescs = 0;
     ring->rings->work(ring);
-    if (virtq_publish(ring->vq))
-        transport->notify_used(transport, ring->index);
+    virtio_ring_publish(ring);
 }
 
 static void look_again(struct loop_work *work)
 {
-    look(container_of(work, struct virtio_ring, again));
+    virtio_ring_look(container_of(work, struct virtio_ring, again));
 }
 
 static void kicked(struct loop_fd *watch, uint32_t events)
 {
-    look(container_of(watch, struct virtio_ring, kick));
+    struct virtio_ring *ring = container_of(watch, struct virtio_ring, kick);
+
+    if (ring->rings->counters)
+        count(&ring->rings->counters->kicks);
+    virtio_ring_look(ring);
 }
 
 void virtio_ring_again(struct virtio_ring *ring)
 {
-    if (is_started(ring))
+    if (virtio_ring_is_started(ring))
         loop_post(ring->rings->loop, &ring->again);
 }
 

@@ -39,9 +39,16 @@ struct virtio_ring {
     unsigned ndescs; /* descriptors that were looked at in this round */
 };
 
+/* Atomic; the loop's thread writes. */
+struct virtio_ring_counters {
+    uint64_t kicks; /* the driver told of something */
+    uint64_t interrupts;
+};
+
 struct virtio_rings {
     struct virtio_dev *dev;
     struct loop *loop;
+    struct virtio_ring_counters *counters; /* not owned; NULL: nobody wants to know */
     /* Look at a ring: kicked, just started, the pause is over, or it was asked for. */
     void (*work)(struct virtio_ring *ring);
     /* The ring is stopped, or a pause begins: it is not looked at for a while. May be NULL. */
@@ -69,6 +76,11 @@ void virtio_rings_resume(struct virtio_rings *rings);
 
 /* ---- the loop's thread ----------------------------------------------------------------------- */
 
+static inline bool virtio_ring_is_started(const struct virtio_ring *ring)
+{
+    return ring->kick.loop != NULL;
+}
+
 /* Can the ring be looked at? It was started, the driver obeys, and the device is not paused. */
 bool virtio_ring_runs(const struct virtio_ring *ring);
 
@@ -80,5 +92,17 @@ struct virtq_chain *virtio_ring_next(struct virtio_ring *ring);
 
 /* Look at the ring in the next round, if it runs. */
 void virtio_ring_again(struct virtio_ring *ring);
+
+/* Look at it now, if it runs, because of something else than a kick. */
+void virtio_ring_look(struct virtio_ring *ring);
+
+/*
+ * Show the driver what was pushed, and interrupt it if it wants that. It is done whenever `work`
+ * returns; for what is pushed at other times, or is to be seen sooner. Only if the ring runs.
+ */
+void virtio_ring_publish(struct virtio_ring *ring);
+
+/* The driver broke a rule: tell it to reset the device; no ring is looked at until then (2.1.2). */
+void virtio_rings_break(struct virtio_rings *rings);
 
 #endif

@@ -233,6 +233,13 @@ int virtq_pop(struct virtq *vq, struct virtq_chain *ret_chain)
     return 1;
 }
 
+void virtq_unpop(struct virtq *vq)
+{
+    assert(vq->in_flight > 0);
+    vq->next_avail--;
+    vq->in_flight--;
+}
+
 void virtq_disable_kicks(struct virtq *vq)
 {
     /*

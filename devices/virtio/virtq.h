@@ -104,6 +104,12 @@ void virtq_start(struct virtq *vq, uint64_t features);
 int virtq_pop(struct virtq *vq, struct virtq_chain *ret_chain) MUST_CHECK;
 
 /*
+ * Put the chain that was popped last, of those that are in flight, back on the ring: the next
+ * virtq_pop takes it again. None that was popped after it has been pushed.
+ */
+void virtq_unpop(struct virtq *vq);
+
+/*
  * Give a chain back, exactly once for each that was popped, in any order. `written` counts the
  * bytes written from the start of the writable buffers. The driver sees it after virtq_publish.
  */

@@ -1,0 +1,562 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* virtio-net: frames that a guest sends. */
+#include <string.h>
+
+#include "tests/lib/devices/virtio/virtio_net_rig.h"
+
+static uint64_t sent_frames(void)
+{
+    return net_counted(&net.counters.sent.frames);
+}
+
+static uint64_t sent_dropped(void)
+{
+    return net_counted(&net.counters.sent.dropped);
+}
+
+static void make_room(void *opaque)
+{
+    fake_net_make_room(net.fake, *(const unsigned *)opaque);
+}
+
+static void set_link(void *opaque)
+{
+    fake_net_set_link(net.fake, *(const bool *)opaque);
+}
+
+/* ---- good frames ----------------------------------------------------------------------------- */
+
+START_TEST(frame_arrives_as_it_was_sent)
+{
+    uint16_t head;
+    struct vring_used_elem elem;
+
+    net_bring_up();
+    head = net_offer_frame(0, NULL, 100, 1);
+    net_kick(TX_QUEUE);
+    elem = net_wait_used(TX_QUEUE);
+    ck_assert_uint_eq(elem.id, head);
+    ck_assert_uint_eq(elem.len, 0);
+    net_expect_sent(100, 1);
+    ck_assert_uint_eq(sent_frames(), 1);
+    ck_assert_uint_eq(net_counted(&net.counters.sent.bytes), 100);
+    ck_assert_uint_eq(net_counted(&net.counters.rings.kicks), 1);
+    ck_assert_uint_eq(net_counted(&net.counters.rings.interrupts), 1);
+}
+END_TEST
+
+START_TEST(many_frames_go_in_one_call)
+{
+    net_start();
+    net_bring_up_with(driver_features(net.mmio), 1024);
+    for (unsigned i = 0; i < 300; i++)
+        (void)net_offer_frame(i, NULL, 60 + i, i);
+    net_kick(TX_QUEUE);
+    for (unsigned i = 0; i < 300; i++) {
+        (void)net_wait_used(TX_QUEUE);
+        net_expect_sent(60 + i, i);
+    }
+    ck_assert_uint_eq(net.fake->nsends, (300 + NET_SEND_MAX - 1) / NET_SEND_MAX);
+}
+END_TEST
+
+/* The header and the frame over buffers in any way (2.7.4.1). */
+START_TEST(frames_in_any_pieces_arrive)
+{
+    static const uint32_t pieces[][6] = {
+        {12 + 100}, {12, 100},           {1, 11, 100},   {6, 6 + 50, 50},
+        {13, 99},   {5, 5, 5, 5, 5, 87}, {12, 1, 1, 98}, {100, 12},
+    };
+    static const struct virtio_net_hdr_v1 hdr = {
+        .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = 34, .csum_offset = 6};
+
+    net_bring_up();
+    for (unsigned i = 0; i < ARRAY_SIZE(pieces); i++) {
+        struct driver_buf bufs[6];
+        uint64_t gpa = TX_GPA;
+        unsigned n = 0;
+        const struct fake_frame *frame;
+
+        memcpy(net_guest(gpa, sizeof(hdr)), &hdr, sizeof(hdr));
+        net_fill_frame(net_guest(gpa + sizeof(hdr), 100), 100, i);
+        for (; n < 6 && pieces[i][n] > 0; n++) {
+            bufs[n] = (struct driver_buf){gpa, pieces[i][n], false};
+            gpa += pieces[i][n];
+        }
+        (void)driver_add(&net.rings[TX_QUEUE], bufs, n);
+        net_kick(TX_QUEUE);
+        (void)net_wait_used(TX_QUEUE);
+        frame = net_take_sent();
+        ck_assert_ptr_nonnull(frame);
+        ck_assert_uint_eq(frame->len, 100);
+        ck_assert_mem_eq(frame->bytes, net_guest(TX_GPA + sizeof(hdr), 100), 100);
+        ck_assert_mem_eq(&frame->hdr, &hdr, sizeof(hdr));
+    }
+}
+END_TEST
+
+START_TEST(frames_of_all_allowed_lengths_arrive)
+{
+    static const uint32_t lens[] = {14, 15, 60, 1514, 1518, 9014, 65535, NET_FRAME_MAX};
+
+    net_bring_up();
+    for (unsigned i = 0; i < ARRAY_SIZE(lens); i++) {
+        (void)net_offer_frame(0, NULL, lens[i], i);
+        net_kick(TX_QUEUE);
+        (void)net_wait_used(TX_QUEUE);
+        net_expect_sent(lens[i], i);
+    }
+}
+END_TEST
+
+START_TEST(frame_to_be_cut_keeps_its_header)
+{
+    static const struct virtio_net_hdr_v1 hdr = {
+        .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
+        .gso_type = VIRTIO_NET_HDR_GSO_TCPV4,
+        .hdr_len = 54,
+        .gso_size = 1448,
+        .csum_start = 34,
+        .csum_offset = 16,
+    };
+    const struct fake_frame *frame;
+
+    net_bring_up();
+    (void)net_offer_frame(0, &hdr, 60000, 1);
+    net_kick(TX_QUEUE);
+    (void)net_wait_used(TX_QUEUE);
+    frame = net_take_sent();
+    ck_assert_ptr_nonnull(frame);
+    ck_assert_mem_eq(&frame->hdr, &hdr, sizeof(hdr));
+    ck_assert_uint_eq(frame->len, 60000);
+}
+END_TEST
+
+/* As many pieces as one system call takes, and one more. */
+START_TEST(frame_in_many_pieces_arrives_or_is_dropped)
+{
+    static struct driver_buf bufs[VIRTQ_CHAIN_MAX];
+
+    net_start();
+    net_bring_up_with(driver_features(net.mmio), 1024);
+    for (unsigned apart = 0; apart < 2; apart++) {
+        /* The header alone, or with the first byte. */
+        uint64_t gpa = TX_GPA;
+
+        memset(net_guest(TX_GPA, NET_HDR_LEN), 0, NET_HDR_LEN);
+        net_fill_frame(net_guest(TX_GPA + NET_HDR_LEN, 4096), 4096, 5);
+        for (unsigned i = 0; i < VIRTQ_CHAIN_MAX; i++) {
+            bufs[i] = (struct driver_buf){gpa, i > 0 ? 2 : (uint32_t)NET_HDR_LEN + apart, false};
+            gpa += bufs[i].len;
+        }
+        (void)driver_add(&net.rings[TX_QUEUE], bufs, VIRTQ_CHAIN_MAX);
+        net_kick(TX_QUEUE);
+        (void)net_wait_used(TX_QUEUE);
+        if (!apart)
+            net_expect_sent(2046, 5);
+    }
+    ck_assert_uint_eq(sent_frames(), 1);
+    ck_assert_uint_eq(sent_dropped(), 1);
+}
+END_TEST
+
+/* More pieces than a batch has room for, and no frame is lost or out of order. */
+START_TEST(batches_end_where_their_room_does)
+{
+    static struct driver_buf bufs[101];
+
+    net_start();
+    net_bring_up_with(driver_features(net.mmio), 1024);
+    for (unsigned turn = 0; turn < 3; turn++) {
+        for (unsigned f = 0; f < 10; f++) {
+            uint64_t gpa = TX_GPA + 4096ull * f;
+
+            memset(net_guest(HDR_GPA(f), NET_HDR_LEN), 0, NET_HDR_LEN);
+            net_fill_frame(net_guest(gpa, 1000), 1000, f);
+            bufs[0] = (struct driver_buf){HDR_GPA(f), NET_HDR_LEN, false};
+            for (unsigned i = 0; i < 100; i++)
+                bufs[1 + i] = (struct driver_buf){gpa + 10ull * i, 10, false};
+            (void)driver_add(&net.rings[TX_QUEUE], bufs, 101);
+        }
+        net_kick(TX_QUEUE);
+        for (unsigned f = 0; f < 10; f++) {
+            (void)net_wait_used(TX_QUEUE);
+            net_expect_sent(1000, f);
+        }
+    }
+}
+END_TEST
+
+START_TEST(frames_from_before_driver_ok_need_no_kick)
+{
+    net_start();
+    ck_assert(driver_negotiate(net.mmio, driver_features(net.mmio)));
+    driver_ring_init(&net.rings[TX_QUEUE], net.mem, RING_GPA(TX_QUEUE), 16, true);
+    ck_assert(driver_setup_queue(net.mmio, TX_QUEUE, &net.rings[TX_QUEUE]));
+    (void)net_offer_frame(0, NULL, 60, 1);
+    (void)driver_show(&net.rings[TX_QUEUE]);
+    driver_set_driver_ok(net.mmio);
+    (void)net_wait_used(TX_QUEUE);
+    net_expect_sent(60, 1);
+}
+END_TEST
+
+START_TEST(kicks_are_asked_for_when_the_ring_is_empty)
+{
+    net_start();
+    for (int event_idx = 0; event_idx < 2; event_idx++) {
+        net_bring_up_with(event_idx ? driver_features(net.mmio) : VERSION_1, 16);
+        for (unsigned turn = 0; turn < 20; turn++) {
+            (void)net_offer_frame(0, NULL, 60, turn);
+            ck_assert(driver_show(&net.rings[TX_QUEUE]));
+            driver_kick(net.mmio, TX_QUEUE);
+            (void)net_wait_used(TX_QUEUE);
+            net_expect_sent(60, turn);
+        }
+    }
+}
+END_TEST
+
+/* ---- bad ones -------------------------------------------------------------------------------- */
+
+static void send_bad(const struct virtio_net_hdr_v1 *hdr, uint32_t len)
+{
+    uint64_t dropped = sent_dropped();
+
+    (void)net_offer_frame(0, hdr, len, 0);
+    net_kick(TX_QUEUE);
+    ck_assert_uint_eq(net_wait_used(TX_QUEUE).len, 0);
+    ck_assert_ptr_null(net_take_sent());
+    ck_assert_uint_eq(sent_dropped(), dropped + 1);
+}
+
+START_TEST(frames_of_bad_lengths_are_dropped)
+{
+    const struct driver_buf no_header = {TX_GPA, NET_HDR_LEN - 1, false};
+    const struct driver_buf nothing_to_read = {TX_GPA, 100, true};
+
+    net_bring_up();
+    send_bad(NULL, 0);
+    send_bad(NULL, 1);
+    send_bad(NULL, 13);
+    send_bad(NULL, NET_FRAME_MAX + 1);
+    send_bad(NULL, 4 * MIB);
+    (void)driver_add(&net.rings[TX_QUEUE], &no_header, 1);
+    (void)driver_add(&net.rings[TX_QUEUE], &nothing_to_read, 1);
+    net_kick(TX_QUEUE);
+    (void)net_wait_used(TX_QUEUE);
+    (void)net_wait_used(TX_QUEUE);
+    ck_assert_ptr_null(net_take_sent());
+    ck_assert_uint_eq(sent_dropped(), 7);
+    ck_assert_uint_eq(sent_frames(), 0);
+    ck_assert(!(driver_read32(net.mmio, VIRTIO_MMIO_STATUS) & NEEDS_RESET));
+}
+END_TEST
+
+START_TEST(frames_with_bad_headers_are_dropped)
+{
+    static const struct virtio_net_hdr_v1 unknown = {.gso_type = 99};
+    static const struct virtio_net_hdr_v1 outside = {
+        .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = 90, .csum_offset = 9};
+
+    net_bring_up();
+    send_bad(&unknown, 100);
+    send_bad(&outside, 100);
+}
+END_TEST
+
+START_TEST(offloads_that_were_not_agreed_on_are_refused)
+{
+    static const struct virtio_net_hdr_v1 checksum = {
+        .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = 34, .csum_offset = 16};
+    static const struct virtio_net_hdr_v1 cut = {
+        .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
+        .gso_type = VIRTIO_NET_HDR_GSO_TCPV4,
+        .gso_size = 1448,
+        .csum_start = 34,
+        .csum_offset = 16,
+    };
+
+    net_start();
+    net_bring_up_with(VERSION_1, 64);
+    send_bad(&checksum, 100);
+    net_bring_up_with(VERSION_1 | FEATURE(CSUM), 64);
+    send_bad(&cut, 100);
+    /* Without CSUM there is no TSO, whatever the driver says (5.1.3.1). */
+    net_bring_up_with(VERSION_1 | FEATURE(HOST_TSO4), 64);
+    send_bad(&cut, 100);
+    ck_assert_uint_eq(net.fake->offloads, 0);
+}
+END_TEST
+
+/* The bad ones are answered in their place, and nothing else is lost. */
+START_TEST(bad_frames_among_good_ones_are_dropped_alone)
+{
+    net_start();
+    net_bring_up_with(driver_features(net.mmio), 256);
+    for (unsigned i = 0; i < 100; i++)
+        (void)net_offer_frame(i, NULL, i % 7 == 3 ? 5 : 60 + i, i);
+    net_kick(TX_QUEUE);
+    for (unsigned i = 0; i < 100; i++) {
+        (void)net_wait_used(TX_QUEUE);
+        if (i % 7 != 3)
+            net_expect_sent(60 + i, i);
+    }
+    ck_assert_uint_eq(sent_dropped(), 14);
+    ck_assert_uint_eq(sent_frames(), 86);
+}
+END_TEST
+
+START_TEST(broken_ring_stops_all_queues_until_reset)
+{
+    net_bring_up();
+    (void)net_offer_frame(0, NULL, 60, 1);
+    driver_offer(&net.rings[TX_QUEUE], 999);
+    net_kick(TX_QUEUE);
+    (void)net_wait_used(TX_QUEUE); /* what came before is sent */
+    net_expect_sent(60, 1);
+    ck_assert(driver_read32(net.mmio, VIRTIO_MMIO_STATUS) & NEEDS_RESET);
+
+    (void)net_offer_buffer(RX_GPA, 4096);
+    net_kick(RX_QUEUE);
+    net_give(100, 1);
+    ck_assert(net_nothing_used(RX_QUEUE));
+    ck_assert(!net.fake->watched);
+
+    net_bring_up_with(driver_features(net.mmio), 64);
+    (void)net_offer_frame(0, NULL, 60, 2);
+    net_kick(TX_QUEUE);
+    (void)net_wait_used(TX_QUEUE);
+    net_expect_sent(60, 2);
+}
+END_TEST
+
+/* A driver that breaks one queue while frames come on another. */
+START_TEST(broken_ring_ends_the_watch)
+{
+    net_bring_up();
+    for (unsigned i = 0; i < 20; i++)
+        (void)net_offer_buffer(RX_GPA + 4096ull * i, 4096);
+    net_kick(RX_QUEUE);
+    ck_assert(net.fake->watched);
+    driver_offer(&net.rings[TX_QUEUE], 999);
+    net_kick(TX_QUEUE);
+    net_give(100, 1);
+    ck_assert(net_nothing_used(RX_QUEUE));
+    ck_assert(!net.fake->watched);
+    ck_assert_uint_eq(net.fake->to_guest.tail - net.fake->to_guest.head, 1);
+}
+END_TEST
+
+/* ---- full back ends -------------------------------------------------------------------------- */
+
+START_TEST(full_back_end_keeps_frames_in_the_ring)
+{
+    unsigned more = 3;
+
+    net.fake->room = 5;
+    net_bring_up();
+    for (unsigned i = 0; i < 20; i++)
+        (void)net_offer_frame(i, NULL, 60 + i, i);
+    net_kick(TX_QUEUE);
+    for (unsigned i = 0; i < 5; i++)
+        (void)net_wait_used(TX_QUEUE);
+    ck_assert(net_nothing_used(TX_QUEUE));
+    ck_assert_uint_eq(net.fake->nsends, 1);
+    ck_assert_uint_eq(net_counted(&net.counters.full), 1);
+
+    /* More frames change nothing, and nobody is asked. */
+    for (unsigned i = 20; i < 25; i++)
+        (void)net_offer_frame(i, NULL, 60 + i, i);
+    net_kick(TX_QUEUE);
+    ck_assert(net_nothing_used(TX_QUEUE));
+    ck_assert_uint_eq(net.fake->nsends, 1);
+
+    net_on_loop(make_room, &more);
+    for (unsigned i = 0; i < 3; i++)
+        (void)net_wait_used(TX_QUEUE);
+    ck_assert(net_nothing_used(TX_QUEUE));
+    more = 100;
+    net_on_loop(make_room, &more);
+    for (unsigned i = 0; i < 25; i++)
+        net_expect_sent(60 + i, i);
+    ck_assert_uint_eq(sent_dropped(), 0);
+}
+END_TEST
+
+START_TEST(full_back_end_does_not_hold_up_the_other_direction)
+{
+    net.fake->room = 0;
+    net_bring_up();
+    for (unsigned i = 0; i < 20; i++)
+        (void)net_offer_buffer(RX_GPA + 4096ull * i, 4096);
+    net_kick(RX_QUEUE);
+    (void)net_offer_frame(0, NULL, 60, 0);
+    net_kick(TX_QUEUE);
+    ck_assert(net_nothing_used(TX_QUEUE));
+    net_give(100, 1);
+    (void)net_wait_used(RX_QUEUE);
+    ck_assert_uint_eq(net_command(VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_ALLMULTI, "\1", 1),
+                      VIRTIO_NET_OK);
+}
+END_TEST
+
+START_TEST(reset_while_the_back_end_is_full)
+{
+    unsigned more = 10;
+
+    net.fake->room = 1;
+    net_bring_up();
+    for (unsigned i = 0; i < 3; i++)
+        (void)net_offer_frame(i, NULL, 60, i);
+    net_kick(TX_QUEUE);
+    net_expect_sent(60, 0);
+    net_bring_up_with(driver_features(net.mmio), 64);
+    (void)net_offer_frame(0, NULL, 60, 9);
+    net_kick(TX_QUEUE);
+    ck_assert(net_nothing_used(TX_QUEUE)); /* the fake checks that it is not asked */
+    net_on_loop(make_room, &more);
+    (void)net_wait_used(TX_QUEUE);
+    net_expect_sent(60, 9);
+    ck_assert_ptr_null(net_take_sent());
+}
+END_TEST
+
+START_TEST(link_that_goes_down_ends_the_wait_of_a_full_back_end)
+{
+    bool up = false;
+    unsigned more = 10;
+
+    net.fake->room = 0;
+    net_bring_up();
+    (void)net_offer_frame(0, NULL, 60, 0);
+    net_kick(TX_QUEUE);
+    ck_assert(net_nothing_used(TX_QUEUE));
+    net_on_loop(set_link, &up);
+    (void)net_wait_used(TX_QUEUE);
+    ck_assert_uint_eq(sent_dropped(), 1);
+    up = true;
+    net_on_loop(set_link, &up);
+    net_on_loop(make_room, &more);
+    (void)net_offer_frame(0, NULL, 60, 1);
+    net_kick(TX_QUEUE);
+    (void)net_wait_used(TX_QUEUE);
+    net_expect_sent(60, 1);
+}
+END_TEST
+
+/* The user's switch and the back end's link, in that order. */
+START_TEST(link_that_goes_down_unseen_ends_the_wait_too)
+{
+    bool up = false;
+    unsigned more = 10;
+
+    net.fake->room = 0;
+    net_bring_up();
+    (void)net_offer_frame(0, NULL, 60, 0);
+    net_kick(TX_QUEUE);
+    virtio_net_set_link(net.dev, false);
+    net_on_loop(set_link, &up);
+    up = true;
+    net_on_loop(set_link, &up);
+    net_on_loop(make_room, &more);
+    virtio_net_set_link(net.dev, true);
+    (void)net_wait_used(TX_QUEUE);
+    (void)net_offer_frame(0, NULL, 60, 1);
+    net_kick(TX_QUEUE);
+    (void)net_wait_used(TX_QUEUE);
+    net_expect_sent(60, 1);
+}
+END_TEST
+
+START_TEST(frames_that_the_back_end_drops_are_counted)
+{
+    net.fake->drop_every = 3;
+    net_bring_up();
+    for (unsigned i = 0; i < 9; i++)
+        (void)net_offer_frame(i, NULL, 60, i);
+    net_kick(TX_QUEUE);
+    for (unsigned i = 0; i < 9; i++)
+        (void)net_wait_used(TX_QUEUE);
+    ck_assert_uint_eq(sent_dropped(), 3);
+    ck_assert_uint_eq(sent_frames(), 6);
+    ck_assert_uint_eq(net_counted(&net.counters.sent.bytes), 360);
+}
+END_TEST
+
+/* ---- link and limits ------------------------------------------------------------------------- */
+
+START_TEST(frames_without_a_link_are_dropped)
+{
+    net.fake->net.link_up = false;
+    net_bring_up();
+    for (unsigned i = 0; i < 5; i++)
+        (void)net_offer_frame(i, NULL, 60, i);
+    net_kick(TX_QUEUE);
+    for (unsigned i = 0; i < 5; i++)
+        (void)net_wait_used(TX_QUEUE);
+    ck_assert_uint_eq(net.fake->nsends, 0);
+    ck_assert_uint_eq(sent_dropped(), 5);
+}
+END_TEST
+
+START_TEST(limit_delays_frames_and_loses_none)
+{
+    struct timespec before;
+    struct timespec after;
+
+    /* 50 frames of 1000 bytes: 10000 may come at once, the other 40 take 0.4 seconds. */
+    net.options.limits.bps = 100000;
+    net_start();
+    net_bring_up_with(driver_features(net.mmio), 256);
+    clock_gettime(CLOCK_MONOTONIC, &before);
+    for (unsigned i = 0; i < 50; i++)
+        (void)net_offer_frame(i, NULL, 1000, i);
+    net_kick(TX_QUEUE);
+    for (unsigned i = 0; i < 50; i++) {
+        (void)net_wait_used(TX_QUEUE);
+        net_expect_sent(1000, i);
+    }
+    clock_gettime(CLOCK_MONOTONIC, &after);
+    ck_assert_int_ge(
+        (after.tv_sec - before.tv_sec) * 1000 + (after.tv_nsec - before.tv_nsec) / 1000000, 380);
+}
+END_TEST
+
+START_TEST(reset_while_frames_wait_for_a_limit)
+{
+    net.options.limits.pps = 10;
+    net_start();
+    for (unsigned turn = 0; turn < 3; turn++) {
+        net_bring_up_with(driver_features(net.mmio), 64);
+        for (unsigned i = 0; i < 10; i++)
+            (void)net_offer_frame(i, NULL, 60, i);
+        net_kick(TX_QUEUE);
+    }
+    driver_write32(net.mmio, VIRTIO_MMIO_STATUS, 0);
+    ck_assert_uint_le(sent_frames(), 4);
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+    net_case(suite, "good", frame_arrives_as_it_was_sent, many_frames_go_in_one_call,
+             frames_in_any_pieces_arrive, frames_of_all_allowed_lengths_arrive,
+             frame_to_be_cut_keeps_its_header, frame_in_many_pieces_arrives_or_is_dropped,
+             batches_end_where_their_room_does, frames_from_before_driver_ok_need_no_kick,
+             kicks_are_asked_for_when_the_ring_is_empty);
+    net_case(suite, "bad", frames_of_bad_lengths_are_dropped, frames_with_bad_headers_are_dropped,
+             offloads_that_were_not_agreed_on_are_refused,
+             bad_frames_among_good_ones_are_dropped_alone, broken_ring_stops_all_queues_until_reset,
+             broken_ring_ends_the_watch);
+    net_case(suite, "full", full_back_end_keeps_frames_in_the_ring,
+             full_back_end_does_not_hold_up_the_other_direction, reset_while_the_back_end_is_full,
+             link_that_goes_down_ends_the_wait_of_a_full_back_end,
+             link_that_goes_down_unseen_ends_the_wait_too,
+             frames_that_the_back_end_drops_are_counted);
+    net_case(suite, "link and limits", frames_without_a_link_are_dropped,
+             limit_delays_frames_and_loses_none, reset_while_frames_wait_for_a_limit);
+}
+
+UNIT_USES_THREADS;
+UNIT_MAIN("virtio_net_tx", add_tests)
