@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <linux/sockios.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -148,11 +149,13 @@ static int send_probe(int fd)
     return send(fd, probe, sizeof(probe), MSG_NOSIGNAL) == sizeof(probe) ? 0 : -errno;
 }
 
+/* What is under way is thrown away when the other side is closed; that it is can be seen before. */
 static bool is_all_read(int fd)
 {
+    struct pollfd hung_up = {.fd = fd};
     int unread;
 
-    return ioctl(fd, SIOCOUTQ, &unread) == 0 && unread == 0;
+    return ioctl(fd, SIOCOUTQ, &unread) == 0 && unread == 0 && poll(&hung_up, 1, 0) == 0;
 }
 
 /* `edges` becomes readable when something is read from our socket, or it breaks. */
