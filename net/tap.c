@@ -270,7 +270,10 @@ static const struct net_ops ops = {
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-/* What it is, as the kernel says. */
+/*
+ * What it is, as the kernel says. Whether it was opened with IFF_NO_PI cannot be told: when it is
+ * asked for, a flag of the same number says that there is no filter.
+ */
 static int look_at(struct tap *tap, struct err *err)
 {
     struct ifreq ifr = {0};
@@ -281,9 +284,6 @@ static int look_at(struct tap *tap, struct err *err)
         return err_set(err, -EINVAL,
                        "fd %d: expected a tap, which carries Ethernet frames, not a "
                        "tun",
-                       tap->fd);
-    if (!(ifr.ifr_flags & IFF_NO_PI))
-        return err_set(err, -EINVAL, "fd %d: expected a tap that was opened with IFF_NO_PI",
                        tap->fd);
     tap->has_header = ifr.ifr_flags & IFF_VNET_HDR;
     (void)snprintf(tap->name, sizeof(tap->name), "%.*s", IFNAMSIZ - 1, ifr.ifr_name);

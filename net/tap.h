@@ -14,8 +14,8 @@
 int tap_open(const char *name, struct net **ret_net, struct err *err) MUST_CHECK;
 
 /*
- * Use an interface that somebody has opened for us. Takes the descriptor, on success only. It is
- * called `label` in messages, where its own name is not known. 0, or a negative errno with *err
+ * Use an interface that somebody has opened for us, with IFF_TAP and IFF_NO_PI, and IFF_VNET_HDR if
+ * there are to be offloads. Takes the descriptor, on success only. 0, or a negative errno with *err
  * filled.
  */
 int tap_open_fd(int fd, struct net **ret_net, struct err *err) MUST_CHECK;
