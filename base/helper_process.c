@@ -21,6 +21,12 @@
 #include "base/log.h"
 #include "base/text.h"
 
+/* ThreadSanitizer takes a clone for a fork, after which it forgets about threads: not by this name. */
+#ifdef __SANITIZE_THREAD__
+int __clone(int (*fn)(void *arg), void *stack, int flags, void *arg, ...);
+#define clone __clone
+#endif
+
 /* What a child needs between clone and exec: a few small frames; sanitizers multiply that. */
 #define CHILD_STACK_SIZE (64u << 10)
 

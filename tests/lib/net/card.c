@@ -43,6 +43,8 @@ ssize_t card_receive(struct card *card)
     memcpy(card->last, card->buffer, (size_t)r);
     card->nbad += !card_is_filled(card->buffer, (uint32_t)r);
     memset(card->buffer, 0, (size_t)r);
+    if (card->look)
+        card->look(card);
     return r;
 }
 

@@ -16,8 +16,9 @@ struct card {
     struct net_user user;
     struct net *net;
     struct loop *loop;
-    unsigned budget; /* it takes so many frames when it is told of some; 0: all */
-    bool stops;      /* and does not watch any more then */
+    unsigned budget;                 /* it takes so many frames when it is told of some; 0: all */
+    bool stops;                      /* and does not watch any more then */
+    void (*look)(struct card *card); /* at the last frame; NULL: it is not looked at */
     unsigned nreadable;
     unsigned nwritable;
     unsigned nlink_changes;
