@@ -21,7 +21,7 @@
 #include "base/log.h"
 #include "base/text.h"
 
-/* ThreadSanitizer takes a clone for a fork, after which it forgets about threads: not by this name. */
+/* ThreadSanitizer takes clone for fork, and forgets about threads then; but not by this name. */
 #ifdef __SANITIZE_THREAD__
 int __clone(int (*fn)(void *arg), void *stack, int flags, void *arg, ...);
 #define clone __clone

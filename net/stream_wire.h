@@ -21,7 +21,7 @@
 #include "base/compiler.h"
 #include "net/net.h"
 
-/* Longest frame: that of passt and QEMU. A longer length is nonsense, and nothing after it counts. */
+/* Longest frame: that of passt and QEMU. After a longer length, nothing counts any more. */
 #define STREAM_FRAME_MAX 65535u
 
 /* Small frames: so many bytes of them are read in one go. */
