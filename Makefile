@@ -223,7 +223,7 @@ bench: all tests
 
 compare: all tests
 	@scripts/setup guest report
-	@scripts/guest-image debian busybox bench
+	@scripts/guest-image debian busybox bench net
 	@compare/all $(COMPARE)
 
 FUZZ_SECONDS ?= 60

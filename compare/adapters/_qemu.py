@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the adapters of QEMU share.
 
-Options: cache and aio (of all disks, as -drive has them), iothread (True: the disks share one)
+Options: cache and aio (of all disks, as -drive has them), iothread (True: the disks share one),
+network ("tap" or "user"), tap (its name), passt (the socket of one, for "user")
 """
 
 # QEMU 7.2 cannot set the host's arch-capabilities MSR under every KVM; guests do without it.
@@ -20,6 +21,17 @@ def disks_argv(guest, device):
                               f"readonly={readonly}{keys}",
                     "-device", f"{device},drive=disk{number}{thread}"]
     return command
+
+
+def network_argv(guest, device):
+    """The network card, a `device`."""
+    network = guest.options.get("network")
+    if not network:
+        return []
+    backend = f"tap,id=net,ifname={guest.options['tap']},script=no,downscript=no,vhost=off" \
+        if network == "tap" else \
+        f"stream,id=net,server=off,addr.type=unix,addr.path={guest.options['passt']}"
+    return ["-netdev", backend, "-device", f"{device},netdev=net"]
 
 
 def machine_argv(program, guest, machine, accelerator, disk_device):

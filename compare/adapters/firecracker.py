@@ -3,7 +3,7 @@
 Firecracker, started from a file instead of by its API. It adds pci=off and how to find the disks to
 the command line. It has no power-off: a reboot by the i8042 (reboot=k) ends it. Its disks go through the host's page cache, always.
 
-Options: aio ("io_uring")
+Options: aio ("io_uring"), network ("tap") and tap (its name)
 """
 
 import json
@@ -15,6 +15,7 @@ TRIED = True
 DISK_FORMATS = ("raw",)
 CMDLINE = "reboot=k"
 ENDS_BY = "reboot"
+NETWORKS = ("tap",)
 
 
 def drive(number, disk, options):
@@ -31,6 +32,9 @@ def argv(program, guest, scratch):
     config = {"boot-source": source,
               "machine-config": {"vcpu_count": guest.cpus, "mem_size_mib": guest.memory_mib},
               "drives": [drive(number, disk, guest.options) for number, disk in enumerate(guest.disks)]}
+    if guest.options.get("network"):
+        config["network-interfaces"] = [{"iface_id": "eth0",
+                                         "host_dev_name": guest.options["tap"]}]
     path = os.path.join(scratch, "firecracker.json")
     with open(path, "w", encoding="utf-8") as f:
         json.dump(config, f, indent=1)

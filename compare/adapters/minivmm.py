@@ -3,7 +3,7 @@
 
 Options: kernel_cache (a folder or "off"), kaslr ("on", "off"), boot_trace (a name for the file in
 the folder of the run), cache and aio (of all disks, as in --disk), disk (more keys of --disk, as
-text)
+text), network ("tap" or "user") and tap (its name)
 """
 
 import os
@@ -16,6 +16,7 @@ TRIED = True
 DISK_FORMATS = ("qcow2", "raw")
 CMDLINE = ""
 ENDS_BY = "poweroff"
+NETWORKS = ("tap", "user")
 
 
 def argv(program, guest, scratch):
@@ -30,6 +31,9 @@ def argv(program, guest, scratch):
                         if key in guest.options)
         keys += f",{guest.options['disk']}" if "disk" in guest.options else ""
         command += ["--disk", f"{disk.path},{keys}"]
+    network = guest.options.get("network")
+    if network:
+        command += ["--net", f"tap={guest.options['tap']}" if network == "tap" else network]
     for option in ("kernel_cache", "kaslr"):
         if option in guest.options:
             command += ["--" + option.replace("_", "-"), guest.options[option]]

@@ -9,8 +9,9 @@ TRIED = True
 DISK_FORMATS = ("qcow2", "raw")
 CMDLINE = ""
 ENDS_BY = "poweroff"
+NETWORKS = ("tap", "user")
 
 
 def argv(program, guest, _scratch):
     return _qemu.machine_argv(program, guest, "microvm,pic=off,pit=off,rtc=off", _qemu.KVM,
-                              "virtio-blk-device")
+                              "virtio-blk-device") + _qemu.network_argv(guest, "virtio-net-device")

@@ -36,6 +36,7 @@ class Outcome:
     output: str
     seconds: float
     cost: cost.Cost
+    helpers_s: float = 0  # CPU time of processes that work for the VMM
 
 
 def script(command, before=":"):
@@ -83,13 +84,16 @@ def cpio_file(name, data):
     return padded(header + name.encode() + b"\0", 4) + padded(data, 4)
 
 
-def run(attempt, seconds):
-    """Run the attempt's job, which is to take `seconds`. RuntimeError if it fails."""
+def run(attempt, seconds, helpers_s=lambda: 0):
+    """
+    Run the attempt's job, which is to take `seconds`. RuntimeError if it fails. `helpers_s` tells the
+    CPU time so far of processes that work for the VMM.
+    """
     with attempt.start() as process:
         start = process.wait_for(b"bench: begin", BOOT_TIMEOUT_S)
-        before = cost.read(process.process.pid)
+        before, helped_before = cost.read(process.process.pid), helpers_s()
         ended = process.wait_for(b"bench: end ", start + seconds + PATIENCE_S)
-        after = cost.read(process.process.pid)
+        after, helped = cost.read(process.process.pid), helpers_s()
         process.wait_for(b"bench: done", ended + PATIENCE_S)
         if attempt.side.ends_by == "poweroff":
             process.wait_end(process.elapsed() + PATIENCE_S)
@@ -97,4 +101,4 @@ def run(attempt, seconds):
     status, output = re.search(r"^bench: end (\d+)\n(.*?)^bench: done", text, re.M | re.S).groups()
     if status != "0":
         raise RuntimeError(f"the command failed with status {status}: {output[-600:]}")
-    return Outcome(output, ended - start, after - before)
+    return Outcome(output, ended - start, after - before, helped - helped_before)

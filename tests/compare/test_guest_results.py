@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What fio and sysbench print in a guest, and what /proc says of a process."""
+"""What fio, sysbench and iperf3 print in a guest, and what /proc says of a process."""
 
 import os
 import subprocess
@@ -65,6 +65,29 @@ class Sysbench(unittest.TestCase):
     def test_a_value_that_is_missing_is_an_error(self):
         with self.assertRaises(RuntimeError):
             script_module("sysbench").parse("FATAL: no such test\n", ("events_s",))
+
+
+class Net(unittest.TestCase):
+    ONE = ("[  5]   0.00-3.00   sec   363 MBytes  1015021 Kbits/sec    0            sender\n"
+           "[  5]   0.00-4.00   sec   360 MBytes   800000 Kbits/sec                  receiver\n")
+    SUM = ONE + "[SUM]   0.00-2.00   sec   100 MBytes   400000 Kbits/sec                  receiver\n"
+
+    def test_what_arrived_counts(self):
+        self.assertEqual(script_module("net").parse_iperf(self.ONE), (4, 400e6))
+
+    def test_of_several_streams_the_sum_counts(self):
+        self.assertEqual(script_module("net").parse_iperf(self.SUM), (2, 100e6))
+
+    def test_no_byte_is_an_error(self):
+        for text in ("", "iperf3: error - unable to connect\n", self.ONE.replace("800000", "0.00")):
+            with self.assertRaises(RuntimeError):
+                script_module("net").parse_iperf(text)
+
+    def test_turns(self):
+        found = script_module("net").parse_turns("turns 500 median 105.50 p99 300.25 us\n")
+        self.assertEqual(found, {"median_us": 105.5, "p99_us": 300.25})
+        with self.assertRaises(RuntimeError):
+            script_module("net").parse_turns("sockets: connect: Connection refused\n")
 
 
 class Cost(unittest.TestCase):

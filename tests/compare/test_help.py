@@ -7,7 +7,7 @@ import unittest
 
 from lib.paths import COMPARE
 
-PARTS = ("first-run", "boot-time", "pmap", "sysbench", "disk")
+PARTS = ("first-run", "boot-time", "pmap", "sysbench", "disk", "net")
 BENCHES = ("block-bench", "img-bench")
 
 

@@ -78,7 +78,7 @@ class Report(RunTestCase):
         page, markdown = self.make(self.small_run())
         for text in ("minivmm 1", "other 2", "not tried", "a processor", "2026-11-29",
                      "minivmm --append &#x27;a b&#x27;", "ended early", "&lt;oops&gt;",
-                     "cpu QEMU, cpus 1", "Not in this run: pmap, sysbench, disk, block-bench, img-bench."):
+                     "cpu QEMU, cpus 1", "Not in this run: pmap, sysbench, disk, net, block-bench, img-bench."):
             self.assertIn(text, page)
         self.assertIn("| userspace | minivmm | 3 | 1 | 2 | 3 | 1.00 | 1.00 |", markdown)
         self.assertIn("| userspace | other | 3 | 7 | 8 | 9 | 4.00 | 4.00 |", markdown)

@@ -11,7 +11,7 @@ from .document import Chart, Heading, Items, Links, Paragraph, Table, Verbatim
 from .figures import ratio_text, text
 from .model import base_name, clean, file_name
 
-PARTS = ("first-run", "boot-time", "pmap", "sysbench", "disk", "block-bench", "img-bench")
+PARTS = ("first-run", "boot-time", "pmap", "sysbench", "disk", "net", "block-bench", "img-bench")
 PLACES = {
     "machine": ("On the machine itself", ""),
     "emulated host": ("In the emulated host",
