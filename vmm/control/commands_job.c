@@ -105,7 +105,7 @@ static void begin_job(struct qmp_request *request, struct disk *disk, const stru
 
     if (r == 0) {
         list_add_tail(&vm_of(request)->jobs, &client->link);
-        qmp_return(request, NULL);
+        qmp_done(request);
         return;
     }
     if (client)
@@ -198,7 +198,7 @@ static void run_set_speed(struct qmp_request *request)
     if (!job || fail_speed(request, speed))
         return;
     block_job_set(&job->speed, (uint64_t)speed);
-    qmp_return(request, NULL);
+    qmp_done(request);
 }
 
 static void set_flag(struct qmp_request *request, size_t flag, bool value)
@@ -208,7 +208,7 @@ static void set_flag(struct qmp_request *request, size_t flag, bool value)
     if (!job)
         return;
     block_job_let((bool *)((char *)job + flag), value);
-    qmp_return(request, NULL);
+    qmp_done(request);
 }
 
 /* BLOCK_JOB_CANCELLED follows, unless the job was done already. */

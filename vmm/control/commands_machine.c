@@ -127,11 +127,11 @@ static void run_stop(struct qmp_request *request)
         return;
     case VM_PAUSED:
     case VM_PRELAUNCH:
-        qmp_return(request, NULL);
+        qmp_done(request);
         return;
     case VM_IO_ERROR: /* it stays paused when the disk's failure is no reason any more */
         vm->actions->pause(vm);
-        qmp_return(request, NULL);
+        qmp_done(request);
         return;
     case VM_RUNNING:
     case VM_DEBUG:
@@ -155,7 +155,7 @@ static void run_cont(struct qmp_request *request)
         return;
     default:
         vm->actions->resume(vm);
-        qmp_return(request, NULL);
+        qmp_done(request);
         return;
     }
 }
@@ -168,7 +168,7 @@ void commands_machine_end_stopping(struct control_vm *vm, const char *why_not)
         if (why_not)
             qmp_fail(request, QMP_GENERIC_ERROR, "%s", why_not);
         else
-            qmp_return(request, NULL);
+            qmp_done(request);
     }
 }
 
@@ -181,7 +181,7 @@ static void run_powerdown(struct qmp_request *request)
     if (vm->queries->state(vm) == VM_NO_GUEST)
         fail_without_guest(request);
     else if (vm->actions->press_power_button(vm))
-        qmp_return(request, NULL);
+        qmp_done(request);
     else
         qmp_fail(request, QMP_GENERIC_ERROR, "the guest has no power button, for want of ACPI");
 }
@@ -191,7 +191,7 @@ static void run_reset(struct qmp_request *request)
 {
     struct control_vm *vm = vm_of(request);
 
-    qmp_return(request, NULL);
+    qmp_done(request);
     vm->actions->reset(vm);
 }
 
@@ -200,7 +200,7 @@ static void run_quit(struct qmp_request *request)
     struct control_vm *vm = vm_of(request);
     struct qmp *qmp = qmp_of(request);
 
-    qmp_return(request, NULL);
+    qmp_done(request);
     vm->actions->quit(vm);
     qmp_stop(qmp); /* a reset, say, which would come to its end first */
 }

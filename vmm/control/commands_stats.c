@@ -219,6 +219,7 @@ static void run_query_stats(struct qmp_request *request)
     const char *target = qmp_string(request, "target");
     bool of_cpus = strcmp(target, "vcpu") == 0;
 
+    qmp_advise(request, "ask for some 'vcpus' at a time, or for some 'names' of the 'providers'");
     if (!of_cpus && strcmp(target, "vm") != 0)
         qmp_fail(request, QMP_GENERIC_ERROR, "query-stats: 'target' must be \"vm\" or \"vcpu\"");
     else if (!are_providers(qmp_any(request, "providers")))

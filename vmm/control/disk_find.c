@@ -54,7 +54,7 @@ static void answer(void *opaque, int result, const struct err *err)
     if (result < 0)
         qmp_fail(request, QMP_GENERIC_ERROR, "%s", err->msg);
     else
-        qmp_return(request, NULL);
+        qmp_done(request);
 }
 
 struct disk_done disk_answers(struct qmp_request *request)

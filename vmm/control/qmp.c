@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,6 +58,8 @@ struct qmp_request {
     struct session *session; /* NULL: the client is gone */
     json_t *id;              /* NULL: the client gave none */
     json_t *arguments;       /* NULL: none */
+    const char *advice;      /* NULL: none */
+    unsigned long nfailed;   /* allocations before it began */
     bool negotiates;         /* the session is in use when this is answered */
 };
 
@@ -69,6 +72,26 @@ json_t *qmp_version(void)
     (void)sscanf(MINIVMM_VERSION, "%d.%d.%d", &major, &minor, &micro); /* our own text */
     return json_pack("{s:{s:i,s:i,s:i},s:s}", "qemu", "major", major, "minor", minor, "micro",
                      micro, "package", "minivmm-" MINIVMM_VERSION);
+}
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+/*
+ * An array without an element that could not be made looks like one that never had it. So failed
+ * allocations are counted, on all threads that make parts of answers: too many for some requests,
+ * never too few.
+ */
+static atomic_ulong nfailed;
+
+#define OUT_OF_MEMORY "out of memory"
+
+static void *allocate(size_t len)
+{
+    void *memory = malloc(len);
+
+    if (!memory)
+        atomic_fetch_add(&nfailed, 1);
+    return memory;
 }
 
 /* ---- sending --------------------------------------------------------------------------------- */
@@ -89,7 +112,7 @@ static char *text_of(json_t *message)
     return text;
 }
 
-/* Steals `text`. A client whose answer cannot be made for want of memory is dropped. */
+/* Steals `text`. A client for whom there is no memory even for an error is dropped. */
 static void send_text(struct session *session, char *text)
 {
     if (!text) {
@@ -177,20 +200,33 @@ static void read_on(struct session *session);
 /* Longer answers would not fit beside what may be waiting to be sent already. */
 #define ANSWER_MAX (WIRE_OUT_MAX - 2 * WIRE_OUT_BUSY)
 
+static json_t *too_long_json(const struct qmp_request *request)
+{
+    char text[ERR_MSG_MAX];
+
+    snprintf(text, sizeof(text), "the answer is too long for a connection%s%s",
+             request->advice ? ": " : "", request->advice ? request->advice : "");
+    return error_json(QMP_GENERIC_ERROR, text);
+}
+
+/* Steals `answer`. */
+static char *text_with_id(const struct qmp_request *request, json_t *answer)
+{
+    if (answer && request->id)
+        json_object_set(answer, "id", request->id);
+    return text_of(answer);
+}
+
 /* Steals `answer`. */
 static void send_answer(struct session *session, const struct qmp_request *request, json_t *answer)
 {
-    char *text;
+    char *text = text_with_id(request, answer);
 
-    if (answer && request->id)
-        json_object_set(answer, "id", request->id);
-    text = text_of(answer);
-    if (text && strlen(text) > ANSWER_MAX) {
+    if (!text) {
+        text = text_with_id(request, error_json(QMP_GENERIC_ERROR, OUT_OF_MEMORY));
+    } else if (strlen(text) > ANSWER_MAX) {
         free(text);
-        answer = error_json(QMP_GENERIC_ERROR, "the answer is too long for a connection");
-        if (answer && request->id)
-            json_object_set(answer, "id", request->id);
-        text = text_of(answer);
+        text = text_with_id(request, too_long_json(request));
     }
     send_text(session, text);
 }
@@ -216,11 +252,26 @@ static void finish(struct qmp_request *request, json_t *answer)
         read_on(session);
 }
 
+void qmp_advise(struct qmp_request *request, const char *advice)
+{
+    request->advice = advice;
+}
+
 void qmp_return(struct qmp_request *request, json_t *value)
+{
+    if (value && atomic_load(&nfailed) == request->nfailed) {
+        finish(request, json_pack("{s:o}", "return", value));
+        return;
+    }
+    json_decref(value);
+    qmp_fail(request, QMP_GENERIC_ERROR, OUT_OF_MEMORY);
+}
+
+void qmp_done(struct qmp_request *request)
 {
     if (request->negotiates && request->session)
         request->session->negotiated = true;
-    finish(request, json_pack("{s:o}", "return", value ? value : json_object()));
+    finish(request, json_pack("{s:{}}", "return"));
 }
 
 void qmp_fail(struct qmp_request *request, enum qmp_error class, const char *fmt, ...)
@@ -373,6 +424,7 @@ static void begin_request(struct session *session, json_t *message)
         return;
     }
     request->qmp = session->qmp;
+    request->nfailed = atomic_load(&nfailed);
     request->session = session;
     request->id = json_incref(json_object_get(message, "id"));
     request->arguments = json_incref(json_object_get(message, "arguments"));
@@ -585,6 +637,7 @@ int qmp_new(const struct qmp_options *options, struct qmp **ret_qmp)
 
     if (!qmp)
         return -ENOMEM;
+    json_set_alloc_funcs(allocate, free);
     qmp->options = *options;
     qmp->tidy.expired = on_tidy;
     list_init(&qmp->sessions);

@@ -126,8 +126,18 @@ json_t *qmp_any(const struct qmp_request *request, const char *name); /* borrowe
 /* A text from outside as JSON: what is no UTF-8 in it becomes question marks. Any thread. */
 json_t *qmp_text(const char *text);
 
-/* End the request. `value` is stolen; NULL stands for an empty object. */
+/* What to ask for instead, should the answer be too long for a connection; the text stays. */
+void qmp_advise(struct qmp_request *request, const char *advice);
+
+/*
+ * End the request. `value` is stolen; NULL, or one of whose parts some could not be made: out of
+ * memory, which is an error.
+ */
 void qmp_return(struct qmp_request *request, json_t *value);
+
+/* End the request: it is done, and there is nothing to tell. */
+void qmp_done(struct qmp_request *request);
+
 void qmp_fail(struct qmp_request *request, enum qmp_error class, const char *fmt, ...)
     PRINTF_LIKE(3, 4);
 

@@ -13,7 +13,7 @@ static void run_capabilities(struct qmp_request *request)
     if (enable && json_array_size(enable) > 0)
         qmp_fail(request, QMP_GENERIC_ERROR, "qmp_capabilities: none of these was offered");
     else
-        qmp_return(request, NULL);
+        qmp_done(request);
 }
 
 static void run_query_version(struct qmp_request *request)

@@ -16,7 +16,7 @@
 #include "base/loop.h"
 
 /* The largest answers are those that describe all disks; events come on top. */
-#define WIRE_OUT_MAX (1u << 20)
+#define WIRE_OUT_MAX (3u << 19)
 
 /*
  * With more than this to be sent, a wire is busy: nothing is read, and nothing should be answered.

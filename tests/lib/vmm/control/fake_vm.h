@@ -23,6 +23,7 @@ struct fake_vm {
     struct control_vm vm;
     enum vm_state state;
     bool has_button;
+    bool counts_much; /* KVM has many counters, and they are large */
     char actions[64]; /* a letter for each, in order: b(utton) r(eset) q(uit) p(ause) c(ont) */
     bool has_balloon;
     uint64_t balloon_memory;

@@ -61,7 +61,7 @@ void qmp_rig_send(int fd, const char *text)
 
 const char *qmp_rig_receive(struct qmp_rig *rig, int fd)
 {
-    static char text[1 << 20];
+    static char text[2u << 20];
     size_t len = 0;
     ssize_t n;
 

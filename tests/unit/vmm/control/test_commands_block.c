@@ -11,6 +11,7 @@
 #include "tests/lib/unit.h"
 #include "tests/lib/vmm/control/fake_vm.h"
 #include "tests/lib/vmm/control/qmp_rig.h"
+#include "vmm/config/config.h"
 #include "vmm/control/commands_block.h"
 #include "vmm/control/commands_stats.h"
 
@@ -223,6 +224,15 @@ START_TEST(exits_are_told_for_each_cpu)
 }
 END_TEST
 
+START_TEST(statistics_of_all_cpus_there_can_be_fit_into_an_answer)
+{
+    fake.counts_much = true;
+    fake.vm.ncpus = CONFIG_CPUS_MAX;
+    ck_assert_uint_eq(json_array_size(ask("query-stats", "{\"target\":\"vcpu\"}")),
+                      2ul * CONFIG_CPUS_MAX);
+}
+END_TEST
+
 START_TEST(statistics_are_filtered)
 {
     const json_t *results =
@@ -324,7 +334,8 @@ static void add_tests(Suite *suite)
                    nodes_are_all_images_of_all_chains, vm_without_disks_has_none,
                    counters_of_a_disk_are_told, open_question_is_answered_at_the_end);
     unit_case_with(suite, "stats", set_up_stats, tear_down, exits_are_told_for_each_cpu,
-                   statistics_are_filtered, statistics_of_the_vm_are_those_of_its_disks_and_kvms,
+                   statistics_of_all_cpus_there_can_be_fit_into_an_answer, statistics_are_filtered,
+                   statistics_of_the_vm_are_those_of_its_disks_and_kvms,
                    guest_that_is_not_there_has_no_statistics_of_kvm, schemas_have_the_same_names,
                    wrong_filters_are_errors);
 }

@@ -56,9 +56,37 @@ static void run_endless(struct qmp_request *request)
 {
     json_t *texts = json_array();
 
+    qmp_advise(request, "ask for less");
     for (unsigned i = 0; i < WIRE_OUT_MAX / 8; i++)
         json_array_append_new(texts, json_string("eight..."));
     qmp_return(request, texts);
+}
+
+/* AddressSanitizer would end the process instead. */
+const char *__asan_default_options(void); /* NOLINT(bugprone-reserved-identifier) */
+const char *__asan_default_options(void)  /* NOLINT(bugprone-reserved-identifier) */
+{
+    return "allocator_may_return_null=1";
+}
+
+/* Memory that nobody has. */
+static json_t *too_much(void)
+{
+    return json_stringn_nocheck("", PTRDIFF_MAX - 1);
+}
+
+static void run_without_memory(struct qmp_request *request)
+{
+    qmp_return(request, json_pack("[o]", too_much()));
+}
+
+static void run_without_memory_for_a_part(struct qmp_request *request)
+{
+    json_t *parts = json_pack("[s]", "first");
+
+    json_array_append_new(parts, too_much());
+    json_array_append_new(parts, json_string("third"));
+    qmp_return(request, parts);
 }
 
 static const struct qmp_arg echo_args[] = {
@@ -73,6 +101,9 @@ static const struct qmp_command test_commands[] = {
     {"repeat", run_repeat, repeat_args, ARRAY_SIZE(repeat_args)},
     {"long", run_long, NULL, 0},
     {"endless", run_endless, NULL, 0},
+    {"do-nothing", qmp_done, NULL, 0},
+    {"without-memory", run_without_memory, NULL, 0},
+    {"without-memory-for-a-part", run_without_memory_for_a_part, NULL, 0},
 };
 
 static const struct qmp_commands test_table = {test_commands, ARRAY_SIZE(test_commands)};
@@ -235,7 +266,7 @@ START_TEST(requests_at_once_are_answered_in_order)
                      "");
     ck_assert_uint_eq(ncalls, 1);
     qmp_rig_send(fd, "l\",\"id\":3}");
-    qmp_return(kept, NULL);
+    qmp_done(kept);
     ck_assert_str_eq(receive(fd),
                      "{\"return\":{},\"id\":1}\r\n"
                      "{\"return\":{\"text\":\"b\",\"number\":-1,\"flag\":true},\"id\":2}\r\n"
@@ -252,7 +283,7 @@ START_TEST(stopped_server_answers_and_begins_nothing)
 
     ck_assert_str_eq(ask(fd, "{\"execute\":\"later\"}{\"execute\":\"fail\"}"), "");
     qmp_stop(rig.qmp);
-    qmp_return(kept, NULL);
+    qmp_done(kept);
     ck_assert_str_eq(receive(fd), "{\"return\":{}}\r\n");
     ck_assert_str_eq(ask(fd, "{\"execute\":\"later\"}"), "");
     ck_assert_uint_eq(ncalls, 1);
@@ -269,7 +300,7 @@ START_TEST(client_that_ends_its_direction_gets_its_answers)
     qmp_rig_send(fd, "{\"execute\":\"later\"}{\"execute\":\"fail\"}");
     ck_assert_int_eq(shutdown(fd, SHUT_WR), 0);
     ck_assert_str_eq(receive(fd), "");
-    qmp_return(kept, NULL);
+    qmp_done(kept);
     ck_assert(strstr(receive(fd), "no such thing"));
     ck_assert_str_eq(receive(fd), "EOF");
     close(fd);
@@ -283,7 +314,7 @@ START_TEST(client_that_goes_away_leaves_its_request_to_end_alone)
     ck_assert_str_eq(ask(fd, "{\"execute\":\"later\"}"), "");
     close(fd);
     qmp_rig_settle(&rig);
-    qmp_return(kept, NULL);
+    qmp_done(kept);
     qmp_rig_settle(&rig);
     close(qmp_rig_connect_negotiated(&rig));
 }
@@ -314,7 +345,7 @@ START_TEST(client_that_never_reads_is_dropped_and_others_are_served)
     int deaf = qmp_rig_connect_negotiated(&rig);
     int other = qmp_rig_connect_negotiated(&rig);
 
-    for (unsigned i = 0; i < 20000; i++) {
+    for (unsigned i = 0; i < 40000; i++) {
         qmp_event(rig.qmp, "STOP", NULL);
         if (i % 1000 == 0)
             ck_assert(strstr(receive(other), "STOP"));
@@ -353,8 +384,24 @@ START_TEST(answer_that_is_too_long_is_an_error)
 
     ck_assert_str_eq(ask(fd, "{\"execute\":\"endless\",\"id\":1}"),
                      "{\"error\":{\"class\":\"GenericError\",\"desc\":\"the answer is too long "
-                     "for a connection\"},\"id\":1}\r\n");
+                     "for a connection: ask for less\"},\"id\":1}\r\n");
     ck_assert(strstr(ask(fd, "{\"execute\":\"fail\"}"), "no such thing"));
+    close(fd);
+}
+END_TEST
+
+/* Neither a part of it nor nothing, which clients would believe. */
+START_TEST(answer_without_memory_is_an_error)
+{
+    static const char error[] =
+        "{\"error\":{\"class\":\"GenericError\",\"desc\":\"out of memory\"},"
+        "\"id\":1}\r\n";
+    int fd = qmp_rig_connect_negotiated(&rig);
+
+    ck_assert_str_eq(ask(fd, "{\"execute\":\"without-memory\",\"id\":1}"), error);
+    ck_assert_str_eq(ask(fd, "{\"execute\":\"without-memory-for-a-part\",\"id\":1}"), error);
+    ck_assert_str_eq(ask(fd, "{\"execute\":\"do-nothing\"}"), "{\"return\":{}}\r\n");
+    ck_assert(strstr(ask(fd, "{\"execute\":\"echo\",\"arguments\":{\"text\":\"a\"}}"), "return"));
     close(fd);
 }
 END_TEST
@@ -470,8 +517,8 @@ static void add_tests(Suite *suite)
                    client_that_never_reads_is_dropped_and_others_are_served,
                    client_that_asks_without_reading_is_not_listened_to,
                    endless_text_ends_the_session, answer_that_is_too_long_is_an_error,
-                   post_is_no_client, too_many_clients_are_sent_away,
-                   clients_that_are_stuck_keep_nobody_out);
+                   answer_without_memory_is_an_error, post_is_no_client,
+                   too_many_clients_are_sent_away, clients_that_are_stuck_keep_nobody_out);
 }
 
 UNIT_MAIN("qmp", add_tests)
