@@ -14,20 +14,20 @@ START_TEST(kinds_are_known_by_their_names)
 {
     static const struct {
         const char *text;
-        enum net_kind kind;
         const char *place;
+        enum net_kind kind;
         int fd;
     } cases[] = {
-        {"none", NET_NONE, NULL, 0},
-        {"user", NET_USER, NULL, 0},
-        {"tap=tap0", NET_TAP, "tap0", 0},
-        {"tap:tap0", NET_TAP, "tap0", 0},
-        {"fd=7", NET_TAP_FD, "7", 7},
-        {"fd:0", NET_TAP_FD, "0", 0},
-        {"bridge=br0", NET_BRIDGE, "br0", 0},
-        {"unix:/run/a:b=c", NET_UNIX, "/run/a:b=c", 0},
-        {"unix-dgram:/run/x", NET_UNIX_DGRAM, "/run/x", 0},
-        {"unix-dgram=x", NET_UNIX_DGRAM, "x", 0},
+        {"none", NULL, NET_NONE, 0},
+        {"user", NULL, NET_USER, 0},
+        {"tap=tap0", "tap0", NET_TAP, 0},
+        {"tap:tap0", "tap0", NET_TAP, 0},
+        {"fd=7", "7", NET_TAP_FD, 7},
+        {"fd:0", "0", NET_TAP_FD, 0},
+        {"bridge=br0", "br0", NET_BRIDGE, 0},
+        {"unix:/run/a:b=c", "/run/a:b=c", NET_UNIX, 0},
+        {"unix-dgram:/run/x", "/run/x", NET_UNIX_DGRAM, 0},
+        {"unix-dgram=x", "x", NET_UNIX_DGRAM, 0},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {

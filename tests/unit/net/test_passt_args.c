@@ -114,14 +114,13 @@ static const char *command_line(const struct passt_options *options)
 {
     static char text[1024];
     struct passt_args args;
+    size_t len = 0;
 
     ck_assert_int_eq(passt_options_check(options, &err), 0);
     ck_assert_int_eq(passt_args_make(&args, options, &err), 0);
-    text[0] = '\0';
-    for (unsigned i = 0; args.argv[i]; i++) {
-        ck_assert_uint_lt(strlen(text) + strlen(args.argv[i]) + 2, sizeof(text));
-        strcat(strcat(text, i ? " " : ""), args.argv[i]);
-    }
+    for (unsigned i = 0; args.argv[i]; i++)
+        len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s", i ? " " : "", args.argv[i]);
+    ck_assert_uint_lt(len, sizeof(text));
     passt_args_free(&args);
     return text;
 }

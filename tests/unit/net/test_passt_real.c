@@ -316,11 +316,11 @@ START_TEST(datagrams_without_checksums_reach_the_host)
     store_be16(frame + TCP_AT + 2, ntohs(addr.sin_port));
     store_be16(frame + TCP_AT + 4, 18);
     store_be16(frame + TCP_AT + 6, 0xbeef);
-    memcpy(frame + TCP_AT + 8, "0123456789", 10);
+    card_fill(frame + TCP_AT + 8, 10);
     send_bytes(frame, sizeof(frame));
     ck_assert_int_eq(poll(&poller, 1, 20000), 1);
     ck_assert_int_eq(recv(fd, got, sizeof(got), 0), 10);
-    ck_assert_mem_eq(got, "0123456789", 10);
+    ck_assert(card_is_filled(got, 10));
 }
 END_TEST
 

@@ -304,7 +304,7 @@ static int open_tun(const char *name, int flags)
     struct ifreq ifr = {.ifr_flags = (short)flags};
     int fd = open("/dev/net/tun", O_RDWR);
 
-    strcpy(ifr.ifr_name, name);
+    snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", name);
     ck_assert_int_eq(ioctl(fd, TUNSETIFF, &ifr), 0);
     return fd;
 }
