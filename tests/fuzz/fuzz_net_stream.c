@@ -33,6 +33,8 @@ enum step {
     STEP_FORGET
 };
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
 #define STEPS_MAX 300u
 #define WRITTEN_MAX (2u << 20)
 
