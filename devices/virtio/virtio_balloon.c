@@ -19,6 +19,7 @@
  * from the first that may be it is taken for it.
  */
 #define QUEUES 5u
+#define STATS_QUEUE 2u /* where the driver wants statistics */
 
 /*
  * Work in a round of the loop, in pages that go back: a range costs as much as RANGE_PAGES of them
@@ -238,18 +239,19 @@ static void work_on_stats(struct virtio_balloon *balloon, struct virtio_ring *ri
     }
 }
 
-static struct virtio_ring *stats_ring(struct virtio_balloon *balloon)
+/* Of a ring that runs, or is being stopped: without one, features may be changing. */
+static bool is_for_stats(const struct virtio_balloon *balloon, const struct virtio_ring *ring)
 {
-    return has_feature(balloon, VIRTIO_BALLOON_F_STATS_VQ) ? &balloon->rings.all[2] : NULL;
+    return ring->index == STATS_QUEUE && has_feature(balloon, VIRTIO_BALLOON_F_STATS_VQ);
 }
 
 static void ask(struct loop_work *work)
 {
     struct virtio_balloon *balloon = container_of(work, struct virtio_balloon, ask);
-    struct virtio_ring *ring = stats_ring(balloon);
+    struct virtio_ring *ring = &balloon->rings.all[STATS_QUEUE];
 
     balloon->wanted = true;
-    if (ring)
+    if (virtio_ring_runs(ring) && is_for_stats(balloon, ring))
         virtio_ring_again(ring);
 }
 
@@ -302,7 +304,7 @@ static void work(struct virtio_ring *ring)
     struct job job = {.chain = queue->begun, .done = queue->done};
     int64_t budget = ROUND_PAGES;
 
-    if (ring == stats_ring(balloon)) {
+    if (is_for_stats(balloon, ring)) {
         work_on_stats(balloon, ring);
         return;
     }
@@ -326,7 +328,7 @@ static void rest(struct virtio_ring *ring)
     if (ring->kick.loop)
         return;
     forget_begun(&balloon->queues[ring->index]);
-    if (ring == stats_ring(balloon))
+    if (is_for_stats(balloon, ring))
         balloon->has_stats = false;
 }
 

@@ -20,7 +20,7 @@ static void run_balloon(struct qmp_request *request)
     else if (!vm->actions->set_balloon(vm, (uint64_t)value))
         fail_without_balloon(request);
     else
-        qmp_return(request, NULL);
+        qmp_done(request);
 }
 
 static void run_query_balloon(struct qmp_request *request)
