@@ -178,6 +178,11 @@ static int get_balloon_stats(struct control_vm *vm, struct vm_counter ret_counte
     return n;
 }
 
+static void get_nic(struct control_vm *vm, unsigned index, struct nic_info *ret_info)
+{
+    nic_get_info(remote_of(vm)->nics[index], ret_info);
+}
+
 static const struct vm_queries queries = {
     .state = get_state,
     .get_cpu = get_cpu,
@@ -192,6 +197,7 @@ static const struct vm_queries queries = {
     .ask_disk = ask_disk,
     .get_balloon = get_balloon,
     .get_balloon_stats = get_balloon_stats,
+    .get_nic = get_nic,
 };
 
 static char *serial_port_of(const struct config *config)

@@ -18,6 +18,7 @@ struct remote {
     char *serial_port;
     struct cpu_questions cpu_questions;
     struct balloon *balloon; /* the runner's; NULL: none */
+    struct nic **nics;       /* the runner's; vm.nnics of them */
 
     /* The runner keeps these. */
     struct machine *machine; /* NULL: no guest is there */

@@ -241,6 +241,16 @@ static void resume_for_client(struct control_vm *vm)
     resume(runner_of(vm));
 }
 
+static void set_link_for_client(struct control_vm *vm, unsigned nic, bool up)
+{
+    nic_set_link(runner_of(vm)->remote.nics[nic], up);
+}
+
+static void announce_for_client(struct control_vm *vm, unsigned nic)
+{
+    nic_announce(runner_of(vm)->remote.nics[nic]);
+}
+
 static bool set_balloon_for_client(struct control_vm *vm, uint64_t memory)
 {
     struct balloon *balloon = runner_of(vm)->remote.balloon;
@@ -257,6 +267,8 @@ const struct vm_actions runner_client_actions = {
     .pause = pause_for_client,
     .resume = resume_for_client,
     .set_balloon = set_balloon_for_client,
+    .set_link = set_link_for_client,
+    .announce = announce_for_client,
 };
 
 void runner_watch_guests(struct runner *runner)

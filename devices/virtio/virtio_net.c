@@ -24,7 +24,9 @@ struct virtio_net {
     struct net_rx rx;
     struct net_tx tx;
     struct net_user user;
-    struct mac mac;    /* with which a driver finds the card */
+    struct mac mac; /* with which a driver finds the card */
+    void (*freed)(void *opaque);
+    void *opaque;
     uint64_t features; /* offered */
 
     /* Owner: the loop's thread. */
@@ -246,7 +248,7 @@ static void net_config_read(struct virtio_dev *dev, uint32_t off, void *buf, uin
     uint64_t mac = __atomic_load_n(&net->shown_mac, __ATOMIC_RELAXED);
     struct virtio_net_config config = {
         .status = __atomic_load_n(&net->shown_status, __ATOMIC_RELAXED),
-        .mtu = htole16(net->card.mtu),
+        .mtu = htole16(net->card.net->mtu),
     };
 
     memcpy(config.mac, &mac, sizeof(config.mac));
@@ -274,6 +276,7 @@ static void net_free(struct virtio_dev *dev)
     net_rx_done(&net->rx);
     virtio_rings_done(&net->card.rings);
     virtio_dev_done(dev);
+    net->freed(net->opaque);
     free(net);
 }
 
@@ -351,7 +354,7 @@ void virtio_net_get_state(struct virtio_dev *dev, struct virtio_net_state *ret_s
 
 /* ---- setting up ------------------------------------------------------------------------------ */
 
-static uint64_t features_for(const struct net *net, uint16_t mtu)
+static uint64_t features_for(const struct net *net)
 {
     uint64_t features = FEATURE(MAC) | FEATURE(STATUS) | FEATURE(MRG_RXBUF) | FEATURE(CTRL_VQ) |
                         FEATURE(CTRL_RX) | FEATURE(CTRL_RX_EXTRA) | FEATURE(CTRL_MAC_ADDR) |
@@ -359,7 +362,7 @@ static uint64_t features_for(const struct net *net, uint16_t mtu)
 
     if (net->offloads & NET_GUEST_OFFLOADS)
         features |= FEATURE(CTRL_GUEST_OFFLOADS);
-    return mtu > 0 ? features | FEATURE(MTU) : features;
+    return net->mtu > 0 ? features | FEATURE(MTU) : features;
 }
 
 struct attach_call {
@@ -429,7 +432,6 @@ static void init_card(struct net_card *card, const struct virtio_net_options *op
     };
     card->net = options->net;
     card->counters = options->counters;
-    card->mtu = options->mtu > 0 ? options->mtu : options->net->mtu;
     card->config_changed = config_changed;
     net_filter_reset(&card->filter, &options->mac);
 }
@@ -444,8 +446,10 @@ int virtio_net_new(const struct virtio_net_options *options, const struct guest_
         return -ENOMEM;
     init_card(&net->card, options);
     net->mac = options->mac;
+    net->freed = options->freed;
+    net->opaque = options->opaque;
     net->link_wanted = options->link_up;
-    net->features = features_for(options->net, net->card.mtu);
+    net->features = features_for(options->net);
     net->user = (struct net_user){
         .readable = readable,
         .writable = writable,

@@ -21,9 +21,11 @@ struct virtio_net_options {
     struct loop *loop; /* it runs while the device exists */
     struct virtio_net_counters *counters;
     struct mac mac;
-    uint16_t mtu;                    /* 0: what the back end says */
     struct virtio_net_limits limits; /* on each direction */
     bool link_up;                    /* as virtio_net_set_link */
+    /* The device is freed: not to be used any more. On the thread that frees it. */
+    void (*freed)(void *opaque);
+    void *opaque;
 };
 
 /* The device is handed to a transport, whose end frees it. 0 or -errno. */

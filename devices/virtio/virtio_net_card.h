@@ -24,7 +24,6 @@ struct net_card {
     struct net *net;
     struct virtio_net_counters *counters;
     struct net_filter filter;
-    uint16_t mtu;      /* 0: the driver is told nothing */
     uint64_t offloads; /* agreed on, of NET_OFFLOADS */
     bool link_up;      /* the back end's, unless the user took it down */
     bool must_announce;

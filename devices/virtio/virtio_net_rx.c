@@ -31,7 +31,7 @@ static uint32_t largest_frame(const struct net_card *card)
 {
     const uint64_t cut_later =
         VIRTIO_FEATURE(VIRTIO_NET_F_GUEST_TSO4) | VIRTIO_FEATURE(VIRTIO_NET_F_GUEST_TSO6);
-    uint64_t mtu = max_u64(card->mtu, MTU_DEFAULT);
+    uint64_t mtu = max_u64(card->net->mtu, MTU_DEFAULT);
     uint64_t len = card->offloads & cut_later ? NET_FRAME_MAX : mtu + NET_FRAME_MIN + VLAN_TAG_LEN;
 
     return (uint32_t)(NET_HDR_LEN + min_u64(len, NET_FRAME_MAX));

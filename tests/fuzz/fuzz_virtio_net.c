@@ -61,22 +61,27 @@ static void use(void *opaque)
         abort();
 }
 
+static void note_freed(void *opaque)
+{
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct virtio_net_counters counters = {0};
     struct between between = {.fake = fake_net_new()};
-    struct virtio_net_options options = {
+    const struct virtio_net_options options = {
         .net = &between.fake->net,
         .loop = hostile_rings()->loop,
         .counters = &counters,
         .mac = {{0x52, 0x54, 0, 0, 0, 1}},
         .link_up = true,
+        .freed = note_freed,
     };
 
     memcpy(between.head, data, min_u64(size, HEAD_LEN));
     between.fake->room = between.head[3] % 4;
     between.fake->net.is_filtered = between.head[7] & 1;
-    options.mtu = between.head[4] * 257;
+    between.fake->net.mtu = between.head[4] * 257;
     if (virtio_net_new(&options, hostile_rings()->mem, &between.dev) < 0)
         abort();
     hostile_rings_run(between.dev, data, size, use, &between);

@@ -13,7 +13,7 @@ void attachments_init(struct attachments *attachments, const struct config *conf
 int attachments_add(struct attachments *attachments, struct attached *attached, struct err *err)
 {
     struct attached **list =
-        realloc(attachments->list, (attachments->n + 1) * sizeof(*attachments->list));
+        realloc(attachments->list, (attachments->n + 1) * sizeof(struct attached *));
 
     if (!list)
         return err_set(err, -ENOMEM, "out of memory");
@@ -41,6 +41,9 @@ void attachments_close(struct attachments *attachments)
     }
     free(attachments->list);
     attachments->list = NULL;
+    free(attachments->nics);
+    attachments->nics = NULL;
+    attachments->nnics = 0;
     if (attachments->has_shared) {
         loop_thread_stop(&attachments->shared);
         loop_thread_free(&attachments->shared);

@@ -28,6 +28,7 @@
 #include "vmm/config/config.h"
 
 struct attached;
+struct nic;
 
 struct attached_ops {
     /* The device for a guest that begins. 0, or a negative errno with *err filled. */
@@ -58,6 +59,8 @@ struct attachments {
     struct loop_thread shared;
     bool has_shared;
     struct balloon *balloon; /* one of them; NULL: none */
+    struct nic **nics;       /* some of them */
+    size_t nnics;
 };
 
 /* The arguments outlive the attachments. */

@@ -3,6 +3,7 @@
 
 #include "base/trace.h"
 #include "vmm/attached/balloon.h"
+#include "vmm/attached/nic.h"
 #include "vmm/attached/rng.h"
 
 /* One line for each kind, in the order in which the guest finds their devices. */
@@ -10,6 +11,7 @@ static const struct kind {
     const char *name;
     int (*attach)(struct attachments *attachments, struct err *err);
 } kinds[] = {
+    {"attach virtio-net", nic_attach},
     {"attach virtio-rng", rng_attach},
     {"attach virtio-balloon", balloon_attach},
     {NULL, NULL},

@@ -28,6 +28,9 @@ void config_done(struct config *config)
     free(config->initrds);
     free(config->disks);
     free(config->rngs);
+    for (size_t i = 0; i < config->nnets; i++)
+        config_net_done(&config->nets[i]);
+    free(config->nets);
     config_places_done(&config->backing);
     free(config->name);
     free(config->file);

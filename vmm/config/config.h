@@ -22,6 +22,7 @@
 #include "block/throttle.h"
 #include "devices/virtio/virtio_blk_on_error.h"
 #include "memory/guest_mem.h"
+#include "vmm/config/config_net.h"
 
 #define CONFIG_MEMORY_DEFAULT (512ull << 20)
 #define CONFIG_MEMORY_MIN (32ull << 20)
@@ -30,6 +31,7 @@
 #define CONFIG_QUEUES_MAX 16u          /* per disk */
 #define CONFIG_SHUTDOWN_TIMEOUT_S 60u
 #define CONFIG_SHUTDOWN_TIMEOUT_S_MAX 86400u /* a day: who wants more wants no limit */
+#define CONFIG_NETS_MAX 32u                  /* half of the devices that there may be */
 #define CONFIG_RNG_BPS (1ull << 20)
 #define CONFIG_DISK_SERIAL_MAX 20u /* bytes; virtio 1.2, 5.2.6: the device ID string */
 
@@ -85,6 +87,8 @@ struct config {
     size_t ndisks;
     struct config_rng *rngs; /* at most one */
     size_t nrngs;
+    struct config_net *nets;
+    size_t nnets;
     struct config_places backing; /* for all disks */
     uint64_t memory;              /* bytes, a multiple of 1 MiB */
     enum guest_pages pages;

@@ -5,6 +5,7 @@
 
 #define VM_FIELD(member) .field = offsetof(struct config, member)
 #define RNG_FIELD(member) .field = offsetof(struct config_rng, member)
+#define NET_FIELD(member) .field = offsetof(struct config_net, member)
 #define DISK_FIELD(member) .field = offsetof(struct config_disk, member)
 
 /* NOLINTBEGIN(bugprone-macro-parentheses): strings that become arrays */
@@ -33,6 +34,9 @@ const struct setting config_settings[] = {
      .type = SETTING_IS_PLACES,
      VM_FIELD(backing),
      .help = "where else all disks' backing files may lie"},
+    {.name = "net", .value = "KIND[,KEY=VALUE]...", .json = SETTING_JSON_GROUP,
+     .type = SETTING_IS_GROUP,
+     .help = "network card: eth0, eth1, ... in order"},
     {.name = "rng", .value = "on|off[,KEY=VALUE]...", .json = SETTING_JSON_GROUP,
      .type = SETTING_IS_GROUP,
      .help = "random bytes of the host, as /dev/hwrng"},
@@ -147,6 +151,39 @@ static const struct setting disk_settings[] = {
     {.name = ""},
 };
 
+static const struct setting net_settings[] = {
+    {.name = "kind", .value = "user|tap:NAME|...", .type = SETTING_IS_NET_KIND, NET_FIELD(kind),
+     .help = "where its frames go to and come from"},
+    {.name = "mac", .value = "ADDRESS", .type = SETTING_IS_MAC, NET_FIELD(mac),
+     .help = "its address (default: by the VM's name)"},
+    {.name = "mtu", .value = "BYTES", .json = SETTING_JSON_INTEGER, .type = SETTING_IS_NUMBER,
+     NET_FIELD(mtu), .min = PASST_MTU_MIN, .max = PASST_MTU_MAX,
+     .help = "largest packet (default: 65520 with user)"},
+    {.name = "bps", .value = "N", .json = SETTING_JSON_SIZE, .type = SETTING_IS_LIMIT,
+     NET_FIELD(bps),
+     .help = "bytes per second, each way (default: no limit)"},
+    {.name = "pps", .value = "N", .json = SETTING_JSON_SIZE, .type = SETTING_IS_LIMIT,
+     NET_FIELD(pps),
+     .help = "packets per second, each way (default: no limit)"},
+    {.name = "forward", .value = "[udp:][ADDRESS:]HOST:GUEST", .json = SETTING_JSON_STRINGS,
+     .type = SETTING_IS_TEXTS, NET_FIELD(forwards),
+     .help = "user: a port of the host leads to the guest"},
+    {.name = "dns", .value = "ADDRESS", .json = SETTING_JSON_STRINGS, .type = SETTING_IS_TEXTS,
+     NET_FIELD(dns),
+     .help = "user: a name server (default: the host's)"},
+    {.name = "hostname", .value = "NAME", .type = SETTING_IS_TEXT, NET_FIELD(hostname),
+     .help = "user: the guest's name, by DHCP"},
+    {.name = "isolate", .value = "on|off", .json = SETTING_JSON_BOOLEAN, .type = SETTING_IS_ON_OFF,
+     NET_FIELD(isolate),
+     .help = "user: keep the host's loopback away (default: on)"},
+    {.name = "server", .value = "on|off", .json = SETTING_JSON_BOOLEAN, .type = SETTING_IS_ON_OFF,
+     NET_FIELD(server),
+     .help = "unix: the other side connects (default: off)"},
+    {.name = "helper", .value = "FILE", .type = SETTING_IS_PATH, NET_FIELD(helper),
+     .help = "bridge: who makes taps on it"},
+    {.name = ""},
+};
+
 static const struct setting rng_settings[] = {
     {.name = "on", .value = "on|off", .json = SETTING_JSON_BOOLEAN, .type = SETTING_IS_ON_OFF,
      RNG_FIELD(on),
@@ -182,6 +219,23 @@ static void init_rng(void *rng)
     config_rng_init(rng);
 }
 
+static void init_net(void *net)
+{
+    config_net_init(net);
+}
+
+static void finish_net(void *net)
+{
+    config_net_done(net);
+}
+
+static int check_net(const void *net, struct err *err)
+{
+    struct net_options options;
+
+    return config_net_options(net, &options, err);
+}
+
 /* For groups whose elements own nothing. */
 static void own_nothing(void *object)
 {
@@ -201,6 +255,14 @@ const struct config_group config_groups[] = {
      .init = init_disk,
      .done = finish_disk,
      .check = check_disk},
+    {.name = "net",
+     .settings = net_settings,
+     .first_is_unnamed = true,
+     .max = CONFIG_NETS_MAX,
+     GROUP_FIELDS(nets, nnets),
+     .init = init_net,
+     .done = finish_net,
+     .check = check_net},
     {.name = "rng",
      .settings = rng_settings,
      .first_is_unnamed = true,

@@ -281,6 +281,49 @@ static int set_kernel_cache(const struct setting *setting, void *object,
                                     : replace_path(&config->kernel_cache, value->text, value, err);
 }
 
+/* A path after "unix:" and its like is one of the host. */
+static int set_net_kind(const struct setting *setting, void *object,
+                        const struct setting_value *value, struct err *err)
+{
+    char **field = field_of(setting, object);
+    struct net_options options = {0};
+    char *path = NULL;
+    char *text;
+    int r = net_options_set_kind(&options, value->text, err);
+
+    if (r < 0)
+        return r;
+    if (options.kind != NET_UNIX && options.kind != NET_UNIX_DGRAM)
+        return set_text(setting, object, value, err);
+    r = replace_path(&path, options.place, value, err);
+    if (r < 0)
+        return r;
+    r = asprintf(&text, "%.*s%s", (int)(options.place - value->text), value->text, path);
+    free(path);
+    if (r < 0)
+        return no_memory(err);
+    free(*field);
+    *field = text;
+    return 0;
+}
+
+static int add_text(const struct setting *setting, void *object, const struct setting_value *value,
+                    struct err *err)
+{
+    return config_texts_add(field_of(setting, object), value->text, err);
+}
+
+static int set_mac(const struct setting *setting, void *object, const struct setting_value *value,
+                   struct err *err)
+{
+    struct mac mac;
+
+    if (!mac_parse(value->text, &mac) || mac_is_group(&mac) || mac_is_zero(&mac))
+        return bad_value(value, "the address of one card, such as 52:54:00:12:34:56", err);
+    *(struct mac *)field_of(setting, object) = mac;
+    return 0;
+}
+
 /* A place, or the word for all of them. */
 static int add_place(const struct setting *setting, void *object, const struct setting_value *value,
                      struct err *err)
@@ -380,11 +423,12 @@ static int set_key(const struct config_group *group, void *object, char *field, 
     struct setting_value value;
     int r;
 
-    if (!equals)
-        return err_set(err, -EINVAL, VALUE ": expected key=value", field);
-    *equals = '\0';
-    value = (struct setting_value){.text = equals + 1};
+    if (equals)
+        *equals = '\0';
     setting = setting_find(keys, field);
+    if (!equals && (!setting || setting->type != SETTING_IS_ON_OFF))
+        return err_set(err, -EINVAL, VALUE ": expected key=value", field);
+    value = (struct setting_value){.text = equals ? equals + 1 : "on"}; /* ",server" */
     if (!setting)
         return err_set(err, -EINVAL,
                        VALUE ": expected a key that --help lists (a comma in a file name is "
@@ -495,6 +539,10 @@ static const struct {
     [SETTING_IS_WRITE_ERROR] = {.set = set_choice, .choices = write_errors},
     [SETTING_IS_READ_ERROR] = {.set = set_choice, .choices = read_errors},
     [SETTING_IS_LIMIT] = {.set = set_limit},
+    [SETTING_IS_NET_KIND] = {.set = set_net_kind},
+    [SETTING_IS_TEXT] = {.set = set_text},
+    [SETTING_IS_TEXTS] = {.set = add_text},
+    [SETTING_IS_MAC] = {.set = set_mac},
 };
 
 static const struct setting_choice *choices_of(const struct setting *setting)

@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "block/image_ops.h"
+#include "vmm/control/commands_net.h"
 #include "vmm/control/disk_survey.h"
 #include "vmm/control/monitor_memory.h"
 
@@ -115,6 +116,16 @@ static void show_vm_status(const struct line *line, FILE *out)
     show_status(line->vm, out);
 }
 
+static void show_network(const struct line *line, FILE *out)
+{
+    commands_net_show(line->vm, out);
+}
+
+static void set_link(const struct line *line, FILE *out)
+{
+    commands_net_set_link(line->vm, line->args, out);
+}
+
 static void show_registers(const struct line *line, FILE *out)
 {
     show_topic(line->vm, VM_TOPIC_REGISTERS, line->cpu, out);
@@ -162,6 +173,7 @@ static const struct monitor_line {
     {"help", "[NAME]", "what there is", OF_VM, show_help},
     {"info status", "", "whether the guest runs", OF_VM, show_vm_status},
     {"info block", "", "disks and their image files", OF_DISKS, NULL},
+    {"info network", "", "network cards, and what went through them", OF_VM, show_network},
     {"info registers -a", "", "registers of all CPUs, at the same moment", OF_ALL,
      show_all_registers},
     {"info registers", "", "registers of the CPU", OF_CPU, show_registers},
@@ -169,6 +181,7 @@ static const struct monitor_line {
     {"info mtree", "", "what lies where in physical memory and among ports", OF_VM,
      show_memory_tree},
     {"info irq", "", "interrupts of devices, and where they lead", OF_VM, show_interrupts},
+    {"set_link", "NAME on|off", "the link of a network card", OF_VM, set_link},
     {"xp", "[/FORMAT] ADDRESS", "physical memory", OF_ALL, show_physical},
     {"x", "[/FORMAT] ADDRESS", "virtual memory, as the CPU sees it", OF_ALL, show_virtual},
 };

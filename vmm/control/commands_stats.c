@@ -5,6 +5,7 @@
 
 #include "base/bytes.h"
 #include "vmm/control/disk_survey.h"
+#include "vmm/control/nic_counters.h"
 
 /* Who counts: this program, and KVM. */
 #define OURS "minivmm"
@@ -98,6 +99,30 @@ static json_t *cpu_stats(struct control_vm *vm, unsigned index)
     for (unsigned i = 0; i < n; i++)
         add(stats, counters[i].name, counters[i].value);
     return stats;
+}
+
+/* Of a network card. */
+static json_t *nic_stats(struct control_vm *vm, unsigned index, struct nic_info *ret_info)
+{
+    struct vm_counter counters[VM_COUNTERS_MAX];
+    json_t *stats = json_array();
+    unsigned n;
+
+    vm->queries->get_nic(vm, index, ret_info);
+    n = nic_counters(ret_info, counters);
+    for (unsigned i = 0; i < n; i++)
+        add(stats, counters[i].name, counters[i].value);
+    return stats;
+}
+
+static json_t *nic_result(struct control_vm *vm, unsigned index)
+{
+    struct nic_info info;
+    json_t *stats = nic_stats(vm, index, &info);
+    char path[64];
+
+    (void)snprintf(path, sizeof(path), "/machine/net[%s]", info.name);
+    return result_json(OURS, path, stats);
 }
 
 /* On the disk's thread. */
@@ -196,19 +221,22 @@ static void return_cpus(struct qmp_request *request)
     qmp_return(request, results);
 }
 
-/* `disks` is ours, of all disks. */
-static void return_vm(struct qmp_request *request, json_t *disks)
+/* `ours` is of all disks; network cards come to it. */
+static void return_vm(struct qmp_request *request, json_t *ours)
 {
+    struct control_vm *vm = vm_of(request);
     const json_t *names;
     json_t *results = json_array();
-    json_t *disk;
+    json_t *part;
     size_t i;
 
+    for (unsigned nic = 0; nic < vm->nnics; nic++)
+        json_array_append_new(ours, nic_result(vm, nic));
     if (wants(request, OURS, &names)) {
-        json_array_foreach(disks, i, disk) filter_names(json_object_get(disk, "stats"), names);
-        json_array_extend(results, disks);
+        json_array_foreach(ours, i, part) filter_names(json_object_get(part, "stats"), names);
+        json_array_extend(results, ours);
     }
-    json_decref(disks);
+    json_decref(ours);
     add_kvms(request, -1, NULL, results);
     qmp_return(request, results);
 }
@@ -287,24 +315,40 @@ static void add_kvm_schema(struct control_vm *vm, const char *target, int cpu, j
         json_decref(values);
 }
 
-/* All disks have the same counters, and all CPUs. */
+/* What is counted of a VM: all disks have the same counters, and all network cards. */
+static json_t *vm_stats(struct control_vm *vm, const json_t *disks)
+{
+    json_t *stats = json_array();
+    struct nic_info info;
+    json_t *of_nic;
+
+    json_array_extend(stats, json_object_get(json_array_get(disks, 0), "stats"));
+    if (vm->nnics > 0) {
+        of_nic = nic_stats(vm, 0, &info);
+        json_array_extend(stats, of_nic);
+        json_decref(of_nic);
+    }
+    return stats;
+}
+
 static void return_schemas(struct qmp_request *request, json_t *disks)
 {
-    const json_t *disk_stats = json_object_get(json_array_get(disks, 0), "stats");
     const char *provider = qmp_string(request, "provider");
     struct control_vm *vm = vm_of(request);
     json_t *schemas = json_array();
     json_t *of_cpu = cpu_stats(vm, 0);
+    json_t *of_vm = vm_stats(vm, disks);
 
     if (!provider || strcmp(provider, OURS) == 0) {
         json_array_append_new(schemas, our_schema("vcpu", of_cpu));
-        json_array_append_new(schemas, our_schema("vm", disk_stats));
+        json_array_append_new(schemas, our_schema("vm", of_vm));
     }
     if (!provider || strcmp(provider, KVMS) == 0) {
         add_kvm_schema(vm, "vcpu", 0, schemas);
         add_kvm_schema(vm, "vm", -1, schemas);
     }
     json_decref(of_cpu);
+    json_decref(of_vm);
     json_decref(disks);
     qmp_return(request, schemas);
 }

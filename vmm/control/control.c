@@ -14,6 +14,7 @@
 #include "vmm/control/commands_job.h"
 #include "vmm/control/commands_machine.h"
 #include "vmm/control/commands_monitor.h"
+#include "vmm/control/commands_net.h"
 #include "vmm/control/commands_stats.h"
 #include "vmm/control/listener.h"
 #include "vmm/control/qmp.h"
@@ -21,8 +22,8 @@
 
 /* One for each subject. */
 static const struct qmp_commands *const tables[] = {
-    &qmp_builtin_commands, &commands_machine, &commands_block, &commands_stats,
-    &commands_monitor,     &commands_disk,    &commands_job,   &commands_balloon,
+    &qmp_builtin_commands, &commands_machine, &commands_block,   &commands_stats, &commands_monitor,
+    &commands_disk,        &commands_job,     &commands_balloon, &commands_net,
 };
 
 struct control {

@@ -14,6 +14,7 @@
 
 #include "base/byte_queue.h"
 #include "base/list.h"
+#include "vmm/attached/nic.h"
 #include "vmm/cpu_questions.h"
 #include "vmm/disk_questions.h"
 #include "vmm/kvm_stats.h"
@@ -96,6 +97,7 @@ struct vm_queries {
     /* What the guest told of its memory last: how many figures, or -1: there is no balloon. */
     int (*get_balloon_stats)(struct control_vm *vm, struct vm_counter ret_counters[VM_COUNTERS_MAX],
                              uint64_t *ret_age_ms);
+    void (*get_nic)(struct control_vm *vm, unsigned index, struct nic_info *ret_info);
 };
 
 /* What can be done to it. Each returns at once; events tell what came of it. */
@@ -109,6 +111,10 @@ struct vm_actions {
     void (*resume)(struct control_vm *vm);
     /* Bytes of RAM that guests shall have. False: there is no balloon. */
     bool (*set_balloon)(struct control_vm *vm, uint64_t memory);
+    /* The link of a network card, for this guest and later ones. */
+    void (*set_link)(struct control_vm *vm, unsigned nic, bool up);
+    /* The guest shall tell the network where it is. */
+    void (*announce)(struct control_vm *vm, unsigned nic);
 };
 
 struct control_vm {
@@ -117,6 +123,7 @@ struct control_vm {
     const char *name; /* NULL: none */
     unsigned ncpus;
     unsigned ndisks;
+    unsigned nnics;
     uint64_t memory;         /* bytes */
     const char *serial_port; /* in QEMU's words: "stdio", "pty:/dev/pts/3" */
     /* The end of what it showed to somebody; NULL: none. */

@@ -13,6 +13,11 @@ static void *loop_main(void *arg)
     return NULL;
 }
 
+static void note_freed(void *opaque)
+{
+    net.dev = NULL;
+}
+
 static void set_up(void)
 {
     net = (struct net_rig){.fake = fake_net_new()};
@@ -26,6 +31,7 @@ static void set_up(void)
         .counters = &net.counters,
         .mac = net_mac,
         .link_up = true,
+        .freed = note_freed,
     };
 }
 
@@ -55,6 +61,7 @@ void net_bring_up(void)
 static void tear_down(void)
 {
     virtio_mmio_free(net.mmio);
+    ck_assert_ptr_null(net.dev);
     loop_stop(net.loop);
     pthread_join(net.loop_thread, NULL);
     loop_free(net.loop);

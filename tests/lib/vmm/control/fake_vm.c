@@ -154,6 +154,11 @@ static int get_balloon_stats(struct control_vm *vm, struct vm_counter ret_counte
     return fake_of(vm)->has_balloon ? fake_of(vm)->nballoon_stats : -1;
 }
 
+static void get_nic(struct control_vm *vm, unsigned index, struct nic_info *ret_info)
+{
+    *ret_info = fake_of(vm)->nics[index];
+}
+
 static const struct vm_queries queries = {
     .state = get_state,
     .get_cpu = get_cpu,
@@ -167,6 +172,7 @@ static const struct vm_queries queries = {
     .ask_disk = ask_disk,
     .get_balloon = get_balloon,
     .get_balloon_stats = get_balloon_stats,
+    .get_nic = get_nic,
 };
 
 /* ---- actions --------------------------------------------------------------------------------- */
@@ -214,6 +220,18 @@ static bool set_balloon(struct control_vm *vm, uint64_t memory)
     return fake_of(vm)->has_balloon;
 }
 
+static void set_link(struct control_vm *vm, unsigned nic, bool up)
+{
+    note(vm, up ? 'u' : 'd');
+    note(vm, (char)('0' + nic));
+}
+
+static void announce(struct control_vm *vm, unsigned nic)
+{
+    note(vm, 'a');
+    note(vm, (char)('0' + nic));
+}
+
 static const struct vm_actions actions = {
     .press_power_button = press,
     .reset = reset,
@@ -221,6 +239,8 @@ static const struct vm_actions actions = {
     .pause = begin_pause,
     .resume = resume,
     .set_balloon = set_balloon,
+    .set_link = set_link,
+    .announce = announce,
 };
 
 /* ---- life ------------------------------------------------------------------------------------ */

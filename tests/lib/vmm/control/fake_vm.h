@@ -24,10 +24,15 @@ struct fake_vm {
     enum vm_state state;
     bool has_button;
     bool counts_much; /* KVM has many counters, and they are large */
-    char actions[64]; /* a letter for each, in order: b(utton) r(eset) q(uit) p(ause) c(ont) */
+    /*
+     * A letter for each, in order: b(utton) r(eset) q(uit) p(ause) c(ont), and with the number of a
+     * network card u(p) d(own) a(nnounce).
+     */
+    char actions[64];
     bool has_balloon;
     uint64_t balloon_memory;
     int nballoon_stats; /* stat-a, stat-b with 1, 2, five seconds old */
+    struct nic_info nics[2];
 
     bool hung_cpu;              /* questions wait for fake_vm_let_cpu_answer */
     struct cpu_question *asked; /* the one that waits */

@@ -287,7 +287,7 @@ START_TEST(room_for_the_largest_frame_is_waited_for)
         {MERGED & ~FEATURE(GUEST_TSO4), 0, 1518},
     };
 
-    net.options.mtu = cases[_i].mtu;
+    net.fake->net.mtu = cases[_i].mtu;
     bring_up(cases[_i].features, 1024);
     net_give(60, 1);
     for (uint32_t room = 0; room < NET_HDR_LEN + cases[_i].room; room += 256) {

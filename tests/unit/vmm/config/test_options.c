@@ -201,6 +201,37 @@ START_TEST(every_limit_on_a_disk_is_taken)
 }
 END_TEST
 
+START_TEST(network_cards_have_keys_of_their_kind)
+{
+    static char user[] = "user,forward=2222:22,forward=udp:53:53,dns=1.1.1.1,hostname=vm,"
+                         "mtu=1400,mac=52:54:00:AB:cd:ef,bps=10M,pps=5K,isolate=off";
+    struct net_options options;
+
+    ck_assert_int_eq(
+        parse_args("--kernel=k", "--net", user, "--net=unix:/run/x.sock,server", "--net=none"), 0);
+    ck_assert_uint_eq(config.nnets, 3);
+    ck_assert_int_eq(config_net_options(&config.nets[0], &options, NULL), 0);
+    ck_assert_int_eq(options.kind, NET_USER);
+    ck_assert_uint_eq(options.user.nforwards, 2);
+    ck_assert_str_eq(options.user.forwards[1], "udp:53:53");
+    ck_assert_str_eq(options.user.dns[0], "1.1.1.1");
+    ck_assert_str_eq(options.user.hostname, "vm");
+    ck_assert_uint_eq(options.user.mtu, 1400);
+    ck_assert(!options.user.isolate);
+    ck_assert_mem_eq(config.nets[0].mac.octets, "\x52\x54\x00\xab\xcd\xef", MAC_LEN);
+    ck_assert_uint_eq(config.nets[0].bps, 10 * MIB);
+    ck_assert_uint_eq(config.nets[0].pps, 5 * KIB);
+    ck_assert_int_eq(config_net_options(&config.nets[1], &options, NULL), 0);
+    ck_assert_int_eq(options.kind, NET_UNIX);
+    ck_assert_str_eq(options.place, "/run/x.sock");
+    ck_assert(options.listens);
+    ck_assert(options.user.isolate);
+    ck_assert(mac_is_zero(&config.nets[1].mac));
+    ck_assert_int_eq(config_net_options(&config.nets[2], &options, NULL), 0);
+    ck_assert_int_eq(options.kind, NET_NONE);
+}
+END_TEST
+
 START_TEST(a_balloon_and_memory_that_stays_exclude_each_other)
 {
     ck_assert_int_eq(parse_args("--kernel=k", "--balloon", "on", "--hugepages=host"), 0);
@@ -357,6 +388,22 @@ static const struct {
     {{"--kernel=k", "--hugepages=2M", "--balloon=on"},
      "balloon: RAM that is provided beforehand, by hugepages 2M, does not go back to the host: "
      "expected only one of them"},
+    {{"--net=lan"},
+     "--net: 'lan': expected none, user, tap:NAME, fd:NUMBER, bridge:NAME, unix:PATH or "
+     "unix-dgram:PATH"},
+    {{"--net=tap:"},
+     "--net: 'tap:': expected none, user, tap:NAME, fd:NUMBER, bridge:NAME, unix:PATH or "
+     "unix-dgram:PATH"},
+    {{"--net=user,server"}, "--net: server: only with unix"},
+    {{"--net=tap:t,forward=1:2"}, "--net: forward: only with user"},
+    {{"--net=user,forward"}, "--net: user: 'forward': expected key=value"},
+    {{"--net=user,mtu=1279"}, "--net: user: mtu: '1279': expected a number from 1280 to 65520"},
+    {{"--net=user,mac=01:00:00:00:00:01"},
+     "--net: user: mac: '01:00:00:00:00:01': expected the address of one card, such as "
+     "52:54:00:12:34:56"},
+    {{"--net=user,mac=00:00:00:00:00:00"},
+     "--net: user: mac: '00:00:00:00:00:00': expected the address of one card, such as "
+     "52:54:00:12:34:56"},
     {{"--rng"}, "--rng: value missing: expected on|off[,KEY=VALUE]..."},
     {{"--rng=yes"}, "--rng: 'yes': expected on or off"},
     {{"--rng=on,bps=x"},
@@ -606,9 +653,9 @@ static void add_tests(Suite *suite)
         suite, "good", kernel_alone_gives_the_defaults, every_option_is_taken,
         a_socket_for_gdb_is_taken, a_boot_trace_is_taken, control_socket_is_taken, name_is_a_word,
         places_for_all_disks_add_up, every_disk_key_is_taken, every_limit_on_a_disk_is_taken,
-        a_balloon_and_memory_that_stays_exclude_each_other, a_source_of_random_bytes_has_a_rate,
-        commas_in_file_names_are_doubled, sizes_are_taken, last_of_a_repeated_option_wins,
-        value_may_look_like_an_option_behind_equals,
+        network_cards_have_keys_of_their_kind, a_balloon_and_memory_that_stays_exclude_each_other,
+        a_source_of_random_bytes_has_a_rate, commas_in_file_names_are_doubled, sizes_are_taken,
+        last_of_a_repeated_option_wins, value_may_look_like_an_option_behind_equals,
         a_kernel_to_prepare_takes_the_place_of_one_to_boot, help_and_version_need_nothing_else);
     unit_case(suite, "documents", help_names_every_setting_and_fits_a_terminal,
               manual_describes_every_setting, schema_describes_every_setting);

@@ -269,6 +269,25 @@ START_TEST(statistics_of_the_vm_are_those_of_its_disks_and_kvms)
 }
 END_TEST
 
+START_TEST(statistics_of_the_vm_are_those_of_its_network_cards_too)
+{
+    const json_t *results;
+
+    add_disks();
+    fake.vm.nnics = 1;
+    fake.nics[0] = (struct nic_info){.name = "eth0", .counters.sent.bytes = 77};
+    results = ask("query-stats", "{\"target\":\"vm\",\"providers\":[{\"provider\":\"minivmm\","
+                                 "\"names\":[\"tx-bytes\"]}]}");
+    ck_assert_uint_eq(json_array_size(results), 3);
+    ck_assert_str_eq(text_at(results, "2/qom-path"), "/machine/net[eth0]");
+    ck_assert_uint_eq(json_array_size(at(results, "2/stats")), 1);
+    ck_assert_int_eq(number_at(results, "2/stats/0/value"), 77);
+    results = ask("query-stats-schemas", "{\"provider\":\"minivmm\"}");
+    ck_assert_str_eq(text_at(results, "1/stats/16/name"), "rx-frames");
+    ck_assert_str_eq(text_at(results, "1/stats/17/unit"), "bytes");
+}
+END_TEST
+
 START_TEST(guest_that_is_not_there_has_no_statistics_of_kvm)
 {
     fake.state = VM_NO_GUEST;
@@ -335,6 +354,7 @@ static void add_tests(Suite *suite)
                    counters_of_a_disk_are_told, open_question_is_answered_at_the_end);
     unit_case_with(suite, "stats", set_up_stats, tear_down, exits_are_told_for_each_cpu,
                    statistics_of_all_cpus_there_can_be_fit_into_an_answer, statistics_are_filtered,
+                   statistics_of_the_vm_are_those_of_its_network_cards_too,
                    statistics_of_the_vm_are_those_of_its_disks_and_kvms,
                    guest_that_is_not_there_has_no_statistics_of_kvm, schemas_have_the_same_names,
                    wrong_filters_are_errors);

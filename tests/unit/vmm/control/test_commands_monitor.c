@@ -175,11 +175,13 @@ START_TEST(help_has_a_line_for_each)
         "help",
         "info status",
         "info block",
+        "info network",
         "info registers -a",
         "info registers",
         "info mem",
         "info mtree",
         "info irq",
+        "set_link",
         "xp",
         "x",
     };

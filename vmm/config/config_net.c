@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/config/config_net.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What listens on the host's loopback addresses is not meant for guests by default. */
+void config_net_init(struct config_net *net)
+{
+    *net = (struct config_net){.isolate = true};
+}
+
+static void free_texts(struct config_texts *texts)
+{
+    while (texts->n > 0)
+        free(texts->list[--texts->n]);
+    free(texts->list);
+}
+
+void config_net_done(struct config_net *net)
+{
+    free(net->kind);
+    free_texts(&net->forwards);
+    free_texts(&net->dns);
+    free(net->hostname);
+    free(net->helper);
+    *net = (struct config_net){0};
+}
+
+int config_texts_add(struct config_texts *texts, const char *text, struct err *err)
+{
+    char **list = realloc(texts->list, (texts->n + 1) * sizeof(*list));
+
+    if (list)
+        texts->list = list;
+    if (!list || !(list[texts->n] = strdup(text)))
+        return err_set(err, -ENOMEM, "out of memory");
+    texts->n++;
+    return 0;
+}
+
+int config_net_options(const struct config_net *net, struct net_options *ret_options,
+                       struct err *err)
+{
+    struct net_options options = {
+        .listens = net->server,
+        .bridge_helper = net->helper,
+        .user =
+            {
+                .forwards = (const char *const *)net->forwards.list,
+                .nforwards = net->forwards.n,
+                .dns = (const char *const *)net->dns.list,
+                .ndns = net->dns.n,
+                .hostname = net->hostname,
+                .mtu = net->mtu,
+                .isolate = net->isolate,
+            },
+    };
+    int r;
+
+    if (!net->kind)
+        return err_set(err, -EINVAL, "kind is missing: expected " NET_KIND_EXPECTED);
+    r = net_options_set_kind(&options, net->kind, err);
+    if (r == 0)
+        r = net_options_check(&options, err);
+    if (r == 0)
+        *ret_options = options;
+    return r;
+}
