@@ -24,16 +24,16 @@ static void wait_for_len(int fd, off_t len)
 
 START_TEST(file_is_truncated_and_gets_output)
 {
-    int fd = open(rig.path, O_RDWR | O_CREAT, 0600);
+    int fd = open(con.path, O_RDWR | O_CREAT, 0600);
 
     ck_assert_int_eq(write(fd, "old contents", 12), 12);
-    rig_open(SERIAL_FILE, rig.path);
-    rig_print("hello ");
-    rig_print("world\r\n");
-    rig_settle();
+    con_open(SERIAL_FILE, con.path);
+    con_print("hello ");
+    con_print("world\r\n");
+    con_settle();
     wait_for_len(fd, strlen("hello world\r\n"));
     ck_assert_int_eq(lseek(fd, 0, SEEK_SET), 0);
-    rig_assert_reads(fd, "hello world\r\n");
+    con_assert_reads(fd, "hello world\r\n");
     close(fd);
 }
 END_TEST
@@ -42,11 +42,11 @@ START_TEST(output_before_close_reaches_the_file)
 {
     int fd;
 
-    rig_open(SERIAL_FILE, rig.path);
-    rig_print("last words");
-    rig_close();
-    fd = open(rig.path, O_RDONLY);
-    rig_assert_reads(fd, "last words");
+    con_open(SERIAL_FILE, con.path);
+    con_print("last words");
+    con_close();
+    fd = open(con.path, O_RDONLY);
+    con_assert_reads(fd, "last words");
     close(fd);
 }
 END_TEST
@@ -55,22 +55,22 @@ START_TEST(file_in_missing_folder_is_named)
 {
     struct err err = {0};
 
-    ck_assert_int_eq(rig_try_open(SERIAL_FILE, "/nowhere/serial", &err), -ENOENT);
+    ck_assert_int_eq(con_try_open(SERIAL_FILE, "/nowhere/serial", &err), -ENOENT);
     ck_assert_ptr_nonnull(strstr(err.msg, "/nowhere/serial"));
 }
 END_TEST
 
 START_TEST(full_disk_drops_output_and_the_guest_goes_on)
 {
-    rig_open(SERIAL_FILE, "/dev/full");
+    con_open(SERIAL_FILE, "/dev/full");
     for (unsigned i = 0; i < 100; i++) {
         size_t pos = 0;
 
-        while (pos < CONSOLE_BUFFER_FULL && rig_print_pattern(&pos, 256))
+        while (pos < CONSOLE_BUFFER_FULL && con_print_pattern(&pos, 256))
             ;
         do {
-            rig_settle();
-        } while (rig.chardev->ops->is_full(rig.chardev));
+            con_settle();
+        } while (con.chardev->ops->is_full(con.chardev));
         if (i == 3)
             break;
     }
@@ -79,10 +79,10 @@ END_TEST
 
 START_TEST(null_takes_everything)
 {
-    rig_open(SERIAL_NULL, NULL);
+    con_open(SERIAL_NULL, NULL);
     for (size_t pos = 0; pos < 4 * CONSOLE_BUFFER_MAX;)
-        ck_assert(rig_print_pattern(&pos, 256));
-    ck_assert_uint_le(rig_idle_rounds(), RIG_IDLE_ROUNDS);
+        ck_assert(con_print_pattern(&pos, 256));
+    ck_assert_uint_le(con_idle_rounds(), CON_IDLE_ROUNDS);
 }
 END_TEST
 
@@ -99,9 +99,9 @@ static void open_pty(char *name, size_t len)
 
     ck_assert_int_eq(pipe(fds), 0);
     dup2(fds[1], STDERR_FILENO);
-    rig_open(SERIAL_PTY, NULL);
+    con_open(SERIAL_PTY, NULL);
     dup2(saved, STDERR_FILENO);
-    n = rig_read(fds[0], line, sizeof(line) - 1);
+    n = con_read(fds[0], line, sizeof(line) - 1);
     line[n] = '\0';
     ck_assert_int_eq(strncmp(line, prefix, strlen(prefix)), 0);
     snprintf(name, len, "%.*s", (int)strcspn(line + strlen(prefix), "\n"), line + strlen(prefix));
@@ -115,7 +115,7 @@ static int open_slave(const char *name)
     int fd = open(name, O_RDWR | O_NOCTTY | O_NONBLOCK);
 
     ck_assert_int_ge(fd, 0);
-    rig_settle();
+    con_settle();
     return fd;
 }
 
@@ -125,13 +125,13 @@ START_TEST(pty_reader_gets_output_and_sends_input)
     int fd;
 
     open_pty(name, sizeof(name));
-    rig_print("before");
+    con_print("before");
     fd = open_slave(name);
-    rig_assert_reads(fd, "before");
-    rig_assert_prints(fd, "after\r\n");
+    con_assert_reads(fd, "before");
+    con_assert_prints(fd, "after\r\n");
     ck_assert_int_eq(write(fd, "in\x01x\x03\r", 6), 6);
-    rig_settle();
-    rig_assert_received("in\x01x\x03\r");
+    con_settle();
+    con_assert_received("in\x01x\x03\r");
     close(fd);
 }
 END_TEST
@@ -142,11 +142,11 @@ START_TEST(pty_without_reader_does_not_wake_the_loop)
     int fd;
 
     open_pty(name, sizeof(name));
-    ck_assert_uint_le(rig_idle_rounds(), RIG_IDLE_ROUNDS);
+    ck_assert_uint_le(con_idle_rounds(), CON_IDLE_ROUNDS);
     fd = open_slave(name);
-    ck_assert_uint_le(rig_idle_rounds(), RIG_IDLE_ROUNDS);
+    ck_assert_uint_le(con_idle_rounds(), CON_IDLE_ROUNDS);
     close(fd);
-    ck_assert_uint_le(rig_idle_rounds(), RIG_IDLE_ROUNDS);
+    ck_assert_uint_le(con_idle_rounds(), CON_IDLE_ROUNDS);
 }
 END_TEST
 
@@ -158,9 +158,9 @@ START_TEST(pty_reader_may_come_back)
     for (unsigned i = 0; i < 3; i++) {
         int fd = open_slave(name);
 
-        rig_assert_prints(fd, "hello");
+        con_assert_prints(fd, "hello");
         close(fd);
-        rig_settle();
+        con_settle();
     }
 }
 END_TEST
@@ -173,24 +173,24 @@ START_TEST(pty_keeps_what_was_shown_and_does_not_repeat_it)
     int fd;
 
     open_pty(name, sizeof(name));
-    shown = console_shown(rig.console);
+    shown = console_shown(con.console);
     fd = open_slave(name);
-    rig_assert_prints(fd, "shown\n");
+    con_assert_prints(fd, "shown\n");
     close(fd);
-    rig_settle();
-    rig_print("not yet\n");
+    con_settle();
+    con_print("not yet\n");
     ck_assert_uint_eq(shown->len, 6);
     fd = open_slave(name);
-    rig_assert_reads(fd, "not yet\n");
+    con_assert_reads(fd, "not yet\n");
     ck_assert_uint_eq(shown->len, 14);
     ck_assert_mem_eq(byte_queue_front(shown), "shown\nnot yet\n", 14);
     close(fd);
     for (size_t pos = 0; pos < 3 * CONSOLE_SHOWN_MAX;) {
         fd = open_slave(name);
-        ck_assert(rig_print_pattern(&pos, 256));
-        rig_settle();
+        ck_assert(con_print_pattern(&pos, 256));
+        con_settle();
         close(fd);
-        rig_settle();
+        con_settle();
         ck_assert_uint_le(shown->len, CONSOLE_SHOWN_MAX);
     }
 }
@@ -204,12 +204,12 @@ START_TEST(pty_without_reader_never_holds_the_guest_up)
 
     open_pty(name, sizeof(name));
     fd = open_slave(name);
-    rig_fill(&pos);
+    con_fill(&pos);
     close(fd);
-    rig_settle();
+    con_settle();
     for (pos = 0; pos < 4 * CONSOLE_BUFFER_FULL;)
-        ck_assert(rig_print_pattern(&pos, 256));
-    rig_settle();
+        ck_assert(con_print_pattern(&pos, 256));
+    con_settle();
 }
 END_TEST
 
@@ -217,7 +217,7 @@ static void add_tests(Suite *suite)
 {
     TCase *tcase = tcase_create("console");
 
-    tcase_add_checked_fixture(tcase, rig_setup, rig_teardown);
+    tcase_add_checked_fixture(tcase, con_setup, con_teardown);
     tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, file_is_truncated_and_gets_output);
     tcase_add_test(tcase, output_before_close_reaches_the_file);

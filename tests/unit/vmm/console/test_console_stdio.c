@@ -51,8 +51,8 @@ static void read_sink(char *buf, size_t len)
     size_t n = 0;
 
     for (unsigned i = 0; i < 5000 && n < len; i++) {
-        n += rig_read(sink_fd, buf + n, len - n);
-        rig_settle();
+        n += con_read(sink_fd, buf + n, len - n);
+        con_settle();
     }
     buf[n] = '\0';
 }
@@ -69,7 +69,7 @@ static void open_on_pipes(void)
 {
     stdin_is_a_pipe();
     stdout_is_a_pipe();
-    rig_open(SERIAL_STDIO, NULL);
+    con_open(SERIAL_STDIO, NULL);
 }
 
 /* ---- input that is no terminal --------------------------------------------------------------- */
@@ -78,9 +78,9 @@ START_TEST(pipe_passes_escape_keys_through)
 {
     open_on_pipes();
     ck_assert_int_eq(write(feed_fd, "\x01x\x01h\x03\x04", 6), 6);
-    rig_settle();
-    rig_assert_received("\x01x\x01h\x03\x04");
-    ck_assert(!rig.front.quit);
+    con_settle();
+    con_assert_received("\x01x\x01h\x03\x04");
+    ck_assert(!con.front.quit);
 }
 END_TEST
 
@@ -89,62 +89,62 @@ START_TEST(end_of_input_is_quiet_and_output_goes_on)
     open_on_pipes();
     ck_assert_int_eq(write(feed_fd, "last", 4), 4);
     close(feed_fd);
-    rig_settle();
-    rig_assert_received("last");
-    ck_assert_uint_le(rig_idle_rounds(), RIG_IDLE_ROUNDS);
-    rig_print("still here");
+    con_settle();
+    con_assert_received("last");
+    ck_assert_uint_le(con_idle_rounds(), CON_IDLE_ROUNDS);
+    con_print("still here");
     assert_sink("still here");
 }
 END_TEST
 
 START_TEST(closed_pipe_is_read_to_its_end_as_the_guest_takes_it)
 {
-    rig.front.room = 1;
+    con.front.room = 1;
     stdin_is_a_pipe();
     stdout_is_a_pipe();
     ck_assert_int_eq(write(feed_fd, "abcdef", 6), 6);
     close(feed_fd);
-    rig_open(SERIAL_STDIO, NULL);
-    rig_settle();
-    rig_assert_received("a");
-    ck_assert_uint_le(rig_idle_rounds(), RIG_IDLE_ROUNDS);
-    rig_give_room(2);
-    rig_assert_received("abc");
-    rig_give_room(10);
-    rig_assert_received("abcdef");
-    ck_assert_uint_le(rig_idle_rounds(), RIG_IDLE_ROUNDS);
+    con_open(SERIAL_STDIO, NULL);
+    con_settle();
+    con_assert_received("a");
+    ck_assert_uint_le(con_idle_rounds(), CON_IDLE_ROUNDS);
+    con_give_room(2);
+    con_assert_received("abc");
+    con_give_room(10);
+    con_assert_received("abcdef");
+    ck_assert_uint_le(con_idle_rounds(), CON_IDLE_ROUNDS);
 }
 END_TEST
 
 START_TEST(regular_file_is_read_as_the_guest_takes_it)
 {
     size_t total = 100000;
-    int fd = open(rig.path, O_RDWR | O_CREAT, 0600);
+    int fd = open(con.path, O_RDWR | O_CREAT, 0600);
     bool same = true;
 
     for (size_t i = 0; i < total; i++) {
-        uint8_t byte = rig_pattern(i);
+        uint8_t byte = con_pattern(i);
 
         ck_assert_int_eq(write(fd, &byte, 1), 1);
     }
     ck_assert_int_eq(lseek(fd, 0, SEEK_SET), 0);
     stdin_from(fd);
     stdout_is_a_pipe();
-    rig.front.room = 16;
-    rig_open(SERIAL_STDIO, NULL);
-    rig_settle();
-    ck_assert_uint_eq(rig.front.len, 16);
-    ck_assert_uint_le(rig_idle_rounds(), RIG_IDLE_ROUNDS);
-    while (rig.front.len < total) {
-        size_t before = rig.front.len;
+    con.front.room = 16;
+    con_open(SERIAL_STDIO, NULL);
+    con_settle();
+    ck_assert_uint_eq(con.front.len, 16);
+    ck_assert_uint_le(con_idle_rounds(), CON_IDLE_ROUNDS);
+    while (con.front.len < total) {
+        size_t before = con.front.len;
 
-        rig_give_room(9999);
-        ck_assert_uint_gt(rig.front.len, before);
+        con_give_room(9999);
+        ck_assert_uint_gt(con.front.len, before);
     }
     for (size_t i = 0; i < total; i++)
-        same = same && rig.front.data[i] == rig_pattern(i);
+        same = same && con.front.data[i] == con_pattern(i);
     ck_assert(same);
-    ck_assert_uint_le(rig_idle_rounds(), RIG_IDLE_ROUNDS);
+    ck_assert_uint_le(con_idle_rounds(), CON_IDLE_ROUNDS);
 }
 END_TEST
 
@@ -152,9 +152,9 @@ START_TEST(dev_null_as_input_is_quiet)
 {
     stdout_is_a_pipe();
     stdin_from(open("/dev/null", O_RDONLY));
-    rig_open(SERIAL_STDIO, NULL);
-    ck_assert_uint_le(rig_idle_rounds(), RIG_IDLE_ROUNDS);
-    rig_print("hello");
+    con_open(SERIAL_STDIO, NULL);
+    ck_assert_uint_le(con_idle_rounds(), CON_IDLE_ROUNDS);
+    con_print("hello");
     assert_sink("hello");
 }
 END_TEST
@@ -167,24 +167,24 @@ START_TEST(blocked_output_loses_nothing_and_blocks_nobody)
     size_t seen = 0;
 
     open_on_pipes();
-    rig_fill(&written);
+    con_fill(&written);
     ck_assert_uint_ge(written, CONSOLE_BUFFER_FULL);
-    ck_assert_uint_le(rig_idle_rounds(), RIG_IDLE_ROUNDS);
+    ck_assert_uint_le(con_idle_rounds(), CON_IDLE_ROUNDS);
 
     for (unsigned i = 0; i < 5000 && seen < written; i++) {
-        rig_check_pattern(sink_fd, &seen);
-        rig_settle();
+        con_check_pattern(sink_fd, &seen);
+        con_settle();
     }
     ck_assert_uint_eq(seen, written);
-    ck_assert(!rig.chardev->ops->is_full(rig.chardev));
-    ck_assert_uint_ge(rig.front.nwritable, 1);
+    ck_assert(!con.chardev->ops->is_full(con.chardev));
+    ck_assert_uint_ge(con.front.nwritable, 1);
 }
 END_TEST
 
 START_TEST(output_is_not_made_non_blocking)
 {
     open_on_pipes();
-    rig_print("hello");
+    con_print("hello");
     assert_sink("hello");
     ck_assert_int_eq(fcntl(STDOUT_FILENO, F_GETFL) & O_NONBLOCK, 0);
     ck_assert_int_eq(fcntl(STDIN_FILENO, F_GETFL) & O_NONBLOCK, 0);
@@ -199,13 +199,13 @@ START_TEST(non_blocking_output_of_others_loses_nothing)
     stdin_is_a_pipe();
     stdout_is_a_pipe();
     ck_assert_int_eq(fcntl(STDOUT_FILENO, F_SETFL, O_NONBLOCK), 0);
-    rig_open(SERIAL_STDIO, NULL);
+    con_open(SERIAL_STDIO, NULL);
     while (written < 200u << 10) {
-        if (!rig_print_pattern(&written, 256))
-            rig_check_pattern(sink_fd, &seen);
-        rig_settle();
+        if (!con_print_pattern(&written, 256))
+            con_check_pattern(sink_fd, &seen);
+        con_settle();
     }
-    rig_wait_for((rig_check_pattern(sink_fd, &seen), seen == written));
+    con_wait_for((con_check_pattern(sink_fd, &seen), seen == written));
 }
 END_TEST
 
@@ -214,12 +214,12 @@ START_TEST(output_without_reader_is_dropped_and_the_guest_goes_on)
     stdin_is_a_pipe();
     stdout_is_a_pipe();
     close(sink_fd);
-    rig_open(SERIAL_STDIO, NULL);
+    con_open(SERIAL_STDIO, NULL);
     for (size_t pos = 0; pos < 4 * CONSOLE_BUFFER_FULL;) {
-        if (!rig_print_pattern(&pos, 256))
-            rig_settle();
+        if (!con_print_pattern(&pos, 256))
+            con_settle();
     }
-    rig_wait_for(!rig.chardev->ops->is_full(rig.chardev));
+    con_wait_for(!con.chardev->ops->is_full(con.chardev));
 }
 END_TEST
 
@@ -229,7 +229,7 @@ static void *read_late(void *arg)
 
     usleep(100000);
     ck_assert_int_eq(fcntl(sink_fd, F_SETFL, 0), 0);
-    rig_check_pattern(sink_fd, seen);
+    con_check_pattern(sink_fd, seen);
     return NULL;
 }
 
@@ -253,11 +253,11 @@ START_TEST(close_waits_for_a_slow_reader)
     pthread_t reader;
 
     open_on_pipes();
-    rig_fill(&written);
+    con_fill(&written);
     ck_assert_int_eq(pthread_create(&reader, NULL, read_late, &seen), 0);
     if (_i > 0)
         interrupt_often();
-    rig_close();
+    con_close();
     (void)ualarm(0, 0);
     close(STDOUT_FILENO);
     pthread_join(reader, NULL);
@@ -276,7 +276,7 @@ static void *read_slowly(void *arg)
     char bytes[1024];
 
     while (!atomic_load(&closed)) {
-        *seen += rig_read(sink_fd, bytes, sizeof(bytes));
+        *seen += con_read(sink_fd, bytes, sizeof(bytes));
         usleep(200000);
     }
     return NULL;
@@ -291,14 +291,14 @@ START_TEST(hurried_close_leaves_a_slow_reader)
 
     open_on_pipes();
     if (_i == 0)
-        rig_fill(&written);
+        con_fill(&written);
     while (written < 3 * PIPE_LEN / 2) {
-        ck_assert(rig_print_pattern(&written, 256));
-        rig_settle();
+        ck_assert(con_print_pattern(&written, 256));
+        con_settle();
     }
-    rig.front.hurried = true;
+    con.front.hurried = true;
     ck_assert_int_eq(pthread_create(&reader, NULL, read_slowly, &seen), 0);
-    rig_close();
+    con_close();
     atomic_store(&closed, true);
     pthread_join(reader, NULL);
     ck_assert_uint_gt(seen, 0);
@@ -311,8 +311,8 @@ START_TEST(close_gives_up_on_a_reader_that_takes_nothing)
     size_t written = 0;
 
     open_on_pipes();
-    rig_fill(&written);
-    rig_close(); /* returns: the test's time-out says so if not */
+    con_fill(&written);
+    con_close(); /* returns: the test's time-out says so if not */
 }
 END_TEST
 
@@ -337,7 +337,7 @@ static void type(const char *keys, size_t len)
         ck_assert(n >= 0 || errno == EAGAIN);
         keys += n > 0 ? n : 0;
         len -= n > 0 ? (size_t)n : 0;
-        rig_settle();
+        con_settle();
     }
 }
 
@@ -345,7 +345,7 @@ static void open_on_terminal(void)
 {
     stdin_is_a_terminal();
     stdout_is_a_pipe();
-    rig_open(SERIAL_STDIO, NULL);
+    con_open(SERIAL_STDIO, NULL);
 }
 
 START_TEST(terminal_is_raw_while_open)
@@ -353,11 +353,11 @@ START_TEST(terminal_is_raw_while_open)
     stdin_is_a_terminal();
     stdout_is_a_pipe();
     ck_assert(tty_is_cooked(STDIN_FILENO));
-    rig_open(SERIAL_STDIO, NULL);
+    con_open(SERIAL_STDIO, NULL);
     ck_assert(tty_is_raw(STDIN_FILENO));
     type("\x03\x1a\r\x7f", 4); /* Ctrl-C, Ctrl-Z, Enter, Backspace */
-    rig_assert_received("\x03\x1a\r\x7f");
-    rig_close();
+    con_assert_received("\x03\x1a\r\x7f");
+    con_close();
     ck_assert(tty_is_cooked(STDIN_FILENO));
 }
 END_TEST
@@ -366,10 +366,10 @@ START_TEST(ctrl_a_x_quits)
 {
     open_on_terminal();
     type("a\x01", 2);
-    ck_assert(!rig.front.quit);
+    ck_assert(!con.front.quit);
     type("x", 1);
-    rig_wait_for(rig.front.quit);
-    rig_assert_received("a");
+    con_wait_for(con.front.quit);
+    con_assert_received("a");
 }
 END_TEST
 
@@ -379,8 +379,8 @@ START_TEST(ctrl_a_twice_or_a_sends_ctrl_a)
     type("\x01\x01x\x01"
          "ax",
          6);
-    rig_assert_received("\x01x\x01x");
-    ck_assert(!rig.front.quit);
+    con_assert_received("\x01x\x01x");
+    ck_assert(!con.front.quit);
 }
 END_TEST
 
@@ -390,8 +390,8 @@ START_TEST(ctrl_a_b_sends_a_break)
     type("\x01"
          "bh",
          3);
-    rig_assert_received("h");
-    ck_assert_uint_eq(rig.front.nbreaks, 1);
+    con_assert_received("h");
+    ck_assert_uint_eq(con.front.nbreaks, 1);
 }
 END_TEST
 
@@ -400,7 +400,7 @@ START_TEST(ctrl_a_h_prints_help)
     open_on_terminal();
     type("\x01h", 2);
     assert_sink("\r\nCtrl-A h       this help\r\n");
-    ck_assert_uint_eq(rig.front.len, 0);
+    ck_assert_uint_eq(con.front.len, 0);
 }
 END_TEST
 
@@ -408,7 +408,7 @@ START_TEST(unknown_escape_key_does_nothing)
 {
     open_on_terminal();
     type("\x01qz", 3);
-    rig_assert_received("z");
+    con_assert_received("z");
 }
 END_TEST
 
@@ -416,13 +416,13 @@ START_TEST(guest_that_hangs_can_be_quit)
 {
     char keys[1000];
 
-    rig.front.room = 0;
+    con.front.room = 0;
     open_on_terminal();
     memset(keys, 'k', sizeof(keys));
     for (unsigned i = 0; i < 100; i++)
         type(keys, sizeof(keys));
     type("\x01x", 2);
-    rig_wait_for(rig.front.quit);
+    con_wait_for(con.front.quit);
 }
 END_TEST
 
@@ -430,13 +430,13 @@ START_TEST(pasted_text_waits_for_the_guest)
 {
     char keys[1000];
 
-    rig.front.room = 16;
+    con.front.room = 16;
     open_on_terminal();
     memset(keys, 'k', sizeof(keys));
     for (unsigned i = 0; i < 60; i++)
         type(keys, sizeof(keys));
-    rig_give_room(100000);
-    rig_wait_for(rig.front.len == 60000);
+    con_give_room(100000);
+    con_wait_for(con.front.len == 60000);
 }
 END_TEST
 
@@ -444,8 +444,8 @@ START_TEST(hang_up_of_the_terminal_is_quiet)
 {
     open_on_terminal();
     close(feed_fd);
-    rig_settle();
-    ck_assert_uint_le(rig_idle_rounds(), RIG_IDLE_ROUNDS);
+    con_settle();
+    ck_assert_uint_le(con_idle_rounds(), CON_IDLE_ROUNDS);
 }
 END_TEST
 
@@ -474,7 +474,7 @@ static void add_tests(Suite *suite)
     };
     TCase *tcase = tcase_create("stdio");
 
-    tcase_add_checked_fixture(tcase, rig_setup, rig_teardown);
+    tcase_add_checked_fixture(tcase, con_setup, con_teardown);
     tcase_set_timeout(tcase, 60);
     for (size_t i = 0; i < ARRAY_SIZE(with_rig); i++)
         tcase_add_test(tcase, with_rig[i]);

@@ -28,11 +28,11 @@ static struct sockaddr_un address_of(const char *where)
 
 static int connect_client(void)
 {
-    struct sockaddr_un addr = address_of(rig.path);
+    struct sockaddr_un addr = address_of(con.path);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
 
     ck_assert_int_eq(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
-    rig_settle();
+    con_settle();
     return fd;
 }
 
@@ -40,13 +40,13 @@ START_TEST(client_reads_output_and_sends_input)
 {
     int fd;
 
-    rig_open(SERIAL_UNIX, rig.path);
+    con_open(SERIAL_UNIX, con.path);
     fd = connect_client();
-    rig_assert_prints(fd, "login: ");
+    con_assert_prints(fd, "login: ");
     ck_assert_int_eq(write(fd, "root\x01x\r", 7), 7);
-    rig_settle();
-    rig_assert_received("root\x01x\r");
-    ck_assert(!rig.front.quit);
+    con_settle();
+    con_assert_received("root\x01x\r");
+    ck_assert(!con.front.quit);
     close(fd);
 }
 END_TEST
@@ -57,12 +57,12 @@ START_TEST(client_gets_latest_output_of_before)
     size_t first;
     int fd;
 
-    rig_open(SERIAL_UNIX, rig.path);
+    con_open(SERIAL_UNIX, con.path);
     while (pos < 3 * CONSOLE_BUFFER_FULL)
-        ck_assert(rig_print_pattern(&pos, 256));
+        ck_assert(con_print_pattern(&pos, 256));
     first = pos - CONSOLE_BUFFER_FULL;
     fd = connect_client();
-    rig_check_pattern(fd, &first);
+    con_check_pattern(fd, &first);
     ck_assert_uint_eq(first, pos);
     close(fd);
 }
@@ -73,18 +73,18 @@ START_TEST(next_client_is_served_when_the_first_left)
     int first;
     int second;
 
-    rig_open(SERIAL_UNIX, rig.path);
+    con_open(SERIAL_UNIX, con.path);
     first = connect_client();
     second = connect_client();
-    rig_assert_prints(first, "one");
-    rig_assert_reads(second, "");
+    con_assert_prints(first, "one");
+    con_assert_reads(second, "");
     close(first);
-    rig_settle();
-    rig_assert_reads(second, "one");
-    rig_assert_prints(second, "two");
+    con_settle();
+    con_assert_reads(second, "one");
+    con_assert_prints(second, "two");
     ck_assert_int_eq(write(second, "in", 2), 2);
-    rig_settle();
-    rig_assert_received("in");
+    con_settle();
+    con_assert_received("in");
     close(second);
 }
 END_TEST
@@ -93,17 +93,17 @@ START_TEST(late_client_sees_what_was_shown_and_then_what_was_not)
 {
     int fd;
 
-    rig_open(SERIAL_UNIX, rig.path);
+    con_open(SERIAL_UNIX, con.path);
     fd = connect_client();
-    rig_assert_prints(fd, "shown\n");
+    con_assert_prints(fd, "shown\n");
     close(fd);
-    rig_settle();
-    rig_print("not shown\n");
+    con_settle();
+    con_print("not shown\n");
     for (unsigned i = 0; i < 2; i++) {
         fd = connect_client();
-        rig_assert_reads(fd, "shown\nnot shown\n");
+        con_assert_reads(fd, "shown\nnot shown\n");
         close(fd);
-        rig_settle();
+        con_settle();
     }
 }
 END_TEST
@@ -114,23 +114,23 @@ START_TEST(late_client_sees_no_more_than_the_end)
     size_t first;
     int fd;
 
-    rig_open(SERIAL_UNIX, rig.path);
+    con_open(SERIAL_UNIX, con.path);
     fd = connect_client();
     while (pos < 3 * CONSOLE_SHOWN_MAX) {
         size_t seen = pos;
 
-        ck_assert(rig_print_pattern(&pos, 100));
-        rig_settle();
-        rig_check_pattern(fd, &seen);
+        ck_assert(con_print_pattern(&pos, 100));
+        con_settle();
+        con_check_pattern(fd, &seen);
         ck_assert_uint_eq(seen, pos);
     }
     close(fd);
-    rig_settle();
+    con_settle();
     fd = connect_client();
     first = pos - CONSOLE_SHOWN_MAX;
-    while (rig_pattern(first - 1) != '\n')
+    while (con_pattern(first - 1) != '\n')
         first++;
-    rig_check_pattern(fd, &first);
+    con_check_pattern(fd, &first);
     ck_assert_uint_eq(first, pos);
     close(fd);
 }
@@ -145,18 +145,18 @@ START_TEST(what_a_client_did_not_read_is_shown_to_the_next)
     size_t n;
     int fd;
 
-    rig_open(SERIAL_UNIX, rig.path);
+    con_open(SERIAL_UNIX, con.path);
     fd = connect_client();
-    rig_fill(&pos);
+    con_fill(&pos);
     close(fd);
-    rig_settle();
+    con_settle();
     fd = connect_client();
-    while ((n = rig_read(fd, data + len, sizeof(data) - len)) > 0)
+    while ((n = con_read(fd, data + len, sizeof(data) - len)) > 0)
         len += n;
     ck_assert_uint_ge(len, CONSOLE_SHOWN_MAX / 2);
     ck_assert_uint_lt(len, sizeof(data));
     for (size_t i = 0; i < len; i++)
-        ck_assert_uint_eq((uint8_t)data[i], rig_pattern(pos - len + i));
+        ck_assert_uint_eq((uint8_t)data[i], con_pattern(pos - len + i));
     close(fd);
 }
 END_TEST
@@ -166,16 +166,16 @@ START_TEST(client_that_only_listens_gets_output)
     int first;
     int second;
 
-    rig_open(SERIAL_UNIX, rig.path);
+    con_open(SERIAL_UNIX, con.path);
     first = connect_client();
     ck_assert_int_eq(shutdown(first, SHUT_WR), 0);
-    ck_assert_uint_le(rig_idle_rounds(), RIG_IDLE_ROUNDS);
-    rig_assert_prints(first, "still here");
+    ck_assert_uint_le(con_idle_rounds(), CON_IDLE_ROUNDS);
+    con_assert_prints(first, "still here");
     close(first);
-    rig_settle();
+    con_settle();
     second = connect_client();
-    rig_assert_reads(second, "still here");
-    rig_assert_prints(second, "next");
+    con_assert_reads(second, "still here");
+    con_assert_prints(second, "next");
     close(second);
 }
 END_TEST
@@ -186,27 +186,27 @@ START_TEST(slow_client_loses_nothing)
     size_t seen = 0;
     int fd;
 
-    rig_open(SERIAL_UNIX, rig.path);
+    con_open(SERIAL_UNIX, con.path);
     fd = connect_client();
     while (written < 2u << 20) {
-        if (rig_print_pattern(&written, 256))
+        if (con_print_pattern(&written, 256))
             continue;
-        rig_settle();
-        if (rig.chardev->ops->is_full(rig.chardev)) {
-            unsigned nwritable = rig.front.nwritable;
+        con_settle();
+        if (con.chardev->ops->is_full(con.chardev)) {
+            unsigned nwritable = con.front.nwritable;
 
-            ck_assert_uint_le(rig_idle_rounds(), RIG_IDLE_ROUNDS);
-            while (rig.front.nwritable == nwritable) {
-                rig_check_pattern(fd, &seen);
-                rig_settle();
+            ck_assert_uint_le(con_idle_rounds(), CON_IDLE_ROUNDS);
+            while (con.front.nwritable == nwritable) {
+                con_check_pattern(fd, &seen);
+                con_settle();
             }
-            ck_assert(!rig.chardev->ops->is_full(rig.chardev));
+            ck_assert(!con.chardev->ops->is_full(con.chardev));
         }
     }
-    rig_settle();
+    con_settle();
     while (seen < written) {
-        rig_check_pattern(fd, &seen);
-        rig_settle();
+        con_check_pattern(fd, &seen);
+        con_settle();
     }
     close(fd);
 }
@@ -220,14 +220,14 @@ START_TEST(guest_that_ignores_busy_is_bounded)
     size_t n;
     int fd;
 
-    rig_open(SERIAL_UNIX, rig.path);
+    con_open(SERIAL_UNIX, con.path);
     fd = connect_client();
     for (unsigned i = 0; i < 1000; i++)
-        rig.chardev->ops->write(rig.chardev, data, sizeof(data));
-    rig_settle();
-    while ((n = rig_read(fd, buf, sizeof(buf))) > 0) {
+        con.chardev->ops->write(con.chardev, data, sizeof(data));
+    con_settle();
+    while ((n = con_read(fd, buf, sizeof(buf))) > 0) {
         total += n;
-        rig_settle();
+        con_settle();
     }
     ck_assert_uint_ge(total, CONSOLE_BUFFER_MAX);
     ck_assert_uint_lt(total, 2 * CONSOLE_BUFFER_MAX);
@@ -240,13 +240,13 @@ START_TEST(guest_goes_on_when_a_slow_client_leaves)
     size_t pos = 0;
     int fd;
 
-    rig_open(SERIAL_UNIX, rig.path);
+    con_open(SERIAL_UNIX, con.path);
     fd = connect_client();
-    rig_fill(&pos);
+    con_fill(&pos);
     close(fd);
-    rig_settle();
-    ck_assert(!rig.chardev->ops->is_full(rig.chardev));
-    ck_assert_uint_ge(rig.front.nwritable, 1);
+    con_settle();
+    ck_assert(!con.chardev->ops->is_full(con.chardev));
+    ck_assert_uint_ge(con.front.nwritable, 1);
 }
 END_TEST
 
@@ -254,20 +254,20 @@ START_TEST(input_waits_for_room)
 {
     int fd;
 
-    rig.front.room = 2;
-    rig_open(SERIAL_UNIX, rig.path);
+    con.front.room = 2;
+    con_open(SERIAL_UNIX, con.path);
     fd = connect_client();
     ck_assert_int_eq(write(fd, "abcdef", 6), 6);
-    rig_settle();
-    rig_assert_received("ab");
-    ck_assert_uint_le(rig_idle_rounds(), RIG_IDLE_ROUNDS);
-    rig_give_room(3);
-    rig_assert_received("abcde");
-    rig_give_room(3);
-    rig_assert_received("abcdef");
+    con_settle();
+    con_assert_received("ab");
+    ck_assert_uint_le(con_idle_rounds(), CON_IDLE_ROUNDS);
+    con_give_room(3);
+    con_assert_received("abcde");
+    con_give_room(3);
+    con_assert_received("abcdef");
     ck_assert_int_eq(write(fd, "gh", 2), 2);
-    rig_settle();
-    rig_assert_received("abcdefgh");
+    con_settle();
+    con_assert_received("abcdefgh");
     close(fd);
 }
 END_TEST
@@ -277,44 +277,44 @@ START_TEST(client_is_replaced_though_the_guest_takes_no_input)
     int first;
     int second;
 
-    rig.front.room = 0;
-    rig_open(SERIAL_UNIX, rig.path);
+    con.front.room = 0;
+    con_open(SERIAL_UNIX, con.path);
     first = connect_client();
     ck_assert_int_eq(write(first, "abc", 3), 3);
-    rig_settle();
+    con_settle();
     close(first);
-    rig_settle();
+    con_settle();
     second = connect_client();
-    rig_assert_prints(second, "hello");
+    con_assert_prints(second, "hello");
     close(second);
 }
 END_TEST
 
 START_TEST(stale_socket_is_replaced_and_removed_at_the_end)
 {
-    struct sockaddr_un addr = address_of(rig.path);
+    struct sockaddr_un addr = address_of(con.path);
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
     ck_assert_int_eq(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
     close(fd);
-    rig_open(SERIAL_UNIX, rig.path);
+    con_open(SERIAL_UNIX, con.path);
     close(connect_client());
-    rig_close();
-    ck_assert_int_eq(access(rig.path, F_OK), -1);
+    con_close();
+    ck_assert_int_eq(access(con.path, F_OK), -1);
 }
 END_TEST
 
 START_TEST(socket_in_use_is_refused)
 {
-    struct sockaddr_un addr = address_of(rig.path);
+    struct sockaddr_un addr = address_of(con.path);
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
     struct err err = {0};
 
     ck_assert_int_eq(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
     ck_assert_int_eq(listen(fd, 1), 0);
-    ck_assert_int_eq(rig_try_open(SERIAL_UNIX, rig.path, &err), -EADDRINUSE);
-    ck_assert_ptr_nonnull(strstr(err.msg, rig.path));
-    ck_assert_int_eq(access(rig.path, F_OK), 0);
+    ck_assert_int_eq(con_try_open(SERIAL_UNIX, con.path, &err), -EADDRINUSE);
+    ck_assert_ptr_nonnull(strstr(err.msg, con.path));
+    ck_assert_int_eq(access(con.path, F_OK), 0);
     close(fd);
 }
 END_TEST
@@ -322,22 +322,22 @@ END_TEST
 /* The client waits in the queue, the loop sleeps, and later all is well. */
 START_TEST(client_waits_while_there_are_no_descriptors)
 {
-    struct sockaddr_un addr = address_of(rig.path);
+    struct sockaddr_un addr = address_of(con.path);
     struct rlimit limit, low;
     int fd;
 
-    rig_open(SERIAL_UNIX, rig.path);
+    con_open(SERIAL_UNIX, con.path);
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
     ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
     low = limit;
     low.rlim_cur = (rlim_t)fd + 1 + (rlim_t)_i; /* a client takes two */
     ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &low), 0);
     ck_assert_int_eq(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
-    ck_assert_uint_le(rig_idle_rounds(), RIG_IDLE_ROUNDS);
+    ck_assert_uint_le(con_idle_rounds(), CON_IDLE_ROUNDS);
     ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
     ck_assert_int_eq(write(fd, "in", 2), 2);
-    rig_assert_received("in");
-    rig_assert_prints(fd, "out");
+    con_assert_received("in");
+    con_assert_prints(fd, "out");
     close(fd);
 }
 END_TEST
@@ -346,9 +346,9 @@ START_TEST(file_in_place_of_the_socket_is_kept)
 {
     struct err err = {0};
 
-    close(open(rig.path, O_WRONLY | O_CREAT, 0600));
-    ck_assert_int_eq(rig_try_open(SERIAL_UNIX, rig.path, &err), -EADDRINUSE);
-    ck_assert_int_eq(access(rig.path, F_OK), 0);
+    close(open(con.path, O_WRONLY | O_CREAT, 0600));
+    ck_assert_int_eq(con_try_open(SERIAL_UNIX, con.path, &err), -EADDRINUSE);
+    ck_assert_int_eq(access(con.path, F_OK), 0);
 }
 END_TEST
 
@@ -359,7 +359,7 @@ START_TEST(socket_path_too_long_is_refused)
 
     memset(name, 'x', sizeof(name) - 1);
     name[sizeof(name) - 1] = '\0';
-    ck_assert_int_eq(rig_try_open(SERIAL_UNIX, name, &err), -ENAMETOOLONG);
+    ck_assert_int_eq(con_try_open(SERIAL_UNIX, name, &err), -ENAMETOOLONG);
     ck_assert_ptr_nonnull(strstr(err.msg, "at most 107 bytes"));
 }
 END_TEST
@@ -375,12 +375,12 @@ static void *write_often(void *arg)
     const uint8_t byte = (uint8_t)(uintptr_t)arg;
 
     for (unsigned i = 0; i < WRITER_BYTES; i++) {
-        while (rig.chardev->ops->is_full(rig.chardev))
+        while (con.chardev->ops->is_full(con.chardev))
             usleep(100);
-        rig.chardev->ops->write(rig.chardev, &byte, 1);
+        con.chardev->ops->write(con.chardev, &byte, 1);
     }
     if (atomic_fetch_add(&writers_done, 1) + 1 == WRITERS)
-        loop_stop(rig.loop);
+        loop_stop(con.loop);
     return NULL;
 }
 
@@ -389,13 +389,13 @@ static void *count_bytes(void *arg)
     unsigned *counts = arg;
     char buf[1024];
     size_t n;
-    struct sockaddr_un addr = address_of(rig.path);
+    struct sockaddr_un addr = address_of(con.path);
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
     if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
         return NULL;
     atomic_store(&reader_connected, true);
-    while ((n = rig_read(fd, buf, sizeof(buf))) > 0) {
+    while ((n = con_read(fd, buf, sizeof(buf))) > 0) {
         for (size_t i = 0; i < n; i++)
             counts[(uint8_t)buf[i] % WRITERS]++;
     }
@@ -410,16 +410,16 @@ START_TEST(many_threads_write)
     pthread_t reader;
 
     atomic_store(&writers_done, 0);
-    rig_open(SERIAL_UNIX, rig.path);
+    con_open(SERIAL_UNIX, con.path);
     ck_assert_int_eq(pthread_create(&reader, NULL, count_bytes, counts), 0);
-    rig_wait_for(atomic_load(&reader_connected));
-    rig_settle();
+    con_wait_for(atomic_load(&reader_connected));
+    con_settle();
     for (size_t i = 0; i < WRITERS; i++)
         ck_assert_int_eq(pthread_create(&writers[i], NULL, write_often, (void *)i), 0);
-    ck_assert_int_eq(loop_run(rig.loop), 0);
+    ck_assert_int_eq(loop_run(con.loop), 0);
     for (size_t i = 0; i < WRITERS; i++)
         pthread_join(writers[i], NULL);
-    rig_close();
+    con_close();
     pthread_join(reader, NULL);
     for (size_t i = 0; i < WRITERS; i++)
         ck_assert_uint_eq(counts[i], WRITER_BYTES);
@@ -430,7 +430,7 @@ static void add_tests(Suite *suite)
 {
     TCase *tcase = tcase_create("unix socket");
 
-    tcase_add_checked_fixture(tcase, rig_setup, rig_teardown);
+    tcase_add_checked_fixture(tcase, con_setup, con_teardown);
     tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, client_reads_output_and_sends_input);
     tcase_add_test(tcase, client_gets_latest_output_of_before);
