@@ -5,6 +5,7 @@
 #include "vmm/attached/balloon.h"
 #include "vmm/attached/nic.h"
 #include "vmm/attached/rng.h"
+#include "vmm/attached/vsock.h"
 
 /* One line for each kind, in the order in which the guest finds their devices. */
 static const struct kind {
@@ -14,6 +15,7 @@ static const struct kind {
     {"attach virtio-net", nic_attach},
     {"attach virtio-rng", rng_attach},
     {"attach virtio-balloon", balloon_attach},
+    {"attach virtio-vsock", vsock_attach},
     {NULL, NULL},
 };
 

@@ -27,6 +27,9 @@ void config_done(struct config *config)
         config_disk_done(&config->disks[i]);
     free(config->initrds);
     free(config->disks);
+    for (size_t i = 0; i < config->nvsocks; i++)
+        config_vsock_done(&config->vsocks[i]);
+    free(config->vsocks);
     free(config->rngs);
     for (size_t i = 0; i < config->nnets; i++)
         config_net_done(&config->nets[i]);
@@ -57,6 +60,20 @@ void config_places_done(struct config_places *places)
 void config_rng_init(struct config_rng *rng)
 {
     *rng = (struct config_rng){.on = true, .bps = CONFIG_RNG_BPS};
+}
+
+void config_vsock_init(struct config_vsock *vsock)
+{
+    *vsock = (struct config_vsock){.cid = CONFIG_VSOCK_CID, .listen = true};
+}
+
+void config_vsock_done(struct config_vsock *vsock)
+{
+    for (size_t i = 0; i < vsock->nmaps; i++)
+        free(vsock->maps[i].path);
+    free(vsock->maps);
+    free(vsock->path);
+    *vsock = (struct config_vsock){0};
 }
 
 /*

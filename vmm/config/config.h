@@ -33,7 +33,10 @@
 #define CONFIG_SHUTDOWN_TIMEOUT_S_MAX 86400u /* a day: who wants more wants no limit */
 #define CONFIG_NETS_MAX 32u                  /* half of the devices that there may be */
 #define CONFIG_RNG_BPS (1ull << 20)
-#define CONFIG_DISK_SERIAL_MAX 20u /* bytes; virtio 1.2, 5.2.6: the device ID string */
+#define CONFIG_VSOCK_CID 3u
+#define CONFIG_VSOCK_CID_MAX 0xfffffffeu /* the last one stands for all of them */
+#define CONFIG_SOCKET_PATH_MAX 107u      /* bytes; unix(7) */
+#define CONFIG_DISK_SERIAL_MAX 20u       /* bytes; virtio 1.2, 5.2.6: the device ID string */
 
 /* Exit codes of the process: documented in docs/minivmm.1. */
 enum exit_code {
@@ -74,6 +77,20 @@ struct config_rng {
     uint64_t bps; /* bytes per second; 0: no limit */
 };
 
+/* A port of the host that guests reach at a socket of its own. */
+struct config_port_map {
+    uint32_t port;
+    char *path;
+};
+
+struct config_vsock {
+    char *path;
+    unsigned cid;
+    bool listen; /* guests reach the sockets beside `path` */
+    struct config_port_map *maps;
+    size_t nmaps;
+};
+
 struct config {
     char *name; /* vm_name_is_valid; NULL: none */
     char *file; /* that settings were read from; NULL: none */
@@ -89,6 +106,8 @@ struct config {
     size_t nrngs;
     struct config_net *nets;
     size_t nnets;
+    struct config_vsock *vsocks; /* at most one */
+    size_t nvsocks;
     struct config_places backing; /* for all disks */
     uint64_t memory;              /* bytes, a multiple of 1 MiB */
     enum guest_pages pages;
@@ -117,6 +136,9 @@ void config_done(struct config *config);
 void config_places_done(struct config_places *places);
 
 void config_rng_init(struct config_rng *rng);
+
+void config_vsock_init(struct config_vsock *vsock);
+void config_vsock_done(struct config_vsock *vsock);
 
 void config_disk_init(struct config_disk *disk);
 void config_disk_done(struct config_disk *disk);

@@ -6,6 +6,7 @@
 #define VM_FIELD(member) .field = offsetof(struct config, member)
 #define RNG_FIELD(member) .field = offsetof(struct config_rng, member)
 #define NET_FIELD(member) .field = offsetof(struct config_net, member)
+#define VSOCK_FIELD(member) .field = offsetof(struct config_vsock, member)
 #define DISK_FIELD(member) .field = offsetof(struct config_disk, member)
 
 /* NOLINTBEGIN(bugprone-macro-parentheses): strings that become arrays */
@@ -40,6 +41,9 @@ const struct setting config_settings[] = {
     {.name = "rng", .value = "on|off[,KEY=VALUE]...", .json = SETTING_JSON_GROUP,
      .type = SETTING_IS_GROUP,
      .help = "random bytes of the host, as /dev/hwrng"},
+    {.name = "vsock", .value = "path=SOCK[,KEY=VALUE]...", .json = SETTING_JSON_GROUP,
+     .type = SETTING_IS_GROUP,
+     .help = "streams between guest and host, on unix sockets"},
     {.name = "memory", .value = "SIZE", .json = SETTING_JSON_SIZE, .type = SETTING_IS_MEMORY,
      VM_FIELD(memory),
      .help = "RAM, from 32M to 4T (default: 512M)"},
@@ -193,6 +197,22 @@ static const struct setting rng_settings[] = {
      .help = "bytes per second (default: 1M; 0: no limit)"},
     {.name = ""},
 };
+
+static const struct setting vsock_settings[] = {
+    {.name = "path", .value = "SOCK", .type = SETTING_IS_PATH, VSOCK_FIELD(path),
+     .help = "socket where programs connect to guests"},
+    {.name = "cid", .value = "N", .json = SETTING_JSON_INTEGER, .type = SETTING_IS_NUMBER,
+     VSOCK_FIELD(cid),
+     .min = CONFIG_VSOCK_CID, .max = CONFIG_VSOCK_CID_MAX,
+     .help = "the guest's context ID (default: 3)"},
+    {.name = "listen", .value = "on|off", .json = SETTING_JSON_BOOLEAN, .type = SETTING_IS_ON_OFF,
+     VSOCK_FIELD(listen),
+     .help = "may the guest reach SOCK_PORT (default: on)"},
+    {.name = "map", .value = "PORT:PATH", .json = SETTING_JSON_STRINGS,
+     .type = SETTING_IS_PORT_MAP,
+     .help = "a socket that the guest reaches at a port"},
+    {.name = ""},
+};
 /* clang-format on */
 
 /* ---- groups ---------------------------------------------------------------------------------- */
@@ -236,6 +256,23 @@ static int check_net(const void *net, struct err *err)
     return config_net_options(net, &options, err);
 }
 
+static void init_vsock(void *vsock)
+{
+    config_vsock_init(vsock);
+}
+
+static void finish_vsock(void *vsock)
+{
+    config_vsock_done(vsock);
+}
+
+static int check_vsock(const void *object, struct err *err)
+{
+    const struct config_vsock *vsock = object;
+
+    return vsock->path ? 0 : err_set(err, -EINVAL, "path is missing: expected one for a socket");
+}
+
 /* For groups whose elements own nothing. */
 static void own_nothing(void *object)
 {
@@ -270,6 +307,13 @@ const struct config_group config_groups[] = {
      GROUP_FIELDS(rngs, nrngs),
      .init = init_rng,
      .done = own_nothing},
+    {.name = "vsock",
+     .settings = vsock_settings,
+     .max = 1,
+     GROUP_FIELDS(vsocks, nvsocks),
+     .init = init_vsock,
+     .done = finish_vsock,
+     .check = check_vsock},
     {.name = ""},
 };
 

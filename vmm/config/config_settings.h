@@ -63,6 +63,7 @@ enum setting_type {
     SETTING_IS_TEXT,
     SETTING_IS_TEXTS,
     SETTING_IS_MAC,
+    SETTING_IS_PORT_MAP,
 };
 
 /*

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/config/config_values.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -347,6 +348,57 @@ static int add_place(const struct setting *setting, void *object, const struct s
     return r;
 }
 
+static bool has_port(const struct config_vsock *vsock, uint64_t port)
+{
+    for (size_t i = 0; i < vsock->nmaps; i++)
+        if (vsock->maps[i].port == port)
+            return true;
+    return false;
+}
+
+/* "PORT:PATH" into *ret_port and, as a copy to be freed, *ret_path. */
+static int parse_port_map(const struct setting_value *value, uint64_t *ret_port, char **ret_path,
+                          struct err *err)
+{
+    const char *path = strchr(value->text, ':');
+    char port[16];
+
+    if (!path || (size_t)(path - value->text) >= sizeof(port))
+        return bad_value(value, "PORT:PATH", err);
+    (void)snprintf(port, sizeof(port), "%.*s", (int)(path - value->text), value->text);
+    if (parse_u64(port, ret_port) < 0 || *ret_port >= UINT32_MAX)
+        return bad_value(value, "PORT:PATH with a port from 0 to 4294967294", err);
+    return replace_path(ret_path, path + 1, value, err);
+}
+
+static int add_port_map(const struct setting *setting, void *object,
+                        const struct setting_value *value, struct err *err)
+{
+    struct config_vsock *vsock = object;
+    struct config_port_map *maps;
+    char *path = NULL;
+    uint64_t port;
+    int r = parse_port_map(value, &port, &path, err);
+
+    if (r < 0)
+        return r;
+    assert(path); /* it is set then */
+    maps = realloc(vsock->maps, (vsock->nmaps + 1) * sizeof(*maps));
+    if (maps)
+        vsock->maps = maps;
+    if (!maps)
+        r = no_memory(err);
+    else if (strlen(path) > CONFIG_SOCKET_PATH_MAX)
+        r = bad_value(value, "a socket path of at most 107 bytes", err);
+    else if (has_port(vsock, port))
+        r = bad_value(value, "another port: this one is mapped already", err);
+    else
+        maps[vsock->nmaps++] = (struct config_port_map){.port = (uint32_t)port, .path = path};
+    if (r < 0)
+        free(path);
+    return r;
+}
+
 static void reset_backing(struct config *config)
 {
     config_places_done(&config->backing);
@@ -543,6 +595,7 @@ static const struct {
     [SETTING_IS_TEXT] = {.set = set_text},
     [SETTING_IS_TEXTS] = {.set = add_text},
     [SETTING_IS_MAC] = {.set = set_mac},
+    [SETTING_IS_PORT_MAP] = {.set = add_port_map},
 };
 
 static const struct setting_choice *choices_of(const struct setting *setting)

@@ -254,6 +254,32 @@ START_TEST(a_source_of_random_bytes_has_a_rate)
 }
 END_TEST
 
+START_TEST(a_vsock_has_a_socket_and_a_map)
+{
+    const struct config_vsock *vsock;
+
+    ck_assert_int_eq(parse_args("--kernel=k", "--vsock", "path=/v"), 0);
+    vsock = &config.vsocks[0];
+    ck_assert_str_eq(vsock->path, "/v");
+    ck_assert_uint_eq(vsock->cid, 3);
+    ck_assert(vsock->listen);
+    ck_assert_uint_eq(vsock->nmaps, 0);
+    config_done(&config);
+    ck_assert_int_eq(
+        parse_args("--kernel=k",
+                   "--vsock=map=0:a,cid=4294967294,listen=off,path=v,map=4294967294:/x,,y:z"),
+        0);
+    vsock = &config.vsocks[0];
+    ck_assert_uint_eq(vsock->cid, UINT32_MAX - 1);
+    ck_assert(!vsock->listen);
+    ck_assert_uint_eq(vsock->nmaps, 2);
+    ck_assert_uint_eq(vsock->maps[0].port, 0);
+    ck_assert_str_eq(vsock->maps[0].path, "a");
+    ck_assert_uint_eq(vsock->maps[1].port, UINT32_MAX - 1);
+    ck_assert_str_eq(vsock->maps[1].path, "/x,y:z");
+}
+END_TEST
+
 START_TEST(commas_in_file_names_are_doubled)
 {
     static const struct {
@@ -409,6 +435,18 @@ static const struct {
     {{"--rng=on,bps=x"},
      "--rng: on: bps: 'x': expected a number up to 1000000000000000, such as 10M"},
     {{"--rng=on", "--rng=off"}, "--rng: given 2 times: expected at most 1"},
+    {{"--vsock=v"}, "--vsock: 'v': expected key=value"},
+    {{"--vsock=cid=5"}, "--vsock: path is missing: expected one for a socket"},
+    {{"--vsock=path=v,cid=2"}, "--vsock: cid: '2': expected a number from 3 to 4294967294"},
+    {{"--vsock=path=v,map=/x"}, "--vsock: map: '/x': expected PORT:PATH"},
+    {{"--vsock=path=v,map=:x"},
+     "--vsock: map: ':x': expected PORT:PATH with a port from 0 to 4294967294"},
+    {{"--vsock=path=v,map=4294967295:x"},
+     "--vsock: map: '4294967295:x': expected PORT:PATH with a port from 0 to 4294967294"},
+    {{"--vsock=path=v,map=1:"}, "--vsock: map: '1:': expected a file name"},
+    {{"--vsock=path=v,map=1:a,map=01:b"},
+     "--vsock: map: '01:b': expected another port: this one is mapped already"},
+    {{"--vsock=path=a", "--vsock=path=b"}, "--vsock: given 2 times: expected at most 1"},
     {{"--memory=31M"},
      "--memory: '31M': expected a size from 32M to 4T in whole megabytes, such as 512M"},
     {{"--memory=512"},
@@ -654,8 +692,9 @@ static void add_tests(Suite *suite)
         a_socket_for_gdb_is_taken, a_boot_trace_is_taken, control_socket_is_taken, name_is_a_word,
         places_for_all_disks_add_up, every_disk_key_is_taken, every_limit_on_a_disk_is_taken,
         network_cards_have_keys_of_their_kind, a_balloon_and_memory_that_stays_exclude_each_other,
-        a_source_of_random_bytes_has_a_rate, commas_in_file_names_are_doubled, sizes_are_taken,
-        last_of_a_repeated_option_wins, value_may_look_like_an_option_behind_equals,
+        a_source_of_random_bytes_has_a_rate, a_vsock_has_a_socket_and_a_map,
+        commas_in_file_names_are_doubled, sizes_are_taken, last_of_a_repeated_option_wins,
+        value_may_look_like_an_option_behind_equals,
         a_kernel_to_prepare_takes_the_place_of_one_to_boot, help_and_version_need_nothing_else);
     unit_case(suite, "documents", help_names_every_setting_and_fits_a_terminal,
               manual_describes_every_setting, schema_describes_every_setting);
