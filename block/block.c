@@ -455,14 +455,18 @@ static void drop_tidying(struct block *block)
     count_in_flight(block, -1);
 }
 
-struct block *block_take_backing(struct block *block)
+struct block *block_take_backing(struct block *block, struct block *base)
 {
-    struct block *backing = block->backing;
+    struct block *first = block->backing;
+    struct block *last = first;
 
-    assert(block_is_quiet(block));
-    block->backing = NULL;
-    set_chain_aio(backing, NULL);
-    return backing;
+    assert(block_is_quiet(block) && first != base);
+    while (last->backing != base)
+        last = last->backing;
+    block->backing = base;
+    last->backing = NULL;
+    set_chain_aio(first, NULL);
+    return first;
 }
 
 void block_hand_over(struct block *from, struct block *to)

@@ -71,8 +71,11 @@ void block_follow(struct block *block, void (*fn)(void *opaque, uint64_t off, ui
  */
 void block_hand_over(struct block *from, struct block *to);
 
-/* Take the backing file away from a held image: it is the caller's to close. Private to block/. */
-struct block *block_take_backing(struct block *block);
+/*
+ * Take the images between an image and `base`, further down, or NULL: all that are below it. They
+ * are the caller's to close. The image that has the requests is held. Private to block/.
+ */
+struct block *block_take_backing(struct block *block, struct block *base);
 
 struct block_info {
     uint64_t len;           /* virtual size in bytes; a raw file's tail is rounded up to a sector */

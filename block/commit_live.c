@@ -5,13 +5,10 @@
 #include <stdlib.h>
 
 #include "base/bytes.h"
+#include "block/commit_copy.h"
 #include "block/dirty.h"
 #include "block/driver.h"
 #include "block/stack.h"
-
-/* Copied at a time, at most. */
-#define PIECE ((size_t)1 << 20)
-#define PIECE_ALIGN 4096u
 
 /*
  * So little is copied while requests wait. A guest that writes as fast as is copied would never let
@@ -24,64 +21,16 @@
 #define CATCH_UP_MAX (16u << 20)
 
 struct commit {
+    struct commit_copy copy;
     struct block *top;
     struct block *base;
+    const char *name; /* of the base, for the top's header */
     struct block_job *job;
     struct block_dirty *dirty;
-    struct co_mutex copying; /* an extent: what was read first is written first */
-    void *buf;
-    int result;   /* of what requests have copied */
-    bool refused; /* the base takes no such first sector */
-    bool broken;  /* the top could not be emptied, and takes no write any more */
+    struct block **dropped;
+    int result;  /* of what requests have copied */
+    bool broken; /* the top could not be emptied, and takes no write any more */
 };
-
-/*
- * A raw base whose format nobody but an image has said must not begin to look like another format
- * (raw.c). That is not the host's refusal, which has the same number.
- */
-static int write_base(struct commit *c, uint64_t off, uint64_t len, const struct iovec *iov)
-{
-    int r = c->base->driver->write(c->base, off, len, iov, 1);
-
-    c->refused |= r == -EPERM && off == 0;
-    return r;
-}
-
-/*
- * Copy the first extent of a range to the base, if the top has it. *ret_len is its length, and
- * *copied grows by what was moved.
- */
-static int copy_extent(struct commit *c, uint64_t off, uint64_t len, uint64_t *ret_len,
-                       uint64_t *copied)
-{
-    struct block_status status;
-    struct iovec iov = {c->buf, 0};
-    int r = block_get_status(c->top, off, len, true, &status);
-
-    if (r < 0)
-        return r;
-    *ret_len = min_u64(status.len, len);
-    if (!(status.flags & BLOCK_STATUS_ALLOCATED))
-        return 0; /* the base has it already */
-    *ret_len = min_u64(*ret_len, PIECE);
-    if (status.flags & BLOCK_STATUS_ZERO)
-        return c->base->driver->write_zeroes(c->base, off, *ret_len, BLOCK_REQ_UNMAP);
-    *copied += *ret_len;
-    iov.iov_len = *ret_len;
-    r = c->top->driver->read(c->top, off, *ret_len, &iov, 1);
-    return r < 0 ? r : write_base(c, off, *ret_len, &iov);
-}
-
-static int copy_extent_alone(struct commit *c, uint64_t off, uint64_t len, uint64_t *ret_len,
-                             uint64_t *copied)
-{
-    int r;
-
-    co_mutex_lock(&c->copying);
-    r = copy_extent(c, off, len, ret_len, copied);
-    co_mutex_unlock(&c->copying);
-    return r;
-}
 
 /* `rest` of what was taken is still to be copied. */
 static uint64_t done_so_far(const struct commit *c, uint64_t rest)
@@ -104,7 +53,7 @@ static int check_wanted(const struct commit *c)
 static int step(struct commit *c, enum copier by, uint64_t rest, uint64_t copied)
 {
     if (by == JOB)
-        return block_job_step(c->job, c->top, done_so_far(c, rest), copied);
+        return block_job_step(c->job, done_so_far(c, rest), copied);
     if (by == REQUEST)
         co_give_way(copied);
     return check_wanted(c);
@@ -118,12 +67,11 @@ static int copy_range(struct commit *c, uint64_t off, uint64_t end, enum copier 
     uint64_t len = 0;
     int r = 0;
 
-    c->base->written = true;
     while (r == 0 && off < end) {
-        r = copy_extent_alone(c, off, end - off, &len, &copied);
+        r = commit_copy_extent(&c->copy, off, end - off, &len, &copied);
         off += len;
         looked += len;
-        if (r == 0 && (looked >= PIECE || off == end)) {
+        if (r == 0 && (looked >= COMMIT_PIECE || off == end)) {
             r = step(c, by, end - off, copied);
             looked = 0;
             copied = 0;
@@ -139,7 +87,7 @@ static int copy_range(struct commit *c, uint64_t off, uint64_t end, enum copier 
 static int copy_marked(struct commit *c, uint64_t unit, uint64_t end, enum copier by)
 {
     const uint64_t size = c->dirty->unit;
-    const uint64_t max = max_u64(PIECE / size, 1);
+    const uint64_t max = max_u64(COMMIT_PIECE / size, 1);
     int r = check_wanted(c);
 
     while (r == 0 && unit < end) {
@@ -201,11 +149,45 @@ static int copy_while_in_use(struct commit *c)
     return r;
 }
 
+/* A request has changed something: the job copies it when it is not little any more. */
+static void note_change(void *opaque, uint64_t off, uint64_t len)
+{
+    const struct commit *c = opaque;
+
+    if (!is_little(c) && !block_job_is(&c->job->paused))
+        block_job_wake(c->job);
+}
+
+static bool waits(const struct commit *c)
+{
+    return block_job_is(&c->job->paused) || !block_job_is(&c->job->complete);
+}
+
+/*
+ * The base has nearly all, and follows, until somebody says that the disk is to move. Requests are
+ * as fast as ever.
+ */
+static int follow(struct commit *c)
+{
+    int r = 0;
+
+    block_follow(c->top, note_change, c);
+    block_job_enter(c->job, BLOCK_JOB_READY);
+    while (r == 0 && waits(c)) {
+        r = copy_all(c, JOB);
+        if (r == 0 && waits(c) && is_little(c)) {
+            block_job_rest(c->job);
+            r = check_wanted(c);
+        }
+    }
+    return r;
+}
+
 /* Hold the image with no more than that marked. */
 static int hold_caught_up(struct commit *c)
 {
     for (;;) {
-        int r = copy_while_in_use(c);
+        int r = is_little(c) ? 0 : copy_while_in_use(c);
 
         if (r < 0)
             return r;
@@ -222,26 +204,51 @@ static void stop_watching(const struct commit *c)
     block_follow(c->top, NULL, NULL);
 }
 
-/* Held: nothing changes any more. */
-static int finish(struct commit *c)
+/*
+ * All is in the base, durably. First the top's header says that the base is right below it, which
+ * shows the same; then it is emptied, and shows the base.
+ */
+static int empty_top(struct commit *c, struct err *err)
 {
     struct block_req flush = {.op = BLOCK_FLUSH};
+    int r = 0;
+
+    if (c->top->backing != c->base)
+        r = block_stack_drop(c->top, c->top, c->base, c->name, c->dropped, err);
+    if (r < 0)
+        return r;
+    r = c->top->driver->make_empty(c->top);
+    c->broken = r < 0 && block_execute(c->top, &flush) < 0;
+    return r;
+}
+
+/* Held: nothing changes any more. The base gets the rest, durably. */
+static int copy_rest(struct commit *c)
+{
     int r = copy_all(c, JOB_HELD);
 
+    if (r < 0)
+        return r;
+    r = c->base->driver->flush(c->base);
+    if (r < 0)
+        c->job->failure = BLOCK_JOB_WRITE_FAILED;
+    else
+        block_job_set(&c->job->offset, c->top->len);
+    return r;
+}
+
+static int move_requests(struct commit *c, struct err *err)
+{
+    struct block_req flush = {.op = BLOCK_FLUSH};
+    int r = block_execute(c->top, &flush);
+
     if (r == 0)
-        r = c->base->driver->flush(c->base);
-    if (r == 0)
-        r = block_execute(c->top, &flush);
-    if (r == 0) {
-        r = c->top->driver->make_empty(c->top);
-        c->broken = r < 0 && block_execute(c->top, &flush) < 0;
-    }
+        r = empty_top(c, err);
     if (r < 0)
         return r;
     c->base->written = false;
     c->base->discard = c->top->discard;
-    block_job_set(&c->job->offset, c->top->len);
-    (void)block_take_backing(c->top); /* it is c->base */
+    (void)block_take_backing(c->top, NULL); /* it is c->base */
     stop_watching(c);
     block_hand_over(c->top, c->base);
     block_share_memory(c->base);
@@ -250,26 +257,18 @@ static int finish(struct commit *c)
 
 static int begin(const struct commit *c, struct err *err)
 {
-    const struct block_resize_options options = {.len = c->top->len};
     int r;
 
-    if (c->base->len > c->top->len)
-        return err_set(err, -ENOTSUP, "%s: the backing file is longer than the disk",
-                       c->base->path);
     block_hold(c->top);
-    r = block_begin_writing(c->base, err);
-    if (r == 0 && c->base->len < c->top->len)
-        r = block_resize(c->base, &options, err);
+    r = commit_copy_begin(&c->copy, err);
     if (r == 0)
         c->top->dirty = c->dirty;
-    else if (c->base->writable)
-        (void)block_end_writing(c->base); /* the first failure is the one to tell */
     block_release(c->top);
     return r;
 }
 
 /* The image goes on as before; what the base has got is hidden by it. */
-static void give_up(const struct commit *c)
+static void stay(const struct commit *c)
 {
     if (!c->top->held)
         block_hold(c->top);
@@ -280,57 +279,61 @@ static void give_up(const struct commit *c)
 
 static int explain(const struct commit *c, int error, struct err *err)
 {
-    if (c->refused)
-        return err_set(err, error,
-                       "%s: cannot be committed: its first sector would make %s look like an image "
-                       "of another format, as a guest could wish; minivmm-img commits it all the "
-                       "same, if it is to be opened with format=raw only",
-                       c->top->path, c->base->path);
     if (c->broken)
         return err_set_errno(err, error,
                              "%s: could not be emptied after all of it was committed, and takes no "
                              "write until it is opened again",
                              c->top->path);
-    return err_set_errno(err, error, "%s: cannot be committed to its backing file", c->top->path);
+    return commit_copy_explain(&c->copy, error, err);
 }
 
-static int commit(struct commit *c, struct err *err)
+static int commit(struct commit *c, bool *ret_moved, struct err *err)
 {
+    bool moves;
     int r = begin(c, err);
 
     if (r < 0)
         return r;
     block_job_set(&c->job->len, c->top->len);
-    r = hold_caught_up(c);
+    block_job_enter(c->job, BLOCK_JOB_RUNNING);
+    r = copy_while_in_use(c);
     if (r == 0)
-        r = finish(c);
+        r = follow(c);
     if (r == 0)
-        return 0;
-    explain(c, r, err);
-    give_up(c);
+        r = hold_caught_up(c);
+    if (r == 0)
+        r = copy_rest(c);
+    moves = !block_job_is(&c->job->stay);
+    if (r == 0 && moves)
+        r = move_requests(c, err);
+    if (r < 0)
+        explain(c, r, err);
+    if (r < 0 || !moves)
+        stay(c);
+    *ret_moved = r == 0 && moves;
     return r;
 }
 
-int block_commit_live(struct block *top, struct block_job *job, struct block **ret_base,
-                      struct err *err)
+int block_commit_live(struct block *top, struct block *base, const char *name,
+                      struct block_job *job, struct block_commit_live *ret_done, struct err *err)
 {
-    struct commit c = {.top = top, .base = top->backing, .job = job};
-    int r = -ENOMEM;
+    struct commit c = {
+        .top = top,
+        .base = base,
+        .name = name,
+        .job = job,
+        .dropped = &ret_done->dropped,
+    };
+    int r;
 
-    if (!c.base)
-        return err_set(err, -ENOTSUP, "%s: the image has no backing file", top->path);
+    *ret_done = (struct block_commit_live){0};
     if (!top->writable)
         return err_set(err, -EROFS, "%s: the image is open for reading only", top->path);
-    co_mutex_init(&c.copying);
+    r = commit_copy_init(&c.copy, top, base, job, err);
     c.dirty = block_dirty_new(top->len);
-    c.buf = aligned_alloc(PIECE_ALIGN, PIECE);
-    if (c.dirty && c.buf)
-        r = commit(&c, err);
-    else
-        err_set(err, r, "out of memory");
-    free(c.buf);
-    free(c.dirty);
     if (r == 0)
-        *ret_base = c.base;
+        r = c.dirty ? commit(&c, &ret_done->moved, err) : err_set(err, -ENOMEM, "out of memory");
+    free(c.dirty);
+    commit_copy_done(&c.copy);
     return r;
 }

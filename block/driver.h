@@ -11,7 +11,8 @@
  *   env, name, confine, probe, luks   files and their names; formats told by content
  *   driver, status, space, merge      what formats and requests are made of
  *   block                             requests on an open image
- *   dirty, live, job, stack, stream, commit_live   operations while requests come
+ *   dirty, live, job, stack, stream   operations while requests come
+ *   commit_copy, commit_live, commit_middle        the same
  *   throttle, port                    limits on requests; where a guest's requests enter
  *   image_ops, commit                 operations on an open image as a whole
  *   raw, qcow2/                       the formats
@@ -62,9 +63,10 @@ struct block_driver {
 
     /*
      * Copy from the backing file what the image shows of it in the range, while requests come;
-     * `buf` has room for it.
+     * `buf` has room for it. With `zero` that is known to be zeroes, and the image then says so
+     * itself, whatever is below.
      */
-    int (*copy_up)(struct block *block, uint64_t off, uint64_t len, void *buf);
+    int (*copy_up)(struct block *block, uint64_t off, uint64_t len, void *buf, bool zero);
 
     int (*write_zeroes)(struct block *block, uint64_t off, uint64_t len, unsigned flags);
     int (*discard)(struct block *block, uint64_t off, uint64_t len);

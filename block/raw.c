@@ -20,8 +20,8 @@ struct raw {
     bool guarded; /* the first sector */
 
     /*
-     * The hole or extent of data that was asked for last; none if extent_end is 0. It is not used
-     * for a writable image.
+     * The hole or extent of data that was asked for last; none if extent_end is 0. It is not kept
+     * while the image is writable.
      */
     uint64_t extent_off;
     uint64_t extent_end;
@@ -84,13 +84,21 @@ static int write_first_sector(struct raw *raw, uint64_t len, const struct iovec 
 
 /* ---- holes ----------------------------------------------------------------------------------- */
 
+/* An image that is written may be one that is only read later, or have been one. */
+static void forget_extent(struct raw *raw)
+{
+    raw->extent_off = UINT64_MAX;
+}
+
 /* Is there a hole at `off`? *ret_end: where the hole, or the data, ends. */
 static bool hole_at(struct raw *raw, uint64_t off, uint64_t *ret_end)
 {
-    if (raw->block.writable || off < raw->extent_off || off >= raw->extent_end) {
+    if (off < raw->extent_off || off >= raw->extent_end) {
         raw->extent_hole =
             block_hole_at(raw->block.file, off, &raw->extent_end, &raw->extent_beyond);
         raw->extent_off = off;
+        if (raw->block.writable)
+            forget_extent(raw);
     }
     *ret_end = raw->extent_end;
     return raw->extent_hole;
@@ -117,6 +125,7 @@ static int raw_read(struct block *block, uint64_t off, uint64_t len, const struc
 static int raw_write(struct block *block, uint64_t off, uint64_t len, const struct iovec *iov,
                      unsigned niov)
 {
+    forget_extent(of_block(block));
     if (off == 0 && of_block(block)->guarded)
         return write_first_sector(of_block(block), len, iov, niov);
     return file_writev(block->file, off, iov, niov);
@@ -127,6 +136,7 @@ static int raw_copy(struct block *block, uint64_t off, uint64_t len, struct file
 {
     if (off == 0 && of_block(block)->guarded)
         return -EOPNOTSUPP; /* the first sector has to be checked */
+    forget_extent(of_block(block));
     return file_copy(block->file, off, len, from, from_off);
 }
 

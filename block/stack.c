@@ -2,6 +2,7 @@
 #include "block/stack.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "block/driver.h"
 
@@ -78,5 +79,33 @@ int block_stack_put(struct block *top, struct block *overlay, struct err *err)
     overlay->backing = top;
     block_share_memory(overlay);
     block_hand_over(top, overlay);
+    return 0;
+}
+
+struct block *block_stack_at(struct block *top, unsigned depth)
+{
+    while (top && depth-- > 0)
+        top = top->backing;
+    return top;
+}
+
+int block_stack_check_name(const char *name, struct err *err)
+{
+    if (strlen(name) < BLOCK_NAME_MAX)
+        return 0;
+    return err_set(err, -EINVAL, "name of a backing file: expected at most %u bytes",
+                   BLOCK_NAME_MAX - 1);
+}
+
+int block_stack_drop(struct block *top, struct block *overlay, struct block *base, const char *name,
+                     struct block **ret_dropped, struct err *err)
+{
+    int r = block_change_backing(overlay, name, base ? base->driver->name : NULL, err);
+
+    if (r < 0)
+        return r;
+    overlay->driver->trim(overlay); /* what was read ahead */
+    *ret_dropped = block_take_backing(overlay, base);
+    block_share_memory(top);
     return 0;
 }

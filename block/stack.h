@@ -31,6 +31,21 @@ int block_stack_put(struct block *top, struct block *overlay, struct err *err) M
 int block_begin_writing(struct block *block, struct err *err) MUST_CHECK;
 int block_end_writing(struct block *block);
 
+/* The image so far below `top`, which is at depth 0; NULL: there is none. */
+struct block *block_stack_at(struct block *top, unsigned depth);
+
+/* Has an image room for this name of a backing file? 0, or -EINVAL with *err filled. */
+int block_stack_check_name(const char *name, struct err *err) MUST_CHECK;
+
+/*
+ * `base`, or nothing if it is NULL, is the backing file of `overlay` from now on, by the name
+ * `name`: so says its header, with one write. The images between the two are not needed any more:
+ * *ret_dropped, for the caller to close. `overlay` is `top` or one of those below it, open for
+ * writing, and shows the same without them. 0; or a negative errno with *err filled.
+ */
+int block_stack_drop(struct block *top, struct block *overlay, struct block *base, const char *name,
+                     struct block **ret_dropped, struct err *err) MUST_CHECK;
+
 /* The chain has another length: share the memory for caches anew. */
 void block_share_memory(struct block *top);
 

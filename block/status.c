@@ -28,8 +28,9 @@ bool block_hole_at(struct file *file, uint64_t off, uint64_t *ret_end, uint32_t 
     return false;
 }
 
-int block_get_status(struct block *block, uint64_t off, uint64_t len, bool own_layer,
-                     struct block_status *ret_status)
+/* What the layers from `block` on say, without `end` and those below it; NULL: all. */
+static int ask_layers(struct block *block, const struct block *end, uint64_t off, uint64_t len,
+                      struct block_status *ret_status)
 {
     struct block_status status = {.layer = block};
     struct block *layer = block;
@@ -40,7 +41,7 @@ int block_get_status(struct block *block, uint64_t off, uint64_t len, bool own_l
         if (r < 0)
             return r;
         len = status.len;
-        if ((status.flags & BLOCK_STATUS_ALLOCATED) || own_layer)
+        if (status.flags & BLOCK_STATUS_ALLOCATED)
             break;
         if (!layer->backing || off >= layer->backing->len) {
             status.flags |= BLOCK_STATUS_ZERO;
@@ -50,9 +51,29 @@ int block_get_status(struct block *block, uint64_t off, uint64_t len, bool own_l
         status.layer = layer;
         status.depth++;
         len = min_u64(len, layer->len - off);
+        if (layer == end) {
+            status.flags = 0;
+            status.len = len;
+            break;
+        }
     }
     *ret_status = status;
     return 0;
+}
+
+int block_get_status(struct block *block, uint64_t off, uint64_t len, bool own_layer,
+                     struct block_status *ret_status)
+{
+    if (!own_layer)
+        return ask_layers(block, NULL, off, len, ret_status);
+    *ret_status = (struct block_status){.layer = block};
+    return block->driver->get_status(block, off, len, ret_status);
+}
+
+int block_get_status_above(struct block *block, const struct block *base, uint64_t off,
+                           uint64_t len, struct block_status *ret_status)
+{
+    return ask_layers(block, base, off, len, ret_status);
 }
 
 /* If the metadata cannot be read, the answer is that there are no holes. */

@@ -39,6 +39,14 @@ int block_get_status(struct block *block, uint64_t off, uint64_t len, bool own_l
                      struct block_status *ret_status) MUST_CHECK;
 
 /*
+ * The same for what the layers above `base`, one of the backing files or NULL, say together. What
+ * none of them says is `base`'s, neither zero nor data. What reads as zero because a layer between
+ * is too short is ZERO.
+ */
+int block_get_status_above(struct block *block, const struct block *base, uint64_t off,
+                           uint64_t len, struct block_status *ret_status) MUST_CHECK;
+
+/*
  * Are two layers, perhaps of different chains, the same image in the same file? Then they have the
  * same data at the same offset, unless one of them shows a snapshot (block_snapshot_show).
  */

@@ -12,13 +12,14 @@
 
 /*
  * In an operation (live.h), not held. Requests go on; those for the piece that is being copied wait
- * for it. When all is copied and durable, the image says that it has no backing file, with one
- * write; *ret_dropped are those that it had, for the caller to close.
+ * for it. What is above `base`, one of the backing files, is copied; NULL: all. When that is
+ * durable, the image says that `base` is its backing file, by the name `name`, with one write;
+ * *ret_dropped are those that are not needed any more, for the caller to close, or NULL.
  *
  * 0; or a negative errno with *err filled, -ECANCELED if the job is: then the image has its backing
- * file, and what was copied already.
+ * files, and what was copied already.
  */
-int block_stream(struct block *block, struct block_job *job, struct block **ret_dropped,
-                 struct err *err) MUST_CHECK;
+int block_stream(struct block *block, struct block *base, const char *name, struct block_job *job,
+                 struct block **ret_dropped, struct err *err) MUST_CHECK;
 
 #endif

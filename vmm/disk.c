@@ -27,6 +27,7 @@ static void end_thread(struct disk *disk)
 {
     loop_thread_stop(&disk->thread);
     block_port_done(&disk->port);
+    block_job_done(&disk->job);
     loop_thread_free(&disk->thread);
 }
 
@@ -50,6 +51,7 @@ static void detach(void *opaque)
     struct hand_over *job = opaque;
 
     disk_queue_stop(&job->disk->queue);
+    block_job_wake(&job->disk->job);
     while (block_live_wait(job->disk->port.block))
         ; /* it may change the image */
     job->result = block_detach(job->disk->port.block);
@@ -178,7 +180,8 @@ int disk_close(struct disk *disk, struct err *err)
     int r;
 
     set_state(disk, true, true);
-    block_job_let(&disk->job.cancelled, true);
+    if (disk->job.loop) /* there was one, or is */
+        block_job_let(&disk->job, &disk->job.cancelled, true);
     loop_call(disk->thread.loop, detach, &job);
     set_state(disk, false, true);
     disk_queue_end(&disk->queue);

@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "base/file_host.h"
 #include "block/image_ops.h"
 
 void disk_image_name(unsigned index, char name[DISK_NAME_MAX])
@@ -103,6 +105,17 @@ int disk_image_open(const struct disk_image *image, struct block **ret_block, st
     if (r < 0)
         remove_added(&opening);
     return r;
+}
+
+bool disk_image_is_at(const char *path, const uint64_t id[2])
+{
+    uint64_t found[2];
+    struct stat st;
+
+    if (stat(path, &st) < 0)
+        return false;
+    file_host_identify(&st, found);
+    return memcmp(found, id, sizeof(found)) == 0;
 }
 
 void disk_image_note_use(struct open_files *files, unsigned index, const struct block *layer,

@@ -7,6 +7,7 @@
 #define MINIVMM_DISK_IMAGE_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/compiler.h"
 #include "base/err.h"
@@ -35,6 +36,9 @@ struct disk_image {
  */
 int disk_image_open(const struct disk_image *image, struct block **ret_block,
                     struct err *err) MUST_CHECK;
+
+/* Is this the path of the file with that identity? It waits for the host. */
+bool disk_image_is_at(const char *path, const uint64_t id[2]);
 
 /*
  * An image without those below it, with its data file, if it has one: the list says that it is the

@@ -4,17 +4,13 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/file_host.h"
 #include "base/log.h"
-#include "block/commit_live.h"
 #include "block/image.h"
 #include "block/live.h"
 #include "block/name.h"
 #include "block/stack.h"
-#include "block/stream.h"
 #include "vmm/disk.h"
 #include "vmm/disk_image.h"
 #include "vmm/disk_private.h"
@@ -27,7 +23,6 @@ struct op {
     char *name;
     char *path;
     struct block_snapshot *ret_deleted;
-    struct disk_done job_done;
 };
 
 static struct op *op_of(struct disk_op *base)
@@ -58,7 +53,7 @@ static int new_op(struct disk *disk, const struct op *wish, struct op **ret_op)
     struct op *op;
     bool copied;
 
-    if (disk->has_job)
+    if (disk->job_op)
         return -EBUSY;
     op = malloc(sizeof(*op));
     if (!op)
@@ -92,8 +87,7 @@ static struct block *block_of(const struct op *op)
     return op->disk->port.block;
 }
 
-/* Another image, which is held, has the requests. */
-static void switch_to(struct disk *disk, struct block *block)
+void disk_switch_to(struct disk *disk, struct block *block)
 {
     struct block_details details;
 
@@ -250,16 +244,6 @@ struct overlay {
     int result;
 };
 
-static int identify(const char *path, uint64_t ret_id[2])
-{
-    struct stat st;
-
-    if (stat(path, &st) < 0)
-        return -errno;
-    file_host_identify(&st, ret_id);
-    return 0;
-}
-
 static int look_at_present(struct overlay *o)
 {
     block_get_info(block_of(o->op), &o->info);
@@ -274,11 +258,9 @@ static int look_at_present(struct overlay *o)
 static int find_present(struct overlay *o)
 {
     const char *path = o->present.path;
-    uint64_t id[2];
 
     o->backing = realpath(path, NULL);
-    if (o->backing && identify(o->backing, id) == 0 &&
-        memcmp(id, o->present.file_id, sizeof(id)) == 0)
+    if (o->backing && disk_image_is_at(o->backing, o->present.file_id))
         return 0;
     return err_set(&o->op->base.err, -ENOENT, "%s: the image of the disk has no such name any more",
                    path);
@@ -342,7 +324,7 @@ static int put(struct overlay *o)
         block_release(old);
         return r;
     }
-    switch_to(disk, o->block);
+    disk_switch_to(disk, o->block);
     disk_image_note_use(disk->files, disk->index, old, false);
     return 0;
 }
@@ -373,116 +355,4 @@ int disk_snapshot_overlay(struct disk *disk, const char *path, struct disk_done 
                           .path = (char *)(uintptr_t)path};
 
     return ask(disk, &op);
-}
-
-/* ---- jobs ------------------------------------------------------------------------------------ */
-
-static void forget_files(const struct disk *disk, const struct block *layer)
-{
-    struct block_details details;
-
-    for (; layer; layer = details.backing) {
-        block_get_details(layer, &details);
-        disk_image_forget(disk->files, layer);
-    }
-}
-
-static void close_dropped(void *opaque)
-{
-    (void)block_close(opaque); /* only read, or empty */
-}
-
-static int stream(struct disk_op *base)
-{
-    struct disk *disk = op_of(base)->disk;
-    struct block *dropped;
-    int r = block_stream(disk->port.block, &disk->job, &dropped, &base->err);
-
-    if (r < 0)
-        return r;
-    forget_files(disk, dropped);
-    block_live_elsewhere(disk->port.block, close_dropped, dropped);
-    return 0;
-}
-
-/* Is what the user calls the base the image right below the top? Others would become wrong. */
-static int check_base(struct op *op, const struct block_details *top)
-{
-    struct err *err = &op->base.err;
-    struct block_details below;
-
-    if (!top->backing)
-        return err_set(err, -ENOTSUP, "%s: the image has no backing file", top->path);
-    block_get_details(top->backing, &below);
-    if (op->path ? strcmp(op->path, below.path) != 0 : below.backing != NULL)
-        return err_set(err, -ENOTSUP, "base '%s': expected '%s', the image right below the disk's",
-                       op->path ? op->path : "", below.path);
-    return 0;
-}
-
-static int commit(struct disk_op *base)
-{
-    struct op *op = op_of(base);
-    struct disk *disk = op->disk;
-    struct block *top = block_of(op);
-    struct block_details details;
-    struct block *below;
-    int r;
-
-    block_get_details(top, &details);
-    r = check_base(op, &details);
-    if (r < 0)
-        return r;
-    r = block_commit_live(top, &disk->job, &below, &base->err);
-    if (r < 0)
-        return r;
-    switch_to(disk, below);
-    disk_image_forget(disk->files, top);
-    disk_image_note_use(disk->files, disk->index, below, true);
-    block_live_elsewhere(below, close_dropped, top);
-    return 0;
-}
-
-/* On the main thread, as the rest. */
-static void job_done(void *opaque, int result, const struct err *err)
-{
-    struct op *op = opaque;
-    struct disk *disk = op->disk;
-
-    op->job_done.fn(op->job_done.opaque, result, err);
-    disk->has_job = false;
-}
-
-static int ask_for_job(struct disk *disk, const struct op *wish, uint64_t speed)
-{
-    struct op *op;
-    int r = new_op(disk, wish, &op);
-
-    if (r < 0)
-        return r;
-    op->base.done = (struct disk_done){job_done, op};
-    disk->job = (struct block_job){.speed = speed};
-    disk->has_job = true;
-    disk_queue_add(&disk->queue, &op->base);
-    return 0;
-}
-
-int disk_stream(struct disk *disk, uint64_t speed, struct disk_done done)
-{
-    const struct op op = {.base.carry_out = stream, .job_done = done};
-
-    return ask_for_job(disk, &op, speed);
-}
-
-int disk_commit(struct disk *disk, const char *base, uint64_t speed, struct disk_done done)
-{
-    const struct op op = {
-        .base.carry_out = commit, .job_done = done, .path = (char *)(uintptr_t)base};
-
-    return ask_for_job(disk, &op, speed);
-}
-
-struct block_job *disk_job(struct disk *disk)
-{
-    return disk->has_job ? &disk->job : NULL;
 }

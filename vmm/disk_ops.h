@@ -5,8 +5,8 @@
  * Operations are asked for on the main loop's thread and carried out on the disk's, one after the
  * other. The functions return 0, and then `done` is called on the main loop, once, later: with 0,
  * or with a negative errno and an error that says why; then the disk is as it was. Or they return
- * -ENOMEM or -EBUSY, and it is not. A disk that is closed waits for the operation under way, and
- * ends those that wait (-ECANCELED), inside disk_close.
+ * -ENOMEM or -EBUSY (the disk has a job, disk_jobs.h), and it is not. A disk that is closed waits
+ * for the operation under way, and ends those that wait (-ECANCELED), inside disk_close.
  *
  * Requests of the guest wait while an operation has the image for itself. None fails because of it.
  */
@@ -16,8 +16,8 @@
 #include <stdint.h>
 
 #include "base/compiler.h"
+#include "block/block.h"
 #include "block/image_ops.h"
-#include "block/job.h"
 #include "vmm/disk_queue.h"
 
 struct disk;
@@ -49,27 +49,10 @@ int disk_snapshot_delete(struct disk *disk, const char *id, const char *name,
  */
 int disk_snapshot_overlay(struct disk *disk, const char *path, struct disk_done done) MUST_CHECK;
 
-/* ---- jobs ------------------------------------------------------------------------------------ */
-
 /*
- * A job is an operation that may go on for hours, with requests of the guest all the time. While
- * one is under way, or waits, everything above and another job is refused (-EBUSY).
- *
- * Streaming: the image takes over what it shows of its backing files, and then has none. What was
- * copied by a job that fails, or is cancelled (-ECANCELED), stays. `speed` as in block_job.
+ * In an operation: another image, which is held, has the requests, and is released. Private to what
+ * carries out operations.
  */
-int disk_stream(struct disk *disk, uint64_t speed, struct disk_done done) MUST_CHECK;
-
-/*
- * Committing: the backing file takes over what the image has, and then the requests. The image is
- * empty afterwards, and not used any more. `base` is the path of the backing file, as the disk has
- * it; NULL: the only one.
- */
-int disk_commit(struct disk *disk, const char *base, uint64_t speed,
-                struct disk_done done) MUST_CHECK;
-
-/* The job, to look at and to set its speed, or whether it is paused or cancelled; NULL: none.
- * Whoever is told that it is done can still look at it. */
-struct block_job *disk_job(struct disk *disk);
+void disk_switch_to(struct disk *disk, struct block *block);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The struct of a disk; private to disk.c and disk_ops.c.
+ * The struct of a disk; private to disk.c, disk_ops.c and disk_jobs.c.
  */
 #ifndef MINIVMM_DISK_PRIVATE_H
 #define MINIVMM_DISK_PRIVATE_H
@@ -29,8 +29,8 @@ struct disk {
     struct loop_thread thread;
     struct disk_queue queue;
     struct disk_questions questions;
-    struct block_job job; /* the long operation that was asked for, if there is one */
-    bool has_job;         /* owner: the main thread */
+    struct block_job job;       /* the long operation that was asked for, if there is one */
+    struct disk_job_op *job_op; /* owner: the main thread; NULL: none */
 
     pthread_mutex_t lock; /* guards the rest: what other threads may ask for */
     bool attached;        /* the image has requests in flight, or may have */

@@ -32,6 +32,7 @@ static void set_up(void)
     client.fd = -1;
     guest_init(&guest);
     (void)unlink(scratch_path("o.qcow2")); /* of the test before */
+    (void)unlink(scratch_path("p.qcow2"));
 }
 
 static void tear_down(void)
@@ -201,41 +202,72 @@ static void check_counts(const char *name)
     ck_assert_int_eq(block_close(block), 0);
 }
 
-/* Whoever starts again uses the overlay, if it is there. */
+/* Whoever starts again uses the latest overlay that is there. */
 static void check_flushed(unsigned nflushed)
 {
-    bool overlay = access(scratch_path("o.qcow2"), F_OK) == 0;
-    struct block *block = image_open(overlay ? "o.qcow2" : "a.qcow2", BLOCK_FORMAT_QCOW2, false);
+    static const char *const names[] = {"p.qcow2", "o.qcow2", "a.qcow2"};
+    struct block *block = NULL;
+    const char *top = NULL;
 
+    for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+        if (access(scratch_path(names[i]), F_OK) < 0)
+            continue;
+        if (!top)
+            top = names[i];
+        check_counts(names[i]);
+    }
+    block = image_open(top, BLOCK_FORMAT_QCOW2, false);
     for (unsigned i = 0; i < nflushed; i++)
-        ck_assert_msg(first_word(block, i) == PATTERN + i, "write %u of %u, overlay: %d", i,
-                      nflushed, overlay);
+        ck_assert_msg(first_word(block, i) == PATTERN + i, "write %u of %u, in %s", i, nflushed,
+                      top);
     ck_assert_int_eq(block_close(block), 0);
-    check_counts("a.qcow2");
-    if (overlay)
-        check_counts("o.qcow2");
 }
+
+static const char *overlay_arguments(const char *name)
+{
+    static char arguments[400];
+
+    (void)snprintf(arguments, sizeof(arguments), "{\"device\":\"vda\",\"snapshot-file\":\"%s\"}",
+                   scratch_path(name));
+    return arguments;
+}
+
+/* What is under way when the process is killed. */
+static const struct change {
+    const char *command;
+    const char *arguments;
+    unsigned noverlays; /* that are there before */
+    bool completes;     /* it is ready before, and moves the disk */
+} changes[] = {
+    {"blockdev-snapshot-sync", NULL, 0, false},
+    {"block-stream", "{\"device\":\"vda\"}", 1, false},
+    {"block-stream", "{\"device\":\"vda\",\"base-node\":\"#vda.2\"}", 2, false},
+    {"block-commit", "{\"device\":\"vda\",\"top-node\":\"#vda.1\"}", 2, false},
+    {"block-commit", "{\"device\":\"vda\"}", 1, false},
+    {"block-commit", "{\"device\":\"vda\"}", 2, true},
+};
 
 /* Nothing that was flushed is lost, whenever the process is killed. */
 START_TEST(killed_while_its_disk_changes)
 {
-    static const char *const jobs[] = {NULL, "block-stream", "block-commit"};
-    const char *job = jobs[_i % 3];
-    char arguments[400];
+    const struct change *change = &changes[(unsigned)_i % ARRAY_SIZE(changes)];
 
     guest_disk_init(&disk, &guest, 0);
     write_and_flush_again_and_again();
     start("a.qcow2", BLOCK_FORMAT_QCOW2, "format=qcow2");
     ck_assert(vm_wait_output(&vm, "ready..."));
-    (void)snprintf(arguments, sizeof(arguments), "{\"device\":\"vda\",\"snapshot-file\":\"%s\"}",
-                   scratch_path("o.qcow2"));
-    if (job) {
-        qmp_client_do(&client, "blockdev-snapshot-sync", arguments);
-        qmp_client_begin(&client, job, "{\"device\":\"vda\"}");
+    for (unsigned i = 0; i < change->noverlays; i++)
+        qmp_client_do(&client, "blockdev-snapshot-sync",
+                      overlay_arguments(i == 0 ? "o.qcow2" : "p.qcow2"));
+    if (change->completes) {
+        qmp_client_do(&client, change->command, change->arguments);
+        json_decref(qmp_client_event(&client, "BLOCK_JOB_READY"));
+        qmp_client_begin(&client, "block-job-complete", "{\"device\":\"vda\"}");
     } else {
-        qmp_client_begin(&client, "blockdev-snapshot-sync", arguments);
+        qmp_client_begin(&client, change->command,
+                         change->arguments ? change->arguments : overlay_arguments("o.qcow2"));
     }
-    usleep((useconds_t)(_i / 3) * 3000);
+    usleep((useconds_t)((unsigned)_i / ARRAY_SIZE(changes)) * 3000);
     kill(vm.pid, SIGKILL);
     assert_exit_code(&vm, vm_wait(&vm), -SIGKILL);
     check_flushed(count_flushed());
@@ -282,7 +314,7 @@ static void add_tests(Suite *suite)
                    guest_goes_on_in_an_overlay_which_is_streamed,
                    guest_that_waits_for_limits_is_let_go);
     tcase_add_checked_fixture(tcase, set_up, tear_down);
-    tcase_add_loop_test(tcase, killed_while_its_disk_changes, 0, 30);
+    tcase_add_loop_test(tcase, killed_while_its_disk_changes, 0, 60);
     suite_add_tcase(suite, tcase);
 }
 

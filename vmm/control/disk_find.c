@@ -2,8 +2,11 @@
 #include "vmm/control/disk_find.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "base/parse.h"
 #include "vmm/control/vm.h"
 #include "vmm/disk.h"
 
@@ -45,6 +48,52 @@ struct disk *disk_find_node(struct qmp_request *request)
         qmp_fail(request, QMP_DEVICE_NOT_FOUND,
                  "Cannot find device='' nor node-name='%.64s' with a disk on top", node);
     return disk;
+}
+
+bool disk_find_depth(const struct disk *disk, const char *node, unsigned *ret_depth)
+{
+    const char *name = disk_name(disk);
+    const char *rest;
+    uint64_t depth = 0;
+
+    if (node[0] != '#' || strncmp(node + 1, name, strlen(name)) != 0)
+        return false;
+    rest = node + 1 + strlen(name);
+    if (*rest && (*rest != '.' || parse_u64(rest + 1, &depth) < 0 || depth == 0))
+        return false;
+    *ret_depth = (unsigned)min_u64(depth, UINT_MAX);
+    return true;
+}
+
+/* Any image of any disk. */
+static bool is_node(struct control_vm *vm, const char *node)
+{
+    unsigned depth;
+
+    for (unsigned i = 0; i < vm->ndisks; i++)
+        if (disk_find_depth(vm->queries->disk(vm, i), node, &depth))
+            return true;
+    return false;
+}
+
+struct disk *disk_find_top(struct qmp_request *request, bool streams)
+{
+    const char *device = qmp_string(request, "device");
+    struct disk *disk = find(vm_of(request), device[0] == '#' ? device + 1 : device);
+
+    if (disk)
+        return disk;
+    if (is_node(vm_of(request), device))
+        qmp_fail(request, QMP_GENERIC_ERROR,
+                 streams ? "Node '%.64s': only the image on top of a disk takes over others"
+                         : "Need a root block node: '%.64s' is not on top of a disk",
+                 device);
+    else if (streams)
+        qmp_fail(request, QMP_GENERIC_ERROR, "Cannot find device='%.64s' nor node-name='%.64s'",
+                 device, device);
+    else
+        qmp_fail(request, QMP_DEVICE_NOT_FOUND, "Device '%.64s' not found", device);
+    return NULL;
 }
 
 static void answer(void *opaque, int result, const struct err *err)

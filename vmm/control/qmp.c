@@ -709,6 +709,13 @@ json_int_t qmp_integer(const struct qmp_request *request, const char *name, json
     return value ? json_integer_value(value) : otherwise;
 }
 
+bool qmp_boolean(const struct qmp_request *request, const char *name, bool otherwise)
+{
+    json_t *value = qmp_any(request, name);
+
+    return value ? json_is_true(value) : otherwise;
+}
+
 void qmp_wait(struct list *waiting, struct qmp_request *request)
 {
     list_add_tail(waiting, &request->link);

@@ -121,6 +121,7 @@ struct qmp *qmp_of(const struct qmp_request *request);
 /* An argument of a request; for an optional one that is not there NULL, or `otherwise`. */
 const char *qmp_string(const struct qmp_request *request, const char *name);
 json_int_t qmp_integer(const struct qmp_request *request, const char *name, json_int_t otherwise);
+bool qmp_boolean(const struct qmp_request *request, const char *name, bool otherwise);
 json_t *qmp_any(const struct qmp_request *request, const char *name); /* borrowed */
 
 /* A text from outside as JSON: what is no UTF-8 in it becomes question marks. Any thread. */

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "block/qcow2/request/write.h"
 
+#include <errno.h>
+
 #include "base/bytes.h"
 #include "block/qcow2/meta/places.h"
 #include "block/qcow2/qcow2.h"
 #include "block/qcow2/request/alloc.h"
+#include "block/qcow2/request/clear_entries.h"
 #include "block/qcow2/request/cow.h"
 #include "block/qcow2/request/extents.h"
 #include "block/qcow2/request/map.h"
@@ -79,18 +82,28 @@ int qcow2_write(struct block *block, uint64_t off, uint64_t len, const struct io
 
 /* ---- taking over what the backing file has --------------------------------------------------- */
 
-/* The first extent of a range whose clusters the caller holds; *ret_len is its length. */
-static int copy_up_extent(struct qcow2 *q, uint64_t off, uint64_t len, void *buf, uint64_t *ret_len)
+/*
+ * Let the beginning of an extent read as zero by itself; *ret_len is its length. -ENOTSUP if the
+ * tables cannot say so of its first unit.
+ */
+static int zero_extent(struct qcow2 *q, uint64_t off, uint64_t len, uint64_t *ret_len)
 {
-    struct qcow2_extent extent = {0};
-    int r = qcow2_map(q, off, len, &extent);
-    struct iovec iov = {buf, extent.len};
-    struct qcow2_io io = {.off = off, .len = extent.len, .iov = &iov, .niov = 1};
+    const uint64_t unit = qcow2_unit_size(q);
+    const uint64_t end = off + len == q->block.len ? align_up(off + len, unit) : off + len;
 
-    *ret_len = extent.len;
-    if (r < 0 || extent.kind != QCOW2_UNALLOCATED)
-        return r;
-    r = qcow2_read_backing(q, off, extent.len, &iov, 1);
+    if (!is_aligned(off, unit) || align_down(end, unit) <= off)
+        return -ENOTSUP;
+    len = qcow2_clear_piece(q, off, align_down(end, unit) - off);
+    *ret_len = len;
+    return qcow2_clear_entries(q, off, len, QCOW2_CLEAR_ZERO_OWN);
+}
+
+static int copy_extent(struct qcow2 *q, uint64_t off, uint64_t len, void *buf)
+{
+    struct iovec iov = {buf, len};
+    struct qcow2_io io = {.off = off, .len = len, .iov = &iov, .niov = 1};
+    int r = qcow2_read_backing(q, off, len, &iov, 1);
+
     while (r == 0 && io.len > 0) {
         uint64_t n = 0;
 
@@ -102,7 +115,24 @@ static int copy_up_extent(struct qcow2 *q, uint64_t off, uint64_t len, void *buf
     return r;
 }
 
-int qcow2_copy_up(struct block *block, uint64_t off, uint64_t len, void *buf)
+/* The first extent of a range whose clusters the caller holds; *ret_len is its length. */
+static int copy_up_extent(struct qcow2 *q, uint64_t off, uint64_t len, void *buf, bool zero,
+                          uint64_t *ret_len)
+{
+    struct qcow2_extent extent = {0};
+    int r = qcow2_map(q, off, len, &extent);
+
+    *ret_len = extent.len;
+    if (r < 0 || extent.kind != QCOW2_UNALLOCATED)
+        return r;
+    r = zero ? zero_extent(q, off, extent.len, ret_len) : -ENOTSUP;
+    if (r != -ENOTSUP)
+        return r;
+    *ret_len = extent.len;
+    return copy_extent(q, off, extent.len, buf);
+}
+
+int qcow2_copy_up(struct block *block, uint64_t off, uint64_t len, void *buf, bool zero)
 {
     struct qcow2 *q = qcow2_of(block);
     const uint64_t end = off + len;
@@ -113,7 +143,7 @@ int qcow2_copy_up(struct block *block, uint64_t off, uint64_t len, void *buf)
         return r;
     qcow2_hold_clusters(q, &range, off, len);
     while (r == 0 && off < end) {
-        r = copy_up_extent(q, off, end - off, buf, &len);
+        r = copy_up_extent(q, off, end - off, buf, zero, &len);
         off += len;
     }
     range_release(&q->ranges, &range);

@@ -13,8 +13,9 @@ int qcow2_write(struct block *block, uint64_t off, uint64_t len, const struct io
 
 /*
  * Copy to the image what it shows of its backing file in the range, by way of `buf`, which has room
- * for it. The disk shows what it did. Returns 0 or -errno. Holding no lock.
+ * for it. The disk shows what it did. With `zero` the caller knows that all of it reads as zero:
+ * then the image says so itself, whatever is below. Returns 0 or -errno. Holding no lock.
  */
-int qcow2_copy_up(struct block *block, uint64_t off, uint64_t len, void *buf) MUST_CHECK;
+int qcow2_copy_up(struct block *block, uint64_t off, uint64_t len, void *buf, bool zero) MUST_CHECK;
 
 #endif

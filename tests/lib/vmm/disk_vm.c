@@ -110,6 +110,69 @@ static void op_done(void *opaque, int result, const struct err *err)
 
 const struct disk_done disk_vm_when_done = {.fn = op_done};
 
+static void job_begun(void *opaque)
+{
+    disk_vm.nbegun++;
+    loop_stop(disk_vm.main);
+}
+
+static void job_ready(void *opaque)
+{
+    ck_assert_uint_gt(disk_vm.nbegun, disk_vm.nready);
+    disk_vm.nready++;
+    loop_stop(disk_vm.main);
+}
+
+const struct disk_job_events disk_vm_job_events = {job_begun, job_ready, op_done, NULL};
+
+static int commit(const struct disk_job_wish *wish)
+{
+    int r = disk_commit(disk_vm.disk, wish, &disk_vm_job_events);
+    struct block_job *job = disk_job(disk_vm.disk);
+
+    if (r == 0)
+        block_job_let(job, &job->complete, true);
+    return r;
+}
+
+int disk_vm_commit(void)
+{
+    return commit(&(struct disk_job_wish){0});
+}
+
+int disk_vm_commit_range(unsigned top, unsigned base)
+{
+    return commit(&(struct disk_job_wish){.top = {.by_depth = true, .depth = top},
+                                          .base = {.by_depth = true, .depth = base}});
+}
+
+int disk_vm_stream(unsigned base)
+{
+    const struct disk_job_wish wish = {.base = {.by_depth = base > 0, .depth = base}};
+
+    return disk_stream(disk_vm.disk, &wish, &disk_vm_job_events);
+}
+
+static void wait_for(const unsigned *n)
+{
+    const unsigned before = disk_vm.ndone;
+    const unsigned old = *n;
+
+    while (*n == old && disk_vm.ndone == before)
+        ck_assert_int_eq(loop_run(disk_vm.main), 0);
+    ck_assert_msg(disk_vm.ndone == before, "%s", disk_vm.err.msg);
+}
+
+void disk_vm_wait_begun(void)
+{
+    wait_for(&disk_vm.nbegun);
+}
+
+void disk_vm_wait_ready(void)
+{
+    wait_for(&disk_vm.nready);
+}
+
 int disk_vm_wait(void)
 {
     const unsigned before = disk_vm.ndone;

@@ -16,6 +16,7 @@
 #include "tests/lib/unit.h"
 #include "vmm/config/config.h"
 #include "vmm/disk.h"
+#include "vmm/disk_jobs.h"
 
 #define DISK_VM_LEN (16u * MIB) /* of the disk, at first */
 
@@ -30,6 +31,10 @@ extern struct disk_vm {
     struct loop *main;
     struct disk *disk;
     struct disk_load *load;
+
+    /* Of jobs. */
+    unsigned nbegun;
+    unsigned nready;
 
     /* Of the operation that was done last. */
     unsigned ndone;
@@ -57,6 +62,21 @@ void disk_vm_check(const char *name, bool qcow2);
 
 /* For operations that are asked for. */
 extern const struct disk_done disk_vm_when_done;
+extern const struct disk_job_events disk_vm_job_events;
+
+/*
+ * Commit images down to another one, each said by its depth: all of them without a wish. It does
+ * not wait for anybody when it is ready.
+ */
+int disk_vm_commit(void);
+int disk_vm_commit_range(unsigned top, unsigned base);
+
+/* Stream what is above the image at this depth; 0: all. */
+int disk_vm_stream(unsigned base);
+
+/* The main loop runs until the job has begun, or is ready; it is not done before. */
+void disk_vm_wait_begun(void);
+void disk_vm_wait_ready(void);
 
 /* The main loop runs until the operation has reported; its result. */
 int disk_vm_wait(void);

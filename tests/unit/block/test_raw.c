@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "block/stack.h"
 #include "tests/lib/block/mem_env.h"
 #include "tests/lib/unit.h"
 
@@ -81,6 +82,44 @@ START_TEST(hole_that_ends_inside_a_sector_ends_before_it)
     ck_assert_int_eq(block_get_status(block, 8192, 512, false, &status), 0);
     ck_assert_uint_eq(status.flags & BLOCK_STATUS_DATA, BLOCK_STATUS_DATA);
     ck_assert_uint_eq(status.beyond, 412);
+    ck_assert_int_eq(block_close(block), 0);
+}
+END_TEST
+
+static bool is_zero_at(struct block *block, uint64_t off)
+{
+    struct block_status status;
+
+    ck_assert_int_eq(block_get_status(block, off, 512, false, &status), 0);
+    return status.flags & BLOCK_STATUS_ZERO;
+}
+
+/* As it happens to backing files that are committed to, and to images under a new overlay. */
+START_TEST(holes_are_looked_for_again_when_an_image_was_written)
+{
+    const struct block_req write = {
+        .op = BLOCK_WRITE, .len = 4096, .iov = &(struct iovec){data, 4096}, .niov = 1};
+    struct block *block = open_len(65536, BLOCK_FORMAT_RAW);
+    struct block_req req;
+    struct err err = {0};
+
+    memset(disk.data, 0, 65536);
+    ck_assert_int_eq(block_end_writing(block), 0);
+    ck_assert(is_zero_at(block, 0));
+    ck_assert_int_eq(block_begin_writing(block, &err), 0);
+    for (unsigned i = 0; i < 2; i++) {
+        const uint64_t off = i * 8192ull;
+
+        if (_i)
+            ck_assert(is_zero_at(block, off)); /* asked while it may be written */
+        req = write;
+        req.off = off;
+        ck_assert_int_eq(block_execute(block, &req), 0);
+    }
+    ck_assert_int_eq(block_end_writing(block), 0);
+    ck_assert(!is_zero_at(block, 8192));
+    ck_assert(!is_zero_at(block, 0));
+    ck_assert(is_zero_at(block, 32768));
     ck_assert_int_eq(block_close(block), 0);
 }
 END_TEST
@@ -276,6 +315,7 @@ static void add_tests(Suite *suite)
     tcase_add_test(tcase, odd_file_reads_as_zero_up_to_the_end_of_its_last_sector);
     tcase_add_loop_test(tcase, status_of_an_odd_file_is_whole_sectors, 0, 6);
     tcase_add_test(tcase, hole_that_ends_inside_a_sector_ends_before_it);
+    tcase_add_loop_test(tcase, holes_are_looked_for_again_when_an_image_was_written, 0, 2);
     tcase_add_loop_test(tcase, new_length_is_durable, 0, 4);
     tcase_add_loop_test(tcase, first_sector_is_written_as_it_was_looked_at, 0, 3);
     tcase_add_loop_test(tcase, writing_the_last_sector_grows_the_file_to_its_end_and_no_further, 0,

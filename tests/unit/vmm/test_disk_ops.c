@@ -428,7 +428,7 @@ START_TEST(messages_name_the_image_that_is_written)
     disk_vm_put_overlay("o.qcow2");
     assert_named_after("o.qcow2");
     ck_assert_str_ne(before, disk_label(disk_vm.disk)); /* somebody may be about to print it */
-    ck_assert_int_eq(disk_commit(disk_vm.disk, NULL, 0, disk_vm_when_done), 0);
+    ck_assert_int_eq(disk_vm_commit(), 0);
     disk_vm_assert_done();
     assert_named_after("disk.qcow2");
     ck_assert_ptr_eq(disk_label(disk_vm.disk), before);
@@ -494,7 +494,7 @@ START_TEST(external_data_files_are_listed_as_their_images_are)
         ck_assert_int_eq(ask_to_read("o.qcow2"), -EBUSY);
         if (i > 0)
             continue;
-        ck_assert_int_eq(disk_commit(disk_vm.disk, NULL, 0, disk_vm_when_done), 0);
+        ck_assert_int_eq(disk_vm_commit(), 0);
         disk_vm_assert_done();
         ck_assert_uint_eq(disk_vm.files.n, 2);
         ck_assert_int_eq(ask_to_read("data"), -EBUSY);
@@ -502,7 +502,7 @@ START_TEST(external_data_files_are_listed_as_their_images_are)
         ck_assert_int_eq(ask_to_read("o.qcow2"), 0);
         scratch_ok("rm o.qcow2");
     }
-    ck_assert_int_eq(disk_stream(disk_vm.disk, 0, disk_vm_when_done), 0);
+    ck_assert_int_eq(disk_vm_stream(0), 0);
     disk_vm_assert_done();
     ck_assert_uint_eq(disk_vm.files.n, 1);
     ck_assert_int_eq(ask_to_read("o.qcow2"), -EBUSY);

@@ -3,13 +3,16 @@
  * Commands that change disks, on a disk that is open as a VM has it.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
 #include "block/image.h"
+#include "block/stack.h"
 #include "tests/lib/block/image_file.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
@@ -377,22 +380,50 @@ START_TEST(a_job_is_cancelled)
 }
 END_TEST
 
+static void assert_member(const json_t *object, const char *name, const char *value)
+{
+    ck_assert_str_eq(json_string_value(json_object_get(object, name)), value);
+}
+
+/* The only job. */
+static void assert_job(const char *status, bool ready, bool paused)
+{
+    json_t *jobs = ask("query-block-jobs", "{}");
+    const json_t *job = json_array_get(jobs, 0);
+
+    ck_assert_uint_eq(json_array_size(jobs), 1);
+    assert_member(job, "status", status);
+    ck_assert(json_is_true(json_object_get(job, "ready")) == ready);
+    ck_assert(json_is_true(json_object_get(job, "paused")) == paused);
+    json_decref(jobs);
+}
+
 START_TEST(an_overlay_is_committed)
 {
     char arguments[400];
     json_t *data;
 
     put_overlay("o.qcow2");
-    do_ask("block-commit", "{\"device\":\"vda\",\"base\":\"/x\"}");
-    data = event("BLOCK_JOB_COMPLETED");
-    ck_assert_ptr_nonnull(
-        strstr(json_string_value(json_object_get(data, "error")), "base '/x': expected"));
-    json_decref(data);
     (void)snprintf(arguments, sizeof(arguments), "{\"device\":\"vda\",\"base\":\"%s\"}",
                    scratch_path("a.qcow2"));
     do_ask("block-commit", arguments);
+    data = event("BLOCK_JOB_READY");
+    assert_member(data, "type", "commit");
+    assert_member(data, "device", "vda");
+    ck_assert_int_eq(integer(data, "len"), LEN);
+    ck_assert_int_eq(integer(data, "offset"), LEN);
+    json_decref(data);
+    assert_job("ready", true, false);
+    do_ask("block-job-pause", "{\"device\":\"vda\"}");
+    assert_fails("block-job-pause", "{\"device\":\"vda\"}", "GenericError",
+                 "Job is already paused");
+    assert_job("standby", true, true);
+    do_ask("block-job-resume", "{\"device\":\"vda\"}");
+    assert_fails("block-job-resume", "{\"device\":\"vda\"}", "GenericError",
+                 "Can't resume a job that was not paused");
+    do_ask("block-job-complete", "{\"device\":\"vda\"}");
     data = event("BLOCK_JOB_COMPLETED");
-    ck_assert_str_eq(json_string_value(json_object_get(data, "type")), "commit");
+    assert_member(data, "type", "commit");
     ck_assert_ptr_null(json_object_get(data, "error"));
     ck_assert_int_eq(integer(data, "offset"), LEN);
     json_decref(data);
@@ -402,20 +433,150 @@ START_TEST(an_overlay_is_committed)
 }
 END_TEST
 
-START_TEST(a_job_that_fails_says_why)
+/* How many images are open. */
+static unsigned chain_len(void)
+{
+    unsigned n = 0;
+
+    while (block_stack_at(disk_port(t.disk)->block, n))
+        n++;
+    return n;
+}
+
+/* It ends by itself. */
+static void assert_completed(const char *command, const char *arguments, unsigned left)
 {
     json_t *data;
 
+    do_ask(command, arguments);
+    data = event("BLOCK_JOB_COMPLETED");
+    ck_assert_ptr_null(json_object_get(data, "error"));
+    json_decref(data);
+    ck_assert_uint_eq(chain_len(), left);
+}
+
+START_TEST(any_range_of_a_chain_is_said_by_nodes)
+{
+    put_overlay("o.qcow2");
+    put_overlay("p.qcow2");
+    put_overlay("q.qcow2");
+    put_overlay("r.qcow2");
+    assert_completed("block-commit",
+                     "{\"device\":\"#vda\",\"top-node\":\"#vda.2\",\"base-node\":\"#vda.3\"}", 4);
+    assert_completed("block-commit", "{\"device\":\"vda\",\"top-node\":\"#vda.2\"}", 3);
+    assert_completed("block-stream", "{\"device\":\"vda\",\"base-node\":\"#vda.2\"}", 2);
+    put_overlay("s.qcow2");
+    assert_completed("block-stream", "{\"device\":\"vda\",\"bottom\":\"#vda.1\"}", 2);
+    assert_completed("block-stream", "{\"device\":\"vda\",\"auto-finalize\":true}", 1);
+    close_disk();
+    image_assert_sound("s.qcow2");
+}
+END_TEST
+
+START_TEST(a_commit_that_is_ready_can_stay)
+{
+    put_overlay("o.qcow2");
+    do_ask("block-commit", "{\"device\":\"vda\",\"job-id\":\"c\"}");
+    json_decref(event("BLOCK_JOB_READY"));
+    do_ask("block-job-cancel", "{\"device\":\"c\"}");
+    json_decref(event("BLOCK_JOB_COMPLETED"));
+    ck_assert_uint_eq(chain_len(), 2);
+    do_ask("block-commit", "{\"device\":\"vda\",\"job-id\":\"c\"}");
+    json_decref(event("BLOCK_JOB_READY"));
+    do_ask("block-job-cancel", "{\"device\":\"c\",\"force\":true}");
+    json_decref(event("BLOCK_JOB_CANCELLED"));
+    ck_assert_uint_eq(chain_len(), 2);
+}
+END_TEST
+
+START_TEST(what_cannot_be_is_refused)
+{
+    static const struct {
+        const char *command;
+        const char *arguments;
+        const char *class;
+        const char *text;
+    } cases[] = {
+        {"block-commit", "{\"device\":\"x\"}", "DeviceNotFound", "'x' not found"},
+        {"block-commit", "{\"device\":\"#vda.1\"}", "GenericError", "Need a root block node"},
+        {"block-commit", "{\"device\":\"vda\",\"base\":\"/x\"}", "GenericError",
+         "Can't find '/x' in the backing chain"},
+        {"block-commit", "{\"device\":\"vda\",\"top\":\"/x\"}", "GenericError",
+         "Top image file /x not found"},
+        {"block-commit", "{\"device\":\"vda\",\"top\":\"x\",\"top-node\":\"#vda\"}", "GenericError",
+         "'top-node' and 'top' are mutually exclusive"},
+        {"block-commit", "{\"device\":\"vda\",\"top-node\":\"#vda.1\"}", "GenericError",
+         "cannot commit an image into itself"},
+        {"block-commit", "{\"device\":\"vda\",\"base-node\":\"#vdb\"}", "GenericError",
+         "Cannot find device='' nor node-name='#vdb'"},
+        {"block-commit", "{\"device\":\"vda\",\"base-node\":\"#vda.0\"}", "GenericError",
+         "node-name='#vda.0'"},
+        {"block-commit", "{\"device\":\"vda\",\"base-node\":\"#vda.99999999999\"}", "GenericError",
+         "Cannot find device=''"},
+        {"block-commit", "{\"device\":\"vda\",\"backing-file\":\"x\"}", "GenericError",
+         "'backing-file' specified, but 'top' is the active layer"},
+        {"block-commit", "{\"device\":\"vda\",\"auto-dismiss\":false}", "GenericError",
+         "auto-dismiss: expected true"},
+        {"block-commit", "{\"device\":\"vda\",\"top\":5}", "GenericError", "string"},
+        {"block-stream", "{\"device\":\"x\"}", "GenericError",
+         "Cannot find device='x' nor node-name='x'"},
+        {"block-stream", "{\"device\":\"#vda.1\"}", "GenericError", "Node '#vda.1': only"},
+        {"block-stream", "{\"device\":\"vda\",\"base-node\":\"#vda\"}", "GenericError",
+         "Node '#vda' is not a backing image of 'vda'"},
+        {"block-stream", "{\"device\":\"vda\",\"base-node\":\"#vda.2\"}", "GenericError",
+         "node-name='#vda.2'"},
+        {"block-stream", "{\"device\":\"vda\",\"base\":\"x\",\"bottom\":\"#vda\"}", "GenericError",
+         "'base' and 'bottom' cannot be specified at the same time"},
+        {"block-stream", "{\"device\":\"vda\",\"bottom\":\"#vda.2\"}", "GenericError",
+         "node-name='#vda.2'"},
+        {"block-stream", "{\"device\":\"vda\",\"backing-file\":\"x\"}", "GenericError",
+         "streaming the entire chain"},
+        {"block-stream", "{\"device\":\"vda\",\"speed\":-1}", "GenericError", "non-negative"},
+        {"block-stream", "{\"device\":\"vda\",\"on-error\":\"stop\"}", "GenericError",
+         "expected report"},
+        {"block-stream", "{\"device\":\"vda\",\"auto-finalize\":false}", "GenericError",
+         "auto-finalize: expected true"},
+        {"block-job-complete", "{\"device\":\"vda\"}", "DeviceNotActive", "not found"},
+    };
+    json_t *jobs;
+
+    put_overlay("o.qcow2");
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+        assert_fails(cases[i].command, cases[i].arguments, cases[i].class, cases[i].text);
+    jobs = ask("query-block-jobs", "{}");
+    ck_assert_uint_eq(json_array_size(jobs), 0);
+    json_decref(jobs);
+    ck_assert_ptr_null(strstr(t.text, "BLOCK_JOB")); /* no event came */
+    do_ask("block-stream", "{\"device\":\"vda\",\"speed\":1}");
+    assert_fails("block-job-complete", "{\"device\":\"vda\"}", "GenericError",
+                 "Job 'vda' in state 'running' cannot accept command verb 'complete'");
+}
+END_TEST
+
+/* The host fails it when it has begun. */
+START_TEST(a_job_that_fails_says_why)
+{
+    struct rlimit limit;
+    json_t *data;
+
+    put_overlay("o.qcow2");
+    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = MIB;
+    (void)signal(SIGXFSZ, SIG_IGN);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
     do_ask("block-stream", "{\"device\":\"vda\"}");
+    data = event("BLOCK_JOB_ERROR");
+    assert_member(data, "device", "vda");
+    assert_member(data, "operation", "read");
+    assert_member(data, "action", "report");
+    json_decref(data);
     data = event("BLOCK_JOB_COMPLETED");
     ck_assert_ptr_nonnull(
-        strstr(json_string_value(json_object_get(data, "error")), "has no backing file"));
+        strstr(json_string_value(json_object_get(data, "error")), "cannot copy from the backing"));
     json_decref(data);
-    assert_fails("block-stream", "{\"device\":\"vda\",\"speed\":-1}", "GenericError",
-                 "non-negative");
-    assert_fails("block-stream", "{\"device\":\"vda\",\"on-error\":\"stop\"}", "GenericError",
-                 "expected report");
-    assert_fails("block-stream", "{\"device\":\"x\"}", "DeviceNotFound", "'x' not found");
+    limit.rlim_cur = limit.rlim_max;
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    close_disk();
 }
 END_TEST
 
@@ -424,7 +585,9 @@ static void add_tests(Suite *suite)
     unit_case_with(suite, "disks", set_up, tear_down, a_disk_becomes_longer, limits_are_set,
                    snapshots_are_taken_and_deleted, the_disk_goes_on_in_an_overlay);
     unit_case_with(suite, "jobs", set_up, tear_down, a_job_begins_is_told_of_and_ends,
-                   a_job_is_cancelled, an_overlay_is_committed, a_job_that_fails_says_why);
+                   a_job_is_cancelled, an_overlay_is_committed,
+                   any_range_of_a_chain_is_said_by_nodes, a_commit_that_is_ready_can_stay,
+                   what_cannot_be_is_refused, a_job_that_fails_says_why);
 }
 
 UNIT_USES_THREADS;
