@@ -39,6 +39,7 @@ struct debug {
     pthread_mutex_t lock; /* before that of the gate */
     bool holds;           /* lock: vCPUs are held, or will be from their start */
     bool tells;           /* the user waits to be told of a stop */
+    bool ending;          /* the machine is about to go: of the next one */
     struct loop_work look;
 
     /* While the machine runs. */
@@ -214,7 +215,8 @@ static void look(struct loop_work *work)
     struct debug *debug = container_of(work, struct debug, look);
     struct gdb_stop stop;
 
-    if (!debug->tells || !holds(debug) || debug->ncpus == 0 || !gate_is_clear(debug->machine->gate))
+    if (debug->ending || !debug->tells || !holds(debug) || debug->ncpus == 0 ||
+        !gate_is_clear(debug->machine->gate))
         return;
     if (!debug->stands_still)
         debug->machine->holds(debug->machine, true);
@@ -597,8 +599,16 @@ int debug_attach(struct debug *debug, struct debug_machine *machine)
 }
 
 /* A guest that is reset in a step stands still at its next beginning. */
+void debug_end(struct debug *debug)
+{
+    if (debug)
+        debug->ending = true;
+}
+
 void debug_detach(struct debug *debug)
 {
+    if (debug)
+        debug->ending = false;
     if (!debug || debug->ncpus == 0)
         return;
     debug->holds = debug->holds || debug->stepper;

@@ -67,6 +67,9 @@ struct debug_machine {
 /* Its vCPUs are about to be started; it is valid until debug_detach. 0 or -ENOMEM. */
 int debug_attach(struct debug *debug, struct debug_machine *machine) MUST_CHECK;
 
+/* Its vCPUs are about to stop for good: nobody is told of why they stop any more. NULL is fine. */
+void debug_end(struct debug *debug);
+
 /* Its vCPUs have stopped for good. */
 void debug_detach(struct debug *debug);
 

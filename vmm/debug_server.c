@@ -77,6 +77,12 @@ enum debug_hold debug_server_hold(struct debug_server *server)
     return server ? debug_hold(server->debug) : DEBUG_RUNS;
 }
 
+void debug_server_freeze(struct debug_server *server, bool freeze)
+{
+    if (server)
+        gdb_server_freeze(server->gdb, freeze);
+}
+
 void debug_server_exited(struct debug_server *server, unsigned code)
 {
     if (server)

@@ -36,6 +36,12 @@ struct debug *debug_server_debug(struct debug_server *server);
 /* Does gdb keep the guest from running? NULL is fine. */
 enum debug_hold debug_server_hold(struct debug_server *server);
 
+/*
+ * A guest has ended, and is waited for: what gdb asks for meanwhile is about the next one, and waits
+ * for it. NULL is fine.
+ */
+void debug_server_freeze(struct debug_server *server, bool freeze);
+
 /* The last guest has ended, and the process will, with this exit code. NULL is fine. */
 void debug_server_exited(struct debug_server *server, unsigned code);
 

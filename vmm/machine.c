@@ -583,18 +583,27 @@ static void cancel_attached(struct attached *attached)
 /* A vCPU may be waiting for a device's requests; whatever they are, nobody wants them any more. */
 void machine_stop(struct machine *machine)
 {
-    const uint64_t begin_ns = trace_begin();
-
+    loop_remove_fd(&machine->end_watch);
+    pause_give_up(&machine->pause);
+    debug_end(machine->parts->debug);
     for (unsigned i = 0; i < machine->nvcpus; i++)
         vcpu_request_stop(machine->vcpus[i]);
     for (size_t i = 0; i < machine->parts->ndisks; i++)
         disk_cancel(machine->parts->disks[i]);
     for (size_t i = 0; i < machine->parts->nattached; i++)
         cancel_attached(machine->parts->attached[i]);
+}
+
+void machine_wait(struct machine *machine)
+{
+    uint64_t begin_ns = trace_begin();
+
     for (unsigned i = 0; i < machine->nvcpus; i++)
         vcpu_wait(machine->vcpus[i]);
-    debug_detach(machine->parts->debug);
     trace_span("stop vCPUs", begin_ns);
+    begin_ns = trace_begin();
+    virtio_slots_stop_devices(&machine->virtio);
+    trace_span("stop devices", begin_ns);
 }
 
 /* Nothing may use what is freed before it: vCPUs, devices, the VM, and last its memory. */
@@ -604,6 +613,8 @@ void machine_free(struct machine *machine)
 
     if (!machine)
         return;
+    if (machine->debugged.gate)
+        debug_detach(machine->parts->debug);
     for (unsigned i = 0; i < machine->nvcpus; i++)
         vcpu_free(machine->vcpus[i]);
     free(machine->vcpus);

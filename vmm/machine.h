@@ -85,10 +85,20 @@ void machine_resume(struct machine *machine);
 /* From now on the guest is told of every failure of its disks: it shall come to its end. */
 void machine_report_disk_errors(struct machine *machine);
 
-/* Stop the vCPUs, wherever they are. Afterwards the guest changes nothing any more. */
+/*
+ * Let it end, wherever its vCPUs are; returns at once. From here on it can be looked at, but not
+ * paused, resumed, or told anything.
+ */
 void machine_stop(struct machine *machine);
 
-/* Must not run. Devices are stopped with no request in flight; the disks stay open. */
+/*
+ * After machine_stop: wait until no vCPU runs and no request of a device is in flight, so that
+ * nothing changes the guest's memory any more. That is as long as a disk of the host hangs. Any
+ * thread, while the main loop runs or not.
+ */
+void machine_wait(struct machine *machine);
+
+/* Main thread, after machine_wait, unless it was not started. The disks stay open. */
 void machine_free(struct machine *machine);
 
 /* After MACHINE_FAILED. */

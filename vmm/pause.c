@@ -50,7 +50,7 @@ static void on_cleared(struct loop_work *work)
     struct pause *pause = container_of(work, struct pause, cleared);
     uint64_t ticket;
 
-    if (pause->state != PAUSE_CLEARING || !gate_is_clear(pause->gate))
+    if (pause->over || pause->state != PAUSE_CLEARING || !gate_is_clear(pause->gate))
         return;
     pause->stop_clock(pause);
     pause->state = PAUSE_DRAINING;
@@ -65,7 +65,7 @@ static void on_drained(struct loop_work *work)
 {
     struct pause *pause = container_of(work, struct pause, drained);
 
-    if (pause->state == PAUSE_DRAINING)
+    if (!pause->over && pause->state == PAUSE_DRAINING)
         finish(pause);
 }
 
@@ -102,6 +102,11 @@ void pause_begin(struct pause *pause)
     assert(pause->state == PAUSE_NONE);
     pause->state = PAUSE_CLEARING;
     gate_hold(pause->gate);
+}
+
+void pause_give_up(struct pause *pause)
+{
+    pause->over = true;
 }
 
 void pause_end(struct pause *pause)

@@ -40,6 +40,7 @@ struct pause {
     void (*paused)(struct pause *pause);
 
     enum pause_state state;
+    bool over; /* the guest has ended */
     struct virtio_dev **devs;
     size_t ndevs;
     struct loop_work cleared;
@@ -62,6 +63,12 @@ void pause_add_device(struct pause *pause, struct virtio_dev *dev);
 /* Once between two calls of pause_end; `paused` follows, later, unless pause_end comes first. */
 void pause_begin(struct pause *pause);
 void pause_end(struct pause *pause);
+
+/*
+ * The guest has ended: devices are not asked to rest any more, and `paused` does not follow.
+ * Neither pause_begin nor pause_end comes after it.
+ */
+void pause_give_up(struct pause *pause);
 
 static inline bool pause_is_wanted(const struct pause *pause)
 {

@@ -20,6 +20,12 @@ static struct remote *remote_of(struct control_vm *vm)
     return container_of(vm, struct remote, vm);
 }
 
+/* The machine of a guest that has not ended. Main thread: what CPUs look at goes on until then. */
+static struct machine *guest_of(const struct remote *remote)
+{
+    return remote->ending ? NULL : remote->machine;
+}
+
 static bool is_debugged(const struct remote *remote)
 {
     return remote->parts->debug && debug_hold(remote->parts->debug) != DEBUG_RUNS;
@@ -29,6 +35,8 @@ static enum vm_state get_state(struct control_vm *vm)
 {
     const struct remote *remote = remote_of(vm);
 
+    if (remote->ending)
+        return VM_STOPPING;
     if (!remote->machine)
         return VM_NO_GUEST;
     if (!remote->wants_pause)
@@ -44,7 +52,7 @@ static bool get_cpu(struct control_vm *vm, unsigned index, struct vm_cpu *ret_cp
 {
     const struct remote *remote = remote_of(vm);
 
-    if (!remote->machine)
+    if (!guest_of(remote))
         return false;
     ret_cpu->thread_id = vcpu_thread_id(machine_vcpu(remote->machine, index));
     return true;
@@ -72,7 +80,7 @@ static unsigned get_cpu_counters(struct control_vm *vm, unsigned index,
 static bool get_kvm_stats(struct control_vm *vm, int cpu,
                           void (*each)(void *opaque, const struct kvm_stat *stat), void *opaque)
 {
-    const struct machine *machine = remote_of(vm)->machine;
+    const struct machine *machine = guest_of(remote_of(vm));
     int fd;
     int r;
 
@@ -119,7 +127,7 @@ static void ask_cpu(struct control_vm *vm, unsigned cpu, struct cpu_question *qu
 {
     struct remote *remote = remote_of(vm);
 
-    if (remote->machine)
+    if (guest_of(remote))
         cpu_questions_ask(&remote->cpu_questions,
                           vcpu_gate_thread(machine_vcpu(remote->machine, cpu)), question);
     else

@@ -22,6 +22,7 @@ struct remote {
 
     /* The runner keeps these. */
     struct machine *machine; /* NULL: no guest is there */
+    bool ending;             /* it has ended, and is waited for: as if none were there */
     bool wants_pause;
     bool paused;
     bool prelaunch; /* it has not begun yet, which is why */

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/runner.h"
 
+#include <pthread.h>
+
+#include "base/bytes.h"
 #include "base/clock.h"
 #include "base/idle_memory.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "base/trace.h"
 #include "vmm/arch.h"
 #include "vmm/runner_private.h"
@@ -55,6 +59,59 @@ static void tell_end(struct runner *runner)
         control_tell_shutdown(runner->control, cause_of(runner, code));
 }
 
+/* ---- the end of a guest ---------------------------------------------------------------------- */
+
+/* A guest that has ended, and what waits until that is so. */
+struct stopping {
+    struct machine *machine;
+    struct loop *loop;
+    pthread_t thread;
+    struct loop_work stopped;
+    bool is_over;
+};
+
+static void on_stopped(struct loop_work *work)
+{
+    struct stopping *stopping = container_of(work, struct stopping, stopped);
+
+    stopping->is_over = true;
+    loop_stop(stopping->loop);
+}
+
+static void *stop_main(void *arg)
+{
+    struct stopping *stopping = arg;
+
+    machine_wait(stopping->machine);
+    loop_post(stopping->loop, &stopping->stopped);
+    return NULL;
+}
+
+/*
+ * A disk of the host that hangs keeps the guest's memory until it answers, or until the time limits
+ * of the end are over. Clients are served meanwhile, unless there is no memory for a thread.
+ */
+static void stop_guest(struct runner *runner)
+{
+    struct stopping stopping = {
+        .machine = runner->remote.machine, .loop = runner->loop, .stopped.run = on_stopped};
+    int r = 0;
+
+    runner->remote.ending = true;
+    debug_server_freeze(runner->debug_server, true);
+    loop_disarm(&runner->repeat_button);
+    loop_disarm(&runner->retry_disk);
+    machine_stop(stopping.machine);
+    if (thread_start(&stopping.thread, "stop", stop_main, &stopping) < 0) {
+        machine_wait(stopping.machine);
+        return;
+    }
+    while (r == 0 && !stopping.is_over)
+        r = loop_run(runner->loop);
+    pthread_join(stopping.thread, NULL);
+    loop_cancel(runner->loop, &stopping.stopped);
+}
+
 /* Wait for the end of the machine that runs. */
 static enum exit_code wait_for_end(struct runner *runner, struct err *err)
 {
@@ -63,7 +120,7 @@ static enum exit_code wait_for_end(struct runner *runner, struct err *err)
     r = loop_run(runner->loop);
     ending_begin_closing(runner->ending);
     tell_end(runner);
-    machine_stop(runner->remote.machine);
+    stop_guest(runner);
     if (r < 0) {
         err_set_errno(err, r, "the event loop failed");
         return EXIT_VMM;
@@ -154,10 +211,8 @@ static enum exit_code start_and_wait(struct runner *runner, struct err *err)
         idle_memory_release();
         code = wait_for_end(runner, err);
     } else {
-        machine_stop(runner->remote.machine);
+        stop_guest(runner);
     }
-    loop_disarm(&runner->repeat_button);
-    loop_disarm(&runner->retry_disk);
     return code;
 }
 
@@ -188,6 +243,9 @@ static enum exit_code run_guest(struct runner *runner, struct err *err)
     code = start_and_wait(runner, err);
     machine_free(remote->machine);
     remote->machine = NULL;
+    remote->ending = false;
+    control_tell_stopped(runner->control);
+    debug_server_freeze(runner->debug_server, false);
     forget_disk_failure(runner);
     return code;
 }

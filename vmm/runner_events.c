@@ -104,6 +104,10 @@ void runner_asked(void *opaque, unsigned signo)
     struct runner *runner = opaque;
     enum debug_hold hold = debug_server_hold(runner->debug_server);
 
+    if (runner->remote.ending) { /* it ended meanwhile, and no other one begins */
+        log_say("signal %u: the guest has ended, its disks are being closed", signo);
+        return;
+    }
     runner->asked_to_power_off = true;
     if (runner->remote.prelaunch || hold == DEBUG_WAITS) {
         log_say("signal %u: ended before the guest ran", signo);
@@ -174,7 +178,7 @@ static void on_disk_failed(const struct machine_parts *parts, struct disk *disk,
     };
 
     control_tell_disk_failed(runner->control, &told);
-    if (!failure->kept)
+    if (!failure->kept || runner->remote.ending)
         return;
     if (runner->asked_to_power_off) /* it failed before the guest was asked */
         machine_report_disk_errors(runner->remote.machine);
@@ -210,7 +214,7 @@ static bool press_for_client(struct control_vm *vm)
 {
     struct runner *runner = runner_of(vm);
 
-    return runner->remote.machine && press_power_button(runner);
+    return runner->remote.machine && !runner->remote.ending && press_power_button(runner);
 }
 
 /* Whatever --on-reboot says, which is about resets by the guest. */

@@ -150,6 +150,12 @@ int virtio_slots_connect(struct virtio_slots *slots, const struct kvm_vm *vm, st
     return r;
 }
 
+void virtio_slots_stop_devices(struct virtio_slots *slots)
+{
+    for (size_t i = slots->nslots; i-- > 0;)
+        virtio_mmio_stop(slots->slots[i].mmio);
+}
+
 void virtio_slots_free_devices(struct virtio_slots *slots)
 {
     while (slots->nslots > 0)

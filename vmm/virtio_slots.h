@@ -14,7 +14,7 @@
  * that is later than each write. The guest's driver then asks all devices of the line. (With
  * an eventfd each, two edges at the same time could be one, earlier than what the second one did.)
  *
- * Main thread.
+ * Main thread, except where noted.
  */
 #ifndef MINIVMM_VIRTIO_SLOTS_H
 #define MINIVMM_VIRTIO_SLOTS_H
@@ -51,7 +51,10 @@ int virtio_slots_add(struct virtio_slots *slots, struct virtio_dev *dev, const s
 int virtio_slots_connect(struct virtio_slots *slots, const struct kvm_vm *vm,
                          struct err *err) MUST_CHECK;
 
-/* Stop and free the devices, later ones first: no request is in flight afterwards. No vCPU runs. */
+/* Stop all devices: no request is in flight afterwards. No vCPU runs any more. Any thread. */
+void virtio_slots_stop_devices(struct virtio_slots *slots);
+
+/* Stop and free the devices, later ones first. No vCPU runs any more. */
 void virtio_slots_free_devices(struct virtio_slots *slots);
 
 /* Harmless on slots that are all zero. */

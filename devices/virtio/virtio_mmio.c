@@ -633,6 +633,11 @@ free_mmio:
     return r;
 }
 
+void virtio_mmio_stop(struct virtio_mmio *mmio)
+{
+    reset(mmio);
+}
+
 void virtio_mmio_free(struct virtio_mmio *mmio)
 {
     if (!mmio)

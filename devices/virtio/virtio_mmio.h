@@ -41,6 +41,9 @@ void *virtio_mmio_page(const struct virtio_mmio *mmio);
  */
 int virtio_mmio_ack_fd(const struct virtio_mmio *mmio);
 
+/* Stop the device; no request of it is in flight afterwards. No vCPU runs any more. Any thread. */
+void virtio_mmio_stop(struct virtio_mmio *mmio);
+
 /* Stops the device if it runs and frees both. No vCPU runs any more. */
 void virtio_mmio_free(struct virtio_mmio *mmio);
 

@@ -546,6 +546,50 @@ START_TEST(serial_file_that_hangs_does_not_keep_the_button)
 }
 END_TEST
 
+/* The host may be writing to the guest's memory; clients are answered all the same. */
+START_TEST(reset_that_waits_for_a_disk_keeps_no_client)
+{
+    const bool ends = _i == 1;
+    const char *image = scratch_path("image");
+    char address[300];
+    const char *const args[] = {"--disk", image, "--qmp", address, NULL};
+    struct guest_disk guest_disk;
+    pid_t disk_thread;
+    int status;
+
+    make_image(image);
+    snprintf(address, sizeof(address), "unix:%s", scratch_path("qmp"));
+    wait_with_disk(&guest_disk);
+    guest_op(&guest, GUEST_HALT, 0, 0, 0);
+    start(args);
+    qmp_client_open(&client, scratch_path("qmp"));
+    qmp_client_open(&second, scratch_path("qmp"));
+    ck_assert(vm_wait_output(&vm, "ready"));
+    disk_thread = find_thread("disk0");
+    if (!stop_thread(disk_thread))
+        return;
+    qmp_client_do(&client, "system_reset", NULL);
+    while (find_thread("vcpu0") > 0)
+        usleep(1000);
+    expect_status("shutdown");
+    qmp_client_do(&client, "human-monitor-command", "{\"command-line\":\"info registers\"}");
+    qmp_client_begin(&client, "stop", NULL); /* the next guest */
+    expect_status("shutdown");
+    if (ends) {
+        qmp_client_do(&second, "quit", NULL);
+        ck_assert(vm_wait_error(&vm, "ended all the same"));
+        ck_assert_int_eq(waitpid(disk_thread, &status, __WALL), disk_thread);
+        expect_end(EXIT_VMM);
+        return;
+    }
+    ck_assert_int_eq(ptrace(PTRACE_DETACH, disk_thread, NULL, NULL), 0);
+    json_decref(qmp_client_answer(&client));
+    expect_status("paused");
+    qmp_client_do(&client, "quit", NULL);
+    expect_end(EXIT_KILLED);
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     TCase *tcase = tcase_create("end");
@@ -563,6 +607,7 @@ static void add_tests(Suite *suite)
     tcase_add_test(tcase, disk_that_hangs_does_not_keep_the_process);
     tcase_add_test(tcase, signal_ends_a_tear_down_that_hangs);
     tcase_add_loop_test(tcase, cpu_that_waits_for_its_disk_keeps_no_client, 0, 3);
+    tcase_add_loop_test(tcase, reset_that_waits_for_a_disk_keeps_no_client, 0, 2);
     tcase_add_test(tcase, serial_file_that_hangs_does_not_keep_the_button);
     suite_add_tcase(suite, tcase);
 }

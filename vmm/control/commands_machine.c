@@ -15,6 +15,10 @@ static void run_query_status(struct qmp_request *request)
     struct control_vm *vm = vm_of(request);
     enum vm_state state = vm->queries->state(vm);
 
+    if (state == VM_STOPPING && !vm->stops_long) {
+        qmp_wait(&vm->asking, request);
+        return;
+    }
     qmp_return(request, json_pack("{s:s,s:b}", "status", vm_state_name(state), "running",
                                   state == VM_RUNNING || state == VM_PAUSING));
 }
@@ -117,11 +121,40 @@ static void fail_without_guest(struct qmp_request *request)
              "there yet");
 }
 
+/*
+ * What is to be done to a guest that is stopping is meant for the next one: a client that resets the
+ * guest and lets it go on need not wait in between. True: it is done later.
+ */
+static bool waits_for_the_next(struct qmp_request *request)
+{
+    struct control_vm *vm = vm_of(request);
+
+    if (vm->queries->state(vm) != VM_STOPPING)
+        return false;
+    qmp_wait(&vm->waiting, request);
+    return true;
+}
+
+void commands_machine_go_on(struct control_vm *vm)
+{
+    struct qmp_request *request;
+
+    while ((vm->stops_long || vm->queries->state(vm) != VM_STOPPING) &&
+           (request = qmp_next_waiting(&vm->asking)))
+        qmp_again(request);
+    /* One of them may make the guest stop: those behind it wait for the one after that. */
+    while (vm->queries->state(vm) != VM_STOPPING && (request = qmp_next_waiting(&vm->waiting)))
+        qmp_again(request);
+}
+
 static void run_stop(struct qmp_request *request)
 {
     struct control_vm *vm = vm_of(request);
 
+    if (waits_for_the_next(request))
+        return;
     switch (vm->queries->state(vm)) {
+    case VM_STOPPING: /* dealt with above */
     case VM_NO_GUEST:
         fail_without_guest(request);
         return;
@@ -146,6 +179,8 @@ static void run_cont(struct qmp_request *request)
 {
     struct control_vm *vm = vm_of(request);
 
+    if (waits_for_the_next(request))
+        return;
     switch (vm->queries->state(vm)) {
     case VM_NO_GUEST:
         fail_without_guest(request);
@@ -158,6 +193,17 @@ static void run_cont(struct qmp_request *request)
         qmp_done(request);
         return;
     }
+}
+
+void commands_machine_end_waiting(struct control_vm *vm)
+{
+    struct qmp_request *request;
+
+    while ((request = qmp_next_waiting(&vm->waiting)))
+        qmp_fail(request, QMP_GENERIC_ERROR, "the guest has ended");
+    vm->stops_long = true;
+    while ((request = qmp_next_waiting(&vm->asking)))
+        qmp_again(request);
 }
 
 void commands_machine_end_stopping(struct control_vm *vm, const char *why_not)
@@ -178,6 +224,8 @@ static void run_powerdown(struct qmp_request *request)
 {
     struct control_vm *vm = vm_of(request);
 
+    if (waits_for_the_next(request))
+        return;
     if (vm->queries->state(vm) == VM_NO_GUEST)
         fail_without_guest(request);
     else if (vm->actions->press_power_button(vm))
@@ -191,6 +239,8 @@ static void run_reset(struct qmp_request *request)
 {
     struct control_vm *vm = vm_of(request);
 
+    if (waits_for_the_next(request))
+        return;
     qmp_done(request);
     vm->actions->reset(vm);
 }

@@ -16,4 +16,10 @@ extern const struct qmp_commands commands_machine;
  */
 void commands_machine_end_stopping(struct control_vm *vm, const char *why_not);
 
+/* Carry out what waits for the next guest, when one has stopped. */
+void commands_machine_go_on(struct control_vm *vm);
+
+/* Answer those who wait for the next guest: there will be none. */
+void commands_machine_end_waiting(struct control_vm *vm);
+
 #endif

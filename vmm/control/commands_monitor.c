@@ -281,10 +281,11 @@ static void return_look(struct cpu_question *question)
 {
     struct look *look = container_of(question, struct look, question);
     struct control_vm *vm = look->line.vm;
+    enum vm_state state = vm->queries->state(vm);
+    bool gone = state == VM_NO_GUEST || state == VM_STOPPING;
 
     if (!question->looked)
-        fprintf(look->text.out, "%s\n",
-                vm->queries->state(vm) == VM_NO_GUEST ? "no guest runs" : "the CPU does not run");
+        fprintf(look->text.out, "%s\n", gone ? "no guest runs" : "the CPU does not run");
     qmp_return(look->request, end_text(&look->text));
     free(look->words);
     free(look);

@@ -31,10 +31,16 @@ struct control {
     struct qmp *qmp;
     struct listener *qmp_listener;  /* NULL: none */
     struct listener *name_listener; /* the same */
+    struct loop *loop;
+    struct loop_work next;
+    struct loop_timer slow; /* armed while a guest stops */
 };
 
 /* How long a client that is stuck keeps its place from another one. */
 #define PATIENCE_NS (5 * NS_PER_S)
+
+/* Who asks while a guest is reset is told of the next one, unless that takes longer. */
+#define SOON_NS (500 * NS_PER_MS)
 
 static int on_client_of_address(int fd, void *opaque)
 {
@@ -110,6 +116,19 @@ static int start(struct control *control, const struct control_options *options,
     return r;
 }
 
+static void on_next(struct loop_work *work)
+{
+    commands_machine_go_on(container_of(work, struct control, next)->vm);
+}
+
+static void on_slow(struct loop_timer *timer)
+{
+    struct control *control = container_of(timer, struct control, slow);
+
+    control->vm->stops_long = true;
+    commands_machine_go_on(control->vm);
+}
+
 int control_new(const struct control_options *options, struct control **ret_control,
                 struct err *err)
 {
@@ -119,7 +138,12 @@ int control_new(const struct control_options *options, struct control **ret_cont
     if (!control)
         return err_set(err, -ENOMEM, "out of memory");
     control->vm = options->vm;
+    control->loop = options->loop;
+    control->next.run = on_next;
+    control->slow.expired = on_slow;
     list_init(&control->vm->stopping);
+    list_init(&control->vm->waiting);
+    list_init(&control->vm->asking);
     list_init(&control->vm->jobs);
     r = start(control, options, err);
     if (r < 0) {
@@ -164,6 +188,17 @@ void control_tell_shutdown(struct control *control, enum control_cause cause)
 void control_tell_reset(struct control *control, enum control_cause cause)
 {
     tell_end(control, "RESET", cause);
+    if (control)
+        loop_arm(control->loop, &control->slow, SOON_NS);
+}
+
+void control_tell_stopped(struct control *control)
+{
+    if (!control)
+        return;
+    loop_disarm(&control->slow);
+    control->vm->stops_long = false;
+    loop_post(control->loop, &control->next);
 }
 
 void control_tell_powerdown(struct control *control)
@@ -222,6 +257,7 @@ void control_stop(struct control *control)
         return;
     qmp_stop(control->qmp);
     commands_machine_end_stopping(control->vm, "the guest has ended");
+    commands_machine_end_waiting(control->vm);
 }
 
 void control_free(struct control *control)
@@ -229,6 +265,8 @@ void control_free(struct control *control)
     if (!control)
         return;
     control_stop(control);
+    loop_cancel(control->loop, &control->next);
+    loop_disarm(&control->slow);
     listener_free(control->name_listener);
     listener_free(control->qmp_listener);
     qmp_free(control->qmp);

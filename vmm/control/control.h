@@ -40,11 +40,13 @@ enum control_cause {
 
 /*
  * Tell clients what happened, and answer those who wait for that: the guest has ended, and is
- * started again (reset) or not (shutdown); its power button was pressed; it is paused; it goes on,
- * or what was to be a pause is none. NULL is fine.
+ * started again (reset) or not (shutdown); it has stopped, and what is asked for now is about the
+ * next one; its power button was pressed; it is paused; it goes on, or what was to be a pause is
+ * none. NULL is fine.
  */
 void control_tell_shutdown(struct control *control, enum control_cause cause);
 void control_tell_reset(struct control *control, enum control_cause cause);
+void control_tell_stopped(struct control *control);
 void control_tell_powerdown(struct control *control);
 void control_tell_paused(struct control *control);
 void control_tell_resumed(struct control *control, bool was_paused);

@@ -54,13 +54,14 @@ struct session {
 
 struct qmp_request {
     struct qmp *qmp;
-    struct list link;        /* among those that wait for the same */
-    struct session *session; /* NULL: the client is gone */
-    json_t *id;              /* NULL: the client gave none */
-    json_t *arguments;       /* NULL: none */
-    const char *advice;      /* NULL: none */
-    unsigned long nfailed;   /* allocations before it began */
-    bool negotiates;         /* the session is in use when this is answered */
+    struct list link;                  /* among those that wait for the same */
+    struct session *session;           /* NULL: the client is gone */
+    json_t *id;                        /* NULL: the client gave none */
+    json_t *arguments;                 /* NULL: none */
+    const char *advice;                /* NULL: none */
+    const struct qmp_command *command; /* once it runs */
+    unsigned long nfailed;             /* allocations before it began */
+    bool negotiates;                   /* the session is in use when this is answered */
 };
 
 json_t *qmp_version(void)
@@ -398,6 +399,12 @@ static bool fits_state(const struct session *session, const char *name, struct q
     return false;
 }
 
+static void run_command(struct qmp_request *request, const struct qmp_command *command)
+{
+    request->command = command;
+    command->run(request);
+}
+
 static void run_request(struct session *session, struct qmp_request *request, const char *name)
 {
     const struct qmp_command *command = find_command(session->qmp, name);
@@ -410,7 +417,7 @@ static void run_request(struct session *session, struct qmp_request *request, co
     else if (!check_arguments(command, request->arguments, text, sizeof(text)))
         qmp_fail(request, QMP_GENERIC_ERROR, "%s", text);
     else
-        command->run(request);
+        run_command(request, command);
 }
 
 /* Borrows `message`. */
@@ -730,6 +737,11 @@ struct qmp_request *qmp_next_waiting(struct list *waiting)
     request = container_of(waiting->next, struct qmp_request, link);
     list_remove(&request->link);
     return request;
+}
+
+void qmp_again(struct qmp_request *request)
+{
+    request->command->run(request);
 }
 
 void qmp_each_command(const struct qmp_request *request,

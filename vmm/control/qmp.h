@@ -149,6 +149,9 @@ void qmp_fail(struct qmp_request *request, enum qmp_error class, const char *fmt
 void qmp_wait(struct list *waiting, struct qmp_request *request);
 struct qmp_request *qmp_next_waiting(struct list *waiting);
 
+/* Carry it out from the beginning: what it waited for has come. */
+void qmp_again(struct qmp_request *request);
+
 /* Call `each` for every command that the server knows. */
 void qmp_each_command(const struct qmp_request *request,
                       void (*each)(const struct qmp_command *command, void *opaque), void *opaque);

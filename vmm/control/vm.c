@@ -24,6 +24,7 @@ const char *vm_state_name(enum vm_state state)
         return "prelaunch";
     case VM_IO_ERROR:
         return "io-error";
+    case VM_STOPPING:
     case VM_NO_GUEST:
         return "shutdown";
     }

@@ -26,6 +26,7 @@ enum vm_state {
     VM_PAUSED,
     VM_PRELAUNCH, /* paused before its first instruction */
     VM_IO_ERROR,  /* paused because a disk failed */
+    VM_STOPPING,  /* it has ended, and is waited for */
     VM_NO_GUEST,  /* one has ended, and the next is not there yet */
 };
 
@@ -131,6 +132,9 @@ struct control_vm {
 
     struct list jobs;     /* of disks, that clients began; owner: commands_job.c */
     struct list stopping; /* requests that wait for a pause; owner: commands_machine.c */
+    struct list waiting;  /* and for the next guest, while one is stopping; the same */
+    struct list asking;   /* for its state, which one that stops soon has not: the same */
+    bool stops_long;      /* and this one does not stop soon */
 };
 
 /* The VM that a request is about: what the owner of the server gave for its commands. */

@@ -24,6 +24,8 @@ struct gdb_server {
     struct gdb_session *session; /* NULL: nobody is connected */
     struct wire wire;
     bool connected;         /* the wire is open */
+    bool listens;           /* the session takes packets */
+    bool frozen;            /* and nobody reads them */
     int next_fd;            /* of who came while the one before was leaving; -1: nobody */
     struct loop_work clean; /* frees what is over */
 };
@@ -43,12 +45,18 @@ static void user_send(struct gdb_session_user *user, const char *bytes, size_t l
         wire_send(&server->wire, bytes, len);
 }
 
+static void set_reading(struct gdb_server *server)
+{
+    if (server->connected)
+        wire_pause(&server->wire, server->frozen || !server->listens);
+}
+
 static void user_listen(struct gdb_session_user *user, bool listen)
 {
     struct gdb_server *server = server_of(user);
 
-    if (server->connected)
-        wire_pause(&server->wire, !listen);
+    server->listens = listen;
+    set_reading(server);
 }
 
 /* Everything has been sent, or is given up; then there is room for the next gdb. */
@@ -128,6 +136,8 @@ static int take(struct gdb_server *server, int fd)
     if (r < 0)
         return r;
     server->connected = true;
+    server->listens = true;
+    set_reading(server);
     r = gdb_session_new(server->target, &server->user, &server->session);
     if (r < 0) {
         server->connected = false;
@@ -168,6 +178,12 @@ void gdb_server_stopped(struct gdb_server *server, const struct gdb_stop *stop)
 {
     if (server->session)
         gdb_session_stopped(server->session, stop);
+}
+
+void gdb_server_freeze(struct gdb_server *server, bool freeze)
+{
+    server->frozen = freeze;
+    set_reading(server);
 }
 
 void gdb_server_restarted(struct gdb_server *server)

@@ -8,6 +8,8 @@
 #ifndef MINIVMM_GDB_SERVER_H
 #define MINIVMM_GDB_SERVER_H
 
+#include <stdbool.h>
+
 #include "base/compiler.h"
 #include "base/err.h"
 #include "base/loop.h"
@@ -23,6 +25,9 @@ int gdb_server_new(struct loop *loop, const char *address, struct gdb_target *ta
 
 /* Close the socket and the connection. NULL is fine. */
 void gdb_server_free(struct gdb_server *server);
+
+/* Leave what gdb sends unread, or read it again: there is no machine that it could be about. */
+void gdb_server_freeze(struct gdb_server *server, bool freeze);
 
 /* From the target; see session.h. */
 void gdb_server_stopped(struct gdb_server *server, const struct gdb_stop *stop);

@@ -332,6 +332,36 @@ START_TEST(machine_ends_in_any_state)
 }
 END_TEST
 
+/* Devices are being stopped on another thread. */
+START_TEST(devices_of_a_guest_that_ends_are_not_asked_to_rest)
+{
+    start_vcpu();
+    wait_entered();
+    atomic_store(&vcpu.late, true);
+    pause_begin(&m.pause);
+    pause_give_up(&m.pause);
+    sem_post(&vcpu.may_leave);
+    for (unsigned i = 0; i < 10; i++)
+        run_loop();
+    ck_assert(gate_is_clear(&m.gate));
+    ck_assert_uint_eq(m.devs[0].npauses, 0);
+    ck_assert_uint_eq(m.npaused, 0);
+}
+END_TEST
+
+START_TEST(devices_of_a_guest_that_ends_rest_unheard)
+{
+    m.devs[1].late = true;
+    start_vcpu();
+    pause_begin(&m.pause);
+    run_loop();
+    pause_give_up(&m.pause);
+    rest(&m.devs[1]);
+    run_loop();
+    ck_assert_uint_eq(m.npaused, 0);
+}
+END_TEST
+
 /* Thousands of pauses and their ends at any moment; each is over when it says so. */
 START_TEST(pauses_at_any_moment)
 {
@@ -373,6 +403,8 @@ static void add_tests(Suite *suite)
     tcase_add_test(tcase, pause_ended_on_the_way_is_not_reported);
     tcase_add_test(tcase, old_reports_do_not_count);
     tcase_add_test(tcase, holds_of_others_do_not_count);
+    tcase_add_test(tcase, devices_of_a_guest_that_ends_are_not_asked_to_rest);
+    tcase_add_test(tcase, devices_of_a_guest_that_ends_rest_unheard);
     tcase_add_loop_test(tcase, machine_ends_in_any_state, 0, 3);
     tcase_add_test(tcase, pauses_at_any_moment);
     suite_add_tcase(suite, tcase);

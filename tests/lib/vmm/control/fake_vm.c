@@ -260,6 +260,8 @@ void fake_vm_init(struct fake_vm *fake)
         .has_button = true,
     };
     list_init(&fake->vm.stopping);
+    list_init(&fake->vm.waiting);
+    list_init(&fake->vm.asking);
 }
 
 void fake_vm_done(struct fake_vm *fake)

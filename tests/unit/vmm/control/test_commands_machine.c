@@ -174,6 +174,49 @@ START_TEST(without_a_guest_there_is_nothing_to_pause_or_to_ask)
 }
 END_TEST
 
+/* What is to be done to a guest that has ended is for the next one, and clients need not wait. */
+START_TEST(guest_that_stops_is_not_asked_and_the_next_one_is)
+{
+    static const char *const names[] = {"stop", "cont", "system_powerdown", "system_reset"};
+    static const char actions[] = "pcbr";
+
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        fake.actions[0] = '\0';
+        fake.state = VM_STOPPING;
+        ck_assert_str_eq(ask(names[i]), "");
+        ck_assert_str_eq(fake.actions, "");
+        fake.state = VM_RUNNING;
+        commands_machine_go_on(&fake.vm);
+        if (i == 0)
+            commands_machine_end_stopping(&fake.vm, NULL);
+        ck_assert_str_eq(qmp_rig_receive(&rig, fd), OK);
+        ck_assert_int_eq(fake.actions[0], actions[i]);
+    }
+}
+END_TEST
+
+START_TEST(state_of_a_guest_that_stops_long_is_told)
+{
+    int second = qmp_rig_connect_negotiated(&rig);
+
+    fake.state = VM_STOPPING;
+    ck_assert_str_eq(ask("query-status"), "");
+    ck_assert_str_eq(qmp_rig_ask(&rig, second, "{\"execute\":\"stop\"}"), "");
+    fake.vm.stops_long = true;
+    commands_machine_go_on(&fake.vm);
+    ck_assert_ptr_nonnull(strstr(qmp_rig_receive(&rig, fd), "shutdown"));
+    ck_assert_ptr_nonnull(strstr(ask("query-status"), "shutdown"));
+    ck_assert_str_eq(qmp_rig_receive(&rig, second), "");
+
+    fake.vm.stops_long = false;
+    ck_assert_str_eq(ask("query-status"), "");
+    commands_machine_end_waiting(&fake.vm);
+    ck_assert_ptr_nonnull(strstr(qmp_rig_receive(&rig, fd), "shutdown"));
+    ck_assert_ptr_nonnull(strstr(qmp_rig_receive(&rig, second), "the guest has ended"));
+    close(second);
+}
+END_TEST
+
 static const char *read_ring(const char *arguments)
 {
     char text[256];
@@ -213,7 +256,9 @@ static void add_tests(Suite *suite)
                    client_that_leaves_while_it_waits_for_a_pause_is_forgotten,
                    power_is_a_button_a_reset_and_the_end, nothing_is_done_after_quit,
                    latest_output_of_the_serial_port,
-                   without_a_guest_there_is_nothing_to_pause_or_to_ask);
+                   without_a_guest_there_is_nothing_to_pause_or_to_ask,
+                   guest_that_stops_is_not_asked_and_the_next_one_is,
+                   state_of_a_guest_that_stops_long_is_told);
 }
 
 UNIT_MAIN("commands_machine", add_tests)
