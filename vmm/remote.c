@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/clock.h"
 #include "memory/guest_mem.h"
 #include "vmm/remote_show.h"
@@ -191,6 +192,34 @@ static void get_nic(struct control_vm *vm, unsigned index, struct nic_info *ret_
     nic_get_info(remote_of(vm)->nics[index], ret_info);
 }
 
+static unsigned name_vsock_counters(const struct vsock_counters *counted,
+                                    struct vm_counter ret_counters[VM_COUNTERS_MAX])
+{
+    const struct vm_counter counters[] = {
+        {"from-guest-connections", counted->from_guest_connections},
+        {"from-guest-packets", counted->from_guest_packets},
+        {"from-guest-bytes", counted->from_guest_bytes},
+        {"to-guest-connections", counted->to_guest_connections},
+        {"to-guest-packets", counted->to_guest_packets},
+        {"to-guest-bytes", counted->to_guest_bytes},
+    };
+
+    memcpy(ret_counters, counters, sizeof(counters));
+    return ARRAY_SIZE(counters);
+}
+
+static unsigned get_vsock_counters(struct control_vm *vm,
+                                   struct vm_counter ret_counters[VM_COUNTERS_MAX])
+{
+    const struct vsock *vsock = remote_of(vm)->vsock;
+    struct vsock_counters counted;
+
+    if (!vsock)
+        return 0;
+    vsock_get_counters(vsock, &counted);
+    return name_vsock_counters(&counted, ret_counters);
+}
+
 static const struct vm_queries queries = {
     .state = get_state,
     .get_cpu = get_cpu,
@@ -205,6 +234,7 @@ static const struct vm_queries queries = {
     .ask_disk = ask_disk,
     .get_balloon = get_balloon,
     .get_balloon_stats = get_balloon_stats,
+    .get_vsock_counters = get_vsock_counters,
     .get_nic = get_nic,
 };
 

@@ -9,6 +9,7 @@
 #include "base/compiler.h"
 #include "base/err.h"
 #include "vmm/attached/balloon.h"
+#include "vmm/attached/vsock.h"
 #include "vmm/control/vm.h"
 #include "vmm/machine.h"
 
@@ -18,6 +19,7 @@ struct remote {
     char *serial_port;
     struct cpu_questions cpu_questions;
     struct balloon *balloon; /* the runner's; NULL: none */
+    struct vsock *vsock;     /* the same */
     struct nic **nics;       /* the runner's; vm.nnics of them */
 
     /* The runner keeps these. */

@@ -180,6 +180,7 @@ int runner_open(struct runner *runner, struct err *err)
         return r;
     runner->remote.vm.serial_shown = console_shown(runner->console);
     runner->remote.balloon = runner->attachments.balloon;
+    runner->remote.vsock = runner->attachments.vsock;
     runner->remote.nics = runner->attachments.nics;
     runner->remote.vm.nnics = (unsigned)runner->attachments.nnics;
     runner_watch_guests(runner);
@@ -227,6 +228,7 @@ static int close_parts(struct runner *runner, struct err *err)
     remote_end_questions(&runner->remote);
     close_console(runner);
     runner->remote.balloon = NULL;
+    runner->remote.vsock = NULL;
     runner->remote.vm.nnics = 0;
     attachments_close(&runner->attachments);
     result = close_disks(runner, err);

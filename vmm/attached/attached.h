@@ -49,6 +49,7 @@ struct attached {
 };
 
 struct balloon;
+struct vsock;
 
 struct attachments {
     const struct config *config;
@@ -59,6 +60,7 @@ struct attachments {
     struct loop_thread shared;
     bool has_shared;
     struct balloon *balloon; /* one of them; NULL: none */
+    struct vsock *vsock;     /* the same */
     struct nic **nics;       /* some of them */
     size_t nnics;
 };

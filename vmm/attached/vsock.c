@@ -84,5 +84,27 @@ int vsock_attach(struct attachments *attachments, struct err *err)
         r = attachments_add(attachments, &vsock->attached, err);
     if (r < 0)
         free_vsock(vsock);
+    else
+        attachments->vsock = vsock;
     return r;
+}
+
+static uint64_t load(const uint64_t *counter)
+{
+    return __atomic_load_n(counter, __ATOMIC_RELAXED);
+}
+
+void vsock_get_counters(const struct vsock *vsock, struct vsock_counters *ret_counters)
+{
+    const struct vsock_counters *counted = &vsock->options.host->counters;
+
+    *ret_counters = (struct vsock_counters){
+        .connections = load(&counted->connections),
+        .from_guest_connections = load(&counted->from_guest_connections),
+        .to_guest_connections = load(&counted->to_guest_connections),
+        .from_guest_bytes = load(&counted->from_guest_bytes),
+        .to_guest_bytes = load(&counted->to_guest_bytes),
+        .from_guest_packets = load(&counted->from_guest_packets),
+        .to_guest_packets = load(&counted->to_guest_packets),
+    };
 }

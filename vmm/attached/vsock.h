@@ -7,9 +7,15 @@
 
 #include "base/compiler.h"
 #include "base/err.h"
+#include "devices/virtio/vsock_host.h"
 #include "vmm/attached/attached.h"
+
+struct vsock;
 
 /* A function of the table of kinds. */
 int vsock_attach(struct attachments *attachments, struct err *err) MUST_CHECK;
+
+/* What has moved so far, of all guests. */
+void vsock_get_counters(const struct vsock *vsock, struct vsock_counters *ret_counters);
 
 #endif

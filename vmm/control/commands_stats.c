@@ -125,6 +125,28 @@ static json_t *nic_result(struct control_vm *vm, unsigned index)
     return result_json(OURS, path, stats);
 }
 
+/* Of a vsock device; empty if there is none. */
+static json_t *vsock_stats(struct control_vm *vm)
+{
+    struct vm_counter counters[VM_COUNTERS_MAX];
+    unsigned n = vm->queries->get_vsock_counters(vm, counters);
+    json_t *stats = json_array();
+
+    for (unsigned i = 0; i < n; i++)
+        add(stats, counters[i].name, counters[i].value);
+    return stats;
+}
+
+static void add_vsock(struct control_vm *vm, json_t *results)
+{
+    json_t *stats = vsock_stats(vm);
+
+    if (json_array_size(stats) > 0)
+        json_array_append_new(results, result_json(OURS, "/machine/vsock", stats));
+    else
+        json_decref(stats);
+}
+
 /* On the disk's thread. */
 static json_t *look_at_disk(const struct vm_disk *disk, const struct block_port *port)
 {
@@ -221,7 +243,7 @@ static void return_cpus(struct qmp_request *request)
     qmp_return(request, results);
 }
 
-/* `ours` is of all disks; network cards come to it. */
+/* `ours` is of all disks; network cards and a vsock come to it. */
 static void return_vm(struct qmp_request *request, json_t *ours)
 {
     struct control_vm *vm = vm_of(request);
@@ -232,6 +254,7 @@ static void return_vm(struct qmp_request *request, json_t *ours)
 
     for (unsigned nic = 0; nic < vm->nnics; nic++)
         json_array_append_new(ours, nic_result(vm, nic));
+    add_vsock(vm, ours);
     if (wants(request, OURS, &names)) {
         json_array_foreach(ours, i, part) filter_names(json_object_get(part, "stats"), names);
         json_array_extend(results, ours);
@@ -320,6 +343,7 @@ static json_t *vm_stats(struct control_vm *vm, const json_t *disks)
 {
     json_t *stats = json_array();
     struct nic_info info;
+    json_t *of_vsock;
     json_t *of_nic;
 
     json_array_extend(stats, json_object_get(json_array_get(disks, 0), "stats"));
@@ -328,6 +352,9 @@ static json_t *vm_stats(struct control_vm *vm, const json_t *disks)
         json_array_extend(stats, of_nic);
         json_decref(of_nic);
     }
+    of_vsock = vsock_stats(vm);
+    json_array_extend(stats, of_vsock);
+    json_decref(of_vsock);
     return stats;
 }
 

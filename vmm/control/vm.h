@@ -98,6 +98,9 @@ struct vm_queries {
     /* What the guest told of its memory last: how many figures, or -1: there is no balloon. */
     int (*get_balloon_stats)(struct control_vm *vm, struct vm_counter ret_counters[VM_COUNTERS_MAX],
                              uint64_t *ret_age_ms);
+    /* What a vsock device has moved. How many figures; 0: there is none. */
+    unsigned (*get_vsock_counters)(struct control_vm *vm,
+                                   struct vm_counter ret_counters[VM_COUNTERS_MAX]);
     void (*get_nic)(struct control_vm *vm, unsigned index, struct nic_info *ret_info);
 };
 

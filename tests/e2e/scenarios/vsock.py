@@ -146,6 +146,10 @@ def vsock_limits_of_a_guest(t):
         t.check(line.startswith(b"OK "), f"CONNECT was answered by {line!r}")
 
         with Qmp(qmp) as client:
+            moved = {stat["name"]: stat["value"] for part in client.ask("query-stats", target="vm")
+                     if part.get("qom-path") == "/machine/vsock" for stat in part["stats"]}
+            t.equal(moved["to-guest-connections"], 1, "connections to the guest")
+            t.equal(moved["from-guest-bytes"], len("hello\n"), "bytes from the guest")
             client.ask("stop")
             sock.sendall(b"while it stands still")
             client.ask("cont")

@@ -154,6 +154,16 @@ static int get_balloon_stats(struct control_vm *vm, struct vm_counter ret_counte
     return fake_of(vm)->has_balloon ? fake_of(vm)->nballoon_stats : -1;
 }
 
+static unsigned get_vsock_counters(struct control_vm *vm,
+                                   struct vm_counter ret_counters[VM_COUNTERS_MAX])
+{
+    if (!fake_of(vm)->has_vsock)
+        return 0;
+    ret_counters[0] = (struct vm_counter){.name = "to-guest-packets", .value = 5};
+    ret_counters[1] = (struct vm_counter){.name = "to-guest-bytes", .value = 77};
+    return 2;
+}
+
 static void get_nic(struct control_vm *vm, unsigned index, struct nic_info *ret_info)
 {
     *ret_info = fake_of(vm)->nics[index];
@@ -172,6 +182,7 @@ static const struct vm_queries queries = {
     .ask_disk = ask_disk,
     .get_balloon = get_balloon,
     .get_balloon_stats = get_balloon_stats,
+    .get_vsock_counters = get_vsock_counters,
     .get_nic = get_nic,
 };
 

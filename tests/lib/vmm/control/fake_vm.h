@@ -32,6 +32,7 @@ struct fake_vm {
     bool has_balloon;
     uint64_t balloon_memory;
     int nballoon_stats; /* stat-a, stat-b with 1, 2, five seconds old */
+    bool has_vsock;
     struct nic_info nics[2];
 
     bool hung_cpu;              /* questions wait for fake_vm_let_cpu_answer */

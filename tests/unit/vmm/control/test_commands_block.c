@@ -288,6 +288,24 @@ START_TEST(statistics_of_the_vm_are_those_of_its_network_cards_too)
 }
 END_TEST
 
+START_TEST(statistics_of_the_vm_are_those_of_its_vsock_too)
+{
+    const json_t *results;
+
+    results = ask("query-stats", "{\"target\":\"vm\",\"providers\":[{\"provider\":\"minivmm\"}]}");
+    ck_assert_uint_eq(json_array_size(results), 0);
+    fake.has_vsock = true;
+    results = ask("query-stats", "{\"target\":\"vm\",\"providers\":[{\"provider\":\"minivmm\","
+                                 "\"names\":[\"to-guest-bytes\"]}]}");
+    ck_assert_uint_eq(json_array_size(results), 1);
+    ck_assert_str_eq(text_at(results, "0/qom-path"), "/machine/vsock");
+    ck_assert_int_eq(number_at(results, "0/stats/0/value"), 77);
+    results = ask("query-stats-schemas", "{\"provider\":\"minivmm\"}");
+    ck_assert_str_eq(text_at(results, "1/stats/1/name"), "to-guest-bytes");
+    ck_assert_str_eq(text_at(results, "1/stats/1/unit"), "bytes");
+}
+END_TEST
+
 START_TEST(guest_that_is_not_there_has_no_statistics_of_kvm)
 {
     fake.state = VM_NO_GUEST;
@@ -355,6 +373,7 @@ static void add_tests(Suite *suite)
     unit_case_with(suite, "stats", set_up_stats, tear_down, exits_are_told_for_each_cpu,
                    statistics_of_all_cpus_there_can_be_fit_into_an_answer, statistics_are_filtered,
                    statistics_of_the_vm_are_those_of_its_network_cards_too,
+                   statistics_of_the_vm_are_those_of_its_vsock_too,
                    statistics_of_the_vm_are_those_of_its_disks_and_kvms,
                    guest_that_is_not_there_has_no_statistics_of_kvm, schemas_have_the_same_names,
                    wrong_filters_are_errors);
