@@ -25,7 +25,7 @@
 #define STREAM_FRAME_MAX 65535u
 
 /* Small frames: so many bytes of them are read in one go. */
-#define STREAM_AHEAD_MAX (16u << 10)
+#define STREAM_AHEAD_MAX (32u << 10)
 
 struct stream_wire {
     int fd; /* not blocking; the owner's; -1: no peer */
