@@ -363,7 +363,8 @@ static int map_memory(struct machine *machine, struct err *err)
     const struct config *config = machine->parts->config;
     struct mem_range ranges[ARCH_RAM_RANGES_MAX];
     size_t n = arch_ram_ranges(config->memory, ranges);
-    int r = guest_mem_new(ranges, n, &machine->mem, err);
+    int r = config->nshares > 0 ? guest_mem_new_shared(ranges, n, &machine->mem, err)
+                                : guest_mem_new(ranges, n, &machine->mem, err);
 
     guest_mem_keep_pages(!config_may_map_files(config));
     if (r == 0)

@@ -5,6 +5,7 @@
 #include "vmm/attached/balloon.h"
 #include "vmm/attached/nic.h"
 #include "vmm/attached/rng.h"
+#include "vmm/attached/share.h"
 #include "vmm/attached/vsock.h"
 
 /* One line for each kind, in the order in which the guest finds their devices. */
@@ -12,11 +13,9 @@ static const struct kind {
     const char *name;
     int (*attach)(struct attachments *attachments, struct err *err);
 } kinds[] = {
-    {"attach virtio-net", nic_attach},
-    {"attach virtio-rng", rng_attach},
-    {"attach virtio-balloon", balloon_attach},
-    {"attach virtio-vsock", vsock_attach},
-    {NULL, NULL},
+    {"attach virtio-net", nic_attach},         {"attach virtio-rng", rng_attach},
+    {"attach virtio-balloon", balloon_attach}, {"attach virtio-vsock", vsock_attach},
+    {"attach shares", share_attach},           {NULL, NULL},
 };
 
 int kinds_attach(struct attachments *attachments, struct err *err)

@@ -30,6 +30,9 @@ void config_done(struct config *config)
     for (size_t i = 0; i < config->nvsocks; i++)
         config_vsock_done(&config->vsocks[i]);
     free(config->vsocks);
+    for (size_t i = 0; i < config->nshares; i++)
+        config_share_done(&config->shares[i]);
+    free(config->shares);
     free(config->rngs);
     for (size_t i = 0; i < config->nnets; i++)
         config_net_done(&config->nets[i]);
@@ -57,6 +60,12 @@ void config_places_done(struct config_places *places)
 }
 
 /* Fast enough for whoever waits for random bytes, and nothing to keep a processor busy with. */
+void config_share_done(struct config_share *share)
+{
+    free(share->path);
+    free(share->tag);
+}
+
 void config_rng_init(struct config_rng *rng)
 {
     *rng = (struct config_rng){.on = true, .bps = CONFIG_RNG_BPS};
@@ -122,6 +131,12 @@ int config_check(const struct config *config, struct err *err)
                        config->prealloc ? "prealloc" : "hugepages 2M");
     if (config->wait_gdb && !config->gdb)
         return err_set(err, -EINVAL, "wait-gdb is given without gdb: expected both");
+    for (size_t i = 1; i < config->nshares; i++)
+        for (size_t j = 0; j < i; j++)
+            if (strcmp(config->shares[i].tag, config->shares[j].tag) == 0)
+                return err_set(err, -EINVAL,
+                               "share: tag %s is given twice: expected different ones",
+                               config->shares[i].tag);
     for (size_t i = 0; i < config->ndisks; i++) {
         const struct config_disk *disk = &config->disks[i];
         int r = throttle_limits_check(&disk->limits, err);
@@ -190,7 +205,7 @@ char *config_kernel_cmdline(const struct config *config)
 
 bool config_may_map_files(const struct config *config)
 {
-    return !config->prealloc && config->pages != GUEST_PAGES_2M;
+    return !config->prealloc && config->pages != GUEST_PAGES_2M && config->nshares == 0;
 }
 
 char *config_kernel_cache(const struct config *config)

@@ -37,6 +37,7 @@
 #define CONFIG_VSOCK_CID_MAX 0xfffffffeu /* the last one stands for all of them */
 #define CONFIG_SOCKET_PATH_MAX 107u      /* bytes; unix(7) */
 #define CONFIG_DISK_SERIAL_MAX 20u       /* bytes; virtio 1.2, 5.2.6: the device ID string */
+#define CONFIG_TAG_MAX 36u               /* bytes; virtio 1.2, 5.11.4 */
 
 /* Exit codes of the process: documented in docs/minivmm.1. */
 enum exit_code {
@@ -91,6 +92,13 @@ struct config_vsock {
     size_t nmaps;
 };
 
+/* A folder of the host that the guest mounts. */
+struct config_share {
+    char *path;
+    char *tag; /* 1 to CONFIG_TAG_MAX bytes */
+    bool readonly;
+};
+
 struct config {
     char *name; /* vm_name_is_valid; NULL: none */
     char *file; /* that settings were read from; NULL: none */
@@ -102,6 +110,8 @@ struct config {
     char *cmdline; /* replaces it; NULL: default */
     struct config_disk *disks;
     size_t ndisks;
+    struct config_share *shares;
+    size_t nshares;
     struct config_rng *rngs; /* at most one */
     size_t nrngs;
     struct config_net *nets;
@@ -135,6 +145,8 @@ void config_done(struct config *config);
 
 void config_places_done(struct config_places *places);
 
+void config_share_done(struct config_share *share);
+
 void config_rng_init(struct config_rng *rng);
 
 void config_vsock_init(struct config_vsock *vsock);
@@ -156,8 +168,8 @@ int config_check(const struct config *config, struct err *err) MUST_CHECK;
 char *config_kernel_cache(const struct config *config);
 
 /*
- * May guest memory be a mapping of files? Not where its pages are chosen before the kernel comes: a
- * mapped file would take their place.
+ * May guest memory be a mapping of files? Not where its pages are chosen before the kernel comes,
+ * or shared with other processes: a mapped file would take their place.
  */
 bool config_may_map_files(const struct config *config);
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #define VM_FIELD(member) .field = offsetof(struct config, member)
+#define SHARE_FIELD(member) .field = offsetof(struct config_share, member)
 #define RNG_FIELD(member) .field = offsetof(struct config_rng, member)
 #define NET_FIELD(member) .field = offsetof(struct config_net, member)
 #define VSOCK_FIELD(member) .field = offsetof(struct config_vsock, member)
@@ -38,6 +39,9 @@ const struct setting config_settings[] = {
     {.name = "net", .value = "KIND[,KEY=VALUE]...", .json = SETTING_JSON_GROUP,
      .type = SETTING_IS_GROUP,
      .help = "network card: eth0, eth1, ... in order"},
+    {.name = "share", .value = "FOLDER,tag=NAME[,KEY=VALUE]...", .json = SETTING_JSON_GROUP,
+     .type = SETTING_IS_GROUP,
+     .help = "folder of the host: mount -t virtiofs NAME /mnt"},
     {.name = "rng", .value = "on|off[,KEY=VALUE]...", .json = SETTING_JSON_GROUP,
      .type = SETTING_IS_GROUP,
      .help = "random bytes of the host, as /dev/hwrng"},
@@ -188,6 +192,17 @@ static const struct setting net_settings[] = {
     {.name = ""},
 };
 
+static const struct setting share_settings[] = {
+    {.name = "path", .value = "FOLDER", .type = SETTING_IS_PATH, SHARE_FIELD(path),
+     .help = "a folder"},
+    {.name = "tag", .value = "NAME", .type = SETTING_IS_TAG, SHARE_FIELD(tag),
+     .help = "what the guest calls it"},
+    {.name = "readonly", .value = "on|off", .json = SETTING_JSON_BOOLEAN, .type = SETTING_IS_ON_OFF,
+     SHARE_FIELD(readonly),
+     .help = "refuse changes (default: off)"},
+    {.name = ""},
+};
+
 static const struct setting rng_settings[] = {
     {.name = "on", .value = "on|off", .json = SETTING_JSON_BOOLEAN, .type = SETTING_IS_ON_OFF,
      RNG_FIELD(on),
@@ -232,6 +247,25 @@ static int check_disk(const void *object, struct err *err)
     const struct config_disk *disk = object;
 
     return disk->path ? 0 : err_set(err, -EINVAL, "file is missing: expected an image file");
+}
+
+static void init_share(void *share)
+{
+    *(struct config_share *)share = (struct config_share){0};
+}
+
+static void finish_share(void *share)
+{
+    config_share_done(share);
+}
+
+static int check_share(const void *object, struct err *err)
+{
+    const struct config_share *share = object;
+
+    if (!share->path)
+        return err_set(err, -EINVAL, "path is missing: expected a folder");
+    return share->tag ? 0 : err_set(err, -EINVAL, "tag is missing: expected a name for the guest");
 }
 
 static void init_rng(void *rng)
@@ -300,6 +334,14 @@ const struct config_group config_groups[] = {
      .init = init_net,
      .done = finish_net,
      .check = check_net},
+    {.name = "share",
+     .settings = share_settings,
+     .first_is_unnamed = true,
+     .max = SIZE_MAX,
+     GROUP_FIELDS(shares, nshares),
+     .init = init_share,
+     .done = finish_share,
+     .check = check_share},
     {.name = "rng",
      .settings = rng_settings,
      .first_is_unnamed = true,

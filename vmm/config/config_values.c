@@ -105,6 +105,20 @@ static int set_disk_serial(const struct setting *setting, void *object,
     return set_text(setting, object, value, err);
 }
 
+/* Mount commands take it as a word. */
+static int set_tag(const struct setting *setting, void *object, const struct setting_value *value,
+                   struct err *err)
+{
+    size_t len = strlen(value->text);
+    bool good = len >= 1 && len <= CONFIG_TAG_MAX;
+
+    for (size_t i = 0; good && i < len; i++)
+        good = value->text[i] > ' ' && value->text[i] <= '~';
+    if (!good)
+        return bad_value(value, "1 to 36 printable ASCII characters without spaces", err);
+    return set_text(setting, object, value, err);
+}
+
 /* ---- numbers and words ----------------------------------------------------------------------- */
 
 static int set_number(const struct setting *setting, void *object,
@@ -588,6 +602,7 @@ static const struct {
     [SETTING_IS_AIO] = {.set = set_choice, .choices = aios},
     [SETTING_IS_DISK_PLACE] = {.set = add_place},
     [SETTING_IS_DISK_SERIAL] = {.set = set_disk_serial},
+    [SETTING_IS_TAG] = {.set = set_tag},
     [SETTING_IS_WRITE_ERROR] = {.set = set_choice, .choices = write_errors},
     [SETTING_IS_READ_ERROR] = {.set = set_choice, .choices = read_errors},
     [SETTING_IS_LIMIT] = {.set = set_limit},

@@ -239,6 +239,21 @@ START_TEST(a_balloon_and_memory_that_stays_exclude_each_other)
 }
 END_TEST
 
+START_TEST(folders_are_shared_by_tags)
+{
+    ck_assert_int_eq(
+        parse_args("--kernel=k", "--share", "/a,,b,tag=one", "--share", "c,readonly=on,tag=two"),
+        0);
+    ck_assert_uint_eq(config.nshares, 2);
+    ck_assert_str_eq(config.shares[0].path, "/a,b");
+    ck_assert_str_eq(config.shares[0].tag, "one");
+    ck_assert(!config.shares[0].readonly);
+    ck_assert_str_eq(config.shares[1].path, "c");
+    ck_assert(config.shares[1].readonly);
+    ck_assert(!config_may_map_files(&config));
+}
+END_TEST
+
 START_TEST(a_source_of_random_bytes_has_a_rate)
 {
     ck_assert_int_eq(parse_args("--kernel=k"), 0);
@@ -430,6 +445,14 @@ static const struct {
     {{"--net=user,mac=00:00:00:00:00:00"},
      "--net: user: mac: '00:00:00:00:00:00': expected the address of one card, such as "
      "52:54:00:12:34:56"},
+    {{"--share=/a"}, "--share: tag is missing: expected a name for the guest"},
+    {{"--share=/a,tag=1234567890123456789012345678901234567"},
+     "--share: /a: tag: '1234567890123456789012345678901234567': expected 1 to 36 printable ASCII "
+     "characters without spaces"},
+    {{"--share=/a,tag=a b"},
+     "--share: /a: tag: 'a b': expected 1 to 36 printable ASCII characters without spaces"},
+    {{"--kernel=k", "--share=/a,tag=x", "--share=/b,tag=x"},
+     "share: tag x is given twice: expected different ones"},
     {{"--rng"}, "--rng: value missing: expected on|off[,KEY=VALUE]..."},
     {{"--rng=yes"}, "--rng: 'yes': expected on or off"},
     {{"--rng=on,bps=x"},
@@ -694,7 +717,7 @@ static void add_tests(Suite *suite)
         network_cards_have_keys_of_their_kind, a_balloon_and_memory_that_stays_exclude_each_other,
         a_source_of_random_bytes_has_a_rate, a_vsock_has_a_socket_and_a_map,
         commas_in_file_names_are_doubled, sizes_are_taken, last_of_a_repeated_option_wins,
-        value_may_look_like_an_option_behind_equals,
+        value_may_look_like_an_option_behind_equals, folders_are_shared_by_tags,
         a_kernel_to_prepare_takes_the_place_of_one_to_boot, help_and_version_need_nothing_else);
     unit_case(suite, "documents", help_names_every_setting_and_fits_a_terminal,
               manual_describes_every_setting, schema_describes_every_setting);

@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "devices/virtio/virtio_fs.h"
+
+#include <errno.h>
+#include <linux/virtio_fs.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "devices/virtio/vhost_user.h"
+#include "devices/virtio/virtio_pause.h"
+
+/* 5.11.2: the one for requests that go first, without notifications, and one for the others. */
+#define QUEUES 2u
+
+_Static_assert(VIRTIO_FS_TAG_MAX == sizeof(((struct virtio_fs_config *)0)->tag),
+               "the header says what the ABI says");
+
+/* Owner: the loop's thread. */
+struct fs_queue {
+    struct virtio_fs *fs;
+    unsigned index;
+    bool started;        /* the driver's wish */
+    bool given;          /* the process has it */
+    uint16_t next_avail; /* where it goes on, unless the process has it */
+    struct loop_fd call; /* eventfd: the process added used buffers */
+};
+
+struct virtio_fs {
+    struct virtio_dev dev;
+    struct loop *loop;
+    struct vhost_user user; /* owner: the loop's thread, once it is open */
+    struct loop_fd hangup;
+    bool lost; /* owner: the loop's thread */
+    atomic_bool cancelled;
+    struct virtio_pause pause;
+    struct virtio_fs_config config;
+    void (*tell_lost)(void *opaque, int error);
+    void (*freed)(void *opaque);
+    void *opaque;
+    struct fs_queue queues[QUEUES];
+};
+
+static struct virtio_fs *fs_of(struct virtio_dev *dev)
+{
+    return container_of(dev, struct virtio_fs, dev);
+}
+
+/* ---- the loop's thread ----------------------------------------------------------------------- */
+
+/* There is nobody who could say what became of the requests, so none is answered any more. */
+static void lose(struct virtio_fs *fs, int error)
+{
+    if (fs->lost)
+        return;
+    fs->lost = true;
+    loop_remove_fd(&fs->hangup);
+    for (unsigned i = 0; i < QUEUES; i++)
+        fs->queues[i].given = false;
+    if (atomic_load(&fs->cancelled))
+        return;
+    (void)shutdown(fs->user.sock, SHUT_RDWR); /* or it did that */
+    fs->tell_lost(fs->opaque, error == -EPIPE ? -ECONNRESET : error);
+    fs->dev.transport->needs_reset(fs->dev.transport);
+}
+
+/* It says nothing unless it is asked. */
+static void hung_up(struct loop_fd *watch, uint32_t events)
+{
+    lose(container_of(watch, struct virtio_fs, hangup), -ECONNRESET);
+}
+
+static void take_calls(struct fs_queue *queue)
+{
+    struct virtio_transport *transport = queue->fs->dev.transport;
+    eventfd_t calls;
+
+    if (eventfd_read(queue->call.fd, &calls) == 0)
+        transport->notify_used(transport, queue->index);
+}
+
+static void called(struct loop_fd *watch, uint32_t events)
+{
+    take_calls(container_of(watch, struct fs_queue, call));
+}
+
+static int give(struct fs_queue *queue)
+{
+    struct virtio_fs *fs = queue->fs;
+    const struct vhost_user_queue given = {
+        .index = queue->index,
+        .vq = &fs->dev.queues[queue->index],
+        .kick_fd = fs->dev.kick_fds[queue->index],
+        .call_fd = queue->call.fd,
+        .next_avail = queue->next_avail,
+    };
+    int r = fs->lost ? -EPIPE : vhost_user_start(&fs->user, &given);
+
+    if (r < 0) {
+        lose(fs, r);
+        return r;
+    }
+    queue->given = true;
+    /* What was offered before it could be kicked (3.1.1), or while nobody looked. */
+    (void)eventfd_write(given.kick_fd, 1); /* fails only when the count is full: kicked */
+    return 0;
+}
+
+/* Afterwards no request of it is in flight, and the driver was told of those that were. */
+static void take_back(struct fs_queue *queue)
+{
+    int r;
+
+    if (!queue->given)
+        return;
+    queue->given = false;
+    r = vhost_user_stop(&queue->fs->user, queue->index, &queue->next_avail);
+    if (r < 0)
+        lose(queue->fs, r);
+    take_calls(queue);
+}
+
+static void pause_changed(struct virtio_pause *pause, bool on)
+{
+    struct virtio_fs *fs = container_of(pause, struct virtio_fs, pause);
+
+    for (unsigned i = 0; i < QUEUES; i++) {
+        struct fs_queue *queue = &fs->queues[i];
+
+        if (on)
+            take_back(queue);
+        else if (queue->started && !queue->given && !fs->lost)
+            (void)give(queue); /* lost otherwise, which is told */
+    }
+}
+
+/* ---- virtio_ops: the main thread ------------------------------------------------------------- */
+
+static void fs_pause(struct virtio_dev *dev, struct virtio_pauser *pauser, uint64_t ticket)
+{
+    virtio_pause_ask(&fs_of(dev)->pause, pauser, ticket);
+}
+
+static void fs_resume(struct virtio_dev *dev)
+{
+    virtio_pause_ask(&fs_of(dev)->pause, NULL, 0);
+}
+
+/* ---- virtio_ops: vCPU threads, under the transport's lock ------------------------------------ */
+
+struct start_call {
+    struct fs_queue *queue;
+    int result;
+};
+
+static void start_on_loop(void *opaque)
+{
+    struct start_call *call = opaque;
+    struct fs_queue *queue = call->queue;
+
+    queue->next_avail = 0;
+    call->result = loop_add_fd(queue->fs->loop, &queue->call);
+    if (call->result == 0 && !queue->fs->pause.on)
+        call->result = give(queue);
+    queue->started = call->result == 0;
+    if (!queue->started)
+        loop_remove_fd(&queue->call);
+}
+
+static int fs_queue_start(struct virtio_dev *dev, unsigned index)
+{
+    struct virtio_fs *fs = fs_of(dev);
+    struct start_call call = {.queue = &fs->queues[index]};
+
+    loop_call(fs->loop, start_on_loop, &call);
+    return call.result;
+}
+
+static void stop_on_loop(void *opaque)
+{
+    struct fs_queue *queue = opaque;
+
+    take_back(queue);
+    loop_remove_fd(&queue->call);
+    queue->started = false;
+}
+
+/* No longer than the time-out, for all queues: then the process is lost, and ended. */
+static void fs_queue_stop(struct virtio_dev *dev, unsigned index)
+{
+    struct virtio_fs *fs = fs_of(dev);
+
+    loop_call(fs->loop, stop_on_loop, &fs->queues[index]);
+}
+
+/* Those of the ring, without which no process is accepted, are all there are. */
+static uint64_t fs_features(struct virtio_dev *dev)
+{
+    return 0;
+}
+
+static void set_features_on_loop(void *opaque)
+{
+    struct virtio_fs *fs = opaque;
+    int r = 0;
+
+    if (fs->lost)
+        return;
+    /* From now on somebody can be told. */
+    if (!fs->hangup.loop)
+        r = loop_add_fd(fs->loop, &fs->hangup);
+    if (r == 0)
+        r = vhost_user_set_features(&fs->user, fs->dev.features);
+    if (r < 0)
+        lose(fs, r);
+}
+
+static void fs_features_ok(struct virtio_dev *dev)
+{
+    struct virtio_fs *fs = fs_of(dev);
+
+    loop_call(fs->loop, set_features_on_loop, fs);
+}
+
+static void fs_config_read(struct virtio_dev *dev, uint32_t off, void *buf, uint32_t len)
+{
+    const struct virtio_fs *fs = fs_of(dev);
+
+    virtio_config_copy(&fs->config, sizeof(fs->config), off, buf, len);
+}
+
+static void fs_config_write(struct virtio_dev *dev, uint32_t off, const void *buf, uint32_t len)
+{
+}
+
+static void leave_loop(void *opaque)
+{
+    struct virtio_fs *fs = opaque;
+
+    loop_remove_fd(&fs->hangup);
+    virtio_pause_done(&fs->pause);
+}
+
+static void free_memory(struct virtio_fs *fs)
+{
+    for (unsigned i = 0; i < QUEUES; i++)
+        if (fs->queues[i].call.fd >= 0)
+            close(fs->queues[i].call.fd);
+    virtio_dev_done(&fs->dev);
+    free(fs);
+}
+
+static void fs_free(struct virtio_dev *dev)
+{
+    struct virtio_fs *fs = fs_of(dev);
+    void (*freed)(void *opaque) = fs->freed;
+    void *opaque = fs->opaque;
+
+    loop_call(fs->loop, leave_loop, fs);
+    vhost_user_close(&fs->user);
+    free_memory(fs);
+    freed(opaque);
+}
+
+static const struct virtio_ops virtio_fs_ops = {
+    .name = "virtio-fs",
+    .device_id = VIRTIO_ID_FS,
+    .features = fs_features,
+    .config_read = fs_config_read,
+    .config_write = fs_config_write,
+    .features_ok = fs_features_ok,
+    .queue_start = fs_queue_start,
+    .queue_stop = fs_queue_stop,
+    .pause = fs_pause,
+    .resume = fs_resume,
+    .free = fs_free,
+};
+
+/* ---- setting up ------------------------------------------------------------------------------ */
+
+static int init_queues(struct virtio_fs *fs)
+{
+    int r = 0;
+
+    for (unsigned i = 0; i < QUEUES; i++) {
+        struct fs_queue *queue = &fs->queues[i];
+
+        queue->fs = fs;
+        queue->index = i;
+        queue->call = (struct loop_fd){
+            .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+            .events = EPOLLIN,
+            .ready = called,
+        };
+        if (queue->call.fd < 0)
+            r = -errno;
+    }
+    return r;
+}
+
+int virtio_fs_new(const struct virtio_fs_options *options, const struct guest_mem *mem,
+                  struct virtio_dev **ret_dev)
+{
+    struct virtio_fs *fs = calloc(1, sizeof(*fs));
+    int r = fs ? virtio_dev_init(&fs->dev, &virtio_fs_ops, mem, QUEUES) : -ENOMEM;
+
+    if (r < 0) {
+        free(fs);
+        close(options->sock);
+        return r;
+    }
+    fs->loop = options->loop;
+    fs->tell_lost = options->lost;
+    fs->freed = options->freed;
+    fs->opaque = options->opaque;
+    memcpy(fs->config.tag, options->tag, strnlen(options->tag, VIRTIO_FS_TAG_MAX));
+    fs->config.num_request_queues = htole32(1);
+    r = init_queues(fs);
+    if (r < 0)
+        close(options->sock);
+    else
+        r = vhost_user_open(&fs->user, options->sock, options->timeout_ms,
+                            VIRTIO_FEATURES_COMMON & ~VIRTIO_FEATURE(VIRTIO_F_RING_RESET), mem);
+    if (r < 0) {
+        free_memory(fs);
+        return r;
+    }
+    fs->hangup = (struct loop_fd){.fd = options->sock, .events = EPOLLRDHUP, .ready = hung_up};
+    fs->pause = (struct virtio_pause){.loop = options->loop, .changed = pause_changed};
+    virtio_pause_init(&fs->pause);
+    *ret_dev = &fs->dev;
+    return 0;
+}
+
+void virtio_fs_cancel(struct virtio_dev *dev)
+{
+    struct virtio_fs *fs = fs_of(dev);
+
+    atomic_store(&fs->cancelled, true);
+    (void)shutdown(fs->user.sock, SHUT_RDWR); /* or it has ended by itself */
+}
