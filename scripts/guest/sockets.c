@@ -4,6 +4,8 @@
  *
  * usage: sockets echo PLACE                  send back what comes, on any number of connections
  *        sockets pipe PLACE                  stdin goes there, what comes back goes to stdout
+ *        sockets send PLACE                  the same, but the end of stdin is not told: passt of 2023
+ *                                            may forget what comes back after that
  *        sockets swarm PLACE COUNT BYTES     COUNT connections at once to an echo, BYTES over each
  *        sockets turns PLACE SECONDS         a byte there and back, again and again, timed
  *
@@ -19,6 +21,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,9 +84,12 @@ static struct place parse_place(char *text)
 
 static int connect_to(const struct place *place)
 {
+    int on = 1;
     int fd = socket(place->any.sa_family, SOCK_STREAM, 0);
     if (fd < 0 || connect(fd, &place->any, place->size) != 0)
         err(1, "connect");
+    /* Not to wait for the answer to a piece that is shorter than a frame; vsock has no such option. */
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     return fd;
 }
 
@@ -133,7 +139,7 @@ static void echo(const struct place *place)
 }
 
 /* One process each way: neither side ever waits for the other with full buffers. */
-static void pipe_through(const struct place *place)
+static void pipe_through(const struct place *place, bool tell_end)
 {
     int fd = connect_to(place);
     pid_t child = fork();
@@ -141,7 +147,8 @@ static void pipe_through(const struct place *place)
         err(1, "fork");
     if (child == 0) {
         copy(0, fd);
-        shutdown(fd, SHUT_WR);
+        if (tell_end)
+            shutdown(fd, SHUT_WR);
         exit(0);
     }
     copy(fd, 1);
@@ -232,11 +239,9 @@ static int compare_times(const void *a, const void *b)
 static void turns(const struct place *place, double seconds)
 {
     static uint64_t times[MAX_TURNS];
-    int on = 1;
     size_t n = 0;
     char byte = 0;
     int fd = connect_to(place);
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     uint64_t begin = now_ns(), end = begin + (uint64_t)(seconds * 1e9);
     for (uint64_t at = begin, next; at < end && n < MAX_TURNS; at = next) {
         write_all(fd, &byte, 1);
@@ -258,12 +263,14 @@ int main(int argc, char **argv)
     if (strcmp(mode, "echo") == 0 && argc == 3)
         echo(&place);
     else if (strcmp(mode, "pipe") == 0 && argc == 3)
-        pipe_through(&place);
+        pipe_through(&place, true);
+    else if (strcmp(mode, "send") == 0 && argc == 3)
+        pipe_through(&place, false);
     else if (strcmp(mode, "swarm") == 0 && argc == 5)
         swarm(&place, (unsigned)strtoul(argv[3], NULL, 10), strtoul(argv[4], NULL, 10));
     else if (strcmp(mode, "turns") == 0 && argc == 4)
         turns(&place, strtod(argv[3], NULL));
     else
-        errx(2, "usage: sockets echo|pipe|swarm|turns PLACE …");
+        errx(2, "usage: sockets echo|pipe|send|swarm|turns PLACE …");
     return 0;
 }
