@@ -96,8 +96,11 @@ class Test:
     def guest_file(self, name):
         return os.path.join(self.guest, name)
 
-    def tool(self, *argv, statuses=(0,)):
-        """Run a program; its output goes to tools.log. Returns its stdout."""
+    def tool(self, *argv, statuses=(0,), shown=None):
+        """
+        Run a program; its output goes to tools.log. Returns its stdout. `shown`: the part of the
+        command line that a failure names, if not the whole.
+        """
         result = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False,
                                 timeout=TOOL_TIMEOUT_S)
         with open(self.path("tools.log"), "ab") as log:
@@ -105,7 +108,7 @@ class Test:
                       f"exit status {result.returncode}\n".encode())
         if result.returncode not in statuses:
             lines = (result.stderr or result.stdout).decode(errors="replace").strip()
-            raise Failure(f"{' '.join(argv[:3])}: exit status {result.returncode}: "
+            raise Failure(f"{' '.join((shown or argv)[:3])}: exit status {result.returncode}: "
                           f"{lines.splitlines()[-1] if lines else 'no output'}")
         return result.stdout
 
@@ -125,15 +128,32 @@ class Test:
 
     # ---- virtual machines
 
-    def vm(self, *args, **options):
-        machine = Vm([self.minivmm, *args], self.path(f"vm{len(self.vms)}.log"), **options)
+    def needs_option(self, option):
+        """Skip where minivmm has no such option."""
+        if option not in self.tool(self.minivmm, "--help").decode().replace(",", " ").split():
+            raise Skip(f"this minivmm has no {option}")
+
+    def vm(self, *args, network=None, **options):
+        """A VMM; in a network of lib/network.py an ordinary user starts it."""
+        argv = [self.minivmm, *args]
+        if network:
+            network.share_files()
+            argv = network.argv(*argv)
+        machine = Vm(argv, self.path(f"vm{len(self.vms)}.log"), **options)
         self.vms.append(machine)
         return machine
 
-    def busybox(self, *args, do="poweroff", append="", kernel="", memory="192M", **options):
-        """A guest that is in user space in seconds. `kernel` is "" for Debian 12's, "-13"."""
+    def busybox(self, *args, do="poweroff", append="", kernel="", memory="192M", devices=False,
+                **options):
+        """
+        A guest that is in user space in seconds. `kernel` is "" for Debian 12's, "-13". With
+        `devices`, all of busybox, `sockets` and modules for `modprobe NAME` are there.
+        """
+        initrds = [f"initramfs-busybox{kernel}.cpio.gz"]
+        if devices:
+            initrds.append(f"initramfs-devices{kernel}.cpio.gz")
         return self.vm("--kernel", self.guest_file("vmlinuz" + kernel),
-                       "--initrd", self.guest_file(f"initramfs-busybox{kernel}.cpio.gz"),
+                       *(word for name in initrds for word in ("--initrd", self.guest_file(name))),
                        "--memory", memory, "--append", f"quiet minivmm.do={do} {append}".strip(),
                        *args, **options)
 
