@@ -91,7 +91,10 @@ struct virtio_dev {
 struct virtio_transport {
     /* Used buffers were added to a queue and the driver wants to know. */
     void (*notify_used)(struct virtio_transport *transport, unsigned queue);
-    /* The configuration space changed by itself. */
+    /*
+     * The configuration space changed by itself. A driver is not told before DRIVER_OK: say so
+     * again when a queue starts, if it may have read something else until then.
+     */
     void (*notify_config)(struct virtio_transport *transport);
     /* The driver broke the rules: set DEVICE_NEEDS_RESET. */
     void (*needs_reset)(struct virtio_transport *transport);

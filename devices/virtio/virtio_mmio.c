@@ -185,7 +185,12 @@ static void notify_config(struct virtio_transport *transport)
     struct virtio_mmio *mmio = mmio_of(transport);
 
     show_config(mmio, true);
-    interrupt(mmio, VIRTIO_MMIO_INT_CONFIG);
+    /*
+     * 2.1.2: nobody is interrupted before DRIVER_OK. A guest that has not set its interrupt
+     * controllers up yet would be lost.
+     */
+    if (get_status(mmio) & VIRTIO_CONFIG_S_DRIVER_OK)
+        interrupt(mmio, VIRTIO_MMIO_INT_CONFIG);
 }
 
 static void needs_reset(struct virtio_transport *transport)

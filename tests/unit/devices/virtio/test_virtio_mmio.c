@@ -471,6 +471,20 @@ START_TEST(interrupt_status_is_set_before_the_edge_and_cleared_by_ack)
 }
 END_TEST
 
+START_TEST(nobody_is_interrupted_before_driver_ok)
+{
+    rec.dev.transport->notify_config(rec.dev.transport);
+    ck_assert(!driver_wait_irq(&irq, 0));
+    ck_assert(driver_negotiate(mmio, VERSION_1));
+    rec.dev.transport->notify_config(rec.dev.transport);
+    ck_assert(!driver_wait_irq(&irq, 0));
+    ck_assert_uint_eq(read32(VIRTIO_MMIO_INTERRUPT_STATUS), 0);
+    driver_set_driver_ok(mmio);
+    rec.dev.transport->notify_config(rec.dev.transport);
+    ck_assert(driver_wait_irq(&irq, 0));
+}
+END_TEST
+
 /* A handler that runs at once: what it does not find then, no edge is going to tell it of. */
 static uint32_t reason_at_edge;
 static uint32_t status_at_edge;
@@ -701,8 +715,8 @@ static void add_tests(Suite *suite)
                 queue_reset_without_the_feature_does_nothing, odd_values_of_queue_ready_do_nothing,
                 notify_kicks_the_queue);
     device_case(suite, "interrupts", interrupt_status_is_set_before_the_edge_and_cleared_by_ack,
-                handler_that_runs_at_once_finds_the_reason, every_event_makes_an_edge,
-                needs_reset_tells_the_driver_once);
+                nobody_is_interrupted_before_driver_ok, handler_that_runs_at_once_finds_the_reason,
+                every_event_makes_an_edge, needs_reset_tells_the_driver_once);
     device_case(suite, "accesses", config_is_accessed_in_all_widths, page_follows_what_is_written,
                 page_follows_what_the_device_says, generation_changes_with_the_configuration,
                 generation_changes_before_and_after_the_configuration,
