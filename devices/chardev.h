@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The host's end of a character device, as an emulated UART sees it. vmm/console/console_core.c
- * implements it for stdio, ptys, files and sockets; unit tests implement it with arrays.
+ * The host's end of a character device, as an emulated UART or console sees it.
+ * vmm/console/console_core.c implements it for stdio, ptys, files and sockets; unit tests do with
+ * arrays.
  *
  * Locks: the front end calls the operations with its own lock held, and its callbacks take that
  * lock. So an operation never calls the front end, not even indirectly, and the back end calls the
@@ -17,7 +18,7 @@
 
 struct chardev;
 
-/* What the front end (the UART) provides; called on the main loop's thread. */
+/* What the front end (UART or console) provides; called on the main loop's thread. */
 struct chardev_front {
     /* How many bytes of input can be taken now; 0 for as long as the guest does not listen. */
     size_t (*can_receive)(struct chardev_front *front);
@@ -27,6 +28,14 @@ struct chardev_front {
     void (*writable)(struct chardev_front *front);
     /* A break condition from the host side. */
     void (*break_received)(struct chardev_front *front);
+    /* What get_size answers has changed. NULL: the front end has no use for that. */
+    void (*resized)(struct chardev_front *front);
+};
+
+/* Of a terminal; 0: not known. */
+struct chardev_size {
+    uint16_t columns;
+    uint16_t rows;
 };
 
 struct chardev_ops {
@@ -40,6 +49,8 @@ struct chardev_ops {
     bool (*is_full)(struct chardev *chardev);
     /* can_receive may have grown: ask it again, later, on the main thread. Any thread. */
     void (*accept_input)(struct chardev *chardev);
+    /* How large the terminal is that the user looks at. Any thread. */
+    struct chardev_size (*get_size)(struct chardev *chardev);
     /* Attach the front end, or detach with NULL. Main thread, while no vCPU runs. */
     void (*set_front)(struct chardev *chardev, struct chardev_front *front);
 };

@@ -243,7 +243,7 @@ static char *serial_port_of(const struct config *config)
     char *text = NULL;
     int n = 0;
 
-    switch (config->serial) {
+    switch (config_serial_kind(config)) {
     case SERIAL_STDIO:
         return strdup("stdio");
     case SERIAL_NULL:
@@ -251,10 +251,10 @@ static char *serial_port_of(const struct config *config)
     case SERIAL_PTY:
         return strdup("pty");
     case SERIAL_FILE:
-        n = asprintf(&text, "file:%s", config->serial_path);
+        n = asprintf(&text, "file:%s", config->serial.path);
         break;
     case SERIAL_UNIX:
-        n = asprintf(&text, "unix:%s,server=on", config->serial_path);
+        n = asprintf(&text, "unix:%s,server=on", config->serial.path);
         break;
     }
     return n < 0 ? NULL : text;

@@ -163,6 +163,16 @@ static int start_debug_server(struct runner *runner, struct err *err)
     return r;
 }
 
+static int start_consoles(struct runner *runner, struct err *err)
+{
+    int r = console_start(runner->serial, err);
+
+    runner->consoles_started = true;
+    if (r == 0 && console_pty_name(runner->serial))
+        remote_set_pty(&runner->remote, console_pty_name(runner->serial));
+    return r == 0 && runner->console ? console_start(runner->console, err) : r;
+}
+
 /*
  * The first guest can start: only now touch the sockets for control and gdb, the terminal, the file
  * or socket of the serial port, and the file of the boot trace. A VM that cannot be set up leaves
@@ -177,12 +187,9 @@ static int start_outputs(struct runner *runner, struct err *err)
         r = start_debug_server(runner, err);
     if (r == 0)
         r = boot_trace_open(&runner->trace, &runner->files, err);
-    if (r == 0 && !runner->console_started) {
-        r = console_start(runner->console, err);
-        runner->console_started = true;
-        if (r == 0 && console_pty_name(runner->console))
-            remote_set_pty(&runner->remote, console_pty_name(runner->console));
-        trace_span("start the console", begin_ns);
+    if (r == 0 && !runner->consoles_started) {
+        r = start_consoles(runner, err);
+        trace_span("start the consoles", begin_ns);
     }
     return r;
 }

@@ -101,6 +101,7 @@ static int open_disks(struct runner *runner, struct err *err)
 static int open_attachments(struct runner *runner, struct err *err)
 {
     attachments_init(&runner->attachments, runner->config, &runner->files, runner->loop);
+    runner->attachments.console = runner->console ? console_chardev(runner->console) : NULL;
     return kinds_attach(&runner->attachments, err);
 }
 
@@ -109,13 +110,31 @@ static int check_outputs(struct runner *runner, struct err *err)
     return boot_trace_check(&runner->trace, &runner->files, err);
 }
 
-static int make_console(struct runner *runner, struct err *err)
+static int make_consoles(struct runner *runner, struct err *err)
 {
-    const struct console_events events = {
-        .quit = runner_quit_key, .is_hurried = runner_is_hurried, .opaque = runner};
+    const struct config *config = runner->config;
+    struct console_options options = {
+        .name = "serial port",
+        .kind = config_serial_kind(config),
+        .path = config->serial.path,
+        .files = &runner->files,
+        .loop = runner->loop,
+        .events =
+            {
+                .quit = runner_quit_key,
+                .is_hurried = runner_is_hurried,
+                .opaque = runner,
+            },
+    };
+    int r = console_new(&options, &runner->serial, err);
 
-    return console_new(runner->config->serial, runner->config->serial_path, &runner->files,
-                       runner->loop, &events, &runner->console, err);
+    if (r < 0 || !config->console.given)
+        return r;
+    options.name = "console";
+    options.kind = config->console.kind;
+    options.path = config->console.path;
+    options.is_sized = true;
+    return console_new(&options, &runner->console, err);
 }
 
 static int check_ncpus(const struct runner *runner, struct err *err)
@@ -139,8 +158,8 @@ static const struct part {
     const char *name;
 } parts[] = {
     {open_kvm, "open KVM"},           {open_boot, "open the kernel"},
-    {open_disks, "open disks"},       {open_attachments, "open what is attached"},
-    {check_outputs, "check outputs"}, {make_console, "make the console"},
+    {open_disks, "open disks"},       {make_consoles, "make the consoles"},
+    {check_outputs, "check outputs"}, {open_attachments, "open what is attached"},
 };
 
 /* 0; a negative errno with *err filled; 1: the end was asked for meanwhile. */
@@ -169,7 +188,7 @@ int runner_open(struct runner *runner, struct err *err)
         .boot = runner->boot,
         .cmdline = runner->cmdline,
         .loop = runner->loop,
-        .serial = console_chardev(runner->console),
+        .serial = console_chardev(runner->serial),
         .disks = runner->disks,
         .ndisks = runner->ndisks,
         .attached = runner->attachments.list,
@@ -178,7 +197,7 @@ int runner_open(struct runner *runner, struct err *err)
     r = remote_init(&runner->remote, &runner->parts, &runner_client_actions, err);
     if (r < 0)
         return r;
-    runner->remote.vm.serial_shown = console_shown(runner->console);
+    runner->remote.vm.serial_shown = console_shown(runner->serial);
     runner->remote.balloon = runner->attachments.balloon;
     runner->remote.vsock = runner->attachments.vsock;
     runner->remote.nics = runner->attachments.nics;
@@ -187,13 +206,14 @@ int runner_open(struct runner *runner, struct err *err)
     return 0;
 }
 
-static void close_console(struct runner *runner)
+static void close_consoles(struct runner *runner)
 {
     const uint64_t begin_ns = trace_begin();
 
     runner->remote.vm.serial_shown = NULL;
     console_close(runner->console);
-    trace_span("close the console", begin_ns);
+    console_close(runner->serial);
+    trace_span("close the consoles", begin_ns);
 }
 
 /* All are closed, whatever fails; the first failure is returned. */
@@ -226,7 +246,7 @@ static int close_parts(struct runner *runner, struct err *err)
         ending_begin_closing(runner->ending);
     control_stop(runner->control);
     remote_end_questions(&runner->remote);
-    close_console(runner);
+    close_consoles(runner);
     runner->remote.balloon = NULL;
     runner->remote.vsock = NULL;
     runner->remote.vm.nnics = 0;

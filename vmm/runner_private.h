@@ -37,8 +37,9 @@ struct runner {
     struct disk **disks;
     size_t ndisks;
     struct attachments attachments;
-    struct console *console;
-    bool console_started;
+    struct console *serial;
+    struct console *console; /* NULL: the guest has none */
+    bool consoles_started;
     struct control *control; /* NULL: nobody wants one, or the first guest cannot start yet */
     struct debug_server *debug_server; /* NULL: as for control */
     struct machine_parts parts;

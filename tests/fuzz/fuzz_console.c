@@ -318,14 +318,20 @@ static void forget(void)
 
 static void run(bool is_terminal, const uint8_t *data, size_t size)
 {
-    const struct console_events events = {.quit = quit};
     const struct open_files files = {0};
+    const struct console_options options = {
+        .name = "serial port",
+        .kind = is_terminal ? SERIAL_STDIO : SERIAL_UNIX,
+        .path = addr.sun_path,
+        .files = &files,
+        .loop = loop,
+        .events = {.quit = quit},
+    };
     struct err err;
 
     if (is_terminal)
         open_terminal();
-    must(console_new(is_terminal ? SERIAL_STDIO : SERIAL_UNIX, addr.sun_path, &files, loop, &events,
-                     &console, &err) == 0);
+    must(console_new(&options, &console, &err) == 0);
     must(console_start(console, &err) == 0);
     chardev = console_chardev(console);
     chardev->ops->set_front(chardev, &front);

@@ -75,10 +75,10 @@ static unsigned count(const json_t *events, const char *name)
 START_TEST(phases_come_in_their_order)
 {
     static const char *const names[] = {
-        "read the options", "open KVM",          "open the kernel",      "open disks",
-        "make the console", "map memory",        "load the guest",       "start the console",
-        "first KVM_RUN",    "first output byte", "the guest powers off", "stop vCPUs",
-        "free the machine", "close the console", "close disks",          NULL};
+        "read the options",  "open KVM",           "open the kernel",      "open disks",
+        "make the consoles", "map memory",         "load the guest",       "start the consoles",
+        "first KVM_RUN",     "first output byte",  "the guest powers off", "stop vCPUs",
+        "free the machine",  "close the consoles", "close disks",          NULL};
     json_t *root, *events;
 
     guest_put_text(&guest, "hello");

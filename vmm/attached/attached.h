@@ -28,6 +28,7 @@
 #include "vmm/config/config.h"
 
 struct attached;
+struct chardev;
 struct nic;
 
 struct attached_ops {
@@ -55,7 +56,8 @@ struct attachments {
     const struct config *config;
     struct open_files *files; /* of the VM */
     struct loop *main;
-    struct attached **list; /* in the order of the guest's devices */
+    struct chardev *console; /* the host's end of the guest's console; NULL: it has none */
+    struct attached **list;  /* in the order of the guest's devices */
     size_t n;
     struct loop_thread shared;
     bool has_shared;

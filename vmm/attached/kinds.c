@@ -3,6 +3,7 @@
 
 #include "base/trace.h"
 #include "vmm/attached/balloon.h"
+#include "vmm/attached/console.h"
 #include "vmm/attached/nic.h"
 #include "vmm/attached/rng.h"
 #include "vmm/attached/share.h"
@@ -13,9 +14,13 @@ static const struct kind {
     const char *name;
     int (*attach)(struct attachments *attachments, struct err *err);
 } kinds[] = {
-    {"attach virtio-net", nic_attach},         {"attach virtio-rng", rng_attach},
-    {"attach virtio-balloon", balloon_attach}, {"attach virtio-vsock", vsock_attach},
-    {"attach shares", share_attach},           {NULL, NULL},
+    {"attach virtio-net", nic_attach},
+    {"attach virtio-console", console_attach},
+    {"attach virtio-rng", rng_attach},
+    {"attach virtio-balloon", balloon_attach},
+    {"attach virtio-vsock", vsock_attach},
+    {"attach shares", share_attach},
+    {NULL, NULL},
 };
 
 int kinds_attach(struct attachments *attachments, struct err *err)

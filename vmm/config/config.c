@@ -11,7 +11,7 @@ void config_init(struct config *config)
     *config = (struct config){
         .memory = CONFIG_MEMORY_DEFAULT,
         .ncpus = 1,
-        .serial = SERIAL_STDIO,
+        .serial.kind = SERIAL_STDIO,
         .shutdown_timeout_s = CONFIG_SHUTDOWN_TIMEOUT_S,
         .acpi = true,
         .kaslr = true,
@@ -43,7 +43,8 @@ void config_done(struct config *config)
     free(config->kernel);
     free(config->append);
     free(config->cmdline);
-    free(config->serial_path);
+    free(config->serial.path);
+    free(config->console.path);
     free(config->kernel_cache);
     free(config->boot_trace);
     free(config->qmp);
@@ -110,6 +111,18 @@ void config_disk_done(struct config_disk *disk)
     *disk = (struct config_disk){0};
 }
 
+static bool is_same(const char *path, const char *other)
+{
+    return path && other && strcmp(path, other) == 0;
+}
+
+static bool are_at_one_place(const struct config_port *port, const struct config_port *other)
+{
+    if (!port->given || !other->given || port->kind != other->kind)
+        return false;
+    return port->kind == SERIAL_STDIO || is_same(port->path, other->path);
+}
+
 int config_check(const struct config *config, struct err *err)
 {
     if (!config->kernel)
@@ -120,8 +133,7 @@ int config_check(const struct config *config, struct err *err)
         return err_set(err, -EINVAL,
                        "paused: nobody could let the guest begin: expected a control "
                        "socket, by qmp or name");
-    if (config->boot_trace && config->serial_path &&
-        strcmp(config->boot_trace, config->serial_path) == 0)
+    if (is_same(config->boot_trace, config->serial.path))
         return err_set(err, -EINVAL, "boot-trace: %s: the serial port has it: expected another one",
                        config->boot_trace);
     if (config->balloon && (config->prealloc || config->pages == GUEST_PAGES_2M))
@@ -129,6 +141,11 @@ int config_check(const struct config *config, struct err *err)
                        "balloon: RAM that is provided beforehand, by %s, does not go back to the "
                        "host: expected only one of them",
                        config->prealloc ? "prealloc" : "hugepages 2M");
+    if (is_same(config->boot_trace, config->console.path))
+        return err_set(err, -EINVAL, "boot-trace: %s: the console has it: expected another one",
+                       config->boot_trace);
+    if (are_at_one_place(&config->serial, &config->console))
+        return err_set(err, -EINVAL, "console: the serial port is there: expected another place");
     if (config->wait_gdb && !config->gdb)
         return err_set(err, -EINVAL, "wait-gdb is given without gdb: expected both");
     for (size_t i = 1; i < config->nshares; i++)
@@ -147,6 +164,13 @@ int config_check(const struct config *config, struct err *err)
         }
     }
     return 0;
+}
+
+enum serial_kind config_serial_kind(const struct config *config)
+{
+    bool taken = config->console.given && config->console.kind == SERIAL_STDIO;
+
+    return taken && !config->serial.given ? SERIAL_NULL : config->serial.kind;
 }
 
 static bool has_setting(const char *cmdline, const char *name)
@@ -170,6 +194,9 @@ static char *own_cmdline(const char *text)
 }
 
 /*
+ * The last console is /dev/console. The serial port is one in any case: hvc0 is none before its
+ * driver is there, and the first program wants to open one.
+ *
  * After console and root come parameters that save a stock kernel from looking for hardware that
  * this machine does not have. None of them changes how the guest behaves:
  *
@@ -196,7 +223,8 @@ char *config_kernel_cmdline(const struct config *config)
         return own_cmdline(config->cmdline);
     if (config->ndisks > 0)
         root = config->disks[0].readonly ? " root=/dev/vda ro" : " root=/dev/vda rw";
-    if (asprintf(&cmdline, "console=ttyS0%s 8250.nr_uarts=1 pci=off%s%s%s", root,
+    if (asprintf(&cmdline, "console=ttyS0%s%s 8250.nr_uarts=1 pci=off%s%s%s",
+                 config->console.given ? " console=hvc0" : "", root,
                  config->acpi ? "" : " acpi=off initcall_blacklist=cmos_init",
                  config->append ? " " : "", config->append ? config->append : "") < 0)
         return NULL;

@@ -51,6 +51,13 @@ enum exit_code {
 
 enum serial_kind { SERIAL_STDIO, SERIAL_NULL, SERIAL_PTY, SERIAL_FILE, SERIAL_UNIX };
 
+/* Where the bytes of a port of the guest go to and come from. */
+struct config_port {
+    bool given; /* the user said so */
+    enum serial_kind kind;
+    char *path; /* SERIAL_FILE, SERIAL_UNIX */
+};
+
 /* Where files may lie that images name, besides the folders of these images. */
 struct config_places {
     char **paths; /* folders, files and devices */
@@ -124,8 +131,8 @@ struct config {
     bool balloon;  /* guests give memory back to the host */
     bool prealloc; /* the host provides all of the memory before the guest starts */
     unsigned ncpus;
-    enum serial_kind serial;
-    char *serial_path; /* SERIAL_FILE, SERIAL_UNIX */
+    struct config_port serial;
+    struct config_port console; /* not given: there is none */
     bool restart_on_reboot;
     unsigned shutdown_timeout_s; /* for a guest that was asked to power off; 0: it is not asked */
     bool acpi;
@@ -160,6 +167,12 @@ void config_disk_done(struct config_disk *disk);
  * Single values were checked when they were set.
  */
 int config_check(const struct config *config, struct err *err) MUST_CHECK;
+
+/*
+ * What the serial port is: as given, or else standard input and output, unless the console has
+ * these.
+ */
+enum serial_kind config_serial_kind(const struct config *config);
 
 /*
  * The folder for unpacked kernels: `kernel_cache`, or minivmm in $XDG_CACHE_HOME or ~/.cache.

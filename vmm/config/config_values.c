@@ -203,8 +203,8 @@ static int set_on_reboot(const struct setting *setting, void *object,
 
 /* ---- settings of more than one field --------------------------------------------------------- */
 
-static int set_serial(const struct setting *setting, void *object,
-                      const struct setting_value *value, struct err *err)
+static int set_port(const struct setting *setting, void *object, const struct setting_value *value,
+                    struct err *err)
 {
     static const struct {
         const char *word;
@@ -214,7 +214,7 @@ static int set_serial(const struct setting *setting, void *object,
         {"stdio", SERIAL_STDIO, false}, {"null", SERIAL_NULL, false}, {"pty", SERIAL_PTY, false},
         {"file:", SERIAL_FILE, true},   {"unix:", SERIAL_UNIX, true},
     };
-    struct config *config = object;
+    struct config_port *port = field_of(setting, object);
 
     for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
         size_t len = strlen(kinds[i].word);
@@ -222,11 +222,12 @@ static int set_serial(const struct setting *setting, void *object,
 
         if (strncmp(value->text, kinds[i].word, len) != 0 || (*rest != '\0') != kinds[i].has_path)
             continue;
-        config->serial = kinds[i].kind;
+        port->given = true;
+        port->kind = kinds[i].kind;
         if (kinds[i].has_path)
-            return replace_path(&config->serial_path, rest, value, err);
-        free(config->serial_path);
-        config->serial_path = NULL;
+            return replace_path(&port->path, rest, value, err);
+        free(port->path);
+        port->path = NULL;
         return 0;
     }
     return err_set(err, -EINVAL, VALUE ": expected one of %s", value->text, setting->value);
@@ -590,7 +591,7 @@ static const struct {
     [SETTING_IS_PAGES] = {.set = set_choice, .choices = pages},
     [SETTING_IS_ON_OFF] = {.set = set_on_off},
     [SETTING_IS_NUMBER] = {.set = set_number},
-    [SETTING_IS_SERIAL] = {.set = set_serial},
+    [SETTING_IS_PORT] = {.set = set_port},
     [SETTING_IS_REBOOT] = {.set = set_on_reboot, .choices = reboots},
     [SETTING_IS_KERNEL_CACHE] = {.set = set_kernel_cache},
     [SETTING_IS_PATH] = {.set = set_path},

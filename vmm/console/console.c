@@ -9,50 +9,50 @@
 #include "vmm/console/terminal.h"
 
 /* Refuse an output that is one of the VM's files, before the guest's memory is made. */
-static int check_outputs(enum serial_kind kind, const char *path, const struct open_files *files,
-                         struct err *err)
+static int check_outputs(const struct console_options *options, struct err *err)
 {
     int r = 0;
 
-    if (kind == SERIAL_STDIO)
-        r = open_files_check_fd(files, STDOUT_FILENO, "standard output", err);
-    else if (path)
-        r = open_files_check_path(files, path, err);
+    if (options->kind == SERIAL_STDIO)
+        r = open_files_check_fd(options->files, STDOUT_FILENO, "standard output", err);
+    else if (options->path)
+        r = open_files_check_path(options->files, options->path, err);
     if (r < 0)
-        err_prefix(err, "serial port");
+        err_prefix(err, "%s", options->name);
     return r;
 }
 
-int console_new(enum serial_kind kind, const char *path, const struct open_files *files,
-                struct loop *loop, const struct console_events *events,
-                struct console **ret_console, struct err *err)
+static struct console *make(const struct console_options *options)
 {
-    struct console *console = NULL;
-    int r = check_outputs(kind, path, files, err);
+    switch (options->kind) {
+    case SERIAL_STDIO:
+        return console_stdio_new(options->loop);
+    case SERIAL_PTY:
+        return console_pty_new(options->loop);
+    case SERIAL_UNIX:
+        return console_unix_new(options->path, options->loop);
+    case SERIAL_FILE:
+        return console_file_new(options->path, options->files, options->loop);
+    case SERIAL_NULL:
+        return console_file_new(NULL, options->files, options->loop);
+    }
+    return NULL;
+}
+
+int console_new(const struct console_options *options, struct console **ret_console,
+                struct err *err)
+{
+    struct console *console;
+    int r = check_outputs(options, err);
 
     if (r < 0)
         return r;
-
-    switch (kind) {
-    case SERIAL_STDIO:
-        console = console_stdio_new(loop);
-        break;
-    case SERIAL_PTY:
-        console = console_pty_new(loop);
-        break;
-    case SERIAL_UNIX:
-        console = console_unix_new(path, loop);
-        break;
-    case SERIAL_FILE:
-        console = console_file_new(path, files, loop);
-        break;
-    case SERIAL_NULL:
-        console = console_file_new(NULL, files, loop);
-        break;
-    }
+    console = make(options);
     if (!console)
-        return err_set(err, -ENOMEM, "serial port: out of memory");
-    console->events = *events;
+        return err_set(err, -ENOMEM, "%s: out of memory", options->name);
+    console->name = options->name;
+    console->is_sized = options->is_sized;
+    console->events = options->events;
     *ret_console = console;
     return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The host's end of the guest's serial port: stdio with escape keys, a pty, a file, a unix socket,
- * or nothing. Input and output run on the main loop; `write` may come from any thread.
+ * The host's end of a port of the guest, serial port or console: stdio with escape keys, a pty, a
+ * file, a unix socket, or nothing. Input and output run on the main loop; `write` may come from any thread.
  *
  * Output is kept in a buffer that grows on demand up to CONSOLE_BUFFER_MAX. Above
  * CONSOLE_BUFFER_FULL the UART is told to be busy, so a guest that obeys it loses nothing however
@@ -53,13 +53,20 @@ struct console_events {
 
 struct console;
 
-/*
- * `path` is for SERIAL_FILE and SERIAL_UNIX. What is one of `files` is not written to. Both stay
- * the caller's. 0, or a negative errno with *err filled.
- */
-int console_new(enum serial_kind kind, const char *path, const struct open_files *files,
-                struct loop *loop, const struct console_events *events,
-                struct console **ret_console, struct err *err) MUST_CHECK;
+/* The strings and the files stay the caller's. */
+struct console_options {
+    const char *name; /* what it is to people: "serial port" */
+    enum serial_kind kind;
+    const char *path;               /* SERIAL_FILE, SERIAL_UNIX */
+    const struct open_files *files; /* which are not written to */
+    struct loop *loop;
+    struct console_events events;
+    bool is_sized; /* the guest wants to know how large the terminal is */
+};
+
+/* 0, or a negative errno with *err filled. */
+int console_new(const struct console_options *options, struct console **ret_console,
+                struct err *err) MUST_CHECK;
 
 /*
  * Open the file, socket or pty; with stdio on a terminal, make it raw. 0, or a negative errno with

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -132,8 +133,8 @@ static bool take_queued(struct console *console)
     pthread_mutex_unlock(&console->lock);
 
     if (nlost > 0)
-        log_guest(LOG_WARN, "serial port: %zu bytes lost: the guest does not wait for the reader",
-                  nlost);
+        log_guest(LOG_WARN, "%s: %zu bytes lost: the guest does not wait for the reader",
+                  console->name, nlost);
     return console->sending.len > 0;
 }
 
@@ -321,6 +322,27 @@ void console_end_input(struct console *console)
     console->input.fd = -1;
 }
 
+/* ---- the size of the terminal ---------------------------------------------------------------- */
+
+static struct chardev_size chardev_get_size(struct chardev *chardev)
+{
+    unsigned size = atomic_load(&console_of(chardev)->size);
+
+    return (struct chardev_size){.columns = (uint16_t)(size >> 16), .rows = (uint16_t)size};
+}
+
+void console_look_at_size(struct console *console, int fd)
+{
+    struct winsize found;
+    unsigned size;
+
+    if (!console->is_sized || ioctl(fd, TIOCGWINSZ, &found) < 0)
+        return;
+    size = (unsigned)found.ws_col << 16 | found.ws_row;
+    if (atomic_exchange(&console->size, size) != size && console->front && console->front->resized)
+        console->front->resized(console->front);
+}
+
 /* ---- life ------------------------------------------------------------------------------------ */
 
 static void chardev_set_front(struct chardev *chardev, struct chardev_front *front)
@@ -336,6 +358,7 @@ static const struct chardev_ops console_chardev_ops = {
     .write = chardev_write,
     .is_full = chardev_is_full,
     .accept_input = chardev_accept_input,
+    .get_size = chardev_get_size,
     .set_front = chardev_set_front,
 };
 
@@ -414,7 +437,7 @@ void console_drain(struct console *console)
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0) {
-            log_warn("serial port: %zu bytes not written: %s", console->nunsent,
+            log_warn("%s: %zu bytes not written: %s", console->name, console->nunsent,
                      too_slow ? "the reader is slow" : "nobody reads");
             console->stalled = true;
             return;

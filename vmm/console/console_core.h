@@ -41,9 +41,11 @@ struct console_ops {
 struct console {
     struct chardev chardev;
     const struct console_ops *ops;
-    struct console_events events; /* set by console_new */
+    struct console_events events; /* set by console_new, as are the next two */
     struct loop *loop;
     struct chardev_front *front; /* NULL: no guest */
+    const char *name;            /* for messages */
+    bool is_sized;               /* the size of the terminal is asked for */
     const char *pty_name;        /* see console_pty_name */
 
     struct loop_fd input; /* fd -1: none */
@@ -51,6 +53,7 @@ struct console {
     struct byte_queue received; /* read and not yet taken by the guest */
     bool input_eof;             /* not read any more, but watched for a hang-up */
     bool input_unwatchable;     /* epoll refuses the descriptor: it is always ready */
+    atomic_uint size;           /* of the terminal: columns << 16 | rows */
     bool input_always;          /* read even if the guest takes nothing: there may be escape keys */
     atomic_bool front_starved;  /* the front end had no room: accept_input shall wake us */
 
@@ -103,6 +106,9 @@ void console_suspend_input(struct console *console);
 
 /* Stop to read for good; output goes on. */
 void console_end_input(struct console *console);
+
+/* The terminal behind `fd` has a size, maybe another one than before: tell the guest. */
+void console_look_at_size(struct console *console, int fd);
 
 /* Put text in front of the user, as if the guest had printed it. */
 void console_print(struct console *console, const char *text);

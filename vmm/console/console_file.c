@@ -68,7 +68,7 @@ static int file_start(struct console *console, struct err *err)
             err_set_errno(err, r, "%s: cannot start the thread that writes to it", file->path);
     }
     if (r < 0) {
-        err_prefix(err, "serial port");
+        err_prefix(err, "%s", console->name);
         return r;
     }
     console_connect(console, -1, pipe_fd);

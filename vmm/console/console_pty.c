@@ -45,8 +45,10 @@ static bool has_reader(const struct console_pty *pty)
 
 static void connect_reader(struct console_pty *pty)
 {
-    if (pty->console.output.fd < 0 && has_reader(pty))
-        console_connect(&pty->console, pty->master_fds[0], pty->master_fds[1]);
+    if (pty->console.output.fd >= 0 || !has_reader(pty))
+        return;
+    console_look_at_size(&pty->console, pty->master_fds[0]);
+    console_connect(&pty->console, pty->master_fds[0], pty->master_fds[1]);
 }
 
 static void on_opened(struct loop_fd *watch, uint32_t events)
@@ -57,6 +59,13 @@ static void on_opened(struct loop_fd *watch, uint32_t events)
     while (read(watch->fd, buf, sizeof(buf)) > 0)
         ;
     connect_reader(container_of(watch, struct console_pty, opened));
+}
+
+/* Nobody tells the master that the terminal's size has changed: it is seen when somebody types. */
+static size_t pty_filter(struct console *console, uint8_t *data, size_t len)
+{
+    console_look_at_size(console, pty_of(console)->master_fds[0]);
+    return len;
 }
 
 /* The last reader closed the slave, unless another has opened it already. */
@@ -126,13 +135,13 @@ static int pty_start(struct console *console, struct err *err)
 
     r = open_master(pty);
     if (r < 0)
-        return err_set_errno(err, r, "serial port: cannot make a pseudo-terminal");
+        return err_set_errno(err, r, "%s: cannot make a pseudo-terminal", console->name);
     r = watch_slave(pty);
     if (r < 0)
         return err_set_errno(err, r, "%s: cannot watch who opens it (fs.inotify limits?)",
                              pty->name);
     console->pty_name = pty->name;
-    log_say("serial port: %s", pty->name);
+    log_say("%s: %s", console->name, pty->name);
     return 0;
 }
 
@@ -157,6 +166,7 @@ static const struct console_ops pty_ops = {
     .input_ended = pty_hung_up,
     .hung_up = pty_hung_up,
     .output_failed = pty_output_failed,
+    .filter = pty_filter,
     .close = pty_close,
 };
 

@@ -99,6 +99,21 @@ static void stdio_output_failed(struct console *console, int error)
     console_disconnect(console);
 }
 
+static void on_resized(void *opaque)
+{
+    console_look_at_size(opaque, STDIN_FILENO);
+}
+
+static int start_terminal(struct console *console)
+{
+    int r = terminal_make_raw(STDIN_FILENO);
+
+    if (r < 0 || !console->is_sized)
+        return r;
+    console_look_at_size(console, STDIN_FILENO);
+    return terminal_watch_size(console->loop, on_resized, console);
+}
+
 static int stdio_start(struct console *console, struct err *err)
 {
     struct console_stdio *stdio = stdio_of(console);
@@ -107,9 +122,10 @@ static int stdio_start(struct console *console, struct err *err)
 
     r = console_pump_start(STDOUT_FILENO, "standard output", &pipe_fd, &stdio->pump);
     if (r < 0)
-        return err_set_errno(err, r, "serial port: cannot start the thread for standard output");
+        return err_set_errno(err, r, "%s: cannot start the thread for standard output",
+                             console->name);
     if (stdio->is_terminal) {
-        r = terminal_make_raw(STDIN_FILENO);
+        r = start_terminal(console);
         if (r < 0)
             return err_set_errno(err, r, "standard input: cannot set up the terminal");
     }
@@ -124,8 +140,10 @@ static void stdio_close(struct console *console)
     if (stdio->pump)
         (void)console_pump_stop(stdio->pump, console->stalled ? 0 : CONSOLE_CLOSE_STALL_MS,
                                 &console->events);
-    if (stdio->is_terminal)
+    if (stdio->is_terminal) {
+        terminal_unwatch_size();
         terminal_restore();
+    }
     console_done(console);
     free(stdio);
 }

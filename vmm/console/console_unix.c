@@ -140,7 +140,7 @@ static int unix_start(struct console *console, struct err *err)
             err_set_errno(err, r, "%s: cannot wait for clients", un->path);
     }
     if (r < 0)
-        err_prefix(err, "serial port");
+        err_prefix(err, "%s", console->name);
     return r;
 }
 

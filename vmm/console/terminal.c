@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -19,6 +20,14 @@ static struct {
     struct termios raw;
     bool has_stderr; /* our own lines go to a terminal, too, so they need "\r\n" */
 } terminal;
+
+/* Who wants to know of another size. Main thread, but for `fd`, which signal handlers write to. */
+static struct {
+    atomic_int fd; /* eventfd + 1; 0: nobody */
+    struct loop_fd watch;
+    void (*resized)(void *opaque);
+    void *opaque;
+} size_watch;
 
 static atomic_bool wanted; /* the terminal should be raw while we are in the foreground */
 static atomic_bool is_raw;
@@ -68,6 +77,23 @@ void terminal_refresh(void)
         apply(true);
 }
 
+/* Async-signal-safe. */
+static void poke_size_watch(void)
+{
+    int fd = atomic_load(&size_watch.fd) - 1;
+
+    if (fd >= 0)
+        (void)eventfd_write(fd, 1);
+}
+
+static void on_resize_signal(int signo)
+{
+    int saved_errno = errno;
+
+    poke_size_watch();
+    errno = saved_errno;
+}
+
 /* Put the terminal back, stop as anybody would, and go on where SIGCONT lets us. */
 static void on_stop_signal(int signo)
 {
@@ -95,6 +121,7 @@ static void on_continue_signal(int signo)
 
     atomic_store(&is_raw, false);
     terminal_refresh();
+    poke_size_watch(); /* who was stopped was not told */
     errno = saved_errno;
 }
 
@@ -126,6 +153,43 @@ static int set_up_once(void)
         r = -ENOMEM;
     done = r == 0;
     return r;
+}
+
+static void on_poked(struct loop_fd *watch, uint32_t events)
+{
+    eventfd_t count;
+
+    if (eventfd_read(watch->fd, &count) == 0)
+        size_watch.resized(size_watch.opaque);
+}
+
+int terminal_watch_size(struct loop *loop, void (*resized)(void *opaque), void *opaque)
+{
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    int r;
+
+    if (fd < 0)
+        return -errno;
+    size_watch.watch = (struct loop_fd){.fd = fd, .events = EPOLLIN, .ready = on_poked};
+    size_watch.resized = resized;
+    size_watch.opaque = opaque;
+    r = loop_add_fd(loop, &size_watch.watch);
+    if (r == 0)
+        r = catch_signal(SIGWINCH, on_resize_signal);
+    if (r < 0) {
+        loop_remove_fd(&size_watch.watch);
+        close(fd);
+        return r;
+    }
+    atomic_store(&size_watch.fd, fd + 1);
+    return 0;
+}
+
+/* A handler that runs just now on another thread may still write to the eventfd: it stays open. */
+void terminal_unwatch_size(void)
+{
+    if (atomic_exchange(&size_watch.fd, 0) > 0)
+        loop_remove_fd(&size_watch.watch);
 }
 
 int terminal_make_raw(int fd)

@@ -11,6 +11,7 @@
 #define MINIVMM_CONSOLE_TERMINAL_H
 
 #include "base/compiler.h"
+#include "base/loop.h"
 
 /*
  * Make the terminal `fd` raw and keep it so. In the background this waits until the process is in
@@ -20,6 +21,13 @@ int terminal_make_raw(int fd) MUST_CHECK;
 
 /* Make it raw now if it should be and was not possible before. Main thread. */
 void terminal_refresh(void);
+
+/*
+ * Call `resized` whenever the terminal may have got another size, until terminal_unwatch_size. 0 or
+ * -errno. The loop's thread, which is the main one.
+ */
+int terminal_watch_size(struct loop *loop, void (*resized)(void *opaque), void *opaque) MUST_CHECK;
+void terminal_unwatch_size(void); /* harmless if nobody does */
 
 /* Put it back for good. Async-signal-safe, idempotent; any thread. */
 void terminal_restore(void);

@@ -35,7 +35,7 @@ static void add_places(struct named *named, const struct config_places *places)
 }
 
 /* Settings of one path, as inherited_close lists them. */
-#define NSINGLE 5
+#define NSINGLE 6
 
 static size_t count_names(const struct config *config)
 {
@@ -48,8 +48,9 @@ static size_t count_names(const struct config *config)
 
 int inherited_close(const struct config *config, struct err *err)
 {
-    const char *const single[NSINGLE] = {config->file, config->kernel, config->kernel_cache,
-                                         config->serial_path, config->boot_trace};
+    const char *const single[NSINGLE] = {config->file,         config->kernel,
+                                         config->kernel_cache, config->serial.path,
+                                         config->console.path, config->boot_trace};
     struct named named = {.fds = calloc(count_names(config), sizeof(unsigned))};
 
     if (!named.fds)

@@ -7,6 +7,7 @@ import pty
 import re
 import select
 import signal
+import struct
 import subprocess
 import termios
 import time
@@ -211,6 +212,11 @@ class Vm:
         self.expect_program("guest# ")
 
     # ---- process
+
+    def resize(self, columns, rows):
+        """The user changes the size of the terminal that the VMM runs on."""
+        size = struct.pack("HHHH", rows, columns, 0, 0)
+        fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, size)
 
     def signal(self, number):
         self.process.send_signal(number)

@@ -40,6 +40,11 @@ static void front_break(struct chardev_front *ops)
     con.front.nbreaks++;
 }
 
+static void front_resized(struct chardev_front *ops)
+{
+    con.front.nresized++;
+}
+
 static void on_quit(void *opaque)
 {
     con.front.quit = true;
@@ -99,8 +104,16 @@ void con_print(const char *text)
 
 int con_try_open(enum serial_kind kind, const char *path, struct err *err)
 {
-    const struct console_events events = {.quit = on_quit, .is_hurried = is_hurried};
-    int r = console_new(kind, path, &con.files, con.loop, &events, &con.console, err);
+    const struct console_options options = {
+        .name = "serial port",
+        .kind = kind,
+        .path = path,
+        .files = &con.files,
+        .loop = con.loop,
+        .events = {.quit = on_quit, .is_hurried = is_hurried},
+        .is_sized = true,
+    };
+    int r = console_new(&options, &con.console, err);
 
     if (r < 0)
         return r;
@@ -131,8 +144,8 @@ void con_setup(void)
 {
     signal(SIGPIPE, SIG_IGN);
     memset(&con, 0, sizeof(con));
-    con.front.ops =
-        (struct chardev_front){front_can_receive, front_receive, front_writable, front_break};
+    con.front.ops = (struct chardev_front){front_can_receive, front_receive, front_writable,
+                                           front_break, front_resized};
     con.front.room = sizeof(con.front.data);
     ck_assert_int_eq(loop_new(&con.loop), 0);
     scratch_set_up();

@@ -20,6 +20,7 @@ struct con_front {
     size_t room; /* what can_receive returns */
     unsigned nbreaks;
     unsigned nwritable;
+    unsigned nresized;
     bool quit; /* Ctrl-A x */
     bool hurried;
 };

@@ -91,6 +91,25 @@ START_TEST(root_on_a_readonly_disk_is_readonly)
 }
 END_TEST
 
+START_TEST(a_console_is_on_the_default_cmdline_after_the_serial_port)
+{
+    config.console.given = true;
+    check_cmdline("console=ttyS0 console=hvc0 8250.nr_uarts=1 pci=off");
+}
+END_TEST
+
+START_TEST(a_console_on_stdio_takes_it_from_the_serial_port)
+{
+    ck_assert_int_eq(config_serial_kind(&config), SERIAL_STDIO);
+    config.console = (struct config_port){.given = true, .kind = SERIAL_PTY};
+    ck_assert_int_eq(config_serial_kind(&config), SERIAL_STDIO);
+    config.console.kind = SERIAL_STDIO;
+    ck_assert_int_eq(config_serial_kind(&config), SERIAL_NULL);
+    config.serial = (struct config_port){.given = true, .kind = SERIAL_PTY};
+    ck_assert_int_eq(config_serial_kind(&config), SERIAL_PTY);
+}
+END_TEST
+
 START_TEST(append_stands_last)
 {
     config.append = strdup("root=/dev/vdb quiet -- single");
@@ -183,6 +202,8 @@ static void add_tests(Suite *suite)
     tcase_add_test(tcase, default_cmdline_without_disk_has_no_root);
     tcase_add_test(tcase, default_cmdline_has_the_first_disk_as_root);
     tcase_add_test(tcase, root_on_a_readonly_disk_is_readonly);
+    tcase_add_test(tcase, a_console_is_on_the_default_cmdline_after_the_serial_port);
+    tcase_add_test(tcase, a_console_on_stdio_takes_it_from_the_serial_port);
     tcase_add_test(tcase, append_stands_last);
     tcase_add_test(tcase, cmdline_replaces_all_but_the_word_on_pci);
     tcase_add_test(tcase, cmdline_with_a_word_on_pci_stays_as_it_is);

@@ -52,7 +52,7 @@ START_TEST(every_setting_is_taken)
     ck_assert_str_eq(config.append, "x y");
     ck_assert_uint_eq(config.memory, 1u << 30);
     ck_assert_uint_eq(config.ncpus, 4);
-    ck_assert_int_eq(config.serial, SERIAL_PTY);
+    ck_assert_int_eq(config.serial.kind, SERIAL_PTY);
     ck_assert(config.restart_on_reboot);
     ck_assert_uint_eq(config.shutdown_timeout_s, 86400);
     ck_assert(!config.acpi);
@@ -99,7 +99,7 @@ START_TEST(relative_paths_start_at_the_files_folder)
     ck_assert_str_eq(config.cmdline, "c");
     ck_assert_str_eq(config.disks[0].path, "/vm/one/a,b=c");
     ck_assert_str_eq(config.disks[0].backing.paths[0], "/vm/one/../images");
-    ck_assert_str_eq(config.serial_path, "/vm/one/log");
+    ck_assert_str_eq(config.serial.path, "/vm/one/log");
     ck_assert_str_eq(config.qmp, "unix:/vm/one/q,server");
 }
 END_TEST

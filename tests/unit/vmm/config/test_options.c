@@ -51,7 +51,7 @@ START_TEST(kernel_alone_gives_the_defaults)
     ck_assert_int_eq(config.pages, GUEST_PAGES_THP);
     ck_assert(!config.prealloc);
     ck_assert(!config.balloon);
-    ck_assert_int_eq(config.serial, SERIAL_STDIO);
+    ck_assert_int_eq(config.serial.kind, SERIAL_STDIO);
     ck_assert(config.acpi);
     ck_assert(!config.restart_on_reboot);
     ck_assert_uint_eq(config.shutdown_timeout_s, 60);
@@ -82,8 +82,8 @@ START_TEST(every_option_is_taken)
     ck_assert_int_eq(config.pages, GUEST_PAGES_HOST);
     ck_assert(config.prealloc);
     ck_assert_uint_eq(config.ncpus, 255);
-    ck_assert_int_eq(config.serial, SERIAL_UNIX);
-    ck_assert_str_eq(config.serial_path, "/run/s");
+    ck_assert_int_eq(config.serial.kind, SERIAL_UNIX);
+    ck_assert_str_eq(config.serial.path, "/run/s");
     ck_assert(config.restart_on_reboot);
     ck_assert_uint_eq(config.shutdown_timeout_s, 0);
     ck_assert(!config.acpi);
@@ -352,8 +352,8 @@ START_TEST(last_of_a_repeated_option_wins)
     ck_assert_str_eq(config.kernel, "b");
     ck_assert_uint_eq(config.ncpus, 3);
     ck_assert_uint_eq(config.disks[0].nqueues, 3);
-    ck_assert_int_eq(config.serial, SERIAL_NULL);
-    ck_assert_ptr_null(config.serial_path);
+    ck_assert_int_eq(config.serial.kind, SERIAL_NULL);
+    ck_assert_ptr_null(config.serial.path);
 }
 END_TEST
 
@@ -453,6 +453,13 @@ static const struct {
      "--share: /a: tag: 'a b': expected 1 to 36 printable ASCII characters without spaces"},
     {{"--kernel=k", "--share=/a,tag=x", "--share=/b,tag=x"},
      "share: tag x is given twice: expected different ones"},
+    {{"--kernel=k", "--console=stdio", "--serial=stdio"},
+     "console: the serial port is there: expected another place"},
+    {{"--kernel=k", "--console=unix:a", "--serial=unix:a"},
+     "console: the serial port is there: expected another place"},
+    {{"--kernel=k", "--console=file:a", "--boot-trace=a"},
+     "boot-trace: a: the console has it: expected another one"},
+    {{"--console=tty"}, "--console: 'tty': expected one of stdio|null|pty|file:PATH|unix:PATH"},
     {{"--rng"}, "--rng: value missing: expected on|off[,KEY=VALUE]..."},
     {{"--rng=yes"}, "--rng: 'yes': expected on or off"},
     {{"--rng=on,bps=x"},

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -136,6 +137,26 @@ START_TEST(pty_reader_gets_output_and_sends_input)
 }
 END_TEST
 
+START_TEST(pty_has_the_size_that_its_reader_gave_it)
+{
+    struct winsize winsize = {.ws_col = 120, .ws_row = 50};
+    struct chardev_size size;
+    char name[64];
+    int fd;
+
+    open_pty(name, sizeof(name));
+    fd = open_slave(name);
+    ck_assert_int_eq(ioctl(fd, TIOCSWINSZ, &winsize), 0);
+    ck_assert_int_eq(write(fd, "k", 1), 1); /* it is seen when somebody types */
+    con_settle();
+    size = con.chardev->ops->get_size(con.chardev);
+    ck_assert_uint_eq(size.columns, 120);
+    ck_assert_uint_eq(size.rows, 50);
+    ck_assert_uint_eq(con.front.nresized, 1);
+    close(fd);
+}
+END_TEST
+
 START_TEST(pty_without_reader_does_not_wake_the_loop)
 {
     char name[64];
@@ -225,6 +246,7 @@ static void add_tests(Suite *suite)
     tcase_add_test(tcase, full_disk_drops_output_and_the_guest_goes_on);
     tcase_add_test(tcase, null_takes_everything);
     tcase_add_test(tcase, pty_reader_gets_output_and_sends_input);
+    tcase_add_test(tcase, pty_has_the_size_that_its_reader_gave_it);
     tcase_add_test(tcase, pty_without_reader_does_not_wake_the_loop);
     tcase_add_test(tcase, pty_reader_may_come_back);
     tcase_add_test(tcase, pty_keeps_what_was_shown_and_does_not_repeat_it);

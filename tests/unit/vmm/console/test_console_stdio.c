@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "tests/lib/tty.h"
@@ -362,6 +363,61 @@ START_TEST(terminal_is_raw_while_open)
 }
 END_TEST
 
+static void resize_terminal(int fd, unsigned short columns, unsigned short rows)
+{
+    const struct winsize size = {.ws_col = columns, .ws_row = rows};
+
+    ck_assert_int_eq(ioctl(fd, TIOCSWINSZ, &size), 0);
+}
+
+static void assert_size(unsigned columns, unsigned rows)
+{
+    struct chardev_size size = con.chardev->ops->get_size(con.chardev);
+
+    ck_assert_uint_eq(size.columns, columns);
+    ck_assert_uint_eq(size.rows, rows);
+}
+
+START_TEST(the_guest_is_told_when_the_terminal_has_another_size)
+{
+    stdin_is_a_terminal();
+    stdout_is_a_pipe();
+    resize_terminal(feed_fd, 80, 24);
+    con_open(SERIAL_STDIO, NULL);
+    assert_size(80, 24);
+    ck_assert_uint_eq(con.front.nresized, 0); /* nobody was there yet */
+
+    resize_terminal(feed_fd, 132, 43);
+    ck_assert_int_eq(raise(SIGWINCH), 0);
+    con_settle();
+    assert_size(132, 43);
+    ck_assert_uint_eq(con.front.nresized, 1);
+    ck_assert_int_eq(raise(SIGWINCH), 0); /* for nothing */
+    con_settle();
+    ck_assert_uint_eq(con.front.nresized, 1);
+
+    /* While a process is stopped, the terminal is another one's: nobody tells it. */
+    resize_terminal(feed_fd, 90, 30);
+    ck_assert_int_eq(raise(SIGCONT), 0);
+    con_settle();
+    assert_size(90, 30);
+    ck_assert_uint_eq(con.front.nresized, 2);
+    ck_assert_uint_le(con_idle_rounds(), CON_IDLE_ROUNDS);
+
+    con_close();
+    ck_assert_int_eq(raise(SIGWINCH), 0);
+}
+END_TEST
+
+START_TEST(what_is_no_terminal_has_no_size)
+{
+    open_on_pipes();
+    ck_assert_int_eq(raise(SIGWINCH), 0);
+    con_settle();
+    assert_size(0, 0);
+}
+END_TEST
+
 START_TEST(ctrl_a_x_quits)
 {
     open_on_terminal();
@@ -463,6 +519,8 @@ static void add_tests(Suite *suite)
         output_without_reader_is_dropped_and_the_guest_goes_on,
         close_gives_up_on_a_reader_that_takes_nothing,
         terminal_is_raw_while_open,
+        the_guest_is_told_when_the_terminal_has_another_size,
+        what_is_no_terminal_has_no_size,
         ctrl_a_x_quits,
         ctrl_a_twice_or_a_sends_ctrl_a,
         ctrl_a_b_sends_a_break,

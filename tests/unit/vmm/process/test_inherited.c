@@ -71,13 +71,14 @@ START_TEST(those_are_kept_that_any_setting_names)
         .ninitrds = 3,
         .disks = disks,
         .ndisks = 2,
-        .serial_path = T("/dev/fd/110"),
+        .serial.path = T("/dev/fd/110"),
+        .console.path = T("/dev/fd/111"),
         .kernel_cache = T("/dev/fd/117"),
         .boot_trace = T("/proc/self/fd/118"),
         .backing = {.paths = for_all, .n = 1},
     };
     ck_assert_int_eq(inherited_close(&config, NULL), 0);
-    assert_open(100, 102, 103, 104, 110, 115, 116, 117, 118, 120, -1);
+    assert_open(100, 102, 103, 104, 110, 111, 115, 116, 117, 118, 120, -1);
 }
 END_TEST
 
