@@ -340,7 +340,6 @@ static void get_state_on_loop(void *opaque)
 
     *call->state = (struct virtio_net_state){
         .link_up = card->link_up,
-        .features = has_driver(call->net) ? card->dev.features : 0,
         .filter = card->filter,
     };
 }

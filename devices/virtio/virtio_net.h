@@ -43,8 +43,7 @@ void virtio_net_set_link(struct virtio_dev *dev, bool up);
 void virtio_net_announce(struct virtio_dev *dev);
 
 struct virtio_net_state {
-    bool link_up;      /* as the guest is told */
-    uint64_t features; /* agreed on; 0: no driver has come so far */
+    bool link_up; /* as the guest is told */
     struct net_filter filter;
 };
 

@@ -2,8 +2,8 @@
 /*
  * A network card on rings that are the input (hostile_rings.h): frames in both directions, and
  * commands. The first bytes of the input, once more, say what the back end does meanwhile: how many
- * frames it takes and has, and of which lengths, whether its link goes down and whether it filters.
- * It checks what it is given (fake_net.h).
+ * frames it takes and has, and of which lengths, whether its link goes down and whether it filters;
+ * and whether there are limits. It checks what it is given (fake_net.h).
  */
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +20,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 struct between {
     struct virtio_dev *dev;
     struct fake_net *fake;
+    struct virtio_pauser pauser;
     uint8_t head[HEAD_LEN];
 };
 
@@ -54,6 +55,9 @@ static void use(void *opaque)
     loop_call(hostile_rings()->loop, work_on_loop, between);
     hostile_rings_settle();
     virtio_net_announce(between->dev);
+    between->dev->ops->pause(between->dev, &between->pauser, 1);
+    hostile_rings_settle();
+    between->dev->ops->resume(between->dev);
     if (between->head[6] & 1)
         virtio_net_set_link(between->dev, between->head[6] & 2);
     virtio_net_get_state(between->dev, &state);
@@ -65,11 +69,15 @@ static void note_freed(void *opaque)
 {
 }
 
+static void note_paused(struct virtio_pauser *pauser, uint64_t ticket)
+{
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct virtio_net_counters counters = {0};
-    struct between between = {.fake = fake_net_new()};
-    const struct virtio_net_options options = {
+    struct between between = {.fake = fake_net_new(), .pauser.paused = note_paused};
+    struct virtio_net_options options = {
         .net = &between.fake->net,
         .loop = hostile_rings()->loop,
         .counters = &counters,
@@ -81,6 +89,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(between.head, data, min_u64(size, HEAD_LEN));
     between.fake->room = between.head[3] % 4;
     between.fake->net.is_filtered = between.head[7] & 1;
+    options.limits.pps = between.head[8] & 1 ? 10 : 0;
     between.fake->net.mtu = between.head[4] * 257;
     if (virtio_net_new(&options, hostile_rings()->mem, &between.dev) < 0)
         abort();

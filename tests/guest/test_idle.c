@@ -82,6 +82,7 @@ static const char *make_disk(unsigned index)
 enum use { READ, READ_AND_WRITE };
 
 static char qmp_address[200]; /* of a control socket; empty: none */
+static char net[200];         /* what --net says; empty: no network card */
 
 /* Start a guest that uses each of its disks, says "idle", and is. */
 static void start(unsigned ncpus, unsigned ndisks, enum use use, const struct vm_setup *setup)
@@ -106,6 +107,10 @@ static void start(unsigned ncpus, unsigned ndisks, enum use use, const struct vm
     if (qmp_address[0]) {
         args[n++] = "--qmp";
         args[n++] = qmp_address;
+    }
+    if (net[0]) {
+        args[n++] = "--net";
+        args[n++] = net;
     }
     guest_put_text(&guest, "idle");
     guest_op(&guest, GUEST_HALT, 0, 0, 0);
@@ -196,6 +201,20 @@ START_TEST(another_cpu_or_disk_needs_little_memory)
 }
 END_TEST
 
+START_TEST(network_card_needs_little_memory)
+{
+    struct memory without = idle_memory(1, 1, READ);
+    struct memory with;
+
+    snprintf(net, sizeof(net), "unix:%s,server", scratch_path("wire"));
+    with = idle_memory(1, 1, READ);
+    printf("network card: RSS %u KiB, private dirty %u KiB\n", with.rss - without.rss,
+           with.dirty - without.dirty);
+    if (with.counts)
+        ck_assert_uint_le(with.dirty, without.dirty + MORE_KIB);
+}
+END_TEST
+
 /* ---- wake-ups -------------------------------------------------------------------------------- */
 
 /* How often threads of the process went to sleep, in all. KVM itself starts one in each process. */
@@ -266,6 +285,16 @@ START_TEST(idle_vm_on_a_pipe_never_wakes_up)
     static const struct vm_setup usual;
 
     start(2, 2, READ_AND_WRITE, &usual);
+    expect_no_wakeups();
+}
+END_TEST
+
+START_TEST(idle_vm_with_a_network_card_never_wakes_up)
+{
+    static const struct vm_setup usual;
+
+    snprintf(net, sizeof(net), "unix:%s,server", scratch_path("wire"));
+    start(1, 1, READ, &usual);
     expect_no_wakeups();
 }
 END_TEST
@@ -362,7 +391,9 @@ static void add_tests(Suite *suite)
     tcase_add_checked_fixture(tcase, set_up, tear_down);
     tcase_add_test(tcase, idle_vm_needs_little_memory);
     tcase_add_test(tcase, another_cpu_or_disk_needs_little_memory);
+    tcase_add_test(tcase, network_card_needs_little_memory);
     tcase_add_test(tcase, idle_vm_with_a_client_never_wakes_up);
+    tcase_add_test(tcase, idle_vm_with_a_network_card_never_wakes_up);
     tcase_add_test(tcase, idle_vm_on_a_pipe_never_wakes_up);
     tcase_add_test(tcase, idle_vm_on_a_terminal_never_wakes_up);
     tcase_add_test(tcase, vm_with_many_disks_starts_soon);

@@ -5,6 +5,9 @@
 #include <linux/virtio_mmio.h>
 #include <linux/virtio_net.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 #include "devices/virtio/virtio_mmio.h"
@@ -55,6 +58,19 @@ static void add_listening(const char *keys)
 
     snprintf(name, sizeof(name), "%u.sock", n++);
     snprintf(text, sizeof(text), "unix:%s,server%s", scratch_path(name), keys);
+    add_net(text);
+}
+
+/* A card whose link is up: somebody has the other side, `ret_fd`. */
+static void add_connected(int *ret_fd)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    char text[300];
+
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s", scratch_path("peer"));
+    *ret_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    ck_assert_int_eq(bind(*ret_fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    snprintf(text, sizeof(text), "unix-dgram:%s", address.sun_path);
     add_net(text);
 }
 
@@ -187,10 +203,15 @@ END_TEST
 START_TEST(link_of_the_user_holds_for_later_guests)
 {
     struct nic_info info;
+    int fd;
 
-    add_listening("");
+    add_connected(&fd);
     attach();
+    begin_guest(0);
+    ck_assert(info_of(0).guest.link_up);
     nic_set_link(attachments.nics[0], false);
+    ck_assert(!info_of(0).guest.link_up);
+    end_guest();
     for (unsigned i = 0; i < 2; i++) {
         begin_guest(0);
         info = info_of(0);
@@ -204,10 +225,12 @@ START_TEST(link_of_the_user_holds_for_later_guests)
     nic_announce(attachments.nics[0]);
     info = info_of(0);
     ck_assert(info.link_wanted);
+    ck_assert(info.guest.link_up);
     ck_assert(info.guest.filter.modes[VIRTIO_NET_CTRL_RX_PROMISC]);
     end_guest();
     nic_announce(attachments.nics[0]);
     ck_assert(!info_of(0).guest.link_up);
+    close(fd);
 }
 END_TEST
 
