@@ -16,8 +16,8 @@
 #define VLAN_TAG_LEN 4u
 
 /*
- * The driver sees frames after so many bytes, so that it works on them while more come, and can
- * refill its ring.
+ * The driver sees the first frame of a round at once, for it may be the only one, and the others
+ * after so many bytes: it works on them while more come, and can refill its ring.
  */
 #define PUBLISH_AFTER (64 * KIB)
 
@@ -169,7 +169,7 @@ void net_rx_readable(struct net_rx *rx)
         if (len == 0)
             break;
         unpublished += len;
-        if (unpublished >= PUBLISH_AFTER) {
+        if (n == 0 || unpublished >= PUBLISH_AFTER) {
             virtio_ring_publish(rx->ring);
             unpublished = 0;
         }

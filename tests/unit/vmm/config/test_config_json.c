@@ -80,6 +80,33 @@ START_TEST(every_setting_is_taken)
 }
 END_TEST
 
+START_TEST(network_cards_are_taken)
+{
+    const struct config_net *nets;
+
+    parse_ok("{\"net\": [{\"kind\": \"user\", \"forward\": [\"2222:22\", \"udp:53:53\"],"
+             " \"dns\": [\"1.1.1.1\"], \"hostname\": \"h\", \"isolate\": false, \"mtu\": 1400,"
+             " \"mac\": \"52:54:00:00:00:01\", \"bps\": \"1M\", \"pps\": 1000},"
+             " {\"server\": true, \"kind\": \"unix:wire\"}, {\"kind\": \"unix-dgram=/d\"},"
+             " {\"kind\": \"bridge:br0\", \"helper\": \"make-tap\"}]}",
+             "/vm/one");
+    ck_assert_uint_eq(config.nnets, 4);
+    nets = config.nets;
+    ck_assert_uint_eq(nets[0].forwards.n, 2);
+    ck_assert_str_eq(nets[0].dns.list[0], "1.1.1.1");
+    ck_assert_str_eq(nets[0].hostname, "h");
+    ck_assert(!nets[0].isolate);
+    ck_assert_uint_eq(nets[0].mtu, 1400);
+    ck_assert_uint_eq(nets[0].mac.octets[5], 1);
+    ck_assert_uint_eq(nets[0].bps, 1 << 20);
+    ck_assert_uint_eq(nets[0].pps, 1000);
+    ck_assert_str_eq(nets[1].kind, "unix:/vm/one/wire");
+    ck_assert(nets[1].server && nets[1].isolate);
+    ck_assert_str_eq(nets[2].kind, "unix-dgram=/d");
+    ck_assert_str_eq(nets[3].helper, "/vm/one/make-tap");
+}
+END_TEST
+
 START_TEST(memory_may_be_a_number_of_bytes)
 {
     parse_ok("{\"memory\": 67108864}", NULL);
@@ -143,6 +170,12 @@ static const struct {
      "vm.json: disk[0].backing[1]: expected a string"},
     {"{\"disk\": [{\"file\": \"d\", \"path\": \"e\"}]}",
      "vm.json: disk[0].path: unknown key: expected a setting of a disk"},
+    {"{\"net\": [{}]}", "vm.json: net[0]: kind is missing: expected none, user, tap:NAME"},
+    {"{\"net\": [{\"kind\": \"lan\"}]}", "vm.json: net[0].kind: 'lan': expected none, user"},
+    {"{\"net\": [{\"kind\": \"tap:t\", \"server\": true}]}",
+     "vm.json: net[0]: server: only with unix"},
+    {"{\"net\": [{\"kind\": \"user\", \"forward\": \"1:2\"}]}",
+     "vm.json: net[0].forward: expected an array of strings"},
     {"{\"kernel\": \"a\\u0000b\"}", "vm.json:1:21: expected JSON: "},
 };
 
@@ -226,6 +259,7 @@ static void add_tests(Suite *suite)
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, every_setting_is_taken);
     tcase_add_test(tcase, memory_may_be_a_number_of_bytes);
+    tcase_add_test(tcase, network_cards_are_taken);
     tcase_add_test(tcase, relative_paths_start_at_the_files_folder);
     tcase_add_loop_test(tcase, bad_file_gets_one_clear_line, 0, ARRAY_SIZE(bad));
     tcase_add_test(tcase, deep_nesting_is_refused);
