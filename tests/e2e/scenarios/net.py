@@ -201,25 +201,31 @@ def user_network_with_a_small_mtu(t):
 def link_goes_down_and_up(t):
     """set_link: the guest sees it, and a transfer that was cut goes on."""
     needs_passt(t)
-    with Network(t) as net, guest(t, net, "--net", "user", "--qmp", "unix:" + t.path("qmp")) as vm, \
+    size = 4 << 20
+    with Network(t) as net, guest(t, net, "--net", f"user,bps={size // 8}",
+                                  "--qmp", "unix:" + t.path("qmp")) as vm, \
             Qmp(t.path("qmp")) as qmp:
         get_address(t, vm)
         wait_carrier(t, vm, 1)
+        good(t, vm, f"(wget -q -O - http://{WORLD4}/bytes/{size} | sha256sum >/tmp/sum &)")
         qmp.ask("set_link", name="eth0", up=False)
         wait_carrier(t, vm, 0)
         t.check(vm.sh(f"ping -c 1 -W 1 {WORLD4}")[0] != 0, "a ping came through a link that is down")
-        good(t, vm, f"(wget -q -O - http://{WORLD4}/bytes/{1 << 20} | sha256sum >/tmp/sum &)")
         qmp.ask("set_link", name="eth0", up=True)
         wait_carrier(t, vm, 1)
         good(t, vm, "while [ ! -s /tmp/sum ]; do sleep 0.2; done")
-        t.equal(good(t, vm, "cat /tmp/sum").split()[0], digest(1 << 20), "checksum")
+        t.equal(good(t, vm, "cat /tmp/sum").split()[0], digest(size), "checksum")
         check_both_ways(t, vm)
         power_off(t, vm)
 
 
 def children(process):
-    with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="ascii") as f:
-        return [int(pid) for pid in f.read().split()]
+    """Of all its threads."""
+    found = []
+    for thread in os.listdir(f"/proc/{process.pid}/task"):
+        with open(f"/proc/{process.pid}/task/{thread}/children", encoding="ascii") as f:
+            found += [int(pid) for pid in f.read().split()]
+    return found
 
 
 def is_passt(pid):
