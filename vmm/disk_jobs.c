@@ -246,8 +246,10 @@ static int stream(struct disk_op *base)
     struct block *dropped = NULL;
     char *name = NULL;
     unsigned depth = 0;
-    int r = find_stream_base(op, &depth);
+    int r = disk_check_writable(disk, &base->err);
 
+    if (r == 0)
+        r = find_stream_base(op, &depth);
     if (r == 0 && depth > 0)
         r = name_base(op, 0, depth, &name);
     if (r == 0)
@@ -339,8 +341,10 @@ static int commit(struct disk_op *base)
     struct disk_job_op *op = op_of(base);
     unsigned below = 0;
     unsigned top = 0;
-    int r = find_commit_range(op, &top, &below);
+    int r = disk_check_writable(op->disk, &base->err);
 
+    if (r == 0)
+        r = find_commit_range(op, &top, &below);
     if (r < 0)
         return r;
     return top == 0 ? commit_top(op, below) : commit_middle(op, top, below);

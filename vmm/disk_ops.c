@@ -87,6 +87,14 @@ static struct block *block_of(const struct op *op)
     return op->disk->port.block;
 }
 
+int disk_check_writable(struct disk *disk, struct err *err)
+{
+    struct block_info info;
+
+    block_get_info(disk->port.block, &info);
+    return info.readonly ? err_set(err, -EROFS, "%s is read-only", disk_label(disk)) : 0;
+}
+
 void disk_switch_to(struct disk *disk, struct block *block)
 {
     struct block_details details;
@@ -108,13 +116,16 @@ static int resize(struct disk_op *base)
     struct block *block = block_of(op);
     const struct block_resize_options options = {.len = op->len};
     struct block_info info;
-    int r;
+    int r = disk_check_writable(op->disk, &base->err);
 
+    if (r < 0)
+        return r;
     block_get_info(block, &info);
     if (op->len < info.len)
-        return err_set(
-            &base->err, -ENOTSUP, "%s: %llu bytes: expected at least the %llu that the guest has",
-            disk_label(op->disk), (unsigned long long)op->len, (unsigned long long)info.len);
+        return err_set(&base->err, -ENOTSUP,
+                       "%s has %llu bytes: %llu: it only gets longer, as its guest may use all",
+                       disk_label(op->disk), (unsigned long long)info.len,
+                       (unsigned long long)op->len);
     block_hold(block);
     r = block_resize(block, &options, &base->err);
     block_release(block);
@@ -162,8 +173,10 @@ static int create_snapshot_held(struct op *op)
 static int create_snapshot(struct disk_op *base)
 {
     struct op *op = op_of(base);
-    int r;
+    int r = disk_check_writable(op->disk, &base->err);
 
+    if (r < 0)
+        return r;
     block_hold(block_of(op));
     r = create_snapshot_held(op);
     block_release(block_of(op));
@@ -210,8 +223,10 @@ static int delete_snapshot(struct disk_op *base)
     struct op *op = op_of(base);
     struct block_snapshot *list;
     unsigned n;
-    int r;
+    int r = disk_check_writable(op->disk, &base->err);
 
+    if (r < 0)
+        return r;
     block_hold(block_of(op));
     r = block_snapshot_list(block_of(op), &list, &n, &base->err);
     if (r == 0) {
@@ -248,10 +263,7 @@ static int look_at_present(struct overlay *o)
 {
     block_get_info(block_of(o->op), &o->info);
     block_get_details(block_of(o->op), &o->present);
-    if (o->info.readonly)
-        return err_set(&o->op->base.err, -EROFS, "%s: it is read only, and does not change",
-                       o->present.path);
-    return 0;
+    return disk_check_writable(o->op->disk, &o->op->base.err);
 }
 
 /* Which file will the overlay have to name? */

@@ -49,6 +49,9 @@ int disk_snapshot_delete(struct disk *disk, const char *id, const char *name,
  */
 int disk_snapshot_overlay(struct disk *disk, const char *path, struct disk_done done) MUST_CHECK;
 
+/* On the disk's thread: 0; -EROFS with *err filled: it is read-only. */
+int disk_check_writable(struct disk *disk, struct err *err) MUST_CHECK;
+
 /*
  * In an operation: another image, which is held, has the requests, and is released. Private to what
  * carries out operations.

@@ -147,7 +147,7 @@ int config_check(const struct config *config, struct err *err)
     if (are_at_one_place(&config->serial, &config->console))
         return err_set(err, -EINVAL, "console: the serial port is there: expected another place");
     if (config->wait_gdb && !config->gdb)
-        return err_set(err, -EINVAL, "wait-gdb is given without gdb: expected both");
+        return err_set(err, -EINVAL, "--wait-gdb needs --gdb, the socket that gdb connects to");
     for (size_t i = 1; i < config->nshares; i++)
         for (size_t j = 0; j < i; j++)
             if (strcmp(config->shares[i].tag, config->shares[j].tag) == 0)

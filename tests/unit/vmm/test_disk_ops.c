@@ -90,7 +90,7 @@ START_TEST(a_disk_does_not_become_shorter)
     ck_assert_int_eq(disk_resize(disk_vm.disk, LEN - 512, disk_vm_when_done), 0);
     ck_assert_int_eq(disk_vm_wait(), -ENOTSUP);
     ck_assert_ptr_nonnull(
-        strstr(disk_vm.err.msg, "expected at least the 16777216 that the guest has"));
+        strstr(disk_vm.err.msg, "has 16777216 bytes: 16776704: it only gets longer"));
     disk_vm_end_and_check("disk.qcow2", true);
 }
 END_TEST
@@ -102,6 +102,8 @@ START_TEST(what_cannot_grow_says_so_and_goes_on)
     disk_vm_start_load(LEN, true);
     ck_assert_int_eq(disk_resize(disk_vm.disk, 2 * LEN, disk_vm_when_done), 0);
     ck_assert_int_eq(disk_vm_wait(), -EROFS);
+    ck_assert_ptr_nonnull(strstr(disk_vm.err.msg, "disk vda ("));
+    ck_assert_ptr_nonnull(strstr(disk_vm.err.msg, ") is read-only"));
     disk_vm_end_and_check("disk.qcow2", true);
 
     disk_vm_open("disk.qcow2", BLOCK_FORMAT_QCOW2, false);

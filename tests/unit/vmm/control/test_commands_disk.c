@@ -217,7 +217,7 @@ START_TEST(a_disk_becomes_longer)
     do_ask("block_resize", "{\"device\":\"vda\",\"size\":8388608}");
     do_ask("block_resize", "{\"node-name\":\"#vda\",\"size\":9437184}");
     assert_fails("block_resize", "{\"device\":\"vda\",\"size\":512}", "GenericError",
-                 "expected at least the 9437184");
+                 "has 9437184 bytes: 512: it only gets longer");
     assert_fails("block_resize", "{\"device\":\"vda\",\"size\":-1}", "GenericError", ">0 size");
     assert_fails("block_resize", "{\"device\":\"vdb\",\"size\":8388608}", "DeviceNotFound",
                  "Device 'vdb' not found");
