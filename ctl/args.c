@@ -25,6 +25,7 @@ enum {
     LONG_INTERVAL,
     LONG_COUNT,
     LONG_DETACH,
+    LONG_FOLLOW,
 };
 
 static const struct option longs[] = {
@@ -38,6 +39,7 @@ static const struct option longs[] = {
     {"interval", required_argument, NULL, LONG_INTERVAL},
     {"count", required_argument, NULL, LONG_COUNT},
     {"detach-key", required_argument, NULL, LONG_DETACH},
+    {"follow", no_argument, NULL, LONG_FOLLOW},
     {NULL, 0, NULL, 0},
 };
 
@@ -87,6 +89,9 @@ static int take(int opt, char **argv, struct args *args)
         return parse_seconds("timeout", optarg, &args->timeout_ms);
     case LONG_FORCE:
         args->options |= OPTION_FORCE;
+        return 0;
+    case LONG_FOLLOW:
+        args->options |= OPTION_FOLLOW;
         return 0;
     case LONG_INTERNAL:
         args->options |= OPTION_INTERNAL;

@@ -18,6 +18,7 @@ enum {
     OPTION_INTERVAL = 1 << 3,
     OPTION_COUNT = 1 << 4,
     OPTION_DETACH = 1 << 5,
+    OPTION_FOLLOW = 1 << 6,
 };
 
 struct args {
@@ -64,6 +65,8 @@ extern const struct command command_console;
 extern const struct command command_resize;
 extern const struct command command_snapshot;
 extern const struct command command_throttle;
+
+extern const struct command command_jobs;
 
 extern const struct command command_top;
 

@@ -5,19 +5,13 @@
 #include <string.h>
 
 const struct command *const commands[] = {
-    &command_list,
-    &command_status,
-    &command_console,
-    &command_power_off,
-    &command_pause,
-    &command_resume,
-    &command_reset,
-    &command_resize,
-    &command_snapshot,
-    &command_throttle,
-    &command_top,
-    &command_qmp,
-    NULL,
+    &command_list,     &command_status,
+    &command_console,  &command_power_off,
+    &command_pause,    &command_resume,
+    &command_reset,    &command_resize,
+    &command_snapshot, &command_throttle,
+    &command_jobs,     &command_top,
+    &command_qmp,      NULL,
 };
 
 const struct command *commands_find(const char *name)

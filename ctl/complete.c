@@ -30,6 +30,7 @@ static const struct {
     {"--interval", OPTION_INTERVAL, true},
     {"--count", OPTION_COUNT, true},
     {"--detach-key", OPTION_DETACH, true},
+    {"--follow", OPTION_FOLLOW, false},
 };
 
 /*

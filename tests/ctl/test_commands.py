@@ -270,6 +270,77 @@ class Power(CtlTest):
         self.assertEqual(vm.asked("system_powerdown"), [])
 
 
+class Jobs(CtlTest):
+    JOB = {"device": "disk0", "type": "stream", "status": "running", "ready": False,
+           "offset": 1 << 30, "len": 4 << 30, "speed": 0}
+    HEADINGS = "JOB    TYPE    STATE    PROGRESS   DONE     OF  LIMIT/s\n"
+    ROW = "disk0  stream  running      25 %  1 GiB  4 GiB        -\n"
+
+    def jobs(self, *rounds):
+        """A VM that shows these, one after the other; what can be called gets the connection."""
+        left = list(rounds)
+
+        def answer(_arguments, connection):
+            now = left.pop(0) if len(left) > 1 else left[0]
+            return now(connection) if callable(now) else now
+
+        self.vm("web", {"query-block-jobs": answer})
+
+    def ends(self, name, **data):
+        def answer(connection):
+            event(connection, name, device="disk0", type="stream", **data)
+            return []
+
+        return answer
+
+    def follow(self, *more):
+        return ("web", "jobs", "--follow", "--interval", "0.01", *more)
+
+    def test_they_are_shown(self):
+        self.jobs([self.JOB, {**self.JOB, "device": "x\x1b", "len": 0, "speed": 1 << 20}])
+        self.assertEqual(self.out("web", "jobs").splitlines()[1:],
+                         ["disk0  stream  running      25 %  1 GiB  4 GiB        -",
+                          "x\\x1b  stream  running         -  1 GiB    0 B    1 MiB"])
+        self.assertEqual(self.json("web", "jobs")[0], self.JOB)
+
+    def test_there_is_none(self):
+        self.jobs([])
+        self.assertEqual(self.out("web", "jobs"), "")
+        self.assertEqual(self.out(*self.follow()), "")
+
+    def test_one_is_followed_to_its_end(self):
+        self.jobs([self.JOB], [self.JOB], self.ends("BLOCK_JOB_COMPLETED"))
+        self.assertEqual(self.out(*self.follow()), 2 * (self.HEADINGS + self.ROW) + "disk0: done\n")
+
+    def test_one_that_fails(self):
+        self.jobs([self.JOB], self.ends("BLOCK_JOB_COMPLETED", error="No space left on device"))
+        out, err = self.ctl(*self.follow(), status=1)
+        self.assertEqual(out, self.HEADINGS + self.ROW)
+        self.assertEqual(err, "minivmm-ctl: web: disk0: No space left on device\n")
+
+    def test_one_that_is_cancelled(self):
+        self.jobs([self.JOB], self.ends("BLOCK_JOB_CANCELLED"))
+        err = self.ctl(*self.follow(), status=1)[1]
+        self.assertEqual(err, "minivmm-ctl: web: disk0: cancelled\n")
+
+    def test_one_that_waits_to_be_completed_is_not_waited_for(self):
+        self.jobs([self.JOB], [{**self.JOB, "status": "ready", "ready": True}])
+        self.assertIn("ready", self.out(*self.follow()))
+
+    def test_a_vm_that_ends_meanwhile(self):
+        def end(connection):
+            connection.shutdown(socket.SHUT_RDWR)
+            return []
+
+        self.jobs([self.JOB], end)
+        self.ctl(*self.follow(), status=4)
+
+    def test_wrong_words(self):
+        self.jobs([])
+        self.error(2, "web", "jobs", "disk0")
+        self.error(2, "web", "status", "--follow")
+
+
 class Disks(CtlTest):
     def setUp(self):
         super().setUp()
