@@ -108,9 +108,18 @@ static size_t how_many_fit(const struct reason *reasons, size_t n, unsigned widt
     return fit;
 }
 
-/* Those that have room, the most frequent ones first. All CPUs have the same. */
-static size_t find_reasons(const json_t *vcpus, unsigned width,
-                           struct reason ret_reasons[REASONS_MAX])
+/* The columns of CPUs. */
+struct columns {
+    struct reason reasons[REASONS_MAX];
+    size_t n;
+    size_t ncut; /* have no room */
+};
+
+/*
+ * Those that occur and have room, the most frequent ones first. All CPUs have the same. Without any,
+ * or without memory, there are none.
+ */
+static void find_columns(const json_t *vcpus, unsigned width, struct columns *ret_columns)
 {
     json_t *reasons = json_object_get(json_array_get(vcpus, 0), "reasons");
     struct reason *all = calloc(json_object_size(reasons) + 1, sizeof(*all));
@@ -118,17 +127,67 @@ static size_t find_reasons(const json_t *vcpus, unsigned width,
     json_t *value;
     size_t n = 0;
 
+    *ret_columns = (struct columns){.n = 0};
     if (!all)
-        return 0;
+        return;
     json_object_foreach(reasons, name, value)
     {
-        all[n++] = (struct reason){name, rate_of_all(vcpus, name)};
+        double rate = rate_of_all(vcpus, name);
+
+        if (rate > 0)
+            all[n++] = (struct reason){name, rate};
     }
     qsort(all, n, sizeof(*all), compare);
-    n = how_many_fit(all, n, width);
-    memcpy(ret_reasons, all, n * sizeof(*all));
+    ret_columns->n = how_many_fit(all, n, width);
+    ret_columns->ncut = n - ret_columns->n;
+    memcpy(ret_columns->reasons, all, ret_columns->n * sizeof(*all));
     free(all);
-    return n;
+}
+
+/* ---- rows, the busiest first ----------------------------------------------------------------- */
+
+struct row {
+    const json_t *object;
+    double rate;
+    size_t index;
+};
+
+static int compare_rows(const void *a, const void *b)
+{
+    const struct row *first = a;
+    const struct row *second = b;
+
+    if (first->rate != second->rate)
+        return first->rate > second->rate ? -1 : 1;
+    return first->index < second->index ? -1 : 1;
+}
+
+/* To be freed; NULL without memory. */
+static struct row *sort_rows(const json_t *array, double (*rate)(const json_t *object))
+{
+    struct row *rows = calloc(json_array_size(array) + 1, sizeof(*rows));
+
+    for (size_t i = 0; rows && i < json_array_size(array); i++) {
+        const json_t *object = json_array_get(array, i);
+
+        rows[i] = (struct row){object, rate(object), i};
+    }
+    if (rows)
+        qsort(rows, json_array_size(array), sizeof(*rows), compare_rows);
+    return rows;
+}
+
+static double rate_of_vcpu(const json_t *vcpu)
+{
+    return rate_of(vcpu, "exits");
+}
+
+/* Requests, for which bytes count as well: a request is some KiB. */
+static double rate_of_disk(const json_t *disk)
+{
+    return rate_of(disk, "rd_operations") + rate_of(disk, "wr_operations") +
+           rate_of(disk, "flush_operations") +
+           (rate_of(disk, "rd_bytes") + rate_of(disk, "wr_bytes")) / 4096;
 }
 
 static void add_rate(struct table *table, double rate)
@@ -138,29 +197,29 @@ static void add_rate(struct table *table, double rate)
     table_add(table, "%s", amount_rate(rate, buf));
 }
 
-static void add_vcpu(struct table *table, const json_t *vcpu, const struct reason *reasons,
-                     size_t nreasons)
+static void add_vcpu(struct table *table, const json_t *vcpu, const struct columns *columns)
 {
     table_add(table, "%llu", (unsigned long long)answer_number(vcpu, "cpu"));
     add_rate(table, rate_of(vcpu, "exits"));
-    for (size_t i = 0; i < nreasons; i++)
-        add_rate(table, rate_of(json_object_get(vcpu, "reasons"), reasons[i].name));
+    for (size_t i = 0; i < columns->n; i++)
+        add_rate(table, rate_of(json_object_get(vcpu, "reasons"), columns->reasons[i].name));
 }
 
-static void print_vcpus(const json_t *vcpus, unsigned width, size_t nrows, FILE *out)
+static void print_vcpus(const json_t *vcpus, const struct columns *columns, unsigned width,
+                        size_t nrows, FILE *out)
 {
-    struct reason reasons[REASONS_MAX];
-    size_t nreasons = find_reasons(vcpus, width, reasons);
+    struct row *rows = sort_rows(vcpus, rate_of_vcpu);
     struct table table;
 
-    table_init(&table, 2 + nreasons, ">CPU >EXITS/s > > > > > > > > > > > > > >");
-    for (size_t i = 0; i < nreasons; i++)
-        table_set_heading(&table, 2 + i, reasons[i].name);
-    for (size_t i = 0; i < nrows; i++)
-        add_vcpu(&table, json_array_get(vcpus, i), reasons, nreasons);
+    table_init(&table, 2 + columns->n, ">CPU >EXITS/s > > > > > > > > > > > > > >");
+    for (size_t i = 0; i < columns->n; i++)
+        table_set_heading(&table, 2 + i, columns->reasons[i].name);
+    for (size_t i = 0; rows && i < nrows; i++)
+        add_vcpu(&table, rows[i].object, columns);
     fputc('\n', out);
     table_print(&table, width, out);
     table_done(&table);
+    free(rows);
 }
 
 /* ---- disks ----------------------------------------------------------------------------------- */
@@ -174,11 +233,12 @@ static void add_bytes(struct table *table, double rate)
 
 static void print_disks(const json_t *disks, unsigned width, size_t nrows, FILE *out)
 {
+    struct row *rows = sort_rows(disks, rate_of_disk);
     struct table table;
 
     table_init(&table, 6, "DISK >READ/s >reads/s >WRITTEN/s >writes/s >flushes/s");
-    for (size_t i = 0; i < nrows; i++) {
-        const json_t *disk = json_array_get(disks, i);
+    for (size_t i = 0; rows && i < nrows; i++) {
+        const json_t *disk = rows[i].object;
 
         table_add(&table, "%s", answer_text(disk, "device") ? answer_text(disk, "device") : "-");
         add_bytes(&table, rate_of(disk, "rd_bytes"));
@@ -190,19 +250,36 @@ static void print_disks(const json_t *disks, unsigned width, size_t nrows, FILE 
     fputc('\n', out);
     table_print(&table, width, out);
     table_done(&table);
+    free(rows);
 }
 
 /* ---------------------------------------------------------------------------------------------- */
 
-/* How many rows each table gets. A machine has fewer disks than CPUs, so those come first. */
-static void share(size_t *ncpus, size_t *ndisks, unsigned height)
+/*
+ * How many rows each table gets, with a line for what is cut, if that is not only for rows that are
+ * cut. A machine has fewer disks than CPUs, so those come first.
+ */
+static void share(size_t *ncpus, size_t *ndisks, unsigned height, bool is_cut)
 {
     size_t room = height > FRAME_LINES + 1 ? height - FRAME_LINES - 1 : 0;
 
-    if (height == 0 || *ncpus + *ndisks <= room + 1)
+    if (height == 0 || *ncpus + *ndisks <= room + !is_cut)
         return;
     *ndisks = min_u64(*ndisks, room / 2 > 0 ? room / 2 : room);
     *ncpus = min_u64(*ncpus, room - *ndisks);
+}
+
+static void say_what_is_cut(size_t nrows, size_t ncolumns, FILE *out)
+{
+    if (nrows == 0 && ncolumns == 0)
+        return;
+    fprintf(out, "cut off: ");
+    if (nrows > 0)
+        fprintf(out, "%zu row%s", nrows, nrows == 1 ? "" : "s");
+    if (ncolumns > 0)
+        fprintf(out, "%s%zu kind%s of exits", nrows > 0 ? ", " : "", ncolumns,
+                ncolumns == 1 ? "" : "s");
+    fputc('\n', out);
 }
 
 void top_view_print(const char *name, const json_t *rates, unsigned width, unsigned height,
@@ -213,19 +290,19 @@ void top_view_print(const char *name, const json_t *rates, unsigned width, unsig
     size_t ncpus = json_array_size(vcpus);
     size_t ndisks = json_array_size(disks);
     uint64_t nleft = answer_number(rates, "left-out");
-    size_t hidden;
+    struct columns columns;
 
     if (width > 0 && width < NARROWEST)
         width = NARROWEST; /* a terminal cuts it off itself */
-    share(&ncpus, &ndisks, nleft > 0 && height > 1 ? height - 1 : height);
+    find_columns(vcpus, width, &columns);
+    share(&ncpus, &ndisks, nleft > 0 && height > 1 ? height - 1 : height, columns.ncut > 0);
     print_summary(name, rates, width, out);
     if (ncpus > 0)
-        print_vcpus(vcpus, width, ncpus, out);
+        print_vcpus(vcpus, &columns, width, ncpus, out);
     if (ndisks > 0)
         print_disks(disks, width, ndisks, out);
-    hidden = json_array_size(vcpus) - ncpus + json_array_size(disks) - ndisks;
-    if (hidden > 0)
-        fprintf(out, "%zu rows more: the terminal is small\n", hidden);
+    say_what_is_cut(json_array_size(vcpus) - ncpus + json_array_size(disks) - ndisks, columns.ncut,
+                    out);
     if (nleft > 0)
         fprintf(out, "%llu CPUs, counters or disks more are left out\n", (unsigned long long)nleft);
 }

@@ -246,10 +246,10 @@ static int stream(struct disk_op *base)
     struct block *dropped = NULL;
     char *name = NULL;
     unsigned depth = 0;
-    int r = disk_check_writable(disk, &base->err);
+    int r = find_stream_base(op, &depth);
 
-    if (r == 0)
-        r = find_stream_base(op, &depth);
+    if (r == 0 && depth != 1 && block_stack_at(top, 1)) /* else there is nothing to take over */
+        r = disk_check_writable(disk, &base->err);
     if (r == 0 && depth > 0)
         r = name_base(op, 0, depth, &name);
     if (r == 0)

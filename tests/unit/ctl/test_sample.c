@@ -222,6 +222,43 @@ START_TEST(most_frequent_exits_come_first)
 }
 END_TEST
 
+/* Another CPU does more, and exits of one kind do not occur. */
+START_TEST(busiest_rows_come_first_and_columns_without_any_not_at_all)
+{
+    json_t *rates = json("{\"vcpus\":["
+                         "{\"cpu\":0,\"exits\":1.0,\"reasons\":{\"io\":1.0,\"nmi\":0.0}},"
+                         "{\"cpu\":1,\"exits\":0.0,\"reasons\":{\"io\":0.0,\"nmi\":0.0}},"
+                         "{\"cpu\":2,\"exits\":9.0,\"reasons\":{\"io\":9.0,\"nmi\":0.0}}],"
+                         "\"disks\":[{\"device\":\"vda\"},"
+                         "{\"device\":\"vdb\",\"wr_operations\":1.0}]}");
+    char *text = view(rates, 0, 0);
+
+    ck_assert_ptr_nonnull(strstr(
+        text, "CPU  EXITS/s   io\n  2      9.0  9.0\n  0      1.0  1.0\n  1        0    0\n"));
+    ck_assert_ptr_nonnull(strstr(text, "\nvdb "));
+    ck_assert(strstr(text, "\nvdb ") < strstr(text, "\nvda "));
+    free(text);
+    text = view(rates, 80, 10);
+    ck_assert_ptr_nonnull(strstr(text, "\n  2      9.0"));
+    ck_assert_ptr_null(strstr(text, "\n  1 "));
+    ck_assert_ptr_nonnull(strstr(text, "\ncut off: 2 rows\n"));
+    free(text);
+    json_decref(rates);
+}
+END_TEST
+
+START_TEST(columns_without_room_are_counted)
+{
+    json_t *rates = json("{\"vcpus\":[{\"cpu\":0,\"exits\":3.0,\"reasons\":{"
+                         "\"a_reason_with_a_name_of_30_chars\":2.0,\"b\":1.0,\"c\":1.0}}]}");
+    char *text = view(rates, 40, 24);
+
+    ck_assert_ptr_nonnull(strstr(text, "cut off: 3 kinds of exits\n"));
+    free(text);
+    json_decref(rates);
+}
+END_TEST
+
 START_TEST(page_is_no_higher_than_the_terminal)
 {
     json_t *rates = idle_machine(64, 17);
@@ -232,7 +269,7 @@ START_TEST(page_is_no_higher_than_the_terminal)
         ck_assert_msg(count_lines(text) <= height, "%u lines of %u:\n%s", count_lines(text), height,
                       text);
         if (height < 86)
-            ck_assert_ptr_nonnull(strstr(text, "rows more"));
+            ck_assert_ptr_nonnull(strstr(text, "cut off: "));
         free(text);
         if (height == 50)
             json_object_set_new(rates, "left-out", json_integer(3));
@@ -246,10 +283,10 @@ START_TEST(what_does_not_fit_is_counted)
     json_t *rates = idle_machine(10, 2);
     char *text = view(rates, 80, 12);
 
-    ck_assert_ptr_nonnull(strstr(text, "7 rows more: the terminal is small\n"));
+    ck_assert_ptr_nonnull(strstr(text, "\ncut off: 7 rows\n"));
     free(text);
     text = view(rates, 80, 18);
-    ck_assert_ptr_null(strstr(text, "rows more"));
+    ck_assert_ptr_null(strstr(text, "cut off: "));
     free(text);
     json_decref(rates);
 }
@@ -261,7 +298,9 @@ static void add_tests(Suite *suite)
                    providers_tell_of_the_same_cpu, disks_without_a_device_have_other_names,
                    what_a_vm_says_too_much_is_left_out, counter_that_goes_back_began_again,
                    no_time_in_between_is_no_division, most_frequent_exits_come_first,
-                   page_is_no_higher_than_the_terminal, what_does_not_fit_is_counted);
+                   busiest_rows_come_first_and_columns_without_any_not_at_all,
+                   columns_without_room_are_counted, page_is_no_higher_than_the_terminal,
+                   what_does_not_fit_is_counted);
 }
 
 UNIT_MAIN("sample", add_tests)
