@@ -102,6 +102,26 @@ class Bash(Shells, CtlTest):
         self.options = done.stderr.split("\n")[:-1]
         return done.stdout.split("\n")[:-1]
 
+    def test_keys_of_a_disk(self):
+        self.assertEqual(self.minivmm("--disk", "a.qcow2,ca"), ["a.qcow2,cache="])
+        self.assertEqual(self.options, ["-o nospace"])
+        self.assertIn("a.qcow2,readonly=", self.minivmm("--disk", "a.qcow2,"))
+        # "a.qcow2,cache=none" is three words where '=' breaks words.
+        for value, offered in (("", ["writeback", "none", "unsafe"]), ("n", ["none"])):
+            words = ["--disk", "a.qcow2,cache", "=", value]
+            self.assertEqual(self.minivmm(*words[:3 + bool(value)]), offered)
+        self.assertEqual(self.minivmm("--disk", "a,cache", "=", "none,aio", "=", "io"), ["io_uring"])
+        self.assertEqual(self.minivmm("--disk", "a,cache", "=", "none,werr"), ["none,werror="])
+        self.assertEqual(self.minivmm("--disk", "=", "a.qcow2,dis"), ["a.qcow2,discard="])
+        self.assertEqual(self.minivmm("--vsock", "pa"), ["path="])
+
+    def test_keys_that_there_are_not(self):
+        for words in (("--disk", "a,x"), ("--disk", "a,no/key", "=", "x"), ("--disk", "a,bps", "=", ""),
+                      ("--disk", "a"), ("--kernel", "a,b")):
+            with self.subTest(words=words):
+                self.assertEqual(self.minivmm(*words), self.files)
+                self.assertEqual(self.options[-1], "-o default")
+
     def test_how_words_end(self):
         self.vm("web")
         self.assertEqual(self.offered("web", "throttle", "disk0", "iops_s"), ["iops_size="])
