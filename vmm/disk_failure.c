@@ -36,12 +36,19 @@ void disk_failures_done(struct disk_failures *failures)
     pthread_mutex_destroy(&failures->lock);
 }
 
+/* One that was kept in an earlier round may be tried again by now. */
+static bool matters_more(const struct virtio_blk_failure *failure,
+                         const struct virtio_blk_failure *than)
+{
+    return failure->kept && (!than->kept || failure->round != than->round);
+}
+
 void disk_failures_note(void *opaque, const struct virtio_blk_failure *failure)
 {
     struct disk_failures *failures = opaque;
 
     pthread_mutex_lock(&failures->lock);
-    if (!failures->pending || (failure->kept && !failures->failure.kept))
+    if (!failures->pending || matters_more(failure, &failures->failure))
         failures->failure = *failure;
     failures->pending = true;
     pthread_mutex_unlock(&failures->lock);

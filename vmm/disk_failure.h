@@ -3,7 +3,7 @@
  * Failures of a guest's requests, on their way from the I/O thread of a disk to the main loop.
  *
  * Many may come at once, and one is told for those that came since the last: the first that was
- * kept, or else the first. Those that are not kept are told once in a second.
+ * kept in the latest round, or else the first. Those that are not kept are told once in a second.
  */
 #ifndef MINIVMM_DISK_FAILURE_H
 #define MINIVMM_DISK_FAILURE_H

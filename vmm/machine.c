@@ -266,7 +266,9 @@ static void on_disk_failed(struct disk_failures *failures, const struct virtio_b
     const struct disk_watch *watch = container_of(failures, struct disk_watch, failures);
     const struct machine_parts *parts = watch->machine->parts;
 
-    parts->disk_failed(parts, watch->disk, failure);
+    /* The machine went on since, so that request is tried again: it may succeed. */
+    if (!failure->kept || virtio_blk_waits(watch->dev, failure))
+        parts->disk_failed(parts, watch->disk, failure);
 }
 
 static struct disk_watch *watch_disk(struct machine *machine, struct disk *disk)

@@ -73,6 +73,8 @@ struct virtio_blk {
     bool broken;                     /* owner: loop thread; cleared while no queue runs */
     struct virtq_chain *chain;       /* scratch; owner: loop thread */
     struct blk_pause pause;
+    uint64_t resumes; /* so often it was told to go on; owner: the main thread */
+    uint64_t round;   /* and so often it did; owner: loop thread */
     enum virtio_blk_on_error on_write_error; /* owner: loop thread, as the next */
     enum virtio_blk_on_error on_read_error;
     struct loop_work report_errors;
@@ -126,6 +128,7 @@ static bool handle_failure(struct blk_request *request, int result)
         .kept = blk->failed && !queue->stopping &&
                 blk_stall_wants(read ? blk->on_read_error : blk->on_write_error, result),
         .error = result,
+        .round = blk->round,
     };
 
     virtio_blk_log_error(&blk->errors, __atomic_load_n(blk->label, __ATOMIC_ACQUIRE), &request->req,
@@ -445,6 +448,7 @@ static void pause_ended(struct blk_pause *pause)
 {
     struct virtio_blk *blk = container_of(pause, struct virtio_blk, pause);
 
+    blk->round = pause->ticket;
     retry(blk);
     for (unsigned i = 0; i < blk->dev.nqueues; i++)
         if (is_running(&blk->queues[i]))
@@ -460,7 +464,15 @@ static void blk_pause_dev(struct virtio_dev *dev, struct virtio_pauser *pauser, 
 
 static void blk_resume_dev(struct virtio_dev *dev)
 {
-    blk_pause_ask(&blk_of(dev)->pause, NULL, 0);
+    struct virtio_blk *blk = blk_of(dev);
+
+    blk_pause_ask(&blk->pause, NULL, ++blk->resumes);
+}
+
+/* What it kept before it hears of the last resume, it tries again then. */
+bool virtio_blk_waits(struct virtio_dev *dev, const struct virtio_blk_failure *failure)
+{
+    return failure->kept && failure->round == blk_of(dev)->resumes;
 }
 
 /* ---- virtio_ops: vCPU threads, under the transport's lock ------------------------------------ */

@@ -17,9 +17,10 @@
 #define VIRTIO_BLK_SERIAL_MAX 20u
 
 struct virtio_blk_failure {
-    bool read; /* or else a write, flush, discard */
-    bool kept; /* the VM is to be paused; when it goes on, the request is tried again */
-    int error; /* -errno */
+    bool read;      /* or else a write, flush, discard */
+    bool kept;      /* the VM is to be paused; when it goes on, the request is tried again */
+    int error;      /* -errno */
+    uint64_t round; /* for virtio_blk_waits */
 };
 
 struct virtio_blk_options {
@@ -44,6 +45,12 @@ struct virtio_blk_options {
 /* The device is handed to a transport, whose end frees it. 0 or -errno. */
 int virtio_blk_new(const struct virtio_blk_options *options, const struct guest_mem *mem,
                    struct virtio_dev **ret_dev) MUST_CHECK;
+
+/*
+ * Is a request that was kept not tried again yet, nor about to be? Once the device was told to go
+ * on it is, and the VM need not be paused for what is known of it. Main thread.
+ */
+bool virtio_blk_waits(struct virtio_dev *dev, const struct virtio_blk_failure *failure);
 
 /*
  * From now on tell the guest of every failure, also of those kept so far if they happen again: it

@@ -51,7 +51,7 @@ void blk_pause_init(struct blk_pause *pause);
 /* No request is in flight; waits for the flush. Not on the loop's thread. */
 void blk_pause_done(struct blk_pause *pause);
 
-/* Ask for a pause, or with NULL for its end. Any thread. */
+/* Ask for a pause, or with NULL for its end; `ended` sees the ticket. Any thread. */
 void blk_pause_ask(struct blk_pause *pause, struct virtio_pauser *pauser, uint64_t ticket);
 
 /* May requests begin? Loop's thread. */

@@ -90,6 +90,23 @@ START_TEST(kept_request_is_told_before_others)
 }
 END_TEST
 
+/* The earlier one may be tried again already, and then says nothing of this one. */
+START_TEST(kept_request_of_a_later_round_is_told)
+{
+    const struct virtio_blk_failure earlier = {.kept = true, .error = -ENOSPC, .round = 1};
+    const struct virtio_blk_failure later = {.kept = true, .error = -EDQUOT, .round = 2};
+    const struct virtio_blk_failure not_kept = {.error = -EIO, .round = 2};
+
+    disk_failures_note(&failures, &earlier);
+    disk_failures_note(&failures, &later);
+    disk_failures_note(&failures, &not_kept);
+    run_loop();
+    ck_assert_uint_eq(ntold, 1);
+    ck_assert_uint_eq(told.round, 2);
+    ck_assert_int_eq(told.error, -EDQUOT);
+}
+END_TEST
+
 START_TEST(end_takes_back_what_was_not_told)
 {
     note(false, true, -ENOSPC);
@@ -127,6 +144,7 @@ static void add_tests(Suite *suite)
     tcase_add_checked_fixture(tcase, set_up, tear_down);
     tcase_add_test(tcase, one_is_told_for_many);
     tcase_add_test(tcase, kept_request_is_told_before_others);
+    tcase_add_test(tcase, kept_request_of_a_later_round_is_told);
     tcase_add_test(tcase, end_takes_back_what_was_not_told);
     tcase_add_test(tcase, failures_of_another_thread);
     suite_add_tcase(suite, tcase);

@@ -15,6 +15,7 @@ static struct {
     atomic_uint nkept;
     atomic_bool read;
     atomic_int error;
+    struct virtio_blk_failure last; /* look at it when the device has settled */
 } who;
 
 static void on_failed(void *opaque, const struct virtio_blk_failure *failure)
@@ -23,6 +24,7 @@ static void on_failed(void *opaque, const struct virtio_blk_failure *failure)
     atomic_fetch_add(&who.nkept, failure->kept);
     atomic_store(&who.read, failure->read);
     atomic_store(&who.error, failure->error);
+    who.last = *failure;
 }
 
 static void on_paused(struct virtio_pauser *pauser, uint64_t ticket)
@@ -116,6 +118,30 @@ START_TEST(write_that_fails_again_is_kept_again)
     resume(); /* without a pause: it may have been ended before it came here */
     (void)blk_wait_used(&blk.ring);
     ck_assert_uint_eq(*blk_guest(STATUS_GPA(0), 1), VIRTIO_BLK_S_OK);
+}
+END_TEST
+
+/* What was noted before the device was told to go on is no reason to pause again. */
+START_TEST(what_is_tried_again_does_not_wait)
+{
+    struct virtio_blk_failure first;
+
+    bring_up(VIRTIO_BLK_ERROR_STOP, VIRTIO_BLK_ERROR_REPORT);
+    fail_with(-ENOSPC);
+    offer(0, VIRTIO_BLK_T_OUT);
+    first = who.last;
+    ck_assert(virtio_blk_waits(blk.dev, &first));
+    pause_device();
+    ck_assert(virtio_blk_waits(blk.dev, &first));
+    resume();
+    ck_assert(!virtio_blk_waits(blk.dev, &first));
+    blk_settle(); /* it failed again */
+    ck_assert(!virtio_blk_waits(blk.dev, &first));
+    ck_assert(virtio_blk_waits(blk.dev, &who.last));
+    fail_with(0);
+    resume();
+    (void)blk_wait_used(&blk.ring);
+    ck_assert(!virtio_blk_waits(blk.dev, &who.last));
 }
 END_TEST
 
@@ -232,8 +258,9 @@ END_TEST
 static void add_tests(Suite *suite)
 {
     blk_case(suite, "stall", write_waits_until_the_device_goes_on,
-             write_that_fails_again_is_kept_again, requests_are_tried_again_in_their_order,
-             reset_answers_what_is_kept, busy_queue_goes_on_after_many_failures);
+             write_that_fails_again_is_kept_again, what_is_tried_again_does_not_wait,
+             requests_are_tried_again_in_their_order, reset_answers_what_is_kept,
+             busy_queue_goes_on_after_many_failures);
     blk_add_loop_case(suite, "policies", policies_say_what_is_kept, ARRAY_SIZE(policies));
     blk_add_loop_case(suite, "ends", machine_ends_with_requests_kept, 2);
     blk_add_loop_case(suite, "told", guest_that_shall_end_is_told, 2);
