@@ -94,6 +94,7 @@ struct block_driver {
     /* See the functions on snapshots in image_ops.h. A format has all of these or none. */
     int (*list_snapshots)(struct block *block, struct block_snapshot **ret_list, unsigned *ret_n,
                           struct err *err);
+    void (*note_snapshots)(struct block *block);
     int (*create_snapshot)(struct block *block, const struct block_snapshot *snapshot,
                            struct err *err);
     int (*apply_snapshot)(struct block *block, const char *which, struct err *err);

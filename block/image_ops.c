@@ -189,6 +189,12 @@ void block_snapshot_list_free(struct block_snapshot *list, unsigned n)
     free(list);
 }
 
+void block_note_snapshots(struct block *block)
+{
+    if (block->driver->note_snapshots)
+        block->driver->note_snapshots(block);
+}
+
 int block_snapshot_create(struct block *block, const struct block_snapshot *snapshot,
                           struct err *err)
 {

@@ -28,8 +28,10 @@ struct block_details {
     const char *data_path; /* as it was opened; NULL: it is not */
     const uint64_t *data_id;
     bool data_file_raw;
-    const struct block *backing; /* NULL: there is none, or it was not opened */
-    uint64_t part_off;           /* where in the file the image begins */
+    const struct block *backing;            /* NULL: there is none, or it was not opened */
+    uint64_t part_off;                      /* where in the file the image begins */
+    const struct block_snapshot *snapshots; /* of block_note_snapshots */
+    unsigned nsnapshots;
 
     /* The rest is zero unless the image is qcow2. */
     unsigned version;
@@ -194,6 +196,12 @@ struct block_snapshot {
 int block_snapshot_list(struct block *block, struct block_snapshot **ret_list, unsigned *ret_n,
                         struct err *err) MUST_CHECK;
 void block_snapshot_list_free(struct block_snapshot *list, unsigned n);
+
+/*
+ * Remember the list for block_get_details, until this is called again: for who cannot wait for the
+ * host. A list that is too long for memory, or cannot be read, has as many as can be had.
+ */
+void block_note_snapshots(struct block *block);
 
 /*
  * Take a snapshot. `snapshot` describes it, except for `id` and `len`, which are ignored, and for a

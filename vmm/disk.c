@@ -236,6 +236,17 @@ struct block_port *disk_port(struct disk *disk)
     return &disk->port;
 }
 
+void disk_set_io_error(struct disk *disk, int error)
+{
+    if (error == 0 || disk->io_error == 0)
+        disk->io_error = error;
+}
+
+int disk_io_error(const struct disk *disk)
+{
+    return disk->io_error;
+}
+
 const struct config_disk *disk_config(const struct disk *disk)
 {
     return disk->config;

@@ -72,6 +72,13 @@ bool disk_is_closing(struct disk *disk); /* in disk_close: it waits, flushes and
 /* For its device. */
 struct block_port *disk_port(struct disk *disk);
 
+/*
+ * A request of the guest waits because of this failure, -errno; 0: none does any more. The first of
+ * several is the one to tell.
+ */
+void disk_set_io_error(struct disk *disk, int error);
+int disk_io_error(const struct disk *disk);
+
 const struct config_disk *disk_config(const struct disk *disk);
 
 /* What the guest and clients call it: "vda". */

@@ -9,6 +9,7 @@
 
 #include "base/file_host.h"
 #include "block/image_ops.h"
+#include "block/stack.h"
 
 void disk_image_name(unsigned index, char name[DISK_NAME_MAX])
 {
@@ -76,6 +77,14 @@ static const char **join_places(const struct config_places *a, const struct conf
     return paths;
 }
 
+static void note_snapshots(struct block *top)
+{
+    struct block *layer;
+
+    for (unsigned depth = 0; (layer = block_stack_at(top, depth)); depth++)
+        block_note_snapshots(layer);
+}
+
 int disk_image_open(const struct disk_image *image, struct block **ret_block, struct err *err)
 {
     const struct config_disk *config = &image->vm->disks[image->index];
@@ -104,6 +113,8 @@ int disk_image_open(const struct disk_image *image, struct block **ret_block, st
     free(allowed);
     if (r < 0)
         remove_added(&opening);
+    else
+        note_snapshots(*ret_block);
     return r;
 }
 

@@ -167,7 +167,11 @@ static int create_snapshot_held(struct op *op)
         r = err_set(err, -EEXIST, "Snapshot with name '%s' already exists on %s", op->name,
                     disk_label(op->disk));
     block_snapshot_list_free(list, n);
-    return r < 0 ? r : block_snapshot_create(block_of(op), &snapshot, err);
+    if (r == 0)
+        r = block_snapshot_create(block_of(op), &snapshot, err);
+    if (r == 0)
+        block_note_snapshots(block_of(op));
+    return r;
 }
 
 static int create_snapshot(struct disk_op *base)
@@ -212,6 +216,7 @@ static int delete_found(struct op *op, struct block_snapshot *list, unsigned n)
     r = block_snapshot_delete(block_of(op), found->id, &op->base.err);
     if (r < 0)
         return r;
+    block_note_snapshots(block_of(op));
     *op->ret_deleted = *found;
     found->id = NULL;
     found->name = NULL;

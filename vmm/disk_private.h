@@ -30,6 +30,7 @@ struct disk {
     struct disk_queue queue;
     struct disk_questions questions;
     struct block_job job;       /* the long operation that was asked for, if there is one */
+    int io_error;               /* owner: the main thread */
     struct disk_job_op *job_op; /* owner: the main thread; NULL: none */
 
     pthread_mutex_t lock; /* guards the rest: what other threads may ask for */

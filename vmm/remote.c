@@ -140,6 +140,27 @@ static struct disk *find_disk(struct control_vm *vm, unsigned index)
     return remote_of(vm)->parts->disks[index];
 }
 
+void remote_forget_io_error(struct remote *remote)
+{
+    for (size_t i = 0; i < remote->parts->ndisks; i++)
+        disk_set_io_error(remote->parts->disks[i], 0);
+    remote->io_error = false;
+}
+
+/* QEMU's BlockDeviceIoStatus, for disks that can let the guest wait. */
+static const char *io_status_of(const struct disk *disk)
+{
+    const struct config_disk *config = disk_config(disk);
+    int error = disk_io_error(disk);
+
+    if (config->on_write_error == VIRTIO_BLK_ERROR_REPORT &&
+        config->on_read_error == VIRTIO_BLK_ERROR_REPORT)
+        return NULL;
+    if (error == 0)
+        return "ok";
+    return error == -ENOSPC || error == -EDQUOT ? "nospace" : "failed";
+}
+
 static void get_disk(struct control_vm *vm, unsigned index, struct vm_disk *ret_disk)
 {
     const struct config_disk *config = disk_config(remote_of(vm)->parts->disks[index]);
@@ -147,6 +168,7 @@ static void get_disk(struct control_vm *vm, unsigned index, struct vm_disk *ret_
     *ret_disk = (struct vm_disk){
         .direct = config->cache == BLOCK_CACHE_NONE,
         .no_flush = config->cache == BLOCK_CACHE_UNSAFE,
+        .io_status = io_status_of(remote_of(vm)->parts->disks[index]),
     };
     (void)snprintf(ret_disk->device, sizeof(ret_disk->device), "%s",
                    disk_name(remote_of(vm)->parts->disks[index]));

@@ -39,6 +39,9 @@ int remote_init(struct remote *remote, const struct machine_parts *parts,
 /* The serial port is this pseudo-terminal, which has its name only when it was opened. */
 void remote_set_pty(struct remote *remote, const char *name);
 
+/* What failed on disks is tried again, or gone with the guest. */
+void remote_forget_io_error(struct remote *remote);
+
 /*
  * Answer what is open: the main loop will not run any more. The last machine has stopped, and
  * clients' requests are not carried out any more. Harmless on one that is all zero.

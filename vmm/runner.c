@@ -233,7 +233,7 @@ static void forget_disk_failure(struct runner *runner)
         control_tell_resumed(runner->control, remote->paused);
         remote->paused = false;
     }
-    remote->io_error = false;
+    remote_forget_io_error(remote);
 }
 
 static enum exit_code run_guest(struct runner *runner, struct err *err)

@@ -91,7 +91,7 @@ static void resume(struct runner *runner)
     loop_disarm(&runner->retry_disk);
     remote->wants_pause = false;
     remote->by_client = false;
-    remote->io_error = false;
+    remote_forget_io_error(remote);
     remote->prelaunch = false;
     machine_resume(remote->machine);
     control_tell_resumed(runner->control, remote->paused);
@@ -180,6 +180,7 @@ static void on_disk_failed(const struct machine_parts *parts, struct disk *disk,
     control_tell_disk_failed(runner->control, &told);
     if (!failure->kept || runner->remote.ending)
         return;
+    disk_set_io_error(disk, failure->error);
     if (runner->asked_to_power_off) /* it failed before the guest was asked */
         machine_report_disk_errors(runner->remote.machine);
     else if (!runner->remote.io_error)

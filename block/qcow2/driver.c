@@ -39,6 +39,7 @@ static void qcow2_free(struct block *block)
     qcow2_forget(q, QCOW2_FORGET_ALL);
     qcow2_table_done(&q->l1);
     qcow2_table_done(&q->reftable);
+    block_snapshot_list_free(q->noted, q->nnoted);
     free(q->freed.runs);
     free(q->unreferenced.runs);
     free(q->reserve);
@@ -154,6 +155,8 @@ static void qcow2_get_details(const struct block *block, struct block_details *d
     details->zstd = q->compression == QCOW2_ZSTD;
     details->dirty = q->incompatible & QCOW2_INCOMPAT_DIRTY;
     details->corrupt = q->incompatible & QCOW2_INCOMPAT_CORRUPT;
+    details->snapshots = q->noted;
+    details->nsnapshots = q->nnoted;
     details->data_file_raw = q->autoclear & QCOW2_AUTOCLEAR_RAW_DATA;
 }
 
@@ -231,6 +234,7 @@ const struct block_driver qcow2_driver = {
     .list_bitmaps = qcow2_list_bitmaps,
     .edit_bitmap = qcow2_edit_bitmap,
     .list_snapshots = qcow2_list_snapshots,
+    .note_snapshots = qcow2_note_snapshots,
     .create_snapshot = qcow2_create_snapshot,
     .apply_snapshot = qcow2_apply_snapshot,
     .delete_snapshot = qcow2_delete_snapshot,

@@ -179,6 +179,9 @@ struct qcow2 {
     struct qcow2_set snapshot_tables; /* L2 tables of snapshots, some of them active as well */
     struct qcow2_set other_metadata;  /* snapshots' L1 tables, their table, bitmaps */
 
+    struct block_snapshot *noted; /* see block_note_snapshots */
+    unsigned nnoted;
+
     /* Owner: q->lock */
     struct qcow2_space space;
     struct qcow2_stock stock;

@@ -188,6 +188,18 @@ static void expect_io_error(void)
     expect_status("io-error");
 }
 
+/* NULL: there is none. */
+static void expect_io_status(const char *status)
+{
+    json_t *disks = qmp_client_ask(&client, "query-block", NULL);
+    const json_t *now = json_object_get(json_array_get(disks, 0), "io-status");
+
+    ck_assert((now != NULL) == (status != NULL));
+    if (status)
+        ck_assert_str_eq(json_string_value(now), status);
+    json_decref(disks);
+}
+
 START_TEST(guest_is_paused_and_loses_nothing)
 {
     if (!start(true, ""))
@@ -195,12 +207,14 @@ START_TEST(guest_is_paused_and_loses_nothing)
     expect_io_error();
     ck_assert_msg(vm_wait_error(&vm, "`cont` lets it go on"), "stderr: %s", vm_errors(&vm));
     ck_assert(strstr(vm_errors(&vm), "No space left on device"));
+    expect_io_status("nospace");
     qmp_client_do(&client, "cont", NULL); /* in vain */
     expect_io_error();
     free_space();
     qmp_client_do(&client, "cont", NULL);
     ck_assert_msg(vm_wait_output(&vm, "done"), "stderr: %s", vm_errors(&vm));
     expect_status("running");
+    expect_io_status("ok");
     qmp_client_do(&client, "stop", NULL);
     check_written();
     qmp_client_do(&client, "quit", NULL);
@@ -278,6 +292,7 @@ START_TEST(guest_is_told_where_the_user_wants_that)
     ck_assert_msg(vm_wait_output(&vm, "done"), "stderr: %s", vm_errors(&vm));
     ck_assert(was_told_of_errors());
     expect_status("running");
+    expect_io_status(NULL);
     qmp_client_do(&client, "quit", NULL);
     qmp_client_close(&client);
     assert_exit_code(&vm, vm_wait(&vm), EXIT_KILLED);

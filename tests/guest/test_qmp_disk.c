@@ -124,6 +124,17 @@ START_TEST(guest_sees_that_its_disk_is_longer)
 }
 END_TEST
 
+/* Inside the image on top, as query-block tells. */
+static size_t count_snapshots(void)
+{
+    json_t *disks = qmp_client_ask(&client, "query-block", NULL);
+    const json_t *node = json_object_get(json_array_get(disks, 0), "inserted");
+    size_t n = json_array_size(json_object_get(json_object_get(node, "image"), "snapshots"));
+
+    json_decref(disks);
+    return n;
+}
+
 START_TEST(guest_goes_on_in_an_overlay_which_is_streamed)
 {
     struct block_details details;
@@ -141,8 +152,15 @@ START_TEST(guest_goes_on_in_an_overlay_which_is_streamed)
                    scratch_path("o.qcow2"));
     qmp_client_do(&client, "blockdev-snapshot-sync", arguments);
     tell_and_wait("ready..");
-    qmp_client_do(&client, "blockdev-snapshot-internal-sync",
-                  "{\"device\":\"vda\",\"name\":\"s\"}");
+    ck_assert_uint_eq(count_snapshots(), 0);
+    for (unsigned i = 0; i < 2; i++)
+        qmp_client_do(&client, "blockdev-snapshot-internal-sync",
+                      i == 0 ? "{\"device\":\"vda\",\"name\":\"r\"}"
+                             : "{\"device\":\"vda\",\"name\":\"s\"}");
+    ck_assert_uint_eq(count_snapshots(), 2);
+    qmp_client_do(&client, "blockdev-snapshot-delete-internal-sync",
+                  "{\"device\":\"vda\",\"name\":\"r\"}");
+    ck_assert_uint_eq(count_snapshots(), 1);
     qmp_client_do(&client, "block-stream", "{\"device\":\"vda\"}");
     json_decref(qmp_client_event(&client, "BLOCK_JOB_COMPLETED"));
     tell_and_wait("ready...");

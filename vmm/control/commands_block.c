@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "block/image_ops.h"
 #include "vmm/control/disk_survey.h"
+#include "vmm/control/snapshot_info.h"
 
 /* What is built here on disks' threads belongs to nobody else until it is handed over. */
 
@@ -37,6 +38,15 @@ static json_t *qcow2_json(const struct block_details *details)
                      "compression-type", details->zstd ? "zstd" : "zlib");
 }
 
+static json_t *snapshots_json(const struct block_details *details)
+{
+    json_t *snapshots = json_array();
+
+    for (unsigned i = 0; i < details->nsnapshots; i++)
+        json_array_append_new(snapshots, snapshot_info(&details->snapshots[i]));
+    return snapshots;
+}
+
 /* An image, and with `chain` its backing files, as qemu-img info has them. */
 static json_t *image_json(const struct block *block, bool chain)
 {
@@ -57,6 +67,8 @@ static json_t *image_json(const struct block *block, bool chain)
         json_object_set_new(image, "backing-filename", qmp_text(details.backing_name));
     if (details.backing_format)
         json_object_set_new(image, "backing-filename-format", qmp_text(details.backing_format));
+    if (details.nsnapshots > 0)
+        json_object_set_new(image, "snapshots", snapshots_json(&details));
     if (chain && details.backing)
         json_object_set_new(image, "backing-image", image_json(details.backing, true));
     return image;
@@ -106,8 +118,9 @@ static json_t *node_json(const struct vm_disk *disk, const struct block_port *po
 
 static json_t *look_at_device(const struct vm_disk *disk, const struct block_port *port)
 {
-    return json_pack("{s:s,s:s,s:b,s:b,s:o}", "device", disk->device, "type", "unknown", "locked",
-                     0, "removable", 0, "inserted", node_json(disk, port, port->block, 0, true));
+    return json_pack("{s:s,s:s,s:b,s:b,s:s*,s:o}", "device", disk->device, "type", "unknown",
+                     "locked", 0, "removable", 0, "io-status", disk->io_status, "inserted",
+                     node_json(disk, port, port->block, 0, true));
 }
 
 static json_t *look_at_chain(const struct vm_disk *disk, const struct block_port *port)

@@ -7,9 +7,9 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "base/clock.h"
 #include "block/throttle.h"
 #include "vmm/control/disk_find.h"
+#include "vmm/control/snapshot_info.h"
 #include "vmm/disk.h"
 #include "vmm/disk_ops.h"
 
@@ -115,21 +115,6 @@ struct deletion {
     struct block_snapshot deleted;
 };
 
-/* QEMU's SnapshotInfo. */
-static json_t *snapshot_json(const struct block_snapshot *snapshot)
-{
-    json_t *json = json_pack(
-        "{s:o,s:o,s:I,s:I,s:I,s:I,s:I}", "id", qmp_text(snapshot->id), "name",
-        qmp_text(snapshot->name), "vm-state-size", (json_int_t)snapshot->vm_state_len, "date-sec",
-        (json_int_t)snapshot->date_sec, "date-nsec", (json_int_t)snapshot->date_nsec,
-        "vm-clock-sec", (json_int_t)(snapshot->vm_clock_ns / NS_PER_S), "vm-clock-nsec",
-        (json_int_t)(snapshot->vm_clock_ns % NS_PER_S));
-
-    if (snapshot->icount != UINT64_MAX)
-        json_object_set_new(json, "icount", json_integer((json_int_t)snapshot->icount));
-    return json;
-}
-
 static void answer_deletion(void *opaque, int result, const struct err *err)
 {
     struct deletion *deletion = opaque;
@@ -137,7 +122,7 @@ static void answer_deletion(void *opaque, int result, const struct err *err)
     if (result < 0) {
         qmp_fail(deletion->request, QMP_GENERIC_ERROR, "%s", err->msg);
     } else {
-        qmp_return(deletion->request, snapshot_json(&deletion->deleted));
+        qmp_return(deletion->request, snapshot_info(&deletion->deleted));
         free(deletion->deleted.id);
         free(deletion->deleted.name);
     }

@@ -52,9 +52,10 @@ enum vm_topic {
 #define VM_PAGE_SIZE 4096u
 
 struct vm_disk {
-    char device[8]; /* what the guest calls it: "vda" */
-    bool direct;    /* past the host's cache */
-    bool no_flush;  /* flushes do not wait for the host's disk */
+    char device[8];        /* what the guest calls it: "vda" */
+    bool direct;           /* past the host's cache */
+    bool no_flush;         /* flushes do not wait for the host's disk */
+    const char *io_status; /* in QEMU's words; NULL: the guest is told of all failures */
 };
 
 struct control_vm;

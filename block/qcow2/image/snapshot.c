@@ -196,6 +196,35 @@ int qcow2_list_snapshots(struct block *block, struct block_snapshot **ret_list, 
     return list ? 0 : err_set(err, -ENOMEM, "%s: out of memory", q->path);
 }
 
+/* Of what is remembered: no more than anybody would be told. */
+#define NOTED_MAX ((size_t)1 << 20)
+
+void qcow2_note_snapshots(struct block *block)
+{
+    struct qcow2 *q = qcow2_of(block);
+    struct block_snapshot *list = NULL;
+    size_t size = 0;
+    unsigned n = 0;
+
+    block_snapshot_list_free(q->noted, q->nnoted);
+    q->noted = NULL;
+    q->nnoted = 0;
+    if (qcow2_has_data_file(q) || qcow2_list_snapshots(block, &list, &n, NULL) < 0 || n == 0) {
+        free(list);
+        return;
+    }
+    while (q->nnoted < n && size < NOTED_MAX) {
+        const struct block_snapshot *snapshot = &list[q->nnoted++];
+
+        size += sizeof(*snapshot) + strlen(snapshot->id) + strlen(snapshot->name);
+    }
+    for (unsigned i = q->nnoted; i < n; i++) {
+        free(list[i].id);
+        free(list[i].name);
+    }
+    q->noted = list;
+}
+
 /* ---- create ---------------------------------------------------------------------------------- */
 
 static char *next_id(const struct qcow2_snaptable *table)

@@ -10,6 +10,7 @@
 
 int qcow2_list_snapshots(struct block *block, struct block_snapshot **ret_list, unsigned *ret_n,
                          struct err *err) MUST_CHECK;
+void qcow2_note_snapshots(struct block *block);
 int qcow2_create_snapshot(struct block *block, const struct block_snapshot *snapshot,
                           struct err *err) MUST_CHECK;
 int qcow2_apply_snapshot(struct block *block, const char *which, struct err *err) MUST_CHECK;

@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "block/image_ops.h"
+#include "block/stack.h"
 
 static struct fake_vm *fake_of(struct control_vm *vm)
 {
@@ -128,7 +130,7 @@ void fake_vm_let_cpu_answer(struct fake_vm *fake)
 
 static void get_disk(struct control_vm *vm, unsigned index, struct vm_disk *ret_disk)
 {
-    *ret_disk = (struct vm_disk){.direct = index == 1};
+    *ret_disk = (struct vm_disk){.direct = index == 1, .io_status = index == 0 ? "ok" : NULL};
     (void)snprintf(ret_disk->device, sizeof(ret_disk->device), "vd%c", 'a' + (int)index);
 }
 
@@ -292,6 +294,8 @@ void fake_vm_add_disk(struct fake_vm *fake, struct loop *loop, const char *path)
 
     ck_assert_uint_lt(index, FAKE_VM_DISKS_MAX);
     ck_assert_msg(block_open(&options, &block, &err) == 0, "%s", err.msg);
+    for (unsigned depth = 0; block_stack_at(block, depth); depth++)
+        block_note_snapshots(block_stack_at(block, depth));
     block_port_init(&fake->ports[index], block, loop);
     disk_questions_init(&fake->questions[index], loop, &fake->ports[index]);
 }

@@ -7,6 +7,8 @@
 
 #include "base/bytes.h"
 #include "block/create.h"
+#include "block/image_ops.h"
+#include "tests/lib/block/image_file.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
 #include "tests/lib/vmm/control/fake_vm.h"
@@ -29,6 +31,18 @@ static void make(const char *name, struct block_create_options options)
     options.path = scratch_path(name);
     options.len = MIB;
     ck_assert_msg(block_create(&options, &err) == 0, "%s", err.msg);
+}
+
+static void take_snapshot(const char *name)
+{
+    char label[] = "before";
+    const struct block_snapshot snapshot = {
+        .name = label, .date_sec = 1700000000, .icount = UINT64_MAX};
+    struct block *block = image_open(name, BLOCK_FORMAT_QCOW2, false);
+    struct err err = {0};
+
+    ck_assert_msg(block_snapshot_create(block, &snapshot, &err) == 0, "%s", err.msg);
+    ck_assert_int_eq(block_close(block), 0);
 }
 
 /* vda is a qcow2 overlay, vdb a raw file. */
@@ -134,10 +148,37 @@ START_TEST(disks_are_described_with_their_chains)
     ck_assert_int_eq(number_at(disks, "0/inserted/iops_wr"), 0);
     ck_assert(json_is_false(at(disks, "0/inserted/cache/direct")));
 
+    ck_assert_str_eq(text_at(disks, "0/io-status"), "ok");
+
     ck_assert_str_eq(text_at(disks, "1/device"), "vdb");
+    ck_assert_ptr_null(json_object_get(at(disks, "1"), "io-status"));
     ck_assert_str_eq(text_at(disks, "1/inserted/drv"), "raw");
     ck_assert_int_eq(number_at(disks, "1/inserted/backing_file_depth"), 0);
     ck_assert(json_is_true(at(disks, "1/inserted/cache/direct")));
+}
+END_TEST
+
+START_TEST(snapshots_inside_images_are_told)
+{
+    const json_t *list;
+
+    make("b.qcow2", (struct block_create_options){.format = BLOCK_FORMAT_QCOW2});
+    take_snapshot("b.qcow2");
+    make("a.qcow2", (struct block_create_options){.format = BLOCK_FORMAT_QCOW2,
+                                                  .backing_file = "b.qcow2",
+                                                  .backing_format = BLOCK_FORMAT_QCOW2});
+    fake_vm_add_disk(&fake, rig.loop, scratch_path("a.qcow2"));
+    list = ask("query-block", NULL);
+    ck_assert_ptr_null(json_object_get(at(list, "0/inserted/image"), "snapshots"));
+    list = at(list, "0/inserted/image/backing-image/snapshots");
+    ck_assert_uint_eq(json_array_size(list), 1);
+    ck_assert_str_eq(text_at(list, "0/name"), "before");
+    ck_assert_str_eq(text_at(list, "0/id"), "1");
+    ck_assert_int_eq(number_at(list, "0/date-sec"), 1700000000);
+    ck_assert_int_eq(number_at(list, "0/vm-state-size"), 0);
+    list = ask("query-named-block-nodes", NULL);
+    ck_assert_ptr_null(json_object_get(at(list, "0/image"), "snapshots"));
+    ck_assert_str_eq(text_at(list, "1/image/snapshots/0/name"), "before");
 }
 END_TEST
 
@@ -368,8 +409,9 @@ END_TEST
 static void add_tests(Suite *suite)
 {
     unit_case_with(suite, "block", set_up_block, tear_down, disks_are_described_with_their_chains,
-                   nodes_are_all_images_of_all_chains, vm_without_disks_has_none,
-                   counters_of_a_disk_are_told, open_question_is_answered_at_the_end);
+                   snapshots_inside_images_are_told, nodes_are_all_images_of_all_chains,
+                   vm_without_disks_has_none, counters_of_a_disk_are_told,
+                   open_question_is_answered_at_the_end);
     unit_case_with(suite, "stats", set_up_stats, tear_down, exits_are_told_for_each_cpu,
                    statistics_of_all_cpus_there_can_be_fit_into_an_answer, statistics_are_filtered,
                    statistics_of_the_vm_are_those_of_its_network_cards_too,
