@@ -2,6 +2,7 @@
 #include "devices/virtio/virtio_fs.h"
 
 #include <errno.h>
+#include <linux/fuse.h>
 #include <linux/virtio_fs.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -11,8 +12,10 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/iov.h"
 #include "devices/virtio/vhost_user.h"
 #include "devices/virtio/virtio_pause.h"
+#include "devices/virtio/virtio_rings.h"
 
 /* 5.11.2: the one for requests that go first, without notifications, and one for the others. */
 #define QUEUES 2u
@@ -35,7 +38,9 @@ struct virtio_fs {
     struct loop *loop;
     struct vhost_user user; /* owner: the loop's thread, once it is open */
     struct loop_fd hangup;
-    bool lost; /* owner: the loop's thread */
+    bool lost;     /* owner: the loop's thread, as the next two */
+    bool refusing; /* it is dead, and requests fail here instead */
+    struct virtio_rings refused;
     atomic_bool cancelled;
     struct virtio_pause pause;
     struct virtio_fs_config config;
@@ -52,20 +57,70 @@ static struct virtio_fs *fs_of(struct virtio_dev *dev)
 
 /* ---- the loop's thread ----------------------------------------------------------------------- */
 
-/* There is nobody who could say what became of the requests, so none is answered any more. */
+/* Nobody serves the folder any more: each request fails. */
+static void refuse(struct virtio_ring *ring)
+{
+    const struct virtq_chain *chain;
+
+    while ((chain = virtio_ring_next(ring))) {
+        struct fuse_out_header out = {.len = sizeof(out), .error = -EIO};
+        struct fuse_in_header in = {0};
+
+        (void)iov_to_buf(chain->iov, chain->nout, 0, &in, sizeof(in)); /* as much as there is */
+        out.unique = in.unique;
+        virtq_push(
+            ring->vq, chain->head,
+            (uint32_t)iov_from_buf(&chain->iov[chain->nout], chain->nin, 0, &out, sizeof(out)));
+    }
+}
+
+/*
+ * A queue that a dead process had. It worked on requests in their order, or nearly so: what it
+ * answered last tells where it was. Where that is wrong, the driver finds an answer to no request.
+ */
+static int begin_to_refuse(struct fs_queue *queue)
+{
+    struct virtio_fs *fs = queue->fs;
+    int r = virtio_rings_start(&fs->refused, queue->index);
+
+    if (r == 0)
+        virtq_take_over(&fs->dev.queues[queue->index]);
+    return r;
+}
+
+static bool is_refused(const struct fs_queue *queue)
+{
+    return queue->fs->refused.all[queue->index].kick.loop != NULL;
+}
+
+/*
+ * A process that hangs, or says what makes no sense, may have left something behind that goes on to
+ * use the rings, which are left alone then: only a reset helps.
+ */
 static void lose(struct virtio_fs *fs, int error)
 {
+    bool given[QUEUES];
+
     if (fs->lost)
         return;
     fs->lost = true;
     loop_remove_fd(&fs->hangup);
-    for (unsigned i = 0; i < QUEUES; i++)
+    for (unsigned i = 0; i < QUEUES; i++) {
+        given[i] = fs->queues[i].given;
         fs->queues[i].given = false;
+    }
     if (atomic_load(&fs->cancelled))
         return;
     (void)shutdown(fs->user.sock, SHUT_RDWR); /* or it did that */
-    fs->tell_lost(fs->opaque, error == -EPIPE ? -ECONNRESET : error);
-    fs->dev.transport->needs_reset(fs->dev.transport);
+    if (error == -EPIPE)
+        error = -ECONNRESET;
+    fs->tell_lost(fs->opaque, error);
+    fs->refusing = error == -ECONNRESET;
+    for (unsigned i = 0; fs->refusing && i < QUEUES; i++)
+        if (given[i])
+            fs->refusing = begin_to_refuse(&fs->queues[i]) == 0;
+    if (!fs->refusing)
+        fs->dev.transport->needs_reset(fs->dev.transport);
 }
 
 /* It says nothing unless it is asked. */
@@ -124,17 +179,29 @@ static void take_back(struct fs_queue *queue)
     take_calls(queue);
 }
 
+/* The end of a pause: with the process, or without it, of which the driver is told. */
+static void go_on(struct fs_queue *queue)
+{
+    struct virtio_fs *fs = queue->fs;
+
+    if (!queue->started || queue->given)
+        return;
+    if (is_refused(queue))
+        virtio_ring_again(&fs->refused.all[queue->index]);
+    else if (give(queue) < 0 && fs->refusing && begin_to_refuse(queue) < 0)
+        fs->dev.transport->needs_reset(fs->dev.transport);
+}
+
 static void pause_changed(struct virtio_pause *pause, bool on)
 {
     struct virtio_fs *fs = container_of(pause, struct virtio_fs, pause);
 
+    fs->refused.pause.on = on;
     for (unsigned i = 0; i < QUEUES; i++) {
-        struct fs_queue *queue = &fs->queues[i];
-
         if (on)
-            take_back(queue);
-        else if (queue->started && !queue->given && !fs->lost)
-            (void)give(queue); /* lost otherwise, which is told */
+            take_back(&fs->queues[i]);
+        else
+            go_on(&fs->queues[i]);
     }
 }
 
@@ -161,11 +228,15 @@ static void start_on_loop(void *opaque)
 {
     struct start_call *call = opaque;
     struct fs_queue *queue = call->queue;
+    struct virtio_fs *fs = queue->fs;
 
     queue->next_avail = 0;
-    call->result = loop_add_fd(queue->fs->loop, &queue->call);
-    if (call->result == 0 && !queue->fs->pause.on)
+    call->result = loop_add_fd(fs->loop, &queue->call);
+    if (call->result == 0 && !fs->pause.on) {
         call->result = give(queue);
+        if (call->result < 0 && fs->refusing)
+            call->result = begin_to_refuse(queue);
+    }
     queue->started = call->result == 0;
     if (!queue->started)
         loop_remove_fd(&queue->call);
@@ -185,6 +256,8 @@ static void stop_on_loop(void *opaque)
     struct fs_queue *queue = opaque;
 
     take_back(queue);
+    if (is_refused(queue))
+        virtio_rings_stop(&queue->fs->refused, queue->index);
     loop_remove_fd(&queue->call);
     queue->started = false;
 }
@@ -223,6 +296,7 @@ static void fs_features_ok(struct virtio_dev *dev)
 {
     struct virtio_fs *fs = fs_of(dev);
 
+    virtio_rings_features_ok(&fs->refused);
     loop_call(fs->loop, set_features_on_loop, fs);
 }
 
@@ -261,6 +335,7 @@ static void fs_free(struct virtio_dev *dev)
     void *opaque = fs->opaque;
 
     loop_call(fs->loop, leave_loop, fs);
+    virtio_rings_done(&fs->refused);
     vhost_user_close(&fs->user);
     free_memory(fs);
     freed(opaque);
@@ -326,6 +401,13 @@ int virtio_fs_new(const struct virtio_fs_options *options, const struct guest_me
         r = vhost_user_open(&fs->user, options->sock, options->timeout_ms,
                             VIRTIO_FEATURES_COMMON & ~VIRTIO_FEATURE(VIRTIO_F_RING_RESET), mem);
     if (r < 0) {
+        free_memory(fs);
+        return r;
+    }
+    fs->refused = (struct virtio_rings){.dev = &fs->dev, .loop = options->loop, .work = refuse};
+    r = virtio_rings_init(&fs->refused);
+    if (r < 0) {
+        vhost_user_close(&fs->user);
         free_memory(fs);
         return r;
     }

@@ -4,8 +4,9 @@
  * are given by vhost-user. There is one for requests, and one for those that go first.
  *
  * The loop's thread alone speaks with the process, and may wait for it: seconds, if it hangs. So a
- * loop should have nothing else to do. When the process is lost, the driver is told that the device
- * needs a reset, and no request is answered any more.
+ * loop should have nothing else to do. When the process is dead, each request fails with EIO, and
+ * those that it had do, too. When it is lost otherwise, the driver is told that the device needs a
+ * reset, and no request is answered any more.
  */
 #ifndef MINIVMM_DEVICES_VIRTIO_VIRTIO_FS_H
 #define MINIVMM_DEVICES_VIRTIO_VIRTIO_FS_H

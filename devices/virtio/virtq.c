@@ -54,6 +54,16 @@ void virtq_start(struct virtq *vq, uint64_t features)
     vq->in_flight = 0;
 }
 
+void virtq_take_over(struct virtq *vq)
+{
+    uint16_t used = ring_load16(&vq->used->idx, __ATOMIC_SEQ_CST);
+
+    vq->next_avail = used;
+    vq->avail_idx = used;
+    vq->next_used = used;
+    vq->published_used = used;
+}
+
 /* ---- the event indices after the rings (2.7.7, 2.7.10) --------------------------------------- */
 
 /* After the available ring: the driver says when it wants an interrupt. */

@@ -96,6 +96,12 @@ int virtq_enable(struct virtq *vq, const struct guest_mem *mem) MUST_CHECK;
 void virtq_start(struct virtq *vq, uint64_t features);
 
 /*
+ * After virtq_start: go on where somebody else left off who had the queue before, and used its
+ * chains in their order.
+ */
+void virtq_take_over(struct virtq *vq);
+
+/*
  * Take the next chain off the available ring.
  *
  * 1 with *ret_chain filled; 0 if there is none; -EPROTO if the driver broke the rules: nothing was

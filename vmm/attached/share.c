@@ -66,12 +66,12 @@ static void lost(void *opaque, int error)
                   "it restarts",
                   tag, error == -ETIMEDOUT ? "does not answer" : "answers wrongly");
     else if (helper_process_wait(share->process, -1, END_MS) == -ESRCH)
-        log_error("share %s: virtiofsd has ended (%s): the guest has the folder no more until it "
-                  "restarts",
+        log_error("share %s: virtiofsd has ended (%s): every access of the guest to the folder "
+                  "fails until it restarts",
                   tag, helper_process_fate(share->process));
     else
-        log_error("share %s: virtiofsd has closed its connection: the guest has the folder no more "
-                  "until it restarts",
+        log_error("share %s: virtiofsd has closed its connection: every access of the guest to the "
+                  "folder fails until it restarts",
                   tag);
     helper_process_end(share->process, 0);
     share->process = NULL;

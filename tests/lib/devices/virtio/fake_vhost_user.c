@@ -100,7 +100,8 @@ static void work(struct fake_vhost_user *fake, struct fake_vhost_queue *queue)
     struct vring_avail *avail = at(fake, queue->avail, 4 + 2ull * queue->size, false);
     struct vring_used *used = at(fake, queue->used, 4 + 8ull * queue->size, false);
 
-    while (queue->next_avail != le16toh(__atomic_load_n(&avail->idx, __ATOMIC_SEQ_CST))) {
+    while (queue->next_avail != le16toh(__atomic_load_n(&avail->idx, __ATOMIC_SEQ_CST)) &&
+           !fake->deaf) {
         uint16_t head = le16toh(avail->ring[queue->next_avail++ % queue->size]);
         uint16_t idx = le16toh(used->idx);
         uint32_t written;
@@ -294,12 +295,14 @@ static void *run(void *opaque)
         for (unsigned i = 0; i < FAKE_VHOST_QUEUES; i++) {
             const struct fake_vhost_queue *queue = &fake->queues[i];
 
-            fds[2 + i] = (struct pollfd){.fd = queue->enabled ? queue->kick : -1, .events = POLLIN};
+            fds[2 + i] = (struct pollfd){.fd = queue->enabled && !fake->deaf ? queue->kick : -1,
+                                         .events = POLLIN};
         }
         if (poll(fds, ARRAY_SIZE(fds), -1) < 0 || fds[0].revents)
             break;
         for (unsigned i = 0; i < FAKE_VHOST_QUEUES; i++)
-            if (fds[2 + i].revents && eventfd_read(fake->queues[i].kick, &kicks) == 0)
+            if (fds[2 + i].revents && !fake->deaf &&
+                eventfd_read(fake->queues[i].kick, &kicks) == 0)
                 work(fake, &fake->queues[i]);
         if (fds[1].revents && (!receive(fake, &message) || !handle(fake, &message)))
             break;

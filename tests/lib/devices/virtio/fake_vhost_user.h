@@ -43,6 +43,7 @@ struct fake_vhost_user {
     uint64_t protocol_features;
     enum fake_vhost_fault fault;
     uint32_t at;
+    atomic_bool deaf; /* it looks at no kick */
 
     int sock; /* of the test: handed to what is tested */
     int own;
