@@ -8,6 +8,7 @@
 #include "boot/aml.h"
 #include "boot/bytebuf.h"
 #include "devices/acpi_pm.h"
+#include "devices/rtc.h"
 #include "memory/layout_x86.h"
 
 #define OEM_ID "MINVMM" /* six characters */
@@ -149,6 +150,18 @@ static void add_vm_generation(struct bytebuf *buf)
     aml_end(buf, device);
 }
 
+static void add_rtc(struct bytebuf *buf)
+{
+    struct aml_block device = aml_begin_device(buf, "RTC_");
+    struct aml_crs crs;
+
+    aml_name_string(buf, "_HID", "PNP0B00");
+    aml_crs_init(&crs);
+    aml_crs_io(&crs, X86_PORT_RTC, RTC_PORTS); /* no interrupt: Linux then offers no alarms */
+    aml_name_crs(buf, &crs);
+    aml_end(buf, device);
+}
+
 static uint64_t build_dsdt(struct acpi_builder *b, const struct boot_machine *machine)
 {
     static const uint32_t s5[] = {ACPI_PM_SLP_TYP_S5, 0, 0, 0};
@@ -163,6 +176,8 @@ static uint64_t build_dsdt(struct acpi_builder *b, const struct boot_machine *ma
     add_power_button(buf);
     add_pvpanic(buf);
     add_vm_generation(buf);
+    if (machine->rtc)
+        add_rtc(buf);
     aml_end(buf, scope);
     aml_name_package(buf, "_S5_", s5, ARRAY_SIZE(s5));
     return end_table(b, start);
@@ -172,6 +187,7 @@ static uint64_t build_dsdt(struct acpi_builder *b, const struct boot_machine *ma
 
 enum fadt_offset {
     FADT_DSDT = 40,
+    FADT_CENTURY = 108,
     FADT_IAPC_BOOT_ARCH = 109,
     FADT_FLAGS = 112,
     FADT_RESET_REG = 116,
@@ -206,7 +222,8 @@ static void store_port_address(uint8_t *gas, uint64_t port)
     store_le64(gas + 4, port);
 }
 
-static uint64_t build_fadt(struct acpi_builder *b, uint64_t dsdt)
+static uint64_t build_fadt(struct acpi_builder *b, const struct boot_machine *machine,
+                           uint64_t dsdt)
 {
     size_t start = begin_table(b, "FACP", FADT_REVISION);
     uint8_t *fadt = b->buf.data + start;
@@ -214,7 +231,9 @@ static uint64_t build_fadt(struct acpi_builder *b, uint64_t dsdt)
     bytebuf_put_zeroes(&b->buf, FADT_SIZE - HEADER_SIZE);
     store_le32(fadt + FADT_DSDT, (uint32_t)dsdt);
     store_le64(fadt + FADT_X_DSDT, dsdt);
-    store_le16(fadt + FADT_IAPC_BOOT_ARCH, FADT_BOOT_NO_VGA | FADT_BOOT_NO_CMOS_RTC);
+    store_le16(fadt + FADT_IAPC_BOOT_ARCH,
+               FADT_BOOT_NO_VGA | (machine->rtc ? 0 : FADT_BOOT_NO_CMOS_RTC));
+    fadt[FADT_CENTURY] = machine->rtc ? RTC_CENTURY : 0;
     store_le32(fadt + FADT_FLAGS, FADT_WBINVD | FADT_NO_FIXED_POWER_BUTTON |
                                       FADT_NO_FIXED_SLEEP_BUTTON | FADT_RESET_REG_SUPPORTED |
                                       FADT_HW_REDUCED_ACPI);
@@ -299,7 +318,7 @@ size_t acpi_build(const struct boot_machine *machine, uint64_t gpa, uint8_t *are
     uint64_t tables[2];
     uint8_t *rsdp = bytebuf_extend(&b.buf, RSDP_SIZE);
 
-    tables[0] = build_fadt(&b, build_dsdt(&b, machine));
+    tables[0] = build_fadt(&b, machine, build_dsdt(&b, machine));
     tables[1] = build_madt(&b, machine->ncpus);
     fill_rsdp(rsdp, build_xsdt(&b, tables, ARRAY_SIZE(tables)));
     return b.buf.len;

@@ -52,6 +52,7 @@ struct boot_machine {
     bool acpi;      /* false: MP table, and virtio_mmio.device= in front of the command line */
     const struct boot_virtio_mmio *virtio;
     size_t nvirtio;
+    bool rtc;            /* there is a clock */
     bool kaslr;          /* false: "nokaslr" in front of the command line */
     const char *cmdline; /* checked against the kernel's own limit */
 };

@@ -37,6 +37,7 @@
 /* Ports. */
 #define X86_PORT_I8042_DATA 0x60u
 #define X86_PORT_I8042_COMMAND 0x64u
+#define X86_PORT_RTC 0x70u
 #define X86_PORT_COM1 0x3f8u
 #define X86_PORT_PVPANIC 0x505u
 #define X86_PORT_ACPI_PM 0x600u

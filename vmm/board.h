@@ -28,6 +28,7 @@ struct board_options {
     struct power_sink *power;
     struct pvpanic *pvpanic;
     bool acpi;
+    bool rtc; /* there is a clock */
 };
 
 struct board;

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "devices/acpi_pm.h"
 #include "devices/i8042.h"
+#include "devices/rtc.h"
 #include "devices/serial.h"
 #include "memory/layout_x86.h"
 #include "vmm/board.h"
@@ -13,6 +15,7 @@ struct board {
     struct serial *serial;
     struct irq ged_irq;
     struct acpi_pm *acpi_pm; /* NULL: no ACPI */
+    struct rtc *rtc;         /* NULL: none */
 };
 
 static int add_irq(const struct kvm_vm *vm, struct irq *irq, uint32_t gsi, struct err *err)
@@ -77,6 +80,20 @@ static int add_acpi_pm(struct board *board, const struct board_options *options,
                      "ACPI registers", err);
 }
 
+static time_t host_time(void)
+{
+    return time(NULL);
+}
+
+static int add_rtc(struct board *board, const struct board_options *options, struct err *err)
+{
+    int r = rtc_new(host_time, &board->rtc);
+
+    if (r < 0)
+        return err_set_errno(err, r, "cannot make the clock");
+    return add_ports(options->pio, X86_PORT_RTC, RTC_PORTS, &rtc_bus_ops, board->rtc, "clock", err);
+}
+
 int board_new(const struct board_options *options, struct board **ret_board, struct err *err)
 {
     struct board *board = calloc(1, sizeof(*board));
@@ -92,6 +109,8 @@ int board_new(const struct board_options *options, struct board **ret_board, str
     if (r == 0 && options->acpi) /* whose tables announce it */
         r = add_ports(options->pio, X86_PORT_PVPANIC, 1, &pvpanic_bus_ops, options->pvpanic,
                       "pvpanic", err);
+    if (r == 0 && options->rtc)
+        r = add_rtc(board, options, err);
     if (r < 0) {
         board_free(board);
         return r;
@@ -112,6 +131,7 @@ void board_free(struct board *board)
         serial_free(board->serial);
         irq_done(&board->serial_irq);
     }
+    rtc_free(board->rtc);
     free(board);
 }
 

@@ -246,6 +246,7 @@ static int add_board(struct machine *machine, struct err *err)
         .power = &machine->power,
         .pvpanic = &machine->pvpanic,
         .acpi = machine->parts->config->acpi,
+        .rtc = machine->parts->config->rtc,
     };
 
     return board_new(&options, &machine->board, err);
@@ -448,6 +449,7 @@ static void *load_main(void *arg)
     const struct boot_machine description = {
         .ncpus = machine->parts->config->ncpus,
         .acpi = machine->parts->config->acpi,
+        .rtc = machine->parts->config->rtc,
         .virtio = machine->virtio.places,
         .nvirtio = machine->virtio.nplaces,
         .kaslr = machine->parts->config->kaslr,

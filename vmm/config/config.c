@@ -193,6 +193,14 @@ static char *own_cmdline(const char *text)
     return cmdline;
 }
 
+/* What is said to be absent where no table can say so. */
+static const char *absences_of(const struct config *config)
+{
+    if (config->acpi)
+        return "";
+    return config->rtc ? " acpi=off" : " acpi=off initcall_blacklist=cmos_init";
+}
+
 /*
  * The last console is /dev/console. The serial port is one in any case: hvc0 is none before its
  * driver is there, and the first program wants to open one.
@@ -224,8 +232,7 @@ char *config_kernel_cmdline(const struct config *config)
     if (config->ndisks > 0)
         root = config->disks[0].readonly ? " root=/dev/vda ro" : " root=/dev/vda rw";
     if (asprintf(&cmdline, "console=ttyS0%s%s 8250.nr_uarts=1 pci=off%s%s%s",
-                 config->console.given ? " console=hvc0" : "", root,
-                 config->acpi ? "" : " acpi=off initcall_blacklist=cmos_init",
+                 config->console.given ? " console=hvc0" : "", root, absences_of(config),
                  config->append ? " " : "", config->append ? config->append : "") < 0)
         return NULL;
     return cmdline;

@@ -137,6 +137,7 @@ struct config {
     unsigned shutdown_timeout_s; /* for a guest that was asked to power off; 0: it is not asked */
     bool acpi;
     bool kaslr;
+    bool rtc;
     char *kernel_cache; /* NULL: the default folder */
     bool kernel_cache_off;
     char *boot_trace; /* file for a timeline; NULL: none */

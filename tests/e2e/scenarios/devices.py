@@ -67,6 +67,22 @@ def console_stands_beside_the_serial_port(t):
         t.equal(vm.wait(), GUEST_OFF, "exit status")
 
 
+@scenario(seconds=12)
+def clock_tells_the_time_of_the_host(t):
+    """--rtc on: the driver of the CMOS clock finds one, which is right, and has no alarms."""
+    with t.busybox("--rtc", "on", do="shell") as vm:
+        vm.boot()
+        vm.shell()
+        told = int(vm.sh("cat /sys/class/rtc/rtc0/since_epoch")[1])
+        t.check(abs(told - time.time()) < 60, f"the clock says {told}, the host {time.time():.0f}")
+        begin = int(vm.sh("cat /sys/class/rtc/rtc0/since_epoch; sleep 3")[1])
+        end = int(vm.sh("cat /sys/class/rtc/rtc0/since_epoch")[1])
+        t.check(end - begin >= 3, f"three seconds are {end - begin} of the clock")
+        t.equal(vm.sh("dmesg | grep -c 'rtc_cmos.*no alarms'")[1].strip(), "1", "without alarms")
+        vm.send("poweroff -f\n")
+        t.equal(vm.wait(), GUEST_OFF, "exit status")
+
+
 def receive_until(client, text):
     data = b""
     while text not in data:

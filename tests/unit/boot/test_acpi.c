@@ -104,6 +104,19 @@ START_TEST(the_fadt_describes_a_hardware_reduced_machine)
 }
 END_TEST
 
+START_TEST(a_clock_is_announced_with_its_century)
+{
+    struct boot_machine machine = {.ncpus = 1, .acpi = true, .rtc = true};
+    const uint8_t *fadt;
+
+    memset(area, 0, sizeof(area));
+    used = acpi_build(&machine, X86_FIRMWARE_TABLES, area, sizeof(area));
+    fadt = find_table("FACP");
+    ck_assert_uint_eq(load_le16(fadt + 109), 1 << 2); /* no VGA */
+    ck_assert_uint_eq(fadt[108], 0x32);
+}
+END_TEST
+
 START_TEST(the_madt_lists_every_cpu_and_the_io_apic)
 {
     static const unsigned ncpus[] = {1, 2, 64, 255};
@@ -142,7 +155,7 @@ END_TEST
 static void add_tests(Suite *suite)
 {
     unit_case(suite, "tables", the_root_pointer_has_both_checksums,
-              the_fadt_describes_a_hardware_reduced_machine,
+              the_fadt_describes_a_hardware_reduced_machine, a_clock_is_announced_with_its_century,
               the_madt_lists_every_cpu_and_the_io_apic, the_largest_machine_fits);
 }
 

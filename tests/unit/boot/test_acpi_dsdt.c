@@ -18,7 +18,8 @@ static char text[TEXT_MAX];
 static void write_dsdt(size_t nvirtio)
 {
     static struct boot_virtio_mmio virtio[X86_VIRTIO_DEVICES_MAX];
-    struct boot_machine machine = {.ncpus = 1, .virtio = virtio, .nvirtio = nvirtio};
+    struct boot_machine machine = {
+        .ncpus = 1, .virtio = virtio, .nvirtio = nvirtio, .rtc = nvirtio > 0};
     const uint8_t *dsdt;
     size_t used;
 
@@ -85,6 +86,9 @@ START_TEST(iasl_reads_all_devices)
     expect_text("IO (Decode16, 0x03F8, // Range Minimum 0x03F8, // Range Maximum 0x01, // Alignment"
                 " 0x08, // Length )");
     expect_text("Device (PEVT) { Name (_HID, \"QEMU0001\"");
+    expect_text("Device (RTC) { Name (_HID, \"PNP0B00\"");
+    expect_text("IO (Decode16, 0x0070, // Range Minimum 0x0070, // Range Maximum 0x01, // Alignment"
+                " 0x02, // Length )");
     expect_text("Device (VGEN) { Name (_HID, \"MVMM0001\")");
     expect_text("Name (_CID, \"VM_Gen_Counter\")");
     expect_text("Name (ADDR, Package (0x02) { 0x000FFFE0, Zero })");
@@ -102,6 +106,7 @@ START_TEST(iasl_reads_a_machine_without_disks)
     disassemble(0);
     expect_text("Device (COM1)");
     ck_assert_ptr_null(strstr(text, "LNRO0005"));
+    ck_assert_ptr_null(strstr(text, "PNP0B00"));
 }
 END_TEST
 

@@ -121,6 +121,14 @@ START_TEST(append_stands_last)
 }
 END_TEST
 
+START_TEST(a_clock_without_acpi_is_not_kept_from_its_driver)
+{
+    config.acpi = false;
+    config.rtc = true;
+    check_cmdline("console=ttyS0 8250.nr_uarts=1 pci=off acpi=off");
+}
+END_TEST
+
 START_TEST(cmdline_replaces_all_but_the_word_on_pci)
 {
     config.cmdline = strdup("init=/bin/sh -- pci");
@@ -205,6 +213,7 @@ static void add_tests(Suite *suite)
     tcase_add_test(tcase, a_console_is_on_the_default_cmdline_after_the_serial_port);
     tcase_add_test(tcase, a_console_on_stdio_takes_it_from_the_serial_port);
     tcase_add_test(tcase, append_stands_last);
+    tcase_add_test(tcase, a_clock_without_acpi_is_not_kept_from_its_driver);
     tcase_add_test(tcase, cmdline_replaces_all_but_the_word_on_pci);
     tcase_add_test(tcase, cmdline_with_a_word_on_pci_stays_as_it_is);
     tcase_add_test(tcase, other_words_that_hold_pci_do_not_count);
