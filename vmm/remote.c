@@ -260,12 +260,13 @@ static const struct vm_queries queries = {
     .get_nic = get_nic,
 };
 
-static char *serial_port_of(const struct config *config)
+/* To be freed; NULL: there is no memory. */
+static char *place_of(enum serial_kind kind, const char *path)
 {
     char *text = NULL;
     int n = 0;
 
-    switch (config_serial_kind(config)) {
+    switch (kind) {
     case SERIAL_STDIO:
         return strdup("stdio");
     case SERIAL_NULL:
@@ -273,13 +274,21 @@ static char *serial_port_of(const struct config *config)
     case SERIAL_PTY:
         return strdup("pty");
     case SERIAL_FILE:
-        n = asprintf(&text, "file:%s", config->serial.path);
+        n = asprintf(&text, "file:%s", path);
         break;
     case SERIAL_UNIX:
-        n = asprintf(&text, "unix:%s,server=on", config->serial.path);
+        n = asprintf(&text, "unix:%s,server=on", path);
         break;
     }
     return n < 0 ? NULL : text;
+}
+
+static int find_places(struct remote *remote, const struct config *config)
+{
+    remote->serial_place = place_of(config_serial_kind(config), config->serial.path);
+    if (config->console.given)
+        remote->console_place = place_of(config->console.kind, config->console.path);
+    return remote->serial_place && (remote->console_place || !config->console.given) ? 0 : -ENOMEM;
 }
 
 int remote_init(struct remote *remote, const struct machine_parts *parts,
@@ -292,8 +301,7 @@ int remote_init(struct remote *remote, const struct machine_parts *parts,
     /* Whoever wants that knows it: it is not told as a pause. */
     remote->prelaunch = remote->wants_pause = remote->paused = config->paused;
     remote->by_client = config->paused;
-    remote->serial_port = serial_port_of(config);
-    if (!remote->serial_port)
+    if (find_places(remote, config) < 0)
         return err_set(err, -ENOMEM, "out of memory");
     remote->vm = (struct control_vm){
         .queries = &queries,
@@ -302,20 +310,28 @@ int remote_init(struct remote *remote, const struct machine_parts *parts,
         .ncpus = config->ncpus,
         .ndisks = config->ndisks,
         .memory = config->memory,
-        .serial_port = remote->serial_port,
+        .serial.where = remote->serial_place,
+        .console.where = remote->console_place,
     };
     return 0;
 }
 
-void remote_set_pty(struct remote *remote, const char *name)
+/* Without memory it stays "pty". */
+static void set_pty(struct vm_port *port, char **place, const char *name)
 {
     char *text = NULL;
 
-    if (asprintf(&text, "pty:%s", name) < 0)
-        return; /* without memory it stays "pty" */
-    free(remote->serial_port);
-    remote->serial_port = text;
-    remote->vm.serial_port = text;
+    if (!name || asprintf(&text, "pty:%s", name) < 0)
+        return;
+    free(*place);
+    *place = text;
+    port->where = text;
+}
+
+void remote_set_ptys(struct remote *remote, const char *serial, const char *console)
+{
+    set_pty(&remote->vm.serial, &remote->serial_place, serial);
+    set_pty(&remote->vm.console, &remote->console_place, console);
 }
 
 void remote_end_questions(struct remote *remote)
@@ -326,5 +342,6 @@ void remote_end_questions(struct remote *remote)
 
 void remote_done(struct remote *remote)
 {
-    free(remote->serial_port);
+    free(remote->serial_place);
+    free(remote->console_place);
 }

@@ -16,7 +16,8 @@
 struct remote {
     struct control_vm vm;
     const struct machine_parts *parts;
-    char *serial_port;
+    char *serial_place;
+    char *console_place; /* NULL: there is no console */
     struct cpu_questions cpu_questions;
     struct balloon *balloon; /* the runner's; NULL: none */
     struct vsock *vsock;     /* the same */
@@ -36,8 +37,8 @@ struct remote {
 int remote_init(struct remote *remote, const struct machine_parts *parts,
                 const struct vm_actions *actions, struct err *err) MUST_CHECK;
 
-/* The serial port is this pseudo-terminal, which has its name only when it was opened. */
-void remote_set_pty(struct remote *remote, const char *name);
+/* These are pseudo-terminals, which have names only when they were opened; NULL: it is none. */
+void remote_set_ptys(struct remote *remote, const char *serial, const char *console);
 
 /* What failed on disks is tried again, or gone with the guest. */
 void remote_forget_io_error(struct remote *remote);

@@ -168,9 +168,12 @@ static int start_consoles(struct runner *runner, struct err *err)
     int r = console_start(runner->serial, err);
 
     runner->consoles_started = true;
-    if (r == 0 && console_pty_name(runner->serial))
-        remote_set_pty(&runner->remote, console_pty_name(runner->serial));
-    return r == 0 && runner->console ? console_start(runner->console, err) : r;
+    if (r == 0 && runner->console)
+        r = console_start(runner->console, err);
+    if (r == 0)
+        remote_set_ptys(&runner->remote, console_pty_name(runner->serial),
+                        runner->console ? console_pty_name(runner->console) : NULL);
+    return r;
 }
 
 /*

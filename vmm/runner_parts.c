@@ -197,7 +197,9 @@ int runner_open(struct runner *runner, struct err *err)
     r = remote_init(&runner->remote, &runner->parts, &runner_client_actions, err);
     if (r < 0)
         return r;
-    runner->remote.vm.serial_shown = console_shown(runner->serial);
+    runner->remote.vm.serial.shown = console_shown(runner->serial);
+    if (runner->console)
+        runner->remote.vm.console.shown = console_shown(runner->console);
     runner->remote.balloon = runner->attachments.balloon;
     runner->remote.vsock = runner->attachments.vsock;
     runner->remote.nics = runner->attachments.nics;
@@ -210,7 +212,8 @@ static void close_consoles(struct runner *runner)
 {
     const uint64_t begin_ns = trace_begin();
 
-    runner->remote.vm.serial_shown = NULL;
+    runner->remote.vm.serial.shown = NULL;
+    runner->remote.vm.console.shown = NULL;
     console_close(runner->console);
     console_close(runner->serial);
     trace_span("close the consoles", begin_ns);

@@ -7,6 +7,7 @@
 #include "base/bytes.h"
 
 #define SERIAL "serial0"
+#define CONSOLE "console0"
 
 /* ---- what it is ------------------------------------------------------------------------------ */
 
@@ -69,10 +70,29 @@ static void run_query_memory(struct qmp_request *request)
                                   "plugged-memory", 0));
 }
 
+static void add_port(json_t *list, const char *label, const struct vm_port *port)
+{
+    if (port->where)
+        json_array_append_new(list, json_pack("{s:s,s:o,s:b}", "label", label, "filename",
+                                              qmp_text(port->where), "frontend-open", 1));
+}
+
 static void run_query_chardev(struct qmp_request *request)
 {
-    qmp_return(request, json_pack("[{s:s,s:o,s:b}]", "label", SERIAL, "filename",
-                                  qmp_text(vm_of(request)->serial_port), "frontend-open", 1));
+    const struct control_vm *vm = vm_of(request);
+    json_t *list = json_array();
+
+    add_port(list, SERIAL, &vm->serial);
+    add_port(list, CONSOLE, &vm->console);
+    qmp_return(request, list);
+}
+
+/* NULL: there is no such port. */
+static const struct vm_port *find_port(const struct control_vm *vm, const char *label)
+{
+    if (strcmp(label, SERIAL) == 0)
+        return &vm->serial;
+    return strcmp(label, CONSOLE) == 0 && vm->console.where ? &vm->console : NULL;
 }
 
 /* What a terminal would not show is left out: zeroes, which C takes for an end. */
@@ -101,15 +121,16 @@ static void run_ringbuf_read(struct qmp_request *request)
     const char *device = qmp_string(request, "device");
     const char *format = qmp_string(request, "format");
     json_int_t size = qmp_integer(request, "size", 0);
+    const struct vm_port *port = find_port(vm_of(request), device);
 
-    if (strcmp(device, SERIAL) != 0)
+    if (!port)
         qmp_fail(request, QMP_GENERIC_ERROR, "Device '%s' not found", device);
     else if (size <= 0)
         qmp_fail(request, QMP_GENERIC_ERROR, "size must be greater than zero");
     else if (format && strcmp(format, "utf8") != 0)
         qmp_fail(request, QMP_GENERIC_ERROR, "ringbuf-read: 'format' must be \"utf8\"");
     else
-        qmp_return(request, latest_text(vm_of(request)->serial_shown, (size_t)size));
+        qmp_return(request, latest_text(port->shown, (size_t)size));
 }
 
 /* ---- whether it runs ------------------------------------------------------------------------- */

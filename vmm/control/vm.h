@@ -122,6 +122,13 @@ struct vm_actions {
     void (*announce)(struct control_vm *vm, unsigned nic);
 };
 
+/* The host's end of a port of the guest. */
+struct vm_port {
+    const char *where; /* in QEMU's words: "stdio", "pty:/dev/pts/3"; NULL: there is no such port */
+    /* The end of what it showed to somebody; NULL: none. */
+    const struct byte_queue *shown;
+};
+
 struct control_vm {
     const struct vm_queries *queries;
     const struct vm_actions *actions;
@@ -129,10 +136,9 @@ struct control_vm {
     unsigned ncpus;
     unsigned ndisks;
     unsigned nnics;
-    uint64_t memory;         /* bytes */
-    const char *serial_port; /* in QEMU's words: "stdio", "pty:/dev/pts/3" */
-    /* The end of what it showed to somebody; NULL: none. */
-    const struct byte_queue *serial_shown;
+    uint64_t memory; /* bytes */
+    struct vm_port serial;
+    struct vm_port console;
 
     struct list jobs;     /* of disks, that clients began; owner: commands_job.c */
     struct list stopping; /* requests that wait for a pause; owner: commands_machine.c */

@@ -267,7 +267,7 @@ void fake_vm_init(struct fake_vm *fake)
                 .actions = &actions,
                 .ncpus = 2,
                 .memory = 5ull << 30,
-                .serial_port = "unix:/run/s,server=on",
+                .serial.where = "unix:/run/s,server=on",
             },
         .state = VM_RUNNING,
         .has_button = true,

@@ -68,7 +68,7 @@ START_TEST(queries_are_answered_in_qemus_words)
         ck_assert_str_eq(ask(cases[i].command), cases[i].answer);
     fake.vm.name = "web";
     ck_assert_str_eq(ask("query-name"), "{\"return\":{\"name\":\"web\"}}\r\n");
-    fake.vm.serial_port = "file:/\xc3\xa4\xff";
+    fake.vm.serial.where = "file:/\xc3\xa4\xff";
     ck_assert_str_eq(ask("query-chardev"), "{\"return\":[{\"label\":\"serial0\",\"filename\":"
                                            "\"file:/\xc3\xa4?\",\"frontend-open\":true}]}\r\n");
     ck_assert_str_eq(fake.actions, "");
@@ -233,13 +233,18 @@ START_TEST(latest_output_of_the_serial_port)
 
     ck_assert_str_eq(read_ring("\"device\":\"serial0\",\"size\":5"), "{\"return\":\"\"}\r\n");
     byte_queue_append(&shown, (const uint8_t *)text, sizeof(text) - 1, SIZE_MAX);
-    fake.vm.serial_shown = &shown;
+    fake.vm.serial.shown = &shown;
     for (unsigned i = 0; i < 2; i++)
         ck_assert_str_eq(read_ring("\"device\":\"serial0\",\"size\":12,\"format\":\"utf8\""),
                          "{\"return\":\"\\u001B[1mlogin?:\"}\r\n");
     ck_assert_str_eq(read_ring("\"device\":\"serial0\",\"size\":9223372036854775807"),
                      "{\"return\":\"gone\\r\\n\\u001B[1mlogin?:\"}\r\n");
     ck_assert_ptr_nonnull(strstr(read_ring("\"device\":\"x\",\"size\":1"), "not found"));
+    ck_assert_ptr_nonnull(strstr(read_ring("\"device\":\"console0\",\"size\":1"), "not found"));
+    fake.vm.console = (struct vm_port){.where = "pty:/dev/pts/3", .shown = &shown};
+    ck_assert_str_eq(read_ring("\"device\":\"console0\",\"size\":1"), "{\"return\":\":\"}\r\n");
+    ck_assert_ptr_nonnull(strstr(ask("query-chardev"), "{\"label\":\"console0\",\"filename\":"
+                                                       "\"pty:/dev/pts/3\","));
     ck_assert_ptr_nonnull(strstr(read_ring("\"device\":\"serial0\",\"size\":0"), "zero"));
     ck_assert_ptr_nonnull(strstr(read_ring("\"device\":\"serial0\",\"size\":-1"), "zero"));
     ck_assert_ptr_nonnull(
