@@ -398,12 +398,13 @@ int virtio_fs_new(const struct virtio_fs_options *options, const struct guest_me
     if (r < 0)
         close(options->sock);
     else
-        r = vhost_user_open(&fs->user, options->sock, options->timeout_ms,
+        r = vhost_user_open(&fs->user, options->sock, options->start_ms,
                             VIRTIO_FEATURES_COMMON & ~VIRTIO_FEATURE(VIRTIO_F_RING_RESET), mem);
     if (r < 0) {
         free_memory(fs);
         return r;
     }
+    fs->user.timeout_ms = options->timeout_ms;
     fs->refused = (struct virtio_rings){.dev = &fs->dev, .loop = options->loop, .work = refuse};
     r = virtio_rings_init(&fs->refused);
     if (r < 0) {

@@ -17,13 +17,18 @@
 
 #define VIRTIO_FS_TAG_MAX 36u /* bytes (5.11.4) */
 
-/* How long the process may take for an answer, a queue's requests in flight included. */
+/*
+ * How long the process may take for its first answer, which it gives when it has started; and for
+ * later ones, a queue's requests in flight included.
+ */
+#define VIRTIO_FS_START_MS 30000u
 #define VIRTIO_FS_TIMEOUT_MS 10000u
 
 struct virtio_fs_options {
     struct loop *loop; /* runs */
     const char *tag;   /* up to VIRTIO_FS_TAG_MAX bytes */
     int sock;          /* to the process; taken, also on failure */
+    unsigned start_ms; /* VIRTIO_FS_START_MS, but in tests; the same below */
     unsigned timeout_ms;
     /*
      * The process is lost, and was told to end by closing the connection: it closed it itself

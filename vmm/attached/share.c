@@ -110,6 +110,7 @@ static int make_device(struct attached *attached, const struct guest_mem *mem,
     struct virtio_fs_options options = {
         .loop = share->thread.loop,
         .tag = share->config->tag,
+        .start_ms = VIRTIO_FS_START_MS,
         .timeout_ms = VIRTIO_FS_TIMEOUT_MS,
         .lost = lost,
         .freed = freed,

@@ -65,6 +65,7 @@ static int make_device(struct virtio_dev **ret_dev)
         .loop = rig.loop,
         .tag = "a-tag-that-is-as-long-as-it-can-be-36",
         .sock = fake.sock,
+        .start_ms = answers() ? PATIENT_MS : TIMEOUT_MS,
         .timeout_ms = answers() ? PATIENT_MS : TIMEOUT_MS,
         .lost = on_lost,
         .freed = on_freed,
@@ -381,7 +382,8 @@ START_TEST(requests_of_a_dead_process_fail)
 {
     start();
     bring_up();
-    check_echo("hello");
+    for (unsigned i = 0; i < 20; i++) /* more than the ring has room for */
+        check_echo("hello");
     fake.deaf = true;
     offer_request(7); /* it never answers this one */
     rig_kick(REQUESTS);
