@@ -109,15 +109,33 @@ static int open_serial(const char *filename, pid_t pid, int *ret_fd, struct err 
     return err_set(
         err, CTL_REMOTE_ERROR,
         "the serial port is at '%s', where nobody can attach: start the VM with --serial "
-        "unix:PATH",
+        "unix:PATH or --console unix:PATH",
         filename);
+}
+
+static bool can_attach(const char *filename)
+{
+    return filename && (strncmp(filename, UNIX_PREFIX, strlen(UNIX_PREFIX)) == 0 ||
+                        strncmp(filename, PTY_PREFIX, strlen(PTY_PREFIX)) == 0);
+}
+
+/* The serial port, or the console if only that is where somebody can attach. */
+static const char *choose_port(const json_t *chardevs, const char **ret_label)
+{
+    const char *serial = facts_serial(chardevs);
+    const char *console = answer_text(facts_port(chardevs, "console0"), "filename");
+    bool takes_console = serial && strncmp(serial, WAITING_PREFIX, strlen(WAITING_PREFIX)) != 0 &&
+                         !can_attach(serial) && can_attach(console);
+
+    *ret_label = takes_console ? "console0" : "serial0";
+    return takes_console ? console : serial;
 }
 
 /*
  * The last screenful of what a pseudo-terminal showed, to be freed; NULL: it is not known. A socket
  * sends that itself.
  */
-static json_t *ask_shown(struct link *link, const char *filename)
+static json_t *ask_shown(struct link *link, const char *label, const char *filename)
 {
     json_t *arguments;
     json_t *shown = NULL;
@@ -125,14 +143,16 @@ static json_t *ask_shown(struct link *link, const char *filename)
 
     if (strncmp(filename, PTY_PREFIX, strlen(PTY_PREFIX)) != 0)
         return NULL;
-    arguments = json_pack("{s:s,s:i}", "device", "serial0", "size", SCREENFUL);
+    arguments = json_pack("{s:s,s:i}", "device", label, "size", SCREENFUL);
     return link_ask(link, "ringbuf-read", arguments, &shown, &err) < 0 ? NULL : shown;
 }
 
 /* It is asked for what was shown first: what comes after that is read by us. */
-static int open_known(struct link *link, const char *filename, struct serial *ret_serial,
+static int open_known(struct link *link, const json_t *chardevs, struct serial *ret_serial,
                       struct err *err)
 {
+    const char *label;
+    const char *filename = choose_port(chardevs, &label);
     pid_t pid = link_pid(link);
     int r;
 
@@ -144,7 +164,7 @@ static int open_known(struct link *link, const char *filename, struct serial *re
                        "use its name, or a unix socket");
     if (strncmp(filename, WAITING_PREFIX, strlen(WAITING_PREFIX)) == 0)
         filename += strlen(WAITING_PREFIX);
-    ret_serial->shown = ask_shown(link, filename);
+    ret_serial->shown = ask_shown(link, label, filename);
     r = open_serial(filename, pid, &ret_serial->fd, err);
     if (r == -ENOENT || r == -ECONNREFUSED)
         r = err->code = -EPROTO; /* unlike the VM, which is there */
@@ -163,7 +183,7 @@ static int find_serial(const struct args *args, struct serial *ret_serial, struc
         return r;
     r = link_ask(link, "query-chardev", NULL, &chardevs, err);
     if (r == 0)
-        r = open_known(link, facts_serial(chardevs), ret_serial, err);
+        r = open_known(link, chardevs, ret_serial, err);
     link_close(link);
     json_decref(chardevs);
     return r;

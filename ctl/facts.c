@@ -81,19 +81,26 @@ static json_t *disks_of(const json_t *answer)
     return disks;
 }
 
-const char *facts_serial(const json_t *answer)
+const json_t *facts_port(const json_t *answer, const char *label)
 {
-    size_t i;
     const json_t *entry;
+    size_t i;
 
     json_array_foreach(answer, i, entry)
     {
-        const char *label = answer_text(entry, "label");
+        const char *own = answer_text(entry, "label");
 
-        if (label && strcmp(label, "serial0") == 0)
-            return answer_text(entry, "filename");
+        if (own && strcmp(own, label) == 0)
+            return entry;
     }
-    return answer_text(json_array_get(answer, 0), "filename");
+    return NULL;
+}
+
+const char *facts_serial(const json_t *answer)
+{
+    const json_t *port = facts_port(answer, "serial0");
+
+    return answer_text(port ? port : json_array_get(answer, 0), "filename");
 }
 
 static void put_process(json_t *facts, pid_t pid)

@@ -21,6 +21,9 @@ json_t *facts_ask(struct link *link, const char *name);
 /* The same of a VM that cannot be asked; `pid` 0: unknown. */
 json_t *facts_unresponsive(const char *name, pid_t pid);
 
+/* The entry of a port in what query-chardev returns; NULL: there is none. */
+const json_t *facts_port(const json_t *answer, const char *label);
+
 /* Where the serial port is, in what query-chardev returns; NULL: it does not tell. */
 const char *facts_serial(const json_t *answer);
 

@@ -225,6 +225,23 @@ class Console(CtlTest):
         self.assertEqual(terminal.wait(), 0)
         os.close(master)
 
+    def test_console_where_the_serial_port_is_nowhere(self):
+        master, slave = pty.openpty()
+        ports = {"serial0": "null", "console0": "pty:" + os.ttyname(slave)}
+        vm = self.vm("web", {
+            "query-chardev": [{"label": label, "filename": name} for label, name in ports.items()],
+            "ringbuf-read": "shown"})
+        tty.setraw(slave)
+        os.close(slave)
+        terminal = Terminal(self, "web", "console")
+        terminal.expect(b"shown")
+        os.write(master, b"printed")
+        terminal.expect(b"printed")
+        self.assertEqual(vm.asked("ringbuf-read"), [{"device": "console0", "size": 8192}])
+        terminal.send(b"\x1d")
+        self.assertEqual(terminal.wait(), 0)
+        os.close(master)
+
     def test_pseudo_terminal(self):
         master, slave = pty.openpty()
         self.vm("web", chardev("pty:" + os.ttyname(slave)))

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The host's end of a port of the guest, serial port or console: stdio with escape keys, a pty, a
- * file, a unix socket, or nothing. Input and output run on the main loop; `write` may come from any thread.
+ * file, a unix socket, or nothing. Input and output run on the main loop; `write` may come from any
+ * thread.
  *
  * Output is kept in a buffer that grows on demand up to CONSOLE_BUFFER_MAX. Above
  * CONSOLE_BUFFER_FULL the UART is told to be busy, so a guest that obeys it loses nothing however
