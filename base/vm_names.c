@@ -51,7 +51,7 @@ static char *folder_below(const char *runtime)
     return asprintf(&folder, "%s/minivmm", runtime) < 0 ? NULL : folder;
 }
 
-/* What the variable usually leads to: see pam_systemd(8). */
+/* What the variable usually leads to, where systemd sets it. */
 static char *usual_folder(void)
 {
     char *folder = NULL;

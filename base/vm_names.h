@@ -51,15 +51,15 @@ int vm_names_check_folder(const char *folder, struct err *err) MUST_CHECK;
 char *vm_names_socket(const char *folder, const char *name);
 
 /*
- * The socket of a VM of this name that runs and is not in the first folder, to be freed; NULL: there
- * is none. Looked for by one who has the name in the first folder already: of two VMs that start at
- * the same time, none overlooks the other.
+ * The socket of a VM of this name that runs and is not in the first folder, to be freed; NULL: none
+ * is there. Looked for by one who has the name in the first folder already: of two VMs that start
+ * at the same time, none overlooks the other.
  */
 char *vm_names_other_socket(const char *name);
 
 /*
- * The path of the socket for a VM that is about to start: the name is checked, and the folder made if need be.
- * 0, or a negative errno with *err filled.
+ * The path of the socket for a VM that is about to start: the name is checked, and the folder made
+ * if need be. 0, or a negative errno with *err filled.
  */
 int vm_names_new_socket(const char *name, char **ret_path, struct err *err) MUST_CHECK;
 

@@ -116,8 +116,8 @@ struct columns {
 };
 
 /*
- * Those that occur and have room, the most frequent ones first. All CPUs have the same. Without any,
- * or without memory, there are none.
+ * Those that occur and have room, the most frequent ones first. All CPUs have the same. Without
+ * memory there are none.
  */
 static void find_columns(const json_t *vcpus, unsigned width, struct columns *ret_columns)
 {

@@ -37,8 +37,8 @@ struct debug *debug_server_debug(struct debug_server *server);
 enum debug_hold debug_server_hold(struct debug_server *server);
 
 /*
- * A guest has ended, and is waited for: what gdb asks for meanwhile is about the next one, and waits
- * for it. NULL is fine.
+ * A guest has ended, and is waited for: what gdb asks for meanwhile is about the next one, and
+ * waits for that. NULL is fine.
  */
 void debug_server_freeze(struct debug_server *server, bool freeze);
 

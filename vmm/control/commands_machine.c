@@ -143,8 +143,8 @@ static void fail_without_guest(struct qmp_request *request)
 }
 
 /*
- * What is to be done to a guest that is stopping is meant for the next one: a client that resets the
- * guest and lets it go on need not wait in between. True: it is done later.
+ * What is to be done to a guest that is stopping is meant for the next one: a client that resets
+ * the guest and lets it go on need not wait in between. True: it is done later.
  */
 static bool waits_for_the_next(struct qmp_request *request)
 {

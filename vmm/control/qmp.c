@@ -265,7 +265,7 @@ void qmp_return(struct qmp_request *request, json_t *value)
         return;
     }
     json_decref(value);
-    qmp_fail(request, QMP_GENERIC_ERROR, OUT_OF_MEMORY);
+    finish(request, error_json(QMP_GENERIC_ERROR, OUT_OF_MEMORY));
 }
 
 void qmp_done(struct qmp_request *request)
