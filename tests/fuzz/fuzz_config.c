@@ -31,7 +31,8 @@ static void parse_groups(const char *text)
 
     config_init(&config);
     for (const struct config_group *group = config_groups; group->name[0]; group++)
-        (void)config_group_parse(group, &config, text, &err);
+        if (config_group_parse(group, &config, text, &err) < 0)
+            continue; /* each is tried */
     config_done(&config);
 }
 
