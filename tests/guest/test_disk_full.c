@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "memory/layout_x86.h"
 #include "tests/lib/guest/guest_disk.h"
 #include "tests/lib/guest/guest_test.h"
 #include "tests/lib/guest/qmp_client.h"
@@ -25,6 +26,7 @@
 #define WRITES 300u
 #define WRITE_LEN 4096u
 #define NOT_ALLOWED 77
+#define READY "r"
 
 static struct guest guest;
 static struct vm vm;
@@ -90,13 +92,18 @@ static void free_space(void)
 
 /* ---- the guest ------------------------------------------------------------------------------- */
 
-/* Each write has its number in all words; its status is printed. */
+/*
+ * Each write has its number in all words; its status is printed. It begins when it is told to: then
+ * a client is there for what happens.
+ */
 static void write_numbers(void)
 {
     struct guest_disk disk;
 
     guest_init(&guest);
     guest_disk_init(&disk, &guest, 0);
+    guest_put_text(&guest, READY);
+    guest_op(&guest, GUEST_WAIT_IN8, X86_PORT_COM1 + 5, 1, 0); /* line status: data ready */
     for (unsigned i = 0; i < WRITES; i++) {
         guest_fill(&guest, GUEST_DISK_BUFFER, i, WRITE_LEN);
         guest_disk_request(&disk, VIRTIO_BLK_T_OUT, i * WRITE_LEN / 512, GUEST_DISK_BUFFER,
@@ -138,6 +145,7 @@ static bool start(bool with_socket, const char *options)
     }
     if (with_socket)
         qmp_client_open(&client, socket);
+    vm_send(&vm, "x", 1);
     return true;
 }
 
@@ -146,9 +154,9 @@ static void check_written(void)
     static uint64_t words[WRITES * WRITE_LEN / 8];
     int fd;
 
-    ck_assert_uint_eq(vm.out.len, WRITES + strlen("done"));
+    ck_assert_uint_eq(vm.out.len, strlen(READY) + WRITES + strlen("done"));
     for (unsigned i = 0; i < WRITES; i++)
-        ck_assert_uint_eq(vm.out.data[i], VIRTIO_BLK_S_OK);
+        ck_assert_uint_eq(vm.out.data[strlen(READY) + i], VIRTIO_BLK_S_OK);
     scratch_ok("cp %s copy", inside("image"));
     scratch_ok("qemu-img check -q copy >check 2>&1; r=$?; [ $r = 0 ] || [ $r = 3 ]");
     scratch_ok("qemu-img convert -O raw copy raw");
@@ -234,6 +242,7 @@ START_TEST(next_guest_is_not_paused_for_the_one_before)
         qmp_client_do(&client, "system_reset", NULL);
         json_decref(qmp_client_event(&client, "RESET"));
         json_decref(qmp_client_event(&client, "RESUME"));
+        vm_send(&vm, "x", 1); /* to the next guest */
     }
     /* What a client wants holds for the next guest, too. */
     expect_io_error();
@@ -242,6 +251,7 @@ START_TEST(next_guest_is_not_paused_for_the_one_before)
     json_decref(qmp_client_event(&client, "RESET"));
     expect_status("paused");
     qmp_client_do(&client, "cont", NULL);
+    vm_send(&vm, "x", 1);
     expect_io_error();
     qmp_client_do(&client, "quit", NULL);
     qmp_client_close(&client);
