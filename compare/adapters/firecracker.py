@@ -3,7 +3,8 @@
 Firecracker, started from a file instead of by its API. It adds pci=off and how to find the disks to
 the command line. It has no power-off: a reboot by the i8042 (reboot=k) ends it. Its disks go through the host's page cache, always.
 
-Options: aio ("io_uring"), network ("tap") and tap (its name)
+Options: aio ("io_uring"), network ("tap" or "vsock"), tap (its name) and vsock (a path for its
+socket)
 """
 
 import json
@@ -15,7 +16,7 @@ TRIED = True
 DISK_FORMATS = ("raw",)
 CMDLINE = "reboot=k"
 ENDS_BY = "reboot"
-NETWORKS = ("tap",)
+NETWORKS = ("tap", "vsock")
 
 
 def drive(number, disk, options):
@@ -32,10 +33,15 @@ def argv(program, guest, scratch):
     config = {"boot-source": source,
               "machine-config": {"vcpu_count": guest.cpus, "mem_size_mib": guest.memory_mib},
               "drives": [drive(number, disk, guest.options) for number, disk in enumerate(guest.disks)]}
-    if guest.options.get("network"):
+    if guest.options.get("network") == "vsock":
+        config["vsock"] = {"guest_cid": 3, "uds_path": guest.options["vsock"]}
+    elif guest.options.get("network"):
         config["network-interfaces"] = [{"iface_id": "eth0",
                                          "host_dev_name": guest.options["tap"]}]
     path = os.path.join(scratch, "firecracker.json")
     with open(path, "w", encoding="utf-8") as f:
         json.dump(config, f, indent=1)
-    return [program, "--no-api", "--config-file", path]
+    log = os.path.join(scratch, "firecracker.log")
+    with open(log, "wb"):
+        pass  # it has to be there; otherwise lines of the log are in between what the guest prints
+    return [program, "--no-api", "--config-file", path, "--log-path", log]

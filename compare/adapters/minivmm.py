@@ -3,7 +3,7 @@
 
 Options: kernel_cache (a folder or "off"), kaslr ("on", "off"), boot_trace (a name for the file in
 the folder of the run), cache and aio (of all disks, as in --disk), disk (more keys of --disk, as
-text), network ("tap" or "user") and tap (its name)
+text), network ("tap", "user" or "vsock"), tap (its name) and vsock (a path for its socket)
 """
 
 import os
@@ -16,7 +16,7 @@ TRIED = True
 DISK_FORMATS = ("qcow2", "raw")
 CMDLINE = ""
 ENDS_BY = "poweroff"
-NETWORKS = ("tap", "user")
+NETWORKS = ("tap", "user", "vsock")
 
 
 def argv(program, guest, scratch):
@@ -32,7 +32,9 @@ def argv(program, guest, scratch):
         keys += f",{guest.options['disk']}" if "disk" in guest.options else ""
         command += ["--disk", f"{disk.path},{keys}"]
     network = guest.options.get("network")
-    if network:
+    if network == "vsock":
+        command += ["--vsock", f"path={guest.options['vsock']}"]
+    elif network:
         command += ["--net", f"tap={guest.options['tap']}" if network == "tap" else network]
     for option in ("kernel_cache", "kaslr"):
         if option in guest.options:

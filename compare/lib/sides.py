@@ -9,7 +9,7 @@ The sides of a comparison: VMMs, each by an adapter, compare/adapters/NAME.py, w
     CMDLINE         words that its guests need on their command line
     ENDS_BY         "poweroff", or "reboot" where only that ends the VMM
     JOBS_ONLY       True, or left out: no VMM, but runs the jobs of lib/jobs.py
-    NETWORKS        "tap", "user": what its network card can have behind it; left out: neither
+    NETWORKS        "tap", "user": what its network card can have behind it; "vsock"; left out: none
     VERSION_ARGS    what makes the program print its version; left out: --version
     argv(program, guest, scratch)   the command; `scratch` is a folder for files and sockets, empty
                                     but for the guest's disks, and emptied before the next start

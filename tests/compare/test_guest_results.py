@@ -2,6 +2,7 @@
 """What fio, sysbench and iperf3 print in a guest, and what /proc says of a process."""
 
 import os
+import socket
 import subprocess
 import tempfile
 import types
@@ -88,6 +89,40 @@ class Net(unittest.TestCase):
         self.assertEqual(found, {"median_us": 105.5, "p99_us": 300.25})
         with self.assertRaises(RuntimeError):
             script_module("net").parse_turns("sockets: connect: Connection refused\n")
+
+
+class Streams(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.streams = script_module("net").Streams(os.path.join(folder.name, "v"), 0.1)
+        self.streams.serve()
+
+    def connect(self, port):
+        sock = socket.socket(socket.AF_UNIX)
+        self.addCleanup(sock.close)
+        sock.settimeout(60)
+        sock.connect(f"{self.streams.path}_{port}")
+        return sock
+
+    def test_an_echo(self):
+        sock = self.connect(7)
+        sock.sendall(b"x")
+        self.assertEqual(sock.recv(10), b"x")
+
+    def test_a_source_counts_until_time_is_up(self):
+        sock, received = self.connect(9), 0
+        while data := sock.recv(1 << 20):
+            received += len(data)
+        self.assertGreaterEqual(self.streams.moved[0], 0.1)
+        self.assertEqual(self.streams.moved[1], received)
+
+    def test_a_sink_counts_what_a_guest_that_leaves_has_sent(self):
+        sock = self.connect(8)
+        sock.sendall(bytes(1000))
+        sock.shutdown(socket.SHUT_WR)
+        self.assertEqual(sock.recv(10), b"")
+        self.assertEqual(self.streams.moved[1], 1000)
 
 
 class Cost(unittest.TestCase):
