@@ -14,7 +14,7 @@
 /* The text of a line, without what stands in front of it: see LOG_OUT_LINE_MAX. */
 #define LOG_LINE_MAX 1024
 
-static const char *const level_names[] = {
+static const char level_names[][8] = {
     [LOG_ERROR] = "error",
     [LOG_WARN] = "warn",
     [LOG_INFO] = "info",

@@ -63,7 +63,7 @@ const char *opts_unused(const struct opts *opts)
 
 int opts_get_bool(struct opts *opts, const char *key, bool *ret_value, struct err *err)
 {
-    static const char *const words[] = {"off", "on", "no", "yes", "false", "true", "n", "y"};
+    static const char words[][8] = {"off", "on", "no", "yes", "false", "true", "n", "y"};
     const char *text = opts_get(opts, key);
 
     for (unsigned i = 0; text && i < ARRAY_SIZE(words); i++) {

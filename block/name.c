@@ -48,7 +48,7 @@ void block_name_apply(const struct block_name *name, struct block_options *optio
 int block_format_parse(const char *text, enum block_format *ret_format, const char **ret_protocol)
 {
     static const struct {
-        const char *text;
+        char text[12];
         enum block_format format;
         bool protocol;
     } formats[] = {

@@ -11,10 +11,10 @@
  * either.
  */
 static const struct {
-    const char *format;
+    char format[12];
     unsigned off;
     unsigned len;
-    const char *mark;
+    char mark[24];
 } marks[] = {
     {"qcow", 0, 8, "QFI\xfb\0\0\0\1"},
     {"qcow2", 0, 4, "QFI\xfb"},

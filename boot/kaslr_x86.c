@@ -22,7 +22,7 @@ static bool is_setting(const char *word, size_t len, const char *name)
 /* What memory the stub leaves alone, and the encryption of memory. */
 static bool is_for_stub(const char *word, size_t len)
 {
-    static const char *const names[] = {"mem=", "memmap=", "hugepages=", "mem_encrypt="};
+    static const char names[][16] = {"mem=", "memmap=", "hugepages=", "mem_encrypt="};
 
     for (size_t i = 0; i < ARRAY_SIZE(names); i++)
         if (is_setting(word, len, names[i]))

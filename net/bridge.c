@@ -15,7 +15,7 @@
 #define HELPER_MS 10000
 #define HELPER_END_MS 1000
 
-static const char *const helper_paths[] = {
+static const char helper_paths[][40] = {
     "/usr/lib/qemu/qemu-bridge-helper",     /* Debian */
     "/usr/libexec/qemu-bridge-helper",      /* Fedora */
     "/usr/lib/qemu-bridge-helper",          /* Arch Linux */

@@ -59,8 +59,8 @@ static bool tells_more(const char *kept, const char *line)
 static const char *hint_of(const char *line)
 {
     static const struct {
-        const char *text;
-        const char *hint;
+        char text[24];
+        char hint[164];
     } hints[] = {
         {"interface not usable", "this version of passt needs a host with a default route (2024-11 "
                                  "and later ones do not): set one, or use --net tap="},

@@ -30,7 +30,7 @@ struct kvm_vm {
 /* A KVM capability with its name, for messages that name it. */
 struct kvm_cap {
     int cap;
-    const char *name;
+    char name[36];
 };
 
 #define KVM_CAP_ENTRY(cap)                                                                         \

@@ -63,7 +63,7 @@ static bool get_cpu(struct control_vm *vm, unsigned index, struct vm_cpu *ret_cp
 static unsigned get_cpu_counters(struct control_vm *vm, unsigned index,
                                  struct vm_counter ret_counters[VM_COUNTERS_MAX])
 {
-    static const char *const names[VCPU_EXITS] = {
+    static const char names[VCPU_EXITS][20] = {
         [VCPU_EXIT_PORT_READ] = "exits-port-read", [VCPU_EXIT_PORT_WRITE] = "exits-port-write",
         [VCPU_EXIT_MMIO_READ] = "exits-mmio-read", [VCPU_EXIT_MMIO_WRITE] = "exits-mmio-write",
         [VCPU_EXIT_CALLED] = "exits-called",       [VCPU_EXIT_OTHER] = "exits-other",

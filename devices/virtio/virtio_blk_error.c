@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* Indexed by enum block_op. */
-static const char *const op_names[] = {
+static const char op_names[][16] = {
     [BLOCK_READ] = "read",       [BLOCK_WRITE] = "write", [BLOCK_FLUSH] = "flush",
     [BLOCK_DISCARD] = "discard", [BLOCK_COPY] = "copy",   [BLOCK_WRITE_ZEROES] = "write of zeroes",
 };

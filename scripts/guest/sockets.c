@@ -4,8 +4,8 @@
  *
  * usage: sockets echo PLACE                  send back what comes, on any number of connections
  *        sockets pipe PLACE                  stdin goes there, what comes back goes to stdout
- *        sockets send PLACE                  the same, but the end of stdin is not told: passt of 2023
- *                                            may forget what comes back after that
+ *        sockets send PLACE                  the same, but the end of stdin is not told: passt of
+ *                                            2023 may forget what comes back after that
  *        sockets swarm PLACE COUNT BYTES     COUNT connections at once to an echo, BYTES over each
  *        sockets turns PLACE SECONDS         a byte there and back, again and again, timed
  *
@@ -88,7 +88,7 @@ static int connect_to(const struct place *place)
     int fd = socket(place->any.sa_family, SOCK_STREAM, 0);
     if (fd < 0 || connect(fd, &place->any, place->size) != 0)
         err(1, "connect");
-    /* Not to wait for the answer to a piece that is shorter than a frame; vsock has no such option. */
+    /* Not to wait for the answer to a piece shorter than a frame; vsock has no such option. */
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     return fd;
 }

@@ -164,7 +164,7 @@ bool balloon_get_stats(struct balloon *balloon, struct virtio_balloon_stats *ret
 /* QEMU's names where it has one. The kernel headers of Debian 12 end with the tenth. */
 const char *balloon_stat_name(unsigned tag)
 {
-    static const char *const names[VIRTIO_BALLOON_NSTATS] = {
+    static const char names[VIRTIO_BALLOON_NSTATS][24] = {
         "stat-swap-in",      "stat-swap-out",     "stat-major-faults",     "stat-minor-faults",
         "stat-free-memory",  "stat-total-memory", "stat-available-memory", "stat-disk-caches",
         "stat-htlb-pgalloc", "stat-htlb-pgfail",  "stat-oom-kill",         "stat-alloc-stall",

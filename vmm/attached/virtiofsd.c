@@ -19,7 +19,7 @@
 #define ARGS_MAX 32u
 
 struct program {
-    const char *path;
+    char path[28];
     bool old; /* the one in C */
 };
 
@@ -187,7 +187,7 @@ static void add_user(struct args *args)
 
 static void add_readonly_mount(struct args *args, const char *folder)
 {
-    static const char *const words[] = {
+    static const char words[][80] = {
         "--mount",
         "--propagation",
         "private",

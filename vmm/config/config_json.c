@@ -26,7 +26,7 @@ struct reader {
     struct err *err;
 };
 
-static const char *const type_names[] = {
+static const char type_names[][48] = {
     [SETTING_JSON_STRING] = "a string",
     [SETTING_JSON_INTEGER] = "an integer",
     [SETTING_JSON_BOOLEAN] = "true or false",

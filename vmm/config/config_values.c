@@ -207,7 +207,7 @@ static int set_port(const struct setting *setting, void *object, const struct se
                     struct err *err)
 {
     static const struct {
-        const char *word;
+        char word[8];
         enum serial_kind kind;
         bool has_path;
     } kinds[] = {
@@ -575,18 +575,17 @@ static const struct setting_choice reboots[] = {{"exit", 0}, {"restart", 1}, {""
 static const struct setting_choice log_levels[] = {
     {"error", LOG_ERROR}, {"warn", LOG_WARN}, {"info", LOG_INFO}, {"debug", LOG_DEBUG}, {"", 0}};
 
-/* How each type is set, how the file's is forgotten, and among which words. */
+/* How each type is set, and among which words. */
 static const struct {
     int (*set)(const struct setting *setting, void *object, const struct setting_value *value,
                struct err *err);
-    void (*reset)(struct config *config); /* NULL: setting it again does that */
     const struct setting_choice *choices;
 } types[] = {
     [SETTING_IS_KERNEL] = {.set = set_kernel},
-    [SETTING_IS_INITRD] = {.set = add_initrd, .reset = reset_initrds},
-    [SETTING_IS_CMDLINE] = {.set = set_text, .reset = reset_cmdline},
+    [SETTING_IS_INITRD] = {.set = add_initrd},
+    [SETTING_IS_CMDLINE] = {.set = set_text},
     [SETTING_IS_GROUP] = {.set = set_group},
-    [SETTING_IS_PLACES] = {.set = add_place, .reset = reset_backing},
+    [SETTING_IS_PLACES] = {.set = add_place},
     [SETTING_IS_MEMORY] = {.set = set_memory},
     [SETTING_IS_PAGES] = {.set = set_choice, .choices = pages},
     [SETTING_IS_ON_OFF] = {.set = set_on_off},
@@ -627,8 +626,20 @@ int setting_set(const struct setting *setting, void *object, const struct settin
 
 void setting_reset(const struct setting *setting, struct config *config)
 {
-    if (setting->type == SETTING_IS_GROUP)
+    switch (setting->type) {
+    case SETTING_IS_GROUP:
         config_group_reset(config_group_find(setting->name), config);
-    else if (types[setting->type].reset)
-        types[setting->type].reset(config);
+        break;
+    case SETTING_IS_INITRD:
+        reset_initrds(config);
+        break;
+    case SETTING_IS_CMDLINE:
+        reset_cmdline(config);
+        break;
+    case SETTING_IS_PLACES:
+        reset_backing(config);
+        break;
+    default: /* setting it again does that */
+        break;
+    }
 }

@@ -45,7 +45,7 @@ static int parse_tcp(const char *text, const char *host_port, uint16_t *ret_port
  */
 static bool is_usual_word(const char *word, size_t len)
 {
-    static const char *const usual[] = {"server", "server=on", "nowait", "wait=off"};
+    static const char usual[][12] = {"server", "server=on", "nowait", "wait=off"};
 
     for (size_t i = 0; i < ARRAY_SIZE(usual); i++)
         if (strlen(usual[i]) == len && memcmp(usual[i], word, len) == 0)

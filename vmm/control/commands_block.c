@@ -142,7 +142,7 @@ static json_t *look_at_chain(const struct vm_disk *disk, const struct block_port
 
 static void add_counters(json_t *stats, const struct account *account)
 {
-    static const char *const names[] = {
+    static const char names[][8] = {
         [ACCOUNT_READ] = "rd",
         [ACCOUNT_WRITE] = "wr",
         [ACCOUNT_FLUSH] = "flush",

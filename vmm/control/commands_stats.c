@@ -310,7 +310,7 @@ static json_t *our_schema(const char *target, const json_t *stats)
 
 static void add_kvm_schema_value(void *opaque, const struct kvm_stat *stat)
 {
-    static const char *const types[] = {
+    static const char types[][20] = {
         [KVM_STAT_CUMULATIVE] = "cumulative",
         [KVM_STAT_INSTANT] = "instant",
         [KVM_STAT_PEAK] = "peak",

@@ -157,7 +157,7 @@ int control_new(const struct control_options *options, struct control **ret_cont
 /* ---- events ---------------------------------------------------------------------------------- */
 
 static const struct {
-    const char *reason;
+    char reason[24];
     bool guest; /* it did that itself */
 } causes[] = {
     [CONTROL_GUEST_SHUTDOWN] = {"guest-shutdown", true},

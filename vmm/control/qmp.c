@@ -97,7 +97,7 @@ static void *allocate(size_t len)
 
 /* ---- sending --------------------------------------------------------------------------------- */
 
-static const char *const class_names[] = {
+static const char class_names[][16] = {
     [QMP_GENERIC_ERROR] = "GenericError",
     [QMP_COMMAND_NOT_FOUND] = "CommandNotFound",
     [QMP_DEVICE_NOT_ACTIVE] = "DeviceNotActive",
@@ -327,7 +327,7 @@ static const struct qmp_arg *find_arg(const struct qmp_command *command, const c
 static bool check_arguments(const struct qmp_command *command, json_t *arguments, char *text,
                             size_t size)
 {
-    static const char *const type_names[] = {
+    static const char type_names[][16] = {
         [QMP_STRING] = "a string",
         [QMP_INTEGER] = "an integer",
         [QMP_BOOLEAN] = "true or false",

@@ -47,8 +47,9 @@ enum qmp_type {
     QMP_ANY,
 };
 
+/* Without pointers, so that the tables need no memory of their own in each process. */
 struct qmp_arg {
-    const char *name;
+    char name[24];
     enum qmp_type type;
     bool optional;
 };

@@ -40,7 +40,7 @@ static void run_query_commands(struct qmp_request *request)
  * An honest subset: each command with its arguments. What commands return is described as "any",
  * and events are not listed.
  */
-static const char *const schema_types[] = {
+static const char schema_types[][8] = {
     [QMP_STRING] = "str",
     [QMP_INTEGER] = "int",
     [QMP_BOOLEAN] = "bool",

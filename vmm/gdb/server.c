@@ -117,13 +117,16 @@ static const struct wire_ops wire_ops = {
  */
 static int turn_away(int fd)
 {
-    static struct gdb_reply reply; /* too large for the stack */
+    struct gdb_reply *reply = malloc(sizeof(*reply)); /* too large for the stack */
     char sent[256];
 
-    gdb_reply_begin(&reply);
-    gdb_reply_text(&reply, BUSY);
-    gdb_reply_end(&reply);
-    (void)!send(fd, reply.data, reply.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (reply) {
+        gdb_reply_begin(reply);
+        gdb_reply_text(reply, BUSY);
+        gdb_reply_end(reply);
+        (void)!send(fd, reply->data, reply->len, MSG_DONTWAIT | MSG_NOSIGNAL);
+        free(reply);
+    }
     (void)!recv(fd, sent, sizeof(sent), MSG_DONTWAIT);
     close(fd);
     return 0;

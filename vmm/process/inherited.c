@@ -17,7 +17,7 @@ struct named {
 
 static void add_named(struct named *named, const char *path)
 {
-    static const char *const folders[] = {"/dev/fd/", "/proc/self/fd/"};
+    static const char folders[][16] = {"/dev/fd/", "/proc/self/fd/"};
 
     for (size_t i = 0; path && i < ARRAY_SIZE(folders); i++) {
         size_t len = strlen(folders[i]);
