@@ -74,7 +74,7 @@ static uint32_t fill(const struct virtq_chain *chain, uint32_t *left)
 
     if (chain->nin == 0)
         spend(left, 0);
-    for (unsigned i = 0; i<chain->nin && * left> 0; i++) {
+    for (unsigned i = 0; *left > 0 && i < chain->nin; i++) {
         const struct iovec *iov = &chain->iov[chain->nout + i];
         uint32_t len = (uint32_t)min_u64(iov->iov_len, *left);
 

@@ -11,7 +11,7 @@ from lib import network
 from lib.network import GATEWAY4, GATEWAY6, HOST4, HOST6, WORLD4, WORLD6, WORLD_NAME, Network
 from lib.qmp import Qmp
 from lib.services import digest
-from lib.testing import scenario
+from lib.testing import Failure, scenario
 
 GUEST_OFF, SET_UP_FAILED = 0, 1
 # Each way, where throughput matters: a gibibyte takes minutes in the emulated host.
@@ -19,6 +19,9 @@ LARGE = int(os.environ.get("E2E_TRANSFER_MIB", "8")) << 20
 SMALL = 1 << 20
 TRANSFER_S = 240 + (LARGE >> 20)
 CONNECTIONS = 100
+# Debian 12's passt now and then forgets to acknowledge the end of one of many connections. Whether
+# minivmm loses any is seen where it has both sides: two_guests_are_connected_by_a_stream.
+PASST_TRIES = 3
 JUMBO, FULL = 9000, 65520
 TAP_HOST, TAP_GUEST = "10.1.0.1", "10.1.0.2"
 
@@ -108,6 +111,16 @@ def power_off(t, vm):
     t.equal(vm.wait(), GUEST_OFF, "exit status")
 
 
+def dial(net, host, port):
+    """What DIAL prints."""
+    for _ in range(PASST_TRIES - 1):
+        try:
+            return net.python(DIAL, host, str(port), str(CONNECTIONS))
+        except Failure:
+            pass
+    return net.python(DIAL, host, str(port), str(CONNECTIONS))
+
+
 def needs_passt(t):
     t.needs_option("--net")
     if not shutil.which("passt"):
@@ -153,11 +166,12 @@ def user_network_is_a_whole_one(t):
         check_names(t, vm)
         check_both_ways(t, vm, size=LARGE)
         check_isolation(t, vm)
-        good(t, vm, f"sockets swarm tcp:{WORLD4}:7 {CONNECTIONS} 20000")
+        swarm = f"timeout 60 sockets swarm tcp:{WORLD4}:7 {CONNECTIONS} 20000"
+        good(t, vm, " || ".join([swarm] * PASST_TRIES), 60 * PASST_TRIES)
         good(t, vm, "(sockets echo tcp:0.0.0.0:7 >/tmp/echo &) && "
              "while ! grep -q listening /tmp/echo; do sleep 0.1; done")
-        t.equal(net.python(DIAL, "127.0.0.1", "2007", str(CONNECTIONS)).split(),
-                ["all", str(CONNECTIONS)], "connections into the guest")
+        t.equal(dial(net, "127.0.0.1", 2007).split(), ["all", str(CONNECTIONS)],
+                "connections into the guest")
         power_off(t, vm)
 
 
