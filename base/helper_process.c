@@ -411,16 +411,18 @@ void helper_process_unwatch(struct helper_process *helper)
 const char *helper_process_fate(struct helper_process *helper)
 {
     const siginfo_t *status = &helper->status;
+    const char *line = helper->kept;
     char how[48] = "it has ended"; /* more is not known */
 
     if (!helper->ended)
         return "runs";
     if (status->si_pid != 0 && status->si_code == CLD_EXITED)
         (void)snprintf(how, sizeof(how), "exit status %d", status->si_status);
-    else if (status->si_pid != 0)
+    else if (status->si_pid != 0) {
         (void)snprintf(how, sizeof(how), "killed by signal %d", status->si_status);
-    (void)snprintf(helper->fate, sizeof(helper->fate), "%s%s%s", how, helper->kept[0] ? ": " : "",
-                   helper->kept);
+        line = ""; /* whatever it said, that was not why */
+    }
+    (void)snprintf(helper->fate, sizeof(helper->fate), "%s%s%s", how, line[0] ? ": " : "", line);
     return helper->fate;
 }
 

@@ -214,5 +214,5 @@ const struct command command_jobs = {
     .options = OPTION_FOLLOW | OPTION_INTERVAL,
     .synopsis = "[--follow [--interval SECONDS]]",
     .help = "jobs on disks, such as block-commit; with --follow until they have ended:\n"
-            "exit status 1 if one failed or was cancelled",
+            "      exit status 1 if one failed or was cancelled",
 };

@@ -32,7 +32,7 @@ struct bus_range {
     const char *name;
 };
 
-#define BUS_RANGES_MAX 32
+#define BUS_RANGES_MAX 64 /* as many as virtio devices, at least */
 
 struct bus {
     struct bus_range ranges[BUS_RANGES_MAX]; /* sorted by base */

@@ -238,7 +238,7 @@ static void start_again(struct loop_timer *timer)
         r = helper_process_watch(passt->process, passt->stream.loop, ended, passt);
     if (r == 0) {
         backoff_succeed(&passt->backoff);
-        log_info("passt was started again");
+        log_guest(LOG_WARN, "passt was started again: the link is up");
         return;
     }
     log_guest(LOG_WARN, "cannot start passt again: %s", err.msg[0] ? err.msg : strerror(-r));

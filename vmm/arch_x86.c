@@ -43,6 +43,7 @@
 #define INSN_BYTES 16u
 
 _Static_assert(X86_VIRTIO_MMIO_STRIDE == VIRTIO_MMIO_LEN, "a device fills its slot");
+_Static_assert(X86_VIRTIO_DEVICES_MAX <= BUS_RANGES_MAX, "and each has one on the bus");
 
 struct arch_vm {
     const struct kvm_vm *vm;

@@ -34,12 +34,23 @@ static void add_places(struct named *named, const struct config_places *places)
         add_named(named, places->paths[i]);
 }
 
+/* A tap that whoever starts the program has opened is named by its number. */
+static void add_net(struct named *named, const struct config_net *net, struct err *err)
+{
+    struct net_options options = {0};
+
+    if (net->kind && net_options_set_kind(&options, net->kind, err) == 0 &&
+        options.kind == NET_TAP_FD)
+        named->fds[named->n++] = (unsigned)options.fd;
+}
+
 /* Settings of one path, as inherited_close lists them. */
 #define NSINGLE 6
 
 static size_t count_names(const struct config *config)
 {
-    size_t n = NSINGLE + config->ninitrds + config->ndisks + config->backing.n;
+    size_t n = NSINGLE + config->ninitrds + config->ndisks + config->nnets + config->nshares +
+               config->backing.n;
 
     for (size_t i = 0; i < config->ndisks; i++)
         n += config->disks[i].backing.n;
@@ -64,6 +75,10 @@ int inherited_close(const struct config *config, struct err *err)
         add_named(&named, config->disks[i].path);
         add_places(&named, &config->disks[i].backing);
     }
+    for (size_t i = 0; i < config->nshares; i++)
+        add_named(&named, config->shares[i].path);
+    for (size_t i = 0; i < config->nnets; i++)
+        add_net(&named, &config->nets[i], err);
     std_fds_close_others(named.fds, named.n);
     free(named.fds);
     return 0;

@@ -63,6 +63,8 @@ START_TEST(those_are_kept_that_any_setting_names)
     char *for_one[] = {T("/dev/fd/115"), T("/images")}, *for_all[] = {T("/dev/fd/116")};
     struct config_disk disks[] = {{.path = T("/dev/fd/120"), .backing = {.paths = for_one, .n = 2}},
                                   {.path = T("/proc/self/fd/120")}};
+    struct config_share shares[] = {{.path = T("/dev/fd/112")}};
+    struct config_net nets[] = {{.kind = T("user")}, {.kind = T("fd:119")}, {.kind = T("fd=113")}};
 
     config = (struct config){
         .file = T("/dev/fd/103"),
@@ -71,6 +73,10 @@ START_TEST(those_are_kept_that_any_setting_names)
         .ninitrds = 3,
         .disks = disks,
         .ndisks = 2,
+        .shares = shares,
+        .nshares = 1,
+        .nets = nets,
+        .nnets = 3,
         .serial.path = T("/dev/fd/110"),
         .console.path = T("/dev/fd/111"),
         .kernel_cache = T("/dev/fd/117"),
@@ -78,7 +84,7 @@ START_TEST(those_are_kept_that_any_setting_names)
         .backing = {.paths = for_all, .n = 1},
     };
     ck_assert_int_eq(inherited_close(&config, NULL), 0);
-    assert_open(100, 102, 103, 104, 110, 111, 115, 116, 117, 118, 120, -1);
+    assert_open(100, 102, 103, 104, 110, 111, 112, 113, 115, 116, 117, 118, 119, 120, -1);
 }
 END_TEST
 
