@@ -84,19 +84,27 @@ static const struct attached_ops nic_ops = {
 
 /* ---- setting up ------------------------------------------------------------------------------ */
 
+/* The file of the first disk that the guest can write to, to be freed; NULL: there is none. */
+static char *own_disk(const struct config *config)
+{
+    for (size_t i = 0; i < config->ndisks; i++)
+        if (!config->disks[i].readonly)
+            return realpath(config->disks[i].path, NULL);
+    return NULL;
+}
+
 /*
  * An address that the guest finds again: from the VM's name, or else from that of its first disk,
- * which is where a guest would remember it. One that has neither remembers nothing.
+ * which is where a guest would remember it. One that has neither remembers nothing, and disks that
+ * it only reads may be other VMs' too.
  */
 static struct mac make_up_mac(const struct config *config, unsigned index)
 {
     char random[sizeof(uint64_t) * 2 + 1] = "";
-    char *disk = NULL;
+    char *disk = config->name ? NULL : own_disk(config);
     uint64_t number;
     struct mac mac;
 
-    if (!config->name && config->ndisks > 0)
-        disk = realpath(config->disks[0].path, NULL);
     if (!config->name && !disk && random_bytes(&number, sizeof(number)))
         (void)snprintf(random, sizeof(random), "%016llx", (unsigned long long)number);
     mac = mac_of_name(config->name ? config->name : disk ? disk : random, index);

@@ -123,8 +123,21 @@ static bool are_at_one_place(const struct config_port *port, const struct config
     return port->kind == SERIAL_STDIO || is_same(port->path, other->path);
 }
 
+static int check_shares(const struct config *config, struct err *err)
+{
+    for (size_t i = 1; i < config->nshares; i++)
+        for (size_t j = 0; j < i; j++)
+            if (strcmp(config->shares[i].tag, config->shares[j].tag) == 0)
+                return err_set(err, -EINVAL,
+                               "share: tag %s is given twice: expected different ones",
+                               config->shares[i].tag);
+    return 0;
+}
+
 int config_check(const struct config *config, struct err *err)
 {
+    int r;
+
     if (!config->kernel)
         return err_set(err, -EINVAL, "--kernel is missing: expected a bzImage or an ELF vmlinux");
     if (config->append && config->cmdline)
@@ -148,16 +161,15 @@ int config_check(const struct config *config, struct err *err)
         return err_set(err, -EINVAL, "console: the serial port is there: expected another place");
     if (config->wait_gdb && !config->gdb)
         return err_set(err, -EINVAL, "--wait-gdb needs --gdb, the socket that gdb connects to");
-    for (size_t i = 1; i < config->nshares; i++)
-        for (size_t j = 0; j < i; j++)
-            if (strcmp(config->shares[i].tag, config->shares[j].tag) == 0)
-                return err_set(err, -EINVAL,
-                               "share: tag %s is given twice: expected different ones",
-                               config->shares[i].tag);
+    r = check_shares(config, err);
+    if (r == 0)
+        r = config_nets_check(config->nets, config->nnets, err);
+    if (r < 0)
+        return r;
     for (size_t i = 0; i < config->ndisks; i++) {
         const struct config_disk *disk = &config->disks[i];
-        int r = throttle_limits_check(&disk->limits, err);
 
+        r = throttle_limits_check(&disk->limits, err);
         if (r < 0) {
             err_prefix(err, "disk %.200s", disk->path);
             return r;

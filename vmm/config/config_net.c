@@ -64,7 +64,46 @@ int config_net_options(const struct config_net *net, struct net_options *ret_opt
     r = net_options_set_kind(&options, net->kind, err);
     if (r == 0)
         r = net_options_check(&options, err);
+    if (r == 0 && !net->isolate && options.kind != NET_USER)
+        r = err_set(err, -EINVAL, "isolate: only with user");
     if (r == 0)
         *ret_options = options;
+    return r;
+}
+
+bool config_net_fd(const struct config_net *net, int *ret_fd)
+{
+    struct net_options options = {0};
+    struct err err;
+
+    if (!net->kind || net_options_set_kind(&options, net->kind, &err) < 0 ||
+        options.kind != NET_TAP_FD)
+        return false;
+    *ret_fd = options.fd;
+    return true;
+}
+
+/* Two cards: nothing that only one can have is given to both. */
+static int check_pair(const struct config_net *one, const struct config_net *other, struct err *err)
+{
+    char text[MAC_TEXT_LEN];
+    int fd, other_fd;
+
+    if (!mac_is_zero(&one->mac) && memcmp(&one->mac, &other->mac, sizeof(one->mac)) == 0) {
+        mac_format(&one->mac, text);
+        return err_set(err, -EINVAL, "net: mac %s is given twice: expected different ones", text);
+    }
+    if (config_net_fd(one, &fd) && config_net_fd(other, &other_fd) && fd == other_fd)
+        return err_set(err, -EINVAL, "net: fd %d is given twice: expected different ones", fd);
+    return 0;
+}
+
+int config_nets_check(const struct config_net *nets, size_t n, struct err *err)
+{
+    int r = 0;
+
+    for (size_t i = 1; r == 0 && i < n; i++)
+        for (size_t j = 0; r == 0 && j < i; j++)
+            r = check_pair(&nets[i], &nets[j], err);
     return r;
 }

@@ -48,4 +48,10 @@ int config_texts_add(struct config_texts *texts, const char *text, struct err *e
 int config_net_options(const struct config_net *net, struct net_options *ret_options,
                        struct err *err) MUST_CHECK;
 
+/* The descriptor that the user gives it. False: none. */
+bool config_net_fd(const struct config_net *net, int *ret_fd);
+
+/* Do they go together? 0, or -EINVAL with *err filled. */
+int config_nets_check(const struct config_net *nets, size_t n, struct err *err) MUST_CHECK;
+
 #endif

@@ -2,6 +2,7 @@
 #include "vmm/process/inherited.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,13 +36,17 @@ static void add_places(struct named *named, const struct config_places *places)
 }
 
 /* A tap that whoever starts the program has opened is named by its number. */
-static void add_net(struct named *named, const struct config_net *net, struct err *err)
+static int add_net(struct named *named, const struct config_net *net, struct err *err)
 {
-    struct net_options options = {0};
+    int fd;
 
-    if (net->kind && net_options_set_kind(&options, net->kind, err) == 0 &&
-        options.kind == NET_TAP_FD)
-        named->fds[named->n++] = (unsigned)options.fd;
+    if (!config_net_fd(net, &fd))
+        return 0;
+    if (fcntl(fd, F_GETFD) < 0)
+        return err_set_errno(err, -errno, "net: fd %d: expected one that was open at the start",
+                             fd);
+    named->fds[named->n++] = (unsigned)fd;
+    return 0;
 }
 
 /* Settings of one path, as inherited_close lists them. */
@@ -62,6 +67,7 @@ int inherited_close(const struct config *config, struct err *err)
     const char *const single[NSINGLE] = {config->file,         config->kernel,
                                          config->kernel_cache, config->serial.path,
                                          config->console.path, config->boot_trace};
+    int r = 0;
     struct named named = {.fds = calloc(count_names(config), sizeof(unsigned))};
 
     if (!named.fds)
@@ -77,9 +83,10 @@ int inherited_close(const struct config *config, struct err *err)
     }
     for (size_t i = 0; i < config->nshares; i++)
         add_named(&named, config->shares[i].path);
-    for (size_t i = 0; i < config->nnets; i++)
-        add_net(&named, &config->nets[i], err);
-    std_fds_close_others(named.fds, named.n);
+    for (size_t i = 0; r == 0 && i < config->nnets; i++)
+        r = add_net(&named, &config->nets[i], err);
+    if (r == 0)
+        std_fds_close_others(named.fds, named.n);
     free(named.fds);
-    return 0;
+    return r;
 }

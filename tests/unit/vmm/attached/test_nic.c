@@ -176,6 +176,7 @@ START_TEST(addresses_follow_from_the_disk_else)
     real = realpath(path, NULL);
     expected = mac_of_name(real, 0);
     free(real);
+    add_disk("/other/VMs/disk,readonly=on");
     add_disk(path);
     add_listening("");
     attach();

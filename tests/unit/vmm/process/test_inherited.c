@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/process/inherited.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <string.h>
@@ -107,10 +108,23 @@ START_TEST(other_names_keep_nothing)
 }
 END_TEST
 
+START_TEST(a_descriptor_that_is_not_there_is_refused)
+{
+    struct config_net nets[] = {{.kind = T("fd:119")}, {.kind = T("fd:150")}};
+    struct err err = {0};
+
+    config = (struct config){.nets = nets, .nnets = 2};
+    ck_assert_int_eq(inherited_close(&config, &err), -EBADF);
+    ck_assert_msg(strstr(err.msg, "fd 150: expected one that was open at the start"), "%s",
+                  err.msg);
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     unit_case_with(suite, "close", set_up, NULL, all_are_closed_that_nobody_named,
-                   those_are_kept_that_any_setting_names, other_names_keep_nothing);
+                   those_are_kept_that_any_setting_names, other_names_keep_nothing,
+                   a_descriptor_that_is_not_there_is_refused);
 }
 
 UNIT_MAIN("inherited", add_tests)
