@@ -210,9 +210,11 @@ static int set_kernel_offloads(const struct tap *tap, uint64_t offloads)
 static int set_offloads(struct net *net, uint64_t offloads)
 {
     struct tap *tap = tap_of(net);
+    int r = set_kernel_offloads(tap, offloads);
 
-    tap->agreed = offloads;
-    return set_kernel_offloads(tap, offloads);
+    if (r == 0)
+        tap->agreed = offloads;
+    return r;
 }
 
 /* ---- guests ---------------------------------------------------------------------------------- */
@@ -223,6 +225,7 @@ static int attach(struct net *net, struct loop *loop, struct net_user *user)
     int r = set_offloads(net, 0);
 
     if (r == -EBADFD) {
+        tap->agreed = 0;
         tap->is_gone = true;
         tap->net.link_up = false;
         r = 0;
@@ -359,6 +362,12 @@ int tap_open_fd(int fd, struct net **ret_net, struct err *err)
     return 0;
 }
 
+/* Root would make a new interface by TUNSETIFF, to which nothing is connected. */
+static bool is_missing(const char *name)
+{
+    return if_nametoindex(name) == 0 && errno == ENODEV;
+}
+
 /* One that was made for several queues wants to be opened so; one of them is used. */
 static int attach_to(int fd, const char *name)
 {
@@ -396,6 +405,11 @@ int tap_open(const char *name, struct net **ret_net, struct err *err)
 
     if (len == 0 || len >= IFNAMSIZ || strchr(name, '%') || strchr(name, '/'))
         return err_set(err, -EINVAL, "'%.200s': expected the name of a tap interface", name);
+    if (is_missing(name))
+        return err_set(err, -ENODEV,
+                       "%s: there is no such interface: make it by `ip tuntap add dev %s mode tap "
+                       "user NAME`",
+                       name, name);
     fd = open(TUN_DEVICE, O_RDWR | O_CLOEXEC);
     if (fd < 0)
         return err_set_errno(err, -errno, TUN_DEVICE ": cannot be opened");

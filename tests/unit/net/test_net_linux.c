@@ -233,8 +233,10 @@ static struct net *open_net(const struct net_options *options)
 
 static struct net *open_tap(const char *ip, unsigned mtu)
 {
-    struct net *net = open_net(&(struct net_options){.kind = NET_TAP, .place = "tap0"});
+    struct net *net;
 
+    scratch_ok("ip tuntap add tap0 mode tap");
+    net = open_net(&(struct net_options){.kind = NET_TAP, .place = "tap0"});
     scratch_ok("ip link set tap0 mtu %u up && ip addr add %s/24 dev tap0", mtu, ip);
     return net;
 }

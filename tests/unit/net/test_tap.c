@@ -68,6 +68,8 @@ static void open_host(unsigned type)
 /* A tap of the card's, up, on which the host says nothing of its own accord. */
 static void start(void)
 {
+    if (if_nametoindex("tap0") == 0)
+        scratch_ok("ip tuntap add tap0 mode tap");
     ck_assert_msg(tap_open("tap0", &net, &err) == 0, "%s", err.msg);
     scratch_ok("echo 1 >/proc/sys/net/ipv6/conf/tap0/disable_ipv6");
     scratch_ok("ip link set tap0 up && ip addr add 192.0.2.1/24 dev tap0 && "
@@ -260,6 +262,22 @@ START_TEST(segments_are_left_whole_for_who_agreed)
 }
 END_TEST
 
+/* The kernel takes no segments without checksums. */
+START_TEST(offloads_that_fail_change_nothing)
+{
+    const uint64_t agreed = offload(VIRTIO_NET_F_GUEST_CSUM) | offload(VIRTIO_NET_F_GUEST_TSO4);
+
+    start();
+    open_host(ETH_P_IP);
+    ck_assert_int_eq(net->ops->set_offloads(net, agreed), 0);
+    ck_assert_int_eq(net->ops->set_offloads(net, offload(VIRTIO_NET_F_GUEST_TSO4)), -EINVAL);
+    send_segment(4 * 1448);
+    card_wait(&card, &card.nreceived, 1);
+    ck_assert_uint_eq(card.ndropped, 0);
+    ck_assert_uint_eq(card.last_len, ETH_LEN + IP_LEN + 20 + 4 * 1448);
+}
+END_TEST
+
 /* ---- interfaces ------------------------------------------------------------------------------ */
 
 START_TEST(an_interface_that_is_removed_takes_the_link_down)
@@ -276,6 +294,15 @@ START_TEST(an_interface_that_is_removed_takes_the_link_down)
     card_detach(&card);
     card_attach(&card, net);
     ck_assert(!net->link_up);
+}
+END_TEST
+
+START_TEST(one_that_is_missing_is_not_made)
+{
+    ck_assert_int_eq(tap_open("tap7", &net, &err), -ENODEV);
+    ck_assert_str_eq(err.msg, "tap7: there is no such interface: make it by `ip tuntap add dev "
+                              "tap7 mode tap user NAME`");
+    ck_assert_uint_eq(if_nametoindex("tap7"), 0);
 }
 END_TEST
 
@@ -408,12 +435,12 @@ static void add_tests(Suite *suite)
                    frames_that_the_kernel_refuses_are_dropped);
     unit_case_with(suite, "offloads", set_up, tear_down, checksums_are_left_out_for_who_agreed,
                    frames_from_before_are_dropped_if_they_are_not_as_agreed,
-                   segments_are_left_whole_for_who_agreed);
-    unit_case_with(suite, "interfaces", set_up, tear_down,
-                   an_interface_that_is_removed_takes_the_link_down, one_in_use_is_refused,
-                   one_of_several_queues_and_large_frames_is_used,
-                   a_descriptor_of_somebody_elses_is_used, a_descriptor_without_headers_is_used,
-                   a_descriptor_that_carries_no_ethernet_is_refused);
+                   segments_are_left_whole_for_who_agreed, offloads_that_fail_change_nothing);
+    unit_case_with(
+        suite, "interfaces", set_up, tear_down, an_interface_that_is_removed_takes_the_link_down,
+        one_that_is_missing_is_not_made, one_in_use_is_refused,
+        one_of_several_queues_and_large_frames_is_used, a_descriptor_of_somebody_elses_is_used,
+        a_descriptor_without_headers_is_used, a_descriptor_that_carries_no_ethernet_is_refused);
     unit_case_with(suite, "bridges", set_up, tear_down, a_helper_that_refuses_is_told,
                    the_interface_that_a_helper_sends_is_used);
 }
