@@ -163,18 +163,6 @@ static uint64_t net_features(struct virtio_dev *dev)
     return net_of(dev)->features;
 }
 
-/* The offloads among the agreed features, without those whose basis is missing (5.1.3.1). */
-static uint64_t agreed_offloads(uint64_t features)
-{
-    uint64_t offloads = features & NET_OFFLOADS;
-
-    if (!(features & FEATURE(CSUM)))
-        offloads &= ~(FEATURE(HOST_TSO4) | FEATURE(HOST_TSO6));
-    if (!(features & FEATURE(GUEST_CSUM)))
-        offloads &= ~(FEATURE(GUEST_TSO4) | FEATURE(GUEST_TSO6));
-    return offloads;
-}
-
 /* Begin as after a reset. */
 static void features_ok_on_loop(void *opaque)
 {
@@ -182,7 +170,8 @@ static void features_ok_on_loop(void *opaque)
     struct net_card *card = &net->card;
 
     card->must_announce = false;
-    card->offloads = agreed_offloads(card->dev.features);
+    card->features = card->dev.features; /* the vCPU waits */
+    card->offloads = net_offloads_of(card->features);
     net->offloads_result = card->net->ops->set_offloads(card->net, card->offloads);
     net_filter_reset(&card->filter, &net->mac);
     show_config(net);

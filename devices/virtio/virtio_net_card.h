@@ -24,6 +24,7 @@ struct net_card {
     struct net *net;
     struct virtio_net_counters *counters;
     struct net_filter filter;
+    uint64_t features; /* of the last driver that agreed on some; dev.features is the transport's */
     uint64_t offloads; /* agreed on, of NET_OFFLOADS */
     bool link_up;      /* the back end's, unless the user took it down */
     bool must_announce;
@@ -33,7 +34,21 @@ struct net_card {
 
 static inline bool net_card_has(const struct net_card *card, unsigned feature)
 {
-    return card->dev.features & VIRTIO_FEATURE(feature);
+    return card->features & VIRTIO_FEATURE(feature);
+}
+
+/* The offloads among some features, without those whose basis is missing (5.1.3.1). */
+static inline uint64_t net_offloads_of(uint64_t features)
+{
+    uint64_t offloads = features & NET_OFFLOADS;
+
+    if (!(features & VIRTIO_FEATURE(VIRTIO_NET_F_CSUM)))
+        offloads &=
+            ~(VIRTIO_FEATURE(VIRTIO_NET_F_HOST_TSO4) | VIRTIO_FEATURE(VIRTIO_NET_F_HOST_TSO6));
+    if (!(features & VIRTIO_FEATURE(VIRTIO_NET_F_GUEST_CSUM)))
+        offloads &=
+            ~(VIRTIO_FEATURE(VIRTIO_NET_F_GUEST_TSO4) | VIRTIO_FEATURE(VIRTIO_NET_F_GUEST_TSO6));
+    return offloads;
 }
 
 #endif

@@ -104,9 +104,9 @@ static bool set_guest_offloads(struct net_card *card, uint8_t command, struct da
     if (!take_only(data, bytes, sizeof(bytes)))
         return false;
     wanted = load_le64(bytes);
-    if (wanted & ~(card->dev.features & NET_GUEST_OFFLOADS))
+    if (wanted & ~(card->features & NET_GUEST_OFFLOADS))
         return false;
-    offloads = (card->offloads & ~NET_GUEST_OFFLOADS) | wanted;
+    offloads = net_offloads_of((card->offloads & ~NET_GUEST_OFFLOADS) | wanted);
     if (card->net->ops->set_offloads(card->net, offloads) < 0)
         return false;
     card->offloads = offloads;

@@ -403,6 +403,9 @@ START_TEST(offloads_are_changed_while_frames_come)
     ck_assert_uint_eq(net.fake->offloads, sending | FEATURE(GUEST_CSUM));
     ck_assert_uint_eq(set_offloads(0, 8), VIRTIO_NET_OK);
     ck_assert_uint_eq(net.fake->offloads, sending);
+    /* Without their basis they do not count. */
+    ck_assert_uint_eq(set_offloads(FEATURE(GUEST_TSO4) | FEATURE(GUEST_TSO6), 8), VIRTIO_NET_OK);
+    ck_assert_uint_eq(net.fake->offloads, sending);
     ck_assert_uint_eq(set_offloads(0, 7), VIRTIO_NET_ERR);
     ck_assert_uint_eq(set_offloads(0, 9), VIRTIO_NET_ERR);
     ck_assert_uint_eq(set_offloads(FEATURE(CSUM), 8), VIRTIO_NET_ERR);
@@ -716,6 +719,36 @@ START_TEST(resets_at_any_moment_leave_memory_alone)
 }
 END_TEST
 
+/* Clients change the link and have the guest announce itself, whatever its driver does. */
+static void *change_link(void *opaque)
+{
+    const bool *ended = opaque;
+
+    for (unsigned i = 0; !__atomic_load_n(ended, __ATOMIC_RELAXED); i++) {
+        virtio_net_set_link(net.dev, i % 2);
+        virtio_net_announce(net.dev);
+    }
+    return NULL;
+}
+
+START_TEST(link_changes_while_the_driver_resets)
+{
+    bool ended = false;
+    pthread_t client;
+
+    net_start();
+    ck_assert_int_eq(pthread_create(&client, NULL, change_link, &ended), 0);
+    for (unsigned turn = 0; turn < 50; turn++) {
+        net_bring_up_with(VERSION_1 | FEATURE(STATUS) | FEATURE(CTRL_VQ), 16);
+        ck_assert(!announce_is_wanted());
+        driver_write32(net.mmio, VIRTIO_MMIO_STATUS, 0);
+        net_bring_up_with(driver_features(net.mmio), 16);
+    }
+    __atomic_store_n(&ended, true, __ATOMIC_RELAXED);
+    ck_assert_int_eq(pthread_join(client, NULL), 0);
+}
+END_TEST
+
 /* A queue is taken down and set up again by itself (2.6.1) while the others work. */
 START_TEST(one_queue_is_reset_alone)
 {
@@ -761,7 +794,8 @@ static void add_tests(Suite *suite)
              many_commands_at_once_are_carried_out, broken_control_queue_breaks_the_device);
     net_case(suite, "pause", nothing_moves_during_a_pause, commands_wait_for_the_end_of_a_pause,
              back_end_that_has_room_again_during_a_pause, pause_without_a_driver_is_told_at_once);
-    net_case(suite, "reset", resets_at_any_moment_leave_memory_alone, one_queue_is_reset_alone);
+    net_case(suite, "reset", resets_at_any_moment_leave_memory_alone,
+             link_changes_while_the_driver_resets, one_queue_is_reset_alone);
 }
 
 UNIT_USES_THREADS;
