@@ -100,6 +100,8 @@ static void pause_changed(struct virtio_pause *pause, bool on)
 {
     struct virtio_rings *rings = container_of(pause, struct virtio_rings, pause);
 
+    if (!on && rings->resumed)
+        rings->resumed(rings);
     for (unsigned i = 0; i < rings->dev->nqueues; i++) {
         if (!on)
             virtio_ring_again(&rings->all[i]);

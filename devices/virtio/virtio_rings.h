@@ -53,6 +53,8 @@ struct virtio_rings {
     void (*work)(struct virtio_ring *ring);
     /* The ring is stopped, or a pause begins: it is not looked at for a while. May be NULL. */
     void (*rest)(struct virtio_ring *ring);
+    /* A pause is over, before any ring is looked at. May be NULL. */
+    void (*resumed)(struct virtio_rings *rings);
 
     /* Owner: the loop's thread. */
     struct virtio_ring *all; /* dev->nqueues of them */
@@ -61,7 +63,7 @@ struct virtio_rings {
     bool broken;
 };
 
-/* Fill in dev (its queues are made), loop, work and rest first. 0 or -ENOMEM. */
+/* Fill in dev (its queues are made), loop and what is called first. 0 or -ENOMEM. */
 int virtio_rings_init(struct virtio_rings *rings) MUST_CHECK;
 
 /* All queues are stopped. Not on the loop's thread. */

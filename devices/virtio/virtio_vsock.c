@@ -256,6 +256,11 @@ static void rest(struct virtio_ring *ring)
     vsock->tell_reset = false;
 }
 
+static void resumed(struct virtio_rings *rings)
+{
+    vsock_mux_resumed(&container_of(rings, struct virtio_vsock, rings)->mux);
+}
+
 /* ---- virtio_ops ------------------------------------------------------------------------------ */
 
 static int vsock_queue_start(struct virtio_dev *dev, unsigned queue)
@@ -390,6 +395,7 @@ int virtio_vsock_new(const struct virtio_vsock_options *options, const struct gu
         .loop = options->loop,
         .work = work,
         .rest = rest,
+        .resumed = resumed,
     };
     r = virtio_rings_init(&vsock->rings);
     if (r < 0)

@@ -162,11 +162,18 @@ static void patience_is_over(struct loop_timer *timer)
     struct vsock_conn *conn = container_of(timer, struct vsock_conn, patience);
 
     if (*conn->env->paused) {
-        loop_arm(conn->env->loop, timer, ANSWER_NS);
+        conn->time_stands = true;
         return;
     }
     end_asked(conn);
     conn->env->settle(conn);
+}
+
+void vsock_conn_resumed(struct vsock_conn *conn)
+{
+    if (conn->time_stands)
+        loop_arm(conn->env->loop, &conn->patience, ANSWER_NS);
+    conn->time_stands = false;
 }
 
 /* The guest has accepted; so has whoever asked for it, by a line of text. */

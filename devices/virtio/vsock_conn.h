@@ -104,6 +104,7 @@ struct vsock_conn {
     bool guest_sends_no_more;
     bool guest_takes_no_more;
     bool told_requested; /* the guest has been asked */
+    bool time_stands;    /* the guest's time to answer was over in a pause, which goes on */
     bool asked_for_credit;
 };
 
@@ -127,6 +128,9 @@ void vsock_conn_packet(struct vsock_conn *conn, const struct vsock_packet *packe
 
 /* Every packet of the guest says what credit it gives. */
 void vsock_conn_set_credit(struct vsock_conn *conn, const struct vsock_packet *packet);
+
+/* A pause is over: a guest that has to answer has time for it again. */
+void vsock_conn_resumed(struct vsock_conn *conn);
 
 /*
  * The guest is done with the connection. False: so is the host; else it is in VSOCK_DRAINING until

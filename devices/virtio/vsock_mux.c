@@ -235,11 +235,11 @@ static void retry_waiting(struct loop_timer *timer)
 {
     struct vsock_mux *mux = container_of(timer, struct vsock_mux, retry);
 
+    if (*mux->env.paused)
+        return; /* vsock_mux_resumed goes on */
     list_for_each_safe (link, &mux->waiting) {
         struct vsock_conn *conn = container_of(link, struct vsock_conn, waiting);
 
-        if (*mux->env.paused)
-            break;
         if (!find_socket(mux, conn)) {
             if (++conn->tries < RETRY_MAX)
                 continue;
@@ -250,6 +250,15 @@ static void retry_waiting(struct loop_timer *timer)
     }
     if (!list_is_empty(&mux->waiting))
         loop_arm(mux->env.loop, &mux->retry, RETRY_NS);
+}
+
+void vsock_mux_resumed(struct vsock_mux *mux)
+{
+    if (!list_is_empty(&mux->waiting) && !mux->retry.loop)
+        loop_arm(mux->env.loop, &mux->retry, RETRY_NS);
+    for (size_t i = 0; i < ARRAY_SIZE(mux->buckets); i++)
+        list_for_each (link, &mux->buckets[i])
+            vsock_conn_resumed(container_of(link, struct vsock_conn, link));
 }
 
 static void handle_request(struct vsock_mux *mux, const struct vsock_packet *packet)

@@ -61,6 +61,9 @@ void vsock_mux_init(struct vsock_mux *mux);
 void vsock_mux_clear(struct vsock_mux *mux);
 void vsock_mux_done(struct vsock_mux *mux);
 
+/* A pause is over: what waited for that waits for the guest and the host again. */
+void vsock_mux_resumed(struct vsock_mux *mux);
+
 /* A packet of the guest: buffers with a header and a payload, if they are right. */
 void vsock_mux_packet(struct vsock_mux *mux, const struct iovec *iov, unsigned niov);
 

@@ -415,17 +415,24 @@ END_TEST
 
 START_TEST(paused_guest_does_not_run_out_of_time)
 {
+    unsigned before;
+    int asked;
+
     vs_bring_up();
     vs_set_mood(HOST_IS_BUSY);
     vs_send(REQUEST, 1000, 52);
-    (void)vs_ask(22, NULL);
+    asked = vs_ask(22, NULL);
     vs_receive(&got);
     pause_guest(1);
+    before = vs_rounds();
     sleep_ms(5500); /* a guest has 5 s for an answer, a busy host 2 */
+    ck_assert_uint_le(vs_rounds() - before, FEW_ROUNDS);
     ck_assert_uint_eq(vs_connections(), 2);
     vs_set_mood(HOST_ACCEPTS);
     resume_guest();
     vs_expect(RESPONSE, 1000, 52);
+    ck_assert_uint_eq(vs_connections(), 2);
+    vs_expect_eof(asked); /* it has no more time than before */
 }
 END_TEST
 
