@@ -2,6 +2,7 @@
 #include "memory/guest_mem.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/memfd.h>
 #include <linux/mman.h>
 #include <stdatomic.h>
@@ -54,17 +55,22 @@ static int check_ranges(const struct mem_range *ranges, size_t nranges, struct e
     return 0;
 }
 
+/* No program that is given the file may shorten it: we would die of SIGBUS. Holes are allowed. */
+#define MEMORY_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+
 /* A file that consists of memory, with holes where nobody wrote. Its descriptor or -errno. */
 static int make_memory_file(uint64_t len, unsigned flags)
 {
-    int fd = memfd_create("guest memory", MFD_CLOEXEC | flags);
-    int r;
+    int fd, r;
 
+    if (len > INT64_MAX)
+        return -EFBIG;
+    fd = memfd_create("guest memory", MFD_CLOEXEC | MFD_ALLOW_SEALING | flags);
     if (fd < 0)
         return -errno;
-    if (len <= INT64_MAX && ftruncate(fd, (off_t)len) == 0)
+    if (ftruncate(fd, (off_t)len) == 0 && fcntl(fd, F_ADD_SEALS, MEMORY_SEALS) == 0)
         return fd;
-    r = len <= INT64_MAX ? -errno : -EFBIG;
+    r = -errno;
     close(fd);
     return r;
 }

@@ -2,6 +2,7 @@
 #include "memory/guest_mem.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -406,6 +407,30 @@ START_TEST(shared_memory_is_in_its_file)
 }
 END_TEST
 
+/* Whoever has the file cannot make it shorter, of which we would die, nor allow that again. */
+START_TEST(shared_memory_keeps_its_size)
+{
+    struct guest_mem *mem = NULL;
+
+    ck_assert_int_eq(guest_mem_new_shared(two_ranges, 2, &mem, NULL), 0);
+    for (size_t i = 0; i < 2; i++) {
+        const struct mem_region *region = &mem->regions[i];
+        const off_t lens[] = {0, (off_t)(region->len - PAGE), (off_t)(region->len + PAGE)};
+
+        for (size_t j = 0; j < ARRAY_SIZE(lens); j++) {
+            errno = 0;
+            ck_assert_int_eq(ftruncate(region->fd, lens[j]), -1);
+            ck_assert_int_eq(errno, EPERM);
+        }
+        errno = 0;
+        ck_assert_int_eq(fcntl(region->fd, F_ADD_SEALS, F_SEAL_WRITE), -1);
+        ck_assert_int_eq(errno, EPERM);
+    }
+    check_discarding(mem);
+    guest_mem_free(mem);
+}
+END_TEST
+
 START_TEST(memory_that_cannot_be_shared_is_an_error)
 {
     struct rlimit limit;
@@ -537,7 +562,8 @@ static void add_tests(Suite *suite)
               cleared_memory_is_zero_and_its_neighbours_stay,
               a_mapped_file_is_read_and_never_written, a_mapping_that_fails_half_way_is_told_apart);
     unit_case(suite, "going back", discarded_pages_read_as_zeroes, pages_of_files_are_not_discarded,
-              shared_memory_is_in_its_file, memory_that_cannot_be_shared_is_an_error);
+              shared_memory_is_in_its_file, shared_memory_keeps_its_size,
+              memory_that_cannot_be_shared_is_an_error);
     unit_case(suite, "mapping", host_addresses_allow_huge_pages,
               large_memory_costs_nothing_until_touched, bad_ranges_are_refused_by_name,
               no_address_space_says_how_much_was_wanted,
