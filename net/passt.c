@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <linux/sockios.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -95,6 +96,7 @@ static int start_with(struct passt *passt, const int pair[2], struct err *err)
         .argv = passt->args.argv,
         .fds = &pair[1],
         .nfds = 1,
+        .death_signal = SIGKILL, /* if it hangs, it does not notice that we are gone */
         .tells_more = tells_more,
     };
     int r;

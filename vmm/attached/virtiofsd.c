@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -288,7 +289,9 @@ static int connect_before(int ret_pair[2], struct err *err)
 static int start_with(const struct virtiofsd_options *options, const struct program *program,
                       int listening, struct helper_process **ret_process, struct err *err)
 {
-    struct helper_spec spec = {.name = "virtiofsd", .fds = &listening, .nfds = 1};
+    /* If it hangs, it does not notice that we are gone. */
+    struct helper_spec spec = {
+        .name = "virtiofsd", .fds = &listening, .nfds = 1, .death_signal = SIGKILL};
     struct args *args = malloc(sizeof(*args));
     int r;
 

@@ -261,13 +261,13 @@ START_TEST(one_that_does_not_end_is_killed)
 END_TEST
 
 /* As when minivmm is killed: nobody closes anything but the kernel. */
-START_TEST(it_ends_with_a_process_that_is_killed)
+static void check_end_of_killed(const char *script)
 {
     pid_t vmm = fork();
     pid_t pid = 0;
 
     if (vmm == 0) {
-        start_ready(ECHO);
+        start_ready(script);
         kill(getpid(), SIGKILL);
     }
     ck_assert_int_eq(waitpid(vmm, NULL, 0), vmm);
@@ -290,6 +290,17 @@ START_TEST(it_ends_with_a_process_that_is_killed)
     }
     ck_assert_int_eq(kill(pid, 0), -1);
 }
+
+START_TEST(it_ends_with_a_process_that_is_killed)
+{
+    check_end_of_killed(ECHO);
+}
+END_TEST
+
+START_TEST(one_that_hangs_ends_with_a_process_that_is_killed)
+{
+    check_end_of_killed(READ_PROBE "exec sleep 30");
+}
 END_TEST
 
 static void add_tests(Suite *suite)
@@ -303,7 +314,8 @@ static void add_tests(Suite *suite)
                    one_that_cannot_be_started_again_is_tried_again,
                    one_that_ended_between_guests_is_noticed_by_the_next);
     unit_case_with(suite, "end", set_up, tear_down, it_ends_with_the_card,
-                   one_that_does_not_end_is_killed, it_ends_with_a_process_that_is_killed);
+                   one_that_does_not_end_is_killed, it_ends_with_a_process_that_is_killed,
+                   one_that_hangs_ends_with_a_process_that_is_killed);
 }
 
 UNIT_MAIN("passt", add_tests)

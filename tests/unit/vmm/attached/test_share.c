@@ -6,9 +6,13 @@
 #include <errno.h>
 #include <linux/fuse.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -246,6 +250,38 @@ START_TEST(a_daemon_that_is_killed_is_noticed)
 }
 END_TEST
 
+/* Stopped, it notices nothing by itself. Orphans become our children, so we learn of its end. */
+START_TEST(a_daemon_that_hangs_ends_with_a_process_that_is_killed)
+{
+    pid_t vmm, daemon, ended = 0;
+    char text[16];
+    size_t len;
+
+    ck_assert_int_eq(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+    vmm = fork();
+    if (vmm == 0) {
+        begin();
+        init_session();
+        scratch_ok("for pid in $(cat /proc/%d/task/*/children); do [ $pid = $$ ] || "
+                   "{ kill -STOP $pid && echo $pid >daemon; }; done",
+                   getpid());
+        kill(getpid(), SIGKILL);
+    }
+    ck_assert_int_eq(waitpid(vmm, NULL, 0), vmm);
+    len = scratch_load("daemon", text, sizeof(text) - 1);
+    text[len] = '\0';
+    daemon = atoi(text);
+    ck_assert_int_gt(daemon, 0);
+    for (unsigned i = 0; ended == 0 && i < 300; i++) {
+        (void)poll(NULL, 0, 10);
+        ended = waitpid(daemon, NULL, WNOHANG);
+    }
+    if (ended == 0)
+        (void)kill(daemon, SIGKILL); /* not to stay for ever */
+    ck_assert_int_eq(ended, daemon);
+}
+END_TEST
+
 START_TEST(what_helps_is_told)
 {
     ck_assert_ptr_nonnull(strstr(virtiofsd_hint("setgroups() failed with error=1"), "uidmap"));
@@ -260,7 +296,8 @@ static void add_tests(Suite *suite)
     unit_case_with(suite, "share", set_up, tear_down, a_folder_is_served_with_its_owners,
                    a_readonly_folder_does_not_change, commas_in_the_name_are_part_of_it,
                    what_is_no_folder_is_refused, mounts_below_a_readonly_folder_are_seen,
-                   a_daemon_that_is_killed_is_noticed, what_helps_is_told);
+                   a_daemon_that_is_killed_is_noticed,
+                   a_daemon_that_hangs_ends_with_a_process_that_is_killed, what_helps_is_told);
 }
 
 UNIT_USES_THREADS;
