@@ -121,20 +121,60 @@ int virtiofsd_check(const struct virtiofsd_options *options, struct err *err)
 
 /* ---- users ----------------------------------------------------------------------------------- */
 
-/* Has the user a line in /etc/subuid, or in /etc/subgid? */
-static bool has_line(const char *path)
+struct user {
+    char id[16];
+    char line[1024];  /* of /etc/passwd, the beginning */
+    const char *name; /* NULL: it has none */
+};
+
+/* Is that a line of the user's, who gets the name from it? */
+static bool names_user(struct user *user)
 {
-    const char *name = getenv("USER");
+    char *rest = user->line;
+    const char *name = strsep(&rest, ":");
+    const char *id;
+
+    (void)strsep(&rest, ":"); /* the password's place */
+    id = strsep(&rest, ":");
+    if (!id || strcmp(id, user->id) != 0)
+        return false;
+    user->name = name;
+    return true;
+}
+
+/*
+ * The name is the one that newuidmap looks for. A static program has no getpwuid() that works: who
+ * is in no file but has $USER is known to another service.
+ */
+static void look_up_user(struct user *user)
+{
+    FILE *file = fopen("/etc/passwd", "re");
+    bool begins = true;
+
+    user->name = getenv("USER");
+    (void)snprintf(user->id, sizeof(user->id), "%u", (unsigned)getuid());
+    while (file && fgets(user->line, sizeof(user->line), file)) {
+        const bool ends = strchr(user->line, '\n');
+
+        if (begins && names_user(user)) /* what else is in a long line does not matter */
+            break;
+        begins = ends;
+    }
+    if (file)
+        (void)fclose(file); /* it was only read */
+}
+
+/* Has the user a line in /etc/subuid, or in /etc/subgid? */
+static bool has_line(const char *path, const struct user *user)
+{
     FILE *file = fopen(path, "re");
     char *line = NULL;
     bool found = false;
     size_t size = 0;
-    char id[16];
 
-    (void)snprintf(id, sizeof(id), "%u", (unsigned)getuid());
     while (file && !found && getline(&line, &size, file) > 0) {
         line[strcspn(line, ":")] = '\0';
-        found = strcmp(line, id) == 0 || (name && strcmp(line, name) == 0);
+        found = strcmp(line, user->id) == 0 || (user->name && strcmp(line, user->name) == 0);
     }
     free(line);
     if (file)
@@ -144,8 +184,11 @@ static bool has_line(const char *path)
 
 static bool has_subordinate_ids(void)
 {
-    return access("/usr/bin/newuidmap", X_OK) == 0 && has_line("/etc/subuid") &&
-           has_line("/etc/subgid");
+    struct user user;
+
+    look_up_user(&user);
+    return access("/usr/bin/newuidmap", X_OK) == 0 && has_line("/etc/subuid", &user) &&
+           has_line("/etc/subgid", &user);
 }
 
 /* ---- arguments ------------------------------------------------------------------------------- */
