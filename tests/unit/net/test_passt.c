@@ -17,6 +17,10 @@
 
 /* Read the frame that asks whether it works, and nothing else. */
 #define READ_PROBE "dd bs=64 count=1 <&3 >/dev/null 2>&1; "
+
+/* The same, and what follows happens when the test lets it: see go. */
+#define READ_AND_WAIT READ_PROBE "until [ -e ${0%/*}/go ]; do sleep 0.01; done; "
+
 #define ECHO READ_PROBE "exec cat <&3 >&3"
 
 static struct card card;
@@ -54,6 +58,11 @@ static void tear_down(void)
         net->ops->close(net);
     ck_assert_int_eq(waitpid(-1, NULL, WNOHANG), -1); /* nothing is left */
     scratch_tear_down();
+}
+
+static void go(void)
+{
+    scratch_save("go", "", 0);
 }
 
 static void start(const char *script)
@@ -163,8 +172,9 @@ START_TEST(one_that_ends_later_is_started_again)
     pid_t last;
     unsigned dropped;
 
-    start_ready(READ_PROBE "sleep 0.1; echo bye; exit 3");
+    start_ready(READ_AND_WAIT "echo bye; exit 3");
     play("exec cat <&3 >&3");
+    go();
     card_wait_link(&card, false);
     card_wait_link(&card, true);
     ck_assert_uint_eq(card_send(&card, (uint32_t[]){60}, 1, &dropped), 1);
@@ -178,9 +188,10 @@ START_TEST(one_that_hangs_up_is_replaced)
 {
     pid_t first, last;
 
-    start_ready(READ_PROBE "exec 3>&-; exec sleep 1000");
+    start_ready(READ_AND_WAIT "exec 3>&-; exec sleep 1000");
     ck_assert_uint_eq(count_started(&first), 1);
     play("exec cat <&3 >&3");
+    go();
     card_wait_link(&card, false);
     card_wait_link(&card, true);
     ck_assert_int_eq(kill(first, 0), -1);
@@ -193,9 +204,10 @@ START_TEST(one_that_sends_nonsense_is_replaced)
 {
     pid_t first, last;
 
-    start_ready(READ_PROBE "printf '\\000\\001\\000\\000' >&3; exec sleep 1000");
+    start_ready(READ_AND_WAIT "printf '\\000\\001\\000\\000' >&3; exec sleep 1000");
     ck_assert_uint_eq(count_started(&first), 1);
     play("exec cat <&3 >&3");
+    go();
     card_wait_link(&card, false);
     card_wait_link(&card, true);
     ck_assert_int_eq(kill(first, 0), -1);
@@ -206,7 +218,8 @@ END_TEST
 
 START_TEST(one_that_cannot_be_started_again_is_tried_again)
 {
-    start_ready(READ_PROBE "exit 3");
+    start_ready(READ_AND_WAIT "exit 3");
+    go();
     ck_assert_int_eq(unlink(scratch_path("passt")), 0);
     ck_assert_int_eq(setenv("PATH", scratch_path("."), 1), 0);
     card_wait_link(&card, false);
@@ -220,9 +233,10 @@ END_TEST
 
 START_TEST(one_that_ended_between_guests_is_noticed_by_the_next)
 {
-    start_ready(READ_PROBE "sleep 0.05; exit 3");
+    start_ready(READ_AND_WAIT "exit 3");
     card_detach(&card);
     play("exec cat <&3 >&3");
+    go();
     usleep(200000);
     card_attach(&card, net);
     card_wait_link(&card, false);
