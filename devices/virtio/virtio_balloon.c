@@ -55,7 +55,6 @@ struct balloon_queue {
 };
 
 struct virtio_balloon {
-    struct virtio_dev dev;
     struct virtio_rings rings;
     struct virtio_balloon_options options;
     uint32_t num_pages;  /* target; atomic, any thread */
@@ -74,12 +73,12 @@ struct virtio_balloon {
 
 static struct virtio_balloon *balloon_of(struct virtio_dev *dev)
 {
-    return container_of(dev, struct virtio_balloon, dev);
+    return container_of(dev, struct virtio_balloon, rings.dev);
 }
 
 static bool has_feature(const struct virtio_balloon *balloon, unsigned bit)
 {
-    return balloon->dev.features & VIRTIO_FEATURE(bit);
+    return balloon->rings.dev.features & VIRTIO_FEATURE(bit);
 }
 
 /* ---- the balloon itself ---------------------------------------------------------------------- */
@@ -98,13 +97,13 @@ static void give_back(struct virtio_balloon *balloon, const struct run *run, int
     if (npages == 0)
         return;
     *budget -= (int64_t)(npages + RANGE_PAGES);
-    if (guest_mem_at(balloon->dev.mem, run->begin * VIRTIO_BALLOON_PAGE,
+    if (guest_mem_at(balloon->rings.dev.mem, run->begin * VIRTIO_BALLOON_PAGE,
                      npages * VIRTIO_BALLOON_PAGE, &host) < 0) {
         log_guest(LOG_WARN, "virtio-balloon: page %#llx is outside of memory",
                   (unsigned long long)run->begin);
         return;
     }
-    guest_mem_discard(balloon->dev.mem, host, npages * VIRTIO_BALLOON_PAGE);
+    guest_mem_discard(balloon->rings.dev.mem, host, npages * VIRTIO_BALLOON_PAGE);
 }
 
 /* Drivers list pages in the order in which they got them, often from high to low ones. */
@@ -178,7 +177,7 @@ static bool report(struct virtio_balloon *balloon, struct job *job, int64_t *bud
 
             if (*budget <= 0)
                 return false;
-            guest_mem_discard(balloon->dev.mem, (uint8_t *)iov->iov_base + off, len);
+            guest_mem_discard(balloon->rings.dev.mem, (uint8_t *)iov->iov_base + off, len);
             job->done += len;
             *budget -= (int64_t)(len / VIRTIO_BALLOON_PAGE + RANGE_PAGES);
         }
@@ -334,26 +333,6 @@ static void rest(struct virtio_ring *ring)
 
 /* ---- virtio_ops ------------------------------------------------------------------------------ */
 
-static void balloon_pause(struct virtio_dev *dev, struct virtio_pauser *pauser, uint64_t ticket)
-{
-    virtio_rings_pause(&balloon_of(dev)->rings, pauser, ticket);
-}
-
-static void balloon_resume(struct virtio_dev *dev)
-{
-    virtio_rings_resume(&balloon_of(dev)->rings);
-}
-
-static int balloon_queue_start(struct virtio_dev *dev, unsigned index)
-{
-    return virtio_rings_start(&balloon_of(dev)->rings, index);
-}
-
-static void balloon_queue_stop(struct virtio_dev *dev, unsigned index)
-{
-    virtio_rings_stop(&balloon_of(dev)->rings, index);
-}
-
 static uint64_t balloon_features(struct virtio_dev *dev)
 {
     return VIRTIO_FEATURE(VIRTIO_BALLOON_F_STATS_VQ) |
@@ -372,7 +351,7 @@ static void balloon_features_ok(struct virtio_dev *dev)
 {
     struct virtio_balloon *balloon = balloon_of(dev);
 
-    virtio_rings_features_ok(&balloon->rings);
+    virtio_rings_features_ok(dev);
     __atomic_store_n(&balloon->poison_val, 0, __ATOMIC_RELAXED);
     set_actual(balloon, 0); /* what another driver had in the balloon is this one's again */
 }
@@ -420,7 +399,6 @@ static void balloon_free(struct virtio_dev *dev)
     loop_call(balloon->options.loop, leave_loop, balloon);
     virtio_rings_done(&balloon->rings);
     pthread_mutex_destroy(&balloon->stats_lock);
-    virtio_dev_done(dev);
     free(balloon);
 }
 
@@ -431,10 +409,10 @@ static const struct virtio_ops virtio_balloon_ops = {
     .config_read = balloon_config_read,
     .config_write = balloon_config_write,
     .features_ok = balloon_features_ok,
-    .queue_start = balloon_queue_start,
-    .queue_stop = balloon_queue_stop,
-    .pause = balloon_pause,
-    .resume = balloon_resume,
+    .queue_start = virtio_rings_queue_start,
+    .queue_stop = virtio_rings_queue_stop,
+    .pause = virtio_rings_pause,
+    .resume = virtio_rings_resume,
     .free = balloon_free,
 };
 
@@ -442,7 +420,7 @@ static const struct virtio_ops virtio_balloon_ops = {
 
 static uint32_t pages_of(const struct virtio_balloon *balloon, uint64_t bytes)
 {
-    bytes = min_u64(bytes, guest_mem_size(balloon->dev.mem));
+    bytes = min_u64(bytes, guest_mem_size(balloon->rings.dev.mem));
     return (uint32_t)min_u64(bytes / VIRTIO_BALLOON_PAGE, UINT32_MAX);
 }
 
@@ -498,29 +476,21 @@ int virtio_balloon_new(const struct virtio_balloon_options *options, const struc
 
     if (!balloon)
         return -ENOMEM;
-    r = virtio_dev_init(&balloon->dev, &virtio_balloon_ops, mem, QUEUES);
-    if (r < 0)
-        goto free_balloon;
     balloon->rings = (struct virtio_rings){
-        .dev = &balloon->dev,
         .loop = options->loop,
         .work = work,
         .rest = rest,
     };
-    r = virtio_rings_init(&balloon->rings);
-    if (r < 0)
-        goto dev_done;
+    r = virtio_rings_init(&balloon->rings, &virtio_balloon_ops, mem, QUEUES);
+    if (r < 0) {
+        free(balloon);
+        return r;
+    }
     init_queues(balloon);
     balloon->options = *options;
     balloon->num_pages = pages_of(balloon, options->target);
     balloon->ask.run = ask;
     pthread_mutex_init(&balloon->stats_lock, NULL);
-    *ret_dev = &balloon->dev;
+    *ret_dev = &balloon->rings.dev;
     return 0;
-
-dev_done:
-    virtio_dev_done(&balloon->dev);
-free_balloon:
-    free(balloon);
-    return r;
 }

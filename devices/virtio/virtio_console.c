@@ -21,7 +21,6 @@ enum { RECEIVE_QUEUE, TRANSMIT_QUEUE, QUEUES };
 #define ROUND_BYTES (256 * KIB)
 
 struct virtio_console {
-    struct virtio_dev dev;
     struct virtio_rings rings;
     struct chardev *chardev;
     struct chardev_front front;
@@ -35,7 +34,7 @@ struct virtio_console {
 
 static struct virtio_console *console_of(struct virtio_dev *dev)
 {
-    return container_of(dev, struct virtio_console, dev);
+    return container_of(dev, struct virtio_console, rings.dev);
 }
 
 /* ---- output: the loop of the queues ---------------------------------------------------------- */
@@ -173,7 +172,7 @@ static void front_resized(struct chardev_front *front)
 {
     struct virtio_console *console = console_of_front(front);
 
-    console->dev.transport->notify_config(console->dev.transport);
+    console->rings.dev.transport->notify_config(console->rings.dev.transport);
 }
 
 /* ---- virtio_ops ------------------------------------------------------------------------------ */
@@ -201,11 +200,6 @@ static void console_config_write(struct virtio_dev *dev, uint32_t off, const voi
 {
 }
 
-static void console_features_ok(struct virtio_dev *dev)
-{
-    virtio_rings_features_ok(&console_of(dev)->rings);
-}
-
 static void set_listens(struct virtio_console *console, bool listens)
 {
     pthread_mutex_lock(&console->lock);
@@ -218,7 +212,7 @@ static void set_listens(struct virtio_console *console, bool listens)
 static int console_queue_start(struct virtio_dev *dev, unsigned queue)
 {
     struct virtio_console *console = console_of(dev);
-    int r = virtio_rings_start(&console->rings, queue);
+    int r = virtio_rings_queue_start(dev, queue);
 
     if (r == 0 && queue == RECEIVE_QUEUE)
         set_listens(console, true);
@@ -234,17 +228,7 @@ static void console_queue_stop(struct virtio_dev *dev, unsigned queue)
 
     if (queue == RECEIVE_QUEUE)
         set_listens(console, false);
-    virtio_rings_stop(&console->rings, queue);
-}
-
-static void console_pause(struct virtio_dev *dev, struct virtio_pauser *pauser, uint64_t ticket)
-{
-    virtio_rings_pause(&console_of(dev)->rings, pauser, ticket);
-}
-
-static void console_resume(struct virtio_dev *dev)
-{
-    virtio_rings_resume(&console_of(dev)->rings);
+    virtio_rings_queue_stop(dev, queue);
 }
 
 static void leave_loop(void *opaque)
@@ -262,7 +246,6 @@ static void console_free(struct virtio_dev *dev)
     console->chardev->ops->set_front(console->chardev, NULL);
     loop_call(console->rings.loop, leave_loop, console);
     virtio_rings_done(&console->rings);
-    virtio_dev_done(dev);
     byte_queue_done(&console->input);
     pthread_mutex_destroy(&console->lock);
     free(console);
@@ -274,11 +257,11 @@ static const struct virtio_ops virtio_console_ops = {
     .features = console_features,
     .config_read = console_config_read,
     .config_write = console_config_write,
-    .features_ok = console_features_ok,
+    .features_ok = virtio_rings_features_ok,
     .queue_start = console_queue_start,
     .queue_stop = console_queue_stop,
-    .pause = console_pause,
-    .resume = console_resume,
+    .pause = virtio_rings_pause,
+    .resume = virtio_rings_resume,
     .free = console_free,
 };
 
@@ -292,17 +275,15 @@ int virtio_console_new(const struct virtio_console_options *options, const struc
 
     if (!console)
         return -ENOMEM;
-    r = virtio_dev_init(&console->dev, &virtio_console_ops, mem, QUEUES);
-    if (r < 0)
-        goto free_console;
     console->rings = (struct virtio_rings){
-        .dev = &console->dev,
         .loop = options->loop,
         .work = work,
     };
-    r = virtio_rings_init(&console->rings);
-    if (r < 0)
-        goto dev_done;
+    r = virtio_rings_init(&console->rings, &virtio_console_ops, mem, QUEUES);
+    if (r < 0) {
+        free(console);
+        return r;
+    }
     pthread_mutex_init(&console->lock, NULL);
     console->look_at_input.run = look_at_input;
     console->look_at_output.run = look_at_output;
@@ -315,12 +296,6 @@ int virtio_console_new(const struct virtio_console_options *options, const struc
     };
     console->chardev = options->chardev;
     console->chardev->ops->set_front(console->chardev, &console->front);
-    *ret_dev = &console->dev;
+    *ret_dev = &console->rings.dev;
     return 0;
-
-dev_done:
-    virtio_dev_done(&console->dev);
-free_console:
-    free(console);
-    return r;
 }

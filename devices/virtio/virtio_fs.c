@@ -34,13 +34,12 @@ struct fs_queue {
 };
 
 struct virtio_fs {
-    struct virtio_dev dev;
+    struct virtio_rings rings; /* they are looked at here only while requests are refused */
     struct loop *loop;
     struct vhost_user user; /* owner: the loop's thread, once it is open */
     struct loop_fd hangup;
     bool lost;     /* owner: the loop's thread, as the next two */
     bool refusing; /* it is dead, and requests fail here instead */
-    struct virtio_rings refused;
     atomic_bool cancelled;
     struct virtio_pause pause;
     struct virtio_fs_config config;
@@ -52,7 +51,7 @@ struct virtio_fs {
 
 static struct virtio_fs *fs_of(struct virtio_dev *dev)
 {
-    return container_of(dev, struct virtio_fs, dev);
+    return container_of(dev, struct virtio_fs, rings.dev);
 }
 
 /* ---- the loop's thread ----------------------------------------------------------------------- */
@@ -81,16 +80,16 @@ static void refuse(struct virtio_ring *ring)
 static int begin_to_refuse(struct fs_queue *queue)
 {
     struct virtio_fs *fs = queue->fs;
-    int r = virtio_rings_start(&fs->refused, queue->index);
+    int r = virtio_rings_queue_start(&fs->rings.dev, queue->index);
 
     if (r == 0)
-        virtq_take_over(&fs->dev.queues[queue->index]);
+        virtq_take_over(&fs->rings.dev.queues[queue->index]);
     return r;
 }
 
 static bool is_refused(const struct fs_queue *queue)
 {
-    return queue->fs->refused.all[queue->index].kick.loop != NULL;
+    return virtio_ring_is_started(&queue->fs->rings.all[queue->index]);
 }
 
 /*
@@ -120,7 +119,7 @@ static void lose(struct virtio_fs *fs, int error)
         if (given[i])
             fs->refusing = begin_to_refuse(&fs->queues[i]) == 0;
     if (!fs->refusing)
-        fs->dev.transport->needs_reset(fs->dev.transport);
+        fs->rings.dev.transport->needs_reset(fs->rings.dev.transport);
 }
 
 /* It says nothing unless it is asked. */
@@ -131,7 +130,7 @@ static void hung_up(struct loop_fd *watch, uint32_t events)
 
 static void take_calls(struct fs_queue *queue)
 {
-    struct virtio_transport *transport = queue->fs->dev.transport;
+    struct virtio_transport *transport = queue->fs->rings.dev.transport;
     eventfd_t calls;
 
     if (eventfd_read(queue->call.fd, &calls) == 0)
@@ -148,8 +147,8 @@ static int give(struct fs_queue *queue)
     struct virtio_fs *fs = queue->fs;
     const struct vhost_user_queue given = {
         .index = queue->index,
-        .vq = &fs->dev.queues[queue->index],
-        .kick_fd = fs->dev.kick_fds[queue->index],
+        .vq = &fs->rings.dev.queues[queue->index],
+        .kick_fd = fs->rings.dev.kick_fds[queue->index],
         .call_fd = queue->call.fd,
         .next_avail = queue->next_avail,
     };
@@ -187,16 +186,16 @@ static void go_on(struct fs_queue *queue)
     if (!queue->started || queue->given)
         return;
     if (is_refused(queue))
-        virtio_ring_again(&fs->refused.all[queue->index]);
+        virtio_ring_again(&fs->rings.all[queue->index]);
     else if (give(queue) < 0 && fs->refusing && begin_to_refuse(queue) < 0)
-        fs->dev.transport->needs_reset(fs->dev.transport);
+        fs->rings.dev.transport->needs_reset(fs->rings.dev.transport);
 }
 
 static void pause_changed(struct virtio_pause *pause, bool on)
 {
     struct virtio_fs *fs = container_of(pause, struct virtio_fs, pause);
 
-    fs->refused.pause.on = on;
+    fs->rings.pause.on = on;
     for (unsigned i = 0; i < QUEUES; i++) {
         if (on)
             take_back(&fs->queues[i]);
@@ -257,7 +256,7 @@ static void stop_on_loop(void *opaque)
 
     take_back(queue);
     if (is_refused(queue))
-        virtio_rings_stop(&queue->fs->refused, queue->index);
+        virtio_rings_queue_stop(&queue->fs->rings.dev, queue->index);
     loop_remove_fd(&queue->call);
     queue->started = false;
 }
@@ -287,7 +286,7 @@ static void set_features_on_loop(void *opaque)
     if (!fs->hangup.loop)
         r = loop_add_fd(fs->loop, &fs->hangup);
     if (r == 0)
-        r = vhost_user_set_features(&fs->user, fs->dev.features);
+        r = vhost_user_set_features(&fs->user, fs->rings.dev.features);
     if (r < 0)
         lose(fs, r);
 }
@@ -296,7 +295,7 @@ static void fs_features_ok(struct virtio_dev *dev)
 {
     struct virtio_fs *fs = fs_of(dev);
 
-    virtio_rings_features_ok(&fs->refused);
+    virtio_rings_features_ok(dev);
     loop_call(fs->loop, set_features_on_loop, fs);
 }
 
@@ -324,7 +323,7 @@ static void free_memory(struct virtio_fs *fs)
     for (unsigned i = 0; i < QUEUES; i++)
         if (fs->queues[i].call.fd >= 0)
             close(fs->queues[i].call.fd);
-    virtio_dev_done(&fs->dev);
+    virtio_rings_done(&fs->rings);
     free(fs);
 }
 
@@ -335,7 +334,6 @@ static void fs_free(struct virtio_dev *dev)
     void *opaque = fs->opaque;
 
     loop_call(fs->loop, leave_loop, fs);
-    virtio_rings_done(&fs->refused);
     vhost_user_close(&fs->user);
     free_memory(fs);
     freed(opaque);
@@ -381,8 +379,12 @@ int virtio_fs_new(const struct virtio_fs_options *options, const struct guest_me
                   struct virtio_dev **ret_dev)
 {
     struct virtio_fs *fs = calloc(1, sizeof(*fs));
-    int r = fs ? virtio_dev_init(&fs->dev, &virtio_fs_ops, mem, QUEUES) : -ENOMEM;
+    int r = -ENOMEM;
 
+    if (fs) {
+        fs->rings = (struct virtio_rings){.loop = options->loop, .work = refuse};
+        r = virtio_rings_init(&fs->rings, &virtio_fs_ops, mem, QUEUES);
+    }
     if (r < 0) {
         free(fs);
         close(options->sock);
@@ -405,17 +407,10 @@ int virtio_fs_new(const struct virtio_fs_options *options, const struct guest_me
         return r;
     }
     fs->user.timeout_ms = options->timeout_ms;
-    fs->refused = (struct virtio_rings){.dev = &fs->dev, .loop = options->loop, .work = refuse};
-    r = virtio_rings_init(&fs->refused);
-    if (r < 0) {
-        vhost_user_close(&fs->user);
-        free_memory(fs);
-        return r;
-    }
     fs->hangup = (struct loop_fd){.fd = options->sock, .events = EPOLLRDHUP, .ready = hung_up};
     fs->pause = (struct virtio_pause){.loop = options->loop, .changed = pause_changed};
     virtio_pause_init(&fs->pause);
-    *ret_dev = &fs->dev;
+    *ret_dev = &fs->rings.dev;
     return 0;
 }
 

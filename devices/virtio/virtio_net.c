@@ -41,7 +41,7 @@ struct virtio_net {
 
 static struct virtio_net *net_of(struct virtio_dev *dev)
 {
-    return container_of(dev, struct virtio_net, card.dev);
+    return container_of(dev, struct virtio_net, card.rings.dev);
 }
 
 /* ---- configuration space: the loop's thread -------------------------------------------------- */
@@ -68,7 +68,7 @@ static void show_config(struct virtio_net *net)
 
 static void tell_driver(struct virtio_net *net)
 {
-    struct virtio_transport *transport = net->card.dev.transport;
+    struct virtio_transport *transport = net->card.rings.dev.transport;
 
     net->config_is_news = !has_driver(net);
     if (!net->config_is_news)
@@ -170,7 +170,7 @@ static void features_ok_on_loop(void *opaque)
     struct net_card *card = &net->card;
 
     card->must_announce = false;
-    card->features = card->dev.features; /* the vCPU waits */
+    card->features = card->rings.dev.features; /* the vCPU waits */
     card->offloads = net_offloads_of(card->features);
     net->offloads_result = card->net->ops->set_offloads(card->net, card->offloads);
     net_filter_reset(&card->filter, &net->mac);
@@ -182,7 +182,7 @@ static void net_features_ok(struct virtio_dev *dev)
 {
     struct virtio_net *net = net_of(dev);
 
-    virtio_rings_features_ok(&net->card.rings);
+    virtio_rings_features_ok(dev);
     loop_call(net->card.rings.loop, features_ok_on_loop, net);
 }
 
@@ -210,25 +210,10 @@ static int net_queue_start(struct virtio_dev *dev, unsigned index)
         return net->offloads_result;
     if (index == RX)
         loop_call(net->card.rings.loop, begin_on_loop, net);
-    r = virtio_rings_start(&net->card.rings, index);
+    r = virtio_rings_queue_start(dev, index);
     if (r == 0)
         loop_call(net->card.rings.loop, tell_news_on_loop, net);
     return r;
-}
-
-static void net_queue_stop(struct virtio_dev *dev, unsigned index)
-{
-    virtio_rings_stop(&net_of(dev)->card.rings, index);
-}
-
-static void net_pause(struct virtio_dev *dev, struct virtio_pauser *pauser, uint64_t ticket)
-{
-    virtio_rings_pause(&net_of(dev)->card.rings, pauser, ticket);
-}
-
-static void net_resume(struct virtio_dev *dev)
-{
-    virtio_rings_resume(&net_of(dev)->card.rings);
 }
 
 static void net_config_read(struct virtio_dev *dev, uint32_t off, void *buf, uint32_t len)
@@ -264,7 +249,6 @@ static void net_free(struct virtio_dev *dev)
     net_tx_done(&net->tx);
     net_rx_done(&net->rx);
     virtio_rings_done(&net->card.rings);
-    virtio_dev_done(dev);
     net->freed(net->opaque);
     free(net);
 }
@@ -277,9 +261,9 @@ static const struct virtio_ops virtio_net_ops = {
     .config_write = net_config_write,
     .features_ok = net_features_ok,
     .queue_start = net_queue_start,
-    .queue_stop = net_queue_stop,
-    .pause = net_pause,
-    .resume = net_resume,
+    .queue_stop = virtio_rings_queue_stop,
+    .pause = virtio_rings_pause,
+    .resume = virtio_rings_resume,
     .free = net_free,
 };
 
@@ -380,13 +364,10 @@ static int attach(struct virtio_net *net)
 static int make_parts(struct virtio_net *net, const struct virtio_net_options *options,
                       const struct guest_mem *mem)
 {
-    int r = virtio_dev_init(&net->card.dev, &virtio_net_ops, mem, NQUEUES);
+    int r = virtio_rings_init(&net->card.rings, &virtio_net_ops, mem, NQUEUES);
 
     if (r < 0)
         return r;
-    r = virtio_rings_init(&net->card.rings);
-    if (r < 0)
-        goto done_dev;
     r = net_rx_init(&net->rx, &net->card, RX, &options->limits);
     if (r < 0)
         goto done_rings;
@@ -404,15 +385,12 @@ done_rx:
     net_rx_done(&net->rx);
 done_rings:
     virtio_rings_done(&net->card.rings);
-done_dev:
-    virtio_dev_done(&net->card.dev);
     return r;
 }
 
 static void init_card(struct net_card *card, const struct virtio_net_options *options)
 {
     card->rings = (struct virtio_rings){
-        .dev = &card->dev,
         .loop = options->loop,
         .counters = &options->counters->rings,
         .work = work,
@@ -448,6 +426,6 @@ int virtio_net_new(const struct virtio_net_options *options, const struct guest_
         free(net);
         return r;
     }
-    *ret_dev = &net->card.dev;
+    *ret_dev = &net->card.rings.dev;
     return 0;
 }

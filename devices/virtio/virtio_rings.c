@@ -47,7 +47,7 @@ struct virtq_chain *virtio_ring_next(struct virtio_ring *ring)
 void virtio_rings_break(struct virtio_rings *rings)
 {
     rings->broken = true;
-    rings->dev->transport->needs_reset(rings->dev->transport);
+    rings->dev.transport->needs_reset(rings->dev.transport);
 }
 
 static void count(uint64_t *counter)
@@ -63,7 +63,7 @@ void virtio_ring_publish(struct virtio_ring *ring)
         return;
     if (rings->counters)
         count(&rings->counters->interrupts);
-    rings->dev->transport->notify_used(rings->dev->transport, ring->index);
+    rings->dev.transport->notify_used(rings->dev.transport, ring->index);
 }
 
 void virtio_ring_look(struct virtio_ring *ring)
@@ -102,7 +102,7 @@ static void pause_changed(struct virtio_pause *pause, bool on)
 
     if (!on && rings->resumed)
         rings->resumed(rings);
-    for (unsigned i = 0; i < rings->dev->nqueues; i++) {
+    for (unsigned i = 0; i < rings->dev.nqueues; i++) {
         if (!on)
             virtio_ring_again(&rings->all[i]);
         else if (rings->rest)
@@ -112,9 +112,14 @@ static void pause_changed(struct virtio_pause *pause, bool on)
 
 /* ---- vCPU threads, under the transport's lock; the main thread ------------------------------- */
 
-void virtio_rings_features_ok(struct virtio_rings *rings)
+static struct virtio_rings *rings_of(struct virtio_dev *dev)
 {
-    rings->broken = false; /* no queue runs: nobody else looks */
+    return container_of(dev, struct virtio_rings, dev);
+}
+
+void virtio_rings_features_ok(struct virtio_dev *dev)
+{
+    rings_of(dev)->broken = false; /* no queue runs: nobody else looks */
 }
 
 struct start_call {
@@ -127,15 +132,16 @@ static void start_on_loop(void *opaque)
     struct start_call *call = opaque;
     struct virtio_ring *ring = call->ring;
 
-    virtq_start(ring->vq, ring->rings->dev->features);
+    virtq_start(ring->vq, ring->rings->dev.features);
     call->result = loop_add_fd(ring->rings->loop, &ring->kick);
     /* The driver may have filled the ring before DRIVER_OK and need not kick again (3.1.1). */
     if (call->result == 0)
         virtio_ring_again(ring);
 }
 
-int virtio_rings_start(struct virtio_rings *rings, unsigned queue)
+int virtio_rings_queue_start(struct virtio_dev *dev, unsigned queue)
 {
+    struct virtio_rings *rings = rings_of(dev);
     struct start_call call = {.ring = &rings->all[queue]};
 
     loop_call(rings->loop, start_on_loop, &call);
@@ -153,50 +159,64 @@ static void stop_on_loop(void *opaque)
         rings->rest(ring);
 }
 
-void virtio_rings_stop(struct virtio_rings *rings, unsigned queue)
+void virtio_rings_queue_stop(struct virtio_dev *dev, unsigned queue)
 {
+    struct virtio_rings *rings = rings_of(dev);
+
     loop_call(rings->loop, stop_on_loop, &rings->all[queue]);
 }
 
-void virtio_rings_pause(struct virtio_rings *rings, struct virtio_pauser *pauser, uint64_t ticket)
+void virtio_rings_pause(struct virtio_dev *dev, struct virtio_pauser *pauser, uint64_t ticket)
 {
-    virtio_pause_ask(&rings->pause, pauser, ticket);
+    virtio_pause_ask(&rings_of(dev)->pause, pauser, ticket);
 }
 
-void virtio_rings_resume(struct virtio_rings *rings)
+void virtio_rings_resume(struct virtio_dev *dev)
 {
-    virtio_pause_ask(&rings->pause, NULL, 0);
+    virtio_pause_ask(&rings_of(dev)->pause, NULL, 0);
 }
 
 /* ---- setting up ------------------------------------------------------------------------------ */
 
-int virtio_rings_init(struct virtio_rings *rings)
+static void init_ring(struct virtio_rings *rings, unsigned index)
 {
-    struct virtio_dev *dev = rings->dev;
+    rings->all[index] = (struct virtio_ring){
+        .rings = rings,
+        .vq = &rings->dev.queues[index],
+        .index = index,
+        .kick =
+            {
+                .fd = rings->dev.kick_fds[index],
+                /* Each kick is told of once, so that nobody needs to read the eventfd. */
+                .events = EPOLLIN | EPOLLET,
+                .ready = kicked,
+            },
+        .again = {.run = look_again},
+    };
+}
 
-    rings->all = calloc(dev->nqueues, sizeof(rings->all[0]));
+static void free_memory(struct virtio_rings *rings)
+{
+    free(rings->chain);
+    free(rings->all);
+}
+
+int virtio_rings_init(struct virtio_rings *rings, const struct virtio_ops *ops,
+                      const struct guest_mem *mem, unsigned nqueues)
+{
+    int r = -ENOMEM;
+
+    rings->all = calloc(nqueues, sizeof(rings->all[0]));
     /* Not cleared: of its room for the longest chain, most pages are never touched. */
     rings->chain = malloc(sizeof(*rings->chain));
-    if (!rings->all || !rings->chain) {
-        free(rings->all);
-        free(rings->chain);
-        return -ENOMEM;
+    if (rings->all && rings->chain)
+        r = virtio_dev_init(&rings->dev, ops, mem, nqueues);
+    if (r < 0) {
+        free_memory(rings);
+        return r;
     }
-    for (unsigned i = 0; i < dev->nqueues; i++) {
-        rings->all[i] = (struct virtio_ring){
-            .rings = rings,
-            .vq = &dev->queues[i],
-            .index = i,
-            .kick =
-                {
-                    .fd = dev->kick_fds[i],
-                    /* Each kick is told of once, so that nobody needs to read the eventfd. */
-                    .events = EPOLLIN | EPOLLET,
-                    .ready = kicked,
-                },
-            .again = {.run = look_again},
-        };
-    }
+    for (unsigned i = 0; i < nqueues; i++)
+        init_ring(rings, i);
     rings->broken = false;
     rings->pause.loop = rings->loop;
     rings->pause.changed = pause_changed;
@@ -214,6 +234,6 @@ static void leave_loop(void *opaque)
 void virtio_rings_done(struct virtio_rings *rings)
 {
     loop_call(rings->loop, leave_loop, rings);
-    free(rings->chain);
-    free(rings->all);
+    virtio_dev_done(&rings->dev);
+    free_memory(rings);
 }

@@ -45,8 +45,9 @@ struct virtio_ring_counters {
     uint64_t interrupts;
 };
 
+/* Embedded in the device. */
 struct virtio_rings {
-    struct virtio_dev *dev;
+    struct virtio_dev dev;
     struct loop *loop;
     struct virtio_ring_counters *counters; /* not owned; NULL: nobody wants to know */
     /* Look at a ring: kicked, just started, the pause is over, or it was asked for. */
@@ -57,24 +58,25 @@ struct virtio_rings {
     void (*resumed)(struct virtio_rings *rings);
 
     /* Owner: the loop's thread. */
-    struct virtio_ring *all; /* dev->nqueues of them */
+    struct virtio_ring *all; /* dev.nqueues of them */
     struct virtq_chain *chain;
     struct virtio_pause pause;
     bool broken;
 };
 
-/* Fill in dev (its queues are made), loop and what is called first. 0 or -ENOMEM. */
-int virtio_rings_init(struct virtio_rings *rings) MUST_CHECK;
+/* Fill in loop and what is called first; it makes the device's common part, too. 0 or -errno. */
+int virtio_rings_init(struct virtio_rings *rings, const struct virtio_ops *ops,
+                      const struct guest_mem *mem, unsigned nqueues) MUST_CHECK;
 
-/* All queues are stopped. Not on the loop's thread. */
+/* The common part, too. All queues are stopped. Not on the loop's thread. */
 void virtio_rings_done(struct virtio_rings *rings);
 
-/* What the device's virtio_ops of these names do. */
-void virtio_rings_features_ok(struct virtio_rings *rings);
-int virtio_rings_start(struct virtio_rings *rings, unsigned queue) MUST_CHECK;
-void virtio_rings_stop(struct virtio_rings *rings, unsigned queue);
-void virtio_rings_pause(struct virtio_rings *rings, struct virtio_pauser *pauser, uint64_t ticket);
-void virtio_rings_resume(struct virtio_rings *rings);
+/* The device's virtio_ops of these names, or what they call. */
+void virtio_rings_features_ok(struct virtio_dev *dev);
+int virtio_rings_queue_start(struct virtio_dev *dev, unsigned queue) MUST_CHECK;
+void virtio_rings_queue_stop(struct virtio_dev *dev, unsigned queue);
+void virtio_rings_pause(struct virtio_dev *dev, struct virtio_pauser *pauser, uint64_t ticket);
+void virtio_rings_resume(struct virtio_dev *dev);
 
 /* ---- the loop's thread ----------------------------------------------------------------------- */
 

@@ -25,7 +25,6 @@
 #define NOT_READY_NS (100 * NS_PER_MS)
 
 struct virtio_rng {
-    struct virtio_dev dev;
     struct virtio_rings rings;
     uint64_t bps;
 
@@ -37,7 +36,7 @@ struct virtio_rng {
 
 static struct virtio_rng *rng_of(struct virtio_dev *dev)
 {
-    return container_of(dev, struct virtio_rng, dev);
+    return container_of(dev, struct virtio_rng, rings.dev);
 }
 
 /* ---- the limit ------------------------------------------------------------------------------- */
@@ -145,37 +144,11 @@ static void rng_config_write(struct virtio_dev *dev, uint32_t off, const void *b
 {
 }
 
-static void rng_features_ok(struct virtio_dev *dev)
-{
-    virtio_rings_features_ok(&rng_of(dev)->rings);
-}
-
-static int rng_queue_start(struct virtio_dev *dev, unsigned queue)
-{
-    return virtio_rings_start(&rng_of(dev)->rings, queue);
-}
-
-static void rng_queue_stop(struct virtio_dev *dev, unsigned queue)
-{
-    virtio_rings_stop(&rng_of(dev)->rings, queue);
-}
-
-static void rng_pause(struct virtio_dev *dev, struct virtio_pauser *pauser, uint64_t ticket)
-{
-    virtio_rings_pause(&rng_of(dev)->rings, pauser, ticket);
-}
-
-static void rng_resume(struct virtio_dev *dev)
-{
-    virtio_rings_resume(&rng_of(dev)->rings);
-}
-
 static void rng_free(struct virtio_dev *dev)
 {
     struct virtio_rng *rng = rng_of(dev);
 
     virtio_rings_done(&rng->rings);
-    virtio_dev_done(dev);
     free(rng);
 }
 
@@ -185,11 +158,11 @@ static const struct virtio_ops virtio_rng_ops = {
     .features = rng_features,
     .config_read = rng_config_read,
     .config_write = rng_config_write,
-    .features_ok = rng_features_ok,
-    .queue_start = rng_queue_start,
-    .queue_stop = rng_queue_stop,
-    .pause = rng_pause,
-    .resume = rng_resume,
+    .features_ok = virtio_rings_features_ok,
+    .queue_start = virtio_rings_queue_start,
+    .queue_stop = virtio_rings_queue_stop,
+    .pause = virtio_rings_pause,
+    .resume = virtio_rings_resume,
     .free = rng_free,
 };
 
@@ -201,26 +174,18 @@ int virtio_rng_new(const struct virtio_rng_options *options, const struct guest_
 
     if (!rng)
         return -ENOMEM;
-    r = virtio_dev_init(&rng->dev, &virtio_rng_ops, mem, 1);
-    if (r < 0)
-        goto free_rng;
     rng->rings = (struct virtio_rings){
-        .dev = &rng->dev,
         .loop = options->loop,
         .work = work,
         .rest = rest,
     };
-    r = virtio_rings_init(&rng->rings);
-    if (r < 0)
-        goto dev_done;
+    r = virtio_rings_init(&rng->rings, &virtio_rng_ops, mem, 1);
+    if (r < 0) {
+        free(rng);
+        return r;
+    }
     rng->bps = options->bps;
     rng->later.expired = time_came;
-    *ret_dev = &rng->dev;
+    *ret_dev = &rng->rings.dev;
     return 0;
-
-dev_done:
-    virtio_dev_done(&rng->dev);
-free_rng:
-    free(rng);
-    return r;
 }

@@ -25,7 +25,6 @@ enum { RX, TX, EVENT, NQUEUES };
 
 /* Owner: the loop's thread. */
 struct virtio_vsock {
-    struct virtio_dev dev;
     struct virtio_rings rings;
     struct vsock_host *host;
     struct vsock_guest guest;
@@ -50,7 +49,7 @@ struct virtio_vsock {
 
 static struct virtio_vsock *vsock_of(struct virtio_dev *dev)
 {
-    return container_of(dev, struct virtio_vsock, dev);
+    return container_of(dev, struct virtio_vsock, rings.dev);
 }
 
 static struct virtio_ring *ring_of(struct virtio_vsock *vsock, unsigned queue)
@@ -263,11 +262,6 @@ static void resumed(struct virtio_rings *rings)
 
 /* ---- virtio_ops ------------------------------------------------------------------------------ */
 
-static int vsock_queue_start(struct virtio_dev *dev, unsigned queue)
-{
-    return virtio_rings_start(&vsock_of(dev)->rings, queue);
-}
-
 /* As much as a queue can hold. */
 static void take_last_packets(void *opaque)
 {
@@ -284,27 +278,12 @@ static void vsock_queue_stop(struct virtio_dev *dev, unsigned queue)
 
     if (queue == TX)
         loop_call(vsock->rings.loop, take_last_packets, vsock);
-    virtio_rings_stop(&vsock->rings, queue);
-}
-
-static void vsock_pause(struct virtio_dev *dev, struct virtio_pauser *pauser, uint64_t ticket)
-{
-    virtio_rings_pause(&vsock_of(dev)->rings, pauser, ticket);
-}
-
-static void vsock_resume(struct virtio_dev *dev)
-{
-    virtio_rings_resume(&vsock_of(dev)->rings);
+    virtio_rings_queue_stop(dev, queue);
 }
 
 static uint64_t vsock_features(struct virtio_dev *dev)
 {
     return 0; /* 5.10.3: without any of them, there are stream sockets */
-}
-
-static void vsock_features_ok(struct virtio_dev *dev)
-{
-    virtio_rings_features_ok(&vsock_of(dev)->rings);
 }
 
 static void vsock_config_read(struct virtio_dev *dev, uint32_t off, void *buf, uint32_t len)
@@ -340,7 +319,6 @@ static void vsock_free(struct virtio_dev *dev)
 
     loop_call(vsock->rings.loop, leave_loop, vsock);
     virtio_rings_done(&vsock->rings);
-    virtio_dev_done(dev);
     free_memory(vsock);
 }
 
@@ -350,11 +328,11 @@ static const struct virtio_ops virtio_vsock_ops = {
     .features = vsock_features,
     .config_read = vsock_config_read,
     .config_write = vsock_config_write,
-    .features_ok = vsock_features_ok,
-    .queue_start = vsock_queue_start,
+    .features_ok = virtio_rings_features_ok,
+    .queue_start = virtio_rings_queue_start,
     .queue_stop = vsock_queue_stop,
-    .pause = vsock_pause,
-    .resume = vsock_resume,
+    .pause = virtio_rings_pause,
+    .resume = virtio_rings_resume,
     .free = vsock_free,
 };
 
@@ -386,31 +364,23 @@ int virtio_vsock_new(const struct virtio_vsock_options *options, const struct gu
     /* Not cleared: of the room for the longest chains, most pages are never touched. */
     vsock->scratch = malloc(VIRTQ_CHAIN_MAX * sizeof(*vsock->scratch));
     vsock->pieces = malloc((BUF_PIECES_MAX + VIRTQ_CHAIN_MAX) * sizeof(*vsock->pieces));
-    if (vsock->scratch && vsock->pieces)
-        r = virtio_dev_init(&vsock->dev, &virtio_vsock_ops, mem, NQUEUES);
-    if (r < 0)
-        goto free_memory;
     vsock->rings = (struct virtio_rings){
-        .dev = &vsock->dev,
         .loop = options->loop,
         .work = work,
         .rest = rest,
         .resumed = resumed,
     };
-    r = virtio_rings_init(&vsock->rings);
-    if (r < 0)
-        goto dev_done;
+    if (vsock->scratch && vsock->pieces)
+        r = virtio_rings_init(&vsock->rings, &virtio_vsock_ops, mem, NQUEUES);
+    if (r < 0) {
+        free_memory(vsock);
+        return r;
+    }
     vsock->host = options->host;
     vsock->guest.connect = connect_guest;
     vsock->config.guest_cid = htole64(options->cid);
     init_mux(vsock, options);
     vsock->reset_transport.run = reset_transport;
-    *ret_dev = &vsock->dev;
+    *ret_dev = &vsock->rings.dev;
     return 0;
-
-dev_done:
-    virtio_dev_done(&vsock->dev);
-free_memory:
-    free_memory(vsock);
-    return r;
 }
