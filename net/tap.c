@@ -48,6 +48,12 @@ static struct tap *tap_of(struct net *net)
 
 /* ---- events ---------------------------------------------------------------------------------- */
 
+/* Is the interface gone, by what a call on it returns? -ENOLINK is a macvtap's word for it. */
+static bool tells_gone(int r)
+{
+    return r == -EBADFD || r == -ENOLINK;
+}
+
 /* Inside a call: the user is told after it. The interface does not come back. */
 static void note_gone(struct tap *tap)
 {
@@ -58,12 +64,19 @@ static void note_gone(struct tap *tap)
     loop_post(tap->loop, &tap->gone);
 }
 
+static void take_link_down(struct tap *tap)
+{
+    if (!tap->net.link_up)
+        return;
+    log_warn("net %s: the interface is gone: the link is down", tap->name);
+    tap->net.link_up = false;
+}
+
 static void tell_gone(struct loop_work *work)
 {
     struct tap *tap = container_of(work, struct tap, gone);
 
-    log_warn("net %s: the interface is gone: the link is down", tap->name);
-    tap->net.link_up = false;
+    take_link_down(tap);
     tap->user->link_changed(tap->user);
 }
 
@@ -122,7 +135,7 @@ static unsigned send_frames(struct net *net, struct net_frame *frames, unsigned 
             return i;
         }
         frames[i].dropped = r < 0;
-        if (r == -EBADFD)
+        if (tells_gone(r))
             note_gone(tap);
     }
     return nframes;
@@ -167,7 +180,7 @@ static ssize_t receive(struct net *net, const struct iovec *iov, unsigned niov)
     struct tap *tap = tap_of(net);
     ssize_t r = tap->is_gone ? 0 : read_frame(tap, iov, niov);
 
-    if (r == -EBADFD)
+    if (tells_gone((int)r))
         note_gone(tap);
     if (r <= 0)
         return 0;
@@ -207,11 +220,16 @@ static int set_kernel_offloads(const struct tap *tap, uint64_t offloads)
     return ioctl(tap->fd, TUNSETOFFLOAD, (unsigned long)tun_offloads(offloads)) < 0 ? -errno : 0;
 }
 
+/* An interface that is gone gives no frames, in whatever form: the link is down, and all is well. */
 static int set_offloads(struct net *net, uint64_t offloads)
 {
     struct tap *tap = tap_of(net);
     int r = set_kernel_offloads(tap, offloads);
 
+    if (tells_gone(r)) {
+        note_gone(tap);
+        r = 0;
+    }
     if (r == 0)
         tap->agreed = offloads;
     return r;
@@ -222,12 +240,12 @@ static int set_offloads(struct net *net, uint64_t offloads)
 static int attach(struct net *net, struct loop *loop, struct net_user *user)
 {
     struct tap *tap = tap_of(net);
-    int r = set_offloads(net, 0);
+    int r = set_kernel_offloads(tap, 0);
 
-    if (r == -EBADFD) {
-        tap->agreed = 0;
+    tap->agreed = 0;
+    if (tells_gone(r)) {
         tap->is_gone = true;
-        tap->net.link_up = false;
+        take_link_down(tap);
         r = 0;
     }
     tap->watch = (struct loop_fd){.fd = tap->fd, .events = 0, .ready = tap_ready};
@@ -248,7 +266,7 @@ static void detach(struct net *net)
     loop_remove_fd(&tap->watch);
     loop_cancel(tap->loop, &tap->gone);
     if (tap->is_gone)
-        tap->net.link_up = false;
+        take_link_down(tap);
     tap->loop = NULL;
     tap->user = NULL;
 }

@@ -297,6 +297,23 @@ START_TEST(an_interface_that_is_removed_takes_the_link_down)
 }
 END_TEST
 
+/* The next driver agrees to offloads, as each does: it is no fault of the card's. */
+START_TEST(offloads_of_one_that_was_removed_are_agreed_to)
+{
+    start();
+    scratch_ok("ip link del tap0");
+    ck_assert_int_eq(net->ops->set_offloads(net, NET_OFFLOADS), 0);
+    card_wait_link(&card, false);
+    ck_assert_int_eq(net->ops->set_offloads(net, 0), 0);
+    card_detach(&card);
+    card_attach(&card, net);
+    ck_assert_int_eq(net->ops->set_offloads(net, NET_OFFLOADS), 0);
+    card_turn(&card, 30);
+    ck_assert_uint_eq(card.nlink_changes, 1);
+    ck_assert(!net->link_up);
+}
+END_TEST
+
 START_TEST(one_that_is_missing_is_not_made)
 {
     ck_assert_int_eq(tap_open("tap7", &net, &err), -ENODEV);
@@ -436,11 +453,12 @@ static void add_tests(Suite *suite)
     unit_case_with(suite, "offloads", set_up, tear_down, checksums_are_left_out_for_who_agreed,
                    frames_from_before_are_dropped_if_they_are_not_as_agreed,
                    segments_are_left_whole_for_who_agreed, offloads_that_fail_change_nothing);
-    unit_case_with(
-        suite, "interfaces", set_up, tear_down, an_interface_that_is_removed_takes_the_link_down,
-        one_that_is_missing_is_not_made, one_in_use_is_refused,
-        one_of_several_queues_and_large_frames_is_used, a_descriptor_of_somebody_elses_is_used,
-        a_descriptor_without_headers_is_used, a_descriptor_that_carries_no_ethernet_is_refused);
+    unit_case_with(suite, "interfaces", set_up, tear_down,
+                   an_interface_that_is_removed_takes_the_link_down,
+                   offloads_of_one_that_was_removed_are_agreed_to, one_that_is_missing_is_not_made,
+                   one_in_use_is_refused, one_of_several_queues_and_large_frames_is_used,
+                   a_descriptor_of_somebody_elses_is_used, a_descriptor_without_headers_is_used,
+                   a_descriptor_that_carries_no_ethernet_is_refused);
     unit_case_with(suite, "bridges", set_up, tear_down, a_helper_that_refuses_is_told,
                    the_interface_that_a_helper_sends_is_used);
 }
