@@ -37,6 +37,7 @@ struct helper_process {
     const char *name;
     bool (*tells_more)(const char *kept, const char *line);
     int pidfd;
+    pid_t pid; /* its group's number too, until it is waited for */
     bool ended;
     siginfo_t status; /* once it has ended; si_pid 0: somebody else has taken it */
 
@@ -173,23 +174,24 @@ static int find_program(const char *name, char path[PATH_MAX])
  * As vfork, with a stack of its own. Until the program is executed, this thread waits, and no
  * signal handler runs in the child, for it would run in our memory.
  */
-static int clone_child(struct launch *launch, int *ret_pidfd)
+static pid_t clone_child(struct launch *launch, int *ret_pidfd)
 {
     uint8_t *stack = mmap(NULL, CHILD_STACK_SIZE, PROT_READ | PROT_WRITE,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
     sigset_t all, before;
-    int r = 0;
+    pid_t pid;
 
     if (stack == MAP_FAILED)
         return -ENOMEM;
     sigfillset(&all);
     (void)pthread_sigmask(SIG_BLOCK, &all, &before);
-    if (clone(child_main, stack + CHILD_STACK_SIZE, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD,
-              launch, ret_pidfd) < 0)
-        r = -errno;
+    pid = clone(child_main, stack + CHILD_STACK_SIZE,
+                CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, launch, ret_pidfd);
+    if (pid < 0)
+        pid = -errno;
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     (void)munmap(stack, CHILD_STACK_SIZE); /* our own: cannot fail */
-    return r;
+    return pid;
 }
 
 /* Wait for a child that has ended or is about to. */
@@ -209,10 +211,10 @@ static int launch_program(struct helper_process *helper, const struct helper_spe
                           const char *path, int output)
 {
     struct launch launch = {.spec = spec, .path = path, .parent = getpid(), .output = output};
-    int r = clone_child(&launch, &helper->pidfd);
 
-    if (r < 0)
-        return r;
+    helper->pid = clone_child(&launch, &helper->pidfd);
+    if (helper->pid < 0)
+        return helper->pid;
     if (launch.error) {
         take_status(helper);
         close(helper->pidfd);
@@ -326,10 +328,22 @@ static void read_rest(struct helper_process *helper)
 
 /* ---- its end --------------------------------------------------------------------------------- */
 
+/*
+ * Kill it, and what it has started: they are one group, which it leads. Until it is waited for, its
+ * number is nobody else's; where SIGCHLD is ignored it may have been: then nobody is killed.
+ */
+static void kill_group(const struct helper_process *helper)
+{
+    if (syscall(SYS_pidfd_send_signal, helper->pidfd, 0, NULL, 0) == 0)
+        (void)kill(-helper->pid, SIGKILL);
+}
+
+/* It ends, and so does what it leaves behind: a worker, which may hang. */
 static void note_end(struct helper_process *helper)
 {
     if (helper->ended)
         return;
+    kill_group(helper);
     take_status(helper);
     read_rest(helper);
 }
@@ -441,11 +455,8 @@ void helper_process_end(struct helper_process *helper, int patience_ms)
     if (!helper)
         return;
     helper_process_unwatch(helper);
-    if (helper_process_wait(helper, -1, patience_ms) != -ESRCH) {
-        /* By its number, another process could be meant, where SIGCHLD is ignored. */
-        (void)syscall(SYS_pidfd_send_signal, helper->pidfd, SIGKILL, NULL, 0);
+    if (helper_process_wait(helper, -1, patience_ms) != -ESRCH)
         note_end(helper);
-    }
     close(helper->pidfd);
     free(helper);
 }

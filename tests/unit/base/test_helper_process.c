@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -56,6 +57,13 @@ static void start(const char *script)
 static void wait_for_end(void)
 {
     ck_assert_int_eq(helper_process_wait(helper, -1, PATIENCE_MS), -ESRCH);
+}
+
+/* It says something, and goes on. */
+static void wait_for_line(void)
+{
+    while (helper_process_line(helper)[0] == '\0')
+        ck_assert_int_eq(helper_process_wait(helper, -1, 10), -ETIMEDOUT);
 }
 
 /* What the script prints last. */
@@ -193,8 +201,7 @@ START_TEST(it_is_in_a_session_of_its_own)
     char expected[64];
 
     start("ps -o sid= $$ | tr -d ' '; ps -o tty= $$; exec sleep 1000");
-    while (strlen(helper_process_line(helper)) == 0)
-        ck_assert_int_eq(helper_process_wait(helper, -1, 10), -ETIMEDOUT);
+    wait_for_line();
     snprintf(expected, sizeof(expected), "%d", getsid(0));
     ck_assert_str_ne(helper_process_line(helper), expected);
 }
@@ -231,7 +238,8 @@ START_TEST(an_end_is_noticed_though_a_child_of_it_keeps_the_output)
 {
     char last[16];
 
-    start("sleep 1000 & echo $!");
+    /* A session of its own: it does not end with the helper. */
+    start("setsid sleep 1000 & until [ $(ps -o sid= $!) = $! ]; do :; done; echo $!");
     wait_for_end();
     snprintf(last, sizeof(last), "%s", helper_process_line(helper));
     ck_assert_int_gt(atoi(last), 1);
@@ -313,6 +321,39 @@ START_TEST(one_that_does_not_end_is_killed)
 }
 END_TEST
 
+/* We inherit it: how it ended is ours to ask. */
+static void check_killed(pid_t worker)
+{
+    int status;
+
+    ck_assert_int_eq(waitpid(worker, &status, 0), worker);
+    ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+/* As the worker of a virtiofsd that hangs: no other signal would reach it. */
+START_TEST(what_it_has_started_is_killed_with_it)
+{
+    pid_t worker;
+
+    ck_assert_int_eq(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+    start("sleep 1000 & kill -STOP $!; echo $!; exec sleep 1000");
+    wait_for_line();
+    worker = atoi(helper_process_line(helper));
+    helper_process_end(helper, 0);
+    helper = NULL;
+    check_killed(worker);
+}
+END_TEST
+
+START_TEST(what_it_has_left_behind_is_killed)
+{
+    ck_assert_int_eq(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+    start("sleep 1000 & kill -STOP $!; echo $!; exit 1");
+    wait_for_end();
+    check_killed(atoi(helper_process_line(helper)));
+}
+END_TEST
+
 START_TEST(other_children_are_left_alone)
 {
     pid_t other = fork();
@@ -372,6 +413,7 @@ static void add_tests(Suite *suite)
                    a_flood_does_not_make_waiting_longer, a_watched_one_is_read_and_its_end_told,
                    one_that_closes_its_output_is_watched_on);
     unit_case_with(suite, "end", set_up, tear_down, one_that_does_not_end_is_killed,
+                   what_it_has_started_is_killed_with_it, what_it_has_left_behind_is_killed,
                    other_children_are_left_alone, its_end_is_noticed_where_children_are_nobodys,
                    the_kernel_tells_it_that_its_starter_is_gone);
 }
