@@ -254,7 +254,7 @@ int helper_process_start(const struct helper_spec *spec, struct helper_process *
         return err_set_errno(err, r, "%s: cannot be started", spec->argv[0]);
     helper = calloc(1, sizeof(*helper));
     if (!helper)
-        return err_set(err, -ENOMEM, "%s: out of memory", spec->name);
+        return err_set(err, -ENOMEM, "%s: out of memory", path);
     helper->name = spec->name;
     helper->tells_more = spec->tells_more;
     r = start_at(helper, spec, path);

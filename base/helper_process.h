@@ -31,7 +31,7 @@ struct helper_process;
 #define HELPER_FDS_MAX 4u
 
 struct helper_spec {
-    const char *name;        /* in messages: "passt"; kept */
+    const char *name;        /* in the log, before what it prints: "net eth0: passt"; kept */
     const char *const *argv; /* NULL at the end; argv[0] has a slash, or is found by PATH */
     const int *fds;          /* they become its descriptors 3, 4, …; ours stay as they are */
     unsigned nfds;

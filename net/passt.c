@@ -5,6 +5,7 @@
 #include <linux/sockios.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -32,6 +33,7 @@
 
 struct passt {
     struct stream stream;
+    char name[32]; /* in the log: "net eth0: passt" */
     struct passt_args args;
     struct helper_process *process; /* NULL: it is to be started again */
     struct loop_timer retry;
@@ -92,7 +94,7 @@ static int set_ended(struct passt *passt, struct err *err)
 static int start_with(struct passt *passt, const int pair[2], struct err *err)
 {
     const struct helper_spec spec = {
-        .name = "passt",
+        .name = passt->name,
         .argv = passt->args.argv,
         .fds = &pair[1],
         .nfds = 1,
@@ -208,8 +210,8 @@ static void ended(void *opaque)
 {
     struct passt *passt = opaque;
 
-    log_guest(LOG_WARN, "passt has ended (%s): the link is down until it is started again",
-              helper_process_fate(passt->process));
+    log_guest(LOG_WARN, "%s has ended (%s): the link is down until it is started again",
+              passt->name, helper_process_fate(passt->process));
     stream_disconnect(&passt->stream);
     if (passt->stream.loop)
         retry_later(passt);
@@ -221,8 +223,10 @@ static void peer_lost(struct stream *stream, int reason)
     struct passt *passt = container_of(stream, struct passt, stream);
 
     if (reason == -EPROTO)
-        log_guest(LOG_WARN, "passt: a frame of an impossible length came: the link is down until "
-                            "it is started again");
+        log_guest(LOG_WARN,
+                  "%s: a frame of an impossible length came: the link is down until it is started "
+                  "again",
+                  passt->name);
     if (stream->loop)
         retry_later(passt);
 }
@@ -240,10 +244,11 @@ static void start_again(struct loop_timer *timer)
         r = helper_process_watch(passt->process, passt->stream.loop, ended, passt);
     if (r == 0) {
         backoff_succeed(&passt->backoff);
-        log_guest(LOG_WARN, "passt was started again: the link is up");
+        log_guest(LOG_WARN, "%s was started again: the link is up", passt->name);
         return;
     }
-    log_guest(LOG_WARN, "cannot start passt again: %s", err.msg[0] ? err.msg : strerror(-r));
+    log_guest(LOG_WARN, "%s cannot be started again: %s", passt->name,
+              err.msg[0] ? err.msg : strerror(-r));
     stream_disconnect(&passt->stream);
     retry_later(passt);
 }
@@ -301,6 +306,7 @@ static void init(struct passt *passt, const struct passt_options *options)
 {
     struct net *net = &passt->stream.net;
 
+    (void)snprintf(passt->name, sizeof(passt->name), "net %s: passt", options->card);
     passt->retry.expired = start_again;
     stream_init(&passt->stream);
     passt->stream.lost = peer_lost;

@@ -15,8 +15,8 @@
 #include "net/passt_args.h"
 
 /*
- * Start passt, with options that are kept until the back end is closed; `wait_ready` tells whether
- * it works. 0, or a negative errno with *err filled.
+ * Start passt, with options whose texts are kept until the back end is closed; `wait_ready` tells
+ * whether it works. 0, or a negative errno with *err filled.
  */
 int passt_open(const struct passt_options *options, struct net **ret_net,
                struct err *err) MUST_CHECK;

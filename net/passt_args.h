@@ -20,6 +20,7 @@
 
 /* How a user describes a network of kind `user`. */
 struct passt_options {
+    const char *card;            /* whose network it is, in the log: "eth0" */
     const char *const *forwards; /* as passt_forward.h parses them */
     size_t nforwards;
     const char *const *dns; /* addresses of name servers; none: the host's */

@@ -117,6 +117,7 @@ static int open_back_end(struct nic *nic, const struct config_net *config, struc
     struct net_options options;
     int r = config_net_options(config, &options, err);
 
+    options.user.card = nic->name;
     return r < 0 ? r : net_open(&options, &nic->net, err);
 }
 

@@ -252,9 +252,11 @@ static void close_tie(struct tie *which)
 
 static void talk_through_passt(unsigned mtu)
 {
-    const struct net_options user = {
-        .kind = NET_USER,
-        .user = {.dns = (const char *const[]){"192.0.2.53"}, .ndns = 1, .isolate = true}};
+    const struct net_options user = {.kind = NET_USER,
+                                     .user = {.card = "eth0",
+                                              .dns = (const char *const[]){"192.0.2.53"},
+                                              .ndns = 1,
+                                              .isolate = true}};
     struct net *passt;
 
     scratch_ok("ip addr add 203.0.113.1/32 dev lo && ip link add out type veth peer name beyond && "

@@ -3,6 +3,7 @@
 #include "net/passt.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +27,8 @@
 static struct card card;
 static struct net *net;
 static struct err err;
-static const struct passt_options options = {.dns = (const char *const[]){"192.0.2.1"}, .ndns = 1};
+static const struct passt_options options = {
+    .card = "eth1", .dns = (const char *const[]){"192.0.2.1"}, .ndns = 1};
 
 /* Let passt be a program that says who it is, and goes on like this. */
 static void play(const char *script)
@@ -184,11 +186,38 @@ START_TEST(one_that_ends_later_is_started_again)
 }
 END_TEST
 
-START_TEST(one_that_hangs_up_is_replaced)
+/* What it says to us goes to a file from now on. */
+static void catch_log(void)
+{
+    int fd = open(scratch_path("log"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+    ck_assert_int_ge(dup2(fd, STDERR_FILENO), 0);
+    close(fd);
+}
+
+/* Two cards can have a passt each. */
+START_TEST(the_log_tells_whose_it_is)
+{
+    char log[1024];
+
+    start_ready(READ_AND_WAIT "exit 3");
+    play("exec cat <&3 >&3");
+    catch_log();
+    go();
+    card_wait_link(&card, false);
+    card_wait_link(&card, true);
+    log[scratch_load("log", log, sizeof(log) - 1)] = '\0';
+    ck_assert_msg(strstr(log, "net eth1: passt has ended (exit status 3): "), "%s", log);
+    ck_assert_msg(strstr(log, "net eth1: passt was started again"), "%s", log);
+}
+END_TEST
+
+/* It goes on, but is of no use any more. */
+static void check_replaced(const char *script)
 {
     pid_t first, last;
 
-    start_ready(READ_AND_WAIT "exec 3>&-; exec sleep 1000");
+    start_ready(script);
     ck_assert_uint_eq(count_started(&first), 1);
     play("exec cat <&3 >&3");
     go();
@@ -197,27 +226,24 @@ START_TEST(one_that_hangs_up_is_replaced)
     ck_assert_int_eq(kill(first, 0), -1);
     card_turn(&card, 50);
     ck_assert_uint_eq(count_started(&last), 2);
+}
+
+START_TEST(one_that_hangs_up_is_replaced)
+{
+    check_replaced(READ_AND_WAIT "exec 3>&-; exec sleep 1000");
 }
 END_TEST
 
 START_TEST(one_that_sends_nonsense_is_replaced)
 {
-    pid_t first, last;
-
-    start_ready(READ_AND_WAIT "printf '\\000\\001\\000\\000' >&3; exec sleep 1000");
-    ck_assert_uint_eq(count_started(&first), 1);
-    play("exec cat <&3 >&3");
-    go();
-    card_wait_link(&card, false);
-    card_wait_link(&card, true);
-    ck_assert_int_eq(kill(first, 0), -1);
-    card_turn(&card, 50);
-    ck_assert_uint_eq(count_started(&last), 2);
+    check_replaced(READ_AND_WAIT "printf '\\000\\001\\000\\000' >&3; exec sleep 1000");
 }
 END_TEST
 
 START_TEST(one_that_cannot_be_started_again_is_tried_again)
 {
+    unsigned dropped;
+
     start_ready(READ_AND_WAIT "exit 3");
     go();
     ck_assert_int_eq(unlink(scratch_path("passt")), 0);
@@ -225,9 +251,10 @@ START_TEST(one_that_cannot_be_started_again_is_tried_again)
     card_wait_link(&card, false);
     card_turn(&card, 150);
     ck_assert(!net->link_up);
-    play("exec cat <&3 >&3");
-    ck_assert_int_eq(setenv("PATH", scratch_path("."), 1), 0);
+    play("exec /bin/cat <&3 >&3");
     card_wait_link(&card, true);
+    ck_assert_uint_eq(card_send(&card, (uint32_t[]){60}, 1, &dropped), 1);
+    card_wait(&card, &card.nreceived, 1);
 }
 END_TEST
 
@@ -324,7 +351,8 @@ static void add_tests(Suite *suite)
                    missing_passt_is_told_with_what_helps,
                    an_end_at_the_start_is_told_with_cause_and_what_helps);
     unit_case_with(suite, "later", set_up, tear_down, one_that_ends_later_is_started_again,
-                   one_that_hangs_up_is_replaced, one_that_sends_nonsense_is_replaced,
+                   the_log_tells_whose_it_is, one_that_hangs_up_is_replaced,
+                   one_that_sends_nonsense_is_replaced,
                    one_that_cannot_be_started_again_is_tried_again,
                    one_that_ended_between_guests_is_noticed_by_the_next);
     unit_case_with(suite, "end", set_up, tear_down, it_ends_with_the_card,

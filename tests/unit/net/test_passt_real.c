@@ -221,8 +221,9 @@ static void tear_down(void)
 }
 
 static const char *const dns[] = {"192.0.2.53"};
-static const struct passt_options open_options = {.dns = dns, .ndns = 1};
-static const struct passt_options isolated = {.dns = dns, .ndns = 1, .isolate = true};
+static const struct passt_options open_options = {.card = "eth0", .dns = dns, .ndns = 1};
+static const struct passt_options isolated = {
+    .card = "eth0", .dns = dns, .ndns = 1, .isolate = true};
 
 /* A connection from the guest to the host's loopback, which is at the gateway's address. */
 static int connect_to_host(uint16_t *ret_port)
