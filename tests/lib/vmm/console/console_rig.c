@@ -2,6 +2,7 @@
 #include "tests/lib/vmm/console/console_rig.h"
 
 #include <check.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -158,6 +159,13 @@ void con_teardown(void)
     open_files_done(&con.files);
     loop_free(con.loop);
     scratch_tear_down();
+}
+
+void con_wait_readable(int fd)
+{
+    struct pollfd pfd = {.fd = fd, .events = POLLIN};
+
+    ck_assert_int_eq(poll(&pfd, 1, 10000), 1);
 }
 
 size_t con_read(int fd, char *buf, size_t len)

@@ -83,12 +83,18 @@ uint8_t con_pattern(size_t pos);
 /* As read(), but 0 for errors. */
 size_t con_read(int fd, char *buf, size_t len);
 
+/* Wait until there is something to be read, which has left the console: a pty is slow. */
+void con_wait_readable(int fd);
+
 /* The next read from `fd` returns exactly this text; "" for nothing. */
 #define con_assert_reads(fd, text)                                                                 \
     do {                                                                                           \
         char con_buf_[1024];                                                                       \
-        size_t con_n_ = con_read(fd, con_buf_, sizeof(con_buf_) - 1);                              \
+        size_t con_n_;                                                                             \
                                                                                                    \
+        if (*(text) != '\0')                                                                       \
+            con_wait_readable(fd);                                                                 \
+        con_n_ = con_read(fd, con_buf_, sizeof(con_buf_) - 1);                                     \
         con_buf_[con_n_] = '\0';                                                                   \
         ck_assert_str_eq(con_buf_, text);                                                          \
     } while (0)

@@ -148,7 +148,7 @@ START_TEST(pty_has_the_size_that_its_reader_gave_it)
     fd = open_slave(name);
     ck_assert_int_eq(ioctl(fd, TIOCSWINSZ, &winsize), 0);
     ck_assert_int_eq(write(fd, "k", 1), 1); /* it is seen when somebody types */
-    con_settle();
+    con_assert_received("k");
     size = con.chardev->ops->get_size(con.chardev);
     ck_assert_uint_eq(size.columns, 120);
     ck_assert_uint_eq(size.rows, 50);
