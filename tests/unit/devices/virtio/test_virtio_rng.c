@@ -255,12 +255,12 @@ END_TEST
 START_TEST(a_pause_stops_the_clock_of_the_limit)
 {
     start_and_bring_up(1000);
-    ck_assert_uint_eq(ask(200), 200); /* the next one waits for a tenth of a second */
+    ck_assert_uint_eq(ask(600), 600); /* the next one waits for half a second */
     (void)rig_add_buffer(0, RIG_DATA_GPA, 64, true);
     rig_kick(0);
     rig_settle();
     rig_pause();
-    (void)usleep(200 * 1000);
+    (void)usleep(600 * 1000);
     ck_assert(rig_nothing_used(0));
     rig_resume();
     ck_assert_uint_eq(rig_wait_used(0).len, 64);
