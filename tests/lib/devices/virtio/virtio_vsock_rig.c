@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -29,6 +30,15 @@ static bool count_round(void *opaque)
     return false;
 }
 
+/* Two ends, of which the device's takes as much as it would with the usual settings of a host. */
+static void make_pair(int fds[2])
+{
+    const int half = 104 * KIB; /* Linux doubles it */
+
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+    ck_assert_int_eq(setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &half, sizeof(half)), 0);
+}
+
 static int host_connect(struct vsock_host *host, uint32_t port)
 {
     int fds[2];
@@ -37,15 +47,26 @@ static int host_connect(struct vsock_host *host, uint32_t port)
     if (vs.mood != HOST_ACCEPTS)
         return vs.mood == HOST_REFUSES ? -ECONNREFUSED : -EAGAIN;
     ck_assert_uint_lt(vs.nhost_fds, VS_HOST_FDS);
-    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+    make_pair(fds);
     vs.host_fds[vs.nhost_fds++] = fds[1];
     return fds[0];
+}
+
+/* Two descriptors for each connection are more than the usual limit allows. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = limit.rlim_max;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
 }
 
 static void set_up(void)
 {
     struct virtio_vsock_options options = {.host = &vs.host, .cid = GUEST_CID};
 
+    raise_descriptor_limit();
     ck_assert_int_eq(loop_new(&vs.loop), 0);
     loop_set_before_sleep(vs.loop, count_round, NULL);
     vs.mem = driver_mem_new(MEM_LEN);
@@ -311,7 +332,7 @@ int vs_ask(uint32_t guest_port, int *ret_result)
     struct ask_call call = {.port = guest_port};
     int fds[2];
 
-    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+    make_pair(fds);
     call.fd = fds[0];
     vs_settle(); /* the table of our ends is not the loop's then */
     loop_call(vs.loop, ask_on_loop, &call);
