@@ -102,7 +102,7 @@ void virtio_ring_look(struct virtio_ring *ring);
 
 /*
  * Show the driver what was pushed, and interrupt it if it wants that. It is done whenever `work`
- * returns; for what is pushed at other times, or is to be seen sooner. Only if the ring runs.
+ * returns; for what is pushed at other times, or is to be seen sooner. The ring is started.
  */
 void virtio_ring_publish(struct virtio_ring *ring);
 

@@ -7,27 +7,18 @@
 struct net_rig net;
 const struct mac net_mac = {{0x52, 0x54, 0x00, 0x12, 0x34, 0x56}};
 
-static void *loop_main(void *arg)
-{
-    ck_assert_int_eq(loop_run(net.loop), 0);
-    return NULL;
-}
-
 static void note_freed(void *opaque)
 {
-    net.dev = NULL;
+    rig.dev = NULL;
 }
 
 static void set_up(void)
 {
     net = (struct net_rig){.fake = fake_net_new()};
-    ck_assert_int_eq(loop_new(&net.loop), 0);
-    net.mem = driver_mem_new(MEM_LEN);
-    ck_assert_int_eq(irq_init(&net.irq, 5), 0);
-    ck_assert_int_eq(pthread_create(&net.loop_thread, NULL, loop_main, NULL), 0);
+    rig_set_up();
     net.options = (struct virtio_net_options){
         .net = &net.fake->net,
-        .loop = net.loop,
+        .loop = rig.loop,
         .counters = &net.counters,
         .mac = net_mac,
         .link_up = true,
@@ -37,99 +28,73 @@ static void set_up(void)
 
 void net_start(void)
 {
-    ck_assert_int_eq(virtio_net_new(&net.options, net.mem, &net.dev), 0);
-    ck_assert_int_eq(virtio_mmio_new(net.dev, &net.irq, &net.mmio), 0);
+    struct virtio_dev *dev;
+
+    ck_assert_int_eq(virtio_net_new(&net.options, rig.mem, &dev), 0);
+    rig_add(dev);
 }
 
 void net_bring_up_with(uint64_t features, uint16_t size)
 {
-    ck_assert(driver_negotiate(net.mmio, features));
-    for (unsigned i = 0; i < NET_QUEUES; i++) {
-        driver_ring_init(&net.rings[i], net.mem, RING_GPA(i), size, features & EVENT_IDX);
-        ck_assert(driver_setup_queue(net.mmio, i, &net.rings[i]));
-    }
-    driver_set_driver_ok(net.mmio);
-    net_settle();
+    rig_bring_up_with(features, size);
+    rig_settle();
 }
 
 void net_bring_up(void)
 {
     net_start();
-    net_bring_up_with(driver_features(net.mmio), 64);
+    net_bring_up_with(driver_features(rig.mmio), 64);
 }
 
 static void tear_down(void)
 {
-    virtio_mmio_free(net.mmio);
-    ck_assert_ptr_null(net.dev);
-    loop_stop(net.loop);
-    pthread_join(net.loop_thread, NULL);
-    loop_free(net.loop);
+    rig_tear_down();
+    ck_assert_ptr_null(rig.dev);
     fake_net_free(net.fake);
-    irq_done(&net.irq);
-    guest_mem_free(net.mem);
-}
-
-static void nothing(void *opaque)
-{
-}
-
-void net_settle(void)
-{
-    for (int i = 0; i < 8; i++)
-        loop_call(net.loop, nothing, NULL);
 }
 
 void net_on_loop(void (*fn)(void *opaque), void *opaque)
 {
-    loop_call(net.loop, fn, opaque);
-    net_settle();
+    loop_call(rig.loop, fn, opaque);
+    rig_settle();
+}
+
+static void make_room_on_loop(void *opaque)
+{
+    fake_net_make_room(net.fake, *(const unsigned *)opaque);
+}
+
+void net_make_room(unsigned nframes)
+{
+    net_on_loop(make_room_on_loop, &nframes);
+}
+
+static void set_link_on_loop(void *opaque)
+{
+    fake_net_set_link(net.fake, *(const bool *)opaque);
+}
+
+void net_set_link(bool up)
+{
+    net_on_loop(set_link_on_loop, &up);
 }
 
 /* ---- rings ----------------------------------------------------------------------------------- */
 
-uint8_t *net_guest(uint64_t gpa, size_t len)
-{
-    return driver_at(net.mem, gpa, len);
-}
-
 void net_kick(unsigned queue)
 {
-    if (driver_show(&net.rings[queue]))
-        driver_kick(net.mmio, queue);
-    net_settle();
-}
-
-struct vring_used_elem net_wait_used(unsigned queue)
-{
-    struct driver_ring *ring = &net.rings[queue];
-    struct vring_used_elem elem;
-
-    while (!driver_take(ring, &elem)) {
-        if (driver_want_interrupt(ring))
-            continue;
-        ck_assert_msg(driver_wait_irq(&net.irq, TIMEOUT_MS), "no interrupt");
-        (void)driver_ack(net.mmio);
-    }
-    return elem;
-}
-
-bool net_nothing_used(unsigned queue)
-{
-    struct vring_used_elem elem;
-
-    net_settle();
-    return !driver_take(&net.rings[queue], &elem);
+    rig_kick(queue);
+    rig_settle();
 }
 
 uint32_t net_take_interrupts(void)
 {
     eventfd_t edges;
 
-    net_settle();
-    if (eventfd_read(net.irq.fd, &edges) < 0)
+    rig_settle();
+    if (eventfd_read(rig.irq.fd, &edges) < 0)
         return 0;
-    return driver_ack(net.mmio);
+    return driver_ack(rig.mmio);
 }
 
 /* ---- frames ---------------------------------------------------------------------------------- */
@@ -138,8 +103,15 @@ uint16_t net_offer_buffer(uint64_t gpa, uint32_t len)
 {
     const struct driver_buf buf = {gpa, len, true};
 
-    memset(net_guest(gpa, len), UNTOUCHED, len);
-    return driver_add(&net.rings[RX_QUEUE], &buf, 1);
+    memset(rig_guest(gpa, len), RIG_UNTOUCHED, len);
+    return driver_add(&rig.rings[RX_QUEUE], &buf, 1);
+}
+
+void net_offer_buffers(unsigned n, uint32_t len)
+{
+    for (unsigned i = 0; i < n; i++)
+        (void)net_offer_buffer(RX_GPA + i * align_up(len, 2048), len);
+    net_kick(RX_QUEUE);
 }
 
 void net_fill_frame(uint8_t *bytes, uint32_t len, unsigned seed)
@@ -186,9 +158,9 @@ uint16_t net_offer_frame(unsigned i, const struct virtio_net_hdr_v1 *hdr, uint32
     const uint64_t gpa = TX_GPA + 2048ull * i;
     const struct driver_buf bufs[] = {{HDR_GPA(i), NET_HDR_LEN, false}, {gpa, len, false}};
 
-    memcpy(net_guest(HDR_GPA(i), NET_HDR_LEN), hdr ? hdr : &plain, NET_HDR_LEN);
-    net_fill_frame(net_guest(gpa, len), len, seed);
-    return driver_add(&net.rings[TX_QUEUE], bufs, len > 0 ? 2 : 1);
+    memcpy(rig_guest(HDR_GPA(i), NET_HDR_LEN), hdr ? hdr : &plain, NET_HDR_LEN);
+    net_fill_frame(rig_guest(gpa, len), len, seed);
+    return driver_add(&rig.rings[TX_QUEUE], bufs, len > 0 ? 2 : 1);
 }
 
 static void take_on_loop(void *opaque)
@@ -215,9 +187,17 @@ void net_expect_sent(uint32_t len, unsigned seed)
     ck_assert_mem_eq(frame->bytes, bytes, len);
 }
 
+void net_send(uint32_t len, unsigned seed)
+{
+    (void)net_offer_frame(0, NULL, len, seed);
+    net_kick(TX_QUEUE);
+    (void)rig_wait_used(TX_QUEUE);
+    net_expect_sent(len, seed);
+}
+
 uint8_t net_command(uint8_t class, uint8_t command, const void *data, uint32_t len)
 {
-    uint8_t *at = net_guest(COMMAND_GPA, 2ul + len + 1);
+    uint8_t *at = rig_guest(COMMAND_GPA, 2ul + len + 1);
     const struct driver_buf bufs[] = {
         {COMMAND_GPA, 2, false}, {COMMAND_GPA + 2, len, false}, {COMMAND_GPA + 2 + len, 1, true}};
     struct vring_used_elem elem;
@@ -226,10 +206,10 @@ uint8_t net_command(uint8_t class, uint8_t command, const void *data, uint32_t l
     at[1] = command;
     if (len > 0)
         memcpy(at + 2, data, len);
-    at[2 + len] = UNTOUCHED;
-    (void)driver_add(&net.rings[CTRL_QUEUE], bufs, 3);
+    at[2 + len] = RIG_UNTOUCHED;
+    (void)driver_add(&rig.rings[CTRL_QUEUE], bufs, 3);
     net_kick(CTRL_QUEUE);
-    elem = net_wait_used(CTRL_QUEUE);
+    elem = rig_wait_used(CTRL_QUEUE);
     ck_assert_uint_eq(elem.len, 1);
     return at[2 + len];
 }

@@ -14,6 +14,7 @@ static void *loop_main(void *arg)
 
 void rig_set_up(void)
 {
+    rig = (struct virtio_rig){0};
     ck_assert_int_eq(loop_new(&rig.loop), 0);
     rig.mem = driver_mem_new(RIG_MEM_LEN);
     ck_assert_int_eq(irq_init(&rig.irq, 5), 0);
@@ -58,7 +59,7 @@ static void nothing(void *opaque)
 
 void rig_settle(void)
 {
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 8; i++)
         loop_call(rig.loop, nothing, NULL);
 }
 
@@ -108,9 +109,11 @@ bool rig_needs_reset(void)
 }
 
 static sem_t resting;
+static uint64_t paused_ticket;
 
 static void on_paused(struct virtio_pauser *pauser, uint64_t ticket)
 {
+    paused_ticket = ticket;
     (void)sem_post(&resting);
 }
 
@@ -118,9 +121,12 @@ static struct virtio_pauser pauser = {.paused = on_paused};
 
 void rig_pause(void)
 {
+    static uint64_t ticket;
+
     (void)sem_init(&resting, 0, 0);
-    rig.dev->ops->pause(rig.dev, &pauser, 1);
+    rig.dev->ops->pause(rig.dev, &pauser, ++ticket);
     ck_assert_int_eq(sem_wait(&resting), 0);
+    ck_assert_uint_eq(paused_ticket, ticket);
 }
 
 void rig_resume(void)

@@ -17,7 +17,7 @@
 #include "tests/lib/devices/virtio/virtio_driver.h"
 #include "tests/lib/unit.h"
 
-#define RIG_MEM_LEN (16 * MIB)
+#define RIG_MEM_LEN (32 * MIB)
 #define RIG_RING_GPA(queue) (0x10000u + 0x10000u * (queue))
 #define RIG_DATA_GPA (8 * MIB)
 #define RIG_TIMEOUT_MS 10000

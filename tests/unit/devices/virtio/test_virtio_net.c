@@ -15,7 +15,7 @@ static struct virtio_net_config read_config(void)
     uint8_t *at = (uint8_t *)&config;
 
     for (unsigned i = 0; i < sizeof(config); i++)
-        at[i] = (uint8_t)virtio_mmio_bus_ops.read(net.mmio, VIRTIO_MMIO_CONFIG + i, 1);
+        at[i] = (uint8_t)virtio_mmio_bus_ops.read(rig.mmio, VIRTIO_MMIO_CONFIG + i, 1);
     return config;
 }
 
@@ -27,16 +27,6 @@ static bool link_is_up(void)
 static bool announce_is_wanted(void)
 {
     return le16toh(read_config().status) & VIRTIO_NET_S_ANNOUNCE;
-}
-
-static void set_back_end_link(void *opaque)
-{
-    fake_net_set_link(net.fake, *(const bool *)opaque);
-}
-
-static void set_link(bool up)
-{
-    net_on_loop(set_back_end_link, &up);
 }
 
 /* ---- features and configuration -------------------------------------------------------------- */
@@ -55,8 +45,8 @@ START_TEST(features_are_those_of_device_and_back_end)
 
     net.fake->net.offloads = more[_i] & NET_OFFLOADS;
     net_start();
-    ck_assert_uint_eq(driver_features(net.mmio), VIRTIO_FEATURES_COMMON | always | more[_i]);
-    ck_assert_uint_eq(driver_read32(net.mmio, VIRTIO_MMIO_DEVICE_ID), 1);
+    ck_assert_uint_eq(driver_features(rig.mmio), VIRTIO_FEATURES_COMMON | always | more[_i]);
+    ck_assert_uint_eq(driver_read32(rig.mmio, VIRTIO_MMIO_DEVICE_ID), 1);
 }
 END_TEST
 
@@ -89,10 +79,10 @@ START_TEST(offloads_that_fail_stop_the_device)
     net.fake->offloads_result = -EINVAL;
     net_start();
     net_bring_up_with(VERSION_1, 16);
-    ck_assert(driver_read32(net.mmio, VIRTIO_MMIO_STATUS) & NEEDS_RESET);
+    ck_assert(rig_needs_reset());
     net.fake->offloads_result = 0;
     net_bring_up_with(VERSION_1, 16);
-    ck_assert(!(driver_read32(net.mmio, VIRTIO_MMIO_STATUS) & NEEDS_RESET));
+    ck_assert(!rig_needs_reset());
 }
 END_TEST
 
@@ -106,9 +96,9 @@ START_TEST(configuration_has_address_and_mtu)
     ck_assert_mem_eq(config.mac, &net_mac, MAC_LEN);
     ck_assert_uint_eq(le16toh(config.mtu), 65520);
     ck_assert_uint_eq(config.max_virtqueue_pairs, 0);
-    ck_assert(driver_features(net.mmio) & FEATURE(MTU));
+    ck_assert(driver_features(rig.mmio) & FEATURE(MTU));
     /* Writes change nothing. */
-    virtio_mmio_bus_ops.write(net.mmio, VIRTIO_MMIO_CONFIG, 1, 0);
+    virtio_mmio_bus_ops.write(rig.mmio, VIRTIO_MMIO_CONFIG, 1, 0);
     ck_assert_mem_eq(read_config().mac, &net_mac, MAC_LEN);
 }
 END_TEST
@@ -116,7 +106,7 @@ END_TEST
 START_TEST(back_end_that_cannot_be_attached_is_an_error)
 {
     net.fake->attach_result = -ENODEV;
-    ck_assert_int_eq(virtio_net_new(&net.options, net.mem, &net.dev), -ENODEV);
+    ck_assert_int_eq(virtio_net_new(&net.options, rig.mem, &rig.dev), -ENODEV);
     net.fake->attach_result = 0;
     net_start(); /* which is taken down */
 }
@@ -127,12 +117,9 @@ START_TEST(back_end_outlives_the_device)
 {
     for (unsigned i = 0; i < 3; i++) {
         if (i > 0)
-            virtio_mmio_free(net.mmio);
+            virtio_mmio_free(rig.mmio);
         net_bring_up();
-        (void)net_offer_frame(0, NULL, 60, i);
-        net_kick(TX_QUEUE);
-        (void)net_wait_used(TX_QUEUE);
-        net_expect_sent(60, i);
+        net_send(60, i);
     }
     ck_assert_uint_eq(net_counted(&net.counters.sent.frames), 3);
 }
@@ -145,12 +132,12 @@ START_TEST(link_follows_the_back_end)
     net_bring_up();
     ck_assert(link_is_up());
     (void)net_take_interrupts();
-    set_link(false);
+    net_set_link(false);
     ck_assert(!link_is_up());
     ck_assert_uint_eq(net_take_interrupts(), CONFIG_CHANGED);
-    set_link(false);
+    net_set_link(false);
     ck_assert_uint_eq(net_take_interrupts(), 0);
-    set_link(true);
+    net_set_link(true);
     ck_assert(link_is_up());
     ck_assert_uint_eq(net_take_interrupts(), CONFIG_CHANGED);
 }
@@ -162,18 +149,18 @@ START_TEST(user_takes_the_link_down)
 
     net_bring_up();
     (void)net_take_interrupts();
-    virtio_net_set_link(net.dev, false);
+    virtio_net_set_link(rig.dev, false);
     ck_assert(!link_is_up());
     ck_assert_uint_eq(net_take_interrupts(), CONFIG_CHANGED);
-    virtio_net_get_state(net.dev, &state);
+    virtio_net_get_state(rig.dev, &state);
     ck_assert(!state.link_up);
-    set_link(false);
-    virtio_net_set_link(net.dev, true);
+    net_set_link(false);
+    virtio_net_set_link(rig.dev, true);
     ck_assert(!link_is_up());
     ck_assert_uint_eq(net_take_interrupts(), 0);
-    set_link(true);
+    net_set_link(true);
     ck_assert(link_is_up());
-    virtio_net_get_state(net.dev, &state);
+    virtio_net_get_state(rig.dev, &state);
     ck_assert(state.link_up);
 }
 END_TEST
@@ -183,7 +170,7 @@ START_TEST(link_that_is_down_from_the_start)
     net.options.link_up = false;
     net_bring_up();
     ck_assert(!link_is_up());
-    virtio_net_set_link(net.dev, true);
+    virtio_net_set_link(rig.dev, true);
     ck_assert(link_is_up());
 }
 END_TEST
@@ -191,15 +178,13 @@ END_TEST
 START_TEST(nothing_is_received_without_a_link)
 {
     net_bring_up();
-    for (unsigned i = 0; i < 20; i++)
-        (void)net_offer_buffer(RX_GPA + 4096ull * i, 4096);
-    net_kick(RX_QUEUE);
-    virtio_net_set_link(net.dev, false);
+    net_offer_buffers(20, 4096);
+    virtio_net_set_link(rig.dev, false);
     ck_assert(!net.fake->watched);
     net_give(60, 1);
-    ck_assert(net_nothing_used(RX_QUEUE));
-    virtio_net_set_link(net.dev, true);
-    (void)net_wait_used(RX_QUEUE);
+    ck_assert(rig_nothing_used(RX_QUEUE));
+    virtio_net_set_link(rig.dev, true);
+    (void)rig_wait_used(RX_QUEUE);
 }
 END_TEST
 
@@ -207,19 +192,19 @@ END_TEST
 START_TEST(link_that_changes_before_driver_ok_is_told_then)
 {
     net_start();
-    set_link(false);
+    net_set_link(false);
     ck_assert_uint_eq(net_take_interrupts(), 0);
-    ck_assert(driver_negotiate(net.mmio, driver_features(net.mmio)));
+    ck_assert(driver_negotiate(rig.mmio, driver_features(rig.mmio)));
     ck_assert(!link_is_up());
-    set_link(true);
+    net_set_link(true);
     ck_assert_uint_eq(net_take_interrupts(), 0);
-    driver_ring_init(&net.rings[TX_QUEUE], net.mem, RING_GPA(TX_QUEUE), 16, true);
-    ck_assert(driver_setup_queue(net.mmio, TX_QUEUE, &net.rings[TX_QUEUE]));
-    driver_set_driver_ok(net.mmio);
+    driver_ring_init(&rig.rings[TX_QUEUE], rig.mem, RIG_RING_GPA(TX_QUEUE), 16, true);
+    ck_assert(driver_setup_queue(rig.mmio, TX_QUEUE, &rig.rings[TX_QUEUE]));
+    driver_set_driver_ok(rig.mmio);
     ck_assert_uint_eq(net_take_interrupts(), CONFIG_CHANGED);
     ck_assert(link_is_up());
     /* And only once. */
-    net_bring_up_with(driver_features(net.mmio), 16);
+    net_bring_up_with(driver_features(rig.mmio), 16);
     ck_assert_uint_eq(net_take_interrupts(), 0);
 }
 END_TEST
@@ -231,7 +216,7 @@ START_TEST(guest_announces_itself_when_it_is_told_to)
     net_bring_up();
     ck_assert(!announce_is_wanted());
     (void)net_take_interrupts();
-    virtio_net_announce(net.dev);
+    virtio_net_announce(rig.dev);
     ck_assert(announce_is_wanted());
     ck_assert_uint_eq(net_take_interrupts(), CONFIG_CHANGED);
     ck_assert_uint_eq(net_command(VIRTIO_NET_CTRL_ANNOUNCE, VIRTIO_NET_CTRL_ANNOUNCE_ACK, NULL, 0),
@@ -247,13 +232,13 @@ END_TEST
 START_TEST(guest_announces_itself_when_the_link_comes_up)
 {
     net_bring_up();
-    set_link(false);
+    net_set_link(false);
     ck_assert(!announce_is_wanted());
-    virtio_net_announce(net.dev);
+    virtio_net_announce(rig.dev);
     ck_assert(!announce_is_wanted());
-    set_link(true);
+    net_set_link(true);
     ck_assert(announce_is_wanted());
-    net_bring_up_with(driver_features(net.mmio), 16);
+    net_bring_up_with(driver_features(rig.mmio), 16);
     ck_assert(!announce_is_wanted());
 }
 END_TEST
@@ -262,9 +247,9 @@ START_TEST(driver_that_cannot_announce_is_not_asked)
 {
     net_start();
     net_bring_up_with(VERSION_1 | FEATURE(STATUS) | FEATURE(CTRL_VQ), 16);
-    virtio_net_announce(net.dev);
-    set_link(false);
-    set_link(true);
+    virtio_net_announce(rig.dev);
+    net_set_link(false);
+    net_set_link(true);
     ck_assert(!announce_is_wanted());
     ck_assert_uint_eq(net_command(VIRTIO_NET_CTRL_ANNOUNCE, VIRTIO_NET_CTRL_ANNOUNCE_ACK, NULL, 0),
                       VIRTIO_NET_ERR);
@@ -277,7 +262,7 @@ static const struct net_filter *get_filter(void)
 {
     static struct virtio_net_state state;
 
-    virtio_net_get_state(net.dev, &state);
+    virtio_net_get_state(rig.dev, &state);
     return &state.filter;
 }
 
@@ -292,7 +277,7 @@ START_TEST(modes_are_switched)
         ck_assert(!get_filter()->modes[command]);
     }
     /* A reset brings them back. */
-    net_bring_up_with(driver_features(net.mmio), 16);
+    net_bring_up_with(driver_features(rig.mmio), 16);
     ck_assert(get_filter()->modes[VIRTIO_NET_CTRL_RX_PROMISC]);
 }
 END_TEST
@@ -380,7 +365,7 @@ START_TEST(address_is_changed_until_the_reset)
         net_command(VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, "\0\0\0\0\0\0", 6),
         VIRTIO_NET_ERR);
     ck_assert_mem_eq(read_config().mac, mac, MAC_LEN);
-    net_bring_up_with(driver_features(net.mmio), 16);
+    net_bring_up_with(driver_features(rig.mmio), 16);
     ck_assert_mem_eq(read_config().mac, &net_mac, MAC_LEN);
 }
 END_TEST
@@ -415,7 +400,7 @@ START_TEST(offloads_are_changed_while_frames_come)
     net.fake->offloads_result = 0;
     ck_assert_uint_eq(net.fake->offloads, sending);
     /* What was not agreed on cannot be switched on. */
-    net_bring_up_with(driver_features(net.mmio) & ~FEATURE(GUEST_TSO6), 16);
+    net_bring_up_with(driver_features(rig.mmio) & ~FEATURE(GUEST_TSO6), 16);
     ck_assert_uint_eq(set_offloads(FEATURE(GUEST_CSUM) | FEATURE(GUEST_TSO6), 8), VIRTIO_NET_ERR);
     ck_assert_uint_eq(set_offloads(FEATURE(GUEST_CSUM) | FEATURE(GUEST_TSO4), 8), VIRTIO_NET_OK);
 }
@@ -439,11 +424,11 @@ START_TEST(commands_need_their_features)
 
     net_start();
     for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
-        net_bring_up_with(driver_features(net.mmio), 16);
+        net_bring_up_with(driver_features(rig.mmio), 16);
         ck_assert_uint_eq(net_command((uint8_t)cases[i].class, (uint8_t)cases[i].command,
                                       cases[i].data, cases[i].len),
                           VIRTIO_NET_OK);
-        net_bring_up_with(driver_features(net.mmio) & ~cases[i].feature, 16);
+        net_bring_up_with(driver_features(rig.mmio) & ~cases[i].feature, 16);
         ck_assert_uint_eq(net_command((uint8_t)cases[i].class, (uint8_t)cases[i].command,
                                       cases[i].data, cases[i].len),
                           VIRTIO_NET_ERR);
@@ -465,18 +450,18 @@ START_TEST(commands_that_are_none_are_errors)
     ck_assert_uint_eq(net_command(VIRTIO_NET_CTRL_MQ, 0, "\1\0", 2), VIRTIO_NET_ERR);
     ck_assert_uint_eq(net_command(VIRTIO_NET_CTRL_VLAN, 0, "\1\0", 2), VIRTIO_NET_ERR);
 
-    (void)driver_add(&net.rings[CTRL_QUEUE], &no_answer, 1);
+    (void)driver_add(&rig.rings[CTRL_QUEUE], &no_answer, 1);
     net_kick(CTRL_QUEUE);
-    ck_assert_uint_eq(net_wait_used(CTRL_QUEUE).len, 0);
-    (void)driver_add(&net.rings[CTRL_QUEUE], &no_command, 1);
+    ck_assert_uint_eq(rig_wait_used(CTRL_QUEUE).len, 0);
+    (void)driver_add(&rig.rings[CTRL_QUEUE], &no_command, 1);
     net_kick(CTRL_QUEUE);
-    ck_assert_uint_eq(net_wait_used(CTRL_QUEUE).len, 1);
-    ck_assert_uint_eq(*net_guest(COMMAND_GPA, 1), VIRTIO_NET_ERR);
-    (void)driver_add(&net.rings[CTRL_QUEUE], half, 2);
+    ck_assert_uint_eq(rig_wait_used(CTRL_QUEUE).len, 1);
+    ck_assert_uint_eq(*rig_guest(COMMAND_GPA, 1), VIRTIO_NET_ERR);
+    (void)driver_add(&rig.rings[CTRL_QUEUE], half, 2);
     net_kick(CTRL_QUEUE);
-    ck_assert_uint_eq(net_wait_used(CTRL_QUEUE).len, 1);
-    ck_assert_uint_eq(*net_guest(COMMAND_GPA + 1, 1), VIRTIO_NET_ERR);
-    ck_assert(!(driver_read32(net.mmio, VIRTIO_MMIO_STATUS) & NEEDS_RESET));
+    ck_assert_uint_eq(rig_wait_used(CTRL_QUEUE).len, 1);
+    ck_assert_uint_eq(*rig_guest(COMMAND_GPA + 1, 1), VIRTIO_NET_ERR);
+    ck_assert(!rig_needs_reset());
 }
 END_TEST
 
@@ -485,13 +470,13 @@ START_TEST(many_commands_at_once_are_carried_out)
     const struct driver_buf bufs[] = {{COMMAND_GPA, 3, false}, {COMMAND_GPA + 3, 1, true}};
 
     net_start();
-    net_bring_up_with(driver_features(net.mmio), 512);
-    memcpy(net_guest(COMMAND_GPA, 3), "\0\1\1", 3);
+    net_bring_up_with(driver_features(rig.mmio), 512);
+    memcpy(rig_guest(COMMAND_GPA, 3), "\0\1\1", 3);
     for (unsigned i = 0; i < 250; i++)
-        (void)driver_add(&net.rings[CTRL_QUEUE], bufs, 2);
+        (void)driver_add(&rig.rings[CTRL_QUEUE], bufs, 2);
     net_kick(CTRL_QUEUE);
     for (unsigned i = 0; i < 250; i++)
-        ck_assert_uint_eq(net_wait_used(CTRL_QUEUE).len, 1);
+        ck_assert_uint_eq(rig_wait_used(CTRL_QUEUE).len, 1);
     ck_assert_uint_eq(net_command(VIRTIO_NET_CTRL_RX, 1, "\0", 1), VIRTIO_NET_OK);
 }
 END_TEST
@@ -499,58 +484,31 @@ END_TEST
 START_TEST(broken_control_queue_breaks_the_device)
 {
     net_bring_up();
-    driver_offer(&net.rings[CTRL_QUEUE], 999);
+    driver_offer(&rig.rings[CTRL_QUEUE], 999);
     net_kick(CTRL_QUEUE);
-    ck_assert(driver_read32(net.mmio, VIRTIO_MMIO_STATUS) & NEEDS_RESET);
+    ck_assert(rig_needs_reset());
 }
 END_TEST
 
 /* ---- pause ----------------------------------------------------------------------------------- */
 
-static struct virtio_pauser pauser;
-static unsigned npaused;
-static uint64_t last_ticket;
-
-static void paused(struct virtio_pauser *who, uint64_t ticket)
-{
-    npaused++;
-    last_ticket = ticket;
-}
-
-static void pause_device(uint64_t ticket)
-{
-    pauser.paused = paused;
-    net.dev->ops->pause(net.dev, &pauser, ticket);
-    net_settle();
-}
-
-static void resume_device(void)
-{
-    net.dev->ops->resume(net.dev);
-    net_settle();
-}
-
 START_TEST(nothing_moves_during_a_pause)
 {
     net_bring_up();
-    for (unsigned i = 0; i < 20; i++)
-        (void)net_offer_buffer(RX_GPA + 4096ull * i, 4096);
-    net_kick(RX_QUEUE);
-    pause_device(7);
-    ck_assert_uint_eq(npaused, 1);
-    ck_assert_uint_eq(last_ticket, 7);
+    net_offer_buffers(20, 4096);
+    rig_pause();
     ck_assert(!net.fake->watched);
     (void)net_offer_frame(0, NULL, 60, 1);
     net_kick(TX_QUEUE);
     net_give(60, 2);
-    *net_guest(COMMAND_GPA + 2, 1) = UNTOUCHED;
-    ck_assert(net_nothing_used(TX_QUEUE));
-    ck_assert(net_nothing_used(RX_QUEUE));
+    ck_assert(rig_nothing_used(TX_QUEUE));
+    ck_assert(rig_nothing_used(RX_QUEUE));
     ck_assert_ptr_null(net_take_sent());
 
-    resume_device();
-    (void)net_wait_used(TX_QUEUE);
-    (void)net_wait_used(RX_QUEUE);
+    rig_resume();
+    rig_settle();
+    (void)rig_wait_used(TX_QUEUE);
+    (void)rig_wait_used(RX_QUEUE);
     net_expect_sent(60, 1);
 }
 END_TEST
@@ -560,20 +518,16 @@ START_TEST(commands_wait_for_the_end_of_a_pause)
     const struct driver_buf bufs[] = {{COMMAND_GPA, 3, false}, {COMMAND_GPA + 3, 1, true}};
 
     net_bring_up();
-    memcpy(net_guest(COMMAND_GPA, 3), "\0\1\1", 3);
-    pause_device(1);
-    (void)driver_add(&net.rings[CTRL_QUEUE], bufs, 2);
+    memcpy(rig_guest(COMMAND_GPA, 3), "\0\1\1", 3);
+    rig_pause();
+    (void)driver_add(&rig.rings[CTRL_QUEUE], bufs, 2);
     net_kick(CTRL_QUEUE);
-    ck_assert(net_nothing_used(CTRL_QUEUE));
-    resume_device();
-    (void)net_wait_used(CTRL_QUEUE);
+    ck_assert(rig_nothing_used(CTRL_QUEUE));
+    rig_resume();
+    rig_settle();
+    (void)rig_wait_used(CTRL_QUEUE);
 }
 END_TEST
-
-static void make_room(void *opaque)
-{
-    fake_net_make_room(net.fake, 10);
-}
 
 START_TEST(back_end_that_has_room_again_during_a_pause)
 {
@@ -582,11 +536,12 @@ START_TEST(back_end_that_has_room_again_during_a_pause)
     for (unsigned i = 0; i < 2; i++)
         (void)net_offer_frame(i, NULL, 60, i);
     net_kick(TX_QUEUE);
-    pause_device(1);
-    net_on_loop(make_room, NULL);
+    rig_pause();
+    net_make_room(10);
     net_expect_sent(60, 0);
     ck_assert_ptr_null(net_take_sent());
-    resume_device();
+    rig_resume();
+    rig_settle();
     net_expect_sent(60, 1);
 }
 END_TEST
@@ -594,15 +549,15 @@ END_TEST
 START_TEST(pause_without_a_driver_is_told_at_once)
 {
     net_start();
-    pause_device(3);
-    ck_assert_uint_eq(last_ticket, 3);
-    net_bring_up_with(driver_features(net.mmio), 16);
+    rig_pause();
+    net_bring_up_with(driver_features(rig.mmio), 16);
     (void)net_offer_frame(0, NULL, 60, 1);
     net_kick(TX_QUEUE);
-    ck_assert(net_nothing_used(TX_QUEUE));
-    resume_device();
-    (void)net_wait_used(TX_QUEUE);
-    pause_device(4); /* the device ends meanwhile */
+    ck_assert(rig_nothing_used(TX_QUEUE));
+    rig_resume();
+    rig_settle();
+    (void)rig_wait_used(TX_QUEUE);
+    rig_pause(); /* the device ends meanwhile */
 }
 END_TEST
 
@@ -639,54 +594,54 @@ static void random_traffic(unsigned nrounds)
     for (unsigned round = 0; round < nrounds; round++) {
         bool link = random_below(8) > 0;
 
-        loop_call(net.loop, give_many, &link);
-        for (unsigned i = random_below(8); i > 0 && net.rings[TX_QUEUE].nfree >= 2; i--) {
-            unsigned place = net.rings[TX_QUEUE].free[net.rings[TX_QUEUE].nfree - 1] % 1024;
+        loop_call(rig.loop, give_many, &link);
+        for (unsigned i = random_below(8); i > 0 && rig.rings[TX_QUEUE].nfree >= 2; i--) {
+            unsigned place = rig.rings[TX_QUEUE].free[rig.rings[TX_QUEUE].nfree - 1] % 1024;
 
             (void)net_offer_frame(place, NULL, random_below(2000), place);
         }
-        for (unsigned i = random_below(8); i > 0 && net.rings[RX_QUEUE].nfree >= 1; i--) {
-            unsigned place = net.rings[RX_QUEUE].free[net.rings[RX_QUEUE].nfree - 1];
+        for (unsigned i = random_below(8); i > 0 && rig.rings[RX_QUEUE].nfree >= 1; i--) {
+            unsigned place = rig.rings[RX_QUEUE].free[rig.rings[RX_QUEUE].nfree - 1];
 
             (void)net_offer_buffer(RX_GPA + 4096ull * place, 4096);
         }
         for (unsigned queue = 0; queue < NET_QUEUES; queue++) {
-            if (driver_show(&net.rings[queue]))
-                driver_kick(net.mmio, queue);
+            if (driver_show(&rig.rings[queue]))
+                driver_kick(rig.mmio, queue);
             if (random_below(2))
-                (void)driver_want_interrupt(&net.rings[queue]);
-            while (driver_take(&net.rings[queue], &elem))
+                (void)driver_want_interrupt(&rig.rings[queue]);
+            while (driver_take(&rig.rings[queue], &elem))
                 ;
         }
         if (random_below(10) == 0)
-            virtio_net_set_link(net.dev, random_below(4) > 0);
+            virtio_net_set_link(rig.dev, random_below(4) > 0);
     }
 }
 
 static bool is_untouched(const uint8_t *data, size_t len)
 {
-    return data[0] == UNTOUCHED && memcmp(data, data + 1, len - 1) == 0;
+    return data[0] == RIG_UNTOUCHED && memcmp(data, data + 1, len - 1) == 0;
 }
 
 /* After a reset the memory is the guest's again: nothing of it may change. */
 static void check_memory_left_alone(void)
 {
-    uint8_t *buffers = net_guest(RX_GPA, 4 * MIB);
-    uint8_t *rings = net_guest(RING_GPA(0), RING_GPA(NET_QUEUES) - RING_GPA(0));
+    uint8_t *buffers = rig_guest(RX_GPA, 4 * MIB);
+    uint8_t *rings = rig_guest(RIG_RING_GPA(0), RIG_RING_GPA(NET_QUEUES) - RIG_RING_GPA(0));
     bool link = true;
 
-    memset(buffers, UNTOUCHED, 4 * MIB);
-    memset(rings, UNTOUCHED, RING_GPA(NET_QUEUES) - RING_GPA(0));
+    memset(buffers, RIG_UNTOUCHED, 4 * MIB);
+    memset(rings, RIG_UNTOUCHED, RIG_RING_GPA(NET_QUEUES) - RIG_RING_GPA(0));
     net_on_loop(give_many, &link);
     ck_assert(!net.fake->watched);
     ck_assert(is_untouched(buffers, 4 * MIB));
-    ck_assert(is_untouched(rings, RING_GPA(NET_QUEUES) - RING_GPA(0)));
+    ck_assert(is_untouched(rings, RIG_RING_GPA(NET_QUEUES) - RIG_RING_GPA(0)));
 }
 
 static void stop_one(unsigned queue)
 {
-    driver_write32(net.mmio, VIRTIO_MMIO_QUEUE_SEL, queue);
-    driver_write32(net.mmio, VIRTIO_MMIO_QUEUE_READY, 0);
+    driver_write32(rig.mmio, VIRTIO_MMIO_QUEUE_SEL, queue);
+    driver_write32(rig.mmio, VIRTIO_MMIO_QUEUE_READY, 0);
 }
 
 START_TEST(resets_at_any_moment_leave_memory_alone)
@@ -699,7 +654,7 @@ START_TEST(resets_at_any_moment_leave_memory_alone)
     net.fake->room = 100;
     net_start();
     for (unsigned turn = 0; turn < 60; turn++) {
-        uint64_t features = driver_features(net.mmio);
+        uint64_t features = driver_features(rig.mmio);
 
         if (random_below(2))
             features &= ~FEATURE(MRG_RXBUF);
@@ -712,7 +667,7 @@ START_TEST(resets_at_any_moment_leave_memory_alone)
             for (unsigned queue = 0; queue < NET_QUEUES; queue++)
                 stop_one(queue);
         } else {
-            driver_write32(net.mmio, VIRTIO_MMIO_STATUS, 0);
+            driver_write32(rig.mmio, VIRTIO_MMIO_STATUS, 0);
         }
         check_memory_left_alone();
     }
@@ -725,8 +680,8 @@ static void *change_link(void *opaque)
     const bool *ended = opaque;
 
     for (unsigned i = 0; !__atomic_load_n(ended, __ATOMIC_RELAXED); i++) {
-        virtio_net_set_link(net.dev, i % 2);
-        virtio_net_announce(net.dev);
+        virtio_net_set_link(rig.dev, i % 2);
+        virtio_net_announce(rig.dev);
     }
     return NULL;
 }
@@ -741,8 +696,8 @@ START_TEST(link_changes_while_the_driver_resets)
     for (unsigned turn = 0; turn < 50; turn++) {
         net_bring_up_with(VERSION_1 | FEATURE(STATUS) | FEATURE(CTRL_VQ), 16);
         ck_assert(!announce_is_wanted());
-        driver_write32(net.mmio, VIRTIO_MMIO_STATUS, 0);
-        net_bring_up_with(driver_features(net.mmio), 16);
+        driver_write32(rig.mmio, VIRTIO_MMIO_STATUS, 0);
+        net_bring_up_with(driver_features(rig.mmio), 16);
     }
     __atomic_store_n(&ended, true, __ATOMIC_RELAXED);
     ck_assert_int_eq(pthread_join(client, NULL), 0);
@@ -757,21 +712,16 @@ START_TEST(one_queue_is_reset_alone)
         unsigned nsets = net.fake->nsets;
 
         stop_one(RX_QUEUE);
-        driver_ring_init(&net.rings[RX_QUEUE], net.mem, RING_GPA(RX_QUEUE), 64, true);
-        (void)net_offer_frame(0, NULL, 60, turn);
-        net_kick(TX_QUEUE);
-        (void)net_wait_used(TX_QUEUE);
-        net_expect_sent(60, turn);
+        driver_ring_init(&rig.rings[RX_QUEUE], rig.mem, RIG_RING_GPA(RX_QUEUE), 64, true);
+        net_send(60, turn);
         net_give(60, turn);
-        ck_assert(driver_setup_queue(net.mmio, RX_QUEUE, &net.rings[RX_QUEUE]));
-        net_settle();
+        ck_assert(driver_setup_queue(rig.mmio, RX_QUEUE, &rig.rings[RX_QUEUE]));
+        rig_settle();
         /* What may have been in buffers in part is to be forgotten (net/net.h). */
         ck_assert_uint_eq(net.fake->nsets, nsets + 1);
         ck_assert_uint_eq(net.fake->offloads, NET_OFFLOADS);
-        for (unsigned i = 0; i < 40; i++)
-            (void)net_offer_buffer(RX_GPA + 4096ull * i, 4096);
-        net_kick(RX_QUEUE);
-        ck_assert_uint_eq(net_wait_used(RX_QUEUE).len, NET_HDR_LEN + 60);
+        net_offer_buffers(40, 4096);
+        ck_assert_uint_eq(rig_wait_used(RX_QUEUE).len, NET_HDR_LEN + 60);
     }
 }
 END_TEST

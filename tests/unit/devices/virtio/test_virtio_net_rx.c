@@ -2,6 +2,7 @@
 /* virtio-net: frames that a guest receives. */
 #include <string.h>
 
+#include "base/clock.h"
 #include "tests/lib/devices/virtio/virtio_net_rig.h"
 
 #define MERGED (VERSION_1 | FEATURE(MRG_RXBUF) | FEATURE(GUEST_CSUM) | FEATURE(GUEST_TSO4))
@@ -23,20 +24,12 @@ static void bring_up(uint64_t features, uint16_t size)
     net_bring_up_with(features, size);
 }
 
-/* Offer `n` buffers of `len` bytes, 64 KiB apart if they are that long, and kick. */
-static void offer(unsigned n, uint32_t len)
-{
-    for (unsigned i = 0; i < n; i++)
-        (void)net_offer_buffer(RX_GPA + i * align_up(len, 2048), len);
-    net_kick(RX_QUEUE);
-}
-
 static void check_untouched(uint64_t gpa, size_t len)
 {
-    const uint8_t *bytes = net_guest(gpa, len);
+    const uint8_t *bytes = rig_guest(gpa, len);
 
     for (size_t i = 0; i < len; i++)
-        ck_assert_uint_eq(bytes[i], UNTOUCHED);
+        ck_assert_uint_eq(bytes[i], RIG_UNTOUCHED);
 }
 
 /* A header and a frame, one after the other in guest memory. */
@@ -45,17 +38,17 @@ static void check_frame(uint64_t gpa, uint16_t nbuffers, uint32_t len, unsigned 
     static uint8_t bytes[NET_FRAME_MAX];
     struct virtio_net_hdr_v1 hdr;
 
-    memcpy(&hdr, net_guest(gpa, sizeof(hdr)), sizeof(hdr));
+    memcpy(&hdr, rig_guest(gpa, sizeof(hdr)), sizeof(hdr));
     ck_assert_uint_eq(le16toh(hdr.num_buffers), nbuffers);
     ck_assert_uint_eq(hdr.flags, 0);
     ck_assert_uint_eq(hdr.gso_type, 0);
     net_fill_frame(bytes, len, seed);
-    ck_assert_mem_eq(net_guest(gpa + sizeof(hdr), len), bytes, len);
+    ck_assert_mem_eq(rig_guest(gpa + sizeof(hdr), len), bytes, len);
 }
 
 static void expect_used(uint16_t head, uint32_t len)
 {
-    struct vring_used_elem elem = net_wait_used(RX_QUEUE);
+    struct vring_used_elem elem = rig_wait_used(RX_QUEUE);
 
     ck_assert_uint_eq(elem.id, head);
     ck_assert_uint_eq(elem.len, len);
@@ -101,9 +94,9 @@ START_TEST(header_of_the_back_end_arrives)
     (void)net_offer_buffer(RX_GPA, 70000);
     net_kick(RX_QUEUE);
     net_give_with(&hdr, 60000, 1);
-    (void)net_wait_used(RX_QUEUE);
-    ck_assert_mem_eq(net_guest(RX_GPA, 10), &hdr, 10);
-    ck_assert_mem_eq(net_guest(RX_GPA + 10, 2), "\1\0", 2);
+    (void)rig_wait_used(RX_QUEUE);
+    ck_assert_mem_eq(rig_guest(RX_GPA, 10), &hdr, 10);
+    ck_assert_mem_eq(rig_guest(RX_GPA + 10, 2), "\1\0", 2);
 }
 END_TEST
 
@@ -122,15 +115,15 @@ START_TEST(chains_in_any_pieces_are_filled)
         unsigned n = 0;
 
         net_bring_up_with(both_kinds[i % 2], 64);
-        memset(net_guest(RX_GPA, 70000), UNTOUCHED, 70000);
+        memset(rig_guest(RX_GPA, 70000), RIG_UNTOUCHED, 70000);
         for (; n < 6 && lens[n] > 0; n++) {
             bufs[n] = (struct driver_buf){gpa, lens[n], true};
             gpa += lens[n];
         }
-        (void)driver_add(&net.rings[RX_QUEUE], bufs, n);
+        (void)driver_add(&rig.rings[RX_QUEUE], bufs, n);
         net_kick(RX_QUEUE);
         net_give(300, i);
-        ck_assert_uint_eq(net_wait_used(RX_QUEUE).len, NET_HDR_LEN + 300);
+        ck_assert_uint_eq(rig_wait_used(RX_QUEUE).len, NET_HDR_LEN + 300);
         check_frame(RX_GPA, 1, 300, i);
     }
 }
@@ -144,7 +137,7 @@ START_TEST(frame_that_a_chain_cannot_hold_is_dropped)
     head = net_offer_buffer(RX_GPA, 1526);
     net_kick(RX_QUEUE);
     net_give(1515, 1);
-    ck_assert(net_nothing_used(RX_QUEUE));
+    ck_assert(rig_nothing_used(RX_QUEUE));
     ck_assert_uint_eq(received_dropped(), 1);
     net_give(1514, 2);
     expect_used(head, 1526);
@@ -156,11 +149,11 @@ END_TEST
 START_TEST(chains_alone_take_a_frame_each)
 {
     bring_up(ALONE, 64);
-    offer(20, 4096);
+    net_offer_buffers(20, 4096);
     for (unsigned i = 0; i < 20; i++)
         net_give(1000 + i, i);
     for (unsigned i = 0; i < 20; i++) {
-        ck_assert_uint_eq(net_wait_used(RX_QUEUE).len, NET_HDR_LEN + 1000 + i);
+        ck_assert_uint_eq(rig_wait_used(RX_QUEUE).len, NET_HDR_LEN + 1000 + i);
         check_frame(RX_GPA + 4096ull * i, 1, 1000 + i, i);
     }
     ck_assert_uint_eq(net.fake->room_seen, 4096 - NET_HDR_LEN);
@@ -176,19 +169,19 @@ START_TEST(long_frame_fills_several_buffers)
     uint8_t *at;
 
     bring_up(MERGED, 64);
-    offer(30, 4096);
+    net_offer_buffers(30, 4096);
     net_give(len, 7);
     for (unsigned i = 0; i < 2; i++)
-        ck_assert_uint_eq(net_wait_used(RX_QUEUE).len, 4096);
-    ck_assert_uint_eq(net_wait_used(RX_QUEUE).len, NET_HDR_LEN + len - 8192);
-    ck_assert(net_nothing_used(RX_QUEUE));
-    at = net_guest(RX_GPA, 12288);
+        ck_assert_uint_eq(rig_wait_used(RX_QUEUE).len, 4096);
+    ck_assert_uint_eq(rig_wait_used(RX_QUEUE).len, NET_HDR_LEN + len - 8192);
+    ck_assert(rig_nothing_used(RX_QUEUE));
+    at = rig_guest(RX_GPA, 12288);
     ck_assert_mem_eq(at + 10, "\3\0", 2);
     net_fill_frame(bytes, len, 7);
     ck_assert_mem_eq(at + NET_HDR_LEN, bytes, len);
     /* The next frame begins in the next buffer. */
     net_give(60, 8);
-    ck_assert_uint_eq(net_wait_used(RX_QUEUE).len, NET_HDR_LEN + 60);
+    ck_assert_uint_eq(rig_wait_used(RX_QUEUE).len, NET_HDR_LEN + 60);
     check_frame(RX_GPA + 12288, 1, 60, 8);
 }
 END_TEST
@@ -196,12 +189,12 @@ END_TEST
 START_TEST(frame_that_just_fills_its_buffers_takes_no_more)
 {
     bring_up(MERGED, 64);
-    offer(30, 4096);
+    net_offer_buffers(30, 4096);
     net_give(8192 - NET_HDR_LEN, 1);
-    ck_assert_uint_eq(net_wait_used(RX_QUEUE).len, 4096);
-    ck_assert_uint_eq(net_wait_used(RX_QUEUE).len, 4096);
-    ck_assert(net_nothing_used(RX_QUEUE));
-    ck_assert_mem_eq(net_guest(RX_GPA + 10, 2), "\2\0", 2);
+    ck_assert_uint_eq(rig_wait_used(RX_QUEUE).len, 4096);
+    ck_assert_uint_eq(rig_wait_used(RX_QUEUE).len, 4096);
+    ck_assert(rig_nothing_used(RX_QUEUE));
+    ck_assert_mem_eq(rig_guest(RX_GPA + 10, 2), "\2\0", 2);
 }
 END_TEST
 
@@ -214,15 +207,15 @@ START_TEST(largest_frame_arrives)
         uint32_t total = NET_HDR_LEN + NET_FRAME_MAX;
 
         net_bring_up_with(MERGED, 1024);
-        offer(300, buffer_lens[i]);
+        net_offer_buffers(300, buffer_lens[i]);
         net_give(NET_FRAME_MAX, i);
         while (total > 0) {
-            uint32_t len = net_wait_used(RX_QUEUE).len;
+            uint32_t len = rig_wait_used(RX_QUEUE).len;
 
             ck_assert_uint_eq(len, min_u64(total, buffer_lens[i]));
             total -= len;
         }
-        ck_assert(net_nothing_used(RX_QUEUE));
+        ck_assert(rig_nothing_used(RX_QUEUE));
     }
 }
 END_TEST
@@ -250,10 +243,10 @@ START_TEST(stream_of_frames_arrives_in_order)
         net_give(len, i);
         net_fill_frame(expected, len, i);
         do {
-            struct vring_used_elem elem = net_wait_used(RX_QUEUE);
+            struct vring_used_elem elem = rig_wait_used(RX_QUEUE);
             uint64_t gpa = gpas[elem.id];
             uint32_t skip = at == 0 ? NET_HDR_LEN : 0;
-            uint8_t *bytes = net_guest(gpa, elem.len);
+            uint8_t *bytes = rig_guest(gpa, elem.len);
 
             if (at == 0)
                 memcpy(&hdr, bytes, sizeof(hdr));
@@ -292,10 +285,10 @@ START_TEST(room_for_the_largest_frame_is_waited_for)
     net_give(60, 1);
     for (uint32_t room = 0; room < NET_HDR_LEN + cases[_i].room; room += 256) {
         ck_assert(!net.fake->watched);
-        offer(1, 256);
+        net_offer_buffers(1, 256);
     }
     ck_assert(net.fake->watched || received_frames() == 1);
-    ck_assert_uint_eq(net_wait_used(RX_QUEUE).len, NET_HDR_LEN + 60);
+    ck_assert_uint_eq(rig_wait_used(RX_QUEUE).len, NET_HDR_LEN + 60);
 }
 END_TEST
 
@@ -305,26 +298,26 @@ END_TEST
 START_TEST(small_rings_take_what_fits)
 {
     bring_up(MERGED, 16);
-    offer(16, 1536);
+    net_offer_buffers(16, 1536);
     net_give(20000, 1);
     for (unsigned i = 0; i < 14; i++)
-        (void)net_wait_used(RX_QUEUE);
+        (void)rig_wait_used(RX_QUEUE);
     ck_assert_uint_eq(received_frames(), 1);
-    offer(14, 1536);
+    net_offer_buffers(14, 1536);
     net_give(40000, 1);
-    ck_assert(net_nothing_used(RX_QUEUE));
+    ck_assert(rig_nothing_used(RX_QUEUE));
     ck_assert_uint_eq(received_dropped(), 1);
     net_give(60, 2);
-    ck_assert_uint_eq(net_wait_used(RX_QUEUE).len, NET_HDR_LEN + 60);
+    ck_assert_uint_eq(rig_wait_used(RX_QUEUE).len, NET_HDR_LEN + 60);
 }
 END_TEST
 
 START_TEST(small_ring_of_tiny_buffers_starves_and_lives)
 {
     bring_up(MERGED, 2);
-    offer(2, 12);
+    net_offer_buffers(2, 12);
     net_give(60, 1);
-    ck_assert(net_nothing_used(RX_QUEUE));
+    ck_assert(rig_nothing_used(RX_QUEUE));
     ck_assert_uint_eq(net.fake->nreceives, 0);
 }
 END_TEST
@@ -337,16 +330,16 @@ START_TEST(back_end_is_not_watched_without_buffers)
     ck_assert(!net.fake->watched);
     net_give(60, 1);
     ck_assert_uint_eq(net.fake->nreceives, 0);
-    offer(1, 2048);
-    ck_assert_uint_eq(net_wait_used(RX_QUEUE).len, NET_HDR_LEN + 60);
-    net_settle();
+    net_offer_buffers(1, 2048);
+    ck_assert_uint_eq(rig_wait_used(RX_QUEUE).len, NET_HDR_LEN + 60);
+    rig_settle();
     ck_assert(!net.fake->watched);
     ck_assert_uint_eq(net_counted(&net.counters.starved), 1);
     net_give(60, 2);
     ck_assert_uint_eq(net.fake->nreceives, 1);
     ck_assert_uint_eq(received_dropped(), 0);
-    offer(1, 2048);
-    (void)net_wait_used(RX_QUEUE);
+    net_offer_buffers(1, 2048);
+    (void)rig_wait_used(RX_QUEUE);
     check_frame(RX_GPA, 1, 60, 2);
 }
 END_TEST
@@ -358,21 +351,21 @@ START_TEST(driver_kicks_only_when_buffers_are_missing)
         net_bring_up_with(event_idx ? ALONE | EVENT_IDX : ALONE, 64);
         (void)net_offer_buffer(RX_GPA, 2048);
         (void)net_offer_buffer(RX_GPA + 2048, 2048);
-        ck_assert(driver_show(&net.rings[RX_QUEUE]));
-        driver_kick(net.mmio, RX_QUEUE);
-        net_settle();
+        ck_assert(driver_show(&rig.rings[RX_QUEUE]));
+        driver_kick(rig.mmio, RX_QUEUE);
+        rig_settle();
         (void)net_offer_buffer(RX_GPA + 4096, 2048);
-        ck_assert(!driver_show(&net.rings[RX_QUEUE]));
+        ck_assert(!driver_show(&rig.rings[RX_QUEUE]));
         for (unsigned i = 0; i < 3; i++) {
             net_give(60, i);
-            (void)net_wait_used(RX_QUEUE);
+            (void)rig_wait_used(RX_QUEUE);
         }
         net_give(60, 3);
-        ck_assert(net_nothing_used(RX_QUEUE));
+        ck_assert(rig_nothing_used(RX_QUEUE));
         (void)net_offer_buffer(RX_GPA, 2048);
-        ck_assert(driver_show(&net.rings[RX_QUEUE]));
-        driver_kick(net.mmio, RX_QUEUE);
-        (void)net_wait_used(RX_QUEUE);
+        ck_assert(driver_show(&rig.rings[RX_QUEUE]));
+        driver_kick(rig.mmio, RX_QUEUE);
+        (void)rig_wait_used(RX_QUEUE);
     }
 }
 END_TEST
@@ -386,10 +379,10 @@ static void give_flood(void *opaque)
 START_TEST(flood_is_taken_in_rounds)
 {
     bring_up(MERGED & ~FEATURE(GUEST_TSO4), 1024);
-    offer(1024, 2048);
+    net_offer_buffers(1024, 2048);
     net_on_loop(give_flood, NULL);
     for (unsigned i = 0; i < 900; i++)
-        (void)net_wait_used(RX_QUEUE);
+        (void)rig_wait_used(RX_QUEUE);
     ck_assert_uint_eq(received_frames(), 900);
 }
 END_TEST
@@ -399,10 +392,10 @@ END_TEST
 static void check_broken(uint64_t features, const struct driver_buf *bufs, size_t nbufs)
 {
     net_bring_up_with(features, 64);
-    (void)driver_add(&net.rings[RX_QUEUE], bufs, nbufs);
+    (void)driver_add(&rig.rings[RX_QUEUE], bufs, nbufs);
     net_kick(RX_QUEUE);
-    net_settle();
-    ck_assert(driver_read32(net.mmio, VIRTIO_MMIO_STATUS) & NEEDS_RESET);
+    rig_settle();
+    ck_assert(rig_needs_reset());
     ck_assert(!net.fake->watched);
 }
 
@@ -421,23 +414,23 @@ START_TEST(buffers_that_cannot_take_a_frame_break_the_device)
     check_broken(MERGED, &empty, 1);
 
     net_bring_up_with(ALONE, 64);
-    offer(1, 26);
+    net_offer_buffers(1, 26);
     net_give(14, 1);
-    ck_assert_uint_eq(net_wait_used(RX_QUEUE).len, 26);
+    ck_assert_uint_eq(rig_wait_used(RX_QUEUE).len, 26);
 }
 END_TEST
 
 START_TEST(frames_of_bad_lengths_are_dropped)
 {
     bring_up(MERGED, 64);
-    offer(30, 4096);
+    net_offer_buffers(30, 4096);
     net_give(13, 1);
     net_give(0, 1);
     net_give(NET_FRAME_MAX + 60000, 1);
-    ck_assert(net_nothing_used(RX_QUEUE));
+    ck_assert(rig_nothing_used(RX_QUEUE));
     ck_assert_uint_eq(received_dropped(), 3);
     net_give(60, 2);
-    (void)net_wait_used(RX_QUEUE);
+    (void)rig_wait_used(RX_QUEUE);
     check_frame(RX_GPA, 1, 60, 2);
 }
 END_TEST
@@ -450,10 +443,10 @@ START_TEST(chain_in_too_many_pieces_takes_what_it_can)
     bring_up(ALONE, 1024);
     for (unsigned i = 0; i < VIRTQ_CHAIN_MAX; i++)
         bufs[i] = (struct driver_buf){RX_GPA + i, 1, true};
-    (void)driver_add(&net.rings[RX_QUEUE], bufs, VIRTQ_CHAIN_MAX);
+    (void)driver_add(&rig.rings[RX_QUEUE], bufs, VIRTQ_CHAIN_MAX);
     net_kick(RX_QUEUE);
     net_give(1012, 1);
-    ck_assert_uint_eq(net_wait_used(RX_QUEUE).len, 1024);
+    ck_assert_uint_eq(rig_wait_used(RX_QUEUE).len, 1024);
     check_frame(RX_GPA, 1, 1012, 1);
 }
 END_TEST
@@ -468,12 +461,12 @@ START_TEST(long_chains_are_merged)
         for (unsigned f = 0; f < 2; f++) {
             for (unsigned i = 0; i < 500; i++)
                 bufs[i] = (struct driver_buf){RX_GPA + 1000ull * f + 2ull * i, 2, true};
-            (void)driver_add(&net.rings[RX_QUEUE], bufs, 500);
+            (void)driver_add(&rig.rings[RX_QUEUE], bufs, 500);
         }
         net_kick(RX_QUEUE);
         net_give(1400, turn);
-        ck_assert_uint_eq(net_wait_used(RX_QUEUE).len, 1000);
-        ck_assert_uint_eq(net_wait_used(RX_QUEUE).len, NET_HDR_LEN + 1400 - 1000);
+        ck_assert_uint_eq(rig_wait_used(RX_QUEUE).len, 1000);
+        ck_assert_uint_eq(rig_wait_used(RX_QUEUE).len, NET_HDR_LEN + 1400 - 1000);
         check_frame(RX_GPA, 2, 1400, turn);
     }
 }
@@ -486,17 +479,17 @@ START_TEST(frames_for_others_are_filtered)
     uint8_t frame[60] = {0x52, 0x54, 0, 0, 0, 9};
 
     net_bring_up();
-    offer(40, 4096);
+    net_offer_buffers(40, 4096);
     net_give_bytes(frame, sizeof(frame));
-    (void)net_wait_used(RX_QUEUE); /* the driver has said nothing so far */
+    (void)rig_wait_used(RX_QUEUE); /* the driver has said nothing so far */
     ck_assert_uint_eq(net_command(VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, "\0", 1),
                       VIRTIO_NET_OK);
     net_give_bytes(frame, sizeof(frame));
-    ck_assert(net_nothing_used(RX_QUEUE));
+    ck_assert(rig_nothing_used(RX_QUEUE));
     ck_assert_uint_eq(net_counted(&net.counters.filtered), 1);
     ck_assert_uint_eq(received_dropped(), 0);
     net_give(60, 1);
-    (void)net_wait_used(RX_QUEUE);
+    (void)rig_wait_used(RX_QUEUE);
     check_frame(RX_GPA + 4096, 1, 60, 1); /* in the buffer that the filtered one had been in */
 }
 END_TEST
@@ -507,11 +500,11 @@ START_TEST(back_end_that_filters_is_believed)
 
     net.fake->net.is_filtered = true;
     net_bring_up();
-    offer(40, 4096);
+    net_offer_buffers(40, 4096);
     ck_assert_uint_eq(net_command(VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, "\0", 1),
                       VIRTIO_NET_OK);
     net_give_bytes(frame, sizeof(frame));
-    (void)net_wait_used(RX_QUEUE);
+    (void)rig_wait_used(RX_QUEUE);
 }
 END_TEST
 
@@ -520,9 +513,9 @@ START_TEST(driver_without_filters_gets_everything)
     uint8_t frame[60] = {0x52, 0x54, 0, 0, 0, 9};
 
     bring_up(MERGED, 64);
-    offer(40, 4096);
+    net_offer_buffers(40, 4096);
     net_give_bytes(frame, sizeof(frame));
-    (void)net_wait_used(RX_QUEUE);
+    (void)rig_wait_used(RX_QUEUE);
 }
 END_TEST
 
@@ -533,40 +526,41 @@ static void is_watched(void *opaque)
 
 START_TEST(limit_delays_frames_and_loses_none)
 {
-    struct timespec before;
-    struct timespec after;
+    uint64_t begin_ns;
     bool watched;
 
     net.options.limits.pps = 100;
     bring_up(MERGED, 256);
-    offer(200, 2048);
-    clock_gettime(CLOCK_MONOTONIC, &before);
+    net_offer_buffers(200, 2048);
+    begin_ns = monotonic_ns();
     for (unsigned i = 0; i < 40; i++)
         net_give(60, i);
     net_on_loop(is_watched, &watched);
     ck_assert(!watched); /* nothing is looked at while it waits */
     for (unsigned i = 0; i < 40; i++) {
-        (void)net_wait_used(RX_QUEUE);
+        (void)rig_wait_used(RX_QUEUE);
         check_frame(RX_GPA + 2048ull * i, 1, 60, i);
     }
-    clock_gettime(CLOCK_MONOTONIC, &after);
-    ck_assert_int_ge(
-        (after.tv_sec - before.tv_sec) * 1000 + (after.tv_nsec - before.tv_nsec) / 1000000, 270);
+    ck_assert_uint_ge(monotonic_ns() - begin_ns, 270 * NS_PER_MS);
     ck_assert_uint_eq(received_dropped(), 0);
 }
 END_TEST
 
 START_TEST(reset_while_a_limit_holds)
 {
+    uint64_t begin_ns = monotonic_ns();
+
+    /* Two at the beginning and what leaks meanwhile, however slow the test is. */
     net.options.limits.pps = 10;
     bring_up(MERGED, 64);
     for (unsigned turn = 0; turn < 3; turn++) {
-        offer(60, 2048);
+        net_offer_buffers(60, 2048);
         for (unsigned i = 0; i < 5; i++)
             net_give(60, i);
         net_bring_up_with(MERGED, 64);
     }
-    ck_assert_uint_le(received_frames(), 4);
+    ck_assert_uint_ge(received_frames(), 1);
+    ck_assert_uint_le(received_frames(), 2 + (monotonic_ns() - begin_ns) / (100 * NS_PER_MS));
 }
 END_TEST
 
