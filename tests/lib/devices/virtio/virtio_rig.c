@@ -12,13 +12,18 @@ static void *loop_main(void *arg)
     return NULL;
 }
 
-void rig_set_up(void)
+void rig_set_up_with(uint64_t mem_len)
 {
     rig = (struct virtio_rig){0};
     ck_assert_int_eq(loop_new(&rig.loop), 0);
-    rig.mem = driver_mem_new(RIG_MEM_LEN);
+    rig.mem = driver_mem_new(mem_len);
     ck_assert_int_eq(irq_init(&rig.irq, 5), 0);
     ck_assert_int_eq(pthread_create(&rig.loop_thread, NULL, loop_main, NULL), 0);
+}
+
+void rig_set_up(void)
+{
+    rig_set_up_with(RIG_MEM_LEN);
 }
 
 void rig_add(struct virtio_dev *dev)

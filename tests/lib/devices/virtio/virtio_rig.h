@@ -37,6 +37,7 @@ extern struct virtio_rig rig;
 
 /* Loop and memory; the test makes its device of rig.loop and rig.mem and hands it to rig_add. */
 void rig_set_up(void);
+void rig_set_up_with(uint64_t mem_len);
 void rig_add(struct virtio_dev *dev);
 void rig_tear_down(void);
 
@@ -46,7 +47,7 @@ void rig_bring_up_with(uint64_t features, uint16_t size);
 /* The same with all that the device offers and queues of 16. */
 void rig_bring_up(void);
 
-/* Wait until the loop has done what it was told before. */
+/* Wait until the loop has done what it was told before; its thread's data can be looked at then. */
 void rig_settle(void);
 
 /* Guest memory. */

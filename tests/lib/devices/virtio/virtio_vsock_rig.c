@@ -12,22 +12,20 @@
 
 /* Where things are in guest memory. A buffer's place follows from the descriptor at its head. */
 #define MEM_LEN (256 * MIB)
-#define RING_GPA(queue) (0x10000u + 0x10000u * (queue))
 #define SLOT_LEN (PAYLOAD_MAX + 4 * KIB)
 #define SLOT_GPA(queue, i) (1 * MIB + (queue) * (80 * MIB) + (uint64_t)(i)*SLOT_LEN)
 
 struct vsock_rig vs;
 
-static void *loop_main(void *arg)
-{
-    ck_assert_int_eq(loop_run(vs.loop), 0);
-    return NULL;
-}
-
 static bool count_round(void *opaque)
 {
     vs.rounds++;
     return false;
+}
+
+static void count_rounds(void *opaque)
+{
+    loop_set_before_sleep(rig.loop, count_round, NULL);
 }
 
 /* Two ends, of which the device's takes as much as it would with the usual settings of a host. */
@@ -65,24 +63,22 @@ static void raise_descriptor_limit(void)
 static void set_up(void)
 {
     struct virtio_vsock_options options = {.host = &vs.host, .cid = GUEST_CID};
+    struct virtio_dev *dev;
 
     raise_descriptor_limit();
-    ck_assert_int_eq(loop_new(&vs.loop), 0);
-    loop_set_before_sleep(vs.loop, count_round, NULL);
-    vs.mem = driver_mem_new(MEM_LEN);
-    ck_assert_int_eq(irq_init(&vs.irq, 5), 0);
+    rig_set_up_with(MEM_LEN);
+    loop_call(rig.loop, count_rounds, NULL);
     vs.host.connect = host_connect;
-    ck_assert_int_eq(pthread_create(&vs.loop_thread, NULL, loop_main, NULL), 0);
-    options.loop = vs.loop;
-    ck_assert_int_eq(virtio_vsock_new(&options, vs.mem, &vs.dev), 0);
-    ck_assert_int_eq(virtio_mmio_new(vs.dev, &vs.irq, &vs.mmio), 0);
+    options.loop = rig.loop;
+    ck_assert_int_eq(virtio_vsock_new(&options, rig.mem, &dev), 0);
+    rig_add(dev);
     vs.rx_len = 4096;
 }
 
 void vs_end(void)
 {
-    virtio_mmio_free(vs.mmio);
-    vs.mmio = NULL;
+    virtio_mmio_free(rig.mmio);
+    rig.mmio = NULL;
     ck_assert_ptr_null(vs.host.guest);
     ck_assert_uint_eq(vs.host.counters.connections, 0);
 }
@@ -90,46 +86,26 @@ void vs_end(void)
 static void tear_down(void)
 {
     vs_end();
-    loop_stop(vs.loop);
-    pthread_join(vs.loop_thread, NULL);
-    loop_free(vs.loop);
+    rig_tear_down();
     for (unsigned i = 0; i < vs.nhost_fds; i++)
         if (vs.host_fds[i] >= 0)
             close(vs.host_fds[i]);
-    irq_done(&vs.irq);
-    guest_mem_free(vs.mem);
 }
 
 void vs_bring_up_with(uint64_t features, uint16_t size, unsigned nrx)
 {
-    ck_assert(driver_negotiate(vs.mmio, features));
-    for (unsigned i = 0; i < 3; i++) {
-        driver_ring_init(&vs.rings[i], vs.mem, RING_GPA(i), size,
-                         features & VIRTIO_FEATURE(VIRTIO_RING_F_EVENT_IDX));
-        ck_assert(driver_setup_queue(vs.mmio, i, &vs.rings[i]));
-    }
-    driver_set_driver_ok(vs.mmio);
+    rig_bring_up_with(features, size);
     vs_add_rx(nrx);
 }
 
 void vs_bring_up(void)
 {
-    vs_bring_up_with(driver_features(vs.mmio), 128, 64);
+    vs_bring_up_with(driver_features(rig.mmio), 128, 64);
 }
 
 void vs_reset(void)
 {
-    driver_write32(vs.mmio, VIRTIO_MMIO_STATUS, 0);
-}
-
-static void nothing(void *opaque)
-{
-}
-
-void vs_settle(void)
-{
-    for (int i = 0; i < 4; i++)
-        loop_call(vs.loop, nothing, NULL);
+    driver_write32(rig.mmio, VIRTIO_MMIO_STATUS, 0);
 }
 
 static void get_rounds(void *opaque)
@@ -141,8 +117,8 @@ unsigned vs_rounds(void)
 {
     unsigned rounds;
 
-    vs_settle();
-    loop_call(vs.loop, get_rounds, &rounds);
+    rig_settle();
+    loop_call(rig.loop, get_rounds, &rounds);
     return rounds;
 }
 
@@ -153,21 +129,21 @@ static void set_mood(void *opaque)
 
 void vs_set_mood(enum host_mood mood)
 {
-    loop_call(vs.loop, set_mood, &mood);
+    loop_call(rig.loop, set_mood, &mood);
 }
 
 /* ---- the guest ------------------------------------------------------------------------------- */
 
 static void show(unsigned queue)
 {
-    if (driver_show(&vs.rings[queue]) && !(queue == TX && vs.no_kicks))
-        driver_kick(vs.mmio, queue);
+    if (driver_show(&rig.rings[queue]) && !(queue == TX && vs.no_kicks))
+        driver_kick(rig.mmio, queue);
 }
 
 /* A buffer at the place that belongs to the descriptor which is going to be the head. */
 static uint64_t next_slot(unsigned queue, size_t ndescs)
 {
-    const struct driver_ring *ring = &vs.rings[queue];
+    const struct driver_ring *ring = &rig.rings[queue];
 
     return SLOT_GPA(queue, ring->free[ring->nfree - ndescs]);
 }
@@ -176,7 +152,7 @@ static void add_writable(unsigned queue, uint32_t len)
 {
     const struct driver_buf buf = {next_slot(queue, 1), len, true};
 
-    vs.gpa_of[queue][driver_add(&vs.rings[queue], &buf, 1)] = buf.gpa;
+    vs.gpa_of[queue][driver_add(&rig.rings[queue], &buf, 1)] = buf.gpa;
 }
 
 void vs_add_rx(unsigned n)
@@ -198,7 +174,7 @@ static void reclaim_tx(void)
 {
     struct vring_used_elem elem;
 
-    while (driver_take(&vs.rings[TX], &elem))
+    while (driver_take(&rig.rings[TX], &elem))
         ck_assert_uint_eq(elem.len, 0);
 }
 
@@ -207,13 +183,13 @@ void vs_send_raw(const struct vsock_packet *packet, const void *payload, uint32_
     const uint64_t gpa = (reclaim_tx(), next_slot(TX, 2));
     const struct driver_buf bufs[] = {{gpa, VSOCK_HEADER_LEN, false},
                                       {gpa + VSOCK_HEADER_LEN, avail, false}};
-    const struct iovec header = {driver_at(vs.mem, gpa, VSOCK_HEADER_LEN), VSOCK_HEADER_LEN};
+    const struct iovec header = {rig_guest(gpa, VSOCK_HEADER_LEN), VSOCK_HEADER_LEN};
 
     ck_assert_uint_le(avail, PAYLOAD_MAX);
     vsock_packet_write(packet, &header, 1);
     if (payload)
-        memcpy(driver_at(vs.mem, bufs[1].gpa, avail), payload, avail);
-    (void)driver_add(&vs.rings[TX], bufs, 2);
+        memcpy(rig_guest(bufs[1].gpa, avail), payload, avail);
+    (void)driver_add(&rig.rings[TX], bufs, 2);
     show(TX);
 }
 
@@ -253,33 +229,35 @@ void vs_send_shutdown(uint32_t guest_port, uint32_t host_port, uint32_t flags)
     vs_send_raw(&packet, NULL, 0);
 }
 
-bool vs_poll(struct got_packet *ret_packet)
+static void read_packet(const struct vring_used_elem *elem, struct got_packet *ret_packet)
 {
-    struct vring_used_elem elem;
-    struct iovec iov;
+    const struct iovec iov = {rig_guest(vs.gpa_of[RX][elem->id], vs.rx_len), elem->len};
 
-    if (!driver_take(&vs.rings[RX], &elem))
-        return false;
-    iov = (struct iovec){driver_at(vs.mem, vs.gpa_of[RX][elem.id], vs.rx_len), elem.len};
-    ck_assert_uint_le(elem.len, vs.rx_len);
+    ck_assert_uint_le(elem->len, vs.rx_len);
     ck_assert_int_eq(vsock_packet_read(&iov, 1, &ret_packet->packet), 0);
-    ret_packet->len = elem.len - VSOCK_HEADER_LEN;
+    ret_packet->len = elem->len - VSOCK_HEADER_LEN;
     ck_assert_uint_eq(ret_packet->len, ret_packet->packet.len);
     ck_assert_uint_eq(ret_packet->packet.dst_cid, GUEST_CID);
     (void)iov_to_buf(&iov, 1, VSOCK_HEADER_LEN, ret_packet->payload, ret_packet->len);
     if (!vs.keep_rx)
         vs_add_rx(1);
+}
+
+bool vs_poll(struct got_packet *ret_packet)
+{
+    struct vring_used_elem elem;
+
+    if (!driver_take(&rig.rings[RX], &elem))
+        return false;
+    read_packet(&elem, ret_packet);
     return true;
 }
 
 void vs_receive(struct got_packet *ret_packet)
 {
-    while (!vs_poll(ret_packet)) {
-        if (driver_want_interrupt(&vs.rings[RX]))
-            continue;
-        ck_assert_msg(driver_wait_irq(&vs.irq, TIMEOUT_MS), "no packet");
-        (void)driver_ack(vs.mmio);
-    }
+    const struct vring_used_elem elem = rig_wait_used(RX);
+
+    read_packet(&elem, ret_packet);
 }
 
 static struct got_packet expected;
@@ -298,7 +276,7 @@ void vs_expect(uint16_t op, uint32_t guest_port, uint32_t host_port)
 
 void vs_expect_nothing(void)
 {
-    vs_settle();
+    rig_settle();
     ck_assert(!vs_poll(&expected));
 }
 
@@ -308,9 +286,15 @@ int vs_open(uint32_t guest_port, uint32_t host_port)
 {
     vs_send(VIRTIO_VSOCK_OP_REQUEST, guest_port, host_port);
     vs_expect(VIRTIO_VSOCK_OP_RESPONSE, guest_port, host_port);
-    vs_settle();
+    rig_settle();
     ck_assert_uint_eq(vs.asked_port, host_port);
     return vs.host_fds[vs.nhost_fds - 1];
+}
+
+int vs_start(void)
+{
+    vs_bring_up();
+    return vs_open(1000, 52);
 }
 
 struct ask_call {
@@ -334,8 +318,8 @@ int vs_ask(uint32_t guest_port, int *ret_result)
 
     make_pair(fds);
     call.fd = fds[0];
-    vs_settle(); /* the table of our ends is not the loop's then */
-    loop_call(vs.loop, ask_on_loop, &call);
+    rig_settle(); /* the table of our ends is not the loop's then */
+    loop_call(rig.loop, ask_on_loop, &call);
     if (call.result < 0)
         close(fds[0]);
     if (ret_result)
@@ -366,7 +350,7 @@ static void wait_readable(int fd)
 {
     struct pollfd pfd = {.fd = fd, .events = POLLIN};
 
-    ck_assert_int_eq(poll(&pfd, 1, TIMEOUT_MS), 1);
+    ck_assert_int_eq(poll(&pfd, 1, RIG_TIMEOUT_MS), 1);
 }
 
 void vs_read_exactly(int fd, void *buf, size_t len)
@@ -400,7 +384,7 @@ void vs_close(int fd)
 
 uint64_t vs_connections(void)
 {
-    vs_settle();
+    rig_settle();
     return __atomic_load_n(&vs.host.counters.connections, __ATOMIC_RELAXED);
 }
 

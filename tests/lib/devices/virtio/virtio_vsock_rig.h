@@ -1,27 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A virtio-vsock device with its thread, the guest's driver, and a host that hands out the ends of
- * socket pairs: what the tests of virtio_vsock.c have in common. Each test of a vsock_case has
- * everything of its own.
+ * A virtio-vsock device on the rig of virtio devices, and a host that hands out the ends of socket
+ * pairs: what the tests of virtio_vsock.c have in common. Each test of a vsock_case has everything
+ * of its own.
  */
 #ifndef MINIVMM_TESTS_VIRTIO_VSOCK_RIG_H
 #define MINIVMM_TESTS_VIRTIO_VSOCK_RIG_H
 
-#include <linux/virtio_mmio.h>
-#include <pthread.h>
-
-#include "base/bytes.h"
 #include "devices/virtio/virtio_vsock.h"
 #include "devices/virtio/vsock_packet.h"
-#include "tests/lib/devices/virtio/virtio_driver.h"
-#include "tests/lib/unit.h"
+#include "tests/lib/devices/virtio/virtio_rig.h"
 
 #define GUEST_CID 42u
 #define HOST_CID VSOCK_HOST_CID
 #define GUEST_CREDIT (256 * KIB)
 #define VS_HOST_FDS 2048u
 #define PAYLOAD_MAX 65536u
-#define TIMEOUT_MS 10000
+
+/* The operations of packets, by their names in the specification. */
+#define REQUEST VIRTIO_VSOCK_OP_REQUEST
+#define RESPONSE VIRTIO_VSOCK_OP_RESPONSE
+#define RST VIRTIO_VSOCK_OP_RST
+#define SHUTDOWN VIRTIO_VSOCK_OP_SHUTDOWN
+#define RW VIRTIO_VSOCK_OP_RW
+#define CREDIT_UPDATE VIRTIO_VSOCK_OP_CREDIT_UPDATE
+#define CREDIT_REQUEST VIRTIO_VSOCK_OP_CREDIT_REQUEST
 
 #define VERSION_1 VIRTIO_FEATURE(VIRTIO_F_VERSION_1)
 
@@ -31,18 +34,10 @@ enum { RX, TX, EVENT };
 enum host_mood { HOST_ACCEPTS, HOST_REFUSES, HOST_IS_BUSY };
 
 struct vsock_rig {
-    struct loop *loop;
-    pthread_t loop_thread;
-    struct guest_mem *mem;
-    struct irq irq;
-    struct virtio_mmio *mmio;
-    struct virtio_dev *dev; /* the transport's */
-    struct driver_ring rings[3];
     uint64_t gpa_of[3][VIRTQ_SIZE_MAX]; /* of the buffer behind a head */
-    uint16_t rx_size;
-    uint32_t rx_len; /* of the buffers for packets from the host */
-    bool keep_rx;    /* do not give buffers back by themselves */
-    bool no_kicks;   /* of the queue for packets from the guest */
+    uint32_t rx_len;                    /* of the buffers for packets from the host */
+    bool keep_rx;                       /* do not give buffers back by themselves */
+    bool no_kicks;                      /* of the queue for packets from the guest */
 
     struct vsock_host host;
     enum host_mood mood;       /* owner: loop thread, as the next */
@@ -65,14 +60,14 @@ struct got_packet {
 void vs_bring_up_with(uint64_t features, uint16_t size, unsigned nrx);
 void vs_bring_up(void);
 
+/* The same, and a connection from the guest's port 1000 to 52 of the host; returns its end. */
+int vs_start(void);
+
 /* Reset the device. */
 void vs_reset(void);
 
 /* The end of the device, as that of the test is otherwise. */
 void vs_end(void);
-
-/* Wait until the loop has done what it was told before; its thread's data can be looked at then. */
-void vs_settle(void);
 
 /* Rounds of the loop until now. */
 unsigned vs_rounds(void);

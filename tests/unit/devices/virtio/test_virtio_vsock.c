@@ -7,11 +7,6 @@
 
 #include "tests/lib/devices/virtio/virtio_vsock_rig.h"
 
-#define REQUEST VIRTIO_VSOCK_OP_REQUEST
-#define RESPONSE VIRTIO_VSOCK_OP_RESPONSE
-#define RST VIRTIO_VSOCK_OP_RST
-#define RW VIRTIO_VSOCK_OP_RW
-#define SHUTDOWN VIRTIO_VSOCK_OP_SHUTDOWN
 #define NO_RECEIVE VIRTIO_VSOCK_SHUTDOWN_RCV
 #define NO_SEND VIRTIO_VSOCK_SHUTDOWN_SEND
 
@@ -56,10 +51,10 @@ static void expect_shutdown(uint32_t guest_port, uint32_t host_port, uint32_t fl
 
 START_TEST(driver_finds_a_device_with_its_address)
 {
-    ck_assert_uint_eq(driver_read32(vs.mmio, VIRTIO_MMIO_DEVICE_ID), VIRTIO_ID_VSOCK);
-    ck_assert_uint_eq(driver_read32(vs.mmio, VIRTIO_MMIO_CONFIG), GUEST_CID);
-    ck_assert_uint_eq(driver_read32(vs.mmio, VIRTIO_MMIO_CONFIG + 4), 0);
-    ck_assert_uint_eq(driver_features(vs.mmio), VIRTIO_FEATURES_COMMON);
+    ck_assert_uint_eq(driver_read32(rig.mmio, VIRTIO_MMIO_DEVICE_ID), VIRTIO_ID_VSOCK);
+    ck_assert_uint_eq(driver_read32(rig.mmio, VIRTIO_MMIO_CONFIG), GUEST_CID);
+    ck_assert_uint_eq(driver_read32(rig.mmio, VIRTIO_MMIO_CONFIG + 4), 0);
+    ck_assert_uint_eq(driver_features(rig.mmio), VIRTIO_FEATURES_COMMON);
 }
 END_TEST
 
@@ -68,7 +63,7 @@ START_TEST(guest_connects_and_both_talk)
     int fd;
 
     for (int event_idx = 0; event_idx < 2; event_idx++) {
-        vs_bring_up_with(event_idx ? driver_features(vs.mmio) : VERSION_1, 64, 32);
+        vs_bring_up_with(event_idx ? driver_features(rig.mmio) : VERSION_1, 64, 32);
         fd = vs_open(1000, 52);
         vs_send_bytes(1000, 52, "hello", 5);
         expect_text(fd, "hello");
@@ -227,10 +222,8 @@ END_TEST
 
 START_TEST(host_ends_its_direction)
 {
-    int fd;
+    int fd = vs_start();
 
-    vs_bring_up();
-    fd = vs_open(1000, 52);
     write_all(fd, "last words");
     ck_assert_int_eq(shutdown(fd, SHUT_WR), 0);
     expect_bytes(1000, 52, "last words");
@@ -246,10 +239,8 @@ END_TEST
 
 START_TEST(guest_ends_its_direction)
 {
-    int fd;
+    int fd = vs_start();
 
-    vs_bring_up();
-    fd = vs_open(1000, 52);
     vs_send_bytes(1000, 52, "last words", 10);
     vs_send_shutdown(1000, 52, NO_SEND);
     expect_text(fd, "last words");
@@ -265,12 +256,10 @@ END_TEST
 
 START_TEST(guest_reads_no_more)
 {
-    int fd;
+    int fd = vs_start();
 
-    vs_bring_up();
-    fd = vs_open(1000, 52);
     vs_send_shutdown(1000, 52, NO_RECEIVE);
-    vs_settle();
+    rig_settle();
     ck_assert_int_eq(send(fd, "x", 1, MSG_NOSIGNAL), -1);
     ck_assert_int_eq(errno, EPIPE);
     vs_send_bytes(1000, 52, "still here", 10);
@@ -282,16 +271,14 @@ END_TEST
 
 START_TEST(host_reads_no_more)
 {
-    int fd;
+    int fd = vs_start();
 
-    vs_bring_up();
-    fd = vs_open(1000, 52);
     ck_assert_int_eq(shutdown(fd, SHUT_RD), 0);
     vs_send_bytes(1000, 52, "unheard", 7);
     expect_shutdown(1000, 52, NO_RECEIVE);
     ck_assert_uint_eq(got.packet.fwd_cnt, 7);
     vs_send_bytes(1000, 52, "unheard", 7); /* was under way: not a fault */
-    vs_settle();
+    rig_settle();
     write_all(fd, "still here");
     expect_bytes(1000, 52, "still here");
     ck_assert_uint_eq(got.packet.fwd_cnt, 14);
@@ -300,10 +287,8 @@ END_TEST
 
 START_TEST(host_closes)
 {
-    int fd;
+    int fd = vs_start();
 
-    vs_bring_up();
-    fd = vs_open(1000, 52);
     write_all(fd, "bye");
     vs_close(fd);
     expect_bytes(1000, 52, "bye");
@@ -317,12 +302,10 @@ END_TEST
 
 START_TEST(host_closes_without_having_read)
 {
-    int fd;
+    int fd = vs_start();
 
-    vs_bring_up();
-    fd = vs_open(1000, 52);
     vs_send_bytes(1000, 52, "unread", 6);
-    vs_settle();
+    rig_settle();
     vs_close(fd); /* the socket fails by ECONNRESET */
     expect_shutdown(1000, 52, NO_SEND | NO_RECEIVE);
 }
@@ -330,10 +313,8 @@ END_TEST
 
 START_TEST(guest_closes)
 {
-    int fd;
+    int fd = vs_start();
 
-    vs_bring_up();
-    fd = vs_open(1000, 52);
     vs_send_bytes(1000, 52, "bye", 3);
     vs_send_shutdown(1000, 52, NO_SEND | NO_RECEIVE);
     vs_expect(RST, 1000, 52);
@@ -345,10 +326,8 @@ END_TEST
 
 START_TEST(guest_resets)
 {
-    int fd;
+    int fd = vs_start();
 
-    vs_bring_up();
-    fd = vs_open(1000, 52);
     vs_send(RST, 1000, 52);
     vs_expect_eof(fd);
     vs_expect_nothing();

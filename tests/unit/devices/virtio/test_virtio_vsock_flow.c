@@ -12,13 +12,6 @@
 #include "tests/lib/devices/virtio/virtio_vsock_rig.h"
 #include "tests/lib/dice.h"
 
-#define REQUEST VIRTIO_VSOCK_OP_REQUEST
-#define RESPONSE VIRTIO_VSOCK_OP_RESPONSE
-#define RST VIRTIO_VSOCK_OP_RST
-#define RW VIRTIO_VSOCK_OP_RW
-#define SHUTDOWN VIRTIO_VSOCK_OP_SHUTDOWN
-#define CREDIT_UPDATE VIRTIO_VSOCK_OP_CREDIT_UPDATE
-#define CREDIT_REQUEST VIRTIO_VSOCK_OP_CREDIT_REQUEST
 #define BOTH (VIRTIO_VSOCK_SHUTDOWN_RCV | VIRTIO_VSOCK_SHUTDOWN_SEND)
 
 /* Rounds of the loop that nothing would have caused. */
@@ -88,8 +81,7 @@ START_TEST(host_keeps_to_the_credit_of_the_guest)
     int fd;
 
     make_pattern();
-    vs_bring_up();
-    fd = vs_open(1000, 52);
+    fd = vs_start();
     pump_to_guest(fd, &written, &taken, GUEST_CREDIT);
     ck_assert_uint_eq(taken, GUEST_CREDIT);
     vs_receive(&got);
@@ -113,11 +105,10 @@ START_TEST(guest_with_nonsense_credit_gets_nothing)
     int fd;
 
     make_pattern();
-    vs_bring_up();
-    fd = vs_open(1000, 52);
+    fd = vs_start();
     packet.buf_alloc = 0;
     vs_send_raw(&packet, NULL, 0);
-    vs_settle();
+    rig_settle();
     (void)write_some(fd, 0);
     vs_expect_nothing();
     packet.buf_alloc = 4096;
@@ -161,16 +152,15 @@ START_TEST(scattered_buffers_are_filled_in_order)
     fd = vs_open(1000, 52);
     for (unsigned i = 0; i < 100; i++) /* one byte each, with a gap after it */
         bufs[i] = (struct driver_buf){gpa + 2ull * i, 1, true};
-    (void)driver_add(&vs.rings[RX], bufs, 100);
-    if (driver_show(&vs.rings[RX]))
-        driver_kick(vs.mmio, RX);
+    (void)driver_add(&rig.rings[RX], bufs, 100);
+    rig_kick(RX);
     ck_assert_int_eq(send(fd, pattern, 50, 0), 50);
-    ck_assert(driver_wait_irq(&vs.irq, TIMEOUT_MS));
-    vs_settle();
-    ck_assert(driver_take(&vs.rings[RX], &elem));
+    ck_assert(driver_wait_irq(&rig.irq, RIG_TIMEOUT_MS));
+    rig_settle();
+    ck_assert(driver_take(&rig.rings[RX], &elem));
     ck_assert_uint_eq(elem.len, VSOCK_HEADER_LEN + 50);
     for (unsigned i = 0; i < 50; i++)
-        ck_assert_uint_eq(*(uint8_t *)driver_at(vs.mem, gpa + 2ull * (VSOCK_HEADER_LEN + i), 1),
+        ck_assert_uint_eq(*(uint8_t *)rig_guest(gpa + 2ull * (VSOCK_HEADER_LEN + i), 1),
                           pattern[i]);
 }
 END_TEST
@@ -181,7 +171,7 @@ START_TEST(guest_without_buffers_wakes_nobody)
     int fd;
 
     make_pattern();
-    vs_bring_up_with(driver_features(vs.mmio), 64, 1);
+    vs_bring_up_with(driver_features(rig.mmio), 64, 1);
     vs.keep_rx = true;
     fd = vs_open(1000, 52);
     (void)write_some(fd, 0);
@@ -203,7 +193,7 @@ static void send_pattern(uint32_t guest_port, uint32_t host_port, size_t off, si
         uint32_t part = (uint32_t)min_u64(len, 32 * KIB);
 
         vs_send_bytes(guest_port, host_port, pattern + off, part);
-        vs_settle();
+        rig_settle();
         off += part;
         len -= part;
     }
@@ -237,10 +227,8 @@ END_TEST
 START_TEST(reads_of_the_host_wake_nobody)
 {
     unsigned before;
-    int fd;
+    int fd = vs_start();
 
-    vs_bring_up();
-    fd = vs_open(1000, 52);
     for (unsigned i = 0; i < 50; i++)
         vs_send_bytes(1000, 52, "x", 1);
     before = vs_rounds();
@@ -266,8 +254,7 @@ static size_t overfill(uint32_t guest_port, uint32_t host_port)
 
 START_TEST(guest_that_sends_beyond_its_credit_is_reset)
 {
-    vs_bring_up();
-    (void)vs_open(1000, 52);
+    (void)vs_start();
     ck_assert_uint_le(overfill(1000, 52), 1 * MIB);
     ck_assert_uint_eq(got.packet.dst_port, 1000);
     ck_assert_uint_eq(vs_connections(), 0);
@@ -291,10 +278,8 @@ END_TEST
 
 START_TEST(credit_is_told_when_asked_for)
 {
-    int fd;
+    int fd = vs_start();
 
-    vs_bring_up();
-    fd = vs_open(1000, 52);
     vs_send_bytes(1000, 52, "abc", 3);
     vs_expect_nothing();
     vs_send(CREDIT_REQUEST, 1000, 52);
@@ -310,8 +295,7 @@ START_TEST(what_a_guest_sent_before_it_closed_is_read_later)
     int fd;
 
     make_pattern();
-    vs_bring_up();
-    fd = vs_open(1000, 52);
+    fd = vs_start();
     send_pattern(1000, 52, 0, 256 * KIB);
     vs_send_shutdown(1000, 52, BOTH);
     do {
@@ -331,11 +315,10 @@ START_TEST(reader_that_leaves_ends_what_waits_for_it)
     int fd;
 
     make_pattern();
-    vs_bring_up();
-    fd = vs_open(1000, 52);
+    fd = vs_start();
     send_pattern(1000, 52, 0, 256 * KIB);
     vs_send_shutdown(1000, 52, BOTH);
-    vs_settle();
+    rig_settle();
     ck_assert_uint_eq(vs_connections(), 1);
     vs_close(fd);
     ck_assert_uint_eq(vs_connections(), 0);
@@ -344,52 +327,27 @@ END_TEST
 
 /* ---- pauses ---------------------------------------------------------------------------------- */
 
-struct test_pauser {
-    struct virtio_pauser pauser;
-    uint64_t ticket; /* atomic: the pause that rests */
-};
-
-static void note_paused(struct virtio_pauser *pauser, uint64_t ticket)
-{
-    __atomic_store_n(&((struct test_pauser *)pauser)->ticket, ticket, __ATOMIC_SEQ_CST);
-}
-
-static struct test_pauser pauser = {.pauser.paused = note_paused};
-
-static void pause_guest(uint64_t ticket)
-{
-    vs.dev->ops->pause(vs.dev, &pauser.pauser, ticket);
-    vs_settle();
-    ck_assert_uint_eq(__atomic_load_n(&pauser.ticket, __ATOMIC_SEQ_CST), ticket);
-}
-
-static void resume_guest(void)
-{
-    vs.dev->ops->resume(vs.dev);
-}
-
 START_TEST(bytes_that_came_during_a_pause_arrive_after_it)
 {
     uint32_t port;
     int fd;
 
     make_pattern();
-    vs_bring_up();
-    fd = vs_open(1000, 52);
-    for (uint64_t turn = 1; turn <= 3; turn++) {
-        pause_guest(turn);
+    fd = vs_start();
+    for (unsigned turn = 0; turn < 3; turn++) {
+        rig_pause();
         ck_assert_int_eq(send(fd, pattern, 10, 0), 10);
         vs_expect_nothing();
         ck_assert_uint_le(rounds_of_idle_loop(), FEW_ROUNDS);
-        resume_guest(); /* and nothing else: no kick */
+        rig_resume(); /* and nothing else: no kick */
         vs_receive(&got);
         ck_assert_uint_eq(got.packet.op, RW);
         ck_assert_uint_eq(got.len, 10);
     }
-    pause_guest(4);
+    rig_pause();
     fd = vs_ask(22, NULL);
     vs_expect_nothing();
-    resume_guest();
+    rig_resume();
     vs_receive(&got);
     ck_assert_uint_eq(got.packet.op, REQUEST);
     port = got.packet.src_port;
@@ -404,11 +362,11 @@ START_TEST(packets_that_were_sent_during_a_pause_go_out_after_it)
 
     vs_bring_up();
     pfd.fd = vs_open(1000, 52);
-    pause_guest(1);
+    rig_pause();
     vs_send_bytes(1000, 52, "later", 5);
-    vs_settle();
+    rig_settle();
     ck_assert_int_eq(poll(&pfd, 1, 0), 0);
-    resume_guest();
+    rig_resume();
     vs_read_exactly(pfd.fd, copy, 5);
 }
 END_TEST
@@ -423,13 +381,13 @@ START_TEST(paused_guest_does_not_run_out_of_time)
     vs_send(REQUEST, 1000, 52);
     asked = vs_ask(22, NULL);
     vs_receive(&got);
-    pause_guest(1);
+    rig_pause();
     before = vs_rounds();
     sleep_ms(5500); /* a guest has 5 s for an answer, a busy host 2 */
     ck_assert_uint_le(vs_rounds() - before, FEW_ROUNDS);
     ck_assert_uint_eq(vs_connections(), 2);
     vs_set_mood(HOST_ACCEPTS);
-    resume_guest();
+    rig_resume();
     vs_expect(RESPONSE, 1000, 52);
     ck_assert_uint_eq(vs_connections(), 2);
     vs_expect_eof(asked); /* it has no more time than before */
@@ -450,7 +408,7 @@ START_TEST(reset_ends_all_connections)
         asked = vs_ask(22, NULL);
         (void)write_some(fd, 0);
         vs_send_bytes(1000, 52, "x", 1);
-        vs_settle();
+        rig_settle();
         vs_reset();
         ck_assert_uint_eq(vs_connections(), 0);
         vs_expect_eof(asked);
@@ -463,12 +421,10 @@ START_TEST(slow_reader_gets_all_after_a_reset)
     int fd;
 
     make_pattern();
-    vs_bring_up();
-    fd = vs_open(1000, 52);
+    fd = vs_start();
     send_pattern(1000, 52, 0, 256 * KIB);
     vs_reset();
-    vs_bring_up();
-    (void)vs_open(1000, 52);
+    (void)vs_start();
     ck_assert_uint_eq(vs_connections(), 2);
     vs_read_exactly(fd, copy, 256 * KIB);
     ck_assert_mem_eq(copy, pattern, 256 * KIB);
@@ -494,8 +450,7 @@ START_TEST(end_waits_a_little_for_readers)
     int fd;
 
     make_pattern();
-    vs_bring_up();
-    fd = vs_open(1000, 52);
+    fd = vs_start();
     send_pattern(1000, 52, 0, 256 * KIB);
     ck_assert_int_eq(pthread_create(&reader, NULL, read_later, &fd), 0);
     vs_end();
@@ -509,8 +464,7 @@ START_TEST(end_does_not_wait_for_ever)
     uint64_t begin;
 
     make_pattern();
-    vs_bring_up();
-    (void)vs_open(1000, 52);
+    (void)vs_start();
     (void)vs_open(1001, 52);
     send_pattern(1000, 52, 0, 256 * KIB);
     send_pattern(1001, 52, 0, 256 * KIB);
@@ -554,7 +508,7 @@ static bool is_filled_with(const uint8_t *bytes, size_t len, uint8_t value)
 /* After a reset, guest memory is the guest's, whatever the host sends. */
 START_TEST(reset_leaves_memory_alone)
 {
-    uint8_t *memory = driver_at(vs.mem, 0x10000, 4 * MIB);
+    uint8_t *memory = rig_guest(0x10000, 4 * MIB);
     uint64_t state = unit_seed();
 
     make_pattern();
@@ -568,12 +522,12 @@ START_TEST(reset_leaves_memory_alone)
         for (unsigned i = 0; i < nconns; i++)
             (void)write_some(fds[i], 0);
         if (dice_roll(&state, 2))
-            vs_settle();
+            rig_settle();
         vs_reset();
         memset(memory, 0xee, 4 * MIB);
         for (unsigned i = 0; i < nconns; i++)
             (void)write_some(fds[i], 0);
-        vs_settle();
+        rig_settle();
         ck_assert(is_filled_with(memory, 4 * MIB, 0xee));
     }
 }
@@ -581,18 +535,16 @@ END_TEST
 
 START_TEST(reset_of_one_queue_keeps_connections)
 {
-    int fd;
+    int fd = vs_start();
 
-    vs_bring_up();
-    fd = vs_open(1000, 52);
-    driver_write32(vs.mmio, VIRTIO_MMIO_QUEUE_SEL, RX);
-    driver_write32(vs.mmio, VIRTIO_MMIO_QUEUE_READY, 0);
+    driver_write32(rig.mmio, VIRTIO_MMIO_QUEUE_SEL, RX);
+    driver_write32(rig.mmio, VIRTIO_MMIO_QUEUE_READY, 0);
     vs_send_bytes(1000, 52, "one way", 7);
     vs_read_exactly(fd, copy, 7);
     ck_assert_int_eq(send(fd, "hello", 5, 0), 5);
-    vs_settle();
-    driver_ring_init(&vs.rings[RX], vs.mem, 0x10000, 64, true);
-    ck_assert(driver_setup_queue(vs.mmio, RX, &vs.rings[RX]));
+    rig_settle();
+    driver_ring_init(&rig.rings[RX], rig.mem, 0x10000, 64, true);
+    ck_assert(driver_setup_queue(rig.mmio, RX, &rig.rings[RX]));
     vs_add_rx(4);
     vs_receive(&got);
     ck_assert_uint_eq(got.packet.op, RW);
@@ -605,10 +557,10 @@ static uint32_t take_event(void)
     struct vring_used_elem elem;
     uint32_t id = 99;
 
-    vs_settle();
-    if (!driver_take(&vs.rings[EVENT], &elem))
+    rig_settle();
+    if (!driver_take(&rig.rings[EVENT], &elem))
         return 99;
-    memcpy(&id, driver_at(vs.mem, vs.gpa_of[EVENT][elem.id], 4), elem.len);
+    memcpy(&id, rig_guest(vs.gpa_of[EVENT][elem.id], 4), elem.len);
     return id;
 }
 
@@ -619,14 +571,14 @@ START_TEST(reset_of_the_transport_is_an_event)
     vs_bring_up();
     vs_add_event(4);
     fd = vs_open(1000, 52);
-    virtio_vsock_reset_transport(vs.dev);
+    virtio_vsock_reset_transport(rig.dev);
     ck_assert_uint_eq(take_event(), VIRTIO_VSOCK_EVENT_TRANSPORT_RESET);
     vs_expect_eof(fd);
     ck_assert_uint_eq(vs_connections(), 0);
     vs_expect_nothing(); /* the guest forgets its connections by itself */
 
     /* Without a buffer it waits for one. */
-    virtio_vsock_reset_transport(vs.dev);
+    virtio_vsock_reset_transport(rig.dev);
     ck_assert_uint_eq(take_event(), 99);
     vs_add_event(4);
     ck_assert_uint_eq(take_event(), VIRTIO_VSOCK_EVENT_TRANSPORT_RESET);
@@ -721,7 +673,7 @@ START_TEST(hundred_connections_at_once)
     unsigned ndone = 0;
 
     make_pattern();
-    vs_bring_up_with(driver_features(vs.mmio), 256, 128);
+    vs_bring_up_with(driver_features(rig.mmio), 256, 128);
     for (uint32_t i = 0; i < MANY; i++) {
         struct many *conn = &many[i];
 
@@ -737,7 +689,7 @@ START_TEST(hundred_connections_at_once)
         for (uint32_t i = 0; i < MANY; i++) {
             host_turn(&many[i]);
             guest_turn(&many[i]);
-            vs_settle();
+            rig_settle();
             take_packets();
             ndone += is_done(&many[i]);
         }

@@ -9,15 +9,6 @@
 #include "tests/lib/devices/virtio/virtio_vsock_rig.h"
 #include "tests/lib/dice.h"
 
-#define REQUEST VIRTIO_VSOCK_OP_REQUEST
-#define RESPONSE VIRTIO_VSOCK_OP_RESPONSE
-#define RST VIRTIO_VSOCK_OP_RST
-#define RW VIRTIO_VSOCK_OP_RW
-#define SHUTDOWN VIRTIO_VSOCK_OP_SHUTDOWN
-#define CREDIT_UPDATE VIRTIO_VSOCK_OP_CREDIT_UPDATE
-#define CREDIT_REQUEST VIRTIO_VSOCK_OP_CREDIT_REQUEST
-#define NEEDS_RESET VIRTIO_CONFIG_S_NEEDS_RESET
-
 static struct got_packet got;
 
 /* ---- packets --------------------------------------------------------------------------------- */
@@ -54,8 +45,7 @@ START_TEST(packet_from_another_address_is_dropped)
 {
     static const uint64_t cids[] = {0, 1, 2, 3, GUEST_CID + 1, GUEST_CID + (1ull << 32)};
 
-    vs_bring_up();
-    (void)vs_open(1000, 52);
+    (void)vs_start();
     for (size_t i = 0; i < ARRAY_SIZE(cids); i++) {
         struct vsock_packet packet = vs_packet(RST, 1000, 52);
 
@@ -203,8 +193,7 @@ END_TEST
 
 START_TEST(bytes_after_the_end_of_the_bytes)
 {
-    vs_bring_up();
-    (void)vs_open(1000, 52);
+    (void)vs_start();
     vs_send_shutdown(1000, 52, VIRTIO_VSOCK_SHUTDOWN_SEND);
     vs_send_bytes(1000, 52, "x", 1);
     vs_expect(RST, 1000, 52);
@@ -214,10 +203,8 @@ END_TEST
 
 START_TEST(shutdown_without_or_with_unknown_flags)
 {
-    int fd;
+    int fd = vs_start();
 
-    vs_bring_up();
-    fd = vs_open(1000, 52);
     vs_send_shutdown(1000, 52, 0);
     vs_send_shutdown(1000, 52, 0xfffffffc);
     vs_expect_nothing();
@@ -230,9 +217,8 @@ END_TEST
 
 static void add_tx(const struct driver_buf *bufs, size_t nbufs)
 {
-    (void)driver_add(&vs.rings[TX], bufs, nbufs);
-    if (driver_show(&vs.rings[TX]))
-        driver_kick(vs.mmio, TX);
+    (void)driver_add(&rig.rings[TX], bufs, nbufs);
+    rig_kick(TX);
 }
 
 START_TEST(packets_shorter_than_a_header_are_dropped)
@@ -243,10 +229,10 @@ START_TEST(packets_shorter_than_a_header_are_dropped)
     for (uint32_t len = 0; len < VSOCK_HEADER_LEN; len++) {
         const struct driver_buf buf = {200 * MIB, len, false};
 
-        memset(driver_at(vs.mem, buf.gpa, 64), 0xff, 64);
+        memset(rig_guest(buf.gpa, 64), 0xff, 64);
         add_tx(&buf, 1);
-        vs_settle();
-        ck_assert(driver_take(&vs.rings[TX], &elem));
+        rig_settle();
+        ck_assert(driver_take(&rig.rings[TX], &elem));
         ck_assert_uint_eq(elem.len, 0);
     }
     (void)vs_open(1000, 52);
@@ -257,7 +243,7 @@ START_TEST(packet_in_pieces_of_one_byte)
 {
     const struct vsock_packet packet = vs_packet(REQUEST, 1000, 52);
     const uint64_t gpa = 200 * MIB;
-    const struct iovec iov = {driver_at(vs.mem, gpa, VSOCK_HEADER_LEN), VSOCK_HEADER_LEN};
+    const struct iovec iov = {rig_guest(gpa, VSOCK_HEADER_LEN), VSOCK_HEADER_LEN};
     struct driver_buf bufs[VIRTQ_SIZE_MAX];
 
     vs_bring_up();
@@ -272,10 +258,8 @@ END_TEST
 
 static void expect_breakdown(void)
 {
-    vs_settle();
-    ck_assert(driver_read32(vs.mmio, VIRTIO_MMIO_STATUS) & NEEDS_RESET);
-    vs_bring_up();
-    (void)vs_open(1000, 52);
+    ck_assert(rig_needs_reset());
+    (void)vs_start();
     vs_reset();
 }
 
@@ -297,8 +281,7 @@ START_TEST(smallest_buffers_do)
     int fd;
 
     vs.rx_len = VSOCK_HEADER_LEN + 1;
-    vs_bring_up();
-    fd = vs_open(1000, 52);
+    fd = vs_start();
     ck_assert_int_eq(send(fd, "abc", 3, 0), 3);
     for (unsigned i = 0; i < 3; i++) {
         vs_receive(&got);
@@ -312,13 +295,12 @@ START_TEST(broken_rings)
 {
     for (unsigned queue = 0; queue < 3; queue++) {
         vs_bring_up_with(VIRTIO_FEATURES_COMMON, 64, 0);
-        driver_offer(&vs.rings[queue], 999);
-        if (driver_show(&vs.rings[queue]))
-            driver_kick(vs.mmio, queue);
+        driver_offer(&rig.rings[queue], 999);
+        rig_kick(queue);
         if (queue == RX)
             vs_send(RESPONSE, 1000, 52); /* nobody looks at buffers before they are needed */
         if (queue == EVENT)
-            virtio_vsock_reset_transport(vs.dev);
+            virtio_vsock_reset_transport(rig.dev);
         expect_breakdown();
     }
 }
@@ -356,14 +338,14 @@ START_TEST(flood_without_buffers_for_answers)
     for (unsigned i = 0; i < 500; i++) {
         const struct vsock_packet packet = vs_packet(RESPONSE, 1000 + i, 52);
         const uint64_t gpa = 200 * MIB + 64ull * i;
-        const struct iovec iov = {driver_at(vs.mem, gpa, VSOCK_HEADER_LEN), VSOCK_HEADER_LEN};
+        const struct iovec iov = {rig_guest(gpa, VSOCK_HEADER_LEN), VSOCK_HEADER_LEN};
         const struct driver_buf buf = {gpa, VSOCK_HEADER_LEN, false};
 
         vsock_packet_write(&packet, &iov, 1);
         add_tx(&buf, 1);
     }
-    vs_settle();
-    while (driver_take(&vs.rings[TX], &elem))
+    rig_settle();
+    while (driver_take(&rig.rings[TX], &elem))
         taken++;
     ck_assert_uint_eq(taken, VSOCK_RESETS_MAX);
     before = vs_rounds();
@@ -372,8 +354,8 @@ START_TEST(flood_without_buffers_for_answers)
     vs_add_rx(100);
     for (unsigned i = 0; i < 500; i++)
         vs_expect(RST, 1000 + i, 52);
-    vs_settle();
-    while (driver_take(&vs.rings[TX], &elem))
+    rig_settle();
+    while (driver_take(&rig.rings[TX], &elem))
         taken++;
     ck_assert_uint_eq(taken, 500);
 }
@@ -405,16 +387,15 @@ START_TEST(random_packets)
             vs_set_mood((enum host_mood)dice_roll(&state, 3));
         }
         vs_send_raw(&packet, NULL, values[dice_roll(&state, 7)]);
-        if (vs.rings[TX].nfree < 8)
-            vs_settle();
+        if (rig.rings[TX].nfree < 8)
+            rig_settle();
         while (vs_poll(&got))
             ;
     }
-    vs_settle();
+    rig_settle();
     vs_reset();
     vs_set_mood(HOST_ACCEPTS);
-    vs_bring_up();
-    (void)vs_open(1000, 52);
+    (void)vs_start();
 }
 END_TEST
 
