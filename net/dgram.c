@@ -8,21 +8,17 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "net/backoff.h"
 #include "net/unix_peer.h"
 
 struct dgram {
     struct net net;
-    const char *path;
+    struct unix_search search;
     int fd; /* -1: not connected */
     struct loop *loop;
     struct net_user *user;
     struct loop_fd watch;
     struct loop_work lost; /* to tell of `reason`, not inside a call */
     int reason;            /* why the socket is of no use; 0: it is */
-    struct loop_timer retry;
-    struct backoff backoff;
-    bool told; /* that connecting fails; once for each time that the peer was lost */
     bool wanted;
     bool refused;
     struct mmsghdr messages[NET_SEND_MAX];
@@ -66,10 +62,10 @@ static void tell_lost(struct loop_work *work)
 {
     struct dgram *dgram = container_of(work, struct dgram, lost);
 
-    log_guest(LOG_WARN, "net %s: connection lost (%s): the link is down", dgram->path,
+    log_guest(LOG_WARN, "net %s: connection lost (%s): the link is down", dgram->search.path,
               strerror(-dgram->reason));
     disconnect(dgram);
-    loop_arm(dgram->loop, &dgram->retry, backoff_next(&dgram->backoff));
+    unix_search_later(&dgram->search, dgram->loop);
     set_link(dgram, false);
 }
 
@@ -116,7 +112,7 @@ static int watch_socket(struct dgram *dgram)
 /* 0 or -errno. */
 static int try_connect(struct dgram *dgram)
 {
-    int fd = unix_peer_connect(dgram->path, SOCK_DGRAM);
+    int fd = unix_peer_connect(dgram->search.path, SOCK_DGRAM);
     int r = 0;
 
     if (fd < 0)
@@ -128,31 +124,20 @@ static int try_connect(struct dgram *dgram)
         disconnect(dgram);
         return r;
     }
-    backoff_succeed(&dgram->backoff);
-    dgram->told = false;
-    log_info("net %s: connected", dgram->path);
+    unix_search_succeeds(&dgram->search);
     set_link(dgram, true);
     return 0;
 }
 
-static void tell_failure(struct dgram *dgram, int r)
-{
-    if (dgram->told)
-        return;
-    dgram->told = true;
-    log_guest(LOG_WARN, "net %s: no connection: %s: the link is down until there is one",
-              dgram->path, strerror(-r));
-}
-
 static void connect_again(struct loop_timer *timer)
 {
-    struct dgram *dgram = container_of(timer, struct dgram, retry);
+    struct dgram *dgram = container_of(timer, struct dgram, search.retry);
     int r = try_connect(dgram);
 
     if (r == 0)
         return;
-    tell_failure(dgram, r);
-    loop_arm(dgram->loop, timer, backoff_next(&dgram->backoff));
+    unix_search_fails(&dgram->search, r);
+    unix_search_later(&dgram->search, dgram->loop);
 }
 
 /* ---- frames ---------------------------------------------------------------------------------- */
@@ -256,7 +241,7 @@ static int attach(struct net *net, struct loop *loop, struct net_user *user)
     if (dgram->fd >= 0)
         r = watch_socket(dgram);
     else
-        loop_arm(loop, &dgram->retry, 0);
+        loop_arm(loop, &dgram->search.retry, 0);
     if (r < 0)
         dgram->loop = NULL;
     else
@@ -270,7 +255,7 @@ static void detach(struct net *net)
     struct dgram *dgram = dgram_of(net);
 
     loop_cancel(dgram->loop, &dgram->lost);
-    loop_disarm(&dgram->retry);
+    loop_disarm(&dgram->search.retry);
     loop_remove_fd(&dgram->watch);
     dgram->user = NULL;
     dgram->loop = NULL;
@@ -308,16 +293,16 @@ int dgram_open(const char *path, struct net **ret_net, struct err *err)
     dgram = calloc(1, sizeof(*dgram));
     if (!dgram)
         return err_set(err, -ENOMEM, "%s: out of memory", path);
-    dgram->path = path;
+    dgram->search.path = path;
     dgram->fd = -1;
     dgram->lost.run = tell_lost;
-    dgram->retry.expired = connect_again;
+    dgram->search.retry.expired = connect_again;
     dgram->net.ops = &ops;
     dgram->net.kind = "unix-dgram";
     dgram->net.label = path;
     r = try_connect(dgram);
     if (r < 0)
-        tell_failure(dgram, r);
+        unix_search_fails(&dgram->search, r);
     *ret_net = &dgram->net;
     return 0;
 }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/log.h"
 
 /* A hundred of the largest frames. The host may allow less, by a sysctl. */
 #define SEND_BUFFER (8 * MIB)
@@ -59,4 +60,25 @@ void unix_peer_widen(int fd)
         (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
     if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size)) < 0)
         (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+}
+
+void unix_search_succeeds(struct unix_search *search)
+{
+    backoff_succeed(&search->backoff);
+    search->told = false;
+    log_info("net %s: connected", search->path);
+}
+
+void unix_search_fails(struct unix_search *search, int r)
+{
+    if (search->told)
+        return;
+    search->told = true;
+    log_guest(LOG_WARN, "net %s: no connection: %s: the link is down until there is one",
+              search->path, strerror(-r));
+}
+
+void unix_search_later(struct unix_search *search, struct loop *loop)
+{
+    loop_arm(loop, &search->retry, backoff_next(&search->backoff));
 }

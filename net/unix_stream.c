@@ -9,18 +9,14 @@
 
 #include "base/log.h"
 #include "base/unix_socket.h"
-#include "net/backoff.h"
 #include "net/stream.h"
 #include "net/unix_peer.h"
 
 struct unix_stream {
     struct stream stream;
-    const char *path;
+    struct unix_search search;
     struct unix_socket listener; /* fd -1: we connect */
     struct loop_fd listening;    /* watched while there is no peer */
-    struct loop_timer retry;
-    struct backoff backoff;
-    bool told; /* that connecting fails; once for each time that the peer was lost */
 };
 
 static struct unix_stream *unix_of(struct net *net)
@@ -42,31 +38,15 @@ static int take_peer(struct unix_stream *unix_stream, int fd)
 
     if (r < 0)
         return r;
-    backoff_succeed(&unix_stream->backoff);
-    unix_stream->told = false;
-    log_info("net %s: connected", unix_stream->path);
+    unix_search_succeeds(&unix_stream->search);
     return 0;
 }
 
 static int try_connect(struct unix_stream *unix_stream)
 {
-    int fd = unix_peer_connect(unix_stream->path, SOCK_STREAM);
+    int fd = unix_peer_connect(unix_stream->search.path, SOCK_STREAM);
 
     return fd < 0 ? fd : take_peer(unix_stream, fd);
-}
-
-static void tell_failure(struct unix_stream *unix_stream, int r)
-{
-    if (unix_stream->told)
-        return;
-    unix_stream->told = true;
-    log_guest(LOG_WARN, "net %s: no connection: %s: the link is down until there is one",
-              unix_stream->path, strerror(-r));
-}
-
-static void try_later(struct unix_stream *unix_stream)
-{
-    loop_arm(unix_stream->stream.loop, &unix_stream->retry, backoff_next(&unix_stream->backoff));
 }
 
 /* Whoever waits is taken; 0 or -errno. */
@@ -90,22 +70,22 @@ static void accept_ready(struct loop_fd *watch, uint32_t events)
         return; /* it has gone again */
     loop_remove_fd(watch);
     if (r < 0) {
-        tell_failure(unix_stream, r);
-        try_later(unix_stream);
+        unix_search_fails(&unix_stream->search, r);
+        unix_search_later(&unix_stream->search, unix_stream->stream.loop);
     }
 }
 
 /* There is no peer: get one. */
 static void seek_peer(struct loop_timer *timer)
 {
-    struct unix_stream *unix_stream = container_of(timer, struct unix_stream, retry);
+    struct unix_stream *unix_stream = container_of(timer, struct unix_stream, search.retry);
     struct loop *loop = unix_stream->stream.loop;
     int r = listens(unix_stream) ? loop_add_fd(loop, &unix_stream->listening)
                                  : try_connect(unix_stream);
 
     if (r < 0) {
-        tell_failure(unix_stream, r);
-        try_later(unix_stream);
+        unix_search_fails(&unix_stream->search, r);
+        unix_search_later(&unix_stream->search, loop);
     }
 }
 
@@ -115,12 +95,13 @@ static void peer_lost(struct stream *stream, int reason)
 
     if (reason == -EPROTO)
         log_guest(LOG_WARN, "net %s: a frame of an impossible length came: hung up",
-                  unix_stream->path);
+                  unix_stream->search.path);
     else
-        log_guest(LOG_WARN, "net %s: connection lost (%s): the link is down", unix_stream->path,
+        log_guest(LOG_WARN, "net %s: connection lost (%s): the link is down",
+                  unix_stream->search.path,
                   reason == -EPIPE ? "the other side hung up" : strerror(-reason));
     if (stream->loop)
-        try_later(unix_stream);
+        unix_search_later(&unix_stream->search, stream->loop);
 }
 
 /* ---- operations ------------------------------------------------------------------------------ */
@@ -131,7 +112,7 @@ static int attach(struct net *net, struct loop *loop, struct net_user *user)
     int r = stream_attach(&unix_stream->stream, loop, user);
 
     if (r == 0 && !stream_has_peer(&unix_stream->stream))
-        loop_arm(loop, &unix_stream->retry, 0);
+        loop_arm(loop, &unix_stream->search.retry, 0);
     return r;
 }
 
@@ -140,7 +121,7 @@ static void detach(struct net *net)
     struct unix_stream *unix_stream = unix_of(net);
 
     loop_remove_fd(&unix_stream->listening);
-    loop_disarm(&unix_stream->retry);
+    loop_disarm(&unix_stream->search.retry);
     stream_detach(&unix_stream->stream);
 }
 
@@ -171,9 +152,9 @@ static struct unix_stream *new_unix_stream(const char *path)
 
     if (!unix_stream)
         return NULL;
-    unix_stream->path = path;
+    unix_stream->search.path = path;
     unix_stream->listener.fd = -1;
-    unix_stream->retry.expired = seek_peer;
+    unix_stream->search.retry.expired = seek_peer;
     stream_init(&unix_stream->stream);
     unix_stream->stream.lost = peer_lost;
     unix_stream->stream.net.ops = &ops;
@@ -184,7 +165,7 @@ static struct unix_stream *new_unix_stream(const char *path)
 
 static int start_listening(struct unix_stream *unix_stream, struct err *err)
 {
-    int r = unix_socket_listen(unix_stream->path, &unix_stream->listener, err);
+    int r = unix_socket_listen(unix_stream->search.path, &unix_stream->listener, err);
 
     unix_stream->listening =
         (struct loop_fd){.fd = unix_stream->listener.fd, .events = EPOLLIN, .ready = accept_ready};
@@ -193,13 +174,13 @@ static int start_listening(struct unix_stream *unix_stream, struct err *err)
 
 static int start_connecting(struct unix_stream *unix_stream, struct err *err)
 {
-    int r = unix_peer_check_path(unix_stream->path, err);
+    int r = unix_peer_check_path(unix_stream->search.path, err);
 
     if (r < 0)
         return r;
     r = try_connect(unix_stream);
     if (r < 0)
-        tell_failure(unix_stream, r);
+        unix_search_fails(&unix_stream->search, r);
     return 0;
 }
 
