@@ -141,6 +141,16 @@ void card_turn(struct card *card, unsigned ms)
     while (monotonic_ns() < deadline_ns);
 }
 
+void card_check_watch(struct card *card, void (*give)(void))
+{
+    card->net->ops->watch(card->net, false);
+    give();
+    card_turn(card, 30);
+    ck_assert_uint_eq(card->nreadable, 0);
+    card->net->ops->watch(card->net, true);
+    card_wait(card, &card->nreceived, 1);
+}
+
 void card_wait_link(struct card *card, bool up)
 {
     while (card->net->link_up != up)

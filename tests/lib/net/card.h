@@ -53,6 +53,9 @@ bool card_is_filled(const uint8_t *frame, uint32_t len);
 /* Send frames of these lengths at once; how many were taken, and how many of those dropped. */
 unsigned card_send(struct card *card, const uint32_t *lens, unsigned n, unsigned *ret_dropped);
 
+/* Of a frame that `give` has the other side send, it is told only if it watches. */
+void card_check_watch(struct card *card, void (*give)(void));
+
 /* Receive once, as readable does. */
 ssize_t card_receive(struct card *card);
 

@@ -136,17 +136,17 @@ START_TEST(a_frame_without_room_is_dropped)
 }
 END_TEST
 
+static void give_frame(void)
+{
+    fill(60);
+    ck_assert_int_eq(send(host, bytes, 60, 0), 60);
+}
+
 START_TEST(a_card_that_does_not_watch_is_not_woken)
 {
     start();
     open_host(ETHERTYPE);
-    net->ops->watch(net, false);
-    fill(60);
-    ck_assert_int_eq(send(host, bytes, 60, 0), 60);
-    card_turn(&card, 30);
-    ck_assert_uint_eq(card.nreadable, 0);
-    net->ops->watch(net, true);
-    card_wait(&card, &card.nreceived, 1);
+    card_check_watch(&card, give_frame);
 }
 END_TEST
 

@@ -196,14 +196,14 @@ START_TEST(frames_that_were_read_ahead_wait_for_the_card)
 }
 END_TEST
 
+static void give_frame(void)
+{
+    peer_send(60);
+}
+
 START_TEST(a_card_that_does_not_watch_is_not_woken)
 {
-    net->ops->watch(net, false);
-    peer_send(60);
-    card_turn(&card, 30);
-    ck_assert_uint_eq(card.nreadable, 0);
-    net->ops->watch(net, true);
-    card_wait(&card, &card.nreceived, 1);
+    card_check_watch(&card, give_frame);
 }
 END_TEST
 
@@ -564,18 +564,26 @@ START_TEST(two_of_ours_talk_to_each_other)
 }
 END_TEST
 
-START_TEST(one_that_listens_has_one_peer_after_the_other)
+/* The card listens, by a socket of its own. */
+static struct sockaddr_un listen_instead(void)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    int clients[2];
 
     card_detach(&card);
     open_second("ours", true);
     card_attach(&card, second);
     snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", scratch_path("ours"));
+    return addr;
+}
+
+START_TEST(one_that_listens_has_one_peer_after_the_other)
+{
+    const struct sockaddr_un addr = listen_instead();
+    int clients[2];
+
     for (unsigned i = 0; i < 2; i++) {
         clients[i] = socket(AF_UNIX, SOCK_STREAM, 0);
-        ck_assert_int_eq(connect(clients[i], (struct sockaddr *)&addr, sizeof(addr)), 0);
+        ck_assert_int_eq(connect(clients[i], (const struct sockaddr *)&addr, sizeof(addr)), 0);
     }
     card_wait_link(&card, true);
     ck_assert_int_eq(send(clients[1], bytes, put_frame(bytes, 70), 0), 74);
@@ -595,18 +603,14 @@ END_TEST
 /* With no descriptor for whoever connects, nothing is done in a circle. */
 START_TEST(a_process_without_descriptors_waits_and_accepts_later)
 {
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    const struct sockaddr_un addr = listen_instead();
     int client = socket(AF_UNIX, SOCK_STREAM, 0);
     int last, first;
 
-    card_detach(&card);
-    open_second("ours", true);
-    card_attach(&card, second);
-    snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", scratch_path("ours"));
     first = dup(0);
     for (last = first; dup(0) >= 0; last++)
         ;
-    ck_assert_int_eq(connect(client, (struct sockaddr *)&addr, sizeof(addr)), 0);
+    ck_assert_int_eq(connect(client, (const struct sockaddr *)&addr, sizeof(addr)), 0);
     card_turn(&card, 50);
     ck_assert(!second->link_up);
     for (int fd = first; fd <= last; fd++)
