@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Programs that work for this one and end with it: passt, virtiofsd, helpers that open devices. What
- * they have started ends with them: all processes of their group.
+ * Programs that work for this one and end with it: passt, virtiofsd, helpers that open devices.
+ * What they have started ends with them: all processes of their group.
  *
  * A helper gets the descriptors that it is meant to have and no other, no terminal, no signal that
  * was meant for us, and the signal mask and handlers of a fresh process. What it prints never

@@ -220,7 +220,7 @@ static int set_kernel_offloads(const struct tap *tap, uint64_t offloads)
     return ioctl(tap->fd, TUNSETOFFLOAD, (unsigned long)tun_offloads(offloads)) < 0 ? -errno : 0;
 }
 
-/* An interface that is gone gives no frames, in whatever form: the link is down, and all is well. */
+/* An interface that is gone gives no frames, in whatever form: only the link is down. */
 static int set_offloads(struct net *net, uint64_t offloads)
 {
     struct tap *tap = tap_of(net);

@@ -25,7 +25,7 @@ int unix_peer_connect(const char *path, int type) MUST_CHECK;
 /* Let as much be under way from this socket as a burst of large frames needs. */
 void unix_peer_widen(int fd);
 
-/* The search for a peer, while the link is down. `path` and `retry.expired` are the owner's to set. */
+/* The search for a peer. `path` and `retry.expired` are the owner's to set. */
 struct unix_search {
     const char *path;
     struct loop_timer retry;
