@@ -3,6 +3,7 @@
 
 #include <linux/virtio_config.h>
 #include <semaphore.h>
+#include <string.h>
 
 struct virtio_rig rig;
 
@@ -71,6 +72,13 @@ void rig_settle(void)
 uint8_t *rig_guest(uint64_t gpa, size_t len)
 {
     return driver_at(rig.mem, gpa, len);
+}
+
+bool rig_is_untouched(uint64_t gpa, size_t len)
+{
+    const uint8_t *bytes = rig_guest(gpa, len);
+
+    return bytes[0] == RIG_UNTOUCHED && memcmp(bytes, bytes + 1, len - 1) == 0;
 }
 
 uint16_t rig_add_buffer(unsigned queue, uint64_t gpa, uint32_t len, bool writable)

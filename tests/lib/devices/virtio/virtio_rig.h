@@ -50,8 +50,9 @@ void rig_bring_up(void);
 /* Wait until the loop has done what it was told before; its thread's data can be looked at then. */
 void rig_settle(void);
 
-/* Guest memory. */
+/* Guest memory; is all of it RIG_UNTOUCHED? */
 uint8_t *rig_guest(uint64_t gpa, size_t len);
+bool rig_is_untouched(uint64_t gpa, size_t len);
 
 /* Offer one buffer; show what was offered, and kick if the device wants it. */
 uint16_t rig_add_buffer(unsigned queue, uint64_t gpa, uint32_t len, bool writable);

@@ -3,10 +3,9 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "tests/lib/devices/virtio/virtio_blk_rig.h"
+#include "tests/lib/dice.h"
 
 /* ---- queues ---------------------------------------------------------------------------------- */
 
@@ -273,16 +272,7 @@ START_TEST(end_of_the_machine_waits_for_requests_in_flight)
 }
 END_TEST
 
-/* A small generator, so that a failure can be repeated from its seed. */
-static uint64_t random_state;
-
-static uint32_t random_below(uint32_t bound)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (uint32_t)(random_state >> 32) % bound;
-}
+static uint64_t dice;
 
 /*
  * Memory of its own for each request that may be in flight: named by the head it is going to have.
@@ -291,9 +281,9 @@ static void add_random_request(void)
 {
     uint16_t head = blk.ring.free[blk.ring.nfree - 3];
 
-    (void)blk_add_request(head, random_below(3) ? VIRTIO_BLK_T_IN : VIRTIO_BLK_T_OUT,
-                          random_below(DISK_SECTORS - 8), DATA_GPA + 4096ull * head,
-                          512 * (1 + random_below(8)));
+    (void)blk_add_request(head, dice_roll(&dice, 3) ? VIRTIO_BLK_T_IN : VIRTIO_BLK_T_OUT,
+                          dice_roll(&dice, DISK_SECTORS - 8), DATA_GPA + 4096ull * head,
+                          512 * (1 + dice_roll(&dice, 8)));
 }
 
 /* Keep requests coming and look at some answers; leaves some in flight. */
@@ -302,12 +292,12 @@ static void random_traffic(unsigned nrounds)
     struct vring_used_elem elem;
 
     for (unsigned round = 0; round < nrounds; round++) {
-        unsigned n = random_below(8);
+        unsigned n = dice_roll(&dice, 8);
 
         for (unsigned i = 0; i < n && blk.ring.nfree >= 3; i++)
             add_random_request();
         blk_kick();
-        if (random_below(2))
+        if (dice_roll(&dice, 2))
             (void)driver_want_interrupt(&blk.ring);
         while (driver_take(&blk.ring, &elem))
             ;
@@ -336,17 +326,13 @@ static void check_memory_left_alone(void)
 
 START_TEST(resets_at_any_moment_leave_memory_alone)
 {
-    const char *seed = getenv("TEST_SEED");
-
-    random_state = seed ? strtoull(seed, NULL, 0) : (uint64_t)time(NULL) << 20 | (uint64_t)getpid();
-    printf("TEST_SEED=%llu\n", (unsigned long long)random_state);
-
+    dice = unit_seed();
     blk_start(1);
     for (unsigned turn = 0; turn < 60; turn++) {
-        blk_bring_up_with(random_below(2) ? driver_features(blk.mmio) : VERSION_1,
-                          (uint16_t)(1u << (2 + random_below(9))));
-        random_traffic(random_below(60));
-        if (random_below(2)) {
+        blk_bring_up_with(dice_roll(&dice, 2) ? driver_features(blk.mmio) : VERSION_1,
+                          (uint16_t)(1u << (2 + dice_roll(&dice, 9))));
+        random_traffic(dice_roll(&dice, 60));
+        if (dice_roll(&dice, 2)) {
             driver_write32(blk.mmio, VIRTIO_MMIO_QUEUE_SEL, 0);
             driver_write32(blk.mmio, VIRTIO_MMIO_QUEUE_READY, 0);
         } else {

@@ -2,10 +2,9 @@
 /* virtio-net: features, configuration, link, commands, pause, resets at any moment. */
 #include <errno.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "tests/lib/devices/virtio/virtio_net_rig.h"
+#include "tests/lib/dice.h"
 
 #define CONFIG_CHANGED VIRTIO_MMIO_INT_CONFIG
 
@@ -563,15 +562,7 @@ END_TEST
 
 /* ---- resets at any moment -------------------------------------------------------------------- */
 
-static uint64_t random_state;
-
-static uint32_t random_below(uint32_t bound)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (uint32_t)(random_state >> 32) % bound;
-}
+static uint64_t dice;
 
 static void give_many(void *opaque)
 {
@@ -592,15 +583,15 @@ static void random_traffic(unsigned nrounds)
     struct vring_used_elem elem;
 
     for (unsigned round = 0; round < nrounds; round++) {
-        bool link = random_below(8) > 0;
+        bool link = dice_roll(&dice, 8) > 0;
 
         loop_call(rig.loop, give_many, &link);
-        for (unsigned i = random_below(8); i > 0 && rig.rings[TX_QUEUE].nfree >= 2; i--) {
+        for (unsigned i = dice_roll(&dice, 8); i > 0 && rig.rings[TX_QUEUE].nfree >= 2; i--) {
             unsigned place = rig.rings[TX_QUEUE].free[rig.rings[TX_QUEUE].nfree - 1] % 1024;
 
-            (void)net_offer_frame(place, NULL, random_below(2000), place);
+            (void)net_offer_frame(place, NULL, dice_roll(&dice, 2000), place);
         }
-        for (unsigned i = random_below(8); i > 0 && rig.rings[RX_QUEUE].nfree >= 1; i--) {
+        for (unsigned i = dice_roll(&dice, 8); i > 0 && rig.rings[RX_QUEUE].nfree >= 1; i--) {
             unsigned place = rig.rings[RX_QUEUE].free[rig.rings[RX_QUEUE].nfree - 1];
 
             (void)net_offer_buffer(RX_GPA + 4096ull * place, 4096);
@@ -608,34 +599,28 @@ static void random_traffic(unsigned nrounds)
         for (unsigned queue = 0; queue < NET_QUEUES; queue++) {
             if (driver_show(&rig.rings[queue]))
                 driver_kick(rig.mmio, queue);
-            if (random_below(2))
+            if (dice_roll(&dice, 2))
                 (void)driver_want_interrupt(&rig.rings[queue]);
             while (driver_take(&rig.rings[queue], &elem))
                 ;
         }
-        if (random_below(10) == 0)
-            virtio_net_set_link(rig.dev, random_below(4) > 0);
+        if (dice_roll(&dice, 10) == 0)
+            virtio_net_set_link(rig.dev, dice_roll(&dice, 4) > 0);
     }
-}
-
-static bool is_untouched(const uint8_t *data, size_t len)
-{
-    return data[0] == RIG_UNTOUCHED && memcmp(data, data + 1, len - 1) == 0;
 }
 
 /* After a reset the memory is the guest's again: nothing of it may change. */
 static void check_memory_left_alone(void)
 {
-    uint8_t *buffers = rig_guest(RX_GPA, 4 * MIB);
-    uint8_t *rings = rig_guest(RIG_RING_GPA(0), RIG_RING_GPA(NET_QUEUES) - RIG_RING_GPA(0));
+    const size_t rings_len = RIG_RING_GPA(NET_QUEUES) - RIG_RING_GPA(0);
     bool link = true;
 
-    memset(buffers, RIG_UNTOUCHED, 4 * MIB);
-    memset(rings, RIG_UNTOUCHED, RIG_RING_GPA(NET_QUEUES) - RIG_RING_GPA(0));
+    memset(rig_guest(RX_GPA, 4 * MIB), RIG_UNTOUCHED, 4 * MIB);
+    memset(rig_guest(RIG_RING_GPA(0), rings_len), RIG_UNTOUCHED, rings_len);
     net_on_loop(give_many, &link);
     ck_assert(!net.fake->watched);
-    ck_assert(is_untouched(buffers, 4 * MIB));
-    ck_assert(is_untouched(rings, RIG_RING_GPA(NET_QUEUES) - RIG_RING_GPA(0)));
+    ck_assert(rig_is_untouched(RX_GPA, 4 * MIB));
+    ck_assert(rig_is_untouched(RIG_RING_GPA(0), rings_len));
 }
 
 static void stop_one(unsigned queue)
@@ -646,24 +631,20 @@ static void stop_one(unsigned queue)
 
 START_TEST(resets_at_any_moment_leave_memory_alone)
 {
-    const char *seed = getenv("TEST_SEED");
-
-    random_state = seed ? strtoull(seed, NULL, 0) : (uint64_t)time(NULL) << 20 | (uint64_t)getpid();
-    printf("TEST_SEED=%llu\n", (unsigned long long)random_state);
-
+    dice = unit_seed();
     net.fake->room = 100;
     net_start();
     for (unsigned turn = 0; turn < 60; turn++) {
         uint64_t features = driver_features(rig.mmio);
 
-        if (random_below(2))
+        if (dice_roll(&dice, 2))
             features &= ~FEATURE(MRG_RXBUF);
-        if (random_below(2))
+        if (dice_roll(&dice, 2))
             features &= ~FEATURE(GUEST_TSO4) & ~FEATURE(GUEST_TSO6);
-        net_bring_up_with(random_below(3) ? features : VERSION_1,
-                          (uint16_t)(1u << (2 + random_below(9))));
-        random_traffic(random_below(60));
-        if (random_below(2)) {
+        net_bring_up_with(dice_roll(&dice, 3) ? features : VERSION_1,
+                          (uint16_t)(1u << (2 + dice_roll(&dice, 9))));
+        random_traffic(dice_roll(&dice, 60));
+        if (dice_roll(&dice, 2)) {
             for (unsigned queue = 0; queue < NET_QUEUES; queue++)
                 stop_one(queue);
         } else {
