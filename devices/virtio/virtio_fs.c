@@ -122,7 +122,7 @@ static void lose(struct virtio_fs *fs, int error)
         fs->rings.dev.transport->needs_reset(fs->rings.dev.transport);
 }
 
-/* It says nothing unless it is asked. */
+/* It says nothing unless it is asked. The driver, which may not be there yet, is told nothing. */
 static void hung_up(struct loop_fd *watch, uint32_t events)
 {
     lose(container_of(watch, struct virtio_fs, hangup), -ECONNRESET);
@@ -278,15 +278,11 @@ static uint64_t fs_features(struct virtio_dev *dev)
 static void set_features_on_loop(void *opaque)
 {
     struct virtio_fs *fs = opaque;
-    int r = 0;
+    int r;
 
     if (fs->lost)
         return;
-    /* From now on somebody can be told. */
-    if (!fs->hangup.loop)
-        r = loop_add_fd(fs->loop, &fs->hangup);
-    if (r == 0)
-        r = vhost_user_set_features(&fs->user, fs->rings.dev.features);
+    r = vhost_user_set_features(&fs->user, fs->rings.dev.features);
     if (r < 0)
         lose(fs, r);
 }
@@ -375,6 +371,35 @@ static int init_queues(struct virtio_fs *fs)
     return r;
 }
 
+struct watch_call {
+    struct virtio_fs *fs;
+    int result;
+};
+
+static void watch_on_loop(void *opaque)
+{
+    struct watch_call *call = opaque;
+
+    call->result = loop_add_fd(call->fs->loop, &call->fs->hangup);
+}
+
+static int open_process(struct virtio_fs *fs, const struct virtio_fs_options *options)
+{
+    struct watch_call call = {.fs = fs};
+    int r = vhost_user_open(&fs->user, options->sock, options->start_ms,
+                            VIRTIO_FEATURES_COMMON & ~VIRTIO_FEATURE(VIRTIO_F_RING_RESET),
+                            fs->rings.dev.mem);
+
+    if (r < 0)
+        return r;
+    fs->user.timeout_ms = options->timeout_ms;
+    fs->hangup = (struct loop_fd){.fd = options->sock, .events = EPOLLRDHUP, .ready = hung_up};
+    loop_call(fs->loop, watch_on_loop, &call);
+    if (call.result < 0)
+        vhost_user_close(&fs->user);
+    return call.result;
+}
+
 int virtio_fs_new(const struct virtio_fs_options *options, const struct guest_mem *mem,
                   struct virtio_dev **ret_dev)
 {
@@ -396,20 +421,18 @@ int virtio_fs_new(const struct virtio_fs_options *options, const struct guest_me
     fs->opaque = options->opaque;
     memcpy(fs->config.tag, options->tag, strnlen(options->tag, VIRTIO_FS_TAG_MAX));
     fs->config.num_request_queues = htole32(1);
+    fs->pause = (struct virtio_pause){.loop = options->loop, .changed = pause_changed};
+    virtio_pause_init(&fs->pause);
     r = init_queues(fs);
     if (r < 0)
         close(options->sock);
     else
-        r = vhost_user_open(&fs->user, options->sock, options->start_ms,
-                            VIRTIO_FEATURES_COMMON & ~VIRTIO_FEATURE(VIRTIO_F_RING_RESET), mem);
+        r = open_process(fs, options);
     if (r < 0) {
+        virtio_pause_done(&fs->pause); /* nobody asked for one */
         free_memory(fs);
         return r;
     }
-    fs->user.timeout_ms = options->timeout_ms;
-    fs->hangup = (struct loop_fd){.fd = options->sock, .events = EPOLLRDHUP, .ready = hung_up};
-    fs->pause = (struct virtio_pause){.loop = options->loop, .changed = pause_changed};
-    virtio_pause_init(&fs->pause);
     *ret_dev = &fs->rings.dev;
     return 0;
 }

@@ -33,7 +33,8 @@ struct virtio_fs_options {
     /*
      * The process is lost, and was told to end by closing the connection: it closed it itself
      * (-ECONNRESET), did not answer (-ETIMEDOUT), or said something wrong (-EPROTO). It must not
-     * run any longer when this returns. On the loop's thread, once.
+     * run any longer when this returns. On the loop's thread, once; that may be before
+     * virtio_fs_new returns, which succeeds nevertheless.
      */
     void (*lost)(void *opaque, int error);
     /* The device is freed, and the connection closed. On the thread that freed it. */

@@ -31,9 +31,17 @@ static struct share *share_of(struct attached *attached)
     return container_of(attached, struct share, attached);
 }
 
+static struct virtiofsd_options daemon_options(const struct share *share)
+{
+    return (struct virtiofsd_options){
+        .folder = share->folder,
+        .readonly = share->config->readonly,
+    };
+}
+
 /* ---- virtiofsd, on the loop's thread --------------------------------------------------------- */
 
-/* The connection tells the device, whose driver may not be there yet. */
+/* Its connection tells the device, and that tells of the loss. */
 static void ended(void *opaque)
 {
 }
@@ -42,6 +50,8 @@ static void watch(void *opaque)
 {
     struct share *share = opaque;
 
+    if (!share->process) /* it is lost already */
+        return;
     /* Who does not read what it prints lets it wait. */
     if (helper_process_watch(share->process, share->thread.loop, ended, share) < 0)
         log_warn("share %s: what virtiofsd prints is not read", share->config->tag);
@@ -103,10 +113,7 @@ static int make_device(struct attached *attached, const struct guest_mem *mem,
                        struct virtio_dev **ret_dev, struct err *err)
 {
     struct share *share = share_of(attached);
-    const struct virtiofsd_options daemon = {
-        .folder = share->folder,
-        .readonly = share->config->readonly,
-    };
+    const struct virtiofsd_options daemon = daemon_options(share);
     struct virtio_fs_options options = {
         .loop = share->thread.loop,
         .tag = share->config->tag,
@@ -160,19 +167,25 @@ static const struct attached_ops share_ops = {
 /* What would fail for each guest fails here. */
 static int check(const struct share *share, struct err *err)
 {
-    const struct virtiofsd_options daemon = {
-        .folder = share->folder,
-        .readonly = share->config->readonly,
-    };
+    const struct virtiofsd_options daemon = daemon_options(share);
     struct stat st;
+
+    if (stat(share->folder, &st) < 0)
+        return err_set_errno(err, -errno, "%s: cannot be found", share->config->path);
+    if (!S_ISDIR(st.st_mode))
+        return err_set(err, -ENOTDIR, "%s: expected a folder", share->config->path);
+    return virtiofsd_check(&daemon, err);
+}
+
+static int find_folder(struct share *share, struct err *err)
+{
     int r;
 
-    if (!share->folder || stat(share->folder, &st) < 0)
-        r = err_set_errno(err, -errno, "%s: cannot be found", share->config->path);
-    else if (!S_ISDIR(st.st_mode))
-        r = err_set(err, -ENOTDIR, "%s: expected a folder", share->config->path);
+    share->folder = realpath(share->config->path, NULL);
+    if (share->folder)
+        r = check(share, err);
     else
-        r = virtiofsd_check(&daemon, err);
+        r = err_set_errno(err, -errno, "%s: cannot be found", share->config->path);
     if (r < 0)
         err_prefix(err, "share %s", share->config->tag);
     return r;
@@ -188,9 +201,8 @@ static int attach(struct attachments *attachments, unsigned index, struct err *e
         return err_set(err, -ENOMEM, "out of memory");
     share->attached.ops = &share_ops;
     share->config = &attachments->config->shares[index];
-    share->folder = realpath(share->config->path, NULL);
     (void)snprintf(name, sizeof(name), "share%u", index);
-    r = check(share, err);
+    r = find_folder(share, err);
     if (r == 0)
         r = loop_thread_start(&share->thread, name, err);
     if (r < 0) {

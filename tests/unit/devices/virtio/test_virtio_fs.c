@@ -403,6 +403,16 @@ START_TEST(requests_of_a_dead_process_fail)
 }
 END_TEST
 
+START_TEST(a_process_that_dies_before_the_driver_comes_is_missed_at_once)
+{
+    start();
+    die();
+    bring_up();
+    check_refusing(1);
+    ck_assert_uint_eq(nlost, 1);
+}
+END_TEST
+
 START_TEST(a_process_that_dies_in_a_pause_is_missed_afterwards)
 {
     start();
@@ -509,12 +519,14 @@ static void add_tests(Suite *suite)
                    a_process_that_acknowledges_nothing_will_do, tag_and_queues_are_told,
                    requests_from_before_driver_ok_need_no_kick, a_driver_begins_anew_after_a_reset,
                    pause_takes_the_queues_away_until_it_ends);
-    unit_case_with(
-        suite, "bad", set_up, tear_down, processes_that_are_unfit_are_refused,
-        processes_that_can_do_too_little_are_refused, descriptors_that_nobody_asked_for_are_closed,
-        requests_of_a_dead_process_fail, a_process_that_dies_in_a_pause_is_missed_afterwards,
-        odd_requests_of_a_dead_process_are_taken, a_process_that_is_lost_is_not_asked_again,
-        pause_of_a_process_that_hangs_ends, cancelling_ends_what_waits);
+    unit_case_with(suite, "bad", set_up, tear_down, processes_that_are_unfit_are_refused,
+                   processes_that_can_do_too_little_are_refused,
+                   descriptors_that_nobody_asked_for_are_closed, requests_of_a_dead_process_fail,
+                   a_process_that_dies_before_the_driver_comes_is_missed_at_once,
+                   a_process_that_dies_in_a_pause_is_missed_afterwards,
+                   odd_requests_of_a_dead_process_are_taken,
+                   a_process_that_is_lost_is_not_asked_again, pause_of_a_process_that_hangs_ends,
+                   cancelling_ends_what_waits);
     tcase_add_checked_fixture(failing, set_up, tear_down);
     tcase_add_loop_test(failing, a_process_that_fails_is_lost_and_nobody_waits, 0, 13);
     suite_add_tcase(suite, failing);
