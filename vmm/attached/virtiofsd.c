@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/attached/virtiofsd.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <signal.h>
@@ -59,12 +60,11 @@ static void unescape(char *word)
     *to = '\0';
 }
 
+/* No folder is the root, of which another check is made. */
 static bool is_below(const char *path, const char *folder)
 {
     size_t len = strlen(folder);
 
-    if (strcmp(folder, "/") == 0)
-        return strcmp(path, "/") != 0;
     return strncmp(path, folder, len) == 0 && path[len] == '/';
 }
 
@@ -111,6 +111,11 @@ int virtiofsd_check(const struct virtiofsd_options *options, struct err *err)
         return err_set(err, -ENOENT,
                        "virtiofsd is missing: install the package virtiofsd (in Debian 12: "
                        "qemu-system-common)");
+    /* It cannot leave the host's root for a new one that is the same. */
+    if (program->old && strcmp(options->folder, "/") == 0)
+        return err_set(err, -ENOTSUP,
+                       "%s cannot share the host's root folder: expected folders below it",
+                       program->path);
     if (options->readonly && program->old && has_mounts(options->folder))
         return err_set(err, -ENOTSUP,
                        "readonly: something is mounted below the folder, where %s cannot refuse "
@@ -202,8 +207,8 @@ struct args {
 
 static void add(struct args *args, const char *arg)
 {
-    if (args->n < ARGS_MAX)
-        args->argv[args->n++] = arg;
+    assert(args->n < ARGS_MAX);
+    args->argv[args->n++] = arg;
 }
 
 /* In a list of options, where commas part them. */

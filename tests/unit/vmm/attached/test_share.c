@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <linux/fuse.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -197,6 +198,24 @@ START_TEST(commas_in_the_name_are_part_of_it)
 }
 END_TEST
 
+/* Which can do less. */
+static bool has_only_the_old_program(void)
+{
+    return access("/usr/lib/qemu/virtiofsd", X_OK) == 0 &&
+           access("/usr/libexec/virtiofsd", X_OK) < 0;
+}
+
+START_TEST(all_of_the_host_is_refused_where_the_program_cannot_do_it)
+{
+    if (!has_only_the_old_program())
+        return;
+    free(shares[0].path);
+    shares[0].path = strdup("/../");
+    ck_assert_int_eq(share_attach(&attachments, &err), -ENOTSUP);
+    ck_assert_ptr_nonnull(strstr(err.msg, "root folder"));
+}
+END_TEST
+
 START_TEST(what_is_no_folder_is_refused)
 {
     ck_assert_int_eq(rename(scratch_path("folder/file"), scratch_path("file")), 0);
@@ -215,13 +234,18 @@ END_TEST
 /* Where the program cannot refuse them by itself. */
 START_TEST(mounts_below_a_readonly_folder_are_seen)
 {
-    const struct virtiofsd_options root = {.folder = "/", .readonly = true};
+    const struct virtiofsd_options readonly = {.folder = scratch_path("folder"), .readonly = true};
 
-    if (access("/usr/lib/qemu/virtiofsd", X_OK) == 0 &&
-        access("/usr/libexec/virtiofsd", X_OK) < 0) {
-        ck_assert_int_eq(virtiofsd_check(&root, &err), -ENOTSUP);
-        ck_assert_ptr_nonnull(strstr(err.msg, "mounted below"));
-    }
+    if (!has_only_the_old_program())
+        return;
+    ck_assert_int_eq(unshare(CLONE_NEWNS), 0); /* which ends with the test, and the mounts, too */
+    scratch_ok("mkdir folder-2 'folder/a b' && mount --make-rprivate / && "
+               "mount -t tmpfs none folder-2");
+    ck_assert_int_eq(virtiofsd_check(&readonly, &err), 0);
+    scratch_ok("mount -t tmpfs none 'folder/a b'");
+    ck_assert_int_eq(virtiofsd_check(&readonly, &err), -ENOTSUP);
+    ck_assert_ptr_nonnull(strstr(err.msg, "mounted below"));
+    scratch_ok("umount 'folder/a b' folder-2");
 }
 END_TEST
 
@@ -272,7 +296,7 @@ START_TEST(a_daemon_that_hangs_ends_with_a_process_that_is_killed)
     text[len] = '\0';
     daemon = atoi(text);
     ck_assert_int_gt(daemon, 0);
-    for (unsigned i = 0; ended == 0 && i < 300; i++) {
+    for (unsigned i = 0; ended == 0 && i < 3000; i++) {
         (void)poll(NULL, 0, 10);
         ended = waitpid(daemon, NULL, WNOHANG);
     }
@@ -295,6 +319,7 @@ static void add_tests(Suite *suite)
 {
     unit_case_with(suite, "share", set_up, tear_down, a_folder_is_served_with_its_owners,
                    a_readonly_folder_does_not_change, commas_in_the_name_are_part_of_it,
+                   all_of_the_host_is_refused_where_the_program_cannot_do_it,
                    what_is_no_folder_is_refused, mounts_below_a_readonly_folder_are_seen,
                    a_daemon_that_is_killed_is_noticed,
                    a_daemon_that_hangs_ends_with_a_process_that_is_killed, what_helps_is_told);
@@ -305,7 +330,7 @@ UNIT_USES_THREADS;
 /* It needs the rights that root has: namespaces, and files with other owners. */
 int main(void)
 {
-    const struct virtiofsd_options any = {.folder = "/"};
+    const struct virtiofsd_options any = {.folder = "/tmp"};
 
     if (virtiofsd_check(&any, NULL) < 0 || geteuid() != 0) {
         printf("no virtiofsd, or not root\n");
