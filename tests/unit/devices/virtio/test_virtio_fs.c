@@ -59,14 +59,14 @@ static bool answers(void)
     return fake.fault != FAKE_VHOST_HANGS && fake.fault != FAKE_VHOST_HALF;
 }
 
-static int make_device(struct virtio_dev **ret_dev)
+static int make_device(unsigned start_ms, unsigned timeout_ms, struct virtio_dev **ret_dev)
 {
     const struct virtio_fs_options options = {
         .loop = rig.loop,
         .tag = "a-tag-that-is-as-long-as-it-can-be-36",
         .sock = fake.sock,
-        .start_ms = answers() ? PATIENT_MS : TIMEOUT_MS,
-        .timeout_ms = answers() ? PATIENT_MS : TIMEOUT_MS,
+        .start_ms = start_ms,
+        .timeout_ms = timeout_ms,
         .lost = on_lost,
         .freed = on_freed,
     };
@@ -74,13 +74,18 @@ static int make_device(struct virtio_dev **ret_dev)
     return virtio_fs_new(&options, rig.mem, ret_dev);
 }
 
-static void start(void)
+static void start_with(unsigned timeout_ms)
 {
     struct virtio_dev *dev;
 
     fake_vhost_user_start(&fake);
-    ck_assert_int_eq(make_device(&dev), 0);
+    ck_assert_int_eq(make_device(PATIENT_MS, timeout_ms, &dev), 0);
     rig_add(dev);
+}
+
+static void start(void)
+{
+    start_with(answers() ? PATIENT_MS : TIMEOUT_MS);
 }
 
 static void bring_up(void)
@@ -238,7 +243,9 @@ START_TEST(processes_that_are_unfit_are_refused)
         fake.fault = cases[i].fault;
         fake.at = cases[i].at;
         fake_vhost_user_start(&fake);
-        ck_assert_msg(make_device(&dev) == cases[i].error, "case %zu", i);
+        ck_assert_msg(make_device(answers() ? PATIENT_MS : TIMEOUT_MS, PATIENT_MS, &dev) ==
+                          cases[i].error,
+                      "case %zu", i);
         ck_assert_uint_lt(monotonic_ns() - begin_ns, PATIENT_MS * NS_PER_MS);
         fake_vhost_user_end(&fake);
         ck_assert_uint_eq(count_fds(), before);
@@ -259,7 +266,7 @@ START_TEST(processes_that_can_do_too_little_are_refused)
         fake_vhost_user_init(&fake);
         fake.features &= ~VIRTIO_FEATURE(needed[i]);
         fake_vhost_user_start(&fake);
-        ck_assert_int_eq(make_device(&dev), -EPROTO);
+        ck_assert_int_eq(make_device(PATIENT_MS, PATIENT_MS, &dev), -EPROTO);
         fake_vhost_user_end(&fake);
     }
     fake_vhost_user_init(&fake);
@@ -461,7 +468,8 @@ START_TEST(a_process_that_is_lost_is_not_asked_again)
     fake.fault = FAKE_VHOST_HANGS;
     fake.at = 2;
     fake_vhost_user_start(&fake);
-    ck_assert_int_eq(vhost_user_open(&user, fake.sock, TIMEOUT_MS, VERSION_1, rig.mem), 0);
+    ck_assert_int_eq(vhost_user_open(&user, fake.sock, PATIENT_MS, VERSION_1, rig.mem), 0);
+    user.timeout_ms = TIMEOUT_MS;
     ck_assert_int_eq(vhost_user_set_features(&user, VERSION_1), -ETIMEDOUT);
     ck_assert_int_eq(vhost_user_set_features(&user, VERSION_1), -EPIPE);
     ck_assert_int_eq(vhost_user_stop(&user, 0, &next), -EPIPE);
@@ -485,9 +493,11 @@ START_TEST(pause_of_a_process_that_hangs_ends)
 }
 END_TEST
 
+/* When the vCPU waits for the answer. */
 static void *cancel_soon(void *opaque)
 {
-    usleep(TIMEOUT_MS * 1000 / 4);
+    for (unsigned i = 0; fake.last != 11 && i < PATIENT_MS; i++)
+        usleep(1000);
     virtio_fs_cancel(rig.dev);
     return NULL;
 }
@@ -500,12 +510,12 @@ START_TEST(cancelling_ends_what_waits)
 
     fake.fault = FAKE_VHOST_HANGS;
     fake.at = 11;
-    start();
+    start_with(PATIENT_MS);
     bring_up();
     check_echo("hello");
     ck_assert_int_eq(pthread_create(&thread, NULL, cancel_soon, NULL), 0);
     driver_write32(rig.mmio, VIRTIO_MMIO_STATUS, 0);
-    ck_assert_uint_lt(monotonic_ns() - begin_ns, TIMEOUT_MS * NS_PER_MS);
+    ck_assert_uint_lt(monotonic_ns() - begin_ns, PATIENT_MS * NS_PER_MS);
     pthread_join(thread, NULL);
     ck_assert_uint_eq(nlost, 0);
 }
