@@ -195,6 +195,7 @@ static int get_balloon_stats(struct control_vm *vm, struct vm_counter ret_counte
     struct virtio_balloon_stats stats;
     int n = 0;
 
+    _Static_assert(VIRTIO_BALLOON_NSTATS <= VM_COUNTERS_MAX, "there is room for all");
     if (!balloon)
         return -1;
     if (!balloon_get_stats(balloon, &stats))

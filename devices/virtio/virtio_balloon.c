@@ -238,7 +238,7 @@ static void work_on_stats(struct virtio_balloon *balloon, struct virtio_ring *ri
     }
 }
 
-/* Of a ring that runs, or is being stopped: without one, features may be changing. */
+/* Of a ring that runs: without one, features may be changing. */
 static bool is_for_stats(const struct virtio_balloon *balloon, const struct virtio_ring *ring)
 {
     return ring->index == STATS_QUEUE && has_feature(balloon, VIRTIO_BALLOON_F_STATS_VQ);
@@ -324,10 +324,10 @@ static void rest(struct virtio_ring *ring)
 {
     struct virtio_balloon *balloon = balloon_of_ring(ring);
 
-    if (ring->kick.loop)
+    if (virtio_ring_is_started(ring))
         return;
     forget_begun(&balloon->queues[ring->index]);
-    if (is_for_stats(balloon, ring))
+    if (ring->index == STATS_QUEUE)
         balloon->has_stats = false;
 }
 
