@@ -60,7 +60,7 @@ static void unescape(char *word)
     *to = '\0';
 }
 
-/* No folder is the root, of which another check is made. */
+/* The folder is not the root, which was refused before. */
 static bool is_below(const char *path, const char *folder)
 {
     size_t len = strlen(folder);

@@ -9,7 +9,6 @@ import os
 import select
 import subprocess
 import sys
-import time
 
 from lib import services
 
@@ -108,10 +107,3 @@ class Network:
     def python(self, code, *args):
         """Run Python code in the network."""
         return self.run(sys.executable, "-c", code, *args)
-
-    def wait_until(self, holds, what, timeout=TIMEOUT_S):
-        deadline = time.monotonic() + timeout
-        while not (value := holds()):
-            self.t.check(time.monotonic() < deadline, f"{what}: not in {timeout} s")
-            time.sleep(0.1)
-        return value

@@ -22,6 +22,7 @@ SCENARIO_LIMIT_S = 600
 ALIVE_S = 20
 ALIVE = "ALIVE"
 TOOL_TIMEOUT_S = 300
+WAIT_TIMEOUT_S = 120
 
 
 class Skip(Exception):
@@ -87,6 +88,14 @@ class Test:
     def equal(self, actual, expected, what):
         if actual != expected:
             raise Failure(f"{what}: expected {expected!r}, got {actual!r}")
+
+    def wait_until(self, holds, what, timeout=WAIT_TIMEOUT_S):
+        """What `holds()` returns once that is something."""
+        deadline = time.monotonic() + timeout
+        while not (value := holds()):
+            self.check(time.monotonic() < deadline, f"{what}: not in {timeout} s")
+            time.sleep(0.1)
+        return value
 
     # ---- files and tools
 

@@ -221,6 +221,22 @@ class Vm:
     def signal(self, number):
         self.process.send_signal(number)
 
+    def descendants(self):
+        """The processes that minivmm started, and those that they did."""
+        found, last = [], [self.process.pid]
+        while last:
+            children = []
+            for pid in last:
+                try:
+                    for thread in os.listdir(f"/proc/{pid}/task"):
+                        with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
+                            children += [int(child) for child in file.read().split()]
+                except OSError:  # it has ended
+                    continue
+            found += children
+            last = children
+        return found
+
     def kill(self):
         """SIGKILL, then the rest of what it had printed."""
         self.process.kill()

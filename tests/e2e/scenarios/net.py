@@ -233,15 +233,6 @@ def link_goes_down_and_up(t):
         power_off(t, vm)
 
 
-def children(process):
-    """Of all its threads."""
-    found = []
-    for thread in os.listdir(f"/proc/{process.pid}/task"):
-        with open(f"/proc/{process.pid}/task/{thread}/children", encoding="ascii") as f:
-            found += [int(pid) for pid in f.read().split()]
-    return found
-
-
 def is_passt(pid):
     try:
         with open(f"/proc/{pid}/comm", encoding="ascii") as f:
@@ -256,18 +247,18 @@ def passt_that_dies_is_started_again(t):
     needs_passt(t)
     with Network(t) as net, guest(t, net, "--net", "user") as vm:
         get_address(t, vm)
-        first = [pid for pid in children(vm.process) if is_passt(pid)]
+        first = [pid for pid in vm.descendants() if is_passt(pid)]
         t.check(first, "no passt among minivmm's children")
         for pid in first:
             os.kill(pid, signal.SIGKILL)
-        net.wait_until(lambda: [pid for pid in children(vm.process)
-                                if is_passt(pid) and pid not in first], "another passt")
+        t.wait_until(lambda: [pid for pid in vm.descendants()
+                              if is_passt(pid) and pid not in first], "another passt")
         t.check("passt" in vm.stderr(), "no line about passt")
         wait_carrier(t, vm, 1)
         check_both_ways(t, vm)
-        last = [pid for pid in children(vm.process) if is_passt(pid)]
+        last = [pid for pid in vm.descendants() if is_passt(pid)]
         power_off(t, vm)
-        net.wait_until(lambda: not any(is_passt(pid) for pid in last), "the end of passt", 10)
+        t.wait_until(lambda: not any(is_passt(pid) for pid in last), "the end of passt", 10)
 
 
 @scenario(seconds=5)
