@@ -500,6 +500,35 @@ START_TEST(last_words_before_a_reset_are_heard)
 }
 END_TEST
 
+/* More descriptors than are looked at in two rounds. */
+START_TEST(last_words_in_many_pieces_are_heard)
+{
+    enum { PACKETS = 120, PIECES = 100, LEN = PIECES - sizeof(struct virtio_vsock_hdr) };
+    struct vsock_packet packet = vs_packet(RW, 1000, 52);
+    struct driver_buf bufs[PIECES];
+    int fd;
+
+    packet.len = LEN;
+    make_pattern();
+    vs_bring_up_with(VERSION_1 | VIRTIO_FEATURE(VIRTIO_RING_F_INDIRECT_DESC), 128, 8);
+    fd = vs_open(1000, 52);
+    for (unsigned i = 0; i < PACKETS; i++) {
+        const uint64_t gpa = 200 * MIB + 256ull * i;
+        const struct iovec header = {rig_guest(gpa, VSOCK_HEADER_LEN), VSOCK_HEADER_LEN};
+
+        vsock_packet_write(&packet, &header, 1);
+        memcpy(rig_guest(gpa + VSOCK_HEADER_LEN, LEN), pattern + (size_t)LEN * i, LEN);
+        for (unsigned piece = 0; piece < PIECES; piece++)
+            bufs[piece] = (struct driver_buf){gpa + piece, 1, false};
+        (void)driver_add_indirect(&rig.rings[TX], 190 * MIB + 16ull * PIECES * i, bufs, PIECES);
+    }
+    (void)driver_show(&rig.rings[TX]); /* and no kick */
+    vs_reset();
+    vs_read_exactly(fd, copy, (size_t)PACKETS * LEN);
+    ck_assert_mem_eq(copy, pattern, (size_t)PACKETS * LEN);
+}
+END_TEST
+
 /* After a reset, guest memory is the guest's, whatever the host sends. */
 START_TEST(reset_leaves_memory_alone)
 {
@@ -709,8 +738,9 @@ static void add_tests(Suite *suite)
                paused_guest_does_not_run_out_of_time);
     vsock_case(suite, "resets", reset_ends_all_connections, slow_reader_gets_all_after_a_reset,
                end_waits_a_little_for_readers, end_does_not_wait_for_ever,
-               last_words_before_a_reset_are_heard, reset_leaves_memory_alone,
-               reset_of_one_queue_keeps_connections, reset_of_the_transport_is_an_event);
+               last_words_before_a_reset_are_heard, last_words_in_many_pieces_are_heard,
+               reset_leaves_memory_alone, reset_of_one_queue_keeps_connections,
+               reset_of_the_transport_is_an_event);
     vsock_case(suite, "many", hundred_connections_at_once);
 }
 
