@@ -260,15 +260,16 @@ static int attach(struct net *net, struct loop *loop, struct net_user *user)
     struct passt *passt = passt_of(net);
     int r = stream_attach(&passt->stream, loop, user);
 
-    if (r == 0 && passt->process)
-        r = helper_process_watch(passt->process, loop, ended, passt);
-    if (r < 0) {
-        stream_detach(&passt->stream);
+    if (r < 0)
         return r;
+    if (!stream_has_peer(&passt->stream)) {
+        loop_arm(loop, &passt->retry, 0); /* which makes an end of the process, if there is one */
+        return 0;
     }
-    if (!stream_has_peer(&passt->stream))
-        loop_arm(loop, &passt->retry, 0);
-    return 0;
+    r = helper_process_watch(passt->process, loop, ended, passt);
+    if (r < 0)
+        stream_detach(&passt->stream);
+    return r;
 }
 
 static void detach(struct net *net)

@@ -320,7 +320,7 @@ static void add_tests(Suite *suite)
     TCase *tcase = tcase_create("net_linux");
 
     /* Debian 12's passt waits for time-outs now and then. */
-    tcase_set_timeout(tcase, 60);
+    tcase_set_timeout(tcase, 180);
     tcase_add_checked_fixture(tcase, set_up, tear_down);
     tcase_add_test(tcase, a_linux_talks_through_passt);
     tcase_add_test(tcase, a_linux_talks_through_passt_in_small_packets);

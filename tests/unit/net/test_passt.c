@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "net/stream.h"
 #include "tests/lib/net/card.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
@@ -260,14 +261,55 @@ END_TEST
 
 START_TEST(one_that_ended_between_guests_is_noticed_by_the_next)
 {
+    siginfo_t info;
+    pid_t first;
+
     start_ready(READ_AND_WAIT "exit 3");
+    ck_assert_uint_eq(count_started(&first), 1);
     card_detach(&card);
     play("exec cat <&3 >&3");
     go();
-    usleep(200000);
+    ck_assert_int_eq(waitid(P_PID, (id_t)first, &info, WEXITED | WNOWAIT), 0);
     card_attach(&card, net);
     card_wait_link(&card, false);
     card_wait_link(&card, true);
+}
+END_TEST
+
+START_TEST(the_next_guest_does_not_get_one_that_has_ended)
+{
+    pid_t last;
+
+    start_ready(READ_AND_WAIT "exit 3");
+    play("exec cat <&3 >&3");
+    go();
+    card_wait_link(&card, false);
+    card_detach(&card);
+    card_attach(&card, net);
+    card_wait_link(&card, true);
+    card_turn(&card, 50);
+    ck_assert(net->link_up);
+    ck_assert_uint_eq(count_started(&last), 2);
+}
+END_TEST
+
+static void never(struct loop_fd *watch, uint32_t events)
+{
+    ck_abort_msg("woken");
+}
+
+START_TEST(a_loop_that_cannot_watch_it_is_an_error)
+{
+    struct loop_fd other = {.ready = never};
+
+    start(ECHO);
+    ck_assert_msg(net->ops->wait_ready(net, &err) == 0, "%s", err.msg);
+    other.fd = container_of(net, struct stream, net)->wire.fd;
+    ck_assert_int_eq(loop_add_fd(card.loop, &other), 0);
+    ck_assert_int_eq(net->ops->attach(net, card.loop, &card.user), -EEXIST);
+    loop_remove_fd(&other);
+    card_attach(&card, net);
+    ck_assert(net->link_up);
 }
 END_TEST
 
@@ -350,11 +392,12 @@ static void add_tests(Suite *suite)
                    checksums_are_valid_for_a_driver_that_wants_to_know,
                    missing_passt_is_told_with_what_helps,
                    an_end_at_the_start_is_told_with_cause_and_what_helps);
-    unit_case_with(suite, "later", set_up, tear_down, one_that_ends_later_is_started_again,
-                   the_log_tells_whose_it_is, one_that_hangs_up_is_replaced,
-                   one_that_sends_nonsense_is_replaced,
-                   one_that_cannot_be_started_again_is_tried_again,
-                   one_that_ended_between_guests_is_noticed_by_the_next);
+    unit_case_with(
+        suite, "later", set_up, tear_down, one_that_ends_later_is_started_again,
+        the_log_tells_whose_it_is, one_that_hangs_up_is_replaced,
+        one_that_sends_nonsense_is_replaced, one_that_cannot_be_started_again_is_tried_again,
+        one_that_ended_between_guests_is_noticed_by_the_next,
+        the_next_guest_does_not_get_one_that_has_ended, a_loop_that_cannot_watch_it_is_an_error);
     unit_case_with(suite, "end", set_up, tear_down, it_ends_with_the_card,
                    one_that_does_not_end_is_killed, it_ends_with_a_process_that_is_killed,
                    one_that_hangs_ends_with_a_process_that_is_killed);
