@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Memory that guests give back, and folders of the host that they mount."""
 
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -174,7 +175,8 @@ def kill_virtiofsd(t, vm):
     daemons = vm.descendants()
     t.check(daemons, "no virtiofsd runs")
     for pid in daemons:
-        os.kill(pid, 9)
+        with contextlib.suppress(ProcessLookupError):  # one ends with the other
+            os.kill(pid, 9)
     t.wait_until(lambda: vm.stderr().count(line) > before, "a line of the end")
 
 
