@@ -70,7 +70,10 @@ static int find_address(const struct vsock_unix *un, uint32_t port, struct socka
         len = snprintf(ret_addr->sun_path, room, "%s_%u", un->options.path, port);
     if (len == 0)
         return -ECONNREFUSED;
-    return (size_t)len < room ? 0 : -ENAMETOOLONG;
+    if ((size_t)len < room)
+        return 0;
+    log_guest(LOG_WARN, "vsock: port %u: the name of its socket is too long", port);
+    return -ENAMETOOLONG;
 }
 
 static int unix_connect(struct vsock_host *host, uint32_t port)
