@@ -13,7 +13,7 @@
 #include "tests/lib/devices/virtio/virtio_rig.h"
 #include "tests/lib/net/fake_net.h"
 
-/* Where things are in guest memory, behind the rings: headers of sent frames, a command, buffers. */
+/* Where things are in guest memory behind the rings: headers of sent frames, a command, buffers. */
 #define HDR_GPA(i) (1 * MIB + 64 * (uint64_t)(i))
 #define COMMAND_GPA (2 * MIB)
 #define TX_GPA (4 * MIB)
