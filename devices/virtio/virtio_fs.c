@@ -14,7 +14,6 @@
 #include "base/bytes.h"
 #include "base/iov.h"
 #include "devices/virtio/vhost_user.h"
-#include "devices/virtio/virtio_pause.h"
 #include "devices/virtio/virtio_rings.h"
 
 /* 5.11.2: the one for requests that go first, without notifications, and one for the others. */
@@ -41,7 +40,6 @@ struct virtio_fs {
     bool lost;     /* owner: the loop's thread, as the next two */
     bool refusing; /* it is dead, and requests fail here instead */
     atomic_bool cancelled;
-    struct virtio_pause pause;
     struct virtio_fs_config config;
     void (*tell_lost)(void *opaque, int error);
     void (*freed)(void *opaque);
@@ -178,42 +176,31 @@ static void take_back(struct fs_queue *queue)
     take_calls(queue);
 }
 
+/* A pause begins. A queue that stops has been taken back before. */
+static void rest(struct virtio_ring *ring)
+{
+    struct virtio_fs *fs = container_of(ring->rings, struct virtio_fs, rings);
+
+    take_back(&fs->queues[ring->index]);
+}
+
 /* The end of a pause: with the process, or without it, of which the driver is told. */
 static void go_on(struct fs_queue *queue)
 {
     struct virtio_fs *fs = queue->fs;
 
-    if (!queue->started || queue->given)
+    if (!queue->started || queue->given || is_refused(queue))
         return;
-    if (is_refused(queue))
-        virtio_ring_again(&fs->rings.all[queue->index]);
-    else if (give(queue) < 0 && fs->refusing && begin_to_refuse(queue) < 0)
+    if (give(queue) < 0 && fs->refusing && begin_to_refuse(queue) < 0)
         fs->rings.dev.transport->needs_reset(fs->rings.dev.transport);
 }
 
-static void pause_changed(struct virtio_pause *pause, bool on)
+static void resumed(struct virtio_rings *rings)
 {
-    struct virtio_fs *fs = container_of(pause, struct virtio_fs, pause);
+    struct virtio_fs *fs = container_of(rings, struct virtio_fs, rings);
 
-    fs->rings.pause.on = on;
-    for (unsigned i = 0; i < QUEUES; i++) {
-        if (on)
-            take_back(&fs->queues[i]);
-        else
-            go_on(&fs->queues[i]);
-    }
-}
-
-/* ---- virtio_ops: the main thread ------------------------------------------------------------- */
-
-static void fs_pause(struct virtio_dev *dev, struct virtio_pauser *pauser, uint64_t ticket)
-{
-    virtio_pause_ask(&fs_of(dev)->pause, pauser, ticket);
-}
-
-static void fs_resume(struct virtio_dev *dev)
-{
-    virtio_pause_ask(&fs_of(dev)->pause, NULL, 0);
+    for (unsigned i = 0; i < QUEUES; i++)
+        go_on(&fs->queues[i]);
 }
 
 /* ---- virtio_ops: vCPU threads, under the transport's lock ------------------------------------ */
@@ -231,7 +218,7 @@ static void start_on_loop(void *opaque)
 
     queue->next_avail = 0;
     call->result = loop_add_fd(fs->loop, &queue->call);
-    if (call->result == 0 && !fs->pause.on) {
+    if (call->result == 0 && !fs->rings.pause.on) {
         call->result = give(queue);
         if (call->result < 0 && fs->refusing)
             call->result = begin_to_refuse(queue);
@@ -311,7 +298,6 @@ static void leave_loop(void *opaque)
     struct virtio_fs *fs = opaque;
 
     loop_remove_fd(&fs->hangup);
-    virtio_pause_done(&fs->pause);
 }
 
 static void free_memory(struct virtio_fs *fs)
@@ -344,8 +330,8 @@ static const struct virtio_ops virtio_fs_ops = {
     .features_ok = fs_features_ok,
     .queue_start = fs_queue_start,
     .queue_stop = fs_queue_stop,
-    .pause = fs_pause,
-    .resume = fs_resume,
+    .pause = virtio_rings_pause,
+    .resume = virtio_rings_resume,
     .free = fs_free,
 };
 
@@ -407,7 +393,12 @@ int virtio_fs_new(const struct virtio_fs_options *options, const struct guest_me
     int r = -ENOMEM;
 
     if (fs) {
-        fs->rings = (struct virtio_rings){.loop = options->loop, .work = refuse};
+        fs->rings = (struct virtio_rings){
+            .loop = options->loop,
+            .work = refuse,
+            .rest = rest,
+            .resumed = resumed,
+        };
         r = virtio_rings_init(&fs->rings, &virtio_fs_ops, mem, QUEUES);
     }
     if (r < 0) {
@@ -421,15 +412,12 @@ int virtio_fs_new(const struct virtio_fs_options *options, const struct guest_me
     fs->opaque = options->opaque;
     memcpy(fs->config.tag, options->tag, strnlen(options->tag, VIRTIO_FS_TAG_MAX));
     fs->config.num_request_queues = htole32(1);
-    fs->pause = (struct virtio_pause){.loop = options->loop, .changed = pause_changed};
-    virtio_pause_init(&fs->pause);
     r = init_queues(fs);
     if (r < 0)
         close(options->sock);
     else
         r = open_process(fs, options);
     if (r < 0) {
-        virtio_pause_done(&fs->pause); /* nobody asked for one */
         free_memory(fs);
         return r;
     }
