@@ -13,10 +13,22 @@
 
 /* What an entry says of its whole cluster, as far as clearing depends on it. */
 struct clearance {
-    bool below;       /* a backing file may have data here, now or later */
+    bool below;       /* a backing file may show here, now or later */
     bool unallocated; /* the cluster has no data, no space and no zeroes here */
     bool reads_zero;
 };
+
+/*
+ * Has any image below something at `off`? A short one hides what those below it have, but only
+ * until it is dropped: the disk is in use then, and shows the same (stream.c).
+ */
+static bool is_below(const struct qcow2 *q, uint64_t off)
+{
+    for (const struct block *layer = q->block.backing; layer; layer = layer->backing)
+        if (off < layer->len)
+            return true;
+    return false;
+}
 
 static int look_at(const struct qcow2 *q, const struct qcow2_entry *entry, uint64_t cluster_off,
                    enum qcow2_clear how, struct clearance *ret_c)
@@ -27,8 +39,7 @@ static int look_at(const struct qcow2 *q, const struct qcow2_entry *entry, uint6
 
     if (r < 0)
         return r;
-    ret_c->below =
-        how == QCOW2_CLEAR_ZERO_OWN || (q->block.backing && cluster_off < q->block.backing->len);
+    ret_c->below = how == QCOW2_CLEAR_ZERO_OWN || is_below(q, cluster_off);
     ret_c->unallocated = uniform && extent.kind == QCOW2_UNALLOCATED && !extent.has_space;
     ret_c->reads_zero = uniform && (extent.kind == QCOW2_ZEROES ||
                                     (extent.kind == QCOW2_UNALLOCATED && !ret_c->below));
@@ -109,7 +120,7 @@ static bool is_clear(const struct qcow2 *q, uint64_t off, enum qcow2_clear how)
 {
     return how != QCOW2_CLEAR_ZERO_OWN &&
            (q->l1.entries[qcow2_l1_index(q, off)] & QCOW2_OFF_MASK) == 0 &&
-           (how == QCOW2_CLEAR_DISCARD || !q->block.backing || off >= q->block.backing->len);
+           (how == QCOW2_CLEAR_DISCARD || !is_below(q, off));
 }
 
 uint64_t qcow2_clear_piece(const struct qcow2 *q, uint64_t off, uint64_t len)
