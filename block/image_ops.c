@@ -25,7 +25,7 @@ void block_get_details(const struct block *block, struct block_details *ret_deta
         .backing_format = block->backing_format,
         .data_name = block->data_name,
         .data_path = block->data_path,
-        .part_off = block->file->part.off,
+        .part = block->file->part,
         .backing = block->backing,
     };
     if (block->driver->get_details)

@@ -12,6 +12,7 @@
 
 #include "base/compiler.h"
 #include "base/err.h"
+#include "base/file_part.h"
 #include "block/block.h"
 #include "block/create.h"
 #include "block/luks.h"
@@ -29,7 +30,7 @@ struct block_details {
     const uint64_t *data_id;
     bool data_file_raw;
     const struct block *backing;            /* NULL: there is none, or it was not opened */
-    uint64_t part_off;                      /* where in the file the image begins */
+    struct file_part part;                  /* of the file, with the image in it */
     const struct block_snapshot *snapshots; /* of block_note_snapshots */
     unsigned nsnapshots;
 

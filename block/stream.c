@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/bytes.h"
 #include "block/driver.h"
@@ -115,6 +116,19 @@ static int stream(const struct stream *s, const char *name, struct block **ret_d
     return drop_backing(s, name, ret_dropped, err);
 }
 
+/* There is nothing to copy, but the base may get another name. */
+static int rename_base(struct block *block, const struct block *base, const char *name,
+                       struct err *err)
+{
+    int r = 0;
+
+    block_hold(block);
+    if (base && strcmp(name, block->backing_name) != 0)
+        r = block_change_backing(block, name, base->driver->name, err);
+    block_release(block);
+    return r;
+}
+
 int block_stream(struct block *block, struct block *base, const char *name, struct block_job *job,
                  struct block **ret_dropped, struct err *err)
 {
@@ -122,9 +136,9 @@ int block_stream(struct block *block, struct block *base, const char *name, stru
     int r;
 
     *ret_dropped = NULL;
-    if (block->backing == base) { /* there is nothing to do */
+    if (block->backing == base) {
         block_job_enter(job, BLOCK_JOB_RUNNING);
-        return 0;
+        return rename_base(block, base, name, err);
     }
     if (!block->writable)
         return err_set(err, -EROFS, "%s: the image is open for reading only", block->path);

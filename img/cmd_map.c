@@ -133,7 +133,7 @@ static uint64_t begin_of(const struct block *layer)
     struct block_details details;
 
     block_get_details(layer, &details);
-    return details.version ? 0 : details.part_off;
+    return details.version ? 0 : details.part.off;
 }
 
 static int print_extents(const struct map *map, uint64_t off, uint64_t end)

@@ -8,7 +8,6 @@
 #include <sys/stat.h>
 
 #include "base/file_host.h"
-#include "block/image_ops.h"
 #include "block/stack.h"
 
 void disk_image_name(unsigned index, char name[DISK_NAME_MAX])
@@ -118,15 +117,16 @@ int disk_image_open(const struct disk_image *image, struct block **ret_block, st
     return r;
 }
 
-bool disk_image_is_at(const char *path, const uint64_t id[2])
+bool disk_image_is_at(const struct block_details *image, const char *path,
+                      const struct file_part *part)
 {
     uint64_t found[2];
     struct stat st;
 
-    if (stat(path, &st) < 0)
+    if (part->off != image->part.off || part->len != image->part.len || stat(path, &st) < 0)
         return false;
     file_host_identify(&st, found);
-    return memcmp(found, id, sizeof(found)) == 0;
+    return memcmp(found, image->file_id, sizeof(found)) == 0;
 }
 
 void disk_image_note_use(struct open_files *files, unsigned index, const struct block *layer,

@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/open_files.h"
 #include "block/block.h"
+#include "block/image_ops.h"
 #include "vmm/config/config.h"
 
 #define DISK_NAME_MAX 8
@@ -37,8 +38,9 @@ struct disk_image {
 int disk_image_open(const struct disk_image *image, struct block **ret_block,
                     struct err *err) MUST_CHECK;
 
-/* Is this the path of the file with that identity? It waits for the host. */
-bool disk_image_is_at(const char *path, const uint64_t id[2]);
+/* Is that part of the file at `path` the image? It waits for the host. */
+bool disk_image_is_at(const struct block_details *image, const char *path,
+                      const struct file_part *part);
 
 /*
  * An image without those below it, with its data file, if it has one: the list says that it is the

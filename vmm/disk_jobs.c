@@ -117,31 +117,34 @@ static bool is_said(const struct disk_layer *layer)
 /* ---- what the overlay calls the base --------------------------------------------------------- */
 
 struct naming {
-    const char *overlay; /* paths of images */
-    const char *base;    /* NULL: there is none, nor a name */
-    const char *now;     /* what the image right above the base calls it */
-    const uint64_t *id;  /* of the base's file */
-    const char *wanted;  /* NULL: any name */
-    char *name;          /* to be freed */
+    const char *overlay;       /* its path */
+    struct block_details base; /* the operation under way does not change it */
+    const char *now;           /* what the image right above the base calls it */
+    const char *wanted;        /* NULL: any name */
+    char *name;                /* to be freed */
     struct err *err;
     int result;
 };
 
-/* Does the name lead from the overlay to the base? */
+/*
+ * Does the name lead from the overlay to the base? A description may say more than where the file
+ * is: the present one does, but another one must not.
+ */
 static bool leads_to_base(const struct naming *naming, const char *text)
 {
     struct block_name name;
     struct err ignored;
     bool does = block_name_below(naming->overlay, text, NULL, &name, &ignored) == 0 &&
-                disk_image_is_at(name.path, naming->id);
+                !name.data_path && !name.no_backing &&
+                disk_image_is_at(&naming->base, name.path, &name.part);
 
     block_name_done(&name);
-    return does;
+    return does || (block_name_is_json(text) && strcmp(text, naming->now) == 0);
 }
 
 /*
  * The name that the base has now, if it can stay: then images that are moved together are found
- * again. A description may say more than where the file is.
+ * again.
  */
 static char *find_name(const struct naming *naming)
 {
@@ -149,9 +152,9 @@ static char *find_name(const struct naming *naming)
 
     if (naming->wanted)
         return leads_to_base(naming, naming->wanted) ? strdup(naming->wanted) : NULL;
-    if (block_name_is_json(naming->now) || leads_to_base(naming, naming->now))
+    if (leads_to_base(naming, naming->now))
         return strdup(naming->now);
-    path = realpath(naming->base, NULL);
+    path = realpath(naming->base.path, NULL);
     if (path && leads_to_base(naming, path))
         return path;
     free(path);
@@ -168,10 +171,10 @@ static void find_name_there(void *opaque)
         naming->result = block_stack_check_name(naming->name, naming->err);
     else if (naming->wanted)
         naming->result = err_set(naming->err, -EINVAL, "backing-file '%s': expected a name of %s",
-                                 naming->wanted, naming->base);
+                                 naming->wanted, naming->base.path);
     else
-        naming->result =
-            err_set(naming->err, -ENOENT, "%s: the image has no such name any more", naming->base);
+        naming->result = err_set(naming->err, -ENOENT, "%s: the image has no such name any more",
+                                 naming->base.path);
 }
 
 /* The name by which the header of the image at one depth can name the one at the other. */
@@ -179,7 +182,6 @@ static int name_base(struct disk_job_op *op, unsigned overlay, unsigned base, ch
 {
     struct block *top = op->disk->port.block;
     struct block_details above;
-    struct block_details below;
     struct naming naming = {
         .overlay = path_of(block_stack_at(top, overlay)),
         .wanted = op->wish.backing_file,
@@ -187,10 +189,8 @@ static int name_base(struct disk_job_op *op, unsigned overlay, unsigned base, ch
     };
 
     block_get_details(block_stack_at(top, base - 1), &above);
-    block_get_details(block_stack_at(top, base), &below);
+    block_get_details(block_stack_at(top, base), &naming.base);
     naming.now = above.backing_name;
-    naming.base = below.path;
-    naming.id = below.file_id;
     block_live_elsewhere(top, find_name_there, &naming);
     *ret_name = naming.name;
     return naming.result;
@@ -248,7 +248,8 @@ static int stream(struct disk_op *base)
     unsigned depth = 0;
     int r = find_stream_base(op, &depth);
 
-    if (r == 0 && depth != 1 && block_stack_at(top, 1)) /* else there is nothing to take over */
+    /* If there is nothing to take over, nor to be named, nothing is written. */
+    if (r == 0 && (depth != 1 || op->wish.backing_file) && block_stack_at(top, 1))
         r = disk_check_writable(disk, &base->err);
     if (r == 0 && depth > 0)
         r = name_base(op, 0, depth, &name);

@@ -277,7 +277,7 @@ static int find_present(struct overlay *o)
     const char *path = o->present.path;
 
     o->backing = realpath(path, NULL);
-    if (o->backing && disk_image_is_at(o->backing, o->present.file_id))
+    if (o->backing && disk_image_is_at(&o->present, o->backing, &FILE_PART_ALL))
         return 0;
     return err_set(&o->op->base.err, -ENOENT, "%s: the image of the disk has no such name any more",
                    path);

@@ -365,12 +365,25 @@ START_TEST(any_range_is_committed_under_load)
 }
 END_TEST
 
+static void assert_calls(const char *overlay, const char *name, const char *format)
+{
+    const struct block_options options = {
+        .path = scratch_path(overlay), .readonly = true, .flags = BLOCK_OPEN_SHARE};
+    struct block_details details;
+    struct err err = {0};
+    struct block *block;
+
+    ck_assert_msg(block_open(&options, &block, &err) == 0, "%s", err.msg);
+    block_get_details(block, &details);
+    ck_assert_str_eq(details.backing_name, name);
+    ck_assert_str_eq(details.backing_format, format);
+    ck_assert_int_eq(block_close(block), 0);
+}
+
 /* All images lie in one folder that is given another name: names in them lead on. */
 START_TEST(names_of_images_stay_as_they_are)
 {
     struct block_create_options overlay = disk_vm_layouts[0];
-    struct block_details details;
-    struct block *block;
 
     disk_vm_make("disk.qcow2", disk_vm_layouts[1]);
     overlay.backing_format = BLOCK_FORMAT_QCOW2;
@@ -386,23 +399,14 @@ START_TEST(names_of_images_stay_as_they_are)
     ck_assert_int_eq(disk_vm_stream(2), 0);
     disk_vm_assert_done();
     disk_vm_close();
-    block = image_open("b.qcow2", BLOCK_FORMAT_QCOW2, true);
-    block_get_details(block, &details);
-    ck_assert_str_eq(details.backing_name, "disk.qcow2");
-    ck_assert_str_eq(details.backing_format, "qcow2");
-    ck_assert_int_eq(block_close(block), 0);
-    block = image_open("c.qcow2", BLOCK_FORMAT_QCOW2, true);
-    block_get_details(block, &details);
-    ck_assert_str_eq(details.backing_name, "disk.qcow2");
-    ck_assert_int_eq(block_close(block), 0);
+    assert_calls("b.qcow2", "disk.qcow2", "qcow2");
+    assert_calls("c.qcow2", "disk.qcow2", "qcow2");
 }
 END_TEST
 
 START_TEST(a_name_that_is_wished_for_has_to_lead_to_the_base)
 {
     struct disk_job_wish wish = {.base = {.by_depth = true, .depth = 2}};
-    struct block_details details;
-    struct block *block;
 
     disk_vm_make("disk.qcow2", disk_vm_layouts[0]);
     start_on_chain("disk.qcow2", true);
@@ -419,11 +423,69 @@ START_TEST(a_name_that_is_wished_for_has_to_lead_to_the_base)
     wish.base.by_depth = true;
     wish.backing_file = "./disk.qcow2";
     ck_assert_int_eq(disk_stream(disk_vm.disk, &wish, &disk_vm_job_events), 0);
+    disk_vm_assert_done();
+    assert_calls("o1.qcow2", "./disk.qcow2", "qcow2");
+
+    /* With nothing between, the name is all that changes. */
+    wish.base.depth = 1;
+    wish.backing_file = "././disk.qcow2";
+    ck_assert_int_eq(disk_stream(disk_vm.disk, &wish, &disk_vm_job_events), 0);
     check_after(2, "o1.qcow2");
-    block = image_open("o1.qcow2", BLOCK_FORMAT_QCOW2, true);
-    block_get_details(block, &details);
-    ck_assert_str_eq(details.backing_name, "./disk.qcow2");
-    ck_assert_int_eq(block_close(block), 0);
+    assert_calls("o1.qcow2", "././disk.qcow2", "qcow2");
+}
+END_TEST
+
+/* What shows the part of a file that begins at 1 MiB, with more keys. */
+static void describe_part(char name[500], const char *file, const char *more)
+{
+    (void)snprintf(name, 500,
+                   "json:{\"driver\":\"raw\",\"offset\":1048576,%s\"file\":{\"filename\":\"%s\"}}",
+                   more, file);
+}
+
+static void assert_name_refused(const char *name)
+{
+    const struct disk_job_wish wish = {.base = {.by_depth = true, .depth = 2},
+                                       .backing_file = name};
+
+    assert_refused(disk_stream(disk_vm.disk, &wish, &disk_vm_job_events), -EINVAL, "expected");
+}
+
+/* No path leads to it. */
+START_TEST(an_image_that_is_a_part_of_a_file_keeps_its_name)
+{
+    struct block_create_options options = disk_vm_layouts[0];
+    char file[300];
+    char name[500];
+    char other[500];
+
+    (void)snprintf(file, sizeof(file), "%s", scratch_path("file"));
+    scratch_ok("truncate -s 17M file");
+    describe_part(name, file, "");
+    options.backing_file = name;
+    options.backing_format = BLOCK_FORMAT_RAW;
+    disk_vm_make("a.qcow2", options);
+    options.backing_file = "a.qcow2";
+    options.backing_format = BLOCK_FORMAT_QCOW2;
+    disk_vm_make("b.qcow2", options);
+    disk_vm_open("b.qcow2", BLOCK_FORMAT_QCOW2, false);
+    disk_vm_start_load(LEN, false);
+    assert_name_refused("file");
+    describe_part(other, file, "\"size\":512,");
+    assert_name_refused(other);
+    describe_part(other, file, "\"backing\":null,");
+    assert_name_refused(other);
+    ck_assert_int_eq(disk_vm_stream(2), 0);
+    disk_vm_assert_done();
+    assert_calls("b.qcow2", name, "raw");
+    disk_load_wait(disk_vm.load, 300);
+    ck_assert_int_eq(disk_vm_commit(), 0);
+    disk_vm_assert_done();
+    ck_assert_int_eq(
+        disk_snapshot_overlay(disk_vm.disk, scratch_path("c.qcow2"), disk_vm_when_done), 0);
+    ck_assert_int_eq(disk_vm_wait(), -ENOENT);
+    disk_load_wait(disk_vm.load, 300);
+    disk_vm_end_and_check("b.qcow2", true);
 }
 END_TEST
 
@@ -597,7 +659,8 @@ static void add_tests(Suite *suite)
                               what_cannot_be_is_refused_at_once,
                               a_commit_that_is_cancelled_can_be_done_again,
                               names_of_images_stay_as_they_are,
-                              a_name_that_is_wished_for_has_to_lead_to_the_base));
+                              a_name_that_is_wished_for_has_to_lead_to_the_base,
+                              an_image_that_is_a_part_of_a_file_keeps_its_name));
     disk_vm_add(suite, "ready", DISK_VM_TESTS(NULL),
                 DISK_VM_TESTS(a_commit_waits_until_it_is_to_be_completed,
                               a_commit_that_is_ready_is_cancelled,
