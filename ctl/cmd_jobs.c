@@ -5,9 +5,11 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/text.h"
 #include "ctl/amount.h"
 #include "ctl/answer.h"
 #include "ctl/command.h"
@@ -87,6 +89,15 @@ static void note_failure(struct jobs *jobs, const char *name, const char *why)
         err_set(&jobs->failure, CTL_REMOTE_ERROR, "%s: %s", name, why);
 }
 
+/* Whoever asked for the job has chosen its name. */
+static void print_done(const char *name)
+{
+    char *safe = text_escaped(name, false);
+
+    printf("%s: done\n", safe ? safe : "-");
+    free(safe);
+}
+
 /* Is it the end of a job? It is printed then. */
 static bool take_event(struct jobs *jobs, const json_t *event)
 {
@@ -101,7 +112,7 @@ static bool take_event(struct jobs *jobs, const json_t *event)
     if (jobs->args->json)
         answer_print(event, stdout);
     else if (!cancelled && !error)
-        printf("%s: done\n", name);
+        print_done(name);
     if (cancelled)
         note_failure(jobs, name, "cancelled");
     else if (error)
@@ -109,28 +120,47 @@ static bool take_event(struct jobs *jobs, const json_t *event)
     return true;
 }
 
+/* 0; -ETIMEDOUT: there is none so far; or another negative errno. */
+static int take_next(struct jobs *jobs, unsigned timeout_ms, bool *ret_ended)
+{
+    json_t *event = NULL;
+    int r;
+
+    link_set_timeout(jobs->link, timeout_ms);
+    r = link_next_event(jobs->link, &event, &jobs->err);
+    if (r == 0)
+        *ret_ended = take_event(jobs, event);
+    json_decref(event);
+    return r;
+}
+
 /* Until a job ends, or for as long as the interval is. 0, or a negative errno. */
 static int wait_for_an_end(struct jobs *jobs, unsigned interval_ms)
 {
     uint64_t deadline_ns = monotonic_ns() + interval_ms * NS_PER_MS;
     bool ended = false;
+    int r = 0;
 
-    while (!ended) {
+    while (r == 0 && !ended) {
         uint64_t now = monotonic_ns();
-        json_t *event = NULL;
-        int r;
 
         if (now >= deadline_ns)
             return 0;
-        link_set_timeout(jobs->link, (unsigned)((deadline_ns - now) / NS_PER_MS) + 1);
-        r = link_next_event(jobs->link, &event, &jobs->err);
-        if (r == 0)
-            ended = take_event(jobs, event);
-        json_decref(event);
-        if (r < 0)
-            return r == -ETIMEDOUT ? 0 : r;
+        r = take_next(jobs, (unsigned)((deadline_ns - now) / NS_PER_MS) + 1, &ended);
     }
-    return 0;
+    return r == -ETIMEDOUT ? 0 : r;
+}
+
+/* All that were told of by the last answer: no time is needed to hear of them. */
+static int take_the_rest(struct jobs *jobs)
+{
+    bool ended;
+    int r;
+
+    do {
+        r = take_next(jobs, 0, &ended);
+    } while (r == 0);
+    return r == -ETIMEDOUT ? 0 : r;
 }
 
 /* One that is ready ends when somebody says so, which may be never. */
@@ -155,7 +185,6 @@ static int ask(struct jobs *jobs, json_t **ret_list)
     return link_ask(jobs->link, "query-block-jobs", NULL, ret_list, &jobs->err);
 }
 
-/* What ended before the last answer has been told by then: no time is needed to hear of it. */
 static int follow(struct jobs *jobs)
 {
     unsigned interval_ms = jobs->args->interval_ms ? jobs->args->interval_ms : INTERVAL_MS;
@@ -171,9 +200,11 @@ static int follow(struct jobs *jobs)
             print_jobs(jobs, list);
         (void)fflush(stdout);
         json_decref(list);
-        if (r == 0)
-            r = wait_for_an_end(jobs, unfinished ? interval_ms : 1);
+        if (r == 0 && unfinished)
+            r = wait_for_an_end(jobs, interval_ms);
     }
+    if (r == 0)
+        r = take_the_rest(jobs);
     if (r == 0 && jobs->failure.code != 0) {
         jobs->err = jobs->failure;
         r = jobs->err.code;

@@ -312,6 +312,18 @@ class Jobs(CtlTest):
         self.jobs([self.JOB], [self.JOB], self.ends("BLOCK_JOB_COMPLETED"))
         self.assertEqual(self.out(*self.follow()), 2 * (self.HEADINGS + self.ROW) + "disk0: done\n")
 
+    def test_some_end_at_once(self):
+        def end(connection):
+            self.ends("BLOCK_JOB_COMPLETED")(connection)
+            event(connection, "BLOCK_JOB_COMPLETED", device="x\x1b", type="commit")
+            event(connection, "BLOCK_JOB_COMPLETED", device="disk1", type="commit", error="full")
+            return []
+
+        self.jobs([self.JOB], end)
+        out, err = self.ctl(*self.follow(), status=1)
+        self.assertEqual(out, self.HEADINGS + self.ROW + "disk0: done\nx\\x1b: done\n")
+        self.assertEqual(err, "minivmm-ctl: web: disk1: full\n")
+
     def test_one_that_fails(self):
         self.jobs([self.JOB], self.ends("BLOCK_JOB_COMPLETED", error="No space left on device"))
         out, err = self.ctl(*self.follow(), status=1)
