@@ -13,6 +13,8 @@
 #include "devices/virtio/virtio_fs.h"
 #include "vmm/attached/virtiofsd.h"
 
+_Static_assert(CONFIG_TAG_MAX == VIRTIO_FS_TAG_MAX, "what is accepted is what guests are told");
+
 /* How long virtiofsd may take to end once its connection is closed. */
 #define END_MS 1000
 
