@@ -36,6 +36,7 @@ struct passt {
     char name[32]; /* in the log: "net eth0: passt" */
     struct passt_args args;
     struct helper_process *process; /* NULL: it is to be started again */
+    bool told;                      /* why the link is down */
     struct loop_timer retry;
     struct backoff backoff;
 };
@@ -206,12 +207,18 @@ static void retry_later(struct passt *passt)
         loop_arm(passt->stream.loop, &passt->retry, backoff_next(&passt->backoff));
 }
 
+static void tell_end(struct passt *passt)
+{
+    log_guest(LOG_WARN, "%s has ended (%s): the link is down until it is started again",
+              passt->name, helper_process_fate(passt->process));
+    passt->told = true;
+}
+
 static void ended(void *opaque)
 {
     struct passt *passt = opaque;
 
-    log_guest(LOG_WARN, "%s has ended (%s): the link is down until it is started again",
-              passt->name, helper_process_fate(passt->process));
+    tell_end(passt);
     stream_disconnect(&passt->stream);
     if (passt->stream.loop)
         retry_later(passt);
@@ -222,13 +229,25 @@ static void peer_lost(struct stream *stream, int reason)
 {
     struct passt *passt = container_of(stream, struct passt, stream);
 
-    if (reason == -EPROTO)
+    if (reason == -EPROTO) {
+        passt->told = true;
         log_guest(LOG_WARN,
                   "%s: a frame of an impossible length came: the link is down until it is started "
                   "again",
                   passt->name);
+    }
     if (stream->loop)
         retry_later(passt);
+}
+
+/* Its socket broke, mostly because it was about to end. */
+static void tell_hang_up(struct passt *passt)
+{
+    helper_process_unwatch(passt->process);
+    if (helper_process_wait(passt->process, -1, 0) == -ESRCH)
+        tell_end(passt);
+    else
+        log_guest(LOG_WARN, "%s has hung up: it is killed, and started again", passt->name);
 }
 
 static void start_again(struct loop_timer *timer)
@@ -237,6 +256,8 @@ static void start_again(struct loop_timer *timer)
     struct err err = {0};
     int r;
 
+    if (!passt->told)
+        tell_hang_up(passt);
     helper_process_end(passt->process, 0);
     passt->process = NULL;
     r = start(passt, &err);
@@ -244,11 +265,13 @@ static void start_again(struct loop_timer *timer)
         r = helper_process_watch(passt->process, passt->stream.loop, ended, passt);
     if (r == 0) {
         backoff_succeed(&passt->backoff);
+        passt->told = false;
         log_guest(LOG_WARN, "%s was started again: the link is up", passt->name);
         return;
     }
     log_guest(LOG_WARN, "%s cannot be started again: %s", passt->name,
               err.msg[0] ? err.msg : strerror(-r));
+    passt->told = true;
     stream_disconnect(&passt->stream);
     retry_later(passt);
 }

@@ -214,30 +214,35 @@ START_TEST(the_log_tells_whose_it_is)
 END_TEST
 
 /* It goes on, but is of no use any more. */
-static void check_replaced(const char *script)
+static void check_replaced(const char *script, const char *why)
 {
     pid_t first, last;
+    char log[1024];
 
     start_ready(script);
     ck_assert_uint_eq(count_started(&first), 1);
     play("exec cat <&3 >&3");
+    catch_log();
     go();
     card_wait_link(&card, false);
     card_wait_link(&card, true);
     ck_assert_int_eq(kill(first, 0), -1);
     card_turn(&card, 50);
     ck_assert_uint_eq(count_started(&last), 2);
+    log[scratch_load("log", log, sizeof(log) - 1)] = '\0';
+    ck_assert_msg(strstr(log, why), "%s", log);
 }
 
 START_TEST(one_that_hangs_up_is_replaced)
 {
-    check_replaced(READ_AND_WAIT "exec 3>&-; exec sleep 1000");
+    check_replaced(READ_AND_WAIT "exec 3>&-; exec sleep 1000", "passt has hung up");
 }
 END_TEST
 
 START_TEST(one_that_sends_nonsense_is_replaced)
 {
-    check_replaced(READ_AND_WAIT "printf '\\000\\001\\000\\000' >&3; exec sleep 1000");
+    check_replaced(READ_AND_WAIT "printf '\\000\\001\\000\\000' >&3; exec sleep 1000",
+                   "passt: a frame of an impossible length");
 }
 END_TEST
 
