@@ -26,20 +26,17 @@ static struct guest_mem *mem;
 static struct irq irq;
 static struct virtio_mmio *mmio;
 
-static void add_net(const char *text)
+static void add_group(const char *name, const char *text)
 {
     struct err err;
 
-    ck_assert_msg(config_group_parse(config_group_find("net"), &config, text, &err) == 0, "%s",
+    ck_assert_msg(config_group_parse(config_group_find(name), &config, text, &err) == 0, "%s",
                   err.msg);
 }
 
-static void add_disk(const char *text)
+static void add_net(const char *text)
 {
-    struct err err;
-
-    ck_assert_msg(config_group_parse(config_group_find("disk"), &config, text, &err) == 0, "%s",
-                  err.msg);
+    add_group("net", text);
 }
 
 static void attach(void)
@@ -176,8 +173,8 @@ START_TEST(addresses_follow_from_the_disk_else)
     real = realpath(path, NULL);
     expected = mac_of_name(real, 0);
     free(real);
-    add_disk("/other/VMs/disk,readonly=on");
-    add_disk(path);
+    add_group("disk", "/other/VMs/disk,readonly=on");
+    add_group("disk", path);
     add_listening("");
     attach();
     found = info_of(0).mac;
