@@ -23,8 +23,7 @@ struct net_card {
     struct net *net;
     struct virtio_net_counters *counters;
     struct net_filter filter;
-    uint64_t
-        features; /* of the last driver that agreed on some; rings.dev.features is the transport's */
+    uint64_t features; /* of the last driver that agreed on some; rings.dev's is the transport's */
     uint64_t offloads; /* agreed on, of NET_OFFLOADS */
     bool link_up;      /* the back end's, unless the user took it down */
     bool must_announce;
