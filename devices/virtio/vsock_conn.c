@@ -6,14 +6,12 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/iov.h"
-#include "base/log.h"
 
 /* Packets that are due. Bytes that the socket has for the guest come in addition. */
 enum {

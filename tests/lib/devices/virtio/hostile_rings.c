@@ -3,48 +3,38 @@
 
 #include <assert.h>
 #include <linux/virtio_mmio.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "base/loop_thread.h"
 #include "devices/virtio/virtio_mmio.h"
 #include "tests/lib/devices/virtio/virtio_driver.h"
+#include "tests/lib/settle.h"
 
 #define QUEUE_HEADER ((size_t)3)
 
 static struct hostile_rings world;
 
-static void *loop_main(void *arg)
-{
-    if (loop_run(world.loop) < 0)
-        abort();
-    return NULL;
-}
-
 const struct hostile_rings *hostile_rings(void)
 {
-    pthread_t thread;
+    static struct loop_thread thread;
+    struct err err;
 
     if (world.loop)
         return &world;
     log_set_level(LOG_ERROR);
     world.mem = driver_mem_new(HOSTILE_RINGS_MEM_LEN);
-    if (loop_new(&world.loop) < 0 || pthread_create(&thread, NULL, loop_main, NULL) != 0)
+    if (loop_thread_start(&thread, "devices", &err) < 0)
         abort();
-    pthread_detach(thread);
+    world.loop = thread.loop;
     return &world;
-}
-
-static void nothing(void *opaque)
-{
 }
 
 void hostile_rings_settle(void)
 {
-    for (int i = 0; i < 4; i++)
-        loop_call(world.loop, nothing, NULL);
+    settle(world.loop);
 }
 
 static void set_up_queue(struct virtio_mmio *mmio, unsigned index, uint32_t size,

@@ -4,6 +4,8 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "tests/lib/settle.h"
+
 #define MEM_LEN (16 * MIB)
 
 struct blk_rig blk;
@@ -67,14 +69,9 @@ static void tear_down(void)
     guest_mem_free(blk.mem);
 }
 
-static void nothing(void *opaque)
-{
-}
-
 void blk_settle(void)
 {
-    for (int i = 0; i < 4; i++)
-        loop_call(blk.loop, nothing, NULL);
+    settle(blk.loop);
 }
 
 /* ---- requests -------------------------------------------------------------------------------- */

@@ -5,21 +5,19 @@
 #include <semaphore.h>
 #include <string.h>
 
-struct virtio_rig rig;
+#include "tests/lib/settle.h"
 
-static void *loop_main(void *arg)
-{
-    ck_assert_int_eq(loop_run(rig.loop), 0);
-    return NULL;
-}
+struct virtio_rig rig;
 
 void rig_set_up_with(uint64_t mem_len)
 {
+    struct err err;
+
     rig = (struct virtio_rig){0};
-    ck_assert_int_eq(loop_new(&rig.loop), 0);
+    ck_assert_int_eq(loop_thread_start(&rig.thread, "devices", &err), 0);
+    rig.loop = rig.thread.loop;
     rig.mem = driver_mem_new(mem_len);
     ck_assert_int_eq(irq_init(&rig.irq, 5), 0);
-    ck_assert_int_eq(pthread_create(&rig.loop_thread, NULL, loop_main, NULL), 0);
 }
 
 void rig_set_up(void)
@@ -36,9 +34,8 @@ void rig_add(struct virtio_dev *dev)
 void rig_tear_down(void)
 {
     virtio_mmio_free(rig.mmio);
-    loop_stop(rig.loop);
-    pthread_join(rig.loop_thread, NULL);
-    loop_free(rig.loop);
+    loop_thread_stop(&rig.thread);
+    loop_thread_free(&rig.thread);
     irq_done(&rig.irq);
     guest_mem_free(rig.mem);
 }
@@ -59,14 +56,9 @@ void rig_bring_up(void)
     rig_bring_up_with(driver_features(rig.mmio), 16);
 }
 
-static void nothing(void *opaque)
-{
-}
-
 void rig_settle(void)
 {
-    for (int i = 0; i < 8; i++)
-        loop_call(rig.loop, nothing, NULL);
+    settle(rig.loop);
 }
 
 uint8_t *rig_guest(uint64_t gpa, size_t len)

@@ -8,10 +8,9 @@
 
 #include <linux/virtio_mmio.h>
 #include <linux/virtio_ring.h>
-#include <pthread.h>
 
 #include "base/bytes.h"
-#include "base/loop.h"
+#include "base/loop_thread.h"
 #include "devices/virtio/virtio.h"
 #include "devices/virtio/virtio_mmio.h"
 #include "tests/lib/devices/virtio/virtio_driver.h"
@@ -24,8 +23,8 @@
 #define RIG_UNTOUCHED 0xee /* fill for what the device must not write */
 
 struct virtio_rig {
-    struct loop *loop;
-    pthread_t loop_thread;
+    struct loop_thread thread;
+    struct loop *loop; /* the thread's */
     struct guest_mem *mem;
     struct irq irq;
     struct virtio_mmio *mmio;

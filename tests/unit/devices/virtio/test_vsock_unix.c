@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -12,13 +11,14 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/loop_thread.h"
 #include "tests/lib/scratch.h"
+#include "tests/lib/settle.h"
 #include "tests/lib/unit.h"
 
 #define TIMEOUT_MS 10000
 
-static struct loop *loop;
-static pthread_t loop_thread;
+static struct loop_thread thread;
 static struct vsock_unix *un;
 static char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 
@@ -45,28 +45,13 @@ static unsigned guest_count(void)
     return __atomic_load_n(&guest.n, __ATOMIC_SEQ_CST);
 }
 
-static void *loop_main(void *arg)
-{
-    ck_assert_int_eq(loop_run(loop), 0);
-    return NULL;
-}
-
-static void nothing(void *opaque)
-{
-}
-
-static void settle(void)
-{
-    for (int i = 0; i < 4; i++)
-        loop_call(loop, nothing, NULL);
-}
-
 static void set_up(void)
 {
+    struct err err;
+
     scratch_set_up();
     (void)snprintf(path, sizeof(path), "%s", scratch_path("v.sock"));
-    ck_assert_int_eq(loop_new(&loop), 0);
-    ck_assert_int_eq(pthread_create(&loop_thread, NULL, loop_main, NULL), 0);
+    ck_assert_int_eq(loop_thread_start(&thread, "devices", &err), 0);
     guest.guest.connect = take_socket;
     guest.fd = -1;
 }
@@ -74,9 +59,8 @@ static void set_up(void)
 static void tear_down(void)
 {
     vsock_unix_free(un);
-    loop_stop(loop);
-    pthread_join(loop_thread, NULL);
-    loop_free(loop);
+    loop_thread_stop(&thread);
+    loop_thread_free(&thread);
     if (guest.fd >= 0)
         close(guest.fd);
     scratch_tear_down();
@@ -90,11 +74,11 @@ static void set_guest(void *opaque)
 static void open_with(bool listen, const struct vsock_unix_map *maps, size_t nmaps)
 {
     const struct vsock_unix_options options = {
-        .path = path, .listen = listen, .maps = maps, .nmaps = nmaps, .loop = loop};
+        .path = path, .listen = listen, .maps = maps, .nmaps = nmaps, .loop = thread.loop};
     struct err err;
 
     ck_assert_int_eq(vsock_unix_new(&options, &un, &err), 0);
-    loop_call(loop, set_guest, &guest.guest);
+    loop_call(thread.loop, set_guest, &guest.guest);
 }
 
 static struct sockaddr_un address_of(const char *where)
@@ -149,7 +133,7 @@ static void expect_closed(int fd)
 static void wait_for_guest(unsigned n)
 {
     for (unsigned i = 0; i < TIMEOUT_MS; i++) {
-        settle();
+        settle(thread.loop);
         if (guest_count() == n)
             return;
         (void)poll(NULL, 0, 1);
@@ -185,7 +169,7 @@ START_TEST(line_in_pieces)
     open_with(true, NULL, 0);
     fd = connect_client();
     for (size_t i = 0; i < strlen(line); i++) {
-        settle();
+        settle(thread.loop);
         ck_assert_uint_eq(guest_count(), 0);
         say(fd, line + i, 1);
     }
@@ -230,7 +214,7 @@ START_TEST(good_and_bad_lines)
         say(fd, cases[i].line, cases[i].len);
         n += cases[i].good;
         expect_closed(fd);
-        settle();
+        settle(thread.loop);
         ck_assert_msg(guest_count() == n, "line %zu", i);
         close(fd);
     }
@@ -242,12 +226,12 @@ START_TEST(without_a_guest_clients_are_sent_away)
     int fd;
 
     open_with(true, NULL, 0);
-    loop_call(loop, set_guest, NULL);
+    loop_call(thread.loop, set_guest, NULL);
     fd = connect_client();
     say(fd, "CONNECT 52\n", 11);
     expect_closed(fd);
     close(fd);
-    loop_call(loop, set_guest, &guest.guest);
+    loop_call(thread.loop, set_guest, &guest.guest);
     fd = connect_client();
     say(fd, "CONNECT 52\n", 11);
     wait_for_guest(1);
@@ -264,10 +248,10 @@ START_TEST(clients_that_leave)
         if (i % 2)
             say(fd, "CONN", 4);
         if (i % 3 == 0)
-            settle();
+            settle(thread.loop);
         close(fd);
     }
-    settle();
+    settle(thread.loop);
     say(connect_client(), "CONNECT 52\n", 11);
     wait_for_guest(1);
 }
@@ -281,10 +265,10 @@ START_TEST(silent_clients_keep_others_waiting_but_not_out)
     open_with(true, NULL, 0);
     for (unsigned i = 0; i < VSOCK_UNIX_CLIENTS_MAX; i++)
         silent[i] = connect_client();
-    settle();
+    settle(thread.loop);
     fd = connect_client();
     say(fd, "CONNECT 52\n", 11);
-    settle();
+    settle(thread.loop);
     ck_assert_uint_eq(guest_count(), 0);
     close(silent[10]);
     wait_for_guest(1);
@@ -319,7 +303,7 @@ START_TEST(want_of_descriptors_passes)
     ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &low), 0);
     connect_to_path(fd);
     say(fd, "CONNECT 52\n", 11);
-    settle();
+    settle(thread.loop);
     ck_assert_uint_eq(guest_count(), 0);
     ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
     wait_for_guest(1);
@@ -346,7 +330,7 @@ static int reach(uint32_t port)
 {
     struct reach call = {.port = port};
 
-    loop_call(loop, connect_on_loop, &call);
+    loop_call(thread.loop, connect_on_loop, &call);
     return call.fd;
 }
 
@@ -448,7 +432,7 @@ END_TEST
 
 START_TEST(socket_of_somebody_else_is_left_alone)
 {
-    const struct vsock_unix_options options = {.path = path, .listen = true, .loop = loop};
+    const struct vsock_unix_options options = {.path = path, .listen = true, .loop = thread.loop};
     struct vsock_unix *other;
     struct err err;
 
