@@ -612,13 +612,19 @@ bool file_hole_at(struct file *file, uint64_t off, uint64_t *ret_end)
 
 int file_lock(struct file *file, const char *path, struct err *err)
 {
-    return file->ops->lock ? file->ops->lock(file, path, err) : 0;
+    int r = file->ops->lock ? file->ops->lock(file, path, err) : 0;
+
+    file->locked = r == 0;
+    return r;
 }
 
 int file_begin_writing(struct file *file, const char *path, struct err *err)
 {
     int r;
 
+    if (!file->locked)
+        return err_set(err, -EAGAIN,
+                       "%s: the image is open without a lock, so others may have changed it", path);
     file->writable = true;
     r = file->ops->own ? file->ops->own(file, path, err) : 0;
     if (r < 0)

@@ -112,6 +112,7 @@ struct file {
     const struct file_ops *ops;
     uint64_t id[2]; /* equal for two opens of the same file: device and inode */
     bool writable;
+    bool locked;           /* nobody else has written to it since it was opened */
     bool fixed_len;        /* a device: it does not grow when it is written past its end */
     bool no_sync;          /* FILE_SYNC succeeds without being carried out: cache=unsafe */
     uint32_t align;        /* of offsets and lengths, a power of two; 1: anything goes */

@@ -14,6 +14,9 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "block/create.h"
+#include "block/driver.h"
+#include "block/stack.h"
 #include "tests/lib/block/mem_env.h"
 #include "tests/lib/block/qcow2/qcow2_image.h"
 #include "tests/lib/scratch.h"
@@ -181,13 +184,38 @@ START_TEST(image_in_use_can_be_looked_at_without_locks)
 }
 END_TEST
 
+/* Others may have written to it since: what is known of its tables is not true any more. */
+START_TEST(image_that_was_read_without_locks_is_not_written)
+{
+    const struct block_create_options overlay = {
+        .path = scratch_path("overlay"),
+        .format = BLOCK_FORMAT_QCOW2,
+        .backing_file = "json:{\"driver\":\"qcow2\",\"force-share\":true,"
+                        "\"file\":{\"filename\":\"image\"}}",
+        .backing_format = BLOCK_FORMAT_QCOW2,
+    };
+    struct block *block;
+    struct err err = {0};
+
+    (void)make_image();
+    ck_assert_int_eq(chdir(scratch_path(".")), 0); /* a description is about this folder */
+    ck_assert_msg(block_create(&overlay, &err) == 0, "%s", err.msg);
+    ck_assert_int_eq(open_host(overlay.path, false, &block, &err), 0);
+    ck_assert_int_eq(block_begin_writing(block_stack_at(block, 1), &err), -EAGAIN);
+    ck_assert_msg(strstr(err.msg, "image: the image is open without a lock"), "%s", err.msg);
+    ck_assert(!block_stack_at(block, 1)->writable);
+    ck_assert_int_eq(block_close(block), 0);
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     unit_case_with(
         suite, "lock", scratch_set_up, scratch_tear_down, directories_devices_and_fifos_are_refused,
         image_open_for_writing_is_locked_and_readers_share,
         image_of_a_process_in_sight_is_refused_at_once, locks_that_no_process_has_are_waited_for,
-        image_in_use_can_be_looked_at_without_locks);
+        image_in_use_can_be_looked_at_without_locks,
+        image_that_was_read_without_locks_is_not_written);
 }
 
 UNIT_MAIN("block_lock", add_tests)

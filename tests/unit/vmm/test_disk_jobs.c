@@ -367,13 +367,10 @@ END_TEST
 
 static void assert_calls(const char *overlay, const char *name, const char *format)
 {
-    const struct block_options options = {
-        .path = scratch_path(overlay), .readonly = true, .flags = BLOCK_OPEN_SHARE};
+    const struct block_options options = {.readonly = true, .flags = BLOCK_OPEN_SHARE};
+    struct block *block = image_open_with(overlay, options);
     struct block_details details;
-    struct err err = {0};
-    struct block *block;
 
-    ck_assert_msg(block_open(&options, &block, &err) == 0, "%s", err.msg);
     block_get_details(block, &details);
     ck_assert_str_eq(details.backing_name, name);
     ck_assert_str_eq(details.backing_format, format);
