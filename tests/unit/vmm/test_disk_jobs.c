@@ -257,6 +257,7 @@ END_TEST
 START_TEST(a_base_is_opened_for_writing_and_becomes_longer)
 {
     struct block_create_options overlay = disk_vm_layouts[0];
+    uint64_t len = LEN + MIB;
 
     disk_vm_make("disk.qcow2", disk_vm_layouts[1]);
     overlay.backing_file = "disk.qcow2";
@@ -264,14 +265,14 @@ START_TEST(a_base_is_opened_for_writing_and_becomes_longer)
     disk_vm_make("o.qcow2", overlay);
     {
         struct block *block = image_open("o.qcow2", BLOCK_FORMAT_QCOW2, false);
-        struct block_resize_options options = {.len = LEN + MIB};
+        struct block_resize_options options = {.len = len};
 
         ck_assert_int_eq(block_resize(block, &options, NULL), 0);
         ck_assert_int_eq(block_close(block), 0);
     }
     disk_vm_open("o.qcow2", BLOCK_FORMAT_QCOW2, false);
-    disk_vm_start_load(LEN + MIB, false);
-    disk_vm.load->len = LEN + MIB;
+    disk_vm_start_load(len, false);
+    loop_call(disk_port(disk_vm.disk)->loop, disk_vm_grow_load, &len);
     disk_load_wait(disk_vm.load, 300);
     ck_assert_int_eq(commit_to("disk.qcow2"), 0);
     disk_vm_assert_done();
