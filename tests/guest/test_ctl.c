@@ -270,7 +270,9 @@ START_TEST(disks_are_changed)
     ck_assert_str_eq(ctl("web throttle vda"), "no limits\n");
     ck_assert_str_eq(ctl("web snapshot vda --internal before"), "");
     scratch_ok("qemu-img snapshot -l -U disk.qcow2 | grep -q before");
+    ck_assert_str_eq(ctl("web snapshot vda"), "ID  NAME\n 1  before\n");
     ck_assert_str_eq(ctl("web snapshot vda --delete before"), "");
+    ck_assert_str_eq(ctl("web snapshot vda"), "no snapshots\n");
     scratch_ok("! qemu-img snapshot -l -U disk.qcow2 | grep before");
     ck_assert_str_eq(ctl("web snapshot vda overlay.qcow2"),
                      "vda is in the new image: name that at the next start\n");
