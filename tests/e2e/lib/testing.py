@@ -2,11 +2,14 @@
 """What a scenario is made of: registration, files, helpers, and the loop that runs scenarios."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
+import glob
 import hashlib
 import importlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -206,22 +209,32 @@ def run_one(item, logs, guest):
     return result, reason
 
 
+def kill_children():
+    """End what this process started: VMMs have sessions of their own, and would run on."""
+    for path in glob.glob("/proc/self/task/*/children"):
+        with open(path, encoding="ascii") as f:
+            for pid in f.read().split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+
+
 def give_up_on(started):
     """
-    Report scenarios that do not end: {name: (thread, when it started)}. What they hold cannot be taken
-    back, so that the run ends here; others that were not finished are run again by the caller.
+    Report scenarios that do not end: {name: (thread, when it started)}. What they hold cannot be
+    taken back, so that the run ends here; others that were not finished are run again by the caller.
     """
     now = time.monotonic()
     frames = sys._current_frames()
     for name, (thread, start) in started.items():
         if now - start < SCENARIO_LIMIT_S:
             continue
-        stack = traceback.extract_stack(frames[thread])
+        stack = traceback.extract_stack(frames.get(thread))
         here = [frame for frame in stack if os.sep + "scenarios" + os.sep in frame.filename][-1:]
         where = "".join(f", at line {frame.lineno} of {os.path.basename(frame.filename)}"
                         for frame in here)
         print(f"FAIL {name}: has not ended after {now - start:.0f} s{where}")
     sys.stdout.flush()
+    kill_children()
     os._exit(1)
 
 
