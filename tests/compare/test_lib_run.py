@@ -23,24 +23,34 @@ def shell(text):
 
 class Process(unittest.TestCase):
     def test_times_of_a_line_and_of_the_end(self):
-        with shell("echo one; sleep 0.2; echo two; sleep 0.1") as run:
+        with shell("echo one; read line; echo two; read line") as run:
             one = run.wait_for(b"one", 10)
+            time.sleep(0.1)
+            run.send("\n")
             two = run.wait_for(b"two", 10)
+            time.sleep(0.1)
+            run.send("\n")
             end = run.wait_end(10)
-        self.assertGreater(two - one, 0.15)
-        self.assertGreater(end - two, 0.05)
+        self.assertGreaterEqual(two - one, 0.1)
+        self.assertGreaterEqual(end - two, 0.1)
         self.assertEqual(run.process.returncode, 0)
 
     def test_the_end_is_counted_from_the_guests_last_line(self):
-        with shell("echo 'reboot: Restarting'; sleep 0.2; echo bye; sleep 0.1") as run:
+        with shell("echo 'reboot: Restarting'; read line; echo bye") as run:
+            last_line = run.wait_for(b"Restarting\n", 10)
+            run.send("\n")
             end = run.wait_end(10)
-        self.assertGreater(end - run.time_of_last(guest.LAST_LINE), 0.25)
-        self.assertLess(end - run.last_output, 0.2)
+        self.assertEqual(run.time_of_last(guest.LAST_LINE), last_line)
+        self.assertLess(last_line, run.last_output)
+        self.assertLessEqual(run.last_output, end)
 
     def test_a_last_line_in_pieces_ends_with_its_last_byte(self):
-        with shell("printf 'reboot: Pow'; sleep 0.2; echo er down; sleep 0.1") as run:
-            end = run.wait_end(10)
-        self.assertLess(end - run.time_of_last(guest.LAST_LINE), 0.2)
+        with shell("printf 'reboot: Pow'; read line; echo er down") as run:
+            piece = run.wait_for(b"Pow", 10)
+            run.send("\n")
+            run.wait_end(10)
+        self.assertEqual(run.time_of_last(guest.LAST_LINE), run.last_output)
+        self.assertLess(piece, run.last_output)
 
     def test_a_guest_without_a_last_line_ends_with_the_output(self):
         with shell("echo hello") as run:

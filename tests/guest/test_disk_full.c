@@ -121,9 +121,11 @@ static bool start(bool with_socket, const char *options)
     const char *kernel = scratch_path("kernel"), *socket = scratch_path("qmp");
     const struct vm_setup setup = {.in_child = mount_small};
     char address[512], disk[512];
+    /* Without a client, the time limit is what ends a guest. */
+    const char *limit_s = with_socket ? "60" : "1";
     const char *args[] = {
-        "--kernel",           kernel, "--memory", GUEST_MEMORY, "--disk", disk,
-        "--shutdown-timeout", "1",    "--qmp",    address,      NULL,
+        "--kernel",           kernel,  "--memory", GUEST_MEMORY, "--disk", disk,
+        "--shutdown-timeout", limit_s, "--qmp",    address,      NULL,
     };
 
     snprintf(address, sizeof(address), "unix:%s", socket);
@@ -289,6 +291,7 @@ START_TEST(guest_that_shall_end_is_told)
     kill(vm.pid, SIGTERM);
     ck_assert_msg(vm_wait_output(&vm, "done"), "stderr: %s", vm_errors(&vm));
     ck_assert(was_told_of_errors());
+    qmp_client_do(&client, "quit", NULL);
     qmp_client_close(&client);
     assert_exit_code(&vm, vm_wait(&vm), EXIT_KILLED);
     vm_done(&vm);

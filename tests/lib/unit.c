@@ -3,9 +3,13 @@
 
 #include <malloc.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <time.h>
 
 #include "tests/lib/scratch.h"
+
+/* For tests that set none of their own: it is there to end hangs, on a busy machine too. */
+#define TEST_TIMEOUT_S "120"
 
 /*
  * A shell lets its background jobs ignore SIGINT and SIGQUIT, and what is ignored stays so in the
@@ -32,6 +36,7 @@ int unit_main(const char *name, void (*add_tests)(Suite *suite))
     (void)mallopt(M_MMAP_THRESHOLD, 32 << 20);
     (void)mallopt(M_TRIM_THRESHOLD, 256 << 20);
     notice_signals();
+    setenv("CK_DEFAULT_TIMEOUT", TEST_TIMEOUT_S, 0);
     scratch_begin();
     add_tests(suite);
     runner = srunner_create(suite);
