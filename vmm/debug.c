@@ -598,13 +598,13 @@ int debug_attach(struct debug *debug, struct debug_machine *machine)
     return 0;
 }
 
-/* A guest that is reset in a step stands still at its next beginning. */
 void debug_end(struct debug *debug)
 {
     if (debug)
         debug->ending = true;
 }
 
+/* A guest that is reset in a step stands still at its next beginning. */
 void debug_detach(struct debug *debug)
 {
     if (debug)

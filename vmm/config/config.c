@@ -60,13 +60,13 @@ void config_places_done(struct config_places *places)
     *places = (struct config_places){0};
 }
 
-/* Fast enough for whoever waits for random bytes, and nothing to keep a processor busy with. */
 void config_share_done(struct config_share *share)
 {
     free(share->path);
     free(share->tag);
 }
 
+/* Fast enough for whoever waits for random bytes, and nothing to keep a processor busy with. */
 void config_rng_init(struct config_rng *rng)
 {
     *rng = (struct config_rng){.on = true, .bps = CONFIG_RNG_BPS};

@@ -72,7 +72,7 @@ enum setting_type {
  * the start nobody looks at them.
  */
 struct setting {
-    char name[20];   /* JSON key, key of --disk, and long option unless `option` is given */
+    char name[20];   /* JSON key, key of a group, and long option unless `option` is given */
     char option[12]; /* long option; "": the same as `name` */
     char value[40];  /* what it takes, for people; "": an option without a value */
     char help[56];
@@ -87,8 +87,8 @@ struct setting {
 extern const struct setting config_settings[];
 
 /*
- * Parts of a VM that have settings of their own, and of which there may be several: disks. On the
- * command line "[FIRST,]KEY=VALUE,…", a comma in a value written twice; in JSON an array of
+ * Parts of a VM that have settings of their own, and of which there may be several, such as disks.
+ * On the command line "[FIRST,]KEY=VALUE,…", a comma in a value written twice; in JSON an array of
  * objects.
  */
 struct config_group {
