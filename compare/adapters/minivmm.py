@@ -3,7 +3,8 @@
 
 Options: kernel_cache (a folder or "off"), kaslr ("on", "off"), boot_trace (a name for the file in
 the folder of the run), cache and aio (of all disks, as in --disk), disk (more keys of --disk, as
-text), network ("tap", "user" or "vsock"), tap (its name) and vsock (a path for its socket)
+text), network ("tap", "user" or "vsock"), tap (its name) and vsock (a path for its socket), rng and
+rtc ("on", "off"), more_devices (True: a network card, vsock and a balloon)
 """
 
 import os
@@ -36,7 +37,10 @@ def argv(program, guest, scratch):
         command += ["--vsock", f"path={guest.options['vsock']}"]
     elif network:
         command += ["--net", f"tap={guest.options['tap']}" if network == "tap" else network]
-    for option in ("kernel_cache", "kaslr"):
+    if guest.options.get("more_devices"):
+        command += ["--net", f"unix:{os.path.join(scratch, 'net')},server",
+                    "--vsock", f"path={os.path.join(scratch, 'vsock')}", "--balloon", "on"]
+    for option in ("kernel_cache", "kaslr", "rng", "rtc"):
         if option in guest.options:
             command += ["--" + option.replace("_", "-"), guest.options[option]]
     if "boot_trace" in guest.options:

@@ -41,6 +41,17 @@ def with_variants(part, everything=True):
     return result
 
 
+def with_devices(part):
+    """minivmm with fewer and with more devices than it has by itself."""
+    variants = []
+    for side in part.sides:
+        if side.name == OURS:
+            variants += [side.variant("no device but disks", rng="off"), side,
+                         side.variant("more devices", more_devices=True),
+                         side.variant("a clock", rtc="on")]
+    return variants
+
+
 def fill_cache(attempt):
     """What minivmm's earlier starts with this kernel would have left."""
     cache = attempt.guest.options.get("kernel_cache", "off")

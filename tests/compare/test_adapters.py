@@ -51,6 +51,16 @@ class Adapters(unittest.TestCase):
                 self.assertEqual((writable.count("/the/disk"), readonly.count("/the/disk")), (1, 1))
                 self.assertNotEqual(writable, readonly)
 
+    def test_minivmm_gets_devices_as_a_case_says(self):
+        def devices(**options):
+            text = told(VMMS["minivmm"], dataclasses.replace(GUEST, options=options))
+            return [name for name in ("--net", "--vsock", "--balloon", "--rng off", "--rtc on")
+                    if name in text]
+
+        self.assertEqual(devices(), [])
+        self.assertEqual(devices(more_devices=True), ["--net", "--vsock", "--balloon"])
+        self.assertEqual(devices(rng="off", rtc="on"), ["--rng off", "--rtc on"])
+
 
 if __name__ == "__main__":
     unittest.main()
