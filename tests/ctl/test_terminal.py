@@ -30,9 +30,10 @@ time.sleep(60)
 
 
 def prepare_child():
-    """Its terminal, and signals as a shell on a terminal leaves them: not so those of its jobs."""
+    """Its terminal, and signals as a login shell has them: nohup and a shell's jobs ignore some."""
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 class Terminal:
