@@ -112,6 +112,11 @@ struct net_ops {
     ssize_t (*receive)(struct net *net, const struct iovec *iov, unsigned niov);
     /* Does the user want to be told that there is something? Off, no wake-up is spent on it. */
     void (*watch)(struct net *net, bool on);
+    /*
+     * The tap itself, with headers, for the kernel's vhost-net to work on; -1: it has none. NULL:
+     * there is no tap. While that works on it, nobody calls send and receive. Any thread.
+     */
+    int (*tap_fd)(struct net *net);
     /* Frees it. Main thread; not attached. */
     void (*close)(struct net *net);
 };

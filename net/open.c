@@ -75,6 +75,9 @@ int net_options_check(const struct net_options *options, struct err *err)
     }
     if (options->listens && options->kind != NET_UNIX)
         return refuse_key("server", "unix", err);
+    if (options->vhost && options->kind != NET_TAP && options->kind != NET_TAP_FD &&
+        options->kind != NET_BRIDGE)
+        return refuse_key("vhost", "tap, fd and bridge", err);
     if (options->bridge_helper && options->kind != NET_BRIDGE)
         return refuse_key("helper", "bridge", err);
     return passt_options_check(&options->user, err);
@@ -105,7 +108,13 @@ int net_open(const struct net_options *options, struct net **ret_net, struct err
 {
     int r = open_kind(options, ret_net, err);
 
-    if (r == 0 && options->user.mtu)
+    if (r < 0)
+        return r;
+    if (options->vhost && (*ret_net)->ops->tap_fd(*ret_net) < 0) {
+        (*ret_net)->ops->close(*ret_net);
+        return err_set(err, -EINVAL, "vhost: expected a tap that was opened with IFF_VNET_HDR");
+    }
+    if (options->user.mtu)
         (*ret_net)->mtu = (uint16_t)options->user.mtu;
-    return r;
+    return 0;
 }

@@ -28,6 +28,7 @@ struct net_options {
     const char *place;         /* of NET_TAP and NET_BRIDGE, an interface; of NET_UNIX*, a path */
     int fd;                    /* of NET_TAP_FD */
     bool listens;              /* of NET_UNIX: the other side connects */
+    bool vhost;                /* of NET_TAP*, NET_BRIDGE: it shall have a tap_fd (net.h) */
     const char *bridge_helper; /* of NET_BRIDGE; NULL: where distributions have it */
     struct passt_options user; /* of NET_USER; its `mtu` is that of all kinds, 0: their own */
 };

@@ -271,6 +271,13 @@ static void detach(struct net *net)
     tap->user = NULL;
 }
 
+static int tap_fd(struct net *net)
+{
+    const struct tap *tap = tap_of(net);
+
+    return tap->has_header ? tap->fd : -1;
+}
+
 static void close_net(struct net *net)
 {
     struct tap *tap = tap_of(net);
@@ -286,6 +293,7 @@ static const struct net_ops ops = {
     .send = send_frames,
     .receive = receive,
     .watch = watch,
+    .tap_fd = tap_fd,
     .close = close_net,
 };
 

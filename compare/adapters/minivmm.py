@@ -3,8 +3,9 @@
 
 Options: kernel_cache (a folder or "off"), kaslr ("on", "off"), boot_trace (a name for the file in
 the folder of the run), cache and aio (of all disks, as in --disk), disk (more keys of --disk, as
-text), network ("tap", "user" or "vsock"), tap (its name) and vsock (a path for its socket), rng and
-rtc ("on", "off"), more_devices (True: a network card, vsock and a balloon)
+text), network ("tap", "user" or "vsock"), tap (its name), vhost (True: the kernel works on it) and
+vsock (a path for its socket), rng and rtc ("on", "off"), more_devices (True: a network card, vsock
+and a balloon)
 """
 
 import os
@@ -36,7 +37,8 @@ def argv(program, guest, scratch):
     if network == "vsock":
         command += ["--vsock", f"path={guest.options['vsock']}"]
     elif network:
-        command += ["--net", f"tap={guest.options['tap']}" if network == "tap" else network]
+        vhost = ",vhost=on" if guest.options.get("vhost") else ""
+        command += ["--net", f"tap={guest.options['tap']}{vhost}" if network == "tap" else network]
     if guest.options.get("more_devices"):
         command += ["--net", f"unix:{os.path.join(scratch, 'net')},server",
                     "--vsock", f"path={os.path.join(scratch, 'vsock')}", "--balloon", "on"]

@@ -12,6 +12,7 @@
 #include "devices/virtio/virtio_net_ctrl.h"
 #include "devices/virtio/virtio_net_rx.h"
 #include "devices/virtio/virtio_net_tx.h"
+#include "devices/virtio/virtio_net_vhost.h"
 #include "devices/virtio/virtio_rings.h"
 
 #define FEATURE(name) VIRTIO_FEATURE(VIRTIO_NET_F_##name)
@@ -23,6 +24,7 @@ struct virtio_net {
     struct net_card card;
     struct net_rx rx;
     struct net_tx tx;
+    struct net_vhost vhost;
     struct net_user user;
     struct mac mac; /* with which a driver finds the card */
     void (*freed)(void *opaque);
@@ -91,6 +93,12 @@ static void announce(struct virtio_net *net)
     config_changed(&net->card);
 }
 
+static void take_back(struct virtio_net *net)
+{
+    net_vhost_take_back(&net->vhost, RX);
+    net_vhost_take_back(&net->vhost, TX);
+}
+
 /* A guest whose link comes up may be at another place of the network: it says so. */
 static void update_link(struct virtio_net *net)
 {
@@ -102,8 +110,10 @@ static void update_link(struct virtio_net *net)
     card->link_up = up;
     card->must_announce = up && net_card_has(card, VIRTIO_NET_F_GUEST_ANNOUNCE);
     config_changed(card);
+    if (!up)
+        take_back(net);
     virtio_ring_look(net->tx.ring); /* what cannot be sent is dropped */
-    net_rx_update(&net->rx);
+    virtio_ring_look(net->rx.ring);
 }
 
 /* ---- net_user: the loop's thread ------------------------------------------------------------- */
@@ -129,16 +139,32 @@ static void link_changed(struct net_user *user)
 
 /* ---- rings: the loop's thread ---------------------------------------------------------------- */
 
+static void receive(struct virtio_net *net)
+{
+    if (net_vhost_is_wanted(&net->vhost)) {
+        net_rx_give_up(&net->rx);
+        if (net_vhost_give(&net->vhost, RX))
+            return;
+    }
+    net_rx_work(&net->rx);
+}
+
+static void send_all(struct virtio_net *net)
+{
+    if (!net_vhost_is_wanted(&net->vhost) || !net_vhost_give(&net->vhost, TX))
+        net_tx_work(&net->tx);
+}
+
 static void work(struct virtio_ring *ring)
 {
     struct virtio_net *net = container_of(ring->rings, struct virtio_net, card.rings);
 
     switch (ring->index) {
     case RX:
-        net_rx_work(&net->rx);
+        receive(net);
         return;
     case TX:
-        net_tx_work(&net->tx);
+        send_all(net);
         return;
     default:
         net_ctrl_work(&net->card, ring);
@@ -150,9 +176,12 @@ static void rest(struct virtio_ring *ring)
 {
     struct virtio_net *net = container_of(ring->rings, struct virtio_net, card.rings);
 
+    if (ring->index == CTRL)
+        return;
+    net_vhost_take_back(&net->vhost, ring->index);
     if (ring->index == RX)
         net_rx_rest(&net->rx);
-    else if (ring->index == TX)
+    else
         net_tx_rest(&net->tx);
 }
 
@@ -173,6 +202,7 @@ static void features_ok_on_loop(void *opaque)
     card->features = card->rings.dev.features; /* the vCPU waits */
     card->offloads = net_offloads_of(card->features);
     net->offloads_result = card->net->ops->set_offloads(card->net, card->offloads);
+    net_vhost_features_ok(&net->vhost);
     net_filter_reset(&card->filter, &net->mac);
     show_config(net);
     net->config_is_news = false;
@@ -246,6 +276,7 @@ static void net_free(struct virtio_dev *dev)
     struct virtio_net *net = net_of(dev);
 
     loop_call(net->card.rings.loop, detach_on_loop, net->card.net);
+    net_vhost_done(&net->vhost);
     net_tx_done(&net->tx);
     net_rx_done(&net->rx);
     virtio_rings_done(&net->card.rings);
@@ -313,6 +344,7 @@ static void get_state_on_loop(void *opaque)
 
     *call->state = (struct virtio_net_state){
         .link_up = card->link_up,
+        .by_kernel = card->rings.all[RX].lent || card->rings.all[TX].lent,
         .filter = card->filter,
     };
 }
@@ -374,11 +406,16 @@ static int make_parts(struct virtio_net *net, const struct virtio_net_options *o
     r = net_tx_init(&net->tx, &net->card, TX, &options->limits);
     if (r < 0)
         goto done_rx;
-    r = attach(net);
+    r = net_vhost_init(&net->vhost, &net->card, options->vhost);
     if (r < 0)
         goto done_tx;
+    r = attach(net);
+    if (r < 0)
+        goto done_vhost;
     return 0;
 
+done_vhost:
+    net_vhost_done(&net->vhost);
 done_tx:
     net_tx_done(&net->tx);
 done_rx:

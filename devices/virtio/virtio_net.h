@@ -10,6 +10,7 @@
 
 #include "base/compiler.h"
 #include "base/loop.h"
+#include "devices/virtio/vhost_net.h"
 #include "devices/virtio/virtio.h"
 #include "devices/virtio/virtio_net_counters.h"
 #include "devices/virtio/virtio_net_filter.h"
@@ -20,6 +21,7 @@ struct virtio_net_options {
     struct net *net;   /* not owned; outlives the device, as the next two do */
     struct loop *loop; /* it runs while the device exists */
     struct virtio_net_counters *counters;
+    struct vhost_net *vhost; /* not owned; NULL, or the kernel works on queues with a tap */
     struct mac mac;
     struct virtio_net_limits limits; /* on each direction */
     bool link_up;                    /* as virtio_net_set_link */
@@ -43,7 +45,8 @@ void virtio_net_set_link(struct virtio_dev *dev, bool up);
 void virtio_net_announce(struct virtio_dev *dev);
 
 struct virtio_net_state {
-    bool link_up; /* as the guest is told */
+    bool link_up;   /* as the guest is told */
+    bool by_kernel; /* it moves frames, which are not counted */
     struct net_filter filter;
 };
 

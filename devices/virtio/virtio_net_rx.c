@@ -200,6 +200,15 @@ void net_rx_rest(struct net_rx *rx)
     net_rx_update(rx);
 }
 
+void net_rx_give_up(struct net_rx *rx)
+{
+    for (unsigned i = 0; i < rx->pool->nchains; i++)
+        virtq_unpop(rx->ring->vq);
+    net_pool_reset(rx->pool);
+    rx->has_room = false;
+    net_rx_update(rx);
+}
+
 static void waited(struct loop_timer *timer)
 {
     net_rx_update(container_of(timer, struct net_rx, timer));

@@ -38,6 +38,9 @@ void net_rx_work(struct net_rx *rx);
 /* The queue is stopped, or a pause begins. */
 void net_rx_rest(struct net_rx *rx);
 
+/* Somebody else gets the ring: put the buffers back on it. The ring runs. */
+void net_rx_give_up(struct net_rx *rx);
+
 /* The back end has something. */
 void net_rx_readable(struct net_rx *rx);
 

@@ -12,11 +12,15 @@
  */
 #define ROUND_DESCS 4096u
 
+/* Each kick is told of once, so that nobody needs to read the eventfd. */
+#define KICK_EVENTS (EPOLLIN | EPOLLET)
+
 /* ---- the loop's thread ----------------------------------------------------------------------- */
 
 bool virtio_ring_runs(const struct virtio_ring *ring)
 {
-    return virtio_ring_is_started(ring) && !ring->rings->broken && !ring->rings->pause.on;
+    return virtio_ring_is_started(ring) && !ring->lent && !ring->rings->broken &&
+           !ring->rings->pause.on;
 }
 
 struct virtq_chain *virtio_ring_next(struct virtio_ring *ring)
@@ -93,6 +97,25 @@ void virtio_ring_again(struct virtio_ring *ring)
 {
     if (virtio_ring_is_started(ring))
         loop_post(ring->rings->loop, &ring->again);
+}
+
+int virtio_ring_lend(struct virtio_ring *ring)
+{
+    int r = loop_set_events(&ring->kick, 0);
+
+    ring->lent = r == 0;
+    return r;
+}
+
+void virtio_ring_take_back(struct virtio_ring *ring, uint16_t position)
+{
+    ring->lent = false;
+    virtq_go_on_at(ring->vq, position);
+    if (!virtio_ring_is_started(ring))
+        ring->kick.events = KICK_EVENTS; /* for the next start */
+    else if (loop_set_events(&ring->kick, KICK_EVENTS) < 0)
+        virtio_rings_break(ring->rings);
+    virtio_ring_again(ring);
 }
 
 /* Kicks that came meanwhile were not looked at. */
@@ -187,8 +210,7 @@ static void init_ring(struct virtio_rings *rings, unsigned index)
         .kick =
             {
                 .fd = rings->dev.kick_fds[index],
-                /* Each kick is told of once, so that nobody needs to read the eventfd. */
-                .events = EPOLLIN | EPOLLET,
+                .events = KICK_EVENTS,
                 .ready = kicked,
             },
         .again = {.run = look_again},

@@ -36,6 +36,7 @@ struct virtio_ring {
     unsigned index;
     struct loop_fd kick;
     struct loop_work again;
+    bool lent;
     unsigned ndescs; /* descriptors that were looked at in this round */
 };
 
@@ -85,7 +86,10 @@ static inline bool virtio_ring_is_started(const struct virtio_ring *ring)
     return ring->kick.loop != NULL;
 }
 
-/* Can the ring be looked at? It was started, the driver obeys, and the device is not paused. */
+/*
+ * Can the ring be looked at? It was started, the driver obeys, the device is not paused, and nobody
+ * else works on the ring.
+ */
 bool virtio_ring_runs(const struct virtio_ring *ring);
 
 /*
@@ -105,6 +109,18 @@ void virtio_ring_look(struct virtio_ring *ring);
  * returns; for what is pushed at other times, or is to be seen sooner. The ring is started.
  */
 void virtio_ring_publish(struct virtio_ring *ring);
+
+/*
+ * Let somebody else work on a ring that runs, from ring->vq->next_avail on; nothing of it is in
+ * flight. Until it is taken back it does not run here. 0, or -errno: then it is not lent.
+ */
+int virtio_ring_lend(struct virtio_ring *ring) MUST_CHECK;
+
+/*
+ * Go on at `position`: the chains before it were used, in their order. What was offered meanwhile
+ * is looked at in the next round. Also for a ring that was stopped.
+ */
+void virtio_ring_take_back(struct virtio_ring *ring, uint16_t position);
 
 /* The driver broke a rule: tell it to reset the device; no ring is looked at until then (2.1.2). */
 void virtio_rings_break(struct virtio_rings *rings);

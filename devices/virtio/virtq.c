@@ -54,14 +54,17 @@ void virtq_start(struct virtq *vq, uint64_t features)
     vq->in_flight = 0;
 }
 
+void virtq_go_on_at(struct virtq *vq, uint16_t position)
+{
+    vq->next_avail = position;
+    vq->avail_idx = position;
+    vq->next_used = position;
+    vq->published_used = position;
+}
+
 void virtq_take_over(struct virtq *vq)
 {
-    uint16_t used = ring_load16(&vq->used->idx, __ATOMIC_SEQ_CST);
-
-    vq->next_avail = used;
-    vq->avail_idx = used;
-    vq->next_used = used;
-    vq->published_used = used;
+    virtq_go_on_at(vq, ring_load16(&vq->used->idx, __ATOMIC_SEQ_CST));
 }
 
 /* ---- the event indices after the rings (2.7.7, 2.7.10) --------------------------------------- */

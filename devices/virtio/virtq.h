@@ -97,8 +97,9 @@ void virtq_start(struct virtq *vq, uint64_t features);
 
 /*
  * After virtq_start: go on where somebody else left off who had the queue before, and used its
- * chains in their order.
+ * chains in their order. Who it was says where that is, or else the used ring does.
  */
+void virtq_go_on_at(struct virtq *vq, uint16_t position);
 void virtq_take_over(struct virtq *vq);
 
 /*

@@ -14,6 +14,8 @@ struct nic {
     char name[16];
     struct loop_thread thread;
     struct net *net;
+    bool has_vhost;
+    struct vhost_net vhost;
     bool is_ready; /* the back end works: it was waited for */
     struct mac mac;
     struct virtio_net_limits limits;
@@ -48,6 +50,7 @@ static int make_device(struct attached *attached, const struct guest_mem *mem,
         .net = nic->net,
         .loop = nic->thread.loop,
         .counters = &nic->counters,
+        .vhost = nic->has_vhost ? &nic->vhost : NULL,
         .mac = nic->mac,
         .limits = nic->limits,
         .link_up = nic->link_wanted,
@@ -67,12 +70,20 @@ static int make_device(struct attached *attached, const struct guest_mem *mem,
     return 0;
 }
 
+/* The kernel's work goes first, for it may be on the tap. */
+static void close_back_end(struct nic *nic)
+{
+    if (nic->has_vhost)
+        vhost_net_close(&nic->vhost);
+    nic->net->ops->close(nic->net);
+}
+
 static void close_nic(struct attached *attached)
 {
     struct nic *nic = container_of(attached, struct nic, attached);
 
     loop_thread_stop(&nic->thread);
-    nic->net->ops->close(nic->net);
+    close_back_end(nic);
     loop_thread_free(&nic->thread);
     free(nic);
 }
@@ -118,7 +129,15 @@ static int open_back_end(struct nic *nic, const struct config_net *config, struc
     int r = config_net_options(config, &options, err);
 
     options.user.card = nic->name;
-    return r < 0 ? r : net_open(&options, &nic->net, err);
+    if (r == 0)
+        r = net_open(&options, &nic->net, err);
+    if (r < 0 || !options.vhost)
+        return r;
+    r = vhost_net_open(&nic->vhost, err);
+    nic->has_vhost = r == 0;
+    if (r < 0)
+        nic->net->ops->close(nic->net);
+    return r;
 }
 
 static int start(struct nic *nic, const struct config_net *config, struct err *err)
@@ -129,7 +148,7 @@ static int start(struct nic *nic, const struct config_net *config, struct err *e
         return r;
     r = loop_thread_start(&nic->thread, nic->name, err);
     if (r < 0)
-        nic->net->ops->close(nic->net);
+        close_back_end(nic);
     return r;
 }
 

@@ -46,6 +46,7 @@ int config_net_options(const struct config_net *net, struct net_options *ret_opt
     struct net_options options = {
         .listens = net->server,
         .bridge_helper = net->helper,
+        .vhost = net->vhost,
         .user =
             {
                 .forwards = (const char *const *)net->forwards.list,
@@ -66,6 +67,9 @@ int config_net_options(const struct config_net *net, struct net_options *ret_opt
         r = net_options_check(&options, err);
     if (r == 0 && !net->isolate && options.kind != NET_USER)
         r = err_set(err, -EINVAL, "isolate: only with user");
+    if (r == 0 && net->vhost && (net->bps > 0 || net->pps > 0))
+        r = err_set(err, -EINVAL,
+                    "vhost: expected neither bps nor pps with it: the kernel has no limits");
     if (r == 0)
         *ret_options = options;
     return r;

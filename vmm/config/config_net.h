@@ -29,6 +29,7 @@ struct config_net {
     char *helper;   /* NULL: where distributions have it */
     bool isolate;
     bool server;
+    bool vhost;
     unsigned mtu;   /* 0: the back end's own */
     struct mac mac; /* zero: one is made up */
     uint64_t bps;   /* 0: no limit */

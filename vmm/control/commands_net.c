@@ -149,9 +149,10 @@ static json_t *nic_json(const struct nic_info *info)
 {
     struct vm_counter counters[VM_COUNTERS_MAX];
     unsigned n = nic_counters(info, counters);
-    json_t *json = json_pack("{s:s,s:s,s:o,s:b,s:b,s:i}", "name", info->name, "type", info->kind,
-                             "peer", qmp_text(info->label), "link-wanted", info->link_wanted,
-                             "link-up", info->guest.link_up, "mtu", info->mtu);
+    json_t *json =
+        json_pack("{s:s,s:s,s:o,s:b,s:b,s:b,s:i}", "name", info->name, "type", info->kind, "peer",
+                  qmp_text(info->label), "vhost", info->guest.by_kernel, "link-wanted",
+                  info->link_wanted, "link-up", info->guest.link_up, "mtu", info->mtu);
     json_t *counted = json_object();
 
     for (unsigned i = 0; i < n; i++)

@@ -311,6 +311,48 @@ def tap_carries_frames_of_all_sizes(t):
             power_off(t, vm)
 
 
+def counted(qmp):
+    """How many frames minivmm itself has moved."""
+    return sum(qmp.ask("x-query-netdev")[0]["counters"][name] for name in ("rx-frames", "tx-frames"))
+
+
+@scenario(seconds=35)
+def kernel_moves_the_frames_of_a_tap(t):
+    """vhost=on: both ways, through a link that goes down, a pause, and another guest."""
+    t.needs_option("--net")
+    if not os.path.exists("/dev/vhost-net") or os.stat("/dev/vhost-net").st_mode & 0o006 != 0o006:
+        t.skip("/dev/vhost-net is not there, or root's alone")
+    with Network(t) as net:
+        make_tap(t, net)
+        with guest(t, net, "--net", "tap=tap0,vhost=on", "--qmp", "unix:" + t.path("qmp")) as vm, \
+                Qmp(t.path("qmp")) as qmp:
+            set_address(t, vm, TAP_GUEST)
+            check_both_ways(t, vm, TAP_HOST, LARGE)
+            t.equal(counted(qmp), 0, "frames that minivmm moved")
+            t.check(qmp.ask("x-query-netdev")[0]["vhost"], "x-query-netdev does not tell of vhost")
+
+            qmp.ask("set_link", name="eth0", up=False)
+            wait_carrier(t, vm, 0)
+            t.check(vm.sh(f"ping -c 1 -W 1 {TAP_HOST}")[0] != 0, "a ping came through")
+            qmp.ask("set_link", name="eth0", up=True)
+            wait_carrier(t, vm, 1)
+            check_both_ways(t, vm, TAP_HOST)
+
+            size = LARGE
+            url = f"http://{TAP_HOST}/bytes/{size}"
+            good(t, vm, f"(wget -q -O - {url} | sha256sum >/tmp/sum &)")
+            for _ in range(5):
+                qmp.ask("stop")
+                qmp.ask("cont")
+            good(t, vm, "while [ ! -s /tmp/sum ]; do sleep 0.2; done", TRANSFER_S)
+            t.equal(good(t, vm, "cat /tmp/sum").split()[0], digest(size), "checksum")
+
+            good(t, vm, "rmmod virtio_net && modprobe virtio_net")
+            set_address(t, vm, TAP_GUEST)
+            check_both_ways(t, vm, TAP_HOST)
+            power_off(t, vm)
+
+
 @scenario(seconds=35)
 def two_guests_are_connected_by_a_stream(t):
     """unix: one listens, one connects; when the listener's VM is another one, the link comes back."""

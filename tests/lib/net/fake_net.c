@@ -195,6 +195,11 @@ static void fake_close(struct net *net)
     free(fake);
 }
 
+static int tap_fd(struct net *net)
+{
+    return FAKE_NET_TAP;
+}
+
 static const struct net_ops fake_net_ops = {
     .attach = fake_attach,
     .detach = fake_detach,
@@ -203,6 +208,7 @@ static const struct net_ops fake_net_ops = {
     .receive = fake_receive,
     .watch = fake_watch,
     .close = fake_close,
+    .tap_fd = tap_fd,
 };
 
 /* ---- for tests ------------------------------------------------------------------------------- */

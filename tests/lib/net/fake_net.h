@@ -13,6 +13,9 @@
 
 #define FAKE_NET_FRAMES 2048u
 
+/* Its tap, of which nothing is but the number. */
+#define FAKE_NET_TAP 123456
+
 struct fake_frame {
     struct virtio_net_hdr_v1 hdr;
     uint32_t len;

@@ -73,6 +73,8 @@ START_TEST(keys_of_other_kinds_are_refused)
         {{.kind = NET_USER, .listens = true}, "server: only with unix"},
         {{.kind = NET_UNIX_DGRAM, .listens = true}, "server: only with unix"},
         {{.kind = NET_TAP, .bridge_helper = "x"}, "helper: only with bridge"},
+        {{.kind = NET_USER, .vhost = true}, "vhost: only with tap, fd and bridge"},
+        {{.kind = NET_UNIX, .vhost = true}, "vhost: only with tap, fd and bridge"},
         {{.kind = NET_TAP, .user.mtu = 1}, "mtu: "},
         {{.kind = NET_USER, .user.forwards = texts, .user.nforwards = 1}, "forward: 'x'"},
     };

@@ -18,6 +18,7 @@
 
 #include "base/bytes.h"
 #include "net/bridge.h"
+#include "net/open.h"
 #include "tests/lib/net/card.h"
 #include "tests/lib/net/netns.h"
 #include "tests/lib/scratch.h"
@@ -391,6 +392,22 @@ START_TEST(a_descriptor_without_headers_is_used)
 }
 END_TEST
 
+/* The kernel would have to be told of it in another way. */
+START_TEST(a_descriptor_without_headers_is_not_the_kernels)
+{
+    const struct net_options options = {
+        .kind = NET_TAP_FD,
+        .fd = open_tun("tap0", IFF_TAP | IFF_NO_PI),
+        .vhost = true,
+    };
+
+    ck_assert_int_eq(net_options_check(&options, &err), 0);
+    ck_assert_int_eq(net_open(&options, &net, &err), -EINVAL);
+    ck_assert_str_eq(err.msg, "vhost: expected a tap that was opened with IFF_VNET_HDR");
+    net = NULL;
+}
+END_TEST
+
 START_TEST(a_descriptor_that_carries_no_ethernet_is_refused)
 {
     int tun = open_tun("tun0", IFF_TUN | IFF_NO_PI);
@@ -458,6 +475,7 @@ static void add_tests(Suite *suite)
                    offloads_of_one_that_was_removed_are_agreed_to, one_that_is_missing_is_not_made,
                    one_in_use_is_refused, one_of_several_queues_and_large_frames_is_used,
                    a_descriptor_of_somebody_elses_is_used, a_descriptor_without_headers_is_used,
+                   a_descriptor_without_headers_is_not_the_kernels,
                    a_descriptor_that_carries_no_ethernet_is_refused);
     unit_case_with(suite, "bridges", set_up, tear_down, a_helper_that_refuses_is_told,
                    the_interface_that_a_helper_sends_is_used);

@@ -88,7 +88,7 @@ START_TEST(network_cards_are_taken)
              " \"dns\": [\"1.1.1.1\"], \"hostname\": \"h\", \"isolate\": false, \"mtu\": 1400,"
              " \"mac\": \"52:54:00:00:00:01\", \"bps\": \"1M\", \"pps\": 1000},"
              " {\"server\": true, \"kind\": \"unix:wire\"}, {\"kind\": \"unix-dgram=/d\"},"
-             " {\"kind\": \"bridge:br0\", \"helper\": \"make-tap\"}]}",
+             " {\"kind\": \"bridge:br0\", \"helper\": \"make-tap\", \"vhost\": true}]}",
              "/vm/one");
     ck_assert_uint_eq(config.nnets, 4);
     nets = config.nets;
@@ -104,6 +104,7 @@ START_TEST(network_cards_are_taken)
     ck_assert(nets[1].server && nets[1].isolate);
     ck_assert_str_eq(nets[2].kind, "unix-dgram=/d");
     ck_assert_str_eq(nets[3].helper, "/vm/one/make-tap");
+    ck_assert(nets[3].vhost && !nets[0].vhost);
 }
 END_TEST
 

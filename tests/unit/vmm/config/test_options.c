@@ -229,6 +229,9 @@ START_TEST(network_cards_have_keys_of_their_kind)
     ck_assert(mac_is_zero(&config.nets[1].mac));
     ck_assert_int_eq(config_net_options(&config.nets[2], &options, NULL), 0);
     ck_assert_int_eq(options.kind, NET_NONE);
+    ck_assert_int_eq(parse_args("--kernel=k", "--net=tap:t,vhost=on"), 0);
+    ck_assert_int_eq(config_net_options(&config.nets[0], &options, NULL), 0);
+    ck_assert(options.vhost);
 }
 END_TEST
 
@@ -437,6 +440,8 @@ static const struct {
      "unix-dgram:PATH"},
     {{"--net=user,server"}, "--net: server: only with unix"},
     {{"--net=tap:t,forward=1:2"}, "--net: forward: only with user"},
+    {{"--net=tap:t,vhost=on,pps=1000"},
+     "--net: vhost: expected neither bps nor pps with it: the kernel has no limits"},
     {{"--net=user,forward"}, "--net: user: 'forward': expected key=value"},
     {{"--net=user,mtu=1279"}, "--net: user: mtu: '1279': expected a number from 1280 to 65520"},
     {{"--net=user,mac=01:00:00:00:00:01"},

@@ -36,6 +36,7 @@ static void set_up(void)
     fake.nics[1].name = "eth1";
     fake.nics[1].label = "tap\xff";
     fake.nics[1].guest.link_up = false;
+    fake.nics[1].guest.by_kernel = true;
     qmp_rig_init(&rig, &commands_net, &fake.vm);
     fd = qmp_rig_connect_negotiated(&rig);
 }
@@ -119,13 +120,14 @@ START_TEST(cards_are_told)
     const char *answer = ask("{\"execute\":\"x-query-netdev\"}");
 
     ck_assert_ptr_nonnull(strstr(
-        answer, "{\"name\":\"eth0\",\"type\":\"user\",\"peer\":\"passt\",\"link-wanted\":true,"
+        answer, "{\"name\":\"eth0\",\"type\":\"user\",\"peer\":\"passt\",\"vhost\":false,\"link-"
+                "wanted\":true,"
                 "\"link-up\":true,\"mtu\":65520,\"mac-address\":\"52:54:00:00:00:01\","
                 "\"counters\":{\"rx-frames\":1,\"rx-bytes\":2,\"rx-dropped\":3,\"rx-filtered\":7,"
                 "\"rx-out-of-buffers\":8,\"tx-frames\":4,\"tx-bytes\":5,\"tx-dropped\":6,"
                 "\"tx-back-end-full\":9,\"queue-kicks\":10,\"queue-interrupts\":11}}"));
     ck_assert_ptr_nonnull(
-        strstr(answer, "\"peer\":\"tap?\",\"link-wanted\":true,\"link-up\":false"));
+        strstr(answer, "\"peer\":\"tap?\",\"vhost\":true,\"link-wanted\":true,\"link-up\":false"));
     fake.vm.nnics = 0;
     ck_assert_str_eq(ask("{\"execute\":\"x-query-netdev\"}"), "{\"return\":[]}\r\n");
 }
