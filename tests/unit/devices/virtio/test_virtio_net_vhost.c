@@ -30,6 +30,7 @@ static struct {
     int fail_features; /* negative errno */
     int fail_start[2];
     int fail_stop;
+    bool finishes; /* it is about to use a chain when it is stopped */
     struct virtq_chain chain;
 } kernel;
 
@@ -76,16 +77,6 @@ int vhost_net_start(struct vhost_net *vhost, const struct vhost_net_queue *queue
     return 0;
 }
 
-int vhost_net_stop(struct vhost_net *vhost, unsigned index, uint16_t *ret_position)
-{
-    struct given *given = &kernel.queues[index];
-
-    ck_assert(given->is_given);
-    given->is_given = false;
-    *ret_position = given->vq.next_avail;
-    return kernel.fail_stop;
-}
-
 /* It takes a chain. False: there is none. */
 static bool kernel_pops(unsigned index)
 {
@@ -103,6 +94,18 @@ static void kernel_pushes(unsigned index, uint32_t written)
     if (virtq_publish(&given->vq))
         ck_assert_int_eq(eventfd_write(given->queue.call_fd, 1), 0);
     given->nmoved++;
+}
+
+int vhost_net_stop(struct vhost_net *vhost, unsigned index, uint16_t *ret_position)
+{
+    struct given *given = &kernel.queues[index];
+
+    ck_assert(given->is_given);
+    if (kernel.finishes && kernel_pops(index))
+        kernel_pushes(index, NET_HDR_LEN + FRAME_LEN);
+    given->is_given = false;
+    *ret_position = given->vq.next_avail;
+    return kernel.fail_stop;
 }
 
 static void kernel_receives(unsigned seed)
@@ -131,6 +134,7 @@ static void begin(void)
 {
     kernel.fail_features = kernel.fail_stop = 0;
     kernel.fail_start[RX_QUEUE] = kernel.fail_start[TX_QUEUE] = 0;
+    kernel.finishes = false;
     memset(kernel.queues, 0, sizeof(kernel.queues));
     net.options.vhost = &kernel.vhost;
 }
@@ -255,6 +259,20 @@ START_TEST(pause_takes_them_back)
     expect_used(RX_QUEUE, 3);
     expect_used(TX_QUEUE, 2);
     ck_assert(!rig_needs_reset());
+}
+END_TEST
+
+START_TEST(what_was_used_last_is_told)
+{
+    bring_up();
+    net_offer_buffers(2, BUFFER_LEN);
+    (void)net_take_interrupts();
+    kernel.finishes = true;
+    rig_pause();
+    ck_assert(net_take_interrupts() & VIRTIO_MMIO_INT_VRING);
+    expect_used(RX_QUEUE, 1);
+    rig_resume();
+    expect_positions(1, 0);
 }
 END_TEST
 
@@ -409,9 +427,9 @@ END_TEST
 static void add_tests(Suite *suite)
 {
     net_case(suite, "the kernel", queues_of_a_driver_are_the_kernels, commands_are_the_devices,
-             pause_takes_them_back, link_that_is_down_at_first_gives_them_later,
-             next_driver_begins_anew, queue_that_the_kernel_keeps_needs_a_reset,
-             changes_at_any_moment_lose_nothing);
+             pause_takes_them_back, what_was_used_last_is_told,
+             link_that_is_down_at_first_gives_them_later, next_driver_begins_anew,
+             queue_that_the_kernel_keeps_needs_a_reset, changes_at_any_moment_lose_nothing);
     net_add_loop_case(suite, "link", link_that_is_down_takes_them_back, 2);
     net_add_loop_case(suite, "failures", what_the_kernel_cannot_do_the_device_does, 3);
     net_add_loop_case(suite, "broken rings", driver_that_breaks_a_rule_has_to_reset, 2);
