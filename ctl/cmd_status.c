@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * minivmm-ctl NAME status: one VM, and its disks.
+ * minivmm-ctl NAME status: one VM, its disks and its network cards.
  */
 #include <stdbool.h>
 
@@ -57,6 +57,13 @@ static void print_machine(const json_t *facts)
     table_done(&table);
 }
 
+static void add_text(struct table *table, const json_t *object, const char *key)
+{
+    const char *text = answer_text(object, key);
+
+    table_add(table, "%s", text ? text : "-");
+}
+
 /* An image may well take 0 bytes. */
 static void add_disk_size(struct table *table, const json_t *disk, const char *key)
 {
@@ -77,15 +84,34 @@ static void print_disks(const json_t *disks)
     table_init(&table, 6, "DISK FORMAT >SIZE >USED MODE FILE");
     json_array_foreach(disks, i, disk)
     {
-        const char *format = answer_text(disk, "format");
-        const char *file = answer_text(disk, "file");
-
-        table_add(&table, "%s", answer_text(disk, "device") ? answer_text(disk, "device") : "-");
-        table_add(&table, "%s", format ? format : "-");
+        add_text(&table, disk, "device");
+        add_text(&table, disk, "format");
         add_disk_size(&table, disk, "size");
         add_disk_size(&table, disk, "used");
         table_add(&table, "%s", json_is_true(json_object_get(disk, "readonly")) ? "ro" : "rw");
-        table_add(&table, "%s", file ? file : "-");
+        add_text(&table, disk, "file");
+    }
+    putchar('\n');
+    table_print(&table, 0, stdout);
+    table_done(&table);
+}
+
+static void print_cards(const json_t *cards)
+{
+    struct table table;
+    size_t i;
+    const json_t *card;
+
+    if (json_array_size(cards) == 0)
+        return;
+    table_init(&table, 5, "CARD LINK ADDRESS NETWORK AT");
+    json_array_foreach(cards, i, card)
+    {
+        add_text(&table, card, "name");
+        table_add(&table, "%s", json_is_true(json_object_get(card, "up")) ? "up" : "down");
+        add_text(&table, card, "address");
+        add_text(&table, card, "type");
+        add_text(&table, card, "peer");
     }
     putchar('\n');
     table_print(&table, 0, stdout);
@@ -110,6 +136,7 @@ static int run(const struct args *args)
     } else {
         print_machine(facts);
         print_disks(json_object_get(facts, "disks"));
+        print_cards(json_object_get(facts, "cards"));
     }
     json_decref(facts);
     return CTL_OK;
@@ -119,5 +146,5 @@ const struct command command_status = {
     .name = "status",
     .run = run,
     .synopsis = "",
-    .help = "state, process, memory, serial port and disks",
+    .help = "state, process, memory, serial port, disks and network cards",
 };

@@ -67,18 +67,30 @@ static json_t *disk_of(const json_t *entry)
     return disk;
 }
 
-/* NULL: unknown. */
-static json_t *disks_of(const json_t *answer)
+static json_t *card_of(const json_t *entry)
 {
-    json_t *disks = json_is_array(answer) ? json_array() : NULL;
+    json_t *card = json_object();
+
+    put(card, "name", text_or_null(answer_text(entry, "name")));
+    put(card, "type", text_or_null(answer_text(entry, "type")));
+    put(card, "peer", text_or_null(answer_text(entry, "peer")));
+    put(card, "address", text_or_null(answer_text(entry, "mac-address")));
+    put(card, "up", json_boolean(json_is_true(json_object_get(entry, "link-up"))));
+    return card;
+}
+
+/* Each entry of an answer in our form; NULL: unknown. */
+static json_t *all_of(const json_t *answer, json_t *(*one_of)(const json_t *entry))
+{
+    json_t *all = json_is_array(answer) ? json_array() : NULL;
     size_t i;
     const json_t *entry;
 
     json_array_foreach(answer, i, entry)
     {
-        (void)json_array_append_new(disks, disk_of(entry));
+        (void)json_array_append_new(all, one_of(entry));
     }
-    return disks;
+    return all;
 }
 
 const json_t *facts_port(const json_t *answer, const char *label)
@@ -118,16 +130,19 @@ static void put_machine(struct link *link, int *r, json_t *facts)
     json_t *memory = ask(link, r, "query-memory-size-summary");
     json_t *cpus = ask(link, r, "query-cpus-fast");
     json_t *serial = ask(link, r, "query-chardev");
+    json_t *cards = ask(link, r, "x-query-netdev"); /* minivmm's own */
     json_t *blocks = ask(link, r, "query-block");
 
     put(facts, "memory", number_or_null(memory, "base-memory"));
     put(facts, "cpus",
         json_is_array(cpus) ? json_integer((json_int_t)json_array_size(cpus)) : NULL);
     put(facts, "serial", text_or_null(facts_serial(serial)));
-    put(facts, "disks", disks_of(blocks));
+    put(facts, "cards", all_of(cards, card_of));
+    put(facts, "disks", all_of(blocks, disk_of));
     json_decref(memory);
     json_decref(cpus);
     json_decref(serial);
+    json_decref(cards);
     json_decref(blocks);
 }
 

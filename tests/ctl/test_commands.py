@@ -111,6 +111,24 @@ class Status(CtlTest):
         self.assertIn("disk0  qcow2   10 GiB  1.5 GiB  rw    /vm/root.qcow2\n", out)
         self.assertIn("disk1  raw      1 GiB    1 MiB  ro    /vm/data.raw\n", out)
 
+    def test_cards(self):
+        card = {"name": "eth0", "type": "user", "peer": "passt", "link-up": True,
+                "mac-address": "52:54:00:00:00:01", "mtu": 65520}
+        self.vm("web", {"x-query-netdev": [card, {"name": "eth1", "peer": "tap\x1b0"}]})
+        out = self.out("web", "status")
+        self.assertRegex(out, r"(?m)^eth0 +up +52:54:00:00:00:01 +user +passt$")
+        self.assertRegex(out, r"(?m)^eth1 +down +- +- +tap\\x1b0$")
+        self.assertEqual(self.json("web", "status")["cards"][0],
+                         {"name": "eth0", "type": "user", "peer": "passt", "up": True,
+                          "address": "52:54:00:00:00:01"})
+
+    def test_without_cards_nothing_is_said_of_them(self):
+        self.vm("web", {"x-query-netdev": []})
+        self.vm("qemu")
+        for name, cards in (("web", []), ("qemu", None)):
+            self.assertNotIn("CARD", self.out(name, "status"))
+            self.assertEqual(self.json(name, "status")["cards"], cards)
+
     def test_disk_whose_size_is_not_told(self):
         self.vm("web", {"query-block": [
             {"device": "cd0"}, {"device": "new", "inserted": {"image": {"actual-size": 0}}}]})

@@ -67,6 +67,9 @@ int config_net_options(const struct config_net *net, struct net_options *ret_opt
         r = net_options_check(&options, err);
     if (r == 0 && !net->isolate && options.kind != NET_USER)
         r = err_set(err, -EINVAL, "isolate: only with user");
+    if (r == 0 && options.kind == NET_NONE &&
+        (net->mtu > 0 || net->bps > 0 || net->pps > 0 || !mac_is_zero(&net->mac)))
+        r = err_set(err, -EINVAL, "none: expected no keys with it: there is no card");
     if (r == 0 && net->vhost && (net->bps > 0 || net->pps > 0))
         r = err_set(err, -EINVAL,
                     "vhost: expected neither bps nor pps with it: the kernel has no limits");
