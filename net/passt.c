@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "net/backoff.h"
 #include "net/passt_args.h"
+#include "net/passt_guard.h"
 #include "net/stream.h"
 #include "net/unix_peer.h"
 
@@ -39,6 +40,8 @@ struct passt {
     bool told;                      /* why the link is down */
     struct loop_timer retry;
     struct backoff backoff;
+    bool isolates;
+    struct passt_guard guard; /* of a guest that is isolated */
 };
 
 static struct passt *passt_of(struct net *net)
@@ -295,6 +298,27 @@ static int attach(struct net *net, struct loop *loop, struct net_user *user)
     return r;
 }
 
+static unsigned send_frames(struct net *net, struct net_frame *frames, unsigned nframes)
+{
+    struct passt *passt = passt_of(net);
+    unsigned taken = 0;
+
+    if (!passt->isolates)
+        return stream_send(net, frames, nframes);
+    while (taken < nframes) {
+        const unsigned n = passt_guard_take(&passt->guard, frames + taken, nframes - taken);
+        const unsigned sent = n > 0 ? stream_send(net, passt->guard.frames, n) : 0;
+
+        for (unsigned i = 0; i < sent; i++)
+            frames[taken++].dropped = passt->guard.frames[i].dropped;
+        if (sent < n)
+            break;
+        if (n == 0)
+            frames[taken++].dropped = true;
+    }
+    return taken;
+}
+
 static void detach(struct net *net)
 {
     struct passt *passt = passt_of(net);
@@ -320,7 +344,7 @@ static const struct net_ops ops = {
     .attach = attach,
     .detach = detach,
     .set_offloads = stream_set_offloads,
-    .send = stream_send,
+    .send = send_frames,
     .receive = stream_receive,
     .watch = stream_watch,
     .close = close_net,
@@ -331,6 +355,7 @@ static void init(struct passt *passt, const struct passt_options *options)
     struct net *net = &passt->stream.net;
 
     (void)snprintf(passt->name, sizeof(passt->name), "net %s: passt", options->card);
+    passt->isolates = options->isolate;
     passt->retry.expired = start_again;
     stream_init(&passt->stream);
     passt->stream.lost = peer_lost;

@@ -128,6 +128,45 @@ START_TEST(checksums_are_valid_for_a_driver_that_wants_to_know)
 }
 END_TEST
 
+/* One between two others, which name the host's loopback addresses. */
+START_TEST(frames_of_an_isolated_guest_to_the_host_are_dropped)
+{
+    static struct virtio_net_hdr_v1 header;
+    static uint8_t to_ip4[60] = {[12] = 8, 0, [30] = 127, 0, 0, 1};
+    static uint8_t to_ip6[60] = {[12] = 0x86, 0xdd, [53] = 1};
+    static uint8_t other[60];
+    const struct iovec iov[][2] = {{{&header, NET_HDR_LEN}, {to_ip4, 60}},
+                                   {{&header, NET_HDR_LEN}, {other, 60}},
+                                   {{&header, NET_HDR_LEN}, {to_ip6, 60}}};
+
+    card_fill(other, 60);
+    play(ECHO);
+    for (unsigned isolate = 0; isolate < 2; isolate++) {
+        struct passt_options asked = options;
+        struct net_frame frames[3];
+
+        for (unsigned i = 0; i < 3; i++)
+            frames[i] = (struct net_frame){.iov = iov[i], .niov = 2, .len = 60};
+        asked.isolate = isolate;
+        ck_assert_int_eq(passt_open(&asked, &net, &err), 0);
+        ck_assert_int_eq(net->ops->wait_ready(net, &err), 0);
+        card_attach(&card, net);
+        card.nreceived = card.nbad = 0;
+        ck_assert_uint_eq(net->ops->send(net, frames, 3), 3);
+        ck_assert_int_eq(frames[0].dropped, isolate);
+        ck_assert(!frames[1].dropped);
+        ck_assert_int_eq(frames[2].dropped, isolate);
+        card_wait(&card, &card.nreceived, isolate ? 1 : 3);
+        card_turn(&card, 30);
+        ck_assert_uint_eq(card.nreceived, isolate ? 1 : 3);
+        ck_assert_uint_eq(card.nbad, isolate ? 0 : 2);
+        card_detach(&card);
+        net->ops->close(net);
+        net = NULL;
+    }
+}
+END_TEST
+
 START_TEST(missing_passt_is_told_with_what_helps)
 {
     ck_assert_int_eq(setenv("PATH", scratch_path("."), 1), 0);
@@ -395,6 +434,7 @@ static void add_tests(Suite *suite)
 {
     unit_case_with(suite, "start", set_up, tear_down, frames_go_to_passt_and_come_back,
                    checksums_are_valid_for_a_driver_that_wants_to_know,
+                   frames_of_an_isolated_guest_to_the_host_are_dropped,
                    missing_passt_is_told_with_what_helps,
                    an_end_at_the_start_is_told_with_cause_and_what_helps);
     unit_case_with(
