@@ -33,13 +33,9 @@ static void called(struct loop_fd *watch, uint32_t events)
 /* The kernel has left the ring alone since, but for that it would try again at each kick. */
 static void erred(struct loop_fd *watch, uint32_t events)
 {
-    struct net_vhost_queue *queue = container_of(watch, struct net_vhost_queue, error);
-    struct virtio_rings *rings = &queue->vhost->card->rings;
+    const struct net_vhost_queue *queue = container_of(watch, struct net_vhost_queue, error);
 
-    log_guest(LOG_WARN, "virtio-net: the kernel found an error in ring %u", queue->index);
-    virtio_rings_break(rings);
-    for (unsigned i = 0; i < NET_VHOST_QUEUES; i++)
-        net_vhost_take_back(queue->vhost, i);
+    net_vhost_take_back(queue->vhost, queue->index);
 }
 
 /* ---- giving it, and taking it back ----------------------------------------------------------- */
@@ -71,14 +67,14 @@ static int watch(struct net_vhost_queue *queue)
     return r == 0 ? loop_add_fd(loop, &queue->error) : r;
 }
 
-/* What it said before is about the queue as it was. */
-static void unwatch(struct net_vhost_queue *queue)
+/* Did the kernel find an error? What it said is about the queue as it was. */
+static bool unwatch(struct net_vhost_queue *queue)
 {
     eventfd_t errors;
 
     loop_remove_fd(&queue->call);
     loop_remove_fd(&queue->error);
-    (void)eventfd_read(queue->error.fd, &errors); /* fails if there was none */
+    return eventfd_read(queue->error.fd, &errors) == 0;
 }
 
 bool net_vhost_give(struct net_vhost *vhost, unsigned index)
@@ -96,7 +92,7 @@ bool net_vhost_give(struct net_vhost *vhost, unsigned index)
             return true;
         virtio_ring_take_back(ring, position);
     }
-    unwatch(queue);
+    (void)unwatch(queue); /* it did not begin */
     log_warn("net: the kernel cannot work on a queue: %s: minivmm does it itself", strerror(-r));
     for (unsigned i = 0; i < NET_VHOST_QUEUES; i++)
         net_vhost_take_back(vhost, i);
@@ -104,24 +100,27 @@ bool net_vhost_give(struct net_vhost *vhost, unsigned index)
     return false;
 }
 
-/* The driver is told of what the kernel used last. */
+/* The driver is told of what the kernel used last, and of an error that it found last. */
 void net_vhost_take_back(struct net_vhost *vhost, unsigned index)
 {
     struct net_vhost_queue *queue = &vhost->queues[index];
     struct virtio_ring *ring = ring_of(queue);
     uint16_t position = 0;
+    bool has_error;
     int r;
 
     if (!ring->lent)
         return;
     r = vhost_net_stop(vhost->kernel, index, &position);
     take_calls(queue);
-    unwatch(queue);
+    has_error = unwatch(queue);
     virtio_ring_take_back(ring, position);
-    if (r < 0) {
+    if (r < 0)
         log_warn("net: the kernel does not give back a queue: %s", strerror(-r));
+    else if (has_error)
+        log_guest(LOG_WARN, "virtio-net: the kernel found an error in ring %u", index);
+    if (r < 0 || (has_error && virtio_ring_is_started(ring)))
         virtio_rings_break(&vhost->card->rings);
-    }
 }
 
 void net_vhost_features_ok(struct net_vhost *vhost)

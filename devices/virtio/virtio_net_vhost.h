@@ -3,8 +3,8 @@
  * The data queues of a card, lent to the kernel (vhost_net.h); private to virtio_net*.c.
  *
  * The kernel gets a queue when the device would look at its ring, and gives it back when the queue
- * is stopped, the device is paused, or the link goes down: then the device drops what is sent. What
- * the kernel cannot do, the device goes on to do itself.
+ * is stopped, the device is paused, the driver breaks a rule of any ring, or the link goes down:
+ * then the device drops what is sent. What the kernel cannot do, the device goes on to do itself.
  */
 #ifndef MINIVMM_DEVICES_VIRTIO_VIRTIO_NET_VHOST_H
 #define MINIVMM_DEVICES_VIRTIO_VIRTIO_NET_VHOST_H

@@ -52,6 +52,9 @@ void virtio_rings_break(struct virtio_rings *rings)
 {
     rings->broken = true;
     rings->dev.transport->needs_reset(rings->dev.transport);
+    for (unsigned i = 0; i < rings->dev.nqueues; i++)
+        if (rings->rest && virtio_ring_is_started(&rings->all[i]))
+            rings->rest(&rings->all[i]);
 }
 
 static void count(uint64_t *counter)

@@ -53,7 +53,10 @@ struct virtio_rings {
     struct virtio_ring_counters *counters; /* not owned; NULL: nobody wants to know */
     /* Look at a ring: kicked, just started, the pause is over, or it was asked for. */
     void (*work)(struct virtio_ring *ring);
-    /* The ring is stopped, or a pause begins: it is not looked at for a while. May be NULL. */
+    /*
+     * It is not looked at for a while: the ring is stopped, a pause begins, or the driver broke a
+     * rule, on this ring or another one; the latter also inside `work`. May be NULL.
+     */
     void (*rest)(struct virtio_ring *ring);
     /* A pause is over, before any ring is looked at. May be NULL. */
     void (*resumed)(struct virtio_rings *rings);
@@ -122,7 +125,10 @@ int virtio_ring_lend(struct virtio_ring *ring) MUST_CHECK;
  */
 void virtio_ring_take_back(struct virtio_ring *ring, uint16_t position);
 
-/* The driver broke a rule: tell it to reset the device; no ring is looked at until then (2.1.2). */
+/*
+ * The driver broke a rule: tell it to reset the device; no ring is looked at until then (2.1.2), by
+ * whom it was lent to neither.
+ */
 void virtio_rings_break(struct virtio_rings *rings);
 
 #endif

@@ -31,6 +31,7 @@ static struct {
     int fail_start[2];
     int fail_stop;
     bool finishes; /* it is about to use a chain when it is stopped */
+    bool errs;     /* or finds an error */
     struct virtq_chain chain;
 } kernel;
 
@@ -103,6 +104,8 @@ int vhost_net_stop(struct vhost_net *vhost, unsigned index, uint16_t *ret_positi
     ck_assert(given->is_given);
     if (kernel.finishes && kernel_pops(index))
         kernel_pushes(index, NET_HDR_LEN + FRAME_LEN);
+    if (kernel.errs)
+        ck_assert_int_eq(eventfd_write(given->queue.error_fd, 1), 0);
     given->is_given = false;
     *ret_position = given->vq.next_avail;
     return kernel.fail_stop;
@@ -134,7 +137,7 @@ static void begin(void)
 {
     kernel.fail_features = kernel.fail_stop = 0;
     kernel.fail_start[RX_QUEUE] = kernel.fail_start[TX_QUEUE] = 0;
-    kernel.finishes = false;
+    kernel.finishes = kernel.errs = false;
     memset(kernel.queues, 0, sizeof(kernel.queues));
     net.options.vhost = &kernel.vhost;
 }
@@ -382,6 +385,49 @@ START_TEST(driver_that_breaks_a_rule_has_to_reset)
 }
 END_TEST
 
+START_TEST(broken_control_ring_takes_them_back)
+{
+    bring_up();
+    driver_offer(&rig.rings[CTRL_QUEUE], 999);
+    net_kick(CTRL_QUEUE);
+    expect_given(false);
+    ck_assert(rig_needs_reset());
+    net_bring_up_with(driver_features(rig.mmio), 16);
+    expect_positions(0, 0);
+    ck_assert(!rig_needs_reset());
+}
+END_TEST
+
+/* When the queues are taken back for another reason. */
+START_TEST(error_that_is_found_last_is_told)
+{
+    bring_up();
+    kernel.errs = true;
+    rig_pause();
+    kernel.errs = false;
+    ck_assert(rig_needs_reset());
+    rig_resume();
+    expect_given(false);
+    net_bring_up_with(driver_features(rig.mmio), 16);
+    expect_positions(0, 0);
+    ck_assert(!rig_needs_reset());
+}
+END_TEST
+
+START_TEST(error_in_a_ring_that_is_reset_is_over)
+{
+    bring_up();
+    kernel.errs = true;
+    driver_write32(rig.mmio, VIRTIO_MMIO_QUEUE_SEL, RX_QUEUE);
+    driver_write32(rig.mmio, VIRTIO_MMIO_QUEUE_READY, 0);
+    kernel.errs = false;
+    rig_settle();
+    ck_assert(!rig_needs_reset());
+    ck_assert(!kernel.queues[RX_QUEUE].is_given);
+    ck_assert(kernel.queues[TX_QUEUE].is_given);
+}
+END_TEST
+
 START_TEST(queue_that_the_kernel_keeps_needs_a_reset)
 {
     bring_up();
@@ -429,7 +475,9 @@ static void add_tests(Suite *suite)
     net_case(suite, "the kernel", queues_of_a_driver_are_the_kernels, commands_are_the_devices,
              pause_takes_them_back, what_was_used_last_is_told,
              link_that_is_down_at_first_gives_them_later, next_driver_begins_anew,
-             queue_that_the_kernel_keeps_needs_a_reset, changes_at_any_moment_lose_nothing);
+             queue_that_the_kernel_keeps_needs_a_reset, broken_control_ring_takes_them_back,
+             error_that_is_found_last_is_told, error_in_a_ring_that_is_reset_is_over,
+             changes_at_any_moment_lose_nothing);
     net_add_loop_case(suite, "link", link_that_is_down_takes_them_back, 2);
     net_add_loop_case(suite, "failures", what_the_kernel_cannot_do_the_device_does, 3);
     net_add_loop_case(suite, "broken rings", driver_that_breaks_a_rule_has_to_reset, 2);
