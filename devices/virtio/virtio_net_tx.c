@@ -142,6 +142,12 @@ static void account(struct net_tx *tx, unsigned i)
                           net_hdr_packets(&tx->batch->hdrs[i], frame->len));
 }
 
+/* Without a link there is room for everything: it is dropped. */
+static bool is_full(const struct net_tx *tx)
+{
+    return tx->full && tx->card->link_up;
+}
+
 /* Send the batch; it is empty then. False: the back end is full. */
 static bool flush(struct net_tx *tx)
 {
@@ -154,11 +160,12 @@ static bool flush(struct net_tx *tx)
     }
     for (unsigned i = taken; i < batch->nframes; i++)
         virtq_unpop(tx->ring->vq);
-    tx->full = taken < batch->nframes;
-    if (tx->full)
+    if (taken < batch->nframes) {
+        tx->full = true;
         net_count(&tx->card->counters->full, 1);
+    }
     empty(batch);
-    return !tx->full;
+    return !is_full(tx);
 }
 
 /*
@@ -170,7 +177,7 @@ void net_tx_work(struct net_tx *tx)
     bool more = true;
 
     virtq_disable_kicks(tx->ring->vq);
-    while (!tx->full && more) {
+    while (!is_full(tx) && more) {
         if (nframes >= NET_ROUND_FRAMES) {
             virtio_ring_again(tx->ring);
             return;

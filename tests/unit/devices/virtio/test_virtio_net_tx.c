@@ -446,6 +446,29 @@ START_TEST(link_that_goes_down_unseen_ends_the_wait_too)
 }
 END_TEST
 
+/* It is not full of those that are dropped, but still full when the link is up again. */
+START_TEST(frames_without_a_link_do_not_wait_for_a_full_back_end)
+{
+    net.fake->room = 0;
+    net_bring_up();
+    offer(3, 60);
+    ck_assert(rig_nothing_used(TX_QUEUE));
+    virtio_net_set_link(rig.dev, false);
+    wait_used(3);
+    offer(2, 60);
+    wait_used(2);
+    ck_assert_uint_eq(sent_dropped(), 5);
+    virtio_net_set_link(rig.dev, true);
+    (void)net_offer_frame(0, NULL, 60, 9);
+    net_kick(TX_QUEUE);
+    ck_assert(rig_nothing_used(TX_QUEUE)); /* the fake checks that it is not asked */
+    net_make_room(10);
+    (void)rig_wait_used(TX_QUEUE);
+    net_expect_sent(60, 9);
+    ck_assert_ptr_null(net_take_sent());
+}
+END_TEST
+
 START_TEST(frames_that_the_back_end_drops_are_counted)
 {
     net.fake->drop_every = 3;
@@ -521,6 +544,7 @@ static void add_tests(Suite *suite)
              full_back_end_does_not_hold_up_the_other_direction, reset_while_the_back_end_is_full,
              link_that_goes_down_ends_the_wait_of_a_full_back_end,
              link_that_goes_down_unseen_ends_the_wait_too,
+             frames_without_a_link_do_not_wait_for_a_full_back_end,
              frames_that_the_back_end_drops_are_counted);
     net_case(suite, "link and limits", frames_without_a_link_are_dropped,
              limit_delays_frames_and_loses_none, reset_while_frames_wait_for_a_limit);
