@@ -141,15 +141,28 @@ static unsigned send_frames(struct net *net, struct net_frame *frames, unsigned 
     return nframes;
 }
 
-/* The header of a frame, in the form that was agreed on; false: it is from before that. */
-static bool take_header(const struct tap *tap, const struct virtio_net_hdr_v1 *header)
+/* The offloads that a frame with this header needs. */
+static uint64_t needed_offloads(const struct virtio_net_hdr_v1 *header)
 {
-    const uint64_t cut_later = 1ull << VIRTIO_NET_F_GUEST_TSO4 | 1ull << VIRTIO_NET_F_GUEST_TSO6;
+    const bool has_no_sum = header->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM;
+    const uint64_t needed = has_no_sum ? 1ull << VIRTIO_NET_F_GUEST_CSUM : 0;
 
-    if (header->gso_type != VIRTIO_NET_HDR_GSO_NONE && !(tap->agreed & cut_later))
-        return false;
-    return !(header->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) ||
-           tap->agreed & 1ull << VIRTIO_NET_F_GUEST_CSUM;
+    switch (header->gso_type) {
+    case VIRTIO_NET_HDR_GSO_NONE:
+        return needed;
+    case VIRTIO_NET_HDR_GSO_TCPV4:
+        return needed | 1ull << VIRTIO_NET_F_GUEST_TSO4;
+    case VIRTIO_NET_HDR_GSO_TCPV6:
+        return needed | 1ull << VIRTIO_NET_F_GUEST_TSO6;
+    default:
+        return UINT64_MAX; /* of a kind that nobody asked for */
+    }
+}
+
+/* Is the frame in the form that was agreed on? False: it is from before that. */
+static bool is_as_agreed(const struct tap *tap, const struct virtio_net_hdr_v1 *header)
+{
+    return !(needed_offloads(header) & ~tap->agreed);
 }
 
 /*
@@ -185,7 +198,7 @@ static ssize_t receive(struct net *net, const struct iovec *iov, unsigned niov)
     if (r <= 0)
         return 0;
     if ((size_t)r > iov_len(iov, niov) || (size_t)r < NET_HDR_LEN + NET_FRAME_MIN ||
-        (size_t)r > NET_HDR_LEN + NET_FRAME_MAX || !take_header(tap, iov->iov_base))
+        (size_t)r > NET_HDR_LEN + NET_FRAME_MAX || !is_as_agreed(tap, iov->iov_base))
         return -EMSGSIZE;
     return r - (ssize_t)NET_HDR_LEN;
 }

@@ -263,6 +263,21 @@ START_TEST(segments_are_left_whole_for_who_agreed)
 }
 END_TEST
 
+/* A driver that agreed to segments of IPv6 gets none of IPv4 from before. */
+START_TEST(segments_from_before_are_dropped_by_their_kind)
+{
+    const uint64_t csum = offload(VIRTIO_NET_F_GUEST_CSUM);
+
+    start();
+    open_host(ETH_P_IP);
+    ck_assert_int_eq(net->ops->set_offloads(net, csum | offload(VIRTIO_NET_F_GUEST_TSO4)), 0);
+    send_segment(4 * 1448);
+    ck_assert_int_eq(net->ops->set_offloads(net, csum | offload(VIRTIO_NET_F_GUEST_TSO6)), 0);
+    card_wait(&card, &card.ndropped, 1);
+    ck_assert_uint_eq(card.nreceived, 0);
+}
+END_TEST
+
 /* The kernel takes no segments without checksums. */
 START_TEST(offloads_that_fail_change_nothing)
 {
@@ -469,7 +484,9 @@ static void add_tests(Suite *suite)
                    frames_that_the_kernel_refuses_are_dropped);
     unit_case_with(suite, "offloads", set_up, tear_down, checksums_are_left_out_for_who_agreed,
                    frames_from_before_are_dropped_if_they_are_not_as_agreed,
-                   segments_are_left_whole_for_who_agreed, offloads_that_fail_change_nothing);
+                   segments_are_left_whole_for_who_agreed,
+                   segments_from_before_are_dropped_by_their_kind,
+                   offloads_that_fail_change_nothing);
     unit_case_with(suite, "interfaces", set_up, tear_down,
                    an_interface_that_is_removed_takes_the_link_down,
                    offloads_of_one_that_was_removed_are_agreed_to, one_that_is_missing_is_not_made,
