@@ -28,11 +28,16 @@ static int connect_to(int fd, const char *path, int type)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
 
-    /* An address of the family alone: the kernel makes up a name. */
+    (void)snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
+    if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
+        return -errno;
+    /*
+     * An address of the family alone: the kernel makes up a name, by which anybody finds the
+     * socket. One that is connected takes nothing from others than its peer.
+     */
     if (type == SOCK_DGRAM && bind(fd, (struct sockaddr *)&addr, sizeof(addr.sun_family)) < 0)
         return -errno;
-    (void)snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
-    return connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : 0;
+    return 0;
 }
 
 int unix_peer_connect(const char *path, int type)

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -20,6 +21,18 @@ static struct card card;
 static struct net *net;
 static struct err err;
 static uint8_t bytes[100000];
+static unsigned nexposed;
+
+/* In the C library's place: is the socket known by a name before it is connected? */
+int connect(int fd, __CONST_SOCKADDR_ARG addr, socklen_t len)
+{
+    struct sockaddr_un name;
+    socklen_t name_len = sizeof(name);
+
+    ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&name, &name_len), 0);
+    nexposed += name_len > sizeof(name.sun_family);
+    return (int)syscall(SYS_connect, fd, addr.__sockaddr__, len);
+}
 
 static void peer_open(void)
 {
@@ -153,6 +166,20 @@ START_TEST(a_card_that_does_not_watch_is_not_woken)
 }
 END_TEST
 
+/* Its name is known to everybody on the host, who must never be able to send it frames. */
+START_TEST(nobody_but_the_peer_can_send_frames)
+{
+    int stranger = socket(AF_UNIX, SOCK_DGRAM, 0);
+
+    ck_assert_uint_eq(nexposed, 0);
+    (void)send_one(60); /* tells where we are */
+    peer_expect(60);
+    ck_assert_int_eq(sendto(stranger, bytes, 60, 0, (struct sockaddr *)&guest, guest_len), -1);
+    ck_assert_int_eq(errno, EPERM);
+    close(stranger);
+}
+END_TEST
+
 START_TEST(a_peer_that_is_gone_is_noticed_when_a_frame_is_sent)
 {
     close(peer);
@@ -201,7 +228,7 @@ static void add_tests(Suite *suite)
 {
     unit_case_with(suite, "dgram", set_up, tear_down, frames_are_sent_and_answered,
                    frames_that_cannot_be_are_dropped, a_full_peer_loses_nothing,
-                   a_card_that_does_not_watch_is_not_woken,
+                   a_card_that_does_not_watch_is_not_woken, nobody_but_the_peer_can_send_frames,
                    a_peer_that_is_gone_is_noticed_when_a_frame_is_sent,
                    the_next_guest_finds_that_the_peer_was_lost, nobody_need_be_there_at_first);
 }
