@@ -98,9 +98,10 @@ struct net_ops {
      */
     unsigned (*send)(struct net *net, struct net_frame *frames, unsigned nframes);
     /*
-     * Receive one frame into `iov`: the header, then room for NET_FRAME_MAX bytes or, if frames
-     * are not merged by the other side, for all that the driver can take. How many buffers
-     * that were is the user's to say in the header.
+     * Receive one frame into `iov`: the header, then room for the largest frame that may come by
+     * `mtu` and the offloads that were agreed on or, if frames are not merged by the other side or
+     * it has not so much, for all that the driver can take. How many buffers that were is the
+     * user's to say in the header.
      *
      * Returns the length without the header, at least NET_FRAME_MIN; 0: there is none; -EMSGSIZE:
      * the next one was dropped, for it is too long or too short, and there may be more. An end or
