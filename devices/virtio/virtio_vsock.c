@@ -191,6 +191,7 @@ static void reset_transport(struct loop_work *work)
     vsock_mux_clear(&vsock->mux);
     vsock->tell_reset = virtio_ring_is_started(ring_of(vsock, EVENT));
     virtio_ring_again(ring_of(vsock, EVENT));
+    virtio_ring_again(ring_of(vsock, TX)); /* there is room for answers again */
 }
 
 void virtio_vsock_reset_transport(struct virtio_dev *dev)

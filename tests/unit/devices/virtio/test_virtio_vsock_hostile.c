@@ -327,15 +327,11 @@ START_TEST(connections_beyond_the_limit_are_refused)
 }
 END_TEST
 
-/* With no buffers for answers, packets stay in the ring, and nobody turns in circles over it. */
-START_TEST(flood_without_buffers_for_answers)
+/* Packets from ports 1000 on that want an answer, of a guest that has no buffers for any. */
+static void flood(unsigned n)
 {
-    struct vring_used_elem elem;
-    unsigned taken = 0;
-    unsigned before;
-
     vs_bring_up_with(VIRTIO_FEATURES_COMMON, 1024, 0);
-    for (unsigned i = 0; i < 500; i++) {
+    for (unsigned i = 0; i < n; i++) {
         const struct vsock_packet packet = vs_packet(RESPONSE, 1000 + i, 52);
         const uint64_t gpa = 200 * MIB + 64ull * i;
         const struct iovec iov = {rig_guest(gpa, VSOCK_HEADER_LEN), VSOCK_HEADER_LEN};
@@ -344,20 +340,46 @@ START_TEST(flood_without_buffers_for_answers)
         vsock_packet_write(&packet, &iov, 1);
         add_tx(&buf, 1);
     }
+}
+
+/* Packets that were taken since the last look. */
+static unsigned count_taken(void)
+{
+    struct vring_used_elem elem;
+    unsigned n = 0;
+
     rig_settle();
     while (driver_take(&rig.rings[TX], &elem))
-        taken++;
-    ck_assert_uint_eq(taken, VSOCK_RESETS_MAX);
+        n++;
+    return n;
+}
+
+/* With no buffers for answers, packets stay in the ring, and nobody turns in circles over it. */
+START_TEST(flood_without_buffers_for_answers)
+{
+    unsigned before;
+
+    flood(500);
+    ck_assert_uint_eq(count_taken(), VSOCK_RESETS_MAX);
     before = vs_rounds();
     ck_assert_uint_le(vs_rounds() - before, 20);
 
     vs_add_rx(100);
     for (unsigned i = 0; i < 500; i++)
         vs_expect(RST, 1000 + i, 52);
-    rig_settle();
-    while (driver_take(&rig.rings[TX], &elem))
-        taken++;
-    ck_assert_uint_eq(taken, 500);
+    ck_assert_uint_eq(count_taken(), 500 - VSOCK_RESETS_MAX);
+}
+END_TEST
+
+/* Answers that nobody wants any more keep no packet waiting. */
+START_TEST(reset_of_the_transport_in_a_flood)
+{
+    flood(500);
+    ck_assert_uint_eq(count_taken(), VSOCK_RESETS_MAX);
+    virtio_vsock_reset_transport(rig.dev);
+    ck_assert_uint_eq(count_taken(), 500 - VSOCK_RESETS_MAX);
+    vs_add_rx(1);
+    vs_expect(RST, 1000 + VSOCK_RESETS_MAX, 52);
 }
 END_TEST
 
@@ -411,7 +433,8 @@ static void add_tests(Suite *suite)
                packet_in_pieces_of_one_byte, buffer_without_room_for_a_packet, smallest_buffers_do,
                broken_rings);
     vsock_case(suite, "too many", connections_beyond_the_limit_are_refused,
-               flood_without_buffers_for_answers, random_packets);
+               flood_without_buffers_for_answers, reset_of_the_transport_in_a_flood,
+               random_packets);
 }
 
 UNIT_USES_THREADS;
