@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <linux/fuse.h>
 #include <linux/virtio_fs.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +30,11 @@ struct fs_queue {
     bool started;        /* the driver's wish */
     bool given;          /* the process has it */
     uint16_t next_avail; /* where it goes on, unless the process has it */
-    struct loop_fd call; /* eventfd: the process added used buffers */
+    /*
+     * Eventfd: the process added used buffers. It is watched for edges and never read: the process
+     * has it, too, and can make it one that waits.
+     */
+    struct loop_fd call;
 };
 
 struct virtio_fs {
@@ -126,18 +131,25 @@ static void hung_up(struct loop_fd *watch, uint32_t events)
     lose(container_of(watch, struct virtio_fs, hangup), -ECONNRESET);
 }
 
-static void take_calls(struct fs_queue *queue)
+static void notify(struct fs_queue *queue)
 {
     struct virtio_transport *transport = queue->fs->rings.dev.transport;
-    eventfd_t calls;
 
-    if (eventfd_read(queue->call.fd, &calls) == 0)
-        transport->notify_used(transport, queue->index);
+    transport->notify_used(transport, queue->index);
 }
 
 static void called(struct loop_fd *watch, uint32_t events)
 {
-    take_calls(container_of(watch, struct fs_queue, call));
+    notify(container_of(watch, struct fs_queue, call));
+}
+
+/* Without room it is kicked already; the process, which has it, too, may have made it wait then. */
+static void kick(int fd)
+{
+    struct pollfd pfd = {.fd = fd, .events = POLLOUT};
+
+    if (poll(&pfd, 1, 0) > 0)
+        (void)eventfd_write(fd, 1);
 }
 
 static int give(struct fs_queue *queue)
@@ -158,7 +170,7 @@ static int give(struct fs_queue *queue)
     }
     queue->given = true;
     /* What was offered before it could be kicked (3.1.1), or while nobody looked. */
-    (void)eventfd_write(given.kick_fd, 1); /* fails only when the count is full: kicked */
+    kick(given.kick_fd);
     return 0;
 }
 
@@ -173,7 +185,7 @@ static void take_back(struct fs_queue *queue)
     r = vhost_user_stop(&queue->fs->user, queue->index, &queue->next_avail);
     if (r < 0)
         lose(queue->fs, r);
-    take_calls(queue);
+    notify(queue);
 }
 
 /* A pause begins. A queue that stops has been taken back before. */
@@ -348,7 +360,7 @@ static int init_queues(struct virtio_fs *fs)
         queue->index = i;
         queue->call = (struct loop_fd){
             .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
-            .events = EPOLLIN,
+            .events = EPOLLIN | EPOLLET,
             .ready = called,
         };
         if (queue->call.fd < 0)

@@ -5,9 +5,11 @@
  */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/fuse.h>
 #include <linux/virtio_fs.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -493,6 +495,28 @@ START_TEST(pause_of_a_process_that_hangs_ends)
 }
 END_TEST
 
+/* Eventfds are shared with it, and so is whether reading and writing them waits. */
+START_TEST(a_process_that_spoils_its_descriptors_makes_nobody_wait)
+{
+    eventfd_t kicks;
+    int kick;
+
+    fake.deaf = true;
+    start();
+    bring_up();
+    kick = rig.dev->kick_fds[REQUESTS];
+    ck_assert_int_eq(eventfd_read(kick, &kicks), 0);
+    ck_assert_int_eq(fcntl(kick, F_SETFL, 0), 0);
+    ck_assert_int_eq(fcntl(fake.queues[REQUESTS].call, F_SETFL, 0), 0);
+    ck_assert_int_eq(eventfd_write(kick, UINT64_MAX - 1), 0);
+    rig_pause();
+    rig_resume();
+    rig_settle();
+    driver_write32(rig.mmio, VIRTIO_MMIO_STATUS, 0);
+    ck_assert_uint_eq(nlost, 0);
+}
+END_TEST
+
 /* When the vCPU waits for the answer. */
 static void *cancel_soon(void *opaque)
 {
@@ -536,6 +560,7 @@ static void add_tests(Suite *suite)
                    a_process_that_dies_in_a_pause_is_missed_afterwards,
                    odd_requests_of_a_dead_process_are_taken,
                    a_process_that_is_lost_is_not_asked_again, pause_of_a_process_that_hangs_ends,
+                   a_process_that_spoils_its_descriptors_makes_nobody_wait,
                    cancelling_ends_what_waits);
     tcase_add_checked_fixture(failing, set_up, tear_down);
     tcase_add_loop_test(failing, a_process_that_fails_is_lost_and_nobody_waits, 0, 13);
