@@ -26,7 +26,7 @@ struct chardev_front {
     void (*receive)(struct chardev_front *front, const uint8_t *data, size_t len);
     /* chardev_ops.is_full has answered true and would answer false now. */
     void (*writable)(struct chardev_front *front);
-    /* A break condition from the host side. */
+    /* A break condition from the host side. NULL: there is no such thing on this line. */
     void (*break_received)(struct chardev_front *front);
     /* What get_size answers has changed. NULL: the front end has no use for that. */
     void (*resized)(struct chardev_front *front);

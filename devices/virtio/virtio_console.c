@@ -163,11 +163,6 @@ static void front_writable(struct chardev_front *front)
     loop_post(console->rings.loop, &console->look_at_output);
 }
 
-/* There is no such thing on this line. */
-static void front_break_received(struct chardev_front *front)
-{
-}
-
 static void front_resized(struct chardev_front *front)
 {
     struct virtio_console *console = console_of_front(front);
@@ -291,7 +286,6 @@ int virtio_console_new(const struct virtio_console_options *options, const struc
         .can_receive = front_can_receive,
         .receive = front_receive,
         .writable = front_writable,
-        .break_received = front_break_received,
         .resized = front_resized,
     };
     console->chardev = options->chardev;

@@ -14,11 +14,9 @@
 
 #define CTRL_A 0x01
 
-static const char help_text[] = "\r\n"
-                                "Ctrl-A h       this help\r\n"
-                                "Ctrl-A x       end the VM\r\n"
-                                "Ctrl-A b       send a break\r\n"
-                                "Ctrl-A Ctrl-A  send Ctrl-A (also Ctrl-A a)\r\n";
+#define HELP_BEGIN "\r\nCtrl-A h       this help\r\nCtrl-A x       end the VM\r\n"
+#define HELP_BREAK "Ctrl-A b       send a break\r\n"
+#define HELP_END "Ctrl-A Ctrl-A  send Ctrl-A (also Ctrl-A a)\r\n"
 
 struct console_stdio {
     struct console console;
@@ -42,12 +40,14 @@ static bool escape_key(struct console_stdio *stdio, uint8_t key)
     case CTRL_A:
         return true;
     case 'b':
-        if (front)
+        if (front && front->break_received)
             front->break_received(front);
         break;
     case 'h':
     case '?':
-        console_print(&stdio->console, help_text);
+        console_print(&stdio->console, front && !front->break_received
+                                           ? HELP_BEGIN HELP_END
+                                           : HELP_BEGIN HELP_BREAK HELP_END);
         break;
     case 'x':
         stdio->console.events.quit(stdio->console.events.opaque);

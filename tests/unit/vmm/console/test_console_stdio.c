@@ -460,6 +460,19 @@ START_TEST(ctrl_a_h_prints_help)
 }
 END_TEST
 
+/* As a virtio console: a break is neither sent nor offered. */
+START_TEST(front_end_without_breaks)
+{
+    open_on_terminal();
+    con.front.ops.break_received = NULL;
+    type("\x01"
+         "b\x01h",
+         4);
+    assert_sink("\r\nCtrl-A h       this help\r\nCtrl-A x       end the VM\r\nCtrl-A Ctrl-A ");
+    ck_assert_uint_eq(con.front.len, 0);
+}
+END_TEST
+
 START_TEST(unknown_escape_key_does_nothing)
 {
     open_on_terminal();
@@ -525,6 +538,7 @@ static void add_tests(Suite *suite)
         ctrl_a_twice_or_a_sends_ctrl_a,
         ctrl_a_b_sends_a_break,
         ctrl_a_h_prints_help,
+        front_end_without_breaks,
         unknown_escape_key_does_nothing,
         guest_that_hangs_can_be_quit,
         pasted_text_waits_for_the_guest,
