@@ -5,7 +5,9 @@
  *
  * The original changes its registers once a second, and says in register A when they are about to.
  * This one shows the moment at which register A or the seconds were read last, so that what is read
- * one after the other belongs together however long that takes.
+ * one after the other belongs together. After more than a second it looks at the clock again, for
+ * drivers that begin with another register; one that was interrupted for so long notices by reading
+ * the seconds once more.
  */
 #ifndef MINIVMM_DEVICES_RTC_H
 #define MINIVMM_DEVICES_RTC_H
