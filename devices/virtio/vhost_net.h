@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The kernel's vhost-net (linux/vhost.h): it works on the queues of a network card and on a tap
- * itself, in a thread of its own, so that frames do not pass through this process.
+ * The kernel's vhost-net: it works on the queues of a network card and on a tap itself, in a thread
+ * of its own, so that frames do not pass through this process.
  *
  * One thread at a time. What the kernel does with a ring of a hostile driver stays in guest memory:
  * it translates addresses by the table that it was given.
