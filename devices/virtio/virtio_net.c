@@ -68,13 +68,14 @@ static void show_config(struct virtio_net *net)
     __atomic_store_n(&net->shown_status, htole16((uint16_t)status), __ATOMIC_RELAXED);
 }
 
+/* Before there is a driver, there may be no transport. */
 static void tell_driver(struct virtio_net *net)
 {
-    struct virtio_transport *transport = net->card.rings.dev.transport;
+    const struct virtio_dev *dev = &net->card.rings.dev;
 
     net->config_is_news = !has_driver(net);
     if (!net->config_is_news)
-        transport->notify_config(transport);
+        dev->transport->notify_config(dev->transport);
 }
 
 static void config_changed(struct net_card *card)

@@ -188,6 +188,25 @@ START_TEST(nothing_is_received_without_a_link)
 END_TEST
 
 /* Before the driver is there nobody is interrupted; it is told when it comes. */
+static void lose_link(struct loop_work *work)
+{
+    fake_net_set_link(net.fake, false);
+}
+
+/* A back end works as soon as there is a device. */
+START_TEST(link_that_changes_before_there_is_a_transport)
+{
+    struct loop_work change = {.run = lose_link};
+    struct virtio_dev *dev;
+
+    ck_assert_int_eq(virtio_net_new(&net.options, rig.mem, &dev), 0);
+    loop_post(rig.loop, &change);
+    rig_add(dev);
+    net_bring_up_with(driver_features(rig.mmio), 64);
+    ck_assert(!link_is_up());
+}
+END_TEST
+
 START_TEST(link_that_changes_before_driver_ok_is_told_then)
 {
     net_start();
@@ -715,6 +734,7 @@ static void add_tests(Suite *suite)
              back_end_that_cannot_be_attached_is_an_error, back_end_outlives_the_device);
     net_case(suite, "link", link_follows_the_back_end, user_takes_the_link_down,
              link_that_is_down_from_the_start, nothing_is_received_without_a_link,
+             link_that_changes_before_there_is_a_transport,
              link_that_changes_before_driver_ok_is_told_then);
     net_case(suite, "announce", guest_announces_itself_when_it_is_told_to,
              guest_announces_itself_when_the_link_comes_up,
