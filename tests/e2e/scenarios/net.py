@@ -237,7 +237,7 @@ def is_passt(pid):
     try:
         with open(f"/proc/{pid}/comm", encoding="ascii") as f:
             return f.read().startswith("passt")
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # it ends now, or while it is read
         return False
 
 
