@@ -86,11 +86,12 @@ class Process(unittest.TestCase):
             child = int(run.output)
         for _ in range(100):
             time.sleep(0.05)
-            if not os.path.exists(f"/proc/{child}"):
+            try:
+                with open(f"/proc/{child}/stat", encoding="ascii", errors="replace") as f:
+                    if f.read().rpartition(")")[2].split()[0] == "Z":
+                        return
+            except (FileNotFoundError, ProcessLookupError):
                 return
-            with open(f"/proc/{child}/stat", encoding="ascii", errors="replace") as f:
-                if f.read().rpartition(")")[2].split()[0] == "Z":
-                    return
         self.fail("the child runs on")
 
 

@@ -212,10 +212,12 @@ def run_one(item, logs, guest):
 def kill_children():
     """End what this process started: VMMs have sessions of their own, and would run on."""
     for path in glob.glob("/proc/self/task/*/children"):
-        with open(path, encoding="ascii") as f:
-            for pid in f.read().split():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(pid), signal.SIGKILL)
+        pids = []
+        with contextlib.suppress(OSError), open(path, encoding="ascii") as f:  # a thread that ended
+            pids = [int(pid) for pid in f.read().split()]
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def give_up_on(started):
