@@ -378,6 +378,9 @@ const char *virtiofsd_hint(const char *line)
         return ": as a user of several groups, this version of virtiofsd needs subordinate ids: "
                "install the package uidmap, and see that /etc/subuid and /etc/subgid have a line "
                "for the user";
+    if (strstr(line, "unshare --help")) /* it does not know an option */
+        return ": for a user with subordinate ids, unshare must be that of util-linux 2.38 or "
+               "later";
     if (strstr(line, "unshare"))
         return ": virtiofsd needs user namespaces, which are not allowed here: in a chroot, or by "
                "a sysctl (user.max_user_namespaces, kernel.unprivileged_userns_clone)";

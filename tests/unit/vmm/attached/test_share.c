@@ -311,6 +311,8 @@ START_TEST(what_helps_is_told)
     ck_assert_ptr_nonnull(strstr(virtiofsd_hint("setgroups() failed with error=1"), "uidmap"));
     ck_assert_ptr_nonnull(strstr(virtiofsd_hint("unshare: unshare failed: Operation not permitted"),
                                  "user namespaces"));
+    ck_assert_ptr_nonnull(
+        strstr(virtiofsd_hint("Try 'unshare --help' for more information."), "util-linux 2.38"));
     ck_assert_str_eq(virtiofsd_hint("anything else"), "");
 }
 END_TEST
