@@ -318,7 +318,7 @@ static void forget(void)
 
 static void run(bool is_terminal, const uint8_t *data, size_t size)
 {
-    const struct open_files files = {0};
+    struct open_files files = {0};
     const struct console_options options = {
         .name = "serial port",
         .kind = is_terminal ? SERIAL_STDIO : SERIAL_UNIX,

@@ -58,8 +58,9 @@ struct console;
 struct console_options {
     const char *name; /* what it is to people: "serial port" */
     enum serial_kind kind;
-    const char *path;               /* SERIAL_FILE, SERIAL_UNIX */
-    const struct open_files *files; /* which are not written to */
+    const char *path; /* SERIAL_FILE, SERIAL_UNIX */
+    /* Those of the VM, which are not written to. A file that is printed into becomes one. */
+    struct open_files *files;
     struct loop *loop;
     struct console_events events;
     bool is_sized; /* the guest wants to know how large the terminal is */

@@ -13,8 +13,7 @@ struct console;
 
 struct console *console_stdio_new(struct loop *loop);
 struct console *console_pty_new(struct loop *loop);
-struct console *console_file_new(const char *path, const struct open_files *files,
-                                 struct loop *loop);
+struct console *console_file_new(const char *path, struct open_files *files, struct loop *loop);
 struct console *console_unix_new(const char *path, struct loop *loop);
 
 #endif

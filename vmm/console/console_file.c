@@ -5,10 +5,13 @@
  * press.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file_host.h"
 #include "base/log.h"
 #include "vmm/console/console_backends.h"
 #include "vmm/console/console_core.h"
@@ -19,7 +22,9 @@ struct console_file {
     int fd;                    /* -1: not open */
     struct console_pump *pump; /* NULL: not started */
     const char *path;          /* the configuration's; NULL: nowhere */
-    const struct open_files *files;
+    struct open_files *files;
+    uint64_t id[2]; /* among these files */
+    bool is_noted;
 };
 
 static struct console_file *file_of(struct console *console)
@@ -47,10 +52,33 @@ static void file_close(struct console *console)
     unsigned stall_ms = console->stalled ? 0 : CONSOLE_CLOSE_STALL_MS;
     bool written = !file->pump || console_pump_stop(file->pump, stall_ms, &console->events);
 
+    if (file->is_noted)
+        open_files_remove(file->files, file->id);
     if (written && file->fd >= 0 && close(file->fd) < 0)
         log_warn("%s: %s", file->path, strerror(errno));
     console_done(console);
     free(file);
+}
+
+/*
+ * Two ports that print into one file would overwrite each other. A device or a pipe takes what
+ * comes.
+ */
+static int note_output(struct console_file *file, struct err *err)
+{
+    struct open_file_use use = {.path = file->path, .writable = true};
+    struct stat st;
+    int r;
+
+    if (fstat(file->fd, &st) < 0)
+        return err_set_errno(err, -errno, "%s: cannot stat", file->path);
+    if (!S_ISREG(st.st_mode))
+        return 0;
+    (void)snprintf(use.role, sizeof(use.role), "the output of the %s", file->console.name);
+    file_host_identify(&st, file->id);
+    r = open_files_add(file->files, file->id, &use, err);
+    file->is_noted = r == 0;
+    return r;
 }
 
 static int file_start(struct console *console, struct err *err)
@@ -62,6 +90,8 @@ static int file_start(struct console *console, struct err *err)
     if (!file->path)
         return 0;
     r = open_files_open_output(file->files, file->path, &file->fd, err);
+    if (r == 0)
+        r = note_output(file, err);
     if (r == 0) {
         r = console_pump_start(file->fd, file->path, &pipe_fd, &file->pump);
         if (r < 0)
@@ -83,8 +113,7 @@ static const struct console_ops file_ops = {
     .close = file_close,
 };
 
-struct console *console_file_new(const char *path, const struct open_files *files,
-                                 struct loop *loop)
+struct console *console_file_new(const char *path, struct open_files *files, struct loop *loop)
 {
     struct console_file *file = calloc(1, sizeof(*file));
 

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
 #include "tests/lib/vmm/console/console_rig.h"
 #include "vmm/console/console.h"
@@ -49,6 +50,47 @@ START_TEST(output_before_close_reaches_the_file)
     fd = open(con.path, O_RDONLY);
     con_assert_reads(fd, "last words");
     close(fd);
+}
+END_TEST
+
+static int open_another(const char *path, struct console **ret_console, struct err *err)
+{
+    const struct console_options options = {
+        .name = "console",
+        .kind = SERIAL_FILE,
+        .path = path,
+        .files = &con.files,
+        .loop = con.loop,
+    };
+    int r = console_new(&options, ret_console, err);
+
+    return r < 0 ? r : console_start(*ret_console, err);
+}
+
+START_TEST(two_ports_do_not_print_into_one_file)
+{
+    const char *alias = scratch_path("alias");
+    struct console *other = NULL;
+    struct err err = {0};
+
+    con_open(SERIAL_FILE, con.path);
+    ck_assert_int_eq(link(con.path, alias), 0);
+    ck_assert_int_eq(open_another(alias, &other, &err), -EBUSY);
+    ck_assert_ptr_nonnull(strstr(err.msg, "the output of the serial port"));
+    console_close(other);
+    con_close();
+    con_open(SERIAL_FILE, con.path); /* which is free again */
+}
+END_TEST
+
+START_TEST(two_ports_may_print_into_one_device)
+{
+    struct console *other;
+    struct err err = {0};
+
+    con_open(SERIAL_FILE, "/dev/null");
+    ck_assert_int_eq(open_another("/dev/null", &other, &err), 0);
+    console_close(other);
 }
 END_TEST
 
@@ -242,6 +284,8 @@ static void add_tests(Suite *suite)
     tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, file_is_truncated_and_gets_output);
     tcase_add_test(tcase, output_before_close_reaches_the_file);
+    tcase_add_test(tcase, two_ports_do_not_print_into_one_file);
+    tcase_add_test(tcase, two_ports_may_print_into_one_device);
     tcase_add_test(tcase, file_in_missing_folder_is_named);
     tcase_add_test(tcase, full_disk_drops_output_and_the_guest_goes_on);
     tcase_add_test(tcase, null_takes_everything);
