@@ -13,7 +13,7 @@
 #include "net/unix_stream.h"
 
 static const struct {
-    const char *word;
+    char word[12]; /* no pointers: what has some is a page that each VM writes when it starts */
     enum net_kind kind;
     bool has_place;
 } kinds[] = {

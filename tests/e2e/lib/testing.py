@@ -20,7 +20,7 @@ from lib.vm import Vm
 
 KEPT_FILE_BYTES = 64 << 20
 # Longer than any scenario takes on a busy machine; what it waits for has failed before.
-SCENARIO_LIMIT_S = 600
+SCENARIO_LIMIT_S = 600 + 5 * int(os.environ.get("E2E_TRANSFER_MIB", "0"))
 # How often a run says that it goes on, see ALIVE.
 ALIVE_S = 20
 ALIVE = "ALIVE"
