@@ -4,8 +4,8 @@
 Options: kernel_cache (a folder or "off"), kaslr ("on", "off"), boot_trace (a name for the file in
 the folder of the run), cache and aio (of all disks, as in --disk), disk (more keys of --disk, as
 text), network ("tap", "user" or "vsock"), tap (its name), vhost (True: the kernel works on it) and
-vsock (a path for its socket), rng and rtc ("on", "off"), more_devices (True: a network card, vsock
-and a balloon)
+vsock (a path for its socket), rtc ("on", "off"), more_devices (True: a network card, random bytes,
+vsock and a balloon)
 """
 
 import os
@@ -41,8 +41,9 @@ def argv(program, guest, scratch):
         command += ["--net", f"tap={guest.options['tap']}{vhost}" if network == "tap" else network]
     if guest.options.get("more_devices"):
         command += ["--net", f"unix:{os.path.join(scratch, 'net')},server",
-                    "--vsock", f"path={os.path.join(scratch, 'vsock')}", "--balloon", "on"]
-    for option in ("kernel_cache", "kaslr", "rng", "rtc"):
+                    "--vsock", f"path={os.path.join(scratch, 'vsock')}", "--rng", "on",
+                    "--balloon", "on"]
+    for option in ("kernel_cache", "kaslr", "rtc"):
         if option in guest.options:
             command += ["--" + option.replace("_", "-"), guest.options[option]]
     if "boot_trace" in guest.options:

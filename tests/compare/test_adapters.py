@@ -54,12 +54,12 @@ class Adapters(unittest.TestCase):
     def test_minivmm_gets_devices_as_a_case_says(self):
         def devices(**options):
             text = told(VMMS["minivmm"], dataclasses.replace(GUEST, options=options))
-            return [name for name in ("--net", "--vsock", "--balloon", "--rng off", "--rtc on")
+            return [name for name in ("--net", "--vsock", "--rng on", "--balloon", "--rtc on")
                     if name in text]
 
         self.assertEqual(devices(), [])
-        self.assertEqual(devices(more_devices=True), ["--net", "--vsock", "--balloon"])
-        self.assertEqual(devices(rng="off", rtc="on"), ["--rng off", "--rtc on"])
+        self.assertEqual(devices(more_devices=True), ["--net", "--vsock", "--rng on", "--balloon"])
+        self.assertEqual(devices(rtc="on"), ["--rtc on"])
 
 
 if __name__ == "__main__":
