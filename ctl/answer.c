@@ -8,6 +8,13 @@ const char *answer_text(const json_t *object, const char *key)
     return json_string_value(json_object_get(object, key));
 }
 
+const char *answer_shown(const json_t *object, const char *key)
+{
+    const char *text = answer_text(object, key);
+
+    return text ? text : "-";
+}
+
 uint64_t answer_number(const json_t *object, const char *key)
 {
     json_int_t value = json_integer_value(json_object_get(object, key));

@@ -180,8 +180,8 @@ static void print_snapshots(const json_t *list)
     table_init(&table, 2, ">ID NAME");
     json_array_foreach(list, i, entry)
     {
-        table_add(&table, "%s", answer_text(entry, "id") ? answer_text(entry, "id") : "-");
-        table_add(&table, "%s", answer_text(entry, "name") ? answer_text(entry, "name") : "-");
+        table_add(&table, "%s", answer_shown(entry, "id"));
+        table_add(&table, "%s", answer_shown(entry, "name"));
     }
     if (table_nrows(&table) > 0)
         table_print(&table, 0, stdout);

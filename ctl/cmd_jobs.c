@@ -26,13 +26,6 @@ struct jobs {
     struct err err;     /* what went wrong here */
 };
 
-static const char *text_or_dash(const json_t *object, const char *key)
-{
-    const char *text = answer_text(object, key);
-
-    return text ? text : "-";
-}
-
 /* "-" if there is nothing to do that could be counted. */
 static void add_progress(struct table *table, const json_t *job)
 {
@@ -69,9 +62,9 @@ static void print_jobs(const struct jobs *jobs, const json_t *list)
     table_init(&table, 7, "JOB TYPE STATE >PROGRESS >DONE >OF >LIMIT/s");
     json_array_foreach(list, i, job)
     {
-        table_add(&table, "%s", text_or_dash(job, "device"));
-        table_add(&table, "%s", text_or_dash(job, "type"));
-        table_add(&table, "%s", text_or_dash(job, "status"));
+        table_add(&table, "%s", answer_shown(job, "device"));
+        table_add(&table, "%s", answer_shown(job, "type"));
+        table_add(&table, "%s", answer_shown(job, "status"));
         add_progress(&table, job);
         table_add(&table, "%s", amount_size(answer_number(job, "offset"), buf));
         table_add(&table, "%s", amount_size(answer_number(job, "len"), buf));
@@ -103,7 +96,7 @@ static bool take_event(struct jobs *jobs, const json_t *event)
 {
     const char *kind = answer_text(event, "event");
     const json_t *data = json_object_get(event, "data");
-    const char *name = text_or_dash(data, "device");
+    const char *name = answer_shown(data, "device");
     const char *error = answer_text(data, "error");
     bool cancelled = kind && strcmp(kind, "BLOCK_JOB_CANCELLED") == 0;
 

@@ -104,13 +104,12 @@ static void add_number(struct table *table, const json_t *facts, const char *key
 
 static void add_row(struct table *table, const json_t *facts)
 {
-    const char *state = answer_text(facts, "state");
     const json_t *uptime = json_object_get(facts, "uptime");
     const json_t *disks = json_object_get(facts, "disks");
     char buf[AMOUNT_MAX];
 
     table_add(table, "%s", answer_text(facts, "name"));
-    table_add(table, "%s", state ? state : "-");
+    table_add(table, "%s", answer_shown(facts, "state"));
     add_number(table, facts, "pid");
     add_size(table, facts, "memory");
     add_number(table, facts, "cpus");

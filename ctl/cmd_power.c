@@ -126,13 +126,6 @@ static int quit(struct link *link, struct end *end, struct err *err)
     return end->is_closed ? 0 : r;
 }
 
-static const char *state_of(const json_t *status)
-{
-    const char *state = answer_text(status, "status");
-
-    return state ? state : "-";
-}
-
 /* It may be held by somebody else as well, or fail again. Whether it has ended shows later. */
 static int check_goes_on(struct link *link, struct err *err)
 {
@@ -142,9 +135,10 @@ static int check_goes_on(struct link *link, struct err *err)
     if (r == -ECONNRESET)
         r = 0;
     if (json_is_false(json_object_get(status, "running")) &&
-        strcmp(state_of(status), "shutdown") != 0)
+        strcmp(answer_shown(status, "status"), "shutdown") != 0)
         r = err_set(err, CTL_REMOTE_ERROR,
-                    "the button is pressed, but the guest does not go on (%s)", state_of(status));
+                    "the button is pressed, but the guest does not go on (%s)",
+                    answer_shown(status, "status"));
     json_decref(status);
     return r;
 }
@@ -175,7 +169,7 @@ static int press_button(struct link *link, const struct args *args, struct err *
     if (r == 0)
         r = link_ask(link, "system_powerdown", NULL, NULL, err);
     if (r == 0 && stands_still)
-        r = go_on(link, args, state_of(status), err);
+        r = go_on(link, args, answer_shown(status, "status"), err);
     json_decref(status);
     return r;
 }

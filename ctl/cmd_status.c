@@ -57,13 +57,6 @@ static void print_machine(const json_t *facts)
     table_done(&table);
 }
 
-static void add_text(struct table *table, const json_t *object, const char *key)
-{
-    const char *text = answer_text(object, key);
-
-    table_add(table, "%s", text ? text : "-");
-}
-
 /* An image may well take 0 bytes. */
 static void add_disk_size(struct table *table, const json_t *disk, const char *key)
 {
@@ -84,12 +77,12 @@ static void print_disks(const json_t *disks)
     table_init(&table, 6, "DISK FORMAT >SIZE >USED MODE FILE");
     json_array_foreach(disks, i, disk)
     {
-        add_text(&table, disk, "device");
-        add_text(&table, disk, "format");
+        table_add(&table, "%s", answer_shown(disk, "device"));
+        table_add(&table, "%s", answer_shown(disk, "format"));
         add_disk_size(&table, disk, "size");
         add_disk_size(&table, disk, "used");
         table_add(&table, "%s", json_is_true(json_object_get(disk, "readonly")) ? "ro" : "rw");
-        add_text(&table, disk, "file");
+        table_add(&table, "%s", answer_shown(disk, "file"));
     }
     putchar('\n');
     table_print(&table, 0, stdout);
@@ -107,11 +100,11 @@ static void print_cards(const json_t *cards)
     table_init(&table, 5, "CARD LINK ADDRESS NETWORK AT");
     json_array_foreach(cards, i, card)
     {
-        add_text(&table, card, "name");
+        table_add(&table, "%s", answer_shown(card, "name"));
         table_add(&table, "%s", json_is_true(json_object_get(card, "up")) ? "up" : "down");
-        add_text(&table, card, "address");
-        add_text(&table, card, "type");
-        add_text(&table, card, "peer");
+        table_add(&table, "%s", answer_shown(card, "address"));
+        table_add(&table, "%s", answer_shown(card, "type"));
+        table_add(&table, "%s", answer_shown(card, "peer"));
     }
     putchar('\n');
     table_print(&table, 0, stdout);

@@ -240,7 +240,7 @@ static void print_disks(const json_t *disks, unsigned width, size_t nrows, FILE 
     for (size_t i = 0; rows && i < nrows; i++) {
         const json_t *disk = rows[i].object;
 
-        table_add(&table, "%s", answer_text(disk, "device") ? answer_text(disk, "device") : "-");
+        table_add(&table, "%s", answer_shown(disk, "device"));
         add_bytes(&table, rate_of(disk, "rd_bytes"));
         add_rate(&table, rate_of(disk, "rd_operations"));
         add_bytes(&table, rate_of(disk, "wr_bytes"));
