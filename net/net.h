@@ -125,7 +125,7 @@ struct net_ops {
 /* The part common to all back ends, embedded in each. Constant but for `link_up`. */
 struct net {
     const struct net_ops *ops;
-    const char *kind;  /* "user", "tap", …: as in --net */
+    const char *kind;  /* as in --net, but for "fd" and "bridge", which are a "tap" */
     const char *label; /* which one, for people: "tap0", "/run/net.sock" */
     uint64_t offloads; /* of NET_OFFLOADS, those it can have */
     uint16_t mtu;      /* the driver shall know it; 0: nothing is said, which is 1500 */

@@ -93,7 +93,8 @@ bool net_vhost_give(struct net_vhost *vhost, unsigned index)
         virtio_ring_take_back(ring, position);
     }
     (void)unwatch(queue); /* it did not begin */
-    log_warn("net: the kernel cannot work on a queue: %s: minivmm does it itself", strerror(-r));
+    log_warn("net %s: the kernel cannot work on a queue: %s: minivmm does it itself",
+             vhost->card->net->label, strerror(-r));
     for (unsigned i = 0; i < NET_VHOST_QUEUES; i++)
         net_vhost_take_back(vhost, i);
     vhost->kernel = NULL;
@@ -116,9 +117,11 @@ void net_vhost_take_back(struct net_vhost *vhost, unsigned index)
     has_error = unwatch(queue);
     virtio_ring_take_back(ring, position);
     if (r < 0)
-        log_warn("net: the kernel does not give back a queue: %s", strerror(-r));
+        log_warn("net %s: the kernel does not give back a queue: %s", vhost->card->net->label,
+                 strerror(-r));
     else if (has_error)
-        log_guest(LOG_WARN, "virtio-net: the kernel found an error in ring %u", index);
+        log_guest(LOG_WARN, "net %s: the kernel found an error in ring %u", vhost->card->net->label,
+                  index);
     if (r < 0 || (has_error && virtio_ring_is_started(ring)))
         virtio_rings_break(&vhost->card->rings);
 }
@@ -128,8 +131,8 @@ void net_vhost_features_ok(struct net_vhost *vhost)
     int r = vhost->kernel ? vhost_net_set_features(vhost->kernel, vhost->card->features) : 0;
 
     if (r < 0) {
-        log_warn("net: the kernel cannot do what the driver wants: %s: minivmm does it itself",
-                 strerror(-r));
+        log_warn("net %s: the kernel cannot do what the driver wants: %s: minivmm does it itself",
+                 vhost->card->net->label, strerror(-r));
         vhost->kernel = NULL;
     }
 }

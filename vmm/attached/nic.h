@@ -25,7 +25,7 @@ int nic_attach(struct attachments *attachments, struct err *err) MUST_CHECK;
 /* How it stands now. */
 struct nic_info {
     const char *name;  /* "eth0" */
-    const char *kind;  /* of its back end, as in --net */
+    const char *kind;  /* of its back end, as in net.h */
     const char *label; /* which one */
     struct mac mac;    /* with which a guest finds it */
     uint16_t mtu;      /* what guests are told; 0: nothing */
