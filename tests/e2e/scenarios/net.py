@@ -318,14 +318,14 @@ def counted(qmp):
 
 @scenario(seconds=35)
 def kernel_moves_the_frames_of_a_tap(t):
-    """vhost=on: both ways, through a link that goes down, a pause, and another guest."""
+    """vhost=on: both ways, through a link that goes down, pauses, another driver, another guest."""
     t.needs_option("--net")
     if not os.path.exists("/dev/vhost-net") or os.stat("/dev/vhost-net").st_mode & 0o006 != 0o006:
         t.skip("/dev/vhost-net is not there, or root's alone")
     with Network(t) as net:
         make_tap(t, net)
-        with guest(t, net, "--net", "tap=tap0,vhost=on", "--qmp", "unix:" + t.path("qmp")) as vm, \
-                Qmp(t.path("qmp")) as qmp:
+        with guest(t, net, "--net", "tap=tap0,vhost=on", "--qmp", "unix:" + t.path("qmp"),
+                   "--on-reboot", "restart") as vm, Qmp(t.path("qmp")) as qmp:
             set_address(t, vm, TAP_GUEST)
             check_both_ways(t, vm, TAP_HOST, LARGE)
             t.equal(counted(qmp), 0, "frames that minivmm moved")
@@ -350,6 +350,12 @@ def kernel_moves_the_frames_of_a_tap(t):
             good(t, vm, "rmmod virtio_net && modprobe virtio_net")
             set_address(t, vm, TAP_GUEST)
             check_both_ways(t, vm, TAP_HOST)
+            vm.send("reboot -f\n")
+            vm.shell()
+            good(t, vm, "modprobe virtio_net")
+            set_address(t, vm, TAP_GUEST)
+            check_both_ways(t, vm, TAP_HOST)
+            t.equal(counted(qmp), 0, "frames that minivmm moved for the next guest")
             power_off(t, vm)
 
 
