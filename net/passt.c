@@ -62,6 +62,8 @@ static bool tells_more(const char *kept, const char *line)
     return !begins_with(line, "Failed to send ") && !strstr(kept, "unrecognized option");
 }
 
+#define PORT_HINT "a port of forward= is in use, or needs more rights"
+
 /* What helps, by what it says. */
 static const char *hint_of(const char *line)
 {
@@ -71,7 +73,8 @@ static const char *hint_of(const char *line)
     } hints[] = {
         {"interface not usable", "this version of passt needs a host with a default route (2024-11 "
                                  "and later ones do not): set one, or use --net tap="},
-        {"Failed to bind", "a port of forward= is in use, or needs more rights"},
+        {"Failed to bind", PORT_HINT},
+        {"listen on requested", PORT_HINT}, /* versions of 2026 */
         {"create user namespace", "passt needs user namespaces, which are not allowed here: in a "
                                   "chroot, or by a sysctl (user.max_user_namespaces, "
                                   "kernel.unprivileged_userns_clone)"},

@@ -187,6 +187,7 @@ START_TEST(an_end_at_the_start_is_told_with_cause_and_what_helps)
          "exit status 1: External interface not usable: ", "default route"},
         {"echo \"Failed to bind any port for '-t 127.0.0.1/22:22', exiting\"; exit 1",
          "Failed to bind any port", "in use"},
+        {"echo \"Couldn't listen on requested ports\"; exit 1", "listen on requested", "in use"},
         {"echo \"Couldn't create user namespace: Operation not permitted\"; exit 1",
          "create user namespace", "sysctl"},
         {"echo \"passt: unrecognized option '--hostname'\"; echo 'Usage: passt'; echo '  -f'; exit "
