@@ -44,7 +44,7 @@ const struct setting config_settings[] = {
      .help = "folder of the host: mount -t virtiofs NAME /mnt"},
     {.name = "rng", .value = "on|off[,KEY=VALUE]...", .json = SETTING_JSON_GROUP,
      .type = SETTING_IS_GROUP,
-     .help = "random bytes of the host, as /dev/hwrng"},
+     .help = "random bytes of the host: /dev/hwrng (default: off)"},
     {.name = "vsock", .value = "path=SOCK[,KEY=VALUE]...", .json = SETTING_JSON_GROUP,
      .type = SETTING_IS_GROUP,
      .help = "streams between guest and host, on unix sockets"},
