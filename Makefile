@@ -164,7 +164,7 @@ $(B)/tests/libtest.a: $(call objects,$(TEST_LIB_SRC))
 # tests/lib/thread_guard.c and host_calls.c; -u, because others may have functions of these names.
 wrap = -Wl,--wrap=$(1) -Wl,-u,__wrap_$(1)
 wrapped := pthread_create io_uring_queue_init io_uring_submit io_uring_submit_and_wait_timeout \
-    nanosleep fsync syncfs malloc_trim mmap mremap getrandom
+    nanosleep fsync syncfs malloc_trim mmap mremap getrandom ioctl
 unit_wraps := $(foreach f,$(wrapped),$(call wrap,$(f)))
 
 test_program = $(Q)$(CC) $(filter-out -static-pie,$(LDFLAGS_ALL)) -pie -o $@ $(filter %.o,$^) \

@@ -149,24 +149,28 @@ static int start(struct passt *passt, struct err *err)
 }
 
 /*
- * Send a frame that means nothing and comes from nobody (an experimental type, from the broadcast
+ * A frame that means nothing and comes from nobody (an experimental type, from the broadcast
  * address): when it is read, passt works, whatever its version.
  */
+static const uint8_t probe[] = {0,    0,    0,    60,   0xff, 0xff, 0xff, 0xff, 0xff,    0xff,
+                                0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x88, 0xb5, [63] = 0};
+
 static int send_probe(int fd)
 {
-    static const uint8_t probe[] = {0,    0,    0,    60,   0xff, 0xff, 0xff, 0xff, 0xff,    0xff,
-                                    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x88, 0xb5, [63] = 0};
-
     return send(fd, probe, sizeof(probe), MSG_NOSIGNAL) == sizeof(probe) ? 0 : -errno;
 }
 
-/* What is under way is thrown away when the other side is closed; that it is can be seen before. */
-static bool is_all_read(int fd)
+/*
+ * What is under way is thrown away when the other side is closed; that it is can be seen before. The
+ * kernel tells that the probe is read a moment before it counts the last byte of it.
+ */
+static bool is_read(int fd)
 {
     struct pollfd hung_up = {.fd = fd};
     int unread;
 
-    return ioctl(fd, SIOCOUTQ, &unread) == 0 && unread == 0 && poll(&hung_up, 1, 0) == 0;
+    return ioctl(fd, SIOCOUTQ, &unread) == 0 && unread < (int)sizeof(probe) &&
+           poll(&hung_up, 1, 0) == 0;
 }
 
 /* `edges` becomes readable when something is read from our socket, or it breaks. */
@@ -179,9 +183,9 @@ static int wait_until_read(struct passt *passt, int edges, struct err *err)
     if (epoll_ctl(edges, EPOLL_CTL_ADD, fd, &event) < 0 || epoll_wait(edges, &event, 1, 0) < 0)
         return err_set_errno(err, -errno, "passt: cannot be watched");
     r = send_probe(fd);
-    if (r == 0 && !is_all_read(fd))
+    if (r == 0 && !is_read(fd))
         r = helper_process_wait(passt->process, edges, READY_MS);
-    if (r == 0 && is_all_read(fd))
+    if (r == 0 && is_read(fd))
         return 0;
     /* Its socket breaks a moment before it has ended. */
     if (helper_process_wait(passt->process, -1, r == -ETIMEDOUT ? 0 : END_MS) == -ESRCH)

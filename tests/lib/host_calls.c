@@ -4,11 +4,13 @@
 #include <errno.h>
 #include <liburing.h>
 #include <limits.h>
+#include <linux/sockios.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <time.h>
@@ -69,6 +71,8 @@ void *__real_mremap(void *addr, size_t len, size_t new_len, int flags, ...);
 void *__wrap_mremap(void *addr, size_t len, size_t new_len, int flags, ...);
 ssize_t __real_getrandom(void *buf, size_t len, unsigned flags);
 ssize_t __wrap_getrandom(void *buf, size_t len, unsigned flags);
+int __real_ioctl(int fd, unsigned long request, ...);
+int __wrap_ioctl(int fd, unsigned long request, ...);
 
 int __wrap_io_uring_submit(struct io_uring *ring)
 {
@@ -137,5 +141,20 @@ void *__wrap_mremap(void *addr, size_t len, size_t new_len, int flags, ...)
 ssize_t __wrap_getrandom(void *buf, size_t len, unsigned flags)
 {
     return fails(HOST_RANDOM) ? -1 : __real_getrandom(buf, len, flags);
+}
+
+int __wrap_ioctl(int fd, unsigned long request, ...)
+{
+    va_list args;
+    void *arg;
+    int r;
+
+    va_start(args, request);
+    arg = va_arg(args, void *);
+    va_end(args);
+    r = __real_ioctl(fd, request, arg);
+    if (r == 0 && request == SIOCOUTQ && fails(HOST_OUTQ))
+        ++*(int *)arg;
+    return r;
 }
 /* NOLINTEND(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp) */

@@ -20,6 +20,7 @@ enum host_call_kind {
     HOST_MMAP, /* of the program's own calls, not of the C library's */
     HOST_MREMAP,
     HOST_RANDOM, /* getrandom */
+    HOST_OUTQ,   /* ioctl SIOCOUTQ; fails by one byte too many, as while the last is freed */
     HOST_CALLS,
 };
 

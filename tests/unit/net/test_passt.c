@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 
 #include "base/clock.h"
 #include "net/stream.h"
+#include "tests/lib/host_calls.h"
 #include "tests/lib/net/card.h"
 #include "tests/lib/scratch.h"
 #include "tests/lib/unit.h"
@@ -47,6 +49,7 @@ static void set_up(void)
     char path[1024];
 
     scratch_set_up();
+    host_calls_reset();
     memset(&err, 0, sizeof(err));
     net = NULL;
     card_init(&card);
@@ -164,6 +167,15 @@ START_TEST(frames_of_an_isolated_guest_to_the_host_are_dropped)
         net->ops->close(net);
         net = NULL;
     }
+}
+END_TEST
+
+/* The kernel wakes who waits for that while it still counts a byte. */
+START_TEST(a_probe_is_read_before_its_last_byte_is_counted)
+{
+    host_calls[HOST_OUTQ].fail = UINT_MAX;
+    start_ready(READ_PROBE "exec sleep 1000");
+    ck_assert_uint_gt(host_calls[HOST_OUTQ].count, 0);
 }
 END_TEST
 
@@ -436,6 +448,7 @@ static void add_tests(Suite *suite)
     unit_case_with(suite, "start", set_up, tear_down, frames_go_to_passt_and_come_back,
                    checksums_are_valid_for_a_driver_that_wants_to_know,
                    frames_of_an_isolated_guest_to_the_host_are_dropped,
+                   a_probe_is_read_before_its_last_byte_is_counted,
                    missing_passt_is_told_with_what_helps,
                    an_end_at_the_start_is_told_with_cause_and_what_helps);
     unit_case_with(
