@@ -161,8 +161,8 @@ static int send_probe(int fd)
 }
 
 /*
- * What is under way is thrown away when the other side is closed; that it is can be seen before. The
- * kernel tells that the probe is read a moment before it counts the last byte of it.
+ * What is under way is thrown away when the other side is closed; that it is can be seen before.
+ * The kernel tells that the probe is read a moment before it counts the last byte of it.
  */
 static bool is_read(int fd)
 {
